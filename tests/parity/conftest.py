@@ -1,0 +1,65 @@
+"""One test body, two libraries: `lib` is the real FastAPI (the oracle), then this library."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import pytest
+
+# Where a FastAPI user imports a name from; the first module that has it wins.
+MODULES = [
+    "fastapi",
+    "fastapi.testclient",
+    "fastapi.websockets",
+    "starlette.websockets",
+    "fastapi.security",
+    "fastapi.exceptions",
+    "fastapi.requests",
+    "fastapi.responses",
+    "fastapi.routing",
+    "starlette.routing",
+    "fastapi.datastructures",
+    "starlette.datastructures",
+    "fastapi.concurrency",
+    "fastapi.encoders",
+    "starlette.endpoints",
+    "starlette.testclient",
+    "starlette.middleware",
+    "starlette.convertors",
+    "starlette.background",
+    "fastapi.params",
+]
+
+
+class Library:
+    """The names of a library by the names of FastAPI's modules: `lib.WebSocket`, `lib.module("fastapi.security")`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def is_oracle(self) -> bool:
+        return self.name == "fastapi"
+
+    def module(self, path: str) -> Any:
+        """The module that a FastAPI user imports as `path`, e.g. "starlette.routing"."""
+        if not self.is_oracle:
+            path = path.replace("fastapi", "fastws_compat", 1).replace("starlette", "fastws_compat", 1)
+        return importlib.import_module(path)
+
+    def __getattr__(self, name: str) -> Any:
+        for path in MODULES:
+            try:
+                return getattr(self.module(path), name)
+            except (AttributeError, ModuleNotFoundError):
+                continue
+        raise AttributeError(f"{self.name} has no {name}")
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@pytest.fixture(params=["fastapi", "fastws_compat"])
+def lib(request: pytest.FixtureRequest) -> Library:
+    return Library(request.param)
