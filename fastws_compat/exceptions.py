@@ -84,6 +84,10 @@ class FastAPIDeprecationWarning(UserWarning):
     """FastAPI deprecated this option; a `UserWarning` so that it is seen by default."""
 
 
+class StarletteDeprecationWarning(UserWarning):
+    """Starlette deprecated this name; a `UserWarning` so that it is seen by default."""
+
+
 class ValidationException(Exception):
     """What a client sent does not fit what the endpoint asks for; `errors()` lists every misfit."""
 
@@ -127,5 +131,11 @@ class WebSocketRequestValidationError(ValidationException):
     """A handshake carried a path, query, header or cookie value that does not fit; closes with 1008."""
 
 
-class ResponseValidationError(RequestValidationError):
+class ResponseValidationError(ValidationException):
     """The HTTP form for responses; never raised here."""
+
+    def __init__(
+        self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None
+    ) -> None:
+        super().__init__(errors, endpoint_ctx=endpoint_ctx)
+        self.body = body

@@ -1,1 +1,19 @@
-urlpatterns: list[object] = []
+"""The demo's pages."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.contrib.auth.views import LoginView, LogoutView
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
+from django.urls import include, path
+from django.views.generic import TemplateView
+
+urlpatterns = [
+    path("", TemplateView.as_view(template_name="wsproject/home.html"), name="home"),
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("chat/", include("wsproject.chat.urls")),
+    path("admin/ops/", include("wsproject.ops.urls")),
+    path("admin/", admin.site.urls),
+    *staticfiles_urlpatterns(),  # with DEBUG only: daphne and uvicorn serve no files by themselves
+]

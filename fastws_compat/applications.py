@@ -1,0 +1,207 @@
+"""The application: a router with overrides, handlers, middleware and a lifespan; an ASGI application."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fastws_compat.datastructures import State, URLPath
+from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, handle, run
+from fastws_compat.middleware import Middleware
+from fastws_compat.params import Depends
+from fastws_compat.routes import BaseRoute, wrap
+from fastws_compat.routing import APIRouter, no_attribute
+from fastws_compat.sessions import SESSION, Session, is_disconnect, serve
+from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from django.urls import URLPattern
+
+
+class FastAPI:
+    """FastAPI's application class, for its sockets; HTTP stays with Django.
+
+    Options that only HTTP has (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
+    """
+
+    # What starlette.applications.Starlette takes as the one handler of everything else.
+    CATCH_ALL: ClassVar[tuple[Any, ...]] = (500, Exception)
+
+    def __init__(
+        self,
+        *,
+        debug: bool = False,
+        routes: Sequence[BaseRoute] | None = None,
+        title: str = "FastAPI",
+        summary: str | None = None,
+        description: str = "",
+        version: str = "0.1.0",
+        dependencies: Sequence[Depends] | None = None,
+        redirect_slashes: bool = True,
+        middleware: Sequence[Middleware] | None = None,
+        exception_handlers: Mapping[Any, ExceptionHandler] | None = None,
+        on_startup: Sequence[Callable[[], Any]] | None = None,
+        on_shutdown: Sequence[Callable[[], Any]] | None = None,
+        lifespan: Lifespan[Any] | None = None,
+        root_path: str = "",
+        **extra: Any,
+    ) -> None:
+        self.debug = debug
+        self.title = title
+        self.summary = summary
+        self.description = description
+        self.version = version
+        self.root_path = root_path
+        self.extra = extra
+        self.state = State()
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.exception_handlers = {**DEFAULT_HANDLERS, **(exception_handlers or {})}
+        self.user_middleware = list(middleware or [])
+        self.middleware_stack: ASGIApp | None = None
+        self.router = APIRouter(
+            routes=routes,
+            redirect_slashes=redirect_slashes,
+            dependencies=dependencies,
+            dependency_overrides_provider=self,
+            on_startup=on_startup,
+            on_shutdown=on_shutdown,
+            lifespan=lifespan,
+        )
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        return self.router.routes
+
+    @property
+    def websocket_urlpatterns(self) -> list[URLPattern]:
+        """The routes as a list for Channels' `URLRouter`, to stand beside other consumers."""
+        return self.router.websocket_urlpatterns
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        if self.root_path:
+            scope["root_path"] = self.root_path
+        if scope["type"] == "websocket" and SESSION not in scope:
+            # A middleware of the user may speak for itself; without one only a WebSocket of ours does.
+            await serve(self._run, scope, receive, send, watched=bool(self.user_middleware))
+        else:
+            await self._run(scope, receive, send)
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        try:
+            await self.middleware_stack(scope, receive, send)
+        except Exception as exc:
+            handler = self._catch_all()
+            if handler is None or scope["type"] != "websocket" or is_disconnect(exc):
+                raise
+            session: Session = scope[SESSION]
+            await run(handler, session.socket(receive, send), exc)
+
+    def _catch_all(self) -> ExceptionHandler | None:
+        return next(
+            (self.exception_handlers[key] for key in self.CATCH_ALL if key in self.exception_handlers), None
+        )
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The user's middleware, the last added outermost, around the exception handlers and the router."""
+        handlers = {key: value for key, value in self.exception_handlers.items() if key not in self.CATCH_ALL}
+        router = self.router
+
+        async def with_handlers(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "websocket":
+                await router(scope, receive, send)
+                return
+            scope[HANDLERS] = handlers
+            try:
+                await router(scope, receive, send)
+            except Exception as exc:
+                # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
+                session: Session = scope[SESSION]
+                if not await handle(session.socket(receive, send), exc):
+                    raise
+
+        return wrap(with_handlers, self.user_middleware)
+
+    def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
+        """Put an ASGI middleware around everything added before; RuntimeError once the application runs."""
+        if self.middleware_stack is not None:
+            raise RuntimeError("Cannot add middleware after an application has started")
+        self.user_middleware.insert(0, Middleware(middleware_class, *args, **kwargs))
+
+    def add_exception_handler(
+        self, exc_class_or_status_code: int | type[Exception], handler: ExceptionHandler
+    ) -> None:
+        self.exception_handlers[exc_class_or_status_code] = handler
+
+    def exception_handler(
+        self, exc_class_or_status_code: int | type[Exception]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate `handler(websocket, exc)` for a status of HTTPException or a class of exceptions."""
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_exception_handler(exc_class_or_status_code, func)
+            return func
+
+        return decorator
+
+    def websocket(
+        self, path: str, name: str | None = None, *, dependencies: Sequence[Depends] | None = None
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+        return self.router.websocket(path, name, dependencies=dependencies)
+
+    def add_api_websocket_route(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        name: str | None = None,
+        *,
+        dependencies: Sequence[Depends] | None = None,
+    ) -> None:
+        self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies)
+
+    def websocket_route(
+        self, path: str, name: str | None = None
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
+        return self.router.websocket_route(path, name)
+
+    def include_router(
+        self,
+        router: APIRouter,
+        *,
+        prefix: str = "",
+        dependencies: Sequence[Depends] | None = None,
+        **extra: Any,
+    ) -> None:
+        """Serve the routes of `router`, those it gets later too; HTTP's options are ignored."""
+        self.router.include_router(router, prefix=prefix, dependencies=dependencies, **extra)
+
+    def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
+        """Serve another ASGI application below `path`; it keeps its own handlers and overrides."""
+        self.router.mount(path, app, name)
+
+    def host(self, host: str, app: ASGIApp, name: str | None = None) -> None:
+        """Serve another ASGI application for a host name."""
+        self.router.host(host, app, name)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """The path of the route with this name and exactly these parameters; NoMatchFound without one."""
+        return self.router.url_path_for(name, **path_params)
+
+    def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
+        self.router.add_event_handler(event_type, func)
+
+    def on_event(self, event_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate a function to run at "startup" or "shutdown"; `lifespan` is the newer way."""
+        return self.router.on_event(event_type)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(no_attribute(self, name))
+
+
+# What the bare decorator `@websocket("/ws/...")` adds to and `get_asgi_application()` serves.
+default_app = FastAPI()
+websocket = default_app.websocket

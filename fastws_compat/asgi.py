@@ -1,0 +1,85 @@
+"""The project's ASGI application: Django's for HTTP, ours for sockets."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from fastws_compat.exceptions import DeclarationError
+from fastws_compat.types import ASGIApp, Receive, Scope, Send
+
+
+def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) -> ASGIApp:
+    """Set Django up and serve it together with the sockets of `app`.
+
+    `app` is an application, its dotted name `"module:attribute"`, or nothing for the default app with the
+    routes of every installed app's `sockets.py`. Paths that it does not have go to `fallback`, the
+    project's existing consumers. Origins are checked and the session's user is resolved for both.
+    Raises DeclarationError for a name that leads to no application.
+    """
+    from django.core.asgi import get_asgi_application as get_django_application
+
+    http: Any = get_django_application()  # django.setup(): before anything imports a model
+
+    from channels.auth import AuthMiddlewareStack
+    from channels.security.websocket import AllowedHostsOriginValidator
+
+    from fastws_compat import daphne
+
+    daphne.install()
+    sockets = load(app)
+    guarded = AllowedHostsOriginValidator(AuthMiddlewareStack(_with_fallback(sockets, fallback)))
+    return Mount(http, guarded, sockets)
+
+
+class Mount:
+    """Gives each kind of connection to the application that serves it."""
+
+    def __init__(self, http: ASGIApp, websocket: ASGIApp, lifespan: ASGIApp) -> None:
+        self.application_mapping = {"http": http, "websocket": websocket, "lifespan": lifespan}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.application_mapping[scope["type"]](scope, receive, send)
+
+
+def load(app: Any) -> Any:
+    """The FastAPI instance that is meant by `app`."""
+    from fastws_compat.applications import FastAPI, default_app
+
+    if app is None:
+        from django.utils.module_loading import autodiscover_modules
+
+        autodiscover_modules("sockets")
+        return default_app
+    if isinstance(app, str):
+        return _by_name(app)
+    if not isinstance(app, FastAPI):
+        raise DeclarationError(
+            f"get_asgi_application() got a {type(app).__name__}: give it a FastAPI instance of "
+            'fastws_compat, or its name as "module:attribute".'
+        )
+    return app
+
+
+def _by_name(name: str) -> Any:
+    module, separator, attribute = name.partition(":")
+    if not separator or not attribute:
+        raise DeclarationError(
+            f'{name!r} names no application: write "module:attribute", as "chat.sockets:app".'
+        )
+    found = importlib.import_module(module)
+    if not hasattr(found, attribute):
+        raise DeclarationError(
+            f"Module {module!r} has no {attribute!r}: which name does its FastAPI instance have?"
+        )
+    return load(getattr(found, attribute))
+
+
+def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
+    if fallback is None:
+        return app  # type: ignore[no-any-return]
+
+    async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        await (app if app.router.match(scope) else fallback)(scope, receive, send)
+
+    return choose

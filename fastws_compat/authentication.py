@@ -1,0 +1,123 @@
+"""Who is connected and what they may do, in Starlette's words; Django's own user needs none of it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
+
+from fastws_compat.requests import HTTPConnection
+from fastws_compat.websockets import WebSocket
+
+P = ParamSpec("P")
+
+
+class AuthenticationError(Exception):
+    """The credentials that came with the handshake are wrong."""
+
+
+class AuthCredentials:
+    """The scopes that a connection was granted (`websocket.auth`)."""
+
+    def __init__(self, scopes: Sequence[str] | None = None) -> None:
+        self.scopes = list(scopes or ())
+
+
+class BaseUser:
+    """What `websocket.user` offers."""
+
+    @property
+    def is_authenticated(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def display_name(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def identity(self) -> str:
+        raise NotImplementedError
+
+
+class SimpleUser(BaseUser):
+    """A user who is known by name only."""
+
+    def __init__(self, username: str) -> None:
+        self.username = username
+
+    @property
+    def is_authenticated(self) -> bool:
+        return True
+
+    @property
+    def display_name(self) -> str:
+        return self.username
+
+    @property
+    def identity(self) -> str:
+        return self.username
+
+
+class UnauthenticatedUser(BaseUser):
+    """Nobody in particular."""
+
+    @property
+    def is_authenticated(self) -> bool:
+        return False
+
+    @property
+    def display_name(self) -> str:
+        return ""
+
+    @property
+    def identity(self) -> str:
+        return ""
+
+
+class AuthenticationBackend:
+    """Finds out who is connecting: their credentials and user, None for nobody, or AuthenticationError."""
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        raise NotImplementedError
+
+
+def has_required_scope(conn: HTTPConnection, scopes: Sequence[str]) -> bool:
+    return all(scope in conn.auth.scopes for scope in scopes)
+
+
+def requires(
+    scopes: str | Sequence[str], status_code: int = 403, redirect: str | None = None
+) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
+    """Close the socket instead of calling the endpoint when its user lacks one of `scopes`.
+
+    The endpoint's parameter must be named `websocket`. A socket that is closed before it was accepted is
+    refused with 403; `status_code` and `redirect` belong to Starlette's HTTP form and change nothing here.
+    """
+    needed = [scopes] if isinstance(scopes, str) else list(scopes)
+
+    def decorate(func: Callable[P, Any]) -> Callable[P, Any]:
+        position = _websocket_position(func)
+
+        @functools.wraps(func)
+        async def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+            websocket = kwargs.get("websocket", args[position] if position < len(args) else None)
+            assert isinstance(websocket, WebSocket), (
+                "Parameter with name 'websocket' is required to be of type 'WebSocket'"
+                f" not '{type(websocket).__name__}'"
+            )
+            if has_required_scope(websocket, needed):
+                await func(*args, **kwargs)
+            else:
+                await websocket.close()
+
+        return guarded
+
+    return decorate
+
+
+def _websocket_position(func: Callable[..., Any]) -> int:
+    names = list(inspect.signature(func).parameters)
+    if "websocket" not in names:
+        raise Exception(f'No "request" or "websocket" argument on function "{func}"')
+    return names.index("websocket")

@@ -1,0 +1,147 @@
+"""Sync code off the event loop, safe for Django's database connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import sys
+import warnings
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from contextlib import asynccontextmanager as asynccontextmanager
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+from fastws_compat import conf
+from fastws_compat.exceptions import StarletteDeprecationWarning
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# Where the sync code of a loop runs instead of in the pool; the test client sends it to the thread
+# that holds the test's transaction.
+thread_executors: WeakKeyDictionary[asyncio.AbstractEventLoop, Executor] = WeakKeyDictionary()
+
+
+class Concurrency:
+    """How many calls of one dependency may run at a time in each event loop."""
+
+    __slots__ = ("__weakref__", "_semaphores", "limit")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._semaphores: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore]
+        self._semaphores = WeakKeyDictionary()
+
+    def semaphore(self) -> asyncio.Semaphore:
+        loop = asyncio.get_running_loop()
+        if loop not in self._semaphores:
+            self._semaphores[loop] = asyncio.Semaphore(self.limit)
+        return self._semaphores[loop]
+
+
+@functools.cache
+def _pool(purpose: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(conf.get("THREADS"), thread_name_prefix=f"fastws-{purpose}")
+
+
+async def run_in_threadpool(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """The result of the sync `func`, run in a thread with a copy of the context variables.
+
+    Django's database connections are cleaned around the call. When the caller is cancelled the thread
+    has still been left before the cancellation goes on.
+    """
+    result, cancelled = await _finish("sync", functools.partial(func, *args, **kwargs))
+    if cancelled is not None:
+        raise cancelled
+    return result
+
+
+async def _finish(purpose: str, call: Callable[[], T]) -> tuple[T, asyncio.CancelledError | None]:
+    """Run `call` in a thread and wait for it, also when cancelled meanwhile; gives the cancellation back."""
+    loop = asyncio.get_running_loop()
+    work = functools.partial(contextvars.copy_context().run, call)
+    executor = thread_executors.get(loop)
+    if executor is None:
+        executor = _pool(purpose)
+        work = functools.partial(_with_clean_connections, work)
+    future = executor.submit(work)
+    cancelled: asyncio.CancelledError | None = None
+    while True:
+        try:
+            return await asyncio.shield(asyncio.wrap_future(future)), cancelled
+        except asyncio.CancelledError as exc:
+            if future.cancel() or future.cancelled():  # it never began
+                raise
+            if future.done() and isinstance(future.exception(), asyncio.CancelledError):
+                raise
+            cancelled = exc
+        except BaseException:
+            if cancelled is not None:
+                raise cancelled
+            raise
+
+
+def _with_clean_connections(work: Callable[[], T]) -> T:
+    """Django closes stale connections at a request's ends; a thread of ours has no requests."""
+    db = sys.modules.get("django.db")
+    if db is None or not sys.modules["django.conf"].settings.configured:
+        return work()
+    db.close_old_connections()
+    try:
+        return work()
+    finally:
+        db.close_old_connections()
+
+
+@asynccontextmanager
+async def contextmanager_in_threadpool(cm: AbstractContextManager[T]) -> AsyncGenerator[T, None]:
+    """The sync context manager `cm` as an asynchronous one; both its ends run in threads.
+
+    The end has threads of its own: it may be what the threads of the beginnings wait for.
+    """
+    value, cancelled = await _finish("sync", cm.__enter__)
+    try:
+        if cancelled is not None:
+            raise cancelled
+        yield value
+    except BaseException as exc:
+        swallowed, _ = await _finish(
+            "exit", functools.partial(cm.__exit__, type(exc), exc, exc.__traceback__)
+        )
+        if not swallowed:
+            raise
+    else:
+        _, cancelled = await _finish("exit", functools.partial(cm.__exit__, None, None, None))
+        if cancelled is not None:
+            raise cancelled
+
+
+async def iterate_in_threadpool(iterator: Iterable[T]) -> AsyncIterator[T]:
+    """The items of a sync iterable, each fetched in a thread."""
+    items = iter(iterator)
+    end = object()
+    while (item := await run_in_threadpool(next, items, end)) is not end:
+        yield item  # type: ignore[misc]
+
+
+async def run_until_first_complete(
+    *args: tuple[Callable[..., Coroutine[Any, Any, Any]], dict[str, Any]],
+) -> None:
+    """Run coroutine functions side by side until the first returns; the others are cancelled (Starlette)."""
+    warnings.warn(
+        "run_until_first_complete is deprecated and will be removed in a future version.",
+        StarletteDeprecationWarning,
+        stacklevel=2,
+    )
+    tasks = [asyncio.ensure_future(func(**kwargs)) for func, kwargs in args]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

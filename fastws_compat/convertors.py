@@ -1,0 +1,104 @@
+"""What `{name:convertor}` in a path matches, and how it becomes a value and a piece of a path again."""
+
+from __future__ import annotations
+
+import math
+import uuid
+from typing import Any, ClassVar, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Convertor(Generic[T]):
+    """One kind of path parameter: `regex` says what it matches; both methods are yours to write."""
+
+    regex: ClassVar[str] = ""
+
+    def convert(self, value: str) -> T:
+        raise NotImplementedError
+
+    def to_string(self, value: T) -> str:
+        raise NotImplementedError
+
+
+class StringConvertor(Convertor[str]):
+    """`{name}` and `{name:str}`: one segment of the path."""
+
+    regex = "[^/]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        text = str(value)
+        assert "/" not in text, "May not contain path separators"
+        assert text, "Must not be empty"
+        return text
+
+
+class PathConvertor(Convertor[str]):
+    """`{name:path}`: the rest of the path, slashes included, possibly empty."""
+
+    regex = ".*"
+
+    def convert(self, value: str) -> str:
+        return str(value)
+
+    def to_string(self, value: str) -> str:
+        return str(value)
+
+
+class IntegerConvertor(Convertor[int]):
+    """`{name:int}`: digits."""
+
+    regex = "[0-9]+"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        number = int(value)
+        assert number >= 0, "Negative integers are not supported"
+        return str(number)
+
+
+class FloatConvertor(Convertor[float]):
+    """`{name:float}`: digits, with or without decimals; no sign, no exponent."""
+
+    regex = r"[0-9]+(\.[0-9]+)?"
+
+    def convert(self, value: str) -> float:
+        return float(value)
+
+    def to_string(self, value: float) -> str:
+        number = float(value)
+        assert not math.isnan(number), "NaN values are not supported"
+        assert not math.isinf(number), "Infinite values are not supported"
+        assert number >= 0, "Negative floats are not supported"
+        return f"{number:.20f}".rstrip("0").rstrip(".")
+
+
+class UUIDConvertor(Convertor[uuid.UUID]):
+    """`{name:uuid}`: a UUID in either case, with or without its dashes."""
+
+    regex = "-?".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
+
+    def convert(self, value: str) -> uuid.UUID:
+        return uuid.UUID(value)
+
+    def to_string(self, value: uuid.UUID) -> str:
+        return str(value)
+
+
+CONVERTOR_TYPES: dict[str, Convertor[Any]] = {
+    "str": StringConvertor(),
+    "path": PathConvertor(),
+    "int": IntegerConvertor(),
+    "float": FloatConvertor(),
+    "uuid": UUIDConvertor(),
+}
+
+
+def register_url_convertor(key: str, convertor: Convertor[Any]) -> None:
+    """Let paths that are compiled from now on say `{name:key}`."""
+    CONVERTOR_TYPES[key] = convertor

@@ -1,0 +1,117 @@
+"""daphne, completed: the whole ASGI WebSocket specification, and a shutdown that lets endpoints end.
+
+`install()` puts it in place through daphne's own extension points, so `daphne project.asgi:application` and
+`manage.py runserver` both get it. In a process that is not daphne it does nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any, Literal
+
+from fastws_compat.daphne.settings import setting
+
+Mode = Literal["absent", "stock", "portable", "complete"]
+
+# Tested with these; the protocol leans on names that daphne, autobahn and Twisted do not promise.
+SINCE, BEFORE = (4, 2, 2), (4, 3)
+
+NEEDED = {
+    "daphne.server:Server": (
+        "run create_application kill_all_applications listen_success protocol_connected"
+        " protocol_disconnected application_checker timeout_checker log_action stop"
+    ),
+    "daphne.http_protocol:WebRequest": "process",
+    "daphne.http_protocol:HTTPFactory": "buildProtocol",
+    "daphne.ws_protocol:WebSocketFactory": "protocol buildProtocol setProtocolOptions",
+    "daphne.ws_protocol:WebSocketProtocol": (
+        "duration processData consumeData _dataReceived sendData sendCloseFrame sendPing sendPong"
+        " onCloseFrame onOpenHandshakeTimeout failHandshake dropConnection _fail_connection"
+        " _sendAutoPing _cancelAutoPingTimeoutCall STATE_OPEN STATE_CONNECTING STATE_CLOSED"
+    ),
+}
+
+logger = logging.getLogger("fastws_compat")
+_server_class: type[Any] | None = None
+_mode: Mode = "absent"
+
+
+def install() -> Mode:
+    """Make daphne's command line and `runserver` use the completed server; say what is in place now."""
+    global _mode, _server_class
+    if "daphne.server" not in sys.modules:
+        return "absent"
+    if setting("DAPHNE", "complete") == "stock":
+        _mode = "stock"
+        return _mode
+    if _server_class is None:
+        _mode, _server_class = choose()
+    put_in_place(_server_class)
+    return _mode
+
+
+def mode() -> Mode:
+    """What `install` has put in place: "complete", "portable", "stock", or "absent" for no daphne."""
+    return _mode
+
+
+def choose() -> tuple[Mode, type[Any]]:
+    if lacks := missing():
+        from fastws_compat.daphne.portable import server_class
+
+        logger.warning(
+            "This daphne is not completed (%s): close codes 1001 to 1014 become 4001 to 4014, "
+            "and what else it lacks of ASGI stays as it is.",
+            lacks,
+        )
+        return "portable", server_class()
+    from fastws_compat.daphne.server import Server
+
+    return "complete", Server
+
+
+def missing() -> str:
+    """Why the completed server cannot run here, in a few words; empty if it can."""
+    import daphne
+
+    if not SINCE <= version(daphne.__version__) < BEFORE:
+        return f"version {daphne.__version__}"
+    for place, names in NEEDED.items():
+        module, _, owner = place.partition(":")
+        found = getattr(__import__(module, fromlist=[owner]), owner, None)
+        for name in names.split():
+            if not hasattr(found, name):
+                return f"no {owner}.{name}"
+    return ""
+
+
+def version(text: str) -> tuple[int, ...]:
+    """The leading numbers of a version: "4.2.3rc1" is (4, 2)."""
+    numbers: list[int] = []
+    for part in text.split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def put_in_place(server: type[Any]) -> None:
+    """Replace daphne's own class where daphne looks for it; a project's own choice stays."""
+    import daphne.cli
+    import daphne.server
+
+    command_line = daphne.cli.CommandLineInterface
+    if command_line.server_class is daphne.server.Server:
+        command_line.server_class = server
+    if "daphne" in installed_apps():
+        from daphne.management.commands.runserver import Command
+
+        if Command.server_cls is daphne.server.Server:
+            Command.server_cls = server
+
+
+def installed_apps() -> set[str]:
+    from django.apps import apps
+
+    return {app.name for app in apps.get_app_configs()} if apps.apps_ready else set()

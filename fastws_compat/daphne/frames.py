@@ -1,0 +1,88 @@
+"""WebSocket frames as bytes (RFC 6455, section 5): those a server writes, and the plain ones it reads."""
+
+from __future__ import annotations
+
+from struct import pack
+from typing import Any
+
+TEXT = 0x1
+BINARY = 0x2
+
+# A final text or binary frame without any reserved bit: all that `read` takes.
+FINAL_TEXT = 0x80 | TEXT
+FINAL_BINARY = 0x80 | BINARY
+
+# Up to here Python's big integers unmask faster than a call into autobahn's compiled masker.
+SMALL = 1024
+
+
+def build(opcode: int, payload: bytes) -> bytes:
+    """One whole, unmasked frame."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x80 | opcode, size)) + payload
+    if size < 0x10000:
+        return pack("!BBH", 0x80 | opcode, 126, size) + payload
+    return pack("!BBQ", 0x80 | opcode, 127, size) + payload
+
+
+def read(data: bytes, start: int, limit: int) -> tuple[int, bytes, int] | None:
+    """The whole message that one masked frame at `start` holds, as (opcode, payload, end of the frame).
+
+    None for all others: control frames, fragments, faults, 64 KiB and more, over `limit`, not all there yet.
+    """
+    available = len(data)
+    if available - start < 6:
+        return None
+    first, length = data[start], data[start + 1]
+    if first != FINAL_TEXT and first != FINAL_BINARY:
+        return None
+    if 128 <= length < 254:
+        size, mask = length - 128, start + 2
+    elif length == 254:
+        size, mask = int.from_bytes(data[start + 2 : start + 4], "big"), start + 4
+        if size < 126:
+            return None
+    else:
+        return None
+    end = mask + 4 + size
+    if end > available or 0 < limit < size:
+        return None
+    return first & 0xF, unmask(data[mask : mask + 4], data[mask + 4 : end]), end
+
+
+def unmask(mask: bytes, payload: bytes) -> bytes:
+    size = len(payload)
+    if size > SMALL:
+        # Imported here so that this module stands without autobahn.
+        from autobahn.websocket import xormasker
+
+        masker: Any = xormasker
+        return bytes(masker.create_xor_masker(mask, size).process(payload))
+    key = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+
+
+def end(data: bytes, start: int) -> int:
+    """Where the frame at `start` says it ends; where `data` ends if its header is not all there."""
+    available = len(data)
+    if available - start < 2:
+        return available
+    length = data[start + 1] & 0x7F
+    header = 2 + (4 if data[start + 1] & 0x80 else 0)
+    extended = {126: 2, 127: 8}.get(length, 0)
+    if available - start < 2 + extended:
+        return available
+    if extended:
+        length = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
+    return min(available, start + header + extended + length)
+
+
+def is_close_code(code: object) -> bool:
+    """Whether an endpoint may put `code` into a close frame (RFC 6455, 7.4, and the IANA registry)."""
+    return isinstance(code, int) and (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999)
+
+
+def cut(reason: str) -> bytes:
+    """What of `reason` fits into a close frame: 123 bytes, whole characters only."""
+    return reason.encode()[:123].decode(errors="ignore").encode()

@@ -1,0 +1,147 @@
+"""The HTTP side of a WebSocket: the request as an ASGI scope, and the answers as bytes."""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha1
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+from fastws_compat.types import Scope
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")  # RFC 9110, 5.6.2
+FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
+
+# What the handshake itself says; an application that said it too would contradict the server.
+OURS = frozenset([b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"])
+# A refusal ends with the connection, so the server frames its body.
+FRAMING = frozenset([b"connection", b"transfer-encoding"])
+
+# 2.3 close reason, 2.4 send raises OSError, 2.5 disconnect reason; denial responses are an extension.
+ASGI = {"version": "3.0", "spec_version": "2.5"}
+
+
+@dataclass(frozen=True, slots=True)
+class Upgrade:
+    """What the client asked, as it came over the wire."""
+
+    target: bytes
+    headers: list[tuple[bytes, bytes]]
+    http_version: str
+    scheme: str
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+
+    @classmethod
+    def from_request(cls, request: Any) -> Upgrade:
+        """Read daphne's `WebRequest`, which has already decided about proxy headers."""
+        return cls(
+            target=request.uri,
+            headers=[
+                (name.lower(), value)
+                for name, values in request.requestHeaders.getAllRawHeaders()
+                for value in values
+            ],
+            http_version=request.clientproto.rpartition(b"/")[2].decode("ascii"),
+            scheme="wss" if request.client_scheme in ("https", "wss") else "ws",
+            client=tuple(request.client_addr) if request.client_addr else None,
+            server=tuple(request.server_addr) if request.server_addr else None,
+        )
+
+    def values(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.headers if key == name]
+
+    @property
+    def subprotocols(self) -> list[str]:
+        offers = b",".join(self.values(b"sec-websocket-protocol")).decode("latin-1").split(",")
+        return [offer.strip() for offer in offers if offer.strip()]
+
+    @property
+    def ambiguous(self) -> str | None:
+        """A header that must be there once and is not; two readers would believe two different ones."""
+        return next((name for name in ("host", "origin") if len(self.values(name.encode())) > 1), None)
+
+    def scope(self, root_path: str, trust_root_path_header: bool) -> Scope:
+        """The ASGI connection scope, whose path is the one of the request line, never a part of it."""
+        path, _, query = self.target.partition(b"?")
+        if trust_root_path_header and (given := self.values(b"daphne-root-path")):
+            root_path = unquote(given[-1].decode("latin-1"))
+        return {
+            "type": "websocket",
+            "asgi": dict(ASGI),
+            "http_version": self.http_version,
+            "scheme": self.scheme,
+            "path": unquote(path.decode("ascii")),
+            "raw_path": path,
+            "query_string": query,
+            "root_path": root_path,
+            # An underscore is how a client would fake a header with a dash (CVE-2015-0219).
+            "headers": [
+                header
+                for header in self.headers
+                if b"_" not in header[0] and header[0] != b"daphne-root-path"
+            ],
+            "client": self.client,
+            "server": self.server,
+            "subprotocols": self.subprotocols,
+            "extensions": {"websocket.http.response": {}},
+        }
+
+
+def check(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """The headers an application wants to send, or a ValueError for what would break out of a header."""
+    checked = [(bytes(name), bytes(value)) for name, value in headers]
+    for name, value in checked:
+        if not TOKEN.fullmatch(name):
+            raise ValueError(f"Invalid header name {name!r}.")
+        if FORBIDDEN.search(value):
+            raise ValueError(f"Invalid value {value!r} of header {name!r}.")
+    return checked
+
+
+def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: str) -> bytes:
+    """The answer that turns the connection into a WebSocket."""
+    given = check(headers)
+    names = {name.lower() for name, _ in given}
+    if taken := names & OURS:
+        raise ValueError(f"The server itself sends the header {min(taken)!r}.")
+    first = [
+        (b"Upgrade", b"websocket"),
+        (b"Connection", b"Upgrade"),
+        (b"Sec-WebSocket-Accept", b64encode(sha1(key + GUID).digest())),
+    ]
+    if subprotocol is not None:
+        first.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
+    return head(101, [*server_header(server, names), *first, *given])
+
+
+def refusal(status: int, headers: Headers, body: bytes, more_body: bool, server: str) -> bytes:
+    """The beginning of an HTTP answer that ends with the connection; with its length if all of it is here."""
+    given = [header for header in check(headers) if header[0].lower() not in FRAMING]
+    names = {name.lower() for name, _ in given}
+    if not more_body and b"content-length" not in names:
+        given.append((b"Content-Length", b"%d" % len(body)))
+    return head(status, [*server_header(server, names), *given, (b"Connection", b"close")]) + body
+
+
+def server_header(server: str, names: set[bytes]) -> Headers:
+    return [(b"Server", server.encode("latin-1"))] if server and b"server" not in names else []
+
+
+def head(status: int, headers: Headers) -> bytes:
+    lines = [b"HTTP/1.1 %d %s" % (status, phrase(status)), *(b"%s: %s" % header for header in headers)]
+    return b"\r\n".join([*lines, b"", b""])
+
+
+def phrase(status: int) -> bytes:
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""

@@ -1,0 +1,160 @@
+"""daphne's server with the protocol, the lifespan and the shutdown that ASGI asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from typing import Any
+
+import daphne.http_protocol
+import daphne.server
+import daphne.ws_protocol
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+
+from fastws_compat.daphne.handshake import Upgrade
+from fastws_compat.daphne.lifespan import Lifespan
+from fastws_compat.daphne.protocol import WebSocketProtocol
+from fastws_compat.daphne.settings import setting
+from fastws_compat.daphne.shutdown import drain
+from fastws_compat.types import ASGIApp, Receive, Scope, Send
+
+logger = logging.getLogger("daphne.server")
+
+CLOSE_TIMEOUT = 10  # autobahn's own second is less than a phone on a train needs
+
+
+class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
+    """Leaves itself where the factory of its WebSocket finds it; daphne would join repeated headers."""
+
+    def process(self) -> Any:
+        factory = self.server.ws_factory
+        factory.request = self
+        try:
+            return super().process()
+        finally:
+            factory.request = None
+
+
+class HTTPFactory(daphne.http_protocol.HTTPFactory):  # type: ignore[misc]
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = super().buildProtocol(addr)
+        protocol.requestFactory = WebRequest
+        return protocol
+
+
+class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[misc]
+    protocol = WebSocketProtocol
+    request: WebRequest | None = None
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server, server=server.server_name)
+        self.setProtocolOptions(
+            failByDrop=False, echoCloseCodeReason=True, closeHandshakeTimeout=CLOSE_TIMEOUT
+        )
+
+    def buildProtocol(self, addr: Any) -> Any:
+        protocol = super().buildProtocol(addr)
+        protocol.upgrade = Upgrade.from_request(self.request)
+        return protocol
+
+
+class Server(daphne.server.Server):  # type: ignore[misc]
+    """The completed daphne; `daphne` and `manage.py runserver` run it once `install` was called."""
+
+    stopping = False
+    emptied: asyncio.Event | None = None
+
+    def run(self) -> None:
+        self.lifespan = Lifespan(self.application)
+        self.websockets: set[WebSocketProtocol] = set()
+        self.ports: list[Any] = []
+        loop = reactor._asyncioEventloop
+        asyncio.set_event_loop(loop)
+        if not loop.run_until_complete(self.lifespan.startup()):
+            sys.exit(1)
+        super().run()
+        if self.abort_start:
+            loop.run_until_complete(self.lifespan.shutdown(timeout=grace()))
+
+    # `run` of daphne makes its factories and assigns them; these are the ones it shall use.
+
+    @property
+    def http_factory(self) -> HTTPFactory:
+        return self._http_factory
+
+    @http_factory.setter
+    def http_factory(self, stock: object) -> None:
+        self._http_factory = HTTPFactory(self)
+
+    @property
+    def ws_factory(self) -> WebSocketFactory:
+        return self._ws_factory
+
+    @ws_factory.setter
+    def ws_factory(self, stock: object) -> None:
+        self._ws_factory = WebSocketFactory(self)
+
+    def listen_success(self, port: Any) -> None:
+        self.ports.append(port)
+        super().listen_success(port)
+
+    def stop_listening(self) -> None:
+        self.stopping = True
+        for port in self.ports:
+            port.stopListening()
+
+    # Applications
+
+    def create_application(self, protocol: Any, scope: Scope) -> Any:
+        scope["state"] = dict(self.lifespan.state)
+        return super().create_application(protocol, scope)
+
+    def start_application(self, protocol: WebSocketProtocol, scope: Scope) -> None:
+        scope["state"] = dict(self.lifespan.state)
+        task = asyncio.get_event_loop().create_task(
+            call(self.application, scope, protocol.receive, protocol.send)
+        )
+        self.connections[protocol]["application_instance"] = task
+        self.websockets.add(protocol)
+        task.add_done_callback(protocol.application_done)
+
+    def application_ended(self, protocol: WebSocketProtocol) -> bool:
+        """Forget the application; whether it was still known."""
+        details = self.connections.get(protocol, {})
+        known = details.pop("application_instance", None) is not None
+        if known and "disconnected" in details:
+            del self.connections[protocol]
+        return known
+
+    def applications(self, http: bool = False) -> list[asyncio.Task[None]]:
+        """The applications that run, all of them or those of plain HTTP requests."""
+        tasks = [
+            details["application_instance"]
+            for protocol, details in self.connections.items()
+            if "application_instance" in details and not (http and isinstance(protocol, WebSocketProtocol))
+        ]
+        return [task for task in tasks if not task.done()]
+
+    def websocket_lost(self, protocol: WebSocketProtocol) -> None:
+        self.websockets.discard(protocol)
+        details = self.connections.get(protocol)
+        if details is not None and "application_instance" not in details:
+            del self.connections[protocol]
+        if self.emptied is not None and not self.websockets:
+            self.emptied.set()
+
+    def kill_all_applications(self) -> Deferred[None]:
+        drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, grace())))
+        drained.addErrback(lambda failure: logger.error("The shutdown failed: %s", failure))
+        return drained
+
+
+async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """An application may fail before it returns something to await; in here that is the same."""
+    await application(scope, receive, send)
+
+
+def grace() -> float:
+    return float(setting("SHUTDOWN_GRACE", 5))

@@ -1,0 +1,118 @@
+"""What kind of thing an annotation names: it decides where FastAPI reads a parameter from."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from fastws_compat.datastructures import UploadFile
+
+T = TypeVar("T")
+
+SEQUENCES = (Sequence, list, tuple, set, frozenset, deque)
+
+
+def is_subclass(annotation: Any, classes: type[T] | tuple[type[T], ...]) -> TypeGuard[type[T]]:
+    """issubclass() for anything; False for what is no class (`list[int]` claims to be one)."""
+    try:
+        return isinstance(annotation, type) and issubclass(annotation, classes)
+    except TypeError:
+        return False
+
+
+def is_union(annotation: Any) -> bool:
+    return get_origin(annotation) in (Union, types.UnionType)
+
+
+def is_sequence(annotation: Any) -> bool:
+    """Whether several values of one name are meant: a list, set, tuple ... or a union with one."""
+    if get_origin(annotation) is Annotated:
+        return is_sequence(get_args(annotation)[0])
+    if is_union(annotation):
+        return any(map(is_sequence, get_args(annotation)))
+    return _is_sequence_class(annotation) or _is_sequence_class(get_origin(annotation))
+
+
+def is_scalar(annotation: Any) -> bool:
+    """Whether one string can hold a value: no model, mapping, sequence, dataclass or upload."""
+    return annotation is Ellipsis or not _is_complex(annotation)
+
+
+def is_scalar_sequence(annotation: Any) -> bool:
+    """Whether repeated strings can hold a value: a sequence of scalars, or a union with one."""
+    if get_origin(annotation) is Annotated:
+        return is_scalar_sequence(get_args(annotation)[0])
+    if is_union(annotation):
+        choices = get_args(annotation)
+        sequences = [is_scalar_sequence(choice) for choice in choices]
+        return any(sequences) and all(
+            many or is_scalar(choice) for many, choice in zip(sequences, choices, strict=True)
+        )
+    return is_sequence(annotation) and all(map(is_scalar, get_args(annotation)))
+
+
+def is_upload(annotation: Any) -> bool:
+    """Whether FastAPI would take the parameter for an uploaded file, or several."""
+    if is_union(annotation) and any(is_upload(choice) for choice in get_args(annotation)):
+        return True
+    if is_sequence(annotation) and get_args(annotation):
+        return all(map(is_upload, get_args(annotation)))
+    return is_subclass(annotation, UploadFile)
+
+
+def model_of(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model that the annotation names, alone or as `Model | None`."""
+    if is_union(annotation):
+        choices = [choice for choice in get_args(annotation) if choice is not type(None)]
+        if len(choices) == 1 and len(get_args(annotation)) == 2:
+            annotation = choices[0]
+    return annotation if is_subclass(annotation, BaseModel) else None
+
+
+def is_pydantic_v1(annotation: Any) -> bool:
+    """Whether a `pydantic.v1` model stands anywhere in the annotation; does not import that package."""
+    if is_union(annotation) or is_sequence(annotation):
+        return any(map(is_pydantic_v1, get_args(annotation)))
+    return isinstance(annotation, type) and any(
+        base.__module__ == "pydantic.v1.main" and base.__name__ == "BaseModel" for base in annotation.__mro__
+    )
+
+
+def unwrap_alias(annotation: Any) -> Any:
+    """The type behind a `type X = ...` statement (PEP 695)."""
+    return annotation.__value__ if type(annotation).__name__ == "TypeAliasType" else annotation
+
+
+def name_of(call: Callable[..., Any]) -> str:
+    return getattr(call, "__name__", None) or type(call).__name__
+
+
+def _is_sequence_class(annotation: Any) -> bool:
+    return is_subclass(annotation, SEQUENCES) and not is_subclass(annotation, (str, bytes))
+
+
+def _is_complex(annotation: Any) -> bool:
+    if is_union(annotation):
+        return any(map(_is_complex, get_args(annotation)))
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _is_complex(get_args(annotation)[0])
+    return (
+        _is_complex_class(annotation)
+        or _is_complex_class(origin)
+        or hasattr(origin, "__pydantic_core_schema__")
+        or hasattr(origin, "__get_pydantic_core_schema__")
+    )
+
+
+def _is_complex_class(annotation: Any) -> bool:
+    return (
+        is_subclass(annotation, (BaseModel, Mapping, UploadFile))
+        or _is_sequence_class(annotation)
+        or dataclasses.is_dataclass(annotation)
+    )

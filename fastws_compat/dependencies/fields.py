@@ -1,0 +1,281 @@
+"""A field is one value that a parameter reads from the handshake, and how it is validated."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic.warnings import UnsupportedFieldAttributeWarning
+from pydantic_core import PydanticUndefined
+
+from fastws_compat.datastructures import Headers, ImmutableMultiDict
+from fastws_compat.dependencies.annotations import is_sequence, is_subclass, model_of
+from fastws_compat.params import Declaration, Header, Path
+
+Errors = list[dict[str, Any]]
+Loc = tuple[str | int, ...]
+
+UNCHANGING = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A name under which a value may stand: for pydantic (`key`) and in the handshake (`sent`)."""
+
+    key: str
+    sent: str
+
+
+class ParamField:
+    """A value of the path, the query, a header or a cookie, bound to a parameter of a callable."""
+
+    __slots__ = ("aliases", "default", "info", "json", "many", "name", "source", "validate")
+
+    def __init__(self, name: str, param: Declaration) -> None:
+        self.name = name
+        self.source = param.source
+        self.info = param.field_info
+        self.aliases = aliases_of(name, self.info, literal=isinstance(param, Path))
+        self.many = is_sequence(self.info.annotation)
+        self.json = is_json(self.info)
+        self.validate = validator_for(self.info)
+        self.default = Default(self.info)
+
+    def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
+        """The validated value out of `values`; adds to `errors` what does not fit."""
+        alias = sent_alias(self.aliases, values)
+        value = value_of(values, alias.sent, self.many, self.json)
+        return self.default.or_validated(value, self.validate, (self.source, alias.sent), errors)
+
+
+class ModelField:
+    """A parameter model: one pydantic model filled from a whole source."""
+
+    __slots__ = ("convert_underscores", "default", "model", "name", "optional", "parts", "source", "validate")
+
+    def __init__(self, name: str, param: Declaration, model: type[BaseModel]) -> None:
+        self.name = name
+        self.source = param.source
+        self.model = model
+        self.optional = param.field_info.annotation is not model
+        self.convert_underscores = isinstance(param, Header) and param.convert_underscores
+        self.parts = [Part(part, info, model, self.convert_underscores) for part, info in fields_of(model)]
+        self.validate = validator_for(param.field_info)
+        self.default = Default(param.field_info)
+
+    def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
+        """The model filled from `values`; adds to `errors` what does not fit."""
+        headers = isinstance(values, Headers)
+        data: dict[str, Any] = {}
+        taken: set[str] = set()
+        renamed: dict[str | int, str] = {}
+        for part in self.parts:
+            alias = sent_alias(part.aliases, values)
+            value = value_of(values, alias.sent, part.many, part.json)
+            if value is not PydanticUndefined:
+                data[alias.key] = value
+            taken.update(part.taken(alias) if headers else (alias.sent,))
+            if headers and alias.key != alias.sent:
+                renamed[part.name] = alias.sent
+        data.update(_extras(values, taken))
+        value = PydanticUndefined if self._absent(values, data) else data
+        found: Errors = []
+        result = self.default.or_validated(value, self.validate, (self.source,), found)
+        if found:
+            errors += self._as_sent(found, renamed)
+        return result
+
+    def _absent(self, values: Mapping[str, Any], data: dict[str, Any]) -> bool:
+        """`Model | None` is None when nothing of it was sent, unless extras are its business too."""
+        if not self.optional or any(alias.sent in values for part in self.parts for alias in part.aliases):
+            return False
+        return not (data and self.model.model_config.get("extra") in ("allow", "forbid"))
+
+    def _as_sent(self, errors: Errors, renamed: dict[str | int, str]) -> Errors:
+        """Name headers as they are sent, not as the model calls them."""
+        if self.model.model_config.get("loc_by_alias", True):
+            for error in errors:
+                source, *rest = error["loc"]
+                if rest and rest[0] in renamed:
+                    error["loc"] = (source, renamed[rest[0]], *rest[1:])
+        return errors
+
+
+class Part:
+    """One field of a parameter model."""
+
+    __slots__ = ("aliases", "json", "many", "name")
+
+    def __init__(self, name: str, info: FieldInfo, model: type[BaseModel], convert_underscores: bool) -> None:
+        self.name = name
+        self.aliases = aliases_of(name, info, config=_config_for(info, model), dashes=convert_underscores)
+        self.many = is_sequence(info.annotation)
+        self.json = is_json(info)
+
+    def taken(self, alias: Alias) -> Iterator[str]:
+        """The header names that are no extras once this part was read under `alias`."""
+        yield alias.sent.lower()
+        # A name that headers spell with dashes is not accepted with underscores either.
+        yield from (other.key.lower() for other in self.aliases if other.key != other.sent)
+
+
+class BodyField:
+    """A parameter of the body. A handshake has none: missing if required, else the default (FastAPI)."""
+
+    __slots__ = ("default", "loc", "name", "validate")
+
+    def __init__(self, name: str, param: Declaration, loc: Loc) -> None:
+        self.name = name
+        self.loc = loc
+        self.validate = validator_for(param.field_info)
+        self.default = Default(param.field_info)
+
+    source = "body"
+
+    def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
+        return self.default.or_validated(PydanticUndefined, self.validate, self.loc, errors)
+
+
+AnyField = ParamField | ModelField | BodyField
+
+
+class Default:
+    """What a field is worth when nothing was sent."""
+
+    __slots__ = ("constant", "info", "required", "validated")
+
+    def __init__(self, info: FieldInfo) -> None:
+        self.info = info
+        self.required = info.is_required()
+        self.validated = bool(info.validate_default)
+        # Copied for each connection unless nobody can change it.
+        self.constant = info.default_factory is None and isinstance(info.default, UNCHANGING)
+
+    def or_validated(self, value: Any, validate: Any, loc: Loc, errors: Errors) -> Any:
+        """`value` validated, or the default where there is none; None beside a new item in `errors`."""
+        if value is PydanticUndefined:
+            if self.required:
+                errors.append(missing(loc))
+                return None
+            value = self._value()
+            if not self.validated:
+                return value
+        try:
+            return validate(value, from_attributes=True)
+        except ValidationError as exc:
+            errors += [{**error, "loc": loc + error["loc"]} for error in exc.errors(include_url=False)]
+            return None
+
+    def _value(self) -> Any:
+        if self.constant:
+            return self.info.default
+        return copy.deepcopy(self.info.get_default(call_default_factory=True, validated_data={}))
+
+
+def missing(loc: Loc) -> dict[str, Any]:
+    """FastAPI's error item for a required value that was not sent."""
+    return {"type": "missing", "loc": loc, "msg": "Field required", "input": None}
+
+
+def field_for(name: str, param: Declaration) -> ParamField | ModelField:
+    """The field for a parameter that reads the path, the query, a header or a cookie."""
+    annotation = param.field_info.annotation
+    model = annotation if isinstance(param, Path) else model_of(annotation)
+    if is_subclass(model, BaseModel) and not is_json(param.field_info):
+        return ModelField(name, param, model)
+    return ParamField(name, param)
+
+
+def validator_for(info: FieldInfo) -> Any:
+    """The compiled validator of a field: its annotation, constraints and options together."""
+    spec = info.asdict()
+    options = Field(**spec["attributes"])
+    annotated: Any = Annotated[(spec["annotation"], *spec["metadata"], options)]  # noqa: F821
+    with warnings.catch_warnings():
+        # Pydantic warns that an alias means nothing outside a model; here the alias is ours to apply.
+        warnings.simplefilter("ignore", category=UnsupportedFieldAttributeWarning)
+        return TypeAdapter(annotated).validator.validate_python
+
+
+def is_json(info: FieldInfo) -> bool:
+    return any(type(item) is Json for item in info.metadata)
+
+
+def aliases_of(
+    name: str,
+    info: FieldInfo,
+    *,
+    config: ConfigDict | None = None,
+    literal: bool = False,
+    dashes: bool = False,
+) -> tuple[Alias, ...]:
+    """The names of a field in the order in which they are looked for."""
+    key = info.validation_alias if isinstance(info.validation_alias, str) else None
+    key = key or info.alias or name
+    first = Alias(key, key.replace("_", "-") if dashes and key == name else key)
+    if literal or isinstance(info.validation_alias, AliasPath):
+        return (first,)
+    aliases = [first]
+    if isinstance(info.validation_alias, AliasChoices):
+        choices = info.validation_alias.choices
+        if any(isinstance(choice, AliasPath) for choice in choices):
+            return (first,)
+        aliases = [Alias(choice, choice) for choice in choices if isinstance(choice, str)]
+    by_name = Alias(name, name.replace("_", "-") if dashes else name)
+    config = config or {}
+    if config.get("validate_by_alias") is False:
+        return (by_name,)
+    if config.get("validate_by_name", config.get("populate_by_name", False)) and all(
+        alias.key != name for alias in aliases
+    ):
+        aliases.append(by_name)
+    return tuple(aliases)
+
+
+def sent_alias(aliases: tuple[Alias, ...], values: Mapping[str, Any]) -> Alias:
+    """The first alias that was sent, or the first of all."""
+    if len(aliases) == 1:
+        return aliases[0]
+    return next((alias for alias in aliases if alias.sent in values), aliases[0])
+
+
+def value_of(values: Mapping[str, Any], name: str, many: bool, json: bool) -> Any:
+    """What was sent under `name`, or PydanticUndefined."""
+    if not many:
+        value = values.get(name)
+        return PydanticUndefined if value is None else value
+    if not json and isinstance(values, (ImmutableMultiDict, Headers)):
+        return values.getlist(name) or PydanticUndefined
+    return values.get(name) or PydanticUndefined
+
+
+@lru_cache
+def fields_of(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo], ...]:
+    return tuple(model.model_fields.items())
+
+
+def _config_for(info: FieldInfo, model: type[BaseModel]) -> ConfigDict | None:
+    """FastAPI applies the model's configuration to fields that are no models themselves."""
+    from dataclasses import is_dataclass
+
+    nested = is_subclass(info.annotation, (BaseModel, dict)) or is_dataclass(info.annotation)
+    return None if nested else model.model_config
+
+
+def _extras(values: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
+    """What was sent beyond the model's fields; repeated names as lists."""
+    if isinstance(values, ImmutableMultiDict):
+        items: Any = values.multi_items()
+    else:
+        items = values.items()
+    grouped: dict[str, list[Any]] = {}
+    for key, value in items:
+        if key not in taken:
+            grouped.setdefault(key, []).append(value)
+    return {key: found[0] if len(found) == 1 else found for key, found in grouped.items()}

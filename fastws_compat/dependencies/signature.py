@@ -1,0 +1,299 @@
+"""Reads one callable: what kind it is, and where each of its parameters comes from."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from asgiref.sync import iscoroutinefunction
+from pydantic import AliasChoices
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from fastws_compat.background import BackgroundTasks
+from fastws_compat.dependencies.annotations import (
+    is_pydantic_v1,
+    is_scalar,
+    is_scalar_sequence,
+    is_subclass,
+    is_upload,
+    model_of,
+    name_of,
+    unwrap_alias,
+)
+from fastws_compat.exceptions import DeclarationError, PydanticV1NotSupportedError
+from fastws_compat.params import Body, Declaration, Depends, File, Path, Query
+from fastws_compat.requests import HTTPConnection, Request
+from fastws_compat.responses import Response
+from fastws_compat.security.oauth2 import SecurityScopes
+
+Kind = Literal["coroutine", "function", "async_generator", "generator"]
+Injection = Literal["connection", "response", "background_tasks", "security_scopes"]
+
+INJECTED: tuple[tuple[type, Injection], ...] = (
+    (HTTPConnection, "connection"),
+    (Response, "response"),
+    (BackgroundTasks, "background_tasks"),
+    (SecurityScopes, "security_scopes"),
+)
+EMPTY = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """A parameter that another callable gives the value for."""
+
+    name: str
+    depends: Depends
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """A parameter that the library itself fills, found by its annotation."""
+
+    name: str
+    kind: Injection
+
+
+@dataclass(frozen=True, slots=True)
+class FieldParameter:
+    """A parameter that is read from the handshake."""
+
+    name: str
+    param: Declaration
+
+
+Parameter = Dependency | Injected | FieldParameter
+
+
+def kind_of(call: Callable[..., Any]) -> Kind:
+    """How a callable is to be run; looks through partials, wrappers and `__call__`."""
+    faces = list(_faces(call))
+    if any(map(inspect.isasyncgenfunction, faces)):
+        return "async_generator"
+    if any(map(inspect.isgeneratorfunction, faces)):
+        return "generator"
+    return (
+        "coroutine"
+        if any(iscoroutinefunction(face) for face in faces if not isinstance(face, type))
+        else "function"
+    )
+
+
+def _faces(call: Callable[..., Any]) -> Iterator[Any]:
+    """The functions that may be behind `call`; a class has none but itself."""
+    outer, inner = _impartial(call), inspect.unwrap(_impartial(call))
+    yield from (outer, inner)
+    if inspect.isclass(inner):
+        return
+    for owner in (outer, inner):
+        method = getattr(owner, "__call__", None)  # noqa: B004
+        if inspect.isroutine(owner) or method is None:
+            continue
+        yield from (_impartial(method), inspect.unwrap(_impartial(method)))
+
+
+def _impartial(call: Any) -> Any:
+    while isinstance(call, functools.partial):
+        call = call.func
+    return call
+
+
+def parameters_of(call: Callable[..., Any], path_names: frozenset[str]) -> list[Parameter]:
+    """Where each parameter of `call` comes from, in order.
+
+    Raises AssertionError with FastAPI's texts for what FastAPI refuses, DeclarationError for what it
+    accepts although it cannot work on a socket.
+    """
+    return [
+        _analyze(call, parameter, annotation, path_names)
+        for parameter, annotation in _annotated_parameters(call)
+    ]
+
+
+def _annotated_parameters(call: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
+    for parameter in _signature(call).parameters.values():
+        annotation = parameter.annotation
+        if isinstance(annotation, str):
+            annotation = _evaluate(annotation, _globals(call))
+        yield parameter, unwrap_alias(annotation)
+
+
+def _signature(call: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(call, eval_str=True)
+    except NameError:
+        # An annotation imported under TYPE_CHECKING only; those that matter are evaluated one by one.
+        if sys.version_info >= (3, 14):
+            from annotationlib import Format
+
+            return inspect.signature(call, annotation_format=Format.FORWARDREF)
+        return inspect.signature(call)
+
+
+def _globals(call: Callable[..., Any]) -> dict[str, Any]:
+    function = inspect.unwrap(_impartial(call))
+    if not hasattr(function, "__globals__"):
+        function = function.__init__ if inspect.isclass(function) else type(function).__call__
+    return getattr(inspect.unwrap(function), "__globals__", {})
+
+
+def _evaluate(annotation: str, names: dict[str, Any]) -> Any:
+    try:
+        return eval(annotation, names)
+    except NameError:
+        return annotation
+
+
+def _analyze(
+    call: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, path_names: frozenset[str]
+) -> Parameter:
+    name, default = parameter.name, parameter.default
+    if name == "websocket" and annotation is EMPTY and default is EMPTY:
+        raise DeclarationError(
+            f"Parameter 'websocket' of {name_of(call)} has no annotation and would be read from the "
+            "query string: write 'websocket: WebSocket'."
+        )
+    annotation = Any if annotation is EMPTY else annotation
+    bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+    depends, param = _declared(name, annotation, bare, default, name in path_names)
+    if depends is not None:
+        if depends.dependency is None:
+            depends = dataclasses.replace(depends, dependency=bare)
+        return Dependency(name, depends)
+    for special, kind in INJECTED:
+        if is_subclass(bare, special):
+            if param is not None:
+                raise AssertionError(f"Cannot specify FastAPI annotation for type {bare!r}")
+            if is_subclass(bare, Request):
+                raise DeclarationError(
+                    f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
+                    "use HTTPConnection or WebSocket."
+                )
+            return Injected(name, kind)
+    if param is None:
+        param = _inferred(name, annotation, bare, default, name in path_names)
+    return FieldParameter(name, _bound(name, param, path_names))
+
+
+def _declared(
+    name: str, annotation: Any, bare: Any, default: Any, in_path: bool
+) -> tuple[Depends | None, Declaration | None]:
+    """What `Annotated` or the default value say; FastAPI allows one of them to say it."""
+    marker = _last_marker(annotation)
+    if isinstance(default, Depends):
+        if isinstance(marker, Depends):
+            raise AssertionError(
+                f"Cannot specify `Depends` in `Annotated` and default value together for {name!r}"
+            )
+        if marker is not None:
+            raise AssertionError(
+                f"Cannot specify a FastAPI annotation in `Annotated` and `Depends` as a default value "
+                f"together for {name!r}"
+            )
+        return default, None
+    if isinstance(default, Declaration | FieldInfo):
+        if isinstance(marker, Declaration):
+            raise AssertionError(
+                f"Cannot specify FastAPI annotations in `Annotated` and default value together for {name!r}"
+            )
+        if isinstance(default, FieldInfo):
+            raise AssertionError(f"non-body parameters must be in path, query, header or cookie: {name}")
+        if marker is not None:
+            return marker, None
+        info = copy.copy(default.field_info)
+        info.annotation = bare
+        return None, _with_info(default, info)
+    if isinstance(marker, Declaration):
+        return None, _annotated(name, marker, annotation, default, in_path)
+    return marker, None
+
+
+def _last_marker(annotation: Any) -> Depends | Declaration | None:
+    if get_origin(annotation) is not Annotated:
+        return None
+    markers = [item for item in get_args(annotation)[1:] if isinstance(item, Depends | Declaration)]
+    return markers[-1] if markers else None
+
+
+def _annotated(name: str, marker: Declaration, annotation: Any, default: Any, in_path: bool) -> Declaration:
+    info = _merged(annotation)
+    if info.default is not PydanticUndefined:
+        raise AssertionError(
+            f"`{type(marker).__name__}` default value cannot be set in `Annotated` for {name!r}. "
+            "Set the default value with `=` instead."
+        )
+    if default is not EMPTY:
+        if in_path:
+            raise AssertionError("Path parameters cannot have default values")
+        info.default = default
+    return _with_info(marker, info)
+
+
+def _inferred(name: str, annotation: Any, bare: Any, default: Any, in_path: bool) -> Declaration:
+    """Where FastAPI reads a parameter without a marker: path by name, scalars query, the rest body."""
+    default = PydanticUndefined if default is EMPTY else default
+    if in_path:
+        param: Declaration = Path(annotation=annotation)
+    elif is_upload(bare):
+        param = File(default, annotation=annotation)
+    elif not is_scalar(bare):
+        param = Body(default, annotation=annotation)
+    else:
+        param = Query(default, annotation=annotation)
+    if get_origin(annotation) is not Annotated:
+        return param
+    info = _merged(annotation)
+    info.default = param.field_info.default
+    if in_path:
+        # The same alias may serve as a query parameter elsewhere; a path parameter is always there.
+        info.default_factory = None
+    return _with_info(param, info)
+
+
+def _merged(annotation: Any) -> FieldInfo:
+    """One FieldInfo out of everything that `Annotated` lists, pydantic's items and ours."""
+    bare, *items = get_args(annotation)
+    plain = [item.field_info if isinstance(item, Declaration) else item for item in items]
+    return FieldInfo.from_annotation(Annotated[(bare, *plain)])  # type: ignore[arg-type]
+
+
+def _bound(name: str, param: Declaration, path_names: frozenset[str]) -> Declaration:
+    """The param with the name under which its value is sent; refuses types that no string can hold."""
+    info = param.field_info
+    if name in path_names and not isinstance(param, Path):
+        raise AssertionError(f"Cannot use `{type(param).__name__}` for path param {name!r}")
+    if is_pydantic_v1(info.annotation):
+        raise PydanticV1NotSupportedError(
+            f"pydantic.v1 models are not supported: use a pydantic v2 model for {name!r}, "
+            f"not {info.annotation!r}."
+        )
+    if isinstance(param, Path) and isinstance(info.validation_alias, AliasChoices):
+        info.validation_alias = next(
+            (choice for choice in info.validation_alias.choices if choice in path_names),
+            info.validation_alias,
+        )
+    if not info.alias:
+        info.alias = name.replace("_", "-") if getattr(param, "convert_underscores", False) else name
+    if name in path_names and not is_scalar(info.annotation):
+        raise AssertionError("Path params must be of one of the supported types")
+    if isinstance(param, Query) and not _fits_query(info.annotation):
+        raise AssertionError(f"Query parameter {name!r} must be one of the supported types")
+    return param
+
+
+def _fits_query(annotation: Any) -> bool:
+    return is_scalar(annotation) or is_scalar_sequence(annotation) or model_of(annotation) is not None
+
+
+def _with_info(param: Declaration, info: FieldInfo) -> Declaration:
+    """The same declaration with another FieldInfo; the declaration itself may serve many routes."""
+    param = copy.copy(param)
+    param.field_info = info
+    return param

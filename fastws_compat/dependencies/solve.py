@@ -1,0 +1,154 @@
+"""Runs a compiled plan on one connection: one loop over a flat list of steps."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+from fastws_compat.background import BackgroundTasks
+from fastws_compat.concurrency import Concurrency, run_in_threadpool
+from fastws_compat.dependencies.fields import AnyField, Errors
+from fastws_compat.dependencies.signature import Injection, Kind
+from fastws_compat.responses import Response
+from fastws_compat.security.oauth2 import SecurityScopes
+from fastws_compat.websockets import WebSocket
+
+FAILED = object()
+
+SOURCES: dict[str, Callable[[WebSocket], Any]] = {
+    "path": attrgetter("path_params"),
+    "query": attrgetter("query_params"),
+    "header": attrgetter("headers"),
+    "cookie": attrgetter("cookies"),
+    "body": lambda websocket: {},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call in a plan: what it needs and how it is run. Its value goes to the slot of its index."""
+
+    call: Callable[..., Any]
+    kind: Kind
+    needs: tuple[tuple[str, int], ...]
+    fields: tuple[AnyField, ...]
+    injected: tuple[tuple[str, Injection], ...]
+    scopes: tuple[str, ...]
+    # Enters a generator's context manager; made once, here for the steps of those kinds only.
+    manager: Callable[..., AbstractAsyncContextManager[Any]] | None
+    ends_with_function: bool
+    concurrency: Concurrency | None
+    # A second call of the same callable finds the same errors; they are listed once.
+    repeats: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that happens before an endpoint is called, in order; compiled once, never changed."""
+
+    steps: tuple[Step, ...]
+    endpoint: Step
+    has_generators: bool
+
+
+class Solution:
+    """The values of one connection while its plan runs."""
+
+    __slots__ = (
+        "background_tasks",
+        "errors",
+        "function_stack",
+        "request_stack",
+        "response",
+        "values",
+        "websocket",
+    )
+
+    def __init__(
+        self, websocket: WebSocket, request_stack: AsyncExitStack, function_stack: AsyncExitStack
+    ) -> None:
+        self.websocket = websocket
+        self.request_stack = request_stack
+        self.function_stack = function_stack
+        self.values: list[Any] = []
+        self.errors: Errors = []
+        self.background_tasks: BackgroundTasks | None = None
+        self.response: Response | None = None
+
+    async def solve(self, plan: Plan) -> dict[str, Any]:
+        """The arguments of the endpoint; of no use when `errors` is not empty afterwards.
+
+        A failed step skips its dependents only: siblings still run, and the errors add up (FastAPI).
+        """
+        for step in plan.steps:
+            arguments = self._arguments(step)
+            self.values.append(FAILED if arguments is None else await self._run(step, arguments))
+        return self._arguments(plan.endpoint) or {}
+
+    def _arguments(self, step: Step) -> dict[str, Any] | None:
+        arguments: dict[str, Any] = {}
+        errors: Errors = []
+        ready = True
+        for name, slot in step.needs:
+            arguments[name] = self.values[slot]
+            ready = ready and arguments[name] is not FAILED
+        for field in step.fields:
+            arguments[field.name] = field.load(SOURCES[field.source](self.websocket), errors)
+        if errors and not step.repeats:
+            self.errors += errors
+        if errors or not ready:
+            return None
+        for name, kind in step.injected:
+            arguments[name] = self._injected(kind, step)
+        return arguments
+
+    def _injected(self, kind: Injection, step: Step) -> Any:
+        match kind:
+            case "connection":
+                return self.websocket
+            case "security_scopes":
+                return SecurityScopes(list(step.scopes))
+            case "background_tasks":
+                self.background_tasks = self.background_tasks or BackgroundTasks()
+                return self.background_tasks
+            case "response":
+                self.response = self.response or self._handshake_response()
+                return self.response
+
+    def _handshake_response(self) -> Response:
+        """A response whose headers go out with accept(): what dependencies set on it is not lost."""
+        response = Response()
+        del response.headers["content-length"]
+        self.websocket.accept_headers = response.headers
+        return response
+
+    async def _run(self, step: Step, arguments: dict[str, Any]) -> Any:
+        if step.manager is not None:
+            stack = self.function_stack if step.ends_with_function else self.request_stack
+            return await stack.enter_async_context(step.manager(**arguments))
+        if step.concurrency is None:
+            return await _call(step, arguments)
+        async with step.concurrency.semaphore():
+            return await _call(step, arguments)
+
+
+async def _call(step: Step, arguments: dict[str, Any]) -> Any:
+    if step.kind == "coroutine":
+        return await step.call(**arguments)
+    return await run_in_threadpool(step.call, **arguments)
+
+
+def limited(
+    manager: Callable[..., AbstractAsyncContextManager[Any]], concurrency: Concurrency
+) -> Callable[..., AbstractAsyncContextManager[Any]]:
+    """The context manager, counted against the limit until its cleanup has ended."""
+
+    @asynccontextmanager
+    async def counted(**arguments: Any) -> AsyncGenerator[Any, None]:
+        async with concurrency.semaphore(), manager(**arguments) as value:
+            yield value
+
+    return counted

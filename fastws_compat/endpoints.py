@@ -1,0 +1,81 @@
+"""A WebSocket endpoint as a class (Starlette)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import Any, Literal
+
+from fastws_compat.sessions import open_socket
+from fastws_compat.types import Message, Receive, Scope, Send
+from fastws_compat.websockets import WebSocket
+
+
+class WebSocketEndpoint:
+    """Three methods to override, for `websocket_route`; `encoding` says what `on_receive` gets."""
+
+    encoding: Literal["text", "bytes", "json"] | None = None
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            raise AssertionError(
+                f"A WebSocketEndpoint needs a scope of type 'websocket', not {scope['type']!r}"
+            )
+        self.scope = scope
+        self.receive = receive
+        self.send = send
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self.dispatch().__await__()
+
+    async def dispatch(self) -> None:
+        """Run the connection: connect, every message, disconnect, which also follows an exception (1011)."""
+        websocket = open_socket(self.scope, self.receive, self.send)
+        await self.on_connect(websocket)
+        close_code = 1000
+        try:
+            while (message := await websocket.receive())["type"] == "websocket.receive":
+                await self.on_receive(websocket, await self.decode(websocket, message))
+            close_code = int(message.get("code") or 1000)
+        except Exception:
+            close_code = 1011
+            raise
+        finally:
+            await self.on_disconnect(websocket, close_code)
+
+    async def decode(self, websocket: WebSocket, message: Message) -> Any:
+        """The data of a frame; closes with 1003 and raises RuntimeError for one of the wrong kind."""
+        text, data = message.get("text"), message.get("bytes")
+        match self.encoding:
+            case "text":
+                if text is None:
+                    await self._refuse(websocket, "Expected text websocket messages, but got bytes")
+                return text
+            case "bytes":
+                if data is None:
+                    await self._refuse(websocket, "Expected bytes websocket messages, but got text")
+                return data
+            case "json":
+                try:
+                    return json.loads(message["bytes"].decode("utf-8") if text is None else text)
+                except json.JSONDecodeError:
+                    await self._refuse(websocket, "Malformed JSON data received.")
+            case None:
+                return data if text is None else text
+        raise AssertionError(f"Unsupported 'encoding' attribute {self.encoding}")
+
+    async def _refuse(self, websocket: WebSocket, text: str) -> None:
+        await websocket.close(1003)
+        error = RuntimeError(text)
+        websocket.client_error = (error, 1003)
+        raise error
+
+    async def on_connect(self, websocket: WebSocket) -> None:
+        """Called for the handshake; accepts it."""
+        await websocket.accept()
+
+    async def on_receive(self, websocket: WebSocket, data: Any) -> None:
+        """Called for each message."""
+
+    async def on_disconnect(self, websocket: WebSocket, close_code: int) -> None:
+        """Called once the connection is over."""

@@ -1,0 +1,112 @@
+"""What becomes of an exception: FastAPI's default handlers, and how a handler is found and obeyed."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Mapping
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+from fastws_compat.concurrency import run_in_threadpool
+from fastws_compat.encoders import jsonable_encoder
+from fastws_compat.exceptions import (
+    HTTPException,
+    RequestValidationError,
+    WebSocketException,
+    WebSocketRequestValidationError,
+)
+from fastws_compat.requests import HTTPConnection
+from fastws_compat.responses import JSONResponse, Response
+from fastws_compat.sessions import RAISES
+from fastws_compat.types import ExceptionHandler
+from fastws_compat.websockets import WebSocket, WebSocketState, can_deny
+
+HANDLERS = "fastws_compat.exception_handlers"
+
+BODILESS = {204, 205, 304}
+
+
+async def http_exception_handler(request: HTTPConnection, exc: HTTPException) -> Response:
+    """`{"detail": ...}` with the status and headers of the exception (FastAPI)."""
+    if exc.status_code < 200 or exc.status_code in BODILESS:
+        return Response(status_code=exc.status_code, headers=exc.headers)
+    return JSONResponse({"detail": exc.detail}, status_code=exc.status_code, headers=exc.headers)
+
+
+async def request_validation_exception_handler(
+    request: HTTPConnection, exc: RequestValidationError
+) -> JSONResponse:
+    """422 with the errors; for handlers that serve HTTP and sockets alike (FastAPI)."""
+    return JSONResponse({"detail": jsonable_encoder(exc.errors())}, status_code=422)
+
+
+async def websocket_request_validation_exception_handler(
+    websocket: WebSocket, exc: WebSocketRequestValidationError
+) -> None:
+    """Close with 1008, which before accept means HTTP 403.
+
+    FastAPI hands the list of errors on as reason. No server sends it, and it repeats what the client
+    sent, so only the test client gets it here.
+    """
+    reason: Any = jsonable_encoder(exc.errors()) if websocket.scope.get(RAISES) else None
+    await websocket.close(1008, reason)
+
+
+async def websocket_exception_handler(websocket: WebSocket, exc: WebSocketException) -> None:
+    """Close with the code and reason of the exception (Starlette)."""
+    await websocket.close(exc.code, exc.reason)
+
+
+DEFAULT_HANDLERS: Mapping[Any, ExceptionHandler] = {
+    HTTPException: http_exception_handler,
+    RequestValidationError: request_validation_exception_handler,
+    WebSocketRequestValidationError: websocket_request_validation_exception_handler,
+    WebSocketException: websocket_exception_handler,
+}
+
+
+async def handle(websocket: WebSocket, exc: Exception) -> bool:
+    """Run the handler that the application has for `exc`; False if there is none."""
+    handlers: Mapping[Any, ExceptionHandler] = websocket.scope.get(HANDLERS, {})
+    handler = find(handlers, exc)
+    if handler is None:
+        return False
+    await run(handler, websocket, exc)
+    return True
+
+
+def find(handlers: Mapping[Any, ExceptionHandler], exc: Exception) -> ExceptionHandler | None:
+    """The handler for the status of an HTTPException, else for the nearest class of the exception."""
+    if isinstance(exc, HTTPException) and exc.status_code in handlers:
+        return handlers[exc.status_code]
+    return next((handlers[cls] for cls in type(exc).__mro__ if cls in handlers), None)
+
+
+async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -> None:
+    if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+        response = await handler(websocket, exc)
+    else:
+        response = await run_in_threadpool(handler, websocket, exc)
+    if response is not None:
+        await answer(websocket, response, exc)
+    # A reused exception object would collect the frames of every connection.
+    exc.__traceback__ = None
+
+
+async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
+    """Send the response that a handler returned, in the form that the connection still allows.
+
+    Before accept it refuses the handshake (403 where the server cannot send another status); after
+    accept, where FastAPI is undefined, it closes with 4000 + status.
+    """
+    state = websocket.application_state
+    if state is WebSocketState.CONNECTED:
+        status = getattr(response, "status_code", 500)
+        detail = exc.detail if isinstance(exc, HTTPException) else None
+        reason = detail if isinstance(detail, str) else http.client.responses.get(status)
+        await websocket.close(4000 + status, reason)
+    elif state is WebSocketState.CONNECTING and not can_deny(websocket.scope):
+        await websocket.close()
+    else:
+        await response(websocket.scope, websocket.receive, websocket.send)

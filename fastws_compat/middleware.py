@@ -1,0 +1,26 @@
+"""`Middleware`: an ASGI middleware class with the arguments it will be made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Concatenate, ParamSpec
+
+P = ParamSpec("P")
+
+
+class Middleware:
+    """What `middleware=[...]` lists; unpacks to `cls, args, kwargs`."""
+
+    # Any instead of ASGIApp: the middleware of other libraries name the same shapes differently.
+    def __init__(self, cls: Callable[Concatenate[Any, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        self.cls = cls
+        self.args = args
+        self.kwargs = kwargs
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.cls, self.args, self.kwargs))
+
+    def __repr__(self) -> str:
+        options = [f"{name}={value!r}" for name, value in self.kwargs.items()]
+        parts = [getattr(self.cls, "__name__", ""), *map(repr, self.args), *options]
+        return f"{type(self).__name__}({', '.join(parts)})"

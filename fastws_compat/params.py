@@ -1,0 +1,245 @@
+"""What a parameter declares, as data: `Query` and its kin hold a `FieldInfo`, `Depends` a callable."""
+
+from __future__ import annotations
+
+import re
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
+
+from pydantic import AliasChoices, AliasPath, Discriminator, Field
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from fastws_compat.concurrency import Concurrency
+from fastws_compat.exceptions import FastAPIDeprecationWarning
+
+if TYPE_CHECKING:
+    from typing_extensions import deprecated as Deprecated
+
+Source = Literal["path", "query", "header", "cookie", "body"]
+DependencyScope = Literal["function", "request"]
+
+
+class ParamTypes(Enum):
+    """Where in the handshake a parameter is read."""
+
+    query = "query"
+    header = "header"
+    path = "path"
+    cookie = "cookie"
+
+
+class FieldOptions(TypedDict, total=False):
+    """The options of a declared parameter: pydantic's and the few that FastAPI adds."""
+
+    default_factory: Callable[[], Any] | None
+    annotation: Any
+    alias: str | None
+    alias_priority: int | None
+    validation_alias: str | AliasPath | AliasChoices | None
+    serialization_alias: str | None
+    title: str | None
+    description: str | None
+    gt: float | None
+    ge: float | None
+    lt: float | None
+    le: float | None
+    min_length: int | None
+    max_length: int | None
+    pattern: str | re.Pattern[str] | None
+    regex: str | None
+    discriminator: str | Discriminator | None
+    strict: bool | None
+    validate_default: bool | None
+    union_mode: Literal["smart", "left_to_right"] | None
+    fail_fast: bool | None
+    multiple_of: float | None
+    allow_inf_nan: bool | None
+    max_digits: int | None
+    decimal_places: int | None
+    examples: list[Any] | None
+    example: Any
+    openapi_examples: dict[str, Any] | None
+    deprecated: Deprecated | str | bool | None
+    include_in_schema: bool
+    json_schema_extra: dict[str, Any] | Callable[[dict[str, Any]], None] | None
+
+
+class Declaration:
+    """One declared parameter: `source` says where it is read, `field_info` how it is validated."""
+
+    source: ClassVar[Source]
+
+    def __init__(self, default: Any = PydanticUndefined, **options: Unpack[FieldOptions]) -> None:
+        self._check(options)
+        self.example = options.pop("example", None)
+        self.openapi_examples = options.pop("openapi_examples", None)
+        self.include_in_schema = options.pop("include_in_schema", True)
+        annotation = options.pop("annotation", None)
+        regex = options.pop("regex", None)
+        if regex is not None:
+            options["pattern"] = options.get("pattern") or regex
+        self.field_info = cast(FieldInfo, Field(default, **cast(dict[str, Any], options)))
+        self.field_info.annotation = annotation
+
+    @property
+    def default(self) -> Any:
+        return self.field_info.default
+
+    @property
+    def annotation(self) -> Any:
+        return self.field_info.annotation
+
+    @property
+    def alias(self) -> str | None:
+        return self.field_info.alias
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.default})"
+
+    def _check(self, options: FieldOptions) -> None:
+        for unknown in sorted(options.keys() - FieldOptions.__optional_keys__):
+            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {unknown!r}")
+        if "example" in options:
+            _warn_deprecated("example", "examples")
+        if options.get("regex") is not None:
+            _warn_deprecated("regex", "pattern")
+
+
+class Param(Declaration):
+    """A parameter that the handshake carries as text."""
+
+    in_: ClassVar[ParamTypes] = ParamTypes.query
+    source: ClassVar[Source] = "query"
+
+
+class Path(Param):
+    """A part of the path; always there, so it has no default."""
+
+    in_ = ParamTypes.path
+    source = "path"
+
+    def __init__(self, default: Any = ..., **options: Unpack[FieldOptions]) -> None:
+        if default is not ...:
+            raise AssertionError("Path parameters cannot have a default value")
+        super().__init__(default, **options)
+
+
+class Query(Param):
+    """A parameter of the query string."""
+
+
+class Header(Param):
+    """A header of the handshake; the parameter `x_token` reads `x-token`."""
+
+    in_ = ParamTypes.header
+    source = "header"
+
+    def __init__(
+        self,
+        default: Any = PydanticUndefined,
+        *,
+        convert_underscores: bool = True,
+        **options: Unpack[FieldOptions],
+    ) -> None:
+        self.convert_underscores = convert_underscores
+        super().__init__(default, **options)
+
+
+class Cookie(Param):
+    """A cookie of the handshake."""
+
+    in_ = ParamTypes.cookie
+    source = "cookie"
+
+
+class Body(Declaration):
+    """A part of the body, which a handshake never has: what is required is always missing."""
+
+    source = "body"
+
+    def __init__(
+        self,
+        default: Any = PydanticUndefined,
+        *,
+        embed: bool | None = None,
+        media_type: str = "application/json",
+        **options: Unpack[FieldOptions],
+    ) -> None:
+        self.embed = embed
+        self.media_type = media_type
+        super().__init__(default, **options)
+
+
+class Form(Body):
+    """A field of a form body."""
+
+    def __init__(
+        self,
+        default: Any = PydanticUndefined,
+        *,
+        media_type: str = "application/x-www-form-urlencoded",
+        **options: Unpack[FieldOptions],
+    ) -> None:
+        super().__init__(default, media_type=media_type, **options)
+
+
+class File(Form):
+    """A file of a multipart body."""
+
+    def __init__(
+        self,
+        default: Any = PydanticUndefined,
+        *,
+        media_type: str = "multipart/form-data",
+        **options: Unpack[FieldOptions],
+    ) -> None:
+        super().__init__(default, media_type=media_type, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Depends:
+    """Call `dependency` and pass what it returns; a declaration with a limit equals only its copies."""
+
+    dependency: Callable[..., Any] | None = None
+    use_cache: bool = True
+    scope: DependencyScope | None = None
+    max_concurrency: int | None = field(default=None, kw_only=True)
+    # A field, so that `dataclasses.replace` keeps the limit of a declaration whose callable is inferred.
+    concurrency: Concurrency | None = field(default=None, repr=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        limit = self.max_concurrency
+        if limit is not None and (type(limit) is not int or limit < 1):
+            raise ValueError("max_concurrency must be a positive integer or None")
+        if limit is None:
+            object.__setattr__(self, "concurrency", None)
+        elif self.concurrency is None or self.concurrency.limit != limit:
+            object.__setattr__(self, "concurrency", Concurrency(limit))
+
+
+@dataclass(frozen=True, slots=True)
+class Security(Depends):
+    """`Depends` that adds OAuth2 scopes to those that `SecurityScopes` collects."""
+
+    scopes: Sequence[str] | None = None
+
+
+def _warn_deprecated(option: str, instead: str) -> None:
+    warnings.warn(
+        f"`{option}` has been deprecated, please use `{instead}` instead",
+        category=FastAPIDeprecationWarning,
+        stacklevel=_user_level(),
+    )
+
+
+def _user_level() -> int:
+    """The `stacklevel` of the line that declares the parameter, be it through a function or a class."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("fastws_compat.param"):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,144 @@
+"""What a handshake carries, read from its scope at first use and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, NoReturn, cast
+
+from django.http.cookie import parse_cookie
+
+from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
+from fastws_compat.types import Message, Receive, Scope, Send
+
+
+class HTTPConnection(Mapping[str, Any]):
+    """What HTTP and WebSocket connections have in common; also a mapping of its scope.
+
+    Two connections are equal only if they are the same one.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            raise AssertionError(f"A connection needs a scope of type 'websocket', not {scope['type']!r}")
+        self.scope = scope
+
+    def __class_getitem__(cls, item: Any) -> type[HTTPConnection]:
+        # `WebSocket[MyState]` names the type of `state` for a type checker; at run time it is the class.
+        return cls
+
+    def __getitem__(self, key: str) -> Any:
+        return self.scope[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scope)
+
+    def __len__(self) -> int:
+        return len(self.scope)
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    @property
+    def app(self) -> Any:
+        return self.scope["app"]
+
+    @cached_property
+    def url(self) -> URL:
+        return URL(scope=self.scope)
+
+    @cached_property
+    def base_url(self) -> URL:
+        """Where the outermost app is served; inside a mount too."""
+        root_path = self.scope.get("app_root_path", self.scope.get("root_path", ""))
+        path = root_path if root_path.endswith("/") else f"{root_path}/"
+        return URL(scope={**self.scope, "path": path, "query_string": b""})
+
+    @cached_property
+    def headers(self) -> Headers:
+        return Headers(scope=self.scope)
+
+    @cached_property
+    def query_params(self) -> QueryParams:
+        return QueryParams(self.scope["query_string"])
+
+    @property
+    def path_params(self) -> dict[str, Any]:
+        return cast("dict[str, Any]", self.scope.get("path_params", {}))
+
+    @cached_property
+    def cookies(self) -> dict[str, str]:
+        """The cookies of every Cookie header; HTTP/2 clients may send several."""
+        cookies: dict[str, str] = {}
+        for header in self.headers.getlist("cookie"):
+            cookies.update(parse_cookie(header))
+        return cookies
+
+    @property
+    def client(self) -> Address | None:
+        client = self.scope.get("client")
+        return None if client is None else Address(*client)
+
+    @property
+    def session(self) -> Any:
+        assert "session" in self.scope, "SessionMiddleware must be installed to access request.session"
+        session = self.scope["session"]
+        if hasattr(session, "mark_accessed"):  # Starlette's; its middleware then adds `Vary: Cookie`
+            session.mark_accessed()
+        return session
+
+    @property
+    def auth(self) -> Any:
+        assert "auth" in self.scope, "AuthenticationMiddleware must be installed to access request.auth"
+        return self.scope["auth"]
+
+    @property
+    def user(self) -> Any:
+        assert "user" in self.scope, "AuthenticationMiddleware must be installed to access request.user"
+        return self.scope["user"]
+
+    @cached_property
+    def state(self) -> State:
+        """Values of this connection, which begin as a copy of those that the lifespan yielded."""
+        return State(self.scope.setdefault("state", {}))
+
+    def url_for(self, name: str, /, **path_params: Any) -> URL:
+        """The absolute URL of the route of that name."""
+        provider = self.scope.get("router") or self.scope.get("app")
+        if provider is None:
+            raise RuntimeError(
+                "The `url_for` method can only be used inside a Starlette application or with a router."
+            )
+        return cast(URL, provider.url_path_for(name, **path_params).make_absolute_url(base_url=self.base_url))
+
+
+async def empty_receive() -> NoReturn:
+    raise RuntimeError("Receive channel has not been made available")
+
+
+async def empty_send(message: Message) -> NoReturn:
+    raise RuntimeError("Send channel has not been made available")
+
+
+class Request(HTTPConnection):
+    """An HTTP connection. HTTP is Django's here, so that it has no body; annotations may name it."""
+
+    def __init__(self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send) -> None:
+        super().__init__(scope)
+        if scope["type"] != "http":
+            raise AssertionError(f"A Request needs a scope of type 'http', not {scope['type']!r}")
+        self._receive = receive
+        self._send = send
+
+    @property
+    def method(self) -> str:
+        return cast(str, self.scope["method"])
+
+
+def get_route_path(scope: Scope) -> str:
+    """The path below `root_path`, as routes are matched against it."""
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    rest = path.removeprefix(root_path)
+    # A prefix ends where a segment ends: "/api" is none of "/apis".
+    return rest if not rest or rest.startswith("/") else path

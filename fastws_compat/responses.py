@@ -1,0 +1,176 @@
+"""What a handshake can be refused with. HTTP itself stays with Django."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from email.utils import format_datetime
+from functools import cached_property
+from http.cookies import SimpleCookie
+from typing import Any, Literal
+from urllib.parse import quote
+
+from fastws_compat.background import BackgroundTask
+from fastws_compat.datastructures import URL, MutableHeaders
+from fastws_compat.types import Receive, Scope, Send
+
+SameSite = Literal["lax", "strict", "none"]
+
+
+class Response:
+    """An HTTP answer; called with a websocket scope it sends the messages that refuse the handshake."""
+
+    media_type: str | None = None
+    charset = "utf-8"
+
+    def __init__(
+        self,
+        content: Any = None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        self.status_code = status_code
+        if media_type is not None:
+            self.media_type = media_type
+        self.background = background
+        self.body = self.render(content)
+        self.init_headers(headers)
+
+    def render(self, content: Any) -> bytes | memoryview:
+        if content is None:
+            return b""
+        if isinstance(content, memoryview):
+            return content.cast("B") if content.c_contiguous else content.tobytes()
+        if isinstance(content, bytes):
+            return content
+        encoded: bytes = content.encode(self.charset)
+        return encoded
+
+    def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
+        """Set `raw_headers`: the given ones, then a length and a type unless they are among them."""
+        given = MutableHeaders(headers or {})
+        self.raw_headers = given.raw
+        body = getattr(self, "body", None)
+        if body is not None and self._may_have_body() and "content-length" not in given:
+            given.append("content-length", str(len(body)))
+        if self.media_type is not None and "content-type" not in given:
+            given.append("content-type", self._content_type(self.media_type))
+
+    def _may_have_body(self) -> bool:
+        return self.status_code >= 200 and self.status_code not in (204, 304)
+
+    def _content_type(self, media_type: str) -> str:
+        if media_type.startswith("text/") and "charset=" not in media_type.lower():
+            return f"{media_type}; charset={self.charset}"
+        return media_type
+
+    @cached_property
+    def headers(self) -> MutableHeaders:
+        return MutableHeaders(raw=self.raw_headers)
+
+    def set_cookie(
+        self,
+        key: str,
+        value: str = "",
+        max_age: int | None = None,
+        expires: datetime | str | int | None = None,
+        path: str | None = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: SameSite | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Add a Set-Cookie header; `expires` is a date in UTC or a number of seconds from now."""
+        if samesite is not None:
+            assert samesite.lower() in ("strict", "lax", "none"), (
+                "samesite must be either 'strict', 'lax' or 'none'"
+            )
+        if partitioned and sys.version_info < (3, 14):
+            raise ValueError("Partitioned cookies are only supported in Python 3.14 and above.")
+        attributes = {
+            "max-age": max_age,
+            "expires": format_datetime(expires, usegmt=True) if isinstance(expires, datetime) else expires,
+            "path": path,
+            "domain": domain,
+            "secure": secure or None,
+            "httponly": httponly or None,
+            "samesite": samesite,
+            "partitioned": partitioned or None,
+        }
+        cookie: SimpleCookie = SimpleCookie()
+        cookie[key] = value
+        for name, attribute in attributes.items():
+            if attribute is not None:
+                cookie[key][name] = attribute
+        self.raw_headers.append((b"set-cookie", cookie.output(header="").strip().encode("latin-1")))
+
+    def delete_cookie(
+        self,
+        key: str,
+        path: str = "/",
+        domain: str | None = None,
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: SameSite | None = "lax",
+        partitioned: bool = False,
+    ) -> None:
+        """Add a Set-Cookie header that ends a cookie; path and domain must be those it was set with."""
+        self.set_cookie(key, "", 0, 0, path, domain, secure, httponly, samesite, partitioned)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
+        await send({"type": f"{kind}.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": f"{kind}.body", "body": self.body})
+        if self.background is not None:
+            await self.background()
+
+
+class HTMLResponse(Response):
+    """A refusal as a page."""
+
+    media_type = "text/html"
+
+
+class PlainTextResponse(Response):
+    """A refusal as text."""
+
+    media_type = "text/plain"
+
+
+class JSONResponse(Response):
+    """A refusal as JSON; `content` must be JSON's own types (see `jsonable_encoder`)."""
+
+    media_type = "application/json"
+
+    def __init__(
+        self,
+        content: Any,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        super().__init__(content, status_code, headers, media_type, background)
+
+    def render(self, content: Any) -> bytes:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode("utf-8")
+
+
+class RedirectResponse(Response):
+    """A refusal that names another URL; browsers do not follow it for a socket, other clients may."""
+
+    def __init__(
+        self,
+        url: str | URL,
+        status_code: int = 307,
+        headers: Mapping[str, str] | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        super().__init__(b"", status_code, headers, background=background)
+        self.headers["location"] = quote(str(url), safe=":/%#?=@[]!$&'()*+,;")

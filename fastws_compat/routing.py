@@ -1,0 +1,600 @@
+"""Routers: which route gets a connection, and how routers nest (FastAPI and Starlette)."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import iscoroutinefunction
+
+from fastws_compat.datastructures import Headers, URLPath, parse_host_header
+from fastws_compat.exceptions import FastAPIError
+from fastws_compat.middleware import Middleware
+from fastws_compat.params import Depends
+from fastws_compat.paths import compile_path as compile_path
+from fastws_compat.paths import convert
+from fastws_compat.paths import replace_params as replace_params
+from fastws_compat.requests import get_route_path
+from fastws_compat.routes import CHOSEN, enter, not_found, path_pattern, wrap
+from fastws_compat.routes import APIWebSocketRoute as APIWebSocketRoute
+from fastws_compat.routes import BaseRoute as BaseRoute
+from fastws_compat.routes import Match as Match
+from fastws_compat.routes import NoMatchFound as NoMatchFound
+from fastws_compat.routes import WebSocketRoute as WebSocketRoute
+from fastws_compat.routes import websocket_session as websocket_session
+from fastws_compat.sessions import SESSION, Session, logger
+from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan, Receive, Scope, Send
+from fastws_compat.websockets import WebSocketClose
+
+if TYPE_CHECKING:
+    from django.urls import URLPattern
+
+HTTP_VERBS = frozenset(
+    {"get", "put", "post", "delete", "options", "head", "patch", "trace", "api_route", "route"}
+)
+
+
+class Mount(BaseRoute):
+    """An ASGI application, or routes, below a path."""
+
+    def __init__(
+        self,
+        path: str,
+        app: ASGIApp | None = None,
+        routes: Sequence[BaseRoute] | None = None,
+        name: str | None = None,
+        *,
+        middleware: Sequence[Middleware] | None = None,
+    ) -> None:
+        if path and not path.startswith("/"):
+            raise AssertionError("Routed paths must start with '/'")
+        if app is None and routes is None:
+            raise AssertionError("Either 'app=...', or 'routes=' must be specified")
+        self._base_app: Any = Router(routes) if app is None else app
+        self.app = wrap(self._base_app, middleware)
+        self.name = name
+        self._compile(path)
+
+    def _compile(self, path: str) -> None:
+        self.path = path.rstrip("/")
+        self.path_regex, self.path_format, self.param_convertors = compile_path(self.path + "/{path:path}")
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        return getattr(self._base_app, "routes", [])
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        route_path = get_route_path(scope)
+        match = self.path_regex.match(route_path)
+        if match is None:
+            return Match.NONE, {}
+        params = convert(match, self.param_convertors)
+        rest = "/" + params.pop("path")
+        return Match.FULL, self._child_scope(scope, params, route_path[: -len(rest)])
+
+    def _child_scope(self, scope: Scope, params: dict[str, Any], matched: str) -> Scope:
+        root_path = scope.get("root_path", "")
+        return {
+            "path_params": {**scope.get("path_params", {}), **params},
+            # The root path above all mounts: url_for() builds on it.
+            "app_root_path": scope.get("app_root_path", root_path),
+            "root_path": root_path + matched,
+            "endpoint": self.app,
+        }
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        if self.name is not None and name == self.name and "path" in path_params:
+            params = {**path_params, "path": path_params["path"].lstrip("/")}
+            path, remaining = replace_params(self.path_format, self.param_convertors, params)
+            if not remaining:
+                return URLPath(path=path)
+        elif self.name is None or name.startswith(self.name + ":"):
+            prefix, remaining = replace_params(
+                self.path_format, self.param_convertors, {**path_params, "path": ""}
+            )
+            if "path" in path_params:
+                remaining["path"] = path_params["path"]
+            url = _child_url(self, name, remaining)
+            if url is not None:
+                return URLPath(path=prefix.rstrip("/") + str(url), protocol=url.protocol)
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _run_foreign(self.app, scope, receive, send)
+
+    def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
+        mount = copy.copy(self)
+        mount._compile(prefix + self.path)
+        return mount
+
+    def urlpattern(self, owner: Any) -> URLPattern:
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            params = {
+                name: self.param_convertors[name].convert(value) if isinstance(value, str) else value
+                for name, value in scope["url_route"]["kwargs"].items()
+                if name in self.param_convertors
+            }
+            rest = "/" + params.pop("path")
+            matched = get_route_path(scope).removesuffix(rest)
+            await enter(owner, self, self._child_scope(scope, params, matched), scope, receive, send)
+
+        return path_pattern(self.path_regex.pattern, application, self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mount) and self.path == other.path and self.app == other.app
+
+    __hash__ = BaseRoute.__hash__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(path={self.path!r}, name={self.name or ''!r}, app={self.app!r})"
+
+
+class Host(BaseRoute):
+    """An ASGI application for a host name; the port is not looked at."""
+
+    def __init__(self, host: str, app: ASGIApp, name: str | None = None) -> None:
+        if host.startswith("/"):
+            raise AssertionError("Host must not start with '/'")
+        self.host = host
+        self.app: Any = app
+        self.name = name
+        self.host_regex, self.host_format, self.param_convertors = compile_path(host)
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        return getattr(self.app, "routes", [])
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        host = parse_host_header(Headers(scope=scope).get("host"))
+        match = self.host_regex.match(host.host.lower()) if host is not None else None
+        if match is None:
+            return Match.NONE, {}
+        params = convert(match, self.param_convertors)
+        return Match.FULL, {
+            "path_params": {**scope.get("path_params", {}), **params},
+            "endpoint": self.app,
+        }
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        if self.name is not None and name == self.name and "path" in path_params:
+            params = dict(path_params)
+            path = params.pop("path")
+            host, remaining = replace_params(self.host_format, self.param_convertors, params)
+            if not remaining:
+                return URLPath(path=path, host=host)
+        elif self.name is None or name.startswith(self.name + ":"):
+            host, remaining = replace_params(self.host_format, self.param_convertors, path_params)
+            url = _child_url(self, name, remaining)
+            if url is not None:
+                return URLPath(path=str(url), protocol=url.protocol, host=host)
+        raise NoMatchFound(name, path_params)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _run_foreign(self.app, scope, receive, send)
+
+    def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
+        app = Router([Mount(prefix, self.app)]) if prefix else self.app
+        return Host(self.host, app, self.name)
+
+    def urlpattern(self, owner: Any) -> URLPattern:
+        from django.urls import Resolver404
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            match, child_scope = self.matches(scope)
+            if match is Match.NONE:
+                raise Resolver404  # URLRouter goes on to its next entry
+            await enter(owner, self, child_scope, scope, receive, send)
+
+        return path_pattern("^", application, self.name)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Host) and self.host == other.host and self.app == other.app
+
+    __hash__ = BaseRoute.__hash__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(host={self.host!r}, name={self.name or ''!r}, app={self.app!r})"
+
+
+class IncludedRouter(BaseRoute):
+    """A router inside another: its routes, also later ones, with a prefix and dependencies before them."""
+
+    def __init__(
+        self, router: APIRouter, parent: APIRouter, prefix: str, dependencies: Sequence[Depends]
+    ) -> None:
+        self.original_router = router
+        self.prefix = parent.prefix + prefix
+        self.dependencies = [*parent.dependencies, *dependencies]
+        self.owner = parent.dependency_overrides_provider
+        self._version = -1
+        self._routes: list[BaseRoute] = []
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """The routes as they are served, made anew when the router got another."""
+        version = self.original_router.version
+        if version != self._version:
+            self._routes = [
+                route.included(self.prefix, self.dependencies, self.owner)
+                for route in flatten(self.original_router.routes)
+            ]
+            self._version = version
+        return self._routes
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return next(
+            (
+                (match, child)
+                for match, child in (r.matches(scope) for r in self.routes)
+                if match is Match.FULL
+            ),
+            (Match.NONE, {}),
+        )
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        return _first_url(self.routes, name, path_params)
+
+
+class Routes(list[BaseRoute]):
+    """A router's routes; counts its changes, so that what was derived from it can be made anew."""
+
+    def __init__(self, routes: Iterable[BaseRoute] = ()) -> None:
+        super().__init__(routes)
+        self.changes = 0
+
+
+def _counted(name: str) -> Callable[..., Any]:
+    change = getattr(list, name)
+
+    def method(self: Routes, *args: Any, **kwargs: Any) -> Any:
+        self.changes += 1
+        return change(self, *args, **kwargs)
+
+    return method
+
+
+for _name in ("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"):
+    setattr(Routes, _name, _counted(_name))
+for _name in ("__setitem__", "__delitem__", "__iadd__", "__imul__"):
+    setattr(Routes, _name, _counted(_name))
+
+
+class Router:
+    """Gives a connection to the first of its routes that matches (Starlette)."""
+
+    def __init__(
+        self,
+        routes: Sequence[BaseRoute] | None = None,
+        redirect_slashes: bool = True,
+        default: ASGIApp | None = None,
+        lifespan: Lifespan[Any] | None = None,
+        *,
+        middleware: Sequence[Middleware] | None = None,
+    ) -> None:
+        self.routes = Routes(routes or [])
+        self.redirect_slashes = redirect_slashes
+        self.default: ASGIApp = self.not_found if default is None else default
+        self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
+        self.middleware_stack = wrap(self.app, middleware)
+
+    @property
+    def version(self) -> int:
+        """Grows with every change of the routes, of included routers too."""
+        return self.routes.changes + sum(
+            route.original_router.version for route in self.routes if isinstance(route, IncludedRouter)
+        )
+
+    def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
+        """The first route that takes the connection, and what it adds to the scope."""
+        for route in flatten(self.routes):
+            match, child_scope = route.matches(scope)
+            if match is Match.FULL:
+                return route, child_scope
+        return None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.middleware_stack(scope, receive, send)
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("router", self)
+        if scope["type"] == "lifespan":
+            await self.lifespan(scope, receive, send)
+            return
+        found = scope.pop(CHOSEN, None) or self.match(scope)
+        if found is None:
+            await self.default(scope, receive, send)
+            return
+        route, child_scope = found
+        scope.update(child_scope)
+        await route.handle(scope, receive, send)
+
+    async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a path that nobody has: HTTP 403, and one line in the log."""
+        if scope["type"] == "websocket":
+            # The client chose the path: escaped and cut, it cannot forge a line.
+            logger.warning("No WebSocket route for %.200r", scope["path"])
+            await WebSocketClose()(scope, receive, _watched(scope, send))
+        else:
+            await not_found(send)
+
+    async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the lifespan context between the server's startup and shutdown messages."""
+        started = False
+        await receive()
+        try:
+            async with self.lifespan_context(scope.get("app")) as state:
+                if state is not None:
+                    if "state" not in scope:
+                        raise RuntimeError('The server does not support "state" in the lifespan scope.')
+                    scope["state"].update(state)
+                await send({"type": "lifespan.startup.complete"})
+                started = True
+                await receive()
+        except BaseException:
+            phase = "shutdown" if started else "startup"
+            await send({"type": f"lifespan.{phase}.failed", "message": traceback.format_exc()})
+            raise
+        await send({"type": "lifespan.shutdown.complete"})
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """The path of the route with this name and exactly these parameters; NoMatchFound without one."""
+        return _first_url(self.routes, name, path_params)
+
+    def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
+        self.routes.append(Mount(path, app=app, name=name))
+
+    def host(self, host: str, app: ASGIApp, name: str | None = None) -> None:
+        self.routes.append(Host(host, app=app, name=name))
+
+    def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:
+        """Serve `endpoint(websocket)`: the router's prefix and dependencies do not apply (Starlette)."""
+        self.routes.append(WebSocketRoute(path, endpoint, name=name))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Router) and self.routes == other.routes
+
+    __hash__ = object.__hash__
+
+
+class APIRouter(Router):
+    """Routes with a common prefix and common dependencies, to be included in an application (FastAPI).
+
+    Options that only HTTP has (tags, responses, route_class ...) are accepted and kept in `extra`.
+    """
+
+    def __init__(
+        self,
+        *,
+        prefix: str = "",
+        dependencies: Sequence[Depends] | None = None,
+        routes: Sequence[BaseRoute] | None = None,
+        redirect_slashes: bool = True,
+        default: ASGIApp | None = None,
+        dependency_overrides_provider: Any | None = None,
+        on_startup: Sequence[Callable[[], Any]] | None = None,
+        on_shutdown: Sequence[Callable[[], Any]] | None = None,
+        lifespan: Lifespan[Any] | None = None,
+        **extra: Any,
+    ) -> None:
+        super().__init__(routes, redirect_slashes, default, lifespan)
+        if lifespan is None:
+            self.lifespan_context = self._run_events
+        check_prefix(prefix)
+        self.prefix = prefix
+        self.dependencies = list(dependencies or [])
+        self.dependency_overrides_provider = dependency_overrides_provider
+        self.on_startup = list(on_startup or [])
+        self.on_shutdown = list(on_shutdown or [])
+        self.extra = extra
+
+    @property
+    def websocket_urlpatterns(self) -> list[URLPattern]:
+        """The routes that the router has now, as entries for Channels' `URLRouter`."""
+        return [route.urlpattern(self.dependency_overrides_provider) for route in flatten(self.routes)]
+
+    def add_api_websocket_route(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        name: str | None = None,
+        *,
+        dependencies: Sequence[Depends] | None = None,
+    ) -> None:
+        """Serve `endpoint` at prefix + `path`, after the router's and then these dependencies."""
+        route = APIWebSocketRoute(
+            self.prefix + path,
+            endpoint,
+            name=name,
+            dependencies=[*self.dependencies, *(dependencies or [])],
+            dependency_overrides_provider=self.dependency_overrides_provider,
+        )
+        if self.dependency_overrides_provider is not None:
+            route.check()
+        self.routes.append(route)
+
+    def websocket(
+        self, path: str, name: str | None = None, *, dependencies: Sequence[Depends] | None = None
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_api_websocket_route(path, func, name, dependencies=dependencies)
+            return func
+
+        return decorator
+
+    def websocket_route(
+        self, path: str, name: str | None = None
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_websocket_route(path, func, name)
+            return func
+
+        return decorator
+
+    def include_router(
+        self,
+        router: APIRouter,
+        *,
+        prefix: str = "",
+        dependencies: Sequence[Depends] | None = None,
+        **extra: Any,
+    ) -> None:
+        """Serve the routes of `router` here, those it gets later too; HTTP's options are ignored."""
+        if router is self:
+            raise AssertionError(
+                "Cannot include the same APIRouter instance into itself. "
+                "Did you mean to include a different router?"
+            )
+        if any(inner is self for inner in _routers_in(router)):
+            raise AssertionError(
+                "Cannot include an APIRouter instance that already includes this router. "
+                "Did you mean to include a different router?"
+            )
+        check_prefix(prefix)
+        for route in [] if prefix else flatten(router.routes):
+            if getattr(route, "path", None) == "" and not isinstance(route, Mount):
+                name = getattr(route, "name", "unknown")
+                raise FastAPIError(f"Prefix and path cannot be both empty (path operation: {name})")
+        included = IncludedRouter(router, self, prefix, dependencies or [])
+        if self.dependency_overrides_provider is not None:
+            for route in included.routes:
+                if isinstance(route, APIWebSocketRoute):
+                    route.check()
+        self.routes.append(included)
+        self.on_startup += router.on_startup
+        self.on_shutdown += router.on_shutdown
+        self.lifespan_context = merged(self.lifespan_context, router.lifespan_context)
+
+    def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
+        if event_type not in ("startup", "shutdown"):
+            raise AssertionError(f"There is no event {event_type!r}, only 'startup' and 'shutdown'")
+        (self.on_startup if event_type == "startup" else self.on_shutdown).append(func)
+
+    def on_event(self, event_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
+        """Decorate a function to run at "startup" or "shutdown"; `lifespan` is the newer way."""
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_event_handler(event_type, func)
+            return func
+
+        return decorator
+
+    @asynccontextmanager
+    async def _run_events(self, app: Any) -> AsyncIterator[None]:
+        await _run_all(self.on_startup)
+        yield
+        await _run_all(self.on_shutdown)
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(no_attribute(self, name))
+
+
+def no_attribute(owner: Any, name: str) -> str:
+    """The text of the AttributeError; HTTP verbs say where HTTP is done."""
+    kind = type(owner).__name__
+    if name in HTTP_VERBS:
+        return (
+            f"{kind}.{name} serves HTTP, which stays with Django: write a view and put it into urls.py; "
+            "only WebSocket routes belong here."
+        )
+    return f"{kind!r} object has no attribute {name!r}"
+
+
+def check_prefix(prefix: str) -> None:
+    if prefix and not prefix.startswith("/"):
+        raise AssertionError("A path prefix must start with '/'")
+    if prefix.endswith("/"):
+        raise AssertionError("A path prefix must not end with '/', as the routes will start with '/'")
+
+
+def flatten(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes in the order in which they are tried, included routers resolved."""
+    for route in routes:
+        if isinstance(route, IncludedRouter):
+            yield from route.routes
+        else:
+            yield route
+
+
+def as_context(lifespan: Any) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
+    """A lifespan in any of the forms that FastAPI takes, as an asynchronous context manager."""
+    if lifespan is None:
+        return lambda app: contextlib.nullcontext()
+    if inspect.isasyncgenfunction(lifespan):
+        return asynccontextmanager(lifespan)
+    if inspect.isgeneratorfunction(lifespan):
+        sync = contextlib.contextmanager(lifespan)
+
+        @asynccontextmanager
+        async def context(app: Any) -> AsyncIterator[Any]:
+            with sync(app) as state:
+                yield state
+
+        return context
+    factory: Callable[[Any], AbstractAsyncContextManager[Any]] = lifespan
+    return factory
+
+
+def merged(
+    outer: Callable[[Any], AbstractAsyncContextManager[Any]],
+    inner: Callable[[Any], AbstractAsyncContextManager[Any]],
+) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]:
+    """Two lifespans as one; where both give a state, the outer's values win."""
+
+    @asynccontextmanager
+    async def context(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+        async with outer(app) as outer_state, inner(app) as inner_state:
+            if outer_state is None and inner_state is None:
+                yield None
+            else:
+                yield {**(inner_state or {}), **(outer_state or {})}
+
+    return context
+
+
+async def _run_all(handlers: Iterable[Callable[[], Any]]) -> None:
+    for handler in handlers:
+        if iscoroutinefunction(handler):
+            await handler()
+        else:
+            handler()
+
+
+def _routers_in(router: APIRouter) -> Iterator[APIRouter]:
+    for route in router.routes:
+        if isinstance(route, IncludedRouter):
+            yield route.original_router
+            yield from _routers_in(route.original_router)
+
+
+def _first_url(routes: Iterable[BaseRoute], name: str, path_params: dict[str, Any]) -> URLPath:
+    for route in routes:
+        with contextlib.suppress(NoMatchFound):
+            return route.url_path_for(name, **path_params)
+    raise NoMatchFound(name, path_params)
+
+
+def _child_url(parent: Mount | Host, name: str, path_params: dict[str, Any]) -> URLPath | None:
+    """The URL of a route below a mount or host, whose names are "parent:child" if the parent has one."""
+    child = name if parent.name is None else name.removeprefix(parent.name + ":")
+    with contextlib.suppress(NoMatchFound):
+        return _first_url(parent.routes, child, path_params)
+    return None
+
+
+def _watched(scope: Scope, send: Send) -> Send:
+    session: Session | None = scope.get(SESSION)
+    return session.watch(send) if session else send
+
+
+async def _run_foreign(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an application that may speak ASGI by itself."""
+    await app(scope, receive, _watched(scope, send) if scope["type"] == "websocket" else send)

@@ -1,0 +1,121 @@
+"""The schemes of the Authorization header: any, Basic, Bearer, Digest (RFC 9110, 11)."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from typing import ClassVar
+
+from pydantic import BaseModel
+
+from fastws_compat.requests import HTTPConnection
+from fastws_compat.security import models
+from fastws_compat.security.base import Scheme
+from fastws_compat.security.utils import read_authorization
+
+
+class HTTPBasicCredentials(BaseModel):
+    """What `HTTPBasic` gives."""
+
+    username: str
+    password: str
+
+
+class HTTPAuthorizationCredentials(BaseModel):
+    """What the other schemes give: both halves of the header, as the client wrote them."""
+
+    scheme: str
+    credentials: str
+
+
+class HTTPBase(Scheme):
+    """Credentials of any scheme; `scheme` only names the challenge."""
+
+    model: models.HTTPBase
+    accepts: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        *,
+        scheme: str,
+        scheme_name: str | None = None,
+        description: str | None = None,
+        auto_error: bool = True,
+    ) -> None:
+        super().__init__(models.HTTPBase(scheme=scheme, description=description), scheme_name, auto_error)
+
+    def make_authenticate_headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": self.model.scheme.title()}
+
+    async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
+        scheme, credentials = read_authorization(request, self.accepts) or ("", "")
+        if not credentials:
+            return self.require(None)
+        return HTTPAuthorizationCredentials(scheme=scheme, credentials=credentials)
+
+
+class HTTPBasic(HTTPBase):
+    """User name and password; credentials that cannot be read are refused even with `auto_error` off."""
+
+    def __init__(
+        self,
+        *,
+        scheme_name: str | None = None,
+        realm: str | None = None,
+        description: str | None = None,
+        auto_error: bool = True,
+    ) -> None:
+        super().__init__(
+            scheme="basic", scheme_name=scheme_name, description=description, auto_error=auto_error
+        )
+        self.realm = realm
+
+    def make_authenticate_headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": f'Basic realm="{self.realm}"' if self.realm else "Basic"}
+
+    async def __call__(  # type: ignore[override]
+        self, request: HTTPConnection
+    ) -> HTTPBasicCredentials | None:
+        authorization = self.require(read_authorization(request, "basic"))
+        if authorization is None:
+            return None
+        try:
+            username, colon, password = b64decode(authorization[1]).decode("ascii").partition(":")
+        except ValueError as error:
+            raise self.make_not_authenticated_error() from error
+        if not colon:
+            raise self.make_not_authenticated_error()
+        return HTTPBasicCredentials(username=username, password=password)
+
+
+class HTTPBearer(HTTPBase):
+    """A bearer token (RFC 6750); browsers cannot send the header, see `WebSocketBearer`."""
+
+    accepts = "bearer"
+
+    def __init__(
+        self,
+        *,
+        bearerFormat: str | None = None,
+        scheme_name: str | None = None,
+        description: str | None = None,
+        auto_error: bool = True,
+    ) -> None:
+        model = models.HTTPBearer(bearerFormat=bearerFormat, description=description)
+        Scheme.__init__(self, model, scheme_name, auto_error)
+
+
+class HTTPDigest(HTTPBase):
+    """The credentials of a digest (RFC 7616), which a subclass has to check."""
+
+    accepts = "digest"
+
+    def __init__(
+        self,
+        *,
+        scheme_name: str | None = None,
+        description: str | None = None,
+        auto_error: bool = True,
+    ) -> None:
+        super().__init__(
+            scheme="digest", scheme_name=scheme_name, description=description, auto_error=auto_error
+        )

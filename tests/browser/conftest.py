@@ -1,0 +1,190 @@
+"""The demo as a process, and a browser that visits it.
+
+Everything here ends with its module: while Playwright's sync API is open, a loop runs in the main thread,
+and other tests could not call `asyncio.run`. For the same reason no test here touches the ORM.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import pytest
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+DESKTOP = {"width": 1280, "height": 800}
+PHONE = {"width": 390, "height": 844}
+
+
+class Demo:
+    """`manage.py demo` with a database of its own; it can be stopped and started again on its port."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = 0
+        self.passwords: dict[str, str] = {}
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Come up: on the port of the last time, or on a free one, which somebody else may take before us."""
+        for _ in range(1 if self.port else 5):
+            port = self.port or free_port()
+            if self._launch(port):
+                self.port = port
+                return
+            if "choose another with --port" not in self.log():
+                break
+        pytest.fail(f"The demo did not come up:\n{self.log()}")
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def log(self) -> str:
+        return (self.folder / "demo.log").read_text()
+
+    def _launch(self, port: int) -> bool:
+        environ = {k: v for k, v in os.environ.items() if k not in ("DEBUG", "ALLOWED_HOSTS", "REDIS_URL")}
+        environ |= {"DATABASE_PATH": str(self.folder / "demo.sqlite3"), "PYTHONUNBUFFERED": "1"}
+        environ["DJANGO_SETTINGS_MODULE"] = "wsproject.settings"
+        command = [sys.executable, "manage.py", "demo", "--port", str(port)]
+        with (self.folder / "demo.log").open("a") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, text=True)
+        self._process = process
+        deadline = time.monotonic() + 40
+        while time.monotonic() < deadline:
+            if answers(f"http://127.0.0.1:{port}/"):
+                self.passwords = dict(re.findall(r"Log in as: +(\S+) / (\S+)", self.log()))
+                return True
+            try:
+                process.wait(0.05)
+                return False
+            except subprocess.TimeoutExpired:
+                continue
+        self.stop()
+        return False
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    running = Demo(tmp_path_factory.mktemp("demo"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[playwright_api.Browser]:
+    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with playwright_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+class Visitor:
+    """One person with a browser profile of their own."""
+
+    def __init__(self, demo: Demo, context: playwright_api.BrowserContext, problems: list[str]) -> None:
+        self.demo = demo
+        self.context = context
+        self.problems = problems
+
+    def tab(self, path: str) -> playwright_api.Page:
+        page = self.context.new_page()
+        page.on("pageerror", lambda error: self.problems.append(f"{page.url}: {error}"))
+        page.on("console", lambda entry: self._hear(page, entry))
+        page.goto(self.demo.url + path)
+        return page
+
+    def log_in(self, username: str) -> Visitor:
+        page = self.tab("/login/")
+        page.get_by_label("User name").fill(username)
+        page.get_by_label("Password").fill(self.demo.passwords[username])
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/chat/")
+        page.close()
+        return self
+
+    def _hear(self, page: playwright_api.Page, entry: playwright_api.ConsoleMessage) -> None:
+        # Chromium reports every refused connection and status; those are what some tests are about.
+        if entry.type in ("error", "warning") and not re.search(
+            r"WebSocket connection|Failed to load", entry.text
+        ):
+            self.problems.append(f"{page.url}: {entry.text}")
+
+
+@pytest.fixture
+def visit(demo: Demo, browser: playwright_api.Browser) -> Iterator[Callable[..., Visitor]]:
+    """Makes visitors; at the end none of their pages may have raised or broken the content policy."""
+    contexts: list[playwright_api.BrowserContext] = []
+    problems: list[str] = []
+
+    def make(username: str | None = None, **options: object) -> Visitor:
+        context = browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
+        context.set_default_timeout(10_000)
+        contexts.append(context)
+        visitor = Visitor(demo, context, problems)
+        return visitor.log_in(username) if username else visitor
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Callable[[playwright_api.Page, str], None]:
+    """Takes a screenshot into $SCREENSHOTS, or into the test's own directory."""
+    folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    folder.mkdir(parents=True, exist_ok=True)
+    return lambda page, name: page.screenshot(path=folder / f"{name}.png")

@@ -1,0 +1,55 @@
+"""What a client is told: `ask` for an answer, `refusal` and `errors` for the handshake that fails."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+
+def ask(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
+    """What the endpoint sends first, as JSON."""
+    with lib.TestClient(app).websocket_connect(url, **options) as websocket:
+        return websocket.receive_json()
+
+
+def visit(lib: Any, app: Any, url: str = "/ws", **options: Any) -> None:
+    """Connect, be accepted, hang up; raises what the application raises."""
+    with lib.TestClient(app).websocket_connect(url, **options):
+        pass
+
+
+def refusal(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
+    """The exception that says how the handshake was refused."""
+    with pytest.raises(lib.WebSocketDisconnect) as caught:
+        visit(lib, app, url, **options)
+    return caught.value
+
+
+def errors(lib: Any, app: Any, url: str = "/ws", **options: Any) -> list[dict[str, Any]]:
+    """The error items of a handshake that does not validate."""
+    refused = refusal(lib, app, url, **options)
+    assert refused.code == 1008
+    return refused.reason
+
+
+def echo(lib: Any, annotation: Any, default: Any = ..., path: str = "/ws") -> Any:
+    """An application that answers with the `repr` of its one parameter, `value`."""
+    app = lib.FastAPI()
+    app.websocket(path)(echo_endpoint(lib, annotation, default))
+    return app
+
+
+def echo_endpoint(lib: Any, annotation: Any, default: Any = ...) -> Callable[..., Awaitable[None]]:
+    if default is ...:
+
+        async def required(websocket: lib.WebSocket, value: annotation):
+            await websocket.accept()
+            await websocket.send_json(repr(value))
+
+        return required
+
+    async def optional(websocket: lib.WebSocket, value: annotation = default):
+        await websocket.accept()
+        await websocket.send_json(repr(value))
+
+    return optional

@@ -1,0 +1,197 @@
+"""Real server processes for tests: `server.start("tests.servers.apps:app")` runs daphne, then uvicorn.
+
+Ask for `server` to run a test on both, for `daphne` or `uvicorn` to run it on one. A test that reads logs,
+sends signals or counts things starts a process of its own with `start`; all others share one with `shared`.
+What is still alive when its owner ends (the test, or the session for shared ones) is terminated.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Running:
+    """One server process that listens on loopback, as seen from a test."""
+
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+        self.process = process
+        self.port = port
+        self.pid = process.pid
+        self._log = log
+
+    def url(self, path: str = "/") -> str:
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    def http(self, path: str = "/") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    def connect(self, timeout: float = 5) -> socket.socket:
+        """A plain TCP connection to the server."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout)
+
+    def logs(self) -> str:
+        """Everything the process wrote to stdout and stderr so far."""
+        return Path(self._log.name).read_text(errors="replace")
+
+    def signal(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, timeout: float = 15) -> int:
+        """Wait for the process to leave by itself and return its exit code."""
+        return self.process.wait(timeout)
+
+    def stop(self, timeout: float = 15) -> int:
+        """Terminate the process as an operator does (SIGTERM, after `timeout` SIGKILL)."""
+        if self.process.poll() is None:
+            self.signal()
+        try:
+            return self.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.wait()
+        finally:
+            self._log.close()
+
+
+class Server:
+    """Starts processes of one kind of server; `name` is "daphne" or "uvicorn"."""
+
+    def __init__(self, name: str, shared: dict[tuple[str, ...], Running]) -> None:
+        self.name = name
+        self._shared = shared
+        self._own: list[Running] = []
+
+    @property
+    def is_daphne(self) -> bool:
+        return self.name == "daphne"
+
+    def start(
+        self,
+        app: str,
+        *args: str,
+        settings: str | None = None,
+        env: Mapping[str, str] | None = None,
+        ready: bool = True,
+    ) -> Running:
+        """Start `module:attribute` and return once it accepts connections (at once if not `ready`).
+
+        `args` are options of the server's own command line; `settings` names Django's settings module (none
+        without it); `env` is added to the environment.
+        """
+        running = launch(self.name, app, args, settings, env or {}, ready)
+        self._own.append(running)
+        return running
+
+    def shared(self, app: str, *args: str, settings: str | None = None) -> Running:
+        """As `start`, but one process serves every test of the session that asks for the same."""
+        key = (self.name, app, settings or "", *args)
+        if key not in self._shared or self._shared[key].process.poll() is not None:
+            self._shared[key] = launch(self.name, app, args, settings, {}, ready=True)
+        return self._shared[key]
+
+    def close(self) -> None:
+        for running in self._own:
+            running.stop(timeout=3)
+
+
+def launch(
+    name: str, app: str, args: Sequence[str], settings: str | None, env: Mapping[str, str], ready: bool
+) -> Running:
+    port = free_port()
+    environ = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
+    environ |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+    if settings:
+        environ["DJANGO_SETTINGS_MODULE"] = settings
+    log = tempfile.NamedTemporaryFile(prefix=f"fastws-{name}-", suffix=".log")  # noqa: SIM115
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command(name, port), *args, app],
+        cwd=ROOT,
+        env=environ,
+        stdout=log,
+        stderr=log,
+    )
+    running = Running(process, port, log)
+    if ready:
+        wait_until_ready(running)
+    return running
+
+
+def command(name: str, port: int) -> list[str]:
+    if name == "daphne":
+        return ["daphne", "--bind", "127.0.0.1", "--port", str(port)]
+    return ["uvicorn", "--host", "127.0.0.1", "--port", str(port)]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_ready(running: Running, timeout: float = 30) -> None:
+    """Connect until somebody answers; a process that died or hangs fails the test with its log."""
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        try:
+            running.connect(timeout=1).close()
+            return
+        except OSError:
+            if has_ended(running.process):
+                break
+    log = running.logs()
+    running.process.kill()
+    running.stop()
+    pytest.fail(f"The server did not come up:\n{log}")
+
+
+def has_ended(process: subprocess.Popen[bytes]) -> bool:
+    try:
+        process.wait(0.02)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def shared_servers() -> Iterator[dict[tuple[str, ...], Running]]:
+    servers: dict[tuple[str, ...], Running] = {}
+    yield servers
+    for running in servers.values():
+        running.stop(timeout=8)
+
+
+@pytest.fixture(params=["daphne", "uvicorn"])
+def server(
+    request: pytest.FixtureRequest, shared_servers: dict[tuple[str, ...], Running]
+) -> Iterator[Server]:
+    server = Server(request.param, shared_servers)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def daphne(shared_servers: dict[tuple[str, ...], Running]) -> Iterator[Server]:
+    server = Server("daphne", shared_servers)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def uvicorn(shared_servers: dict[tuple[str, ...], Running]) -> Iterator[Server]:
+    server = Server("uvicorn", shared_servers)
+    yield server
+    server.close()

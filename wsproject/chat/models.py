@@ -1,0 +1,75 @@
+"""Rooms and what was said in them."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import models, transaction
+
+MAX_TEXT = 2000
+
+
+class Room(models.Model):
+    """A place to talk; `last_number` is the number of its newest message."""
+
+    slug = models.SlugField(unique=True)
+    name = models.CharField(max_length=80)
+    topic = models.CharField(max_length=200, blank=True)
+    last_number = models.PositiveIntegerField(default=0, editable=False)
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def post(self, author: User, key: UUID, text: str) -> tuple[Message, bool]:
+        """Save a message once, however often it is sent: `key` is the client's name for it.
+
+        The room's row is locked, so numbers have no gaps and are committed in their order: who has heard
+        number 7 and then hears 9 knows that 8 is missing.
+        """
+        with transaction.atomic():
+            room = Room.objects.select_for_update().get(pk=self.pk)
+            known = room.messages.select_related("author").filter(author=author, key=key).first()
+            if known:
+                return known, False
+            room.last_number += 1
+            room.save(update_fields=["last_number"])
+            message = room.messages.create(author=author, key=key, text=text, number=room.last_number)
+            return message, True
+
+
+class Message(models.Model):
+    """One thing that one member said; `number` counts within the room."""
+
+    room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="messages")
+    number = models.PositiveIntegerField(editable=False)
+    key = models.UUIDField(editable=False)
+    text = models.TextField(max_length=MAX_TEXT)
+    sent_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("room", "number")
+        constraints = (
+            models.UniqueConstraint(fields=["room", "number"], name="message_number"),
+            models.UniqueConstraint(fields=["room", "author", "key"], name="message_once"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.author.get_username()}: {self.text[:60]}"
+
+    def as_frame(self) -> dict[str, Any]:
+        """The message as browsers are sent it."""
+        return {
+            "type": "message",
+            "number": self.number,
+            "key": str(self.key),
+            "user": self.author.get_username(),
+            "text": self.text,
+            "sent_at": self.sent_at.isoformat(),
+        }

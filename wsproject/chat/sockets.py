@@ -1,0 +1,122 @@
+"""The chat's socket; found by its file name, as `admin.py` is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+from uuid import UUID
+
+from channels.db import database_sync_to_async
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from fastws_compat import Depends, HTTPException, Query, WebSocket, status, websocket
+from wsproject.access import Member
+from wsproject.fanout import Group, joined
+
+from .models import MAX_TEXT, Room
+
+PAGE = 100
+LAST_NUMBER = 2**31 - 1
+
+
+class Post(BaseModel):
+    """Something to say; `key` makes it safe to send twice."""
+
+    type: Literal["message"]
+    key: UUID
+    text: str
+
+
+class Recall(BaseModel):
+    """What was said after message number `after`?"""
+
+    type: Literal["history"]
+    after: Annotated[int, Field(ge=0, le=LAST_NUMBER)]
+
+
+class Typing(BaseModel):
+    type: Literal["typing"]
+
+
+class Ping(BaseModel):
+    type: Literal["ping"]
+
+
+Frame = Post | Recall | Typing | Ping
+frames: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
+
+
+def get_room(slug: str, _: Member) -> Room:
+    room = Room.objects.filter(slug=slug).first()
+    if room is None:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, "No such room.")
+    return room
+
+
+CurrentRoom = Annotated[Room, Depends(get_room)]
+
+
+class Seat:
+    """One open tab: a member in a room."""
+
+    def __init__(self, websocket: WebSocket, room: Room, user: Member) -> None:
+        self.websocket, self.room, self.user = websocket, room, user
+        self.group = Group(f"chat.{room.pk}")
+
+    async def history(self, after: int) -> None:
+        """Send what came after number `after` in pages, oldest first; without a number the last page."""
+        after = after or max(0, self.room.last_number - PAGE)
+        while True:
+            later = self.room.messages.select_related("author").filter(number__gt=after)[:PAGE]
+            page = [message.as_frame() async for message in later]
+            done = len(page) < PAGE
+            await self.websocket.send_json({"type": "history", "messages": page, "done": done})
+            if done:
+                return
+            after = page[-1]["number"]
+
+    async def answer(self, text: str) -> None:
+        """Do what the client asks for, or tell it what is wrong and go on."""
+        try:
+            frame = frames.validate_json(text)
+        except ValidationError:
+            await self.complain("This is not a message that the chat knows.")
+            return
+        match frame:
+            case Post():
+                await self.post(frame)
+            case Recall():
+                await self.history(frame.after)
+            case Typing():
+                await self.group.asend({"type": "typing", "user": self.user.get_username()})
+            case Ping():
+                await self.websocket.send_json({"type": "pong"})
+
+    async def post(self, frame: Post) -> None:
+        """Save the message, send its author the receipt, and everybody the message."""
+        text = frame.text.replace("\0", "").strip()
+        if not 0 < len(text) <= MAX_TEXT:
+            await self.complain(f"A message has 1 to {MAX_TEXT} characters.", frame.key)
+            return
+        message, new = await database_sync_to_async(self.room.post)(self.user, frame.key, text)
+        await self.websocket.send_json(message.as_frame())
+        if new:
+            await self.group.asend(message.as_frame())
+
+    async def complain(self, detail: str, key: UUID | None = None) -> None:
+        await self.websocket.send_json({"type": "error", "key": key and str(key), "detail": detail})
+
+
+@websocket("/ws/chat/{slug}")
+async def chat(
+    websocket: WebSocket,
+    room: CurrentRoom,
+    user: Member,
+    after: Annotated[int, Query(ge=0, le=LAST_NUMBER)] = 0,
+) -> None:
+    """A tab in a room: first what it missed since message number `after`, then what anybody says."""
+    seat = Seat(websocket, room, user)
+    await websocket.accept()
+    async with joined(websocket, seat.group):
+        await seat.history(after)
+        async for text in websocket.iter_text():
+            await seat.answer(text)

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from django.contrib import admin
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+
+
+def live(request: HttpRequest) -> HttpResponse:
+    """The operations page, in the admin's look."""
+    context = {**admin.site.each_context(request), "title": "Live operations"}
+    request.current_app = admin.site.name  # type: ignore[attr-defined]  Django's admin views set it
+    return TemplateResponse(request, "ops/live.html", context)
