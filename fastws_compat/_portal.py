@@ -28,6 +28,7 @@ Loop = asyncio.AbstractEventLoop
 PATIENCE = 5.0
 # An application that makes no progress in so many turns of so many steps waits for something outside.
 IDLE_TURNS, STEPS = 3, 10
+CLOSE_OLD = "close_if_unusable_or_obsolete"
 
 
 class Pump(Executor):
@@ -100,6 +101,7 @@ class Portal:
     """An event loop in a thread, whose thread-sensitive sync code comes back to the thread that made it."""
 
     def __init__(self) -> None:
+        executors = _asgiref_executors()
         self.pump = Pump()
         self.loop: Loop = asyncio.new_event_loop()
         self.users = 0
@@ -107,7 +109,7 @@ class Portal:
         self._ended = False
         self._leftover = 0
         self._before = dict(vars(SyncToAsync.threadlocal))
-        _asgiref_executors()[self.loop] = self.pump
+        executors[self.loop] = self.pump
         self._lead_async_to_sync_here()
         self._thread = threading.Thread(target=self._serve, name="fastws-testclient", daemon=True)
         self._thread.start()
@@ -131,11 +133,14 @@ class Portal:
             self._ended = True
             self.pump.wake()
 
-    def share_transaction(self) -> None:
-        """Send sync dependencies to the test's thread while that one is inside a database transaction."""
+    def share_database(self) -> None:
+        """Send sync dependencies too to the test's thread, while its database is closed to other threads."""
         if threading.get_ident() != self.pump.thread:
             return
-        if _in_transaction():
+        connections = _open_connections()
+        for connection in connections:
+            vars(connection).setdefault(CLOSE_OLD, _keep)
+        if any(map(_is_private, connections)):
             thread_executors[self.loop] = self.pump
         else:
             thread_executors.pop(self.loop, None)
@@ -157,6 +162,8 @@ class Portal:
         if threading.get_ident() == self.pump.thread:
             vars(SyncToAsync.threadlocal).clear()
             vars(SyncToAsync.threadlocal).update(self._before)
+            for connection in _open_connections():
+                vars(connection).pop(CLOSE_OLD, None)
         if not self._ended:
             raise RuntimeError(
                 "The test client's loop does not end: the application blocks it, or left a thread at work."
@@ -219,6 +226,7 @@ class Conversation:
 
     def __init__(self, portal: Portal, app: ASGIApp, scope: Scope) -> None:
         self.ended = False
+        self.idle = False
         self.exception: BaseException | None = None
         self._portal = portal
         self._app = app
@@ -229,7 +237,7 @@ class Conversation:
         self._last: str | None = None
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
-        portal.share_transaction()
+        portal.share_database()
         portal.loop.call_soon_threadsafe(self._start, context=copy_context())
 
     def _start(self) -> None:
@@ -249,13 +257,24 @@ class Conversation:
 
     async def _receive(self) -> Message:
         self._receiving += 1
-        self._portal.pump.wake()
+        self._look()
         try:
             message = await self._inbox.get()
+            self._last = message["type"]
         finally:
             self._receiving -= 1
-        self._last = message["type"]
+            self._look()
         return message
+
+    def _look(self) -> None:
+        """Note whether the application waits for a message; only the loop's thread may tell."""
+        self.idle = self._receiving > 0 and self._inbox.empty()
+        if self.idle:
+            self._portal.pump.wake()
+
+    def _deliver(self, message: Message) -> None:
+        self._inbox.put_nowait(message)
+        self._look()
 
     async def _send(self, message: Message) -> None:
         if self.ended:
@@ -271,15 +290,10 @@ class Conversation:
         self._outbox.append(message)
         self._portal.pump.wake()
 
-    @property
-    def idle(self) -> bool:
-        """The application waits for a message that the test has not sent."""
-        return self._receiving > 0 and self._inbox.empty()
-
     def put(self, message: Message) -> None:
         """Send a message to the application, unless it has ended."""
         if not self.ended:
-            self._portal.loop.call_soon_threadsafe(self._inbox.put_nowait, message)
+            self._portal.loop.call_soon_threadsafe(self._deliver, message)
 
     def get(self, expected: str, timeout: float | None) -> Message | None:
         """The next message of the application; None if it has returned, its exception if it has died."""
@@ -337,9 +351,34 @@ def _asgiref_executors() -> MutableMapping[Loop, Executor]:
     return executors
 
 
-def _in_transaction() -> bool:
-    """Whether this thread holds a database transaction of Django's; opens no connection."""
+def _open_connections() -> list[Any]:
+    """The database connections of Django's that this thread has open; opens none."""
     db, conf = sys.modules.get("django.db"), sys.modules.get("django.conf")
     if db is None or conf is None or not conf.settings.configured:
+        return []
+    connections = db.connections.all(initialized_only=True)
+    return [connection for connection in connections if connection.connection is not None]
+
+
+def _keep() -> None:
+    """Instead of closing a stale connection: it is the test's, and the application would close it."""
+
+
+def _is_private(connection: Any) -> bool:
+    """Whether other threads would not see the test's rows, or collide with it.
+
+    They do not see its transaction, and an SQLite database in memory locks whole tables at once.
+    """
+    if connection.in_atomic_block:
+        return True
+    in_memory = connection.vendor == "sqlite" and connection.is_in_memory_db()
+    return in_memory and _is_allowed(connection)
+
+
+def _is_allowed(connection: Any) -> bool:
+    """Whether the test may use this open connection; pytest-django refuses it to tests without `db`."""
+    try:
+        connection.ensure_connection()
+    except RuntimeError:
         return False
-    return any(connection.in_atomic_block for connection in db.connections.all(initialized_only=True))
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -67,6 +68,7 @@ class FastAPI:
             on_shutdown=on_shutdown,
             lifespan=lifespan,
         )
+        _complete_server()
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -200,6 +202,14 @@ class FastAPI:
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(no_attribute(self, name))
+
+
+def _complete_server() -> None:
+    """Complete daphne where it is the server that loads the application."""
+    if "daphne.cli" in sys.modules:
+        from fastws_compat import daphne
+
+        daphne.install()
 
 
 # What the bare decorator `@websocket("/ws/...")` adds to and `get_asgi_application()` serves.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -69,11 +70,26 @@ DEFAULT_HANDLERS: Mapping[Any, ExceptionHandler] = {
 async def handle(websocket: WebSocket, exc: Exception) -> bool:
     """Run the handler that the application has for `exc`; False if there is none."""
     handlers: Mapping[Any, ExceptionHandler] = websocket.scope.get(HANDLERS, {})
-    handler = find(handlers, exc)
-    if handler is None:
-        return False
-    await run(handler, websocket, exc)
-    return True
+    for meaning in (exc, from_django(exc)):
+        handler = None if meaning is None else find(handlers, meaning)
+        if handler is not None and meaning is not None:
+            await run(handler, websocket, meaning)
+            return True
+    return False
+
+
+def from_django(exc: Exception) -> HTTPException | None:
+    """What Django's own refusals mean: Http404 404, PermissionDenied 403, SuspiciousOperation 400.
+
+    Their texts are for the log, not for the client (Django shows fixed pages too).
+    """
+    if "django.core.exceptions" not in sys.modules:
+        return None
+    from django.core.exceptions import PermissionDenied, SuspiciousOperation
+    from django.http import Http404
+
+    statuses = {Http404: 404, PermissionDenied: 403, SuspiciousOperation: 400}
+    return next((HTTPException(status) for cls, status in statuses.items() if isinstance(exc, cls)), None)
 
 
 def find(handlers: Mapping[Any, ExceptionHandler], exc: Exception) -> ExceptionHandler | None:

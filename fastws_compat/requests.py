@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from http import cookies as http_cookies
 from typing import Any, NoReturn, cast
-
-from django.http.cookie import parse_cookie
 
 from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
 from fastws_compat.types import Message, Receive, Scope, Send
@@ -110,6 +109,22 @@ class HTTPConnection(Mapping[str, Any]):
                 "The `url_for` method can only be used inside a Starlette application or with a router."
             )
         return cast(URL, provider.url_path_for(name, **path_params).make_absolute_url(base_url=self.base_url))
+
+
+def parse_cookie(header: str) -> dict[str, str]:
+    """The cookies of one header, read as leniently as browsers write them; the last of a name wins.
+
+    Django's parser does the same, but importing it imports the half of Django.
+    """
+    cookies: dict[str, str] = {}
+    for pair in header.split(";"):
+        name, equals, value = pair.partition("=")
+        if not equals:  # a bare word is a value without a name: bugzilla.mozilla.org/169091
+            name, value = "", name
+        name, value = name.strip(), value.strip()
+        if name or value:
+            cookies[name] = http_cookies._unquote(value)
+    return cookies
 
 
 async def empty_receive() -> NoReturn:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import importlib
 import json
 import threading
 import time
@@ -12,10 +11,10 @@ from contextlib import asynccontextmanager
 import pytest
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import connection
+from django.db import close_old_connections, connection
 from django.test import TestCase, TransactionTestCase
 
-from fastws_compat import _portal
+from fastws_compat import FastAPI, WebSocket, _portal
 from fastws_compat._portal import Pump
 from fastws_compat.concurrency import run_in_threadpool, thread_executors
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
@@ -123,7 +122,7 @@ def test_received_message_means_the_application_went_on_to_its_next_await():
         await send(ACCEPT)
         for number in range(50):
             await send(text(str(number)))
-            time.sleep(0.001)  # noqa: ASYNC251 - gives the test's thread every chance to be early
+            time.sleep(0.001)
             steps.append(number)
 
     with TestClient(app).websocket_connect("/") as websocket:
@@ -256,7 +255,7 @@ def test_application_that_returned_while_the_test_waits():
 
     with TestClient(app).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "last"
-        with pytest.raises(RuntimeError, match="^The application at /ws has returned, so no message can come"):
+        with pytest.raises(RuntimeError, match=r"^The application at /ws has returned, so no message"):
             websocket.receive_text()
         websocket.send_text("into the void")
 
@@ -711,7 +710,7 @@ def test_sockets_open_at_a_time_share_a_loop():
 
     client = TestClient(app)
     first = client.websocket_connect("/")
-    with client.websocket_connect("/") as b:
+    with client.websocket_connect("/"):
         first.__enter__()
     first.send_text("still open")
     assert first.receive_text() == "still open"
@@ -792,7 +791,7 @@ def test_asgiref_has_what_the_client_leans_on():
 
 def test_asgiref_without_what_the_client_leans_on(monkeypatch):
     monkeypatch.delattr(AsyncToSync, "loop_thread_executors")
-    with pytest.raises(RuntimeError, match="needs asgiref's AsyncToSync.loop_thread_executors"):
+    with pytest.raises(RuntimeError, match=r"needs asgiref's AsyncToSync\.loop_thread_executors"):
         with TestClient(echo).websocket_connect("/"):
             pass
 
@@ -907,7 +906,7 @@ def test_startup_that_raises():
 
 def test_startup_that_says_that_it_failed():
     app, _ = lifespan_app(startup=fail, reply=False)
-    with pytest.raises(RuntimeError, match="^The application's lifespan failed at startup: broken$"):
+    with pytest.raises(RuntimeError, match=r"^The application's lifespan failed at startup: broken$"):
         with TestClient(app):
             pass
 
@@ -924,7 +923,7 @@ def test_startup_that_never_ends():
     async def app(scope, receive, send):
         await asyncio.Event().wait()
 
-    with pytest.raises(TimeoutError, match="application at lifespan sent no answer to lifespan.startup"):
+    with pytest.raises(TimeoutError, match=r"application at lifespan sent no answer to lifespan\.startup"):
         with TestClient(app, timeout=0.02, grace=0.02):
             pass
 
@@ -967,12 +966,12 @@ def test_http_is_not_there():
     for verb in ("get", "post", "put", "patch", "delete", "options", "head", "request", "stream"):
         with pytest.raises(AttributeError, match=f"^TestClient has no {verb}: HTTP stays with Django"):
             getattr(client, verb)
-    with pytest.raises(AttributeError, match="^'TestClient' object has no attribute 'nonsense'$"):
+    with pytest.raises(AttributeError, match=r"^'TestClient' object has no attribute 'nonsense'$"):
         client.nonsense
 
 
 def test_url_of_http():
-    with pytest.raises(ValueError, match="^A WebSocket URL begins with ws:// or wss://"):
+    with pytest.raises(ValueError, match=r"^A WebSocket URL begins with ws:// or wss://"):
         TestClient(echo).websocket_connect("https://testserver/ws")
 
 
@@ -1046,11 +1045,10 @@ def test_channels_consumer():
 
 
 def test_own_application_raises_or_closes():
-    fastws = importlib.import_module("fastws_compat")
-    app = fastws.FastAPI()
+    app = FastAPI()
 
     @app.websocket("/ws")
-    async def broken(websocket: fastws.WebSocket):
+    async def broken(websocket: WebSocket):
         await websocket.accept()
         raise LookupError("mine")
 
@@ -1064,16 +1062,15 @@ def test_own_application_raises_or_closes():
 
 
 def test_own_applications_lifespan():
-    fastws = importlib.import_module("fastws_compat")
 
     @asynccontextmanager
     async def lifespan(app):
         yield {"pool": "ready"}
 
-    app = fastws.FastAPI(lifespan=lifespan)
+    app = FastAPI(lifespan=lifespan)
 
     @app.websocket("/ws")
-    async def state(websocket: fastws.WebSocket):
+    async def state(websocket: WebSocket):
         await websocket.accept()
         await websocket.send_text(websocket.state.pool)
 
@@ -1107,7 +1104,7 @@ async def names(scope, receive, send):
 
 
 def check_both_ways():
-    """Rows of the test are seen in the application, rows of the application in the test; none is left over."""
+    """Each side sees the other's rows, and those of an earlier test are gone."""
     User = get_user_model()
     assert not User.objects.exists()
     User.objects.create(username="test")
@@ -1178,7 +1175,29 @@ def test_connection_of_the_test_is_the_one_that_is_used(db):
     assert connections == [connection.connection] * 2
 
 
-def test_sync_dependencies_run_in_threads_outside_a_transaction():
+def test_stale_connections_of_the_test_stay_open(transactional_db):
+    events = []
+
+    def close_old():
+        connection.close_at = 0
+        connection.ensure_connection()
+        connection.close = lambda: events.append("closed")
+        close_old_connections()
+        del connection.close
+
+    async def app(scope, receive, send):
+        await sync_to_async(close_old)()
+        await send(ACCEPT)
+
+    connection.ensure_connection()
+    with TestClient(app).websocket_connect("/"):
+        pass
+    assert events == []
+    close_old()
+    assert events == ["closed"]
+
+
+def test_sync_dependencies_run_in_threads_without_a_database():
     threads = []
 
     async def app(scope, receive, send):

@@ -9,7 +9,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
 
 from asgiref.sync import iscoroutinefunction
 from pydantic import AliasChoices
@@ -177,6 +177,11 @@ def _analyze(
                     "use HTTPConnection or WebSocket."
                 )
             return Injected(name, kind)
+    if isinstance(bare, str | ForwardRef):
+        raise DeclarationError(
+            f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or define "
+            "the name at the top of its module."
+        )
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
     return FieldParameter(name, _bound(name, param, path_names))

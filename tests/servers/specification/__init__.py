@@ -1,0 +1,1 @@
+"""The eight usage examples of the specification, as they stand there: only the import lines differ."""

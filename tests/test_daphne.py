@@ -1,0 +1,763 @@
+"""The completed daphne without a server: its pure parts, and the protocol on a pretended transport."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fastws_compat import daphne
+from fastws_compat.daphne import frames, handshake, portable
+from fastws_compat.daphne.handshake import Upgrade
+from fastws_compat.daphne.inbox import MOST_MESSAGES, Inbox
+from fastws_compat.daphne.lifespan import Lifespan
+
+# Frames
+
+
+def masked(
+    opcode: int, payload: bytes, *, fin: bool = True, rsv: int = 0, mask: bytes = b"\x01\x02\x03\x04"
+) -> bytes:
+    """A client's frame."""
+    head, *rest = frames.build(opcode, payload)[: -len(payload) or None]
+    first = (head if fin else head & 0x7F) | rsv << 4
+    body = bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+    return bytes([first, rest[0] | 0x80, *rest[1:]]) + mask + body
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 1024, 1025, 65535])
+def test_a_masked_frame_is_read_back(size: int) -> None:
+    payload = random.Random(size).randbytes(size)
+    data = b"??" + masked(frames.BINARY, payload, mask=b"\xff\x00\x10\x99") + b"rest"
+    assert frames.read(data, 2, 0) == (frames.BINARY, payload, len(data) - 4)
+    assert frames.end(data, 2) == len(data) - 4
+
+
+def test_a_frame_of_64_kib_has_a_long_length() -> None:
+    assert frames.build(frames.TEXT, b"x" * 65536)[:10] == bytes([0x81, 127, 0, 0, 0, 0, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        masked(frames.TEXT, b"cut")[:-1],
+        masked(frames.TEXT, b"fragment", fin=False),
+        masked(frames.TEXT, b"reserved", rsv=4),
+        masked(0x9, b"ping"),
+        masked(0x8, b"\x03\xe8"),
+        masked(0x3, b"unknown opcode"),
+        frames.build(frames.TEXT, b"unmasked"),
+        bytes([0x81, 254, 0, 5]) + bytes(4) + b"short",
+        masked(frames.TEXT, b"over the limit"),
+        masked(frames.TEXT, b"x" * 65536),
+    ],
+)
+def test_an_unusual_frame_is_left_to_autobahn(data: bytes) -> None:
+    assert frames.read(data, 0, 10) is None
+
+
+@pytest.mark.parametrize("cut_at", range(14))
+def test_the_end_of_a_frame_without_its_header_is_the_end_of_the_data(cut_at: int) -> None:
+    data = masked(frames.BINARY, b"x" * 65536)[:cut_at]
+    assert frames.end(data, 0) == cut_at
+
+
+def test_valid_close_codes() -> None:
+    valid = {code for code in range(-1, 6000) if frames.is_close_code(code)}
+    assert valid == {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
+    assert not frames.is_close_code("1000")
+
+
+@pytest.mark.parametrize(("reason", "kept"), [("é" * 62, 122), ("x" * 200, 123), ("🙂" * 31, 120), ("ok", 2)])
+def test_a_reason_is_cut_between_characters(reason: str, kept: int) -> None:
+    assert len(frames.cut(reason)) == kept
+    assert reason.startswith(frames.cut(reason).decode())
+
+
+# The handshake
+
+
+def upgrade(target: bytes = b"/", *headers: tuple[bytes, bytes]) -> Upgrade:
+    return Upgrade(target, list(headers), "1.1", "ws", ("127.0.0.1", 1), ("127.0.0.1", 2))
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        (b"/a/b;c=1", "/a/b;c=1"),
+        (b"//evil/a", "//evil/a"),
+        (b"ws://evil/a", "ws://evil/a"),
+        (b"/a%20b%2Fc", "/a b/c"),
+    ],
+)
+def test_the_path_is_the_one_of_the_request_line(target: bytes, path: str) -> None:
+    scope = upgrade(target + b"?x=1?2").scope("/root", trust_root_path_header=False)
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, target, b"x=1?2")
+    assert scope["root_path"] == "/root"
+
+
+@pytest.mark.parametrize(("trusted", "root_path"), [(True, "/evil"), (False, "")])
+def test_the_root_path_header_needs_the_operators_word(trusted: bool, root_path: str) -> None:
+    scope = upgrade(b"/evil/a", (b"daphne-root-path", b"%2Fevil"), (b"x", b"1")).scope("", trusted)
+    assert scope["root_path"] == root_path
+    assert scope["headers"] == [(b"x", b"1")]
+
+
+def test_repeated_headers_stay_apart_and_underscores_are_dropped() -> None:
+    given = [
+        (b"x-a", b"1"),
+        (b"x_b", b"2"),
+        (b"x-a", b"3"),
+        (b"sec-websocket-protocol", b"a, b"),
+        (b"host", b"h"),
+    ]
+    found = upgrade(b"/", *given, (b"sec-websocket-protocol", b"c")).scope("", False)
+    assert [header for header in found["headers"] if header[0] == b"x-a"] == [(b"x-a", b"1"), (b"x-a", b"3")]
+    assert b"x_b" not in dict(found["headers"])
+    assert found["subprotocols"] == ["a", "b", "c"]
+
+
+def test_two_hosts_are_ambiguous() -> None:
+    assert upgrade(b"/", (b"host", b"a"), (b"host", b"b")).ambiguous == "host"
+    assert upgrade(b"/", (b"host", b"a"), (b"origin", b"b")).ambiguous is None
+
+
+def test_the_accepting_answer_is_the_one_of_the_rfc() -> None:
+    answer = handshake.acceptance(b"dGhlIHNhbXBsZSBub25jZQ==", "chat", [(b"Set-Cookie", b"\xe9")], "daphne")
+    assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\nServer: daphne\r\n")
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer  # RFC 6455, 1.3
+    assert answer.endswith(b"\r\nSec-WebSocket-Protocol: chat\r\nSet-Cookie: \xe9\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x", b"a\r\nb: c"),
+        (b"x", b"a\nb"),
+        (b"x", b"\0"),
+        (b"x y", b""),
+        (b"", b""),
+        (b"x:", b""),
+        (b"upgrade", b"x"),
+    ],
+)
+def test_a_header_that_would_break_out_is_refused(header: tuple[bytes, bytes]) -> None:
+    with pytest.raises(ValueError):
+        handshake.acceptance(b"key", None, [header], "")
+
+
+def test_a_refusal_ends_with_the_connection() -> None:
+    headers = [(b"transfer-encoding", b"chunked"), (b"connection", b"keep-alive"), (b"server", b"mine")]
+    answer = handshake.refusal(401, headers, b"no", more_body=False, server="daphne")
+    assert answer == (
+        b"HTTP/1.1 401 Unauthorized\r\nserver: mine\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno"
+    )
+
+
+def test_an_unknown_status_has_no_phrase() -> None:
+    assert handshake.refusal(599, [], b"", more_body=True, server="").startswith(b"HTTP/1.1 599 \r\n")
+
+
+# The inbox
+
+
+def test_the_inbox_is_full_by_count_and_by_bytes() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        for _ in range(MOST_MESSAGES):
+            assert not inbox.is_full
+            inbox.put({"type": "x"}, 1)
+        assert inbox.is_full
+        while not inbox.is_low:
+            await inbox.get()
+        inbox.put({"type": "x"}, 1024 * 1024)
+        assert inbox.is_full
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_receiver_takes_no_message_with_it() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        first, second = asyncio.create_task(inbox.get()), asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        inbox.put({"type": "x"}, 0)
+        first.cancel()
+        assert await second == {"type": "x"}
+
+    asyncio.run(main())
+
+
+# The lifespan
+
+
+def test_an_application_without_a_lifespan_starts() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ValueError("websocket only")
+
+    assert asyncio.run(Lifespan(app).startup())
+
+
+def test_a_failed_startup_says_so() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    assert not asyncio.run(Lifespan(app).startup())
+
+
+def test_shutdown_waits_for_the_application() -> None:
+    ended = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "lifespan.startup"
+        scope["state"]["a"] = 1
+        await send({"type": "lifespan.startup.complete"})
+        assert (await receive())["type"] == "lifespan.shutdown"
+        ended.append(True)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def main() -> Lifespan:
+        lifespan = Lifespan(app)
+        assert await lifespan.startup()
+        await lifespan.shutdown(5)
+        await lifespan.shutdown(5)
+        return lifespan
+
+    assert asyncio.run(main()).state == {"a": 1}
+    assert ended == [True]
+
+
+def test_shutdown_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        await lifespan.shutdown(0.01)
+
+    asyncio.run(main())
+    assert "did not shut down in time" in caplog.text
+
+
+# The protocol on a pretended transport
+
+
+class Transport:
+    """What the protocol needs of a Twisted transport; `TLS` keeps it away from a socket."""
+
+    TLS = True
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.connected = True
+        self.reading = True
+        self.closed = ""
+        self.producer: Any = None
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def pauseProducing(self) -> None:
+        self.reading = False
+
+    def resumeProducing(self) -> None:
+        self.reading = True
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        self.producer = None
+
+    def loseConnection(self) -> None:
+        self.connected, self.closed = False, self.closed or "closed"
+
+    def abortConnection(self) -> None:
+        self.connected, self.closed = False, self.closed or "aborted"
+
+    def getPeer(self) -> Any:
+        return SimpleNamespace(host="127.0.0.1", port=1)
+
+    getHost = getPeer
+
+    def take(self) -> bytes:
+        written = bytes(self.written)
+        self.written.clear()
+        return written
+
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+REQUEST = (
+    b"GET /a?b=1 HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+
+
+class Connection:
+    """A protocol with a transport and a running application."""
+
+    def __init__(self, application: Application, **options: Any) -> None:
+        from fastws_compat.daphne.server import Server
+
+        self.server = Server(application, endpoints=["none"])
+        self.server.connections = {}
+        self.server.websockets = set()
+        self.server.lifespan = Lifespan(application)
+        self.server.ws_factory = None
+        factory = self.server.ws_factory
+        factory.setProtocolOptions(openHandshakeTimeout=0, allowNullOrigin=True, **options)
+        factory.request = SimpleNamespace(
+            uri=b"/a?b=1",
+            requestHeaders=SimpleNamespace(getAllRawHeaders=lambda: [(b"Host", [b"localhost"])]),
+            clientproto=b"HTTP/1.1",
+            client_scheme="http",
+            client_addr=None,
+            server_addr=None,
+        )
+        self.transport = Transport()
+        self.protocol = factory.buildProtocol(None)
+        self.protocol.makeConnection(self.transport)
+
+    def receive(self, data: bytes) -> None:
+        self.protocol.dataReceived(data)
+
+    def lose(self) -> None:
+        from twisted.internet.error import ConnectionLost
+        from twisted.python.failure import Failure
+
+        self.transport.connected = False
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+
+    async def open(self) -> Connection:
+        self.receive(REQUEST)
+        await settle()
+        assert self.transport.take().startswith(b"HTTP/1.1 101 ")
+        return self
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        task: asyncio.Task[None] = self.server.connections[self.protocol]["application_instance"]
+        return task
+
+
+async def settle() -> None:
+    """Let everything run that can run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def recorder(messages: list[Any]) -> Application:
+    """An application that accepts and keeps what it receives."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            messages.append(await receive())
+
+    return application
+
+
+SEEDS = 300
+
+
+def test_autobahn_and_the_fast_path_read_the_same() -> None:
+    """Streams of good and bad frames, cut at random: messages, answers and end are those of autobahn's own."""
+
+    async def main() -> None:
+        for seed in range(SEEDS):
+            rng = random.Random(seed)
+            stream = b"".join(random_frame(rng) for _ in range(rng.randint(1, 12)))
+            limit = rng.choice([0, 0, 300, 70_000])
+            cuts = sorted(rng.sample(range(len(stream) + 1), min(len(stream), rng.choice([0, 1, 3, 30]))))
+            chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if b > a]
+            assert await ours(chunks, limit) == autobahns(chunks, limit), f"seed {seed}"
+
+    asyncio.run(main())
+
+
+def random_frame(rng: random.Random) -> bytes:
+    kind = rng.random()
+    text = "".join(rng.choice("ab é€🙂") for _ in range(rng.choice([0, 1, 30, 130, 400])))
+    mask = rng.randbytes(4)
+    if kind < 0.5:
+        return masked(frames.TEXT, text.encode(), mask=mask)
+    if kind < 0.65:
+        return masked(frames.BINARY, rng.randbytes(rng.choice([0, 5, 126, 2000, 66_000])), mask=mask)
+    if kind < 0.8:
+        data = text.encode()
+        at = sorted(rng.randint(0, len(data)) for _ in range(2))
+        parts = [data[: at[0]], data[at[0] : at[1]], data[at[1] :]]
+        ping = masked(0x9, b"in between", mask=mask) if rng.random() < 0.5 else b""
+        return (
+            masked(frames.TEXT, parts[0], fin=False)
+            + ping
+            + masked(0, parts[1], fin=False, mask=mask)
+            + masked(0, parts[2])
+        )
+    if kind < 0.9:
+        return masked(rng.choice([0x9, 0xA]), rng.randbytes(rng.randint(0, 125)), mask=mask)
+    if kind < 0.93:
+        code = rng.choice([1000, 1001, 1005, 3000, 4999, 5000, 0])
+        return masked(0x8, code.to_bytes(2, "big") + rng.choice([b"", b"bye", b"\xff"]), mask=mask)
+    if kind < 0.96:
+        return masked(frames.TEXT, rng.choice([b"\xff", b"ab\xc3", b"\xed\xa0\x80", b"\xc0\x80"]), mask=mask)
+    bad = bytearray(masked(frames.TEXT, b"bad", mask=mask))
+    bad[0] = rng.randrange(256)
+    bad[1] = rng.choice([bad[1], 3, 0xFE, 0xFF, rng.randrange(256)])
+    return bytes(bad)
+
+
+async def ours(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, int]:
+    messages: list[Any] = []
+    connection = Connection(recorder(messages), maxMessagePayloadSize=limit, maxFramePayloadSize=limit)
+    await connection.open()
+    for chunk in chunks:
+        connection.receive(chunk)
+        await settle()
+    received = [(m.get("text"), m.get("bytes")) for m in messages if m["type"] == "websocket.receive"]
+    result = received, connection.transport.take(), connection.protocol.state
+    connection.task.cancel()
+    connection.lose()
+    await settle()
+    return result
+
+
+def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, int]:
+    from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+
+    received: list[Any] = []
+
+    class Protocol(WebSocketServerProtocol):
+        def onMessage(self, payload: bytes, isBinary: bool) -> None:
+            received.append((None, payload) if isBinary else (payload.decode(), None))
+
+    factory = WebSocketServerFactory()
+    factory.protocol = Protocol
+    factory.setProtocolOptions(
+        failByDrop=False,
+        echoCloseCodeReason=True,
+        openHandshakeTimeout=0,
+        closeHandshakeTimeout=0,
+        maxMessagePayloadSize=limit,
+        maxFramePayloadSize=limit,
+    )
+    protocol, transport = factory.buildProtocol(None), Transport()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(REQUEST)
+    transport.take()
+    for chunk in chunks:
+        protocol.dataReceived(chunk)
+    return received, transport.take(), protocol.state
+
+
+def test_a_client_that_floods_is_paused_and_goes_on_without_a_loss() -> None:
+    count, received = 5000, []
+
+    async def main() -> None:
+        ready = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await ready.wait()
+            while len(received) < count:
+                received.append((await receive())["text"])
+
+        connection = await Connection(application).open()
+        connection.receive(b"".join(masked(frames.TEXT, b"%d" % i) for i in range(count)))
+        assert not connection.transport.reading
+        assert connection.protocol.inbox.is_full
+        ready.set()
+        await connection.task
+        await settle()
+        assert connection.transport.reading
+        connection.lose()
+
+    asyncio.run(main())
+    assert received == [str(i) for i in range(count)]
+
+
+def test_send_waits_for_the_client_and_wakes_when_it_leaves() -> None:
+    sent = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        for number in range(3):
+            await send({"type": "websocket.send", "text": str(number)})
+            sent.append(number)
+
+    async def main() -> None:
+        connection = await Connection(application).open()
+        connection.transport.producer.pauseProducing()
+        connection.receive(masked(frames.TEXT, b"go"))
+        await settle()
+        assert sent == []
+        connection.transport.producer.resumeProducing()
+        await settle()
+        assert sent == [0, 1, 2]
+        assert connection.transport.take().startswith(b"\x81\x010\x81\x011\x81\x012")
+
+        connection = await Connection(application).open()
+        connection.transport.producer.pauseProducing()
+        connection.receive(masked(frames.TEXT, b"go"))
+        await settle()
+        task = connection.task
+        connection.lose()
+        with pytest.raises(OSError, match="disconnected"):
+            await task
+
+    asyncio.run(main())
+
+
+def test_only_the_last_ping_is_answered_to_a_client_that_does_not_read() -> None:
+    async def main() -> None:
+        connection = await Connection(recorder([])).open()
+        connection.transport.producer.pauseProducing()
+        for number in range(1000):
+            connection.receive(masked(0x9, b"%d" % number))
+        assert connection.transport.take() == b""
+        connection.transport.producer.resumeProducing()
+        assert connection.transport.take() == frames.build(0xA, b"999")
+        connection.task.cancel()
+        connection.lose()
+
+    asyncio.run(main())
+
+
+def test_a_paused_client_is_pinged_but_not_held_to_its_pong() -> None:
+    async def main() -> None:
+        connection = await Connection(recorder([]), autoPingTimeout=30).open()
+        protocol = connection.protocol
+        protocol._ping()
+        assert protocol.autoPingTimeoutCall is not None
+        connection.task.cancel()
+        protocol._pause_reading()
+        assert protocol.autoPingTimeoutCall is None
+        connection.transport.take()
+        protocol._ping()
+        assert connection.transport.take() == frames.build(0x9, b"")
+        assert protocol.autoPingTimeoutCall is None
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+
+
+def test_an_early_client_is_heard_after_the_accept_and_bounded_before() -> None:
+    async def main() -> None:
+        answer = asyncio.Event()
+        received = []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await answer.wait()
+            await send({"type": "websocket.accept"})
+            received.append(await receive())
+
+        connection = Connection(application)
+        connection.receive(REQUEST)
+        connection.receive(masked(frames.TEXT, b"early"))
+        connection.receive(REQUEST * 1000)  # a second handshake does not start a second application
+        assert not connection.transport.reading
+        answer.set()
+        await settle()
+        assert received == [{"type": "websocket.receive", "text": "early"}]
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+
+
+def test_a_stuck_close_is_cut_off() -> None:
+    async def main() -> None:
+        connection = await Connection(recorder([]), closeHandshakeTimeout=0.01).open()
+        task = connection.task
+        # The peer says goodbye, and then does not read what is still to be written.
+        connection.transport.loseConnection = lambda: None  # type: ignore[method-assign]
+        connection.receive(masked(0x8, b"\x03\xe8"))
+        assert connection.protocol._lingering is not None
+        while connection.transport.connected:
+            await asyncio.sleep(0.001)
+        assert connection.transport.closed == "aborted"
+        task.cancel()
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("message", [{}, {"text": None}, {"text": "a", "bytes": b"b"}])
+def test_a_message_has_text_or_bytes(message: dict[str, Any]) -> None:
+    raised: list[Exception] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        try:
+            await send({"type": "websocket.send", **message})
+        except ValueError as error:
+            raised.append(error)
+
+    async def main() -> None:
+        connection = await Connection(application).open()
+        connection.lose()
+
+    asyncio.run(main())
+    assert len(raised) == 1
+
+
+@pytest.mark.parametrize("status", [101, 199, 600])
+def test_a_refusal_needs_a_final_status(status: int) -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        with pytest.raises(RuntimeError, match="Invalid HTTP status code"):
+            await send({"type": "websocket.http.response.start", "status": status})
+        await send({"type": "websocket.close"})
+
+    async def main() -> None:
+        connection = Connection(application)
+        connection.receive(REQUEST)
+        await settle()
+        assert connection.transport.take().startswith(b"HTTP/1.1 403 Forbidden\r\n")
+        connection.lose()
+
+    asyncio.run(main())
+
+
+def test_a_client_that_leaves_before_the_answer_is_gone() -> None:
+    seen = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        seen.append(await receive())
+        with pytest.raises(OSError):
+            await send({"type": "websocket.accept"})
+        seen.append("raised")
+
+    async def main() -> None:
+        connection = Connection(application)
+        connection.receive(REQUEST)
+        await settle()
+        connection.lose()
+        await settle()
+        assert connection.server.connections == {}
+        assert connection.server.websockets == set()
+
+    asyncio.run(main())
+    assert seen == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}, "raised"]
+
+
+# What is put in place
+
+
+def test_nothing_happens_where_there_is_no_daphne() -> None:
+    program = (
+        "import sys; from fastws_compat import daphne; assert daphne.install() == daphne.mode() == 'absent';"
+        "assert not any(name.split('.')[0] in ('twisted', 'autobahn') for name in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_install_completes_the_command_line_and_runserver(monkeypatch: pytest.MonkeyPatch) -> None:
+    import daphne.cli
+    import daphne.server
+    from daphne.management.commands.runserver import Command
+
+    from fastws_compat import daphne as completed
+    from fastws_compat.daphne.server import Server
+
+    monkeypatch.setattr(daphne.cli.CommandLineInterface, "server_class", daphne.server.Server)
+    monkeypatch.setattr(Command, "server_cls", daphne.server.Server)
+    assert completed.install() == completed.install() == completed.mode() == "complete"
+    assert daphne.cli.CommandLineInterface.server_class is Server
+    assert Command.server_cls is Server
+
+
+def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    import daphne.cli
+    import daphne.server
+
+    class Own(daphne.server.Server):
+        pass
+
+    monkeypatch.setattr(daphne.cli.CommandLineInterface, "server_class", Own)
+    from fastws_compat import daphne as completed
+
+    completed.install()
+    assert daphne.cli.CommandLineInterface.server_class is Own
+
+
+def test_stock_is_left_alone(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    import daphne.cli
+    import daphne.server
+
+    from fastws_compat import daphne as completed
+
+    settings.FASTWS = {"DAPHNE": "stock"}
+    monkeypatch.setattr(completed, "_mode", "absent")
+    monkeypatch.setattr(daphne.cli.CommandLineInterface, "server_class", daphne.server.Server)
+    assert completed.install() == completed.mode() == "stock"
+    assert daphne.cli.CommandLineInterface.server_class is daphne.server.Server
+
+
+@pytest.mark.parametrize(
+    ("version", "complete"), [("4.2.1", False), ("4.2.2", True), ("4.2.9", True), ("4.3.0", False)]
+)
+def test_an_unknown_daphne_gets_the_portable_mode(
+    version: str, complete: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daphne.__version__", version)
+    assert daphne.choose()[0] == ("complete" if complete else "portable")
+    assert (version in caplog.text) is not complete
+
+
+def test_a_daphne_that_lacks_a_name_gets_the_portable_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(daphne.NEEDED, "daphne.server:Server", "run no_such_name")
+    assert daphne.missing() == "no Server.no_such_name"
+
+
+def test_a_version_is_its_leading_numbers() -> None:
+    assert daphne.version("4.2.3") == (4, 2, 3)
+    assert daphne.version("4.3.dev1") == (4, 3)
+
+
+def test_the_portable_mode_maps_close_codes() -> None:
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for code in (1000, 1001, 1008, 1011, 1012, 4400, None):
+            await send({"type": "websocket.close", "code": code})
+        await send({"type": "websocket.close"})
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("code"))
+
+    asyncio.run(portable.portable(app)({"type": "websocket"}, send, send))  # type: ignore[arg-type]
+    assert sent == [1000, 4012, 4008, 4011, 4012, 4400, None, None]
+
+
+def test_the_portable_server_runs_the_mapped_application() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "websocket.close", "code": 1008})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message["code"])
+
+    server = portable.server_class()(app, endpoints=["none"])
+    asyncio.run(server.application({"type": "websocket"}, send, send))
+    assert sent == [4008]
