@@ -61,9 +61,9 @@ class Pump(Executor):
         while True:
             began = time.monotonic()
             with self._changed:
-                if not self._changed.wait_for(lambda: done() or (own and bool(self._work)), left):
+                if not self._changed.wait_for(lambda: (own and bool(self._work)) or done(), left):
                     return False
-                if done():
+                if not (own and self._work):
                     return True
                 future, work = self._work.popleft()
             left -= time.monotonic() - began

@@ -372,7 +372,7 @@ SEEDS = 300
 
 
 def test_autobahn_and_the_fast_path_read_the_same() -> None:
-    """Streams of good and bad frames, cut at random: messages, answers and end are those of autobahn's own."""
+    """Streams of good and bad frames, cut at random: messages, answers and end are those of autobahn."""
 
     async def main() -> None:
         for seed in range(SEEDS):

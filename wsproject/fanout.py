@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
 
-from fastws_compat import WebSocket, WebSocketDisconnect, status
-
-logger = logging.getLogger(__name__)
+from fastws_compat import WebSocket, WebSocketDisconnect
 
 
 class Group:
@@ -34,29 +31,26 @@ class Group:
 
 @asynccontextmanager
 async def joined(websocket: WebSocket, group: Group) -> AsyncIterator[None]:
-    """Pass on what the group is sent, from here on until the block ends, however it ends."""
+    """Pass on what the group is sent, from here on until the block ends, however it ends.
+
+    A layer that fails ends the block: a socket that hears nothing looks alive, a closed one comes back.
+    """
     layer = get_channel_layer()
     channel = await layer.new_channel()
-    forwarding = asyncio.create_task(_forward(layer, channel, websocket))
     try:
         await layer.group_add(group.name, channel)
-        yield
+        async with asyncio.TaskGroup() as tasks:
+            forwarding = tasks.create_task(_forward(layer, channel, websocket))
+            yield
+            forwarding.cancel()
+    except BaseExceptionGroup as failure:
+        raise failure.exceptions[0] from None
     finally:
-        forwarding.cancel()
-        try:
-            await layer.group_discard(group.name, channel)
-        finally:
-            await asyncio.wait([forwarding])
+        await layer.group_discard(group.name, channel)
 
 
 async def _forward(layer: Any, channel: str, websocket: WebSocket) -> None:
-    try:
+    with suppress(WebSocketDisconnect):  # the endpoint will see it for itself
         while True:
             message = await layer.receive(channel)
             await websocket.send_json(message["data"])
-    except WebSocketDisconnect:
-        return
-    except Exception:
-        # A socket that hears nothing looks alive; a closed one makes the browser come back.
-        logger.exception("The channel layer failed; the socket is closed.")
-        await websocket.close(status.WS_1011_INTERNAL_ERROR)

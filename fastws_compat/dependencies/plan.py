@@ -139,9 +139,10 @@ class Compiler:
                 continue
             depends = parameter.depends
             if lasts and depends.scope == "function":
+                name = getattr(call, "__name__", "<unnamed_callable>")
                 raise DependencyScopeError(
-                    f'The dependency "{name_of(call)}" has a scope of "request", it cannot depend on '
-                    'dependencies with scope "function".'
+                    f'The dependency "{name}" has a scope of "request", it cannot depend on dependencies '
+                    'with scope "function".'
                 )
             needs[parameter.name] = self._visit(_child(depends, scopes))
         return needs

@@ -1,7 +1,7 @@
 """Bare ASGI applications for the tests of servers; `app` picks one by the first segment of the path.
 
-What an application sees is recorded: `record("sender", "OSError")` is a line "EVENT sender OSError" on stdout, and
-"/events?name=sender" is a socket that answers with the detail once it is there.
+What an application sees is recorded: `record("sender", "OSError")` is a line "EVENT sender OSError" on stdout,
+and "/events?name=sender" is a socket that answers with the detail once it is there.
 """
 
 from __future__ import annotations

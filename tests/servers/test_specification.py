@@ -154,9 +154,7 @@ def test_custom_close_answers_other_texts(server: Server) -> None:
     ("text", "code", "reason"),
     [("close", 1000, "Client requested close"), ("error", 1011, "Server error occurred")],
 )
-def test_custom_close_arrives_with_code_and_reason(
-    server: Server, text: str, code: int, reason: str
-) -> None:
+def test_custom_close_arrives_with_code_and_reason(server: Server, text: str, code: int, reason: str) -> None:
     async def run() -> tuple[int | None, str | None]:
         url = start(server, "custom_close").url("/ws/custom-close")
         async with websockets.connect(url) as client, asyncio.timeout(10):

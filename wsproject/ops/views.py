@@ -8,5 +8,5 @@ from django.template.response import TemplateResponse
 def live(request: HttpRequest) -> HttpResponse:
     """The operations page, in the admin's look."""
     context = {**admin.site.each_context(request), "title": "Live operations"}
-    request.current_app = admin.site.name  # type: ignore[attr-defined]  Django's admin views set it
+    request.current_app = admin.site.name
     return TemplateResponse(request, "ops/live.html", context)

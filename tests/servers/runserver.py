@@ -1,0 +1,19 @@
+"""Settings, and an app, for the test that starts `manage.py runserver`."""
+
+from django.apps import AppConfig
+
+SECRET_KEY = "tests-only"
+DEBUG = True
+USE_TZ = True
+INSTALLED_APPS = ["daphne", "tests.servers.runserver.Completed"]
+ROOT_URLCONF = "wsproject.urls"
+ASGI_APPLICATION = "tests.servers.apps.app"
+
+
+class Completed(AppConfig):
+    name = "tests.servers"
+
+    def ready(self) -> None:
+        from fastws_compat.daphne import install
+
+        assert install() == "complete"

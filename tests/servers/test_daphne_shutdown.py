@@ -1,0 +1,169 @@
+"""SIGTERM, the lifespan, and how the completed daphne comes to run at all."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import websockets
+
+from tests.servers.client import Raw, event, open_socket
+from tests.servers.conftest import ROOT, Running, Server
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.apps:app"
+GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}
+
+
+def events(running: Running) -> list[str]:
+    return [
+        line.removeprefix("EVENT ").strip()
+        for line in running.logs().splitlines()
+        if line.startswith("EVENT")
+    ]
+
+
+def terminate(running: Running) -> float:
+    """How long the process takes to leave after SIGTERM."""
+    start = time.monotonic()
+    running.signal(signal.SIGTERM)
+    running.wait()
+    return time.monotonic() - start
+
+
+def test_sigterm_closes_with_1012_and_lets_applications_end(server: Server) -> None:
+    running = server.start(APP)
+    with open_socket(running, "/patient") as client:
+        event(running, "patient accepted")
+        running.signal()
+        with pytest.raises(websockets.ConnectionClosed) as caught:
+            client.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+    running.wait()
+    assert events(running)[-3:] == ["patient disconnected 1012", "patient finally", "shutdown"]
+
+
+def test_every_finally_runs_and_the_process_leaves_within_the_grace(daphne: Server) -> None:
+    running = daphne.start(APP, env=GRACE)
+    with (
+        open_socket(running, "/stubborn"),
+        open_socket(running, "/stubborn"),
+        open_socket(running, "/undead"),
+        open_socket(running, "/return"),
+        Raw(running, "/never_answer") as connecting,
+        running.connect() as half_open,
+        running.connect() as waiting,
+    ):
+        half_open.sendall(b"GET / HTTP/1.1\r\nHost: a")
+        waiting.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        event(running, "wait")
+        event(running, "stubborn accepted")
+        event(running, "stubborn accepted")
+        event(running, "undead accepted")
+        assert 0.9 < terminate(running) < 2.2
+        assert connecting.answer().startswith(b"HTTP/1.1 503 ")
+    seen = events(running)
+    assert seen.count("stubborn finally") == 2
+    assert seen.count("undead cancelled") == 1
+    assert seen.count("wait finally") == 1
+    assert seen.count("never_answer 1012") == 1
+    assert seen[-1] == "shutdown"
+
+
+def test_applications_that_returned_do_not_stop_the_shutdown(daphne: Server) -> None:
+    """Stock daphne looks for the application of every connection, and fails on one that has none any more."""
+    running = daphne.start(APP)
+    with Raw(running, "/return").accepted() as returned, open_socket(running, "/patient"):
+        assert returned.close_frame() == (1000, "")  # never answered, so the connection stays for a while
+        event(running, "patient accepted")
+        assert terminate(running) < 4
+    assert "patient finally" in events(running)
+
+
+def test_no_new_sockets_while_the_old_ones_end(daphne: Server) -> None:
+    running = daphne.start(APP, env=GRACE)
+    with open_socket(running, "/stubborn") as client, running.connect() as kept_alive:
+        event(running, "stubborn accepted")
+        running.signal()
+        with pytest.raises(websockets.ConnectionClosed):
+            client.recv(timeout=10)
+        with pytest.raises(OSError):
+            running.connect()
+        kept_alive.sendall(
+            b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert kept_alive.recv(65536).startswith(b"HTTP/1.1 503 ")
+        running.wait()
+
+
+def test_an_idle_server_leaves_at_once(daphne: Server) -> None:
+    running = daphne.start(APP)
+    assert terminate(running) < 1
+    assert events(running) == ["startup", "shutdown"]
+
+
+def test_sigint_is_a_shutdown_too(daphne: Server) -> None:
+    running = daphne.start(APP)
+    with open_socket(running, "/patient") as client:
+        event(running, "patient accepted")
+        running.signal(signal.SIGINT)
+        with pytest.raises(websockets.ConnectionClosed):
+            client.recv(timeout=10)
+    running.wait()
+    assert events(running)[-2:] == ["patient finally", "shutdown"]
+
+
+def test_a_failed_startup_is_logged_and_ends_the_process(server: Server) -> None:
+    running = server.start("tests.servers.apps:unstartable", ready=False)
+    assert running.wait() != 0
+    assert "the database is on fire" in running.logs()
+
+
+def test_an_application_without_a_lifespan_is_served(server: Server) -> None:
+    with open_socket(server.shared("tests.servers.apps:plain"), "/echo") as client:
+        client.send("hello")
+        assert client.recv(timeout=10) == "hello"
+
+
+def test_stock_stays_stock(daphne: Server) -> None:
+    running = daphne.start(APP, env={"FASTWS": '{"DAPHNE": "stock"}'})
+    with open_socket(running, "/scope") as client:
+        assert "state" not in json.loads(client.recv(timeout=10))
+
+
+def test_runserver_is_completed() -> None:
+    """`manage.py runserver`, with an app whose `ready` calls `install`."""
+    from tests.servers.conftest import free_port, wait_until_ready
+
+    port = free_port()
+    import tempfile
+
+    log = tempfile.NamedTemporaryFile(suffix=".log")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "runserver", "--noreload", "--skip-checks", f"127.0.0.1:{port}"],
+        cwd=ROOT,
+        env={
+            "PYTHONPATH": str(ROOT),
+            "DJANGO_SETTINGS_MODULE": "tests.servers.runserver",
+            "PYTHONUNBUFFERED": "1",
+        },
+        stdout=log,
+        stderr=log,
+    )
+    running = Running(process, port, log)
+    try:
+        wait_until_ready(running)
+        with open_socket(running, "/close?code=1008&reason=complete") as client:
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                client.recv(timeout=10)
+        assert caught.value.rcvd is not None
+        assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (1008, "complete")
+    finally:
+        running.stop()

@@ -1,0 +1,174 @@
+"""Faults on the wire, targets that try to be another path, TLS and proxies."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.servers.client import KEY, Raw, event, frame, open_socket
+from tests.servers.conftest import Running, Server, free_port
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.apps:app"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(1, bytes(1024 * 1024 + 1)), 1009),
+        (frame(2, bytes(600_000), first=0x02) + frame(0, bytes(600_000)), 1009),
+        (frame(1, b"\xff\xfe"), 1007),
+        (frame(1, b"a\xc3"), 1007),
+        (frame(1, b"a" * 200 + b"\xed\xa0\x80"), 1007),
+        (frame(8, b"\x03\xe8\xff"), 1007),
+        (frame(1, b"unmasked", masked=False), 1002),
+        (frame(3, b"opcode"), 1002),
+        (frame(1, b"rsv", first=0xC1), 1002),
+        (frame(0, b"nothing to continue"), 1002),
+        (frame(9, b"fragmented ping", first=0x09), 1002),
+        (frame(8, b"\x03"), 1002),
+        (frame(8, b"\x03\xed"), 1002),
+    ],
+)
+def test_a_fault_is_answered_with_its_code(server: Server, data: bytes, code: int) -> None:
+    running = server.shared(APP)
+    with Raw(running, "/echo").accepted() as client:
+        if len(data) > 1024 * 1024 and not server.is_daphne:
+            pytest.skip("uvicorn's limit is 16 MiB")
+        client.socket.sendall(data)
+        assert client.close_frame()[0] == code
+        client.send(8, code.to_bytes(2, "big"))
+        assert client.rest() == b""
+    assert event(running, "echo").startswith(str(code))
+
+
+def test_a_fault_that_is_not_answered_ends_soon(daphne: Server) -> None:
+    with Raw(daphne.shared(APP), "/echo").accepted() as client:
+        client.send(1, b"\xff")
+        assert client.close_frame()[0] == 1007
+        with pytest.raises(ConnectionError):
+            client.rest()
+
+
+def scope(running: Running, target: str, headers: list[tuple[str, str]] | None = None) -> dict[str, object]:
+    with Raw(running, target, headers or []).accepted() as client:
+        found: dict[str, object] = json.loads(client.frame()[1])
+        return found
+
+
+@pytest.mark.parametrize("target", ["//public/scope", "ws://public/scope", "/scope;a=b/c", "/scope/%2e%2e/x"])
+def test_a_target_is_not_another_path(daphne: Server, target: str) -> None:
+    found = scope(daphne.shared(APP), target)
+    assert found["raw_path"] == target
+    assert found["path"] == target.replace("%2e", ".")
+
+
+def test_a_client_does_not_set_the_root_path(daphne: Server) -> None:
+    found = scope(daphne.shared(APP), "/public/scope", [("Daphne-Root-Path", "/public")])
+    assert found["root_path"] == ""
+
+
+def test_an_operator_may_let_a_proxy_set_the_root_path(daphne: Server) -> None:
+    running = daphne.start(APP, env={"FASTWS": '{"DAPHNE_ROOT_PATH_HEADER": true}'})
+    assert scope(running, "/public/scope", [("Daphne-Root-Path", "/public")])["root_path"] == "/public"
+
+
+def test_headers_with_underscores_are_dropped(daphne: Server) -> None:
+    found = scope(daphne.shared(APP), "/scope", [("X_User", "admin"), ("X-User", "me")])
+    assert [h for h in found["headers"] if "user" in h[0]] == [["x-user", "me"]]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["Host", "Origin"])
+def test_a_header_that_decides_must_not_come_twice(daphne: Server, name: str) -> None:
+    with Raw(daphne.shared(APP), "/scope", [(name, "http://a"), (name, "http://b")]) as client:
+        assert client.answer().startswith(b"HTTP/1.1 400 ")
+        assert name.lower().encode() in client.rest()
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [([("Sec-WebSocket-Version", "8")], 400), ([("Sec-WebSocket-Key", "twice")], 400)],
+)
+def test_a_bad_handshake_is_answered(daphne: Server, headers: list[tuple[str, str]], status: int) -> None:
+    with Raw(daphne.shared(APP), "/scope", headers) as client:
+        assert client.answer().startswith(b"HTTP/1.1 %d " % status)
+        client.rest()
+
+
+def test_behind_a_proxy_the_scheme_and_the_client_are_the_real_ones(daphne: Server) -> None:
+    headers = [
+        ("X-Forwarded-For", "203.0.113.7"),
+        ("X-Forwarded-Port", "4711"),
+        ("X-Forwarded-Proto", "https"),
+    ]
+    trusting = daphne.start(APP, "--proxy-headers")
+    found = scope(trusting, "/scope", headers)
+    assert (found["scheme"], found["client"]) == ("wss", ["203.0.113.7", 4711])
+    assert scope(daphne.shared(APP), "/scope", headers)["scheme"] == "ws"
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    path = tmp_path / "server.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+        + [
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            str(path),
+            "-out",
+            str(tmp_path / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(path.read_bytes() + (tmp_path / "cert.pem").read_bytes())
+    return path
+
+
+def test_tls_takes_the_ordinary_way(daphne: Server, certificate: Path) -> None:
+    port = free_port()
+    running = daphne.start(APP, "--endpoint", f"ssl:port={port}:interface=127.0.0.1:privateKey={certificate}")
+    context = ssl.create_default_context(cafile=str(certificate))
+    with connect(f"wss://127.0.0.1:{port}/scope", ssl=context, proxy=None) as client:
+        assert json.loads(client.recv(timeout=10))["scheme"] == "wss"
+    with connect(f"wss://127.0.0.1:{port}/echo", ssl=context, proxy=None) as client:
+        for message in ("", "a" * 200, bytes(700_000)):
+            client.send(message)
+            assert client.recv(timeout=10) == message
+        client.close(4000, "done")
+    assert event(running, "echo") == "4000 done"
+
+
+def test_a_unix_socket_has_no_addresses(daphne: Server, tmp_path: Path) -> None:
+    import socket
+
+    path = str(tmp_path / "daphne.sock")
+    daphne.start(APP, "--unix-socket", path)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.settimeout(5)
+        client.sendall(
+            b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+        )
+        assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+        client.sendall(frame(1, b"hello"))
+        assert client.recv(65536) == b"\x81\x05hello"
+
+
+def test_the_connection_goes_on_after_a_fault_on_another(daphne: Server) -> None:
+    running = daphne.shared(APP)
+    with open_socket(running, "/echo") as healthy:
+        with Raw(running, "/echo").accepted() as faulty:
+            faulty.send(1, b"\xff")
+            assert faulty.close_frame()[0] == 1007
+        healthy.send("still here")
+        assert healthy.recv(timeout=10) == "still here"
