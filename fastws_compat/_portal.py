@@ -145,11 +145,11 @@ class Portal:
         else:
             thread_executors.pop(self.loop, None)
 
-    def turn(self, timeout: float) -> bool:
-        """Let the loop run what is ready; False if it does not come to it within `timeout` seconds."""
+    def turn(self) -> bool:
+        """Let the loop run what is ready; False if the application blocks it."""
         future = asyncio.run_coroutine_threadsafe(_steps(), self.loop)
         future.add_done_callback(lambda _: self.pump.wake())
-        return self.pump.run_until(future.done, timeout)
+        return self.pump.run_until(future.done, PATIENCE)
 
     def close(self) -> None:
         """End every task, then the loop, then the thread."""
@@ -201,7 +201,7 @@ def open_portal() -> Iterator[Portal]:
     has to run the sync code of all of them.
     """
     portal: Portal | None = getattr(_current, "portal", None)
-    if portal is None:
+    if portal is None or not portal.users:
         portal = _current.portal = Portal()
     with use(portal):
         yield portal
@@ -209,15 +209,13 @@ def open_portal() -> Iterator[Portal]:
 
 @contextmanager
 def use(portal: Portal) -> Iterator[Portal]:
-    """Keep a portal open that somebody else may close first."""
+    """Keep a portal open that somebody else may leave first."""
     portal.users += 1
     try:
         yield portal
     finally:
         portal.users -= 1
         if not portal.users:
-            if getattr(_current, "portal", None) is portal:
-                del _current.portal
             portal.close()
 
 
@@ -236,7 +234,7 @@ class Conversation:
         self._receiving = 0
         self._last: str | None = None
         self._cancelled = False
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None]
         portal.share_database()
         portal.loop.call_soon_threadsafe(self._start, context=copy_context())
 
@@ -307,10 +305,10 @@ class Conversation:
         state = "waits for a message from the test" if self.idle else "is still at work"
         raise TimeoutError(f"{self} sent no {expected} within {timeout} s; it {state}.")
 
-    def settle(self, timeout: float) -> None:
+    def settle(self) -> None:
         """Wait until the application has taken what it was sent, or waits for something else."""
         turns, state = 0, None
-        while self._portal.turn(timeout) and turns < IDLE_TURNS and not (self.ended or self.idle):
+        while self._portal.turn() and turns < IDLE_TURNS and not (self.ended or self.idle):
             before, state = state, (self._inbox.qsize(), self._portal.pump.performed)
             turns = turns + 1 if state == before else 0
 
@@ -331,8 +329,7 @@ class Conversation:
 
     def _cancel(self) -> None:
         self._cancelled = True
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
     def __str__(self) -> str:
         endpoint = self._scope.get("endpoint")

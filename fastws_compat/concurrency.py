@@ -25,6 +25,22 @@ T = TypeVar("T")
 thread_executors: WeakKeyDictionary[asyncio.AbstractEventLoop, Executor] = WeakKeyDictionary()
 
 
+# The scope key of a connection's Cleanup; put there by whoever may cancel the application.
+CLEANUP = "fastws_compat.cleanup"
+
+
+class Cleanup:
+    """Says that dependencies are being torn down: whoever would cancel the application waits for that.
+
+    The teardown has to run in the application's own task, where nothing else can shield it.
+    """
+
+    __slots__ = ("running",)
+
+    def __init__(self) -> None:
+        self.running = False
+
+
 class Concurrency:
     """How many calls of one dependency may run at a time in each event loop."""
 

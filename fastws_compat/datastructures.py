@@ -70,7 +70,7 @@ class ParsedHost:
 def parse_host_header(host_header: str | None) -> ParsedHost | None:
     """The host and port that a Host header names; None if it is missing or malformed."""
     match = None if host_header is None else _HOST.fullmatch(host_header)
-    if match is None or not _is_ipv6(match["ipv6"] or "::"):
+    if match is None or (match["ipv6"] and not _is_ipv6(match["ipv6"])):
         return None
     return ParsedHost(match["host"], match["port"])
 
@@ -205,10 +205,12 @@ def _url_of(scope: MutableMapping[str, Any]) -> str:
 
 
 def _host_of(scope: MutableMapping[str, Any]) -> str | None:
-    header = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), None)
-    parsed = parse_host_header(header)
-    if parsed is not None and parsed.is_valid_port:
-        return parsed.authority
+    for name, value in scope["headers"]:
+        if name == b"host":
+            parsed = parse_host_header(value.decode("latin-1"))
+            if parsed is not None and parsed.is_valid_port:
+                return parsed.authority
+            break
     if scope.get("server") is None:
         return None
     host, port = scope["server"]
@@ -431,7 +433,9 @@ class Headers(Mapping[str, str]):
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._list]
 
     @overload
-    def get(self, key: str, default: None = None) -> str | None: ...
+    def get(self, key: str) -> str | None: ...
+    @overload
+    def get(self, key: str, default: str) -> str: ...
     @overload
     def get(self, key: str, default: T) -> str | T: ...
     def get(self, key: str, default: Any = None) -> Any:

@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from http import cookies as http_cookies
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
 from fastws_compat.types import Message, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from functools import cached_property as lazy
+else:
+
+    class lazy:
+        """`functools.cached_property` without the lock that it takes before Python 3.12."""
+
+        def __init__(self, compute):
+            self.compute = compute
+            self.name = compute.__name__
+            self.__doc__ = compute.__doc__
+
+        def __get__(self, connection, owner=None):
+            if connection is None:
+                return self
+            value = connection.__dict__[self.name] = self.compute(connection)
+            return value
 
 
 class HTTPConnection(Mapping[str, Any]):
@@ -36,28 +53,30 @@ class HTTPConnection(Mapping[str, Any]):
         return len(self.scope)
 
     __eq__ = object.__eq__
-    __hash__ = object.__hash__
+
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     @property
     def app(self) -> Any:
         return self.scope["app"]
 
-    @cached_property
+    @lazy
     def url(self) -> URL:
         return URL(scope=self.scope)
 
-    @cached_property
+    @lazy
     def base_url(self) -> URL:
         """Where the outermost app is served; inside a mount too."""
         root_path = self.scope.get("app_root_path", self.scope.get("root_path", ""))
         path = root_path if root_path.endswith("/") else f"{root_path}/"
         return URL(scope={**self.scope, "path": path, "query_string": b""})
 
-    @cached_property
+    @lazy
     def headers(self) -> Headers:
         return Headers(scope=self.scope)
 
-    @cached_property
+    @lazy
     def query_params(self) -> QueryParams:
         return QueryParams(self.scope["query_string"])
 
@@ -65,7 +84,7 @@ class HTTPConnection(Mapping[str, Any]):
     def path_params(self) -> dict[str, Any]:
         return cast("dict[str, Any]", self.scope.get("path_params", {}))
 
-    @cached_property
+    @lazy
     def cookies(self) -> dict[str, str]:
         """The cookies of every Cookie header; HTTP/2 clients may send several."""
         cookies: dict[str, str] = {}
@@ -96,7 +115,7 @@ class HTTPConnection(Mapping[str, Any]):
         assert "user" in self.scope, "AuthenticationMiddleware must be installed to access request.user"
         return self.scope["user"]
 
-    @cached_property
+    @lazy
     def state(self) -> State:
         """Values of this connection, which begin as a copy of those that the lifespan yielded."""
         return State(self.scope.setdefault("state", {}))

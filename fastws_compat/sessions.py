@@ -9,6 +9,7 @@ import logging
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
+from fastws_compat.concurrency import CLEANUP, Cleanup
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
@@ -145,11 +146,18 @@ async def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContex
         await _call(plan, solution, context)
         await _after(solution)
         return
-    async with AsyncExitStack() as request_stack:
-        async with AsyncExitStack() as function_stack:
-            solution = Solution(websocket, request_stack, function_stack)
-            await _call(plan, solution, context)
-        await _after(solution)
+    cleanup = websocket.scope.get(CLEANUP) or Cleanup()
+    try:
+        async with AsyncExitStack() as request_stack:
+            async with AsyncExitStack() as function_stack:
+                solution = Solution(websocket, request_stack, function_stack)
+                try:
+                    await _call(plan, solution, context)
+                finally:
+                    cleanup.running = True
+            await _after(solution)
+    finally:
+        cleanup.running = False
 
 
 async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> None:

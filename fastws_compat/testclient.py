@@ -142,7 +142,7 @@ class WebSocketTestSession:
         if not self._accepted:
             return self._grace if isinstance(exc, WebSocketDisconnect) else 0
         self._conversation.put(_disconnect(1000))
-        self._conversation.settle(self._grace)
+        self._conversation.settle()
         return self._grace if self._conversation.took("websocket.disconnect") else 0
 
     def send(self, message: Message) -> None:

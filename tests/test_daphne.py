@@ -15,7 +15,7 @@ import pytest
 from fastws_compat import daphne
 from fastws_compat.daphne import frames, handshake, portable
 from fastws_compat.daphne.handshake import Upgrade
-from fastws_compat.daphne.inbox import MOST_MESSAGES, Inbox
+from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 
 # Frames
@@ -167,16 +167,16 @@ def test_an_unknown_status_has_no_phrase() -> None:
 # The inbox
 
 
-def test_the_inbox_is_full_by_count_and_by_bytes() -> None:
+def test_the_inbox_is_full_of_many_or_of_large_messages() -> None:
     async def main() -> None:
         inbox = Inbox(asyncio.get_running_loop())
-        for _ in range(MOST_MESSAGES):
+        for _ in range(MOST_BYTES // OVERHEAD + 1):
             assert not inbox.is_full
-            inbox.put({"type": "x"}, 1)
+            inbox.put({"type": "x"}, 0)
         assert inbox.is_full
         while not inbox.is_low:
             await inbox.get()
-        inbox.put({"type": "x"}, 1024 * 1024)
+        inbox.put({"type": "x"}, MOST_BYTES)
         assert inbox.is_full
 
     asyncio.run(main())
@@ -418,7 +418,7 @@ def random_frame(rng: random.Random) -> bytes:
     return bytes(bad)
 
 
-async def ours(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, int]:
+async def ours(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, bool]:
     messages: list[Any] = []
     connection = Connection(recorder(messages), maxMessagePayloadSize=limit, maxFramePayloadSize=limit)
     await connection.open()
@@ -426,14 +426,15 @@ async def ours(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, int]:
         connection.receive(chunk)
         await settle()
     received = [(m.get("text"), m.get("bytes")) for m in messages if m["type"] == "websocket.receive"]
-    result = received, connection.transport.take(), connection.protocol.state
+    is_open = connection.protocol.state == connection.protocol.STATE_OPEN
+    result = received, connection.transport.take(), is_open
     connection.task.cancel()
     connection.lose()
     await settle()
     return result
 
 
-def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, int]:
+def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, bool]:
     from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 
     received: list[Any] = []
@@ -458,7 +459,7 @@ def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, int]:
     transport.take()
     for chunk in chunks:
         protocol.dataReceived(chunk)
-    return received, transport.take(), protocol.state
+    return received, transport.take(), protocol.state == protocol.STATE_OPEN
 
 
 def test_a_client_that_floods_is_paused_and_goes_on_without_a_loss() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import json
+import sys
 import threading
 import time
 from concurrent.futures import Future
@@ -267,14 +268,23 @@ def test_application_that_returns_without_an_answer():
     assert "has returned, so no answer to the handshake can come" in str(refuses(app, RuntimeError))
 
 
-def test_time_that_sync_code_takes_on_the_tests_thread_does_not_count():
+def test_time_that_sync_code_takes_on_the_tests_thread_does_not_count(monkeypatch):
+    class Clock:
+        later = 0
+
+        def monotonic(self):
+            return time.monotonic() + self.later
+
+    clock = Clock()
+    monkeypatch.setattr(_portal, "time", clock)
+
     async def app(scope, receive, send):
         await send(ACCEPT)
-        await sync_to_async(time.sleep)(0.2)
-        await send(text("late"))
+        await sync_to_async(setattr)(clock, "later", 3600)
+        await send(text("an hour later"))
 
-    with TestClient(app).websocket_connect("/") as websocket:
-        assert websocket.receive_text(timeout=0.1) == "late"
+    with TestClient(app, timeout=60).websocket_connect("/") as websocket:
+        assert websocket.receive_text() == "an hour later"
 
 
 # --- exceptions of the application
@@ -413,6 +423,22 @@ def test_cleanup_that_outlasts_the_grace_is_cancelled():
     with TestClient(app, grace=0.01).websocket_connect("/"):
         pass
     assert events == ["finally"]
+
+
+def test_no_grace():
+    events = []
+
+    async def app(scope, receive, send):
+        await silent(scope, receive, send)
+        events.append("disconnected")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            events.append("cancelled")
+
+    with TestClient(app, grace=0).websocket_connect("/"):
+        pass
+    assert events == ["disconnected", "cancelled"]
 
 
 def test_application_that_never_reads_is_cancelled_at_once():
@@ -752,6 +778,26 @@ def test_socket_of_an_entered_client_in_another_thread():
         thread.join()
     assert len(loops) == 2
     assert loops[0] is loops[1]
+
+
+def test_socket_closed_in_another_thread():
+    client = TestClient(echo)
+    first = client.websocket_connect("/")
+    first.__enter__()
+    thread = threading.Thread(target=first.__exit__, args=[None, None, None])
+    thread.start()
+    thread.join()
+    assert not AsyncToSync.loop_thread_executors
+    with client.websocket_connect("/") as second:
+        second.send_text("a")
+        assert second.receive_text() == "a"
+
+
+def test_client_without_django(monkeypatch):
+    monkeypatch.setitem(sys.modules, "django.db", None)
+    with TestClient(echo).websocket_connect("/") as websocket:
+        websocket.send_text("a")
+        assert websocket.receive_text() == "a"
 
 
 def test_async_to_sync_in_the_test_runs_in_the_applications_loop():

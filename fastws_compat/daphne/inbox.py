@@ -7,8 +7,9 @@ from collections import deque
 
 from fastws_compat.types import Message
 
-MOST_MESSAGES = 64
 MOST_BYTES = 256 * 1024
+# What a message takes in memory besides its payload, about.
+OVERHEAD = 320
 
 
 class Inbox:
@@ -24,13 +25,14 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        return len(self._messages) >= MOST_MESSAGES or self._bytes >= MOST_BYTES
+        return self._bytes >= MOST_BYTES
 
     @property
     def is_low(self) -> bool:
-        return len(self._messages) <= MOST_MESSAGES // 2 and self._bytes <= MOST_BYTES // 2
+        return self._bytes <= MOST_BYTES // 2
 
     def put(self, message: Message, size: int) -> None:
+        size += OVERHEAD
         self._messages.append((message, size))
         self._bytes += size
         for waiter in self._waiters:

@@ -173,9 +173,13 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         headers = [(name.encode(), value.encode()) for name, value in responseHeaders or ()]
-        self._refuse(code, [(b"Content-Type", b"text/plain; charset=utf-8"), *headers], reason.encode())
+        # The reason for a 500 is the text of an exception, and none of the client's business.
+        body = reason.encode() if code < 500 else b""
+        self._refuse(code, [(b"Content-Type", b"text/plain; charset=utf-8"), *headers], body)
 
     def _fail_connection(self, code: int = 1001, reason: str = "") -> None:
+        if self.failedByMe:
+            return  # one fault is often found twice, and the peer is to read about the first
         self.closeHandshakeTimeout = FAULT_TIMEOUT
         super()._fail_connection(code, reason)
         self._disconnected(code, reason)
@@ -348,7 +352,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         if text is not None:
             frame = frames.build(frames.TEXT, text.encode())
         else:
-            frame = frames.build(frames.BINARY, bytes(data))  # type: ignore[arg-type]
+            payload = data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
+            frame = frames.build(frames.BINARY, payload)
         self._in_a_row += len(frame) + COST_OF_A_FRAME
         if self._writable is not None or self._in_a_row > MOST_IN_A_ROW:
             await self._turn("websocket.send")
@@ -376,6 +381,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.onOpen()
         if self.data:
             self._read_frames()
+        if not self._reading_paused:
             self.transport.resumeProducing()
 
     def _close(self, message: Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,9 +15,10 @@ logger = logging.getLogger("daphne.server")
 
 SERVICE_RESTART = 1012
 
-# The second after the grace, as it is shared out: cancelled applications, then the lifespan.
-CANCELLED = 0.6
-LIFESPAN = 0.3
+# The second after the grace, as it is shared out: cancelled applications, the lifespan, what is left over.
+CANCELLED = 0.5
+LIFESPAN = 0.2
+LEFT_OVER = 0.1
 # So long clients may take to answer the close frame when nothing else is waited for.
 GOODBYE = 1.0
 
@@ -36,12 +38,16 @@ async def drain(server: Server, grace: float) -> None:
         await wait(late, CANCELLED)
     await say_goodbye(server, min(GOODBYE, deadline - now()))
     await server.lifespan.shutdown(max(LIFESPAN, deadline - now()))
+    with suppress(TimeoutError):
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), LEFT_OVER)
 
 
 async def say_goodbye(server: Server, timeout: float) -> None:
+    """Wait until the clients have answered the close frames."""
     if server.websockets and timeout > 0:
         server.emptied = asyncio.Event()
-        await wait([asyncio.create_task(server.emptied.wait())], timeout)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(server.emptied.wait(), timeout)
 
 
 def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -55,7 +55,7 @@ class Demo:
             if self._launch(port):
                 self.port = port
                 return
-            if "choose another with --port" not in self.log():
+            if "Address already in use" not in self.log():
                 break
         pytest.fail(f"The demo did not come up:\n{self.log()}")
 
@@ -118,6 +118,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         yield running
     finally:
         running.stop()
+    assert "Traceback" not in running.log()
 
 
 @pytest.fixture(scope="module")
@@ -187,4 +188,9 @@ def picture(tmp_path: Path) -> Callable[[playwright_api.Page, str], None]:
     """Takes a screenshot into $SCREENSHOTS, or into the test's own directory."""
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
-    return lambda page, name: page.screenshot(path=folder / f"{name}.png")
+
+    def take(page: playwright_api.Page, name: str) -> None:
+        page.wait_for_load_state("networkidle")
+        page.screenshot(path=folder / f"{name}.png")
+
+    return take

@@ -125,7 +125,7 @@ def test_what_was_missed_while_offline_is_fetched(visit):
 
 def test_a_message_waits_through_a_reload(visit):
     member = visit("member")
-    page = online(member.tab("/chat/coffee/"))
+    page = online(member.tab("/chat/general/"))
     # The connection is there, but what the page sends over it gets lost.
     page.evaluate("WebSocket.prototype.send = () => {}")
     say(page, "Kept in the tab")

@@ -529,14 +529,15 @@ def test_task_group_as_dependency_ends_the_endpoint(lib):
 
 def test_timeout_as_dependency(lib):
     async def limit():
-        async with asyncio.timeout(0):
-            yield
+        async with asyncio.timeout(None) as timeout:
+            yield timeout
 
     app = lib.FastAPI()
 
-    @app.websocket("/ws", dependencies=[lib.Depends(limit, scope="function")])
-    async def endpoint(websocket: lib.WebSocket):
+    @app.websocket("/ws")
+    async def endpoint(websocket: lib.WebSocket, timeout: Any = lib.Depends(limit, scope="function")):
         await websocket.accept()
+        timeout.reschedule(0)
         await asyncio.Event().wait()
 
     @app.exception_handler(TimeoutError)

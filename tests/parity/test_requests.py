@@ -243,7 +243,10 @@ def test_any_cookies_are_the_same(headers: list[str]) -> None:
 
 
 @bounded
-@given(path=st.text(alphabet="/ab", max_size=6), root_path=st.one_of(st.none(), st.text(alphabet="/ab", max_size=4)))
+@given(
+    path=st.text(alphabet="/ab", max_size=6),
+    root_path=st.one_of(st.none(), st.text(alphabet="/ab", max_size=4)),
+)
 def test_any_path_below_the_root_path(path: str, root_path: str | None) -> None:
     scope: dict[str, Any] = {"path": path} if root_path is None else {"path": path, "root_path": root_path}
     assert ours.get_route_path(scope) == starlette._utils.get_route_path(scope)

@@ -49,7 +49,9 @@ def test_old_name_warns(lib: Any, name: str, code: int, instead: str) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert getattr(lib.module("starlette.status"), name) == code
-    assert [str(warning.message) for warning in caught] == [f"'{name}' is deprecated. Use '{instead}' instead."]
+    assert [str(warning.message) for warning in caught] == [
+        f"'{name}' is deprecated. Use '{instead}' instead."
+    ]
     assert [warning.category.__name__ for warning in caught] == ["StarletteDeprecationWarning"]
     assert issubclass(caught[0].category, UserWarning)
 

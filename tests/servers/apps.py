@@ -1,7 +1,8 @@
 """Bare ASGI applications for the tests of servers; `app` picks one by the first segment of the path.
 
-What an application sees is recorded: `record("sender", "OSError")` is a line "EVENT sender OSError" on stdout,
-and "/events?name=sender" is a socket that answers with the detail once it is there.
+What an application sees is recorded: `record("echo", "1000")` is a line "EVENT echo 1000" on stdout, and
+"/events?name=echo" is a socket that answers with the detail once it is there. On a server that many tests
+share a test says "/echo?as=mine" and asks for the event "mine".
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     await accepted(receive, send)
     while (message := await receive())["type"] == "websocket.receive":
         await send({**message, "type": "websocket.send"})
-    record("echo", outcome(message))
+    record(options(scope).get("as", "echo"), outcome(message))
 
 
 async def scope_(scope: Scope, receive: Receive, send: Send) -> None:
@@ -92,7 +93,7 @@ async def close(scope: Scope, receive: Receive, send: Send) -> None:
     given = options(scope)
     await accepted(receive, send)
     await send({"type": "websocket.close", "code": int(given["code"]), "reason": given.get("reason", "")})
-    record("close", outcome(await disconnected(receive)))
+    record(options(scope).get("as", "close"), outcome(await disconnected(receive)))
 
 
 async def close_badly(scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +110,7 @@ async def close_badly(scope: Scope, receive: Receive, send: Send) -> None:
 async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     await receive()
     await send({"type": "websocket.close", "code": 1008, "reason": "no"})
-    record("refuse", outcome(await disconnected(receive)))
+    record(options(scope).get("as", "refuse"), outcome(await disconnected(receive)))
 
 
 async def accept(scope: Scope, receive: Receive, send: Send) -> None:
@@ -135,7 +136,7 @@ async def deny(scope: Scope, receive: Receive, send: Send) -> None:
     if "stream" in options(scope):
         await send({"type": "websocket.http.response.body", "body": b"not ", "more_body": True})
     await send({"type": "websocket.http.response.body", "body": b"today"})
-    record("deny", outcome(await disconnected(receive)))
+    record(options(scope).get("as", "deny"), outcome(await disconnected(receive)))
 
 
 async def deny_and_fail(scope: Scope, receive: Receive, send: Send) -> None:
@@ -200,9 +201,7 @@ async def send_late(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         await text(send, "late")
     except OSError as error:
-        record("send_late", f"{type(error).__name__} {outcome(message)}")
-    else:
-        record("send_late", "nothing")
+        record(options(scope)["as"], f"{type(error).__name__} {outcome(message)}")
 
 
 async def flood(scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,6 +227,13 @@ async def deaf(scope: Scope, receive: Receive, send: Send) -> None:
     while (message := await receive())["type"] == "websocket.receive":
         count += 1
     record("deaf", f"{count} {outcome(message)}")
+
+
+async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+    """Take 10 ms for each message."""
+    await accepted(receive, send)
+    while (await receive())["type"] == "websocket.receive":
+        await asyncio.sleep(0.01)
 
 
 async def go(scope: Scope, receive: Receive, send: Send) -> None:

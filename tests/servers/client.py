@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import count
 from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
@@ -16,6 +18,14 @@ KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 def open_socket(running: Running, path: str, **options: Any) -> ClientConnection:
     return connect(running.url(path), compression=None, proxy=None, **options)
+
+
+_names = (f"event{number}" for number in count())
+
+
+def unique() -> str:
+    """A name for an event that no other test waits for."""
+    return next(_names)
 
 
 def event(running: Running, name: str) -> str:
@@ -63,6 +73,12 @@ class Raw:
         """Everything until the server closes."""
         while data := self.socket.recv(65536):
             self.data += data
+        return self.data
+
+    def ended(self) -> bytes:
+        """As `rest`, for a server that need not wait for what this client still has to say."""
+        with suppress(ConnectionError):
+            self.rest()
         return self.data
 
     def send(self, opcode: int, payload: bytes = b"", **options: Any) -> None:

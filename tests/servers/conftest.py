@@ -31,6 +31,7 @@ class Running:
         self.port = port
         self.pid = process.pid
         self._log = log
+        self._last_words: str | None = None
 
     def url(self, path: str = "/") -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
@@ -44,6 +45,8 @@ class Running:
 
     def logs(self) -> str:
         """Everything the process wrote to stdout and stderr so far."""
+        if self._last_words is not None:
+            return self._last_words
         return Path(self._log.name).read_text(errors="replace")
 
     def signal(self, number: int = signal.SIGTERM) -> None:
@@ -63,6 +66,7 @@ class Running:
             self.process.kill()
             return self.wait()
         finally:
+            self._last_words = self.logs()
             self._log.close()
 
 

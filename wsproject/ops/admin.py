@@ -7,11 +7,12 @@ from django.contrib.admin.actions import delete_selected as django_delete_select
 from django.contrib.admin.models import LogEntry
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext_lazy
 
 from .journal import announce
 
 
-@admin.action(permissions=["delete"], description=django_delete_selected.short_description)
+@admin.action(permissions=["delete"], description=gettext_lazy("Delete selected %(verbose_name_plural)s"))
 def delete_selected(
     modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Model]
 ) -> HttpResponse | None:

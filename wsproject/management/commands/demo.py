@@ -56,7 +56,6 @@ def serve(bind: str, port: int) -> None:
 
     if browsable(bind) not in settings.ALLOWED_HOSTS:
         settings.ALLOWED_HOSTS.append(browsable(bind))
-    daphne = CommandLineInterface()
-    daphne.run(["--bind", bind, "--port", str(port), "--verbosity", "0", "wsproject.asgi:application"])
-    if not daphne.server.listening_addresses:
-        raise CommandError(f"Nothing can listen on {bind} port {port}; choose another with --port.")
+    CommandLineInterface().run(
+        ["--bind", bind, "--port", str(port), "--verbosity", "0", "wsproject.asgi:application"]
+    )

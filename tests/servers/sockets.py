@@ -1,0 +1,70 @@
+"""An application of the library with one endpoint for each thing that a client can do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketException
+
+# daphne has set logging up before it imports this.
+handler = logging.StreamHandler()
+handler.setFormatter(logging.Formatter("LOG %(levelname)s %(message)s"))
+logging.getLogger("fastws_compat").addHandler(handler)
+logging.getLogger("fastws_compat").propagate = False
+
+app = FastAPI()
+ended: list[str] = []
+
+
+async def counted(websocket: WebSocket) -> AsyncIterator[None]:
+    """Notes when the endpoint's cleanup has run."""
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0)
+        ended.append(websocket.url.path)
+
+
+@app.websocket("/text/{number}", dependencies=[Depends(counted)])
+async def text(websocket: WebSocket, number: int, limit: float = 1.0) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_text(await websocket.receive_text())
+
+
+@app.websocket("/json", dependencies=[Depends(counted)])
+async def json(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_json(await websocket.receive_json())
+
+
+@app.websocket("/raise/{when}", dependencies=[Depends(counted)])
+async def fail(websocket: WebSocket, when: str) -> None:
+    if when == "after":
+        await websocket.accept()
+    raise ValueError("secret detail")
+
+
+@app.websocket("/return/{when}", dependencies=[Depends(counted)])
+async def leave(websocket: WebSocket, when: str) -> None:
+    if when == "after":
+        await websocket.accept()
+
+
+@app.websocket("/policy", dependencies=[Depends(counted)])
+async def policy(websocket: WebSocket) -> None:
+    await websocket.accept()
+    raise WebSocketException(1008, "not allowed")
+
+
+@app.websocket("/endings")
+async def endings(websocket: WebSocket, path: str, count: int) -> None:
+    """Answers how often the cleanup of a path has run, as soon as it has run `count` times."""
+    await websocket.accept()
+    async with asyncio.timeout(10):
+        while ended.count(path) < count:
+            await asyncio.sleep(0.01)
+    await websocket.send_text(str(ended.count(path)))

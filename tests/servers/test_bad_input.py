@@ -1,0 +1,136 @@
+"""What clients do wrong: the right code, one line in the log, no traceback, the cleanup once."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import pytest
+import websockets
+
+from tests.servers.conftest import Running, Server
+from tests.servers.test_specification import refusal, talk
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.sockets:app"
+numbers = itertools.count(1)
+
+
+@pytest.fixture
+def running(server: Server) -> Running:
+    return server.shared(APP)
+
+
+def close_after(url: str, *frames: str | bytes) -> tuple[int | None, str | None]:
+    """The code and reason with which the server closes after these frames."""
+
+    async def run() -> tuple[int | None, str | None]:
+        async with websockets.connect(url) as client, asyncio.timeout(10):
+            for frame in frames:
+                await client.send(frame)
+            await client.wait_closed()
+            return client.close_code, client.close_reason
+
+    return asyncio.run(run())
+
+
+def endings(running: Running, path: str, count: int = 1) -> str:
+    """How often the cleanup of a path has run once it has run `count` times."""
+
+    async def run() -> str:
+        url = running.url(f"/endings?path={path}&count={count}")
+        async with websockets.connect(url) as client, asyncio.timeout(15):
+            return str(await client.recv())
+
+    return asyncio.run(run())
+
+
+def new_lines(running: Running, before: str) -> list[str]:
+    """What the library has logged since `before`."""
+    return [line for line in running.logs()[len(before) :].splitlines() if line.startswith("LOG ")]
+
+
+@pytest.mark.parametrize("path", ["/text/x", "/text/1?limit=much", "/text/", "/text", "/raise", "/nowhere"])
+def test_wrong_types_and_unknown_paths_are_refused(running: Running, path: str) -> None:
+    assert refusal(running.url(path))[0] == 403
+
+
+def test_unknown_path_is_one_line_in_the_log(server: Server) -> None:
+    running = server.start(APP)
+    assert refusal(running.url("/nowhere/%0aLOG%20forged"))[0] == 403
+    [line] = new_lines(running, "")
+    assert "No WebSocket route for '/nowhere/\\nLOG forged'" in line
+    assert "Traceback" not in running.logs()
+
+
+def test_binary_frame_where_text_is_read(server: Server) -> None:
+    running = server.start(APP)
+    assert close_after(running.url("/text/1"), b"\x00\xff") == (1003, "")
+    assert endings(running, "/text/1") == "1"
+    [line] = new_lines(running, "")
+    assert "WARNING" in line
+    assert "/text/{number}" in line
+    assert "Traceback" not in running.logs()
+
+
+def test_text_frame_where_text_is_read_may_have_a_mebibyte(running: Running) -> None:
+    megabyte = "x" * (1024 * 1024)
+    assert talk(running.url("/text/1"), megabyte) == [megabyte]
+
+
+@pytest.mark.parametrize("frame", ["{bad", "", '"\\ud800', "1" * 5000, "[" * 100_000, "[" * 1000 + "x"])
+def test_frame_that_is_no_json(running: Running, frame: str) -> None:
+    before = running.logs()
+    assert close_after(running.url("/json"), frame) == (1007, "")
+    assert "Traceback" not in running.logs()[len(before) :]
+
+
+def test_request_without_a_key_is_no_handshake(running: Running) -> None:
+    request = (
+        b"GET /text/1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\n\r\n"
+    )
+    with running.connect() as raw:
+        raw.sendall(request)
+        assert raw.recv(4096).split(b" ")[1] in (b"400", b"426")
+    assert talk(running.url("/text/1"), "still there") == ["still there"]
+
+
+def test_client_that_vanishes(running: Running) -> None:
+    path = f"/text/{next(numbers) + 1000}"
+
+    async def vanish() -> None:
+        client = await websockets.connect(running.url(path))
+        client.transport.abort()
+
+    asyncio.run(vanish())
+    assert endings(running, path) == "1"
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "reason"),
+    [("/return/after", 1000, ""), ("/raise/after", 1011, ""), ("/policy", 1008, "not allowed")],
+)
+def test_end_of_an_accepted_socket(server: Server, path: str, code: int, reason: str) -> None:
+    running = server.start(APP)
+    assert close_after(running.url(path)) == (code, reason)
+    assert endings(running, path) == "1"
+
+
+@pytest.mark.parametrize(("path", "status"), [("/return/before", 403), ("/raise/before", 500)])
+def test_end_of_a_socket_before_accept(server: Server, path: str, status: int) -> None:
+    running = server.start(APP)
+    answered, body = refusal(running.url(path))
+    assert answered == status
+    assert b"secret" not in body
+    assert endings(running, path) == "1"
+
+
+def test_exception_is_logged_once_with_its_route(server: Server) -> None:
+    running = server.start(APP)
+    close_after(running.url("/raise/after"))
+    assert endings(running, "/raise/after") == "1"
+    [line] = new_lines(running, "")
+    assert "ERROR Exception in WebSocket /raise/{when}" in line
+    assert running.logs().count("Traceback") == 1
