@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
-from fastws_compat.concurrency import thread_executors
+from fastws_compat.concurrency import CLEANUP, Cleanup, thread_executors
 from fastws_compat.types import ASGIApp, Message, Scope
 
 P = ParamSpec("P")
@@ -229,6 +229,7 @@ class Conversation:
         self._portal = portal
         self._app = app
         self._scope = scope
+        self._cleanup: Cleanup = scope.get(CLEANUP) or Cleanup()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._outbox: deque[Message] = deque()
         self._receiving = 0
@@ -317,6 +318,8 @@ class Conversation:
         pump = self._portal.pump
         if grace:
             pump.run_until(lambda: self.ended or self.idle, grace)
+        if self._cleanup.running:
+            pump.run_until(lambda: self.ended, PATIENCE)
         if self.ended:
             return
         self._portal.loop.call_soon_threadsafe(self._cancel)

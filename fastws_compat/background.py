@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
-from asgiref.sync import iscoroutinefunction
-
-from fastws_compat.concurrency import run_in_threadpool
+from fastws_compat.concurrency import is_async, run_in_threadpool
 
 P = ParamSpec("P")
 
@@ -20,7 +17,7 @@ class BackgroundTask:
         self.func = func
         self.args = args
         self.kwargs = kwargs
-        self.is_async = _is_async(func)
+        self.is_async = is_async(func)
 
     async def __call__(self) -> None:
         if self.is_async:
@@ -41,9 +38,3 @@ class BackgroundTasks(BackgroundTask):
     async def __call__(self) -> None:
         for task in self.tasks:
             await task()
-
-
-def _is_async(func: Any) -> bool:
-    while isinstance(func, functools.partial):
-        func = func.func
-    return iscoroutinefunction(func) or (callable(func) and iscoroutinefunction(func.__call__))

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager as asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+from asgiref.sync import iscoroutinefunction
+
 from fastws_compat import conf
 from fastws_compat.exceptions import StarletteDeprecationWarning
 
@@ -56,6 +58,13 @@ class Concurrency:
         if loop not in self._semaphores:
             self._semaphores[loop] = asyncio.Semaphore(self.limit)
         return self._semaphores[loop]
+
+
+def is_async(func: Any) -> bool:
+    """Whether calling `func` gives something to await: coroutine functions, their partials, such `__call__`s."""
+    while isinstance(func, functools.partial):
+        func = func.func
+    return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
 
 
 @functools.cache

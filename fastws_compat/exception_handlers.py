@@ -7,9 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from asgiref.sync import iscoroutinefunction
-
-from fastws_compat.concurrency import run_in_threadpool
+from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.encoders import jsonable_encoder
 from fastws_compat.exceptions import (
     HTTPException,
@@ -100,7 +98,7 @@ def find(handlers: Mapping[Any, ExceptionHandler], exc: Exception) -> ExceptionH
 
 
 async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -> None:
-    if iscoroutinefunction(handler) or iscoroutinefunction(getattr(handler, "__call__", None)):  # noqa: B004
+    if is_async(handler):
         response = await handler(websocket, exc)
     else:
         response = await run_in_threadpool(handler, websocket, exc)

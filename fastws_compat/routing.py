@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from asgiref.sync import iscoroutinefunction
-
+from fastws_compat.concurrency import is_async
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.exceptions import FastAPIError
 from fastws_compat.middleware import Middleware
@@ -562,7 +561,7 @@ def merged(
 
 async def _run_all(handlers: Iterable[Callable[[], Any]]) -> None:
     for handler in handlers:
-        if iscoroutinefunction(handler):
+        if is_async(handler):
             await handler()
         else:
             handler()

@@ -701,15 +701,16 @@ def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert daphne.cli.CommandLineInterface.server_class is Own
 
 
-def test_stock_is_left_alone(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+def test_the_last_word_about_stock_counts(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     import daphne.cli
     import daphne.server
 
     from fastws_compat import daphne as completed
 
-    settings.FASTWS = {"DAPHNE": "stock"}
     monkeypatch.setattr(completed, "_mode", "absent")
     monkeypatch.setattr(daphne.cli.CommandLineInterface, "server_class", daphne.server.Server)
+    assert completed.install() == completed.mode() == "complete"
+    settings.FASTWS = {"DAPHNE": "stock"}
     assert completed.install() == completed.mode() == "stock"
     assert daphne.cli.CommandLineInterface.server_class is daphne.server.Server
 

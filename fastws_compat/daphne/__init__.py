@@ -33,21 +33,24 @@ NEEDED = {
 }
 
 logger = logging.getLogger("fastws_compat")
-_server_class: type[Any] | None = None
+_chosen: tuple[Mode, type[Any]] | None = None
 _mode: Mode = "absent"
 
 
 def install() -> Mode:
-    """Make daphne's command line and `runserver` use the completed server; say what is in place now."""
-    global _mode, _server_class
+    """Make daphne's command line and `runserver` use the completed server; say what is in place now.
+
+    The last call counts: the first may come before the settings are there to be read.
+    """
+    global _mode, _chosen
     if "daphne.server" not in sys.modules:
         return "absent"
     if setting("DAPHNE", "complete") == "stock":
-        _mode = "stock"
-        return _mode
-    if _server_class is None:
-        _mode, _server_class = choose()
-    put_in_place(_server_class)
+        _mode, server = "stock", stock()
+    else:
+        _chosen = _chosen or choose()
+        _mode, server = _chosen
+    put_in_place(server)
     return _mode
 
 
@@ -96,18 +99,24 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def put_in_place(server: type[Any]) -> None:
-    """Replace daphne's own class where daphne looks for it; a project's own choice stays."""
-    import daphne.cli
+def stock() -> type[Any]:
     import daphne.server
 
-    command_line = daphne.cli.CommandLineInterface
-    if command_line.server_class is daphne.server.Server:
-        command_line.server_class = server
+    server: type[Any] = daphne.server.Server
+    return server
+
+
+def put_in_place(server: type[Any]) -> None:
+    """Set the class where daphne looks for it; a project's own choice stays."""
+    import daphne.cli
+
+    ours = {stock(), _chosen[1] if _chosen else None}
+    if daphne.cli.CommandLineInterface.server_class in ours:
+        daphne.cli.CommandLineInterface.server_class = server
     if "daphne" in installed_apps():
         from daphne.management.commands.runserver import Command
 
-        if Command.server_cls is daphne.server.Server:
+        if Command.server_cls in ours:
             Command.server_cls = server
 
 

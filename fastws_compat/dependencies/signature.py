@@ -179,8 +179,8 @@ def _analyze(
             return Injected(name, kind)
     if isinstance(bare, str | ForwardRef):
         raise DeclarationError(
-            f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or define "
-            "the name at the top of its module."
+            f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
+            "define the name at the top of its module."
         )
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)

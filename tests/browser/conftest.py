@@ -126,6 +126,7 @@ def browser() -> Iterator[playwright_api.Browser]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    playwright_api.expect.set_options(timeout=30_000)  # a page that lost its server may wait for half of that
     with playwright_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield chromium
@@ -172,7 +173,7 @@ def visit(demo: Demo, browser: playwright_api.Browser) -> Iterator[Callable[...,
 
     def make(username: str | None = None, **options: object) -> Visitor:
         context = browser.new_context(viewport=options.pop("viewport", DESKTOP), **options)
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         visitor = Visitor(demo, context, problems)
         return visitor.log_in(username) if username else visitor

@@ -120,6 +120,7 @@ SCOPES: list[tuple[dict[str, Any], str]] = [
     ({"path": "/a?b#c\\d"}, "/a%3Fb%23c%5Cd"),
     ({"headers": [(b"host", b"h:81")]}, "http://h:81/a"),
     ({"headers": [(b"host", b"h")], "path": "//x"}, "http://h//x"),
+    ({"headers": [(b"a", b"b"), (b"host", b"h")]}, "http://h/a"),
     ({"headers": [(b"host", b"a"), (b"host", b"b")]}, "http://a/a"),
     ({"scheme": "wss", "headers": [(b"host", b"h")], "query_string": b"x"}, "wss://h/a?x"),
     ({"scheme": "ws", "server": ("s", 80)}, "ws://s/a"),

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-# Ours tells our applications to let exceptions out; Starlette's client has no such key.
-PRIVATE = "fastws_compat.raise_exceptions"
+# Keys that our client and our applications use among themselves; Starlette's client has none.
+PRIVATE = "fastws_compat."
 ACCEPT = {"type": "websocket.accept"}
 
 
@@ -24,9 +24,7 @@ def scope_of(client, *args, **options):
             pass
     except Exception as exc:
         return type(exc)
-    scope = dict(scopes[0])
-    scope.pop(PRIVATE, None)
-    return scope
+    return {key: value for key, value in scopes[0].items() if not key.startswith(PRIVATE)}
 
 
 def same_scope(client_options, *args, **options):

@@ -1,4 +1,4 @@
-"""Settings, and an app, for the test that starts `manage.py runserver`."""
+"""Settings, an app and no URLs, for the test that starts `manage.py runserver`."""
 
 from django.apps import AppConfig
 
@@ -6,8 +6,10 @@ SECRET_KEY = "tests-only"
 DEBUG = True
 USE_TZ = True
 INSTALLED_APPS = ["daphne", "tests.servers.runserver.Completed"]
-ROOT_URLCONF = "wsproject.urls"
+ROOT_URLCONF = "tests.servers.runserver"
 ASGI_APPLICATION = "tests.servers.apps.app"
+
+urlpatterns: list[object] = []
 
 
 class Completed(AppConfig):
