@@ -11,12 +11,32 @@ from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, handle,
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
-from fastws_compat.routing import APIRouter, no_attribute
+from fastws_compat.routing import ROUTER_OPTIONS, APIRouter, http_options, no_attribute
 from fastws_compat.sessions import SESSION, Session, is_disconnect, serve
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from django.urls import URLPattern
+
+
+APP_OPTIONS = (ROUTER_OPTIONS - {"tags", "route_class"}) | {
+    "telemetry",
+    "openapi_url",
+    "openapi_tags",
+    "servers",
+    "docs_url",
+    "redoc_url",
+    "swagger_ui_oauth2_redirect_url",
+    "swagger_ui_init_oauth",
+    "terms_of_service",
+    "contact",
+    "license_info",
+    "root_path_in_servers",
+    "webhooks",
+    "swagger_ui_parameters",
+    "separate_input_output_schemas",
+    "openapi_external_docs",
+}
 
 
 class FastAPI:
@@ -53,7 +73,7 @@ class FastAPI:
         self.description = description
         self.version = version
         self.root_path = root_path
-        self.extra = extra
+        self.extra = http_options(extra, APP_OPTIONS, "FastAPI.__init__")
         self.state = State()
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.exception_handlers = {**DEFAULT_HANDLERS, **(exception_handlers or {})}
@@ -78,6 +98,11 @@ class FastAPI:
     def websocket_urlpatterns(self) -> list[URLPattern]:
         """The routes as a list for Channels' `URLRouter`, to stand beside other consumers."""
         return self.router.websocket_urlpatterns
+
+    def serves(self, scope: Scope) -> bool:
+        """Whether a route of the application takes this connection."""
+        root_path = self.root_path or scope.get("root_path", "")
+        return self.router.match({**scope, "root_path": root_path}) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
@@ -121,7 +146,7 @@ class FastAPI:
             except Exception as exc:
                 # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
                 session: Session = scope[SESSION]
-                if not await handle(session.socket(receive, send), exc):
+                if not await handle(session.socket(receive, send), exc, handlers):
                     raise
 
         return wrap(with_handlers, self.user_middleware)

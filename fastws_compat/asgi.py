@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
+from fastws_compat.websockets import WebSocketClose
 
 
 def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) -> ASGIApp:
@@ -29,7 +31,7 @@ def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) ->
     daphne.install()
     sockets = load(app)
     guarded = AllowedHostsOriginValidator(AuthMiddlewareStack(_with_fallback(sockets, fallback)))
-    return Mount(http, guarded, sockets)
+    return Mount(http, _refuse_malformed_origin(guarded), sockets)
 
 
 class Mount:
@@ -75,11 +77,27 @@ def _by_name(name: str) -> Any:
     return load(getattr(found, attribute))
 
 
+def _refuse_malformed_origin(app: ASGIApp) -> ASGIApp:
+    """Refuse with 403 an Origin that is no URL; Channels' validator would raise for it."""
+
+    async def check(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            for name, value in scope["headers"]:
+                if name == b"origin":
+                    urlsplit(value.decode("latin1"))
+        except ValueError:
+            await WebSocketClose()(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return check
+
+
 def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
     if fallback is None:
         return app  # type: ignore[no-any-return]
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
-        await (app if app.router.match(scope) else fallback)(scope, receive, send)
+        await (app if app.serves(scope) else fallback)(scope, receive, send)
 
     return choose

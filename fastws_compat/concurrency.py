@@ -61,7 +61,7 @@ class Concurrency:
 
 
 def is_async(func: Any) -> bool:
-    """Whether calling `func` gives something to await: coroutine functions, their partials, such `__call__`s."""
+    """Whether calling `func` gives something to await; looks through partials and at `__call__`."""
     while isinstance(func, functools.partial):
         func = func.func
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
@@ -87,7 +87,7 @@ async def run_in_threadpool(func: Callable[P, T], *args: P.args, **kwargs: P.kwa
 async def _finish(purpose: str, call: Callable[[], T]) -> tuple[T, asyncio.CancelledError | None]:
     """Run `call` in a thread and wait for it, also when cancelled meanwhile; gives the cancellation back."""
     loop = asyncio.get_running_loop()
-    work = functools.partial(contextvars.copy_context().run, call)
+    work = functools.partial(contextvars.copy_context().run, _without_stop_iteration, call)
     executor = thread_executors.get(loop)
     if executor is None:
         executor = _pool(purpose)
@@ -103,10 +103,17 @@ async def _finish(purpose: str, call: Callable[[], T]) -> tuple[T, asyncio.Cance
             if future.done() and isinstance(future.exception(), asyncio.CancelledError):
                 raise
             cancelled = exc
-        except BaseException:
+        except Exception:
             if cancelled is not None:
                 raise cancelled
             raise
+
+
+def _without_stop_iteration(call: Callable[[], T]) -> T:
+    try:
+        return call()
+    except StopIteration as exc:  # no future can hold one
+        raise RuntimeError("coroutine raised StopIteration") from exc
 
 
 def _with_clean_connections(work: Callable[[], T]) -> T:
@@ -161,12 +168,11 @@ async def run_until_first_complete(
         StarletteDeprecationWarning,
         stacklevel=2,
     )
-    tasks = [asyncio.ensure_future(func(**kwargs)) for func, kwargs in args]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-    for task in done:
-        task.result()
+    async with asyncio.TaskGroup() as group:
+
+        async def run(func: Callable[..., Coroutine[Any, Any, Any]], kwargs: dict[str, Any]) -> None:
+            await func(**kwargs)
+            for task in tasks:
+                task.cancel()
+
+        tasks = [group.create_task(run(func, kwargs)) for func, kwargs in args]

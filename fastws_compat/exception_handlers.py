@@ -65,9 +65,11 @@ DEFAULT_HANDLERS: Mapping[Any, ExceptionHandler] = {
 }
 
 
-async def handle(websocket: WebSocket, exc: Exception) -> bool:
-    """Run the handler that the application has for `exc`; False if there is none."""
-    handlers: Mapping[Any, ExceptionHandler] = websocket.scope.get(HANDLERS, {})
+async def handle(
+    websocket: WebSocket, exc: Exception, handlers: Mapping[Any, ExceptionHandler] | None = None
+) -> bool:
+    """Run the handler for `exc`, of the innermost application if none are given; False if there is none."""
+    handlers = websocket.scope.get(HANDLERS, {}) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
         handler = None if meaning is None else find(handlers, meaning)
         if handler is not None and meaning is not None:

@@ -1,4 +1,4 @@
-"""What a parameter declares, as data: `Query` and its kin hold a `FieldInfo`, `Depends` a callable."""
+"""What a parameter declares, as data: `Query` and its kin are `FieldInfo`s, `Depends` holds a callable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
-from pydantic import AliasChoices, AliasPath, Discriminator, Field
+from pydantic import AliasChoices, AliasPath, Discriminator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -69,8 +69,15 @@ class FieldOptions(TypedDict, total=False):
     json_schema_extra: dict[str, Any] | Callable[[dict[str, Any]], None] | None
 
 
-class Declaration:
-    """One declared parameter: `source` says where it is read, `field_info` how it is validated."""
+# Final for type checkers.
+_FieldInfo: Any = FieldInfo
+
+
+class Declaration(_FieldInfo):  # type: ignore[misc]
+    """One declared parameter: `source` says where it is read, the FieldInfo that it is how it is validated.
+
+    Pydantic knows that FastAPI's markers are FieldInfos, and reads them in models too.
+    """
 
     source: ClassVar[Source]
 
@@ -79,24 +86,13 @@ class Declaration:
         self.example = options.pop("example", None)
         self.openapi_examples = options.pop("openapi_examples", None)
         self.include_in_schema = options.pop("include_in_schema", True)
-        annotation = options.pop("annotation", None)
         regex = options.pop("regex", None)
         if regex is not None:
             options["pattern"] = options.get("pattern") or regex
-        self.field_info = cast(FieldInfo, Field(default, **cast(dict[str, Any], options)))
-        self.field_info.annotation = annotation
-
-    @property
-    def default(self) -> Any:
-        return self.field_info.default
-
-    @property
-    def annotation(self) -> Any:
-        return self.field_info.annotation
-
-    @property
-    def alias(self) -> str | None:
-        return self.field_info.alias
+        if "alias" in options:
+            options["validation_alias"] = options.get("validation_alias") or options["alias"]
+            options["serialization_alias"] = options.get("serialization_alias") or options["alias"]
+        super().__init__(default=default, **{"annotation": None, **options})
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.default})"

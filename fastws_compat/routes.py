@@ -89,13 +89,17 @@ class WebSocketRoute(BaseRoute):
         name: str | None = None,
         middleware: Sequence[Middleware] | None = None,
     ) -> None:
-        check_path(path)
+        self._check_path(path)
         self.path = path
         self.endpoint = endpoint
         self.name = name_of(endpoint) if name is None else name
         self.middleware = middleware
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
         self.app: ASGIApp = wrap(self._application(), middleware)
+
+    def _check_path(self, path: str) -> None:
+        if not path.startswith("/"):
+            raise AssertionError("Routed paths must start with '/'")
 
     def _application(self) -> ASGIApp:
         endpoint = self.endpoint
@@ -194,6 +198,11 @@ class APIWebSocketRoute(WebSocketRoute):
         self.plan = compile_plan(endpoint, self.path_format, self.dependencies)
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 
+    def _check_path(self, path: str) -> None:
+        """Empty is left to the router that includes the route; FastAPI takes anything."""
+        if path:
+            super()._check_path(path)
+
     def _application(self) -> ASGIApp:
         return self.run
 
@@ -289,12 +298,6 @@ def check_endpoint(endpoint: Callable[..., Any]) -> None:
             "dependency or run_in_threadpool()."
         )
     raise DeclarationError(f"WebSocket endpoint {name} is a generator: an endpoint has no 'yield'.")
-
-
-def check_path(path: str) -> None:
-    """AssertionError for a path that no URL can have; empty is left to the router that includes it."""
-    if path and not path.startswith("/"):
-        raise AssertionError(f"Routed paths must start with '/': write '/{path}'.")
 
 
 def source_of(endpoint: Callable[..., Any]) -> EndpointContext:

@@ -8,6 +8,7 @@ import inspect
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastws_compat.concurrency import is_async
@@ -36,6 +37,23 @@ if TYPE_CHECKING:
 HTTP_VERBS = frozenset(
     {"get", "put", "post", "delete", "options", "head", "patch", "trace", "api_route", "route"}
 )
+
+
+# Options of FastAPI's that mean nothing to a socket.
+INCLUDE_OPTIONS = frozenset(
+    {
+        "tags",
+        "responses",
+        "deprecated",
+        "include_in_schema",
+        "default_response_class",
+        "callbacks",
+        "generate_unique_id_function",
+        "max_body_size",
+        "form_limits",
+    }
+)
+ROUTER_OPTIONS = INCLUDE_OPTIONS | {"route_class", "strict_content_type"}
 
 
 class Mount(BaseRoute):
@@ -239,6 +257,29 @@ class IncludedRouter(BaseRoute):
         return _first_url(self.routes, name, path_params)
 
 
+@dataclass(frozen=True)
+class RouteContext:
+    """A route as it is served and as it was declared; has the attributes of the served one (FastAPI)."""
+
+    route: BaseRoute
+    original_route: BaseRoute
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.route, name)
+
+
+def iter_route_contexts(routes: Iterable[BaseRoute | RouteContext]) -> Iterator[RouteContext]:
+    """Every route that is served, those of included routers with their whole path (FastAPI)."""
+    for route in routes:
+        if isinstance(route, RouteContext):
+            yield route
+        elif isinstance(route, IncludedRouter):
+            originals = flatten(route.original_router.routes)
+            yield from (RouteContext(*pair) for pair in zip(route.routes, originals, strict=True))
+        else:
+            yield RouteContext(route, route)
+
+
 class Routes(list[BaseRoute]):
     """A router's routes; counts its changes, so that what was derived from it can be made anew."""
 
@@ -275,11 +316,21 @@ class Router:
         *,
         middleware: Sequence[Middleware] | None = None,
     ) -> None:
-        self.routes = Routes(routes or [])
+        self._routes = Routes(routes or [])
         self.redirect_slashes = redirect_slashes
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
         self.middleware_stack = wrap(self.app, middleware)
+
+    @property
+    def routes(self) -> Routes:
+        return self._routes
+
+    @routes.setter
+    def routes(self, routes: Iterable[BaseRoute]) -> None:
+        changes = self._routes.changes + 1
+        self._routes = Routes(routes)
+        self._routes.changes = changes
 
     @property
     def version(self) -> int:
@@ -389,7 +440,7 @@ class APIRouter(Router):
         self.dependency_overrides_provider = dependency_overrides_provider
         self.on_startup = list(on_startup or [])
         self.on_shutdown = list(on_shutdown or [])
-        self.extra = extra
+        self.extra = http_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
 
     @property
     def websocket_urlpatterns(self) -> list[URLPattern]:
@@ -457,6 +508,7 @@ class APIRouter(Router):
                 "Cannot include an APIRouter instance that already includes this router. "
                 "Did you mean to include a different router?"
             )
+        http_options(extra, INCLUDE_OPTIONS, "include_router")
         check_prefix(prefix)
         for route in [] if prefix else flatten(router.routes):
             if getattr(route, "path", None) == "" and not isinstance(route, Mount):
@@ -489,8 +541,10 @@ class APIRouter(Router):
     @asynccontextmanager
     async def _run_events(self, app: Any) -> AsyncIterator[None]:
         await _run_all(self.on_startup)
-        yield
-        await _run_all(self.on_shutdown)
+        try:
+            yield
+        finally:
+            await _run_all(self.on_shutdown)
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(no_attribute(self, name))
@@ -505,6 +559,13 @@ def no_attribute(owner: Any, name: str) -> str:
             "only WebSocket routes belong here."
         )
     return f"{kind!r} object has no attribute {name!r}"
+
+
+def http_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:
+    """The options that only HTTP has; TypeError for one that FastAPI does not have either."""
+    for unknown in sorted(options.keys() - known):
+        raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}")
+    return options
 
 
 def check_prefix(prefix: str) -> None:

@@ -86,11 +86,14 @@ class Session:
 
     async def fail(self, exc: Exception) -> None:
         """Log what was raised, once, and close: 1011, or the code for the frame that was at fault."""
+        exc = _innermost(exc)
         blamed = self.websocket.client_error if self.websocket else None
         route = self.scope.get("route")
         template = getattr(route, "path", None)
         extra = {"route": template, "endpoint": getattr(route, "name", None)}
         if blamed is not None and blamed[0] is exc:
+            if blamed[1] == 1006:
+                return  # the client went away while it was accepted
             logger.warning(
                 "WebSocket %s: the client sent what the endpoint does not read (%s); closed with %d",
                 template,
@@ -137,6 +140,13 @@ def is_disconnect(exc: BaseException) -> bool:
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(WebSocketDisconnect)[1] is None
     return isinstance(exc, WebSocketDisconnect)
+
+
+def _innermost(exc: Exception) -> Exception:
+    """What a task group raised, if only one of its tasks failed."""
+    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+        [exc] = exc.exceptions
+    return exc
 
 
 async def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:

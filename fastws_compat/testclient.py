@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequenc
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from email.message import Message as MimeHeaders
 from http.cookies import SimpleCookie
+from inspect import isclass
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urljoin, urlsplit
 
@@ -18,7 +19,7 @@ from fastws_compat._portal import Conversation, Portal, open_portal, use
 from fastws_compat.concurrency import CLEANUP, Cleanup
 from fastws_compat.datastructures import Headers
 from fastws_compat.sessions import RAISES
-from fastws_compat.types import ASGIApp, Message, Scope
+from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocketDisconnect
 
 if TYPE_CHECKING:
@@ -213,6 +214,18 @@ class WebSocketTestSession:
         return b"".join(body)
 
 
+def _single_callable(app: Any) -> ASGIApp:
+    """An application of ASGI 2 as one of ASGI 3; a class that is awaited, as WebSocketEndpoint, is one."""
+    if isclass(app) and hasattr(app, "__await__"):
+        make: Any = app
+
+        async def call(scope: Scope, receive: Receive, send: Send) -> None:
+            await make(scope, receive, send)
+
+        return call
+    return cast(ASGIApp, guarantee_single_callable(app))  # type: ignore[no-untyped-call]
+
+
 def _disconnect(code: int, reason: str | None = None) -> Message:
     return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
@@ -281,7 +294,7 @@ class TestClient:
     ) -> None:
         if backend != "asyncio" or backend_options:
             raise ValueError("TestClient runs on asyncio alone: leave out backend and backend_options.")
-        self.app: ASGIApp = guarantee_single_callable(app)  # type: ignore[no-untyped-call]
+        self.app: ASGIApp = _single_callable(app)
         self.app_state: dict[str, Any] = {}
         self.base_url = base_url
         self.raise_server_exceptions = raise_server_exceptions

@@ -95,7 +95,11 @@ class WebSocket(HTTPConnection):
                 raise WebSocketDisconnect(1006)
         else:
             self._answer(kind, message)
-            await self._send(message)
+            try:
+                await self._send(message)
+            except OSError as exc:
+                self.client_error = (exc, 1006)
+                raise
 
     def _answer(self, kind: str, message: Message) -> None:
         """Move on with a message that answers the handshake; the state changes before it is sent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
 from typing import Any
 
@@ -74,9 +75,17 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         asyncio.set_event_loop(loop)
         if not loop.run_until_complete(self.lifespan.startup()):
             sys.exit(1)
+        if self.signal_handlers:
+            # From the first connection until Twisted's own handlers are there.
+            signal.signal(signal.SIGTERM, lambda *_: self.stop())
+            reactor.callWhenRunning(self._stop_if_asked)
         super().run()
         if self.abort_start:
             loop.run_until_complete(self.lifespan.shutdown(timeout=grace()))
+
+    def _stop_if_asked(self) -> None:
+        if self.abort_start:
+            self.stop()
 
     # `run` of daphne makes its factories and assigns them; these are the ones it shall use.
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, is_dataclass
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
@@ -40,7 +39,7 @@ class ParamField:
     def __init__(self, name: str, param: Declaration) -> None:
         self.name = name
         self.source = param.source
-        self.info = param.field_info
+        self.info = param
         self.aliases = aliases_of(name, self.info, literal=isinstance(param, Path))
         self.many = is_sequence(self.info.annotation)
         self.json = is_json(self.info)
@@ -57,17 +56,17 @@ class ParamField:
 class ModelField:
     """A parameter model: one pydantic model filled from a whole source."""
 
-    __slots__ = ("convert_underscores", "default", "model", "name", "optional", "parts", "source", "validate")
+    __slots__ = ("default", "model", "name", "optional", "parts", "source", "validate")
 
     def __init__(self, name: str, param: Declaration, model: type[BaseModel]) -> None:
         self.name = name
         self.source = param.source
         self.model = model
-        self.optional = param.field_info.annotation is not model
-        self.convert_underscores = isinstance(param, Header) and param.convert_underscores
-        self.parts = [Part(part, info, model, self.convert_underscores) for part, info in fields_of(model)]
-        self.validate = validator_for(param.field_info)
-        self.default = Default(param.field_info)
+        self.optional = param.annotation is not model
+        dashes = param.convert_underscores if isinstance(param, Header) else None
+        self.parts = [Part(part, info, model, dashes) for part, info in model.model_fields.items()]
+        self.validate = validator_for(param)
+        self.default = Default(param)
 
     def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
         """The model filled from `values`; adds to `errors` what does not fit."""
@@ -112,9 +111,13 @@ class Part:
 
     __slots__ = ("aliases", "json", "many", "name")
 
-    def __init__(self, name: str, info: FieldInfo, model: type[BaseModel], convert_underscores: bool) -> None:
+    def __init__(self, name: str, info: FieldInfo, model: type[BaseModel], dashes: bool | None) -> None:
+        if dashes is not None and isinstance(
+            info, Header
+        ):  # a marker inside the model speaks for its own field
+            dashes = info.convert_underscores
         self.name = name
-        self.aliases = aliases_of(name, info, config=_config_for(info, model), dashes=convert_underscores)
+        self.aliases = aliases_of(name, info, config=_config_for(info, model), dashes=bool(dashes))
         self.many = is_sequence(info.annotation)
         self.json = is_json(info)
 
@@ -133,8 +136,8 @@ class BodyField:
     def __init__(self, name: str, param: Declaration, loc: Loc) -> None:
         self.name = name
         self.loc = loc
-        self.validate = validator_for(param.field_info)
-        self.default = Default(param.field_info)
+        self.validate = validator_for(param)
+        self.default = Default(param)
 
     source = "body"
 
@@ -185,9 +188,9 @@ def missing(loc: Loc) -> dict[str, Any]:
 
 def field_for(name: str, param: Declaration) -> ParamField | ModelField:
     """The field for a parameter that reads the path, the query, a header or a cookie."""
-    annotation = param.field_info.annotation
+    annotation = param.annotation
     model = annotation if isinstance(param, Path) else model_of(annotation)
-    if is_subclass(model, BaseModel) and not is_json(param.field_info):
+    if is_subclass(model, BaseModel) and not is_json(param):
         return ModelField(name, param, model)
     return ParamField(name, param)
 
@@ -255,15 +258,8 @@ def value_of(values: Mapping[str, Any], name: str, many: bool, json: bool) -> An
     return values.get(name) or PydanticUndefined
 
 
-@lru_cache
-def fields_of(model: type[BaseModel]) -> tuple[tuple[str, FieldInfo], ...]:
-    return tuple(model.model_fields.items())
-
-
 def _config_for(info: FieldInfo, model: type[BaseModel]) -> ConfigDict | None:
     """FastAPI applies the model's configuration to fields that are no models themselves."""
-    from dataclasses import is_dataclass
-
     nested = is_subclass(info.annotation, (BaseModel, dict)) or is_dataclass(info.annotation)
     return None if nested else model.model_config
 

@@ -12,7 +12,7 @@ from pydantic.errors import PydanticSchemaGenerationError
 
 from fastws_compat.concurrency import Concurrency, contextmanager_in_threadpool
 from fastws_compat.dependencies.annotations import model_of, name_of
-from fastws_compat.dependencies.fields import AnyField, BodyField, field_for
+from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
 from fastws_compat.dependencies.signature import (
     Dependency,
     FieldParameter,
@@ -21,6 +21,7 @@ from fastws_compat.dependencies.signature import (
     Parameter,
     kind_of,
     parameters_of,
+    unwrapped,
 )
 from fastws_compat.dependencies.solve import Plan, Step, limited
 from fastws_compat.exceptions import DeclarationError, DependencyScopeError, FastAPIError
@@ -76,7 +77,8 @@ def check_paths(plan: Plan, endpoint: Call, path: str) -> None:
             if item.source == "path" and sent and not sent & names:
                 raise DeclarationError(
                     f"Path parameter {item.name!r} is not in {path!r} (endpoint {name_of(endpoint)}): "
-                    f"write '{{{item.name}}}' into the path, or read it with Query()."
+                    f"write '{{{item.name}}}' into the path, or read it with Query(); one of a mount or "
+                    "host above is in websocket.path_params."
                 )
 
 
@@ -152,7 +154,7 @@ class Compiler:
 
     def _uses_scopes(self, call: Call, own_scopes: Sequence[str]) -> bool:
         """Whether the OAuth2 scopes can make a difference anywhere below (FastAPI's cache key)."""
-        if own_scopes or isinstance(call, SecurityBase):
+        if own_scopes or isinstance(unwrapped(call), SecurityBase):
             return True
         return any(
             isinstance(parameter, Injected) and parameter.kind == "security_scopes"
@@ -205,14 +207,15 @@ class Compiler:
         name, param = parameter.name, parameter.param
         try:
             if isinstance(param, Body):
+                named = embed or isinstance(param, Form)
                 return BodyField(
-                    name, param, ("body", param.field_info.alias or name) if embed else ("body",)
+                    name, param, ("body", aliases_of(name, param)[0].sent) if named else ("body",)
                 )
             return field_for(name, param)
         except PydanticSchemaGenerationError as exc:
             raise FastAPIError(
                 f"Parameter {name!r} of {name_of(call)} has an annotation that pydantic cannot validate: "
-                f"{param.field_info.annotation!r}."
+                f"{param.annotation!r}."
             ) from exc
 
 
@@ -255,7 +258,7 @@ def _scopes_of(depends: Depends) -> list[str]:
 def _is_embedded(param: Declaration) -> bool:
     if getattr(param, "embed", None):
         return True
-    return isinstance(param, Form) and model_of(param.field_info.annotation) is None
+    return isinstance(param, Form) and model_of(param.annotation) is None
 
 
 def _path_names(path: str) -> frozenset[str]:

@@ -7,9 +7,10 @@ import dataclasses
 import functools
 import inspect
 import sys
+import types
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
 
 from asgiref.sync import iscoroutinefunction
 from pydantic import AliasChoices
@@ -88,7 +89,7 @@ def kind_of(call: Callable[..., Any]) -> Kind:
 
 def _faces(call: Callable[..., Any]) -> Iterator[Any]:
     """The functions that may be behind `call`; a class has none but itself."""
-    outer, inner = _impartial(call), inspect.unwrap(_impartial(call))
+    outer, inner = _impartial(call), unwrapped(call)
     yield from (outer, inner)
     if inspect.isclass(inner):
         return
@@ -97,6 +98,11 @@ def _faces(call: Callable[..., Any]) -> Iterator[Any]:
         if inspect.isroutine(owner) or method is None:
             continue
         yield from (_impartial(method), inspect.unwrap(_impartial(method)))
+
+
+def unwrapped(call: Callable[..., Any]) -> Any:
+    """What partials and wrappers call in the end."""
+    return inspect.unwrap(_impartial(call))
 
 
 def _impartial(call: Any) -> Any:
@@ -111,16 +117,17 @@ def parameters_of(call: Callable[..., Any], path_names: frozenset[str]) -> list[
     Raises AssertionError with FastAPI's texts for what FastAPI refuses, DeclarationError for what it
     accepts although it cannot work on a socket.
     """
-    return [
+    analyzed = (
         _analyze(call, parameter, annotation, path_names)
         for parameter, annotation in _annotated_parameters(call)
-    ]
+    )
+    return [parameter for parameter in analyzed if parameter is not None]
 
 
 def _annotated_parameters(call: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
     for parameter in _signature(call).parameters.values():
         annotation = parameter.annotation
-        if isinstance(annotation, str):
+        if _is_quoted(annotation):
             annotation = _evaluate(annotation, _globals(call))
         yield parameter, unwrap_alias(annotation)
 
@@ -138,22 +145,31 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
 
 
 def _globals(call: Callable[..., Any]) -> dict[str, Any]:
-    function = inspect.unwrap(_impartial(call))
+    function = unwrapped(call)
     if not hasattr(function, "__globals__"):
         function = function.__init__ if inspect.isclass(function) else type(function).__call__
     return getattr(inspect.unwrap(function), "__globals__", {})
 
 
-def _evaluate(annotation: str, names: dict[str, Any]) -> Any:
+def _is_quoted(annotation: Any) -> bool:
+    """Whether a name is written as a string in the annotation, or the whole of it is."""
+    return isinstance(annotation, str | ForwardRef) or (
+        get_origin(annotation) is not Literal and any(map(_is_quoted, get_args(annotation)))
+    )
+
+
+def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
+    holder = types.SimpleNamespace(__annotations__={"parameter": annotation})
     try:
-        return eval(annotation, names)
+        return get_type_hints(holder, names, include_extras=True)["parameter"]
     except NameError:
         return annotation
 
 
 def _analyze(
     call: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, path_names: frozenset[str]
-) -> Parameter:
+) -> Parameter | None:
+    """Where one parameter comes from; None for one that keeps its default."""
     name, default = parameter.name, parameter.default
     if name == "websocket" and annotation is EMPTY and default is EMPTY:
         raise DeclarationError(
@@ -172,6 +188,8 @@ def _analyze(
             if param is not None:
                 raise AssertionError(f"Cannot specify FastAPI annotation for type {bare!r}")
             if is_subclass(bare, Request):
+                if default is not EMPTY:  # for dependencies of HTTP and sockets alike
+                    return None
                 raise DeclarationError(
                     f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
                     "use HTTPConnection or WebSocket."
@@ -203,18 +221,18 @@ def _declared(
                 f"together for {name!r}"
             )
         return default, None
-    if isinstance(default, Declaration | FieldInfo):
+    if isinstance(default, FieldInfo):
         if isinstance(marker, Declaration):
             raise AssertionError(
                 f"Cannot specify FastAPI annotations in `Annotated` and default value together for {name!r}"
             )
-        if isinstance(default, FieldInfo):
+        if not isinstance(default, Declaration):
             raise AssertionError(f"non-body parameters must be in path, query, header or cookie: {name}")
         if marker is not None:
             return marker, None
-        info = copy.copy(default.field_info)
-        info.annotation = bare
-        return None, _with_info(default, info)
+        param = copy.copy(default)
+        param.annotation = bare
+        return None, param
     if isinstance(marker, Declaration):
         return None, _annotated(name, marker, annotation, default, in_path)
     return marker, None
@@ -228,8 +246,8 @@ def _last_marker(annotation: Any) -> Depends | Declaration | None:
 
 
 def _annotated(name: str, marker: Declaration, annotation: Any, default: Any, in_path: bool) -> Declaration:
-    info = _merged(annotation)
-    if info.default is not PydanticUndefined:
+    param = _merged(marker, annotation)
+    if param.default is not PydanticUndefined:
         raise AssertionError(
             f"`{type(marker).__name__}` default value cannot be set in `Annotated` for {name!r}. "
             "Set the default value with `=` instead."
@@ -237,8 +255,8 @@ def _annotated(name: str, marker: Declaration, annotation: Any, default: Any, in
     if default is not EMPTY:
         if in_path:
             raise AssertionError("Path parameters cannot have default values")
-        info.default = default
-    return _with_info(marker, info)
+        param.default = default
+    return param
 
 
 def _inferred(name: str, annotation: Any, bare: Any, default: Any, in_path: bool) -> Declaration:
@@ -254,51 +272,48 @@ def _inferred(name: str, annotation: Any, bare: Any, default: Any, in_path: bool
         param = Query(default, annotation=annotation)
     if get_origin(annotation) is not Annotated:
         return param
-    info = _merged(annotation)
-    info.default = param.field_info.default
+    default = param.default
+    param = _merged(param, annotation)
+    param.default = default
     if in_path:
         # The same alias may serve as a query parameter elsewhere; a path parameter is always there.
-        info.default_factory = None
-    return _with_info(param, info)
+        param.default_factory = None
+    return param
 
 
-def _merged(annotation: Any) -> FieldInfo:
-    """One FieldInfo out of everything that `Annotated` lists, pydantic's items and ours."""
-    bare, *items = get_args(annotation)
-    plain = [item.field_info if isinstance(item, Declaration) else item for item in items]
-    return FieldInfo.from_annotation(Annotated[(bare, *plain)])  # type: ignore[arg-type]
+def _merged(declaration: Declaration, annotation: Any) -> Declaration:
+    """The declaration with everything that `Annotated` lists, pydantic's items and ours.
+
+    A copy: the declaration itself may serve many routes.
+    """
+    merged, info = copy.copy(declaration), FieldInfo.from_annotation(annotation)
+    for name in FieldInfo.__slots__:
+        setattr(merged, name, getattr(info, name))
+    return merged
 
 
 def _bound(name: str, param: Declaration, path_names: frozenset[str]) -> Declaration:
     """The param with the name under which its value is sent; refuses types that no string can hold."""
-    info = param.field_info
     if name in path_names and not isinstance(param, Path):
         raise AssertionError(f"Cannot use `{type(param).__name__}` for path param {name!r}")
-    if is_pydantic_v1(info.annotation):
+    if is_pydantic_v1(param.annotation):
         raise PydanticV1NotSupportedError(
             f"pydantic.v1 models are not supported: use a pydantic v2 model for {name!r}, "
-            f"not {info.annotation!r}."
+            f"not {param.annotation!r}."
         )
-    if isinstance(param, Path) and isinstance(info.validation_alias, AliasChoices):
-        info.validation_alias = next(
-            (choice for choice in info.validation_alias.choices if choice in path_names),
-            info.validation_alias,
+    if isinstance(param, Path) and isinstance(param.validation_alias, AliasChoices):
+        param.validation_alias = next(
+            (choice for choice in param.validation_alias.choices if choice in path_names),
+            param.validation_alias,
         )
-    if not info.alias:
-        info.alias = name.replace("_", "-") if getattr(param, "convert_underscores", False) else name
-    if name in path_names and not is_scalar(info.annotation):
+    if not param.alias:
+        param.alias = name.replace("_", "-") if getattr(param, "convert_underscores", False) else name
+    if name in path_names and not is_scalar(param.annotation):
         raise AssertionError("Path params must be of one of the supported types")
-    if isinstance(param, Query) and not _fits_query(info.annotation):
+    if isinstance(param, Query) and not _fits_query(param.annotation):
         raise AssertionError(f"Query parameter {name!r} must be one of the supported types")
     return param
 
 
 def _fits_query(annotation: Any) -> bool:
     return is_scalar(annotation) or is_scalar_sequence(annotation) or model_of(annotation) is not None
-
-
-def _with_info(param: Declaration, info: FieldInfo) -> Declaration:
-    """The same declaration with another FieldInfo; the declaration itself may serve many routes."""
-    param = copy.copy(param)
-    param.field_info = info
-    return param

@@ -1,5 +1,7 @@
 """What a client is told: `ask` for an answer, `refusal` and `errors` for the handshake that fails."""
 
+import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,6 +12,21 @@ def ask(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
     """What the endpoint sends first, as JSON."""
     with lib.TestClient(app).websocket_connect(url, **options) as websocket:
         return websocket.receive_json()
+
+
+def raw_ask(app: Any, headers: list[tuple[bytes, bytes]], query: bytes = b"") -> Any:
+    """Like `ask`, with the very bytes that a server passes on."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/ws", "headers": headers, "query_string": query, "extensions": {}}
+    asyncio.run(app(scope, receive, send))
+    return next(json.loads(message["text"]) for message in sent if message["type"] == "websocket.send")
 
 
 def visit(lib: Any, app: Any, url: str = "/ws", **options: Any) -> None:

@@ -100,14 +100,12 @@ def build(lib: Any) -> Any:
         await websocket.send_json([one, two])
 
     @app.websocket("/partial")
-    async def partial(
-        websocket: WebSocket, value: Annotated[int, Depends(functools.partial(token))]
-    ) -> None:
+    async def partial(websocket: WebSocket, value: Annotated[int, Depends(functools.partial(token))]) -> None:
         await websocket.accept()
         await websocket.send_json(value)
 
     @app.websocket("/quoted")
-    async def quoted(websocket: "WebSocket", q: "int", many: "Annotated[list[int], Query()]") -> "None":
+    async def quoted(websocket: WebSocket, q: int, many: Annotated[list[int], Query()]) -> None:
         await websocket.accept()
         await websocket.send_json([q, many])
 

@@ -102,7 +102,13 @@ def test_titles(lib):
 
 def test_default_titles(lib):
     app = lib.FastAPI()
-    assert (app.title, app.summary, app.description, app.version, app.debug) == ("FastAPI", None, "", "0.1.0", False)
+    assert (app.title, app.summary, app.description, app.version, app.debug) == (
+        "FastAPI",
+        None,
+        "",
+        "0.1.0",
+        False,
+    )
 
 
 def test_state(lib):
@@ -152,7 +158,9 @@ def test_adding_returns_nothing(lib):
 
 
 def test_routes_option(lib):
-    app = lib.FastAPI(routes=[lib.WebSocketRoute("/ws", says(lib)), lib.APIWebSocketRoute("/api", says(lib, "api"))])
+    app = lib.FastAPI(
+        routes=[lib.WebSocketRoute("/ws", says(lib)), lib.APIWebSocketRoute("/api", says(lib, "api"))]
+    )
     assert visit(lib, app) == "hello"
     assert visit(lib, app, "/api") == "api"
 

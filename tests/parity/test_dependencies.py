@@ -185,7 +185,9 @@ def test_depends_without_callable_takes_the_annotation(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, one: Annotated[Page, lib.Depends()], two: Page = lib.Depends()):
+    async def endpoint(
+        websocket: lib.WebSocket, one: Annotated[Page, lib.Depends()], two: Page = lib.Depends()
+    ):
         await websocket.accept()
         await websocket.send_json([one.skip, two.skip, one is two])
 
@@ -424,7 +426,9 @@ def test_second_call_does_not_replace_the_cached_value(lib):
     def cached(value: int = lib.Depends(counter)):
         return value
 
-    def both(one: int = lib.Depends(counter), two: int = lib.Depends(again), three: int = lib.Depends(cached)):
+    def both(
+        one: int = lib.Depends(counter), two: int = lib.Depends(again), three: int = lib.Depends(cached)
+    ):
         return [one, two, three]
 
     assert ask(lib, answering(lib, one=lib.Depends(both))) == [1, 2, 1]
@@ -446,7 +450,9 @@ def test_parameterless_dependency_ignores_use_cache(lib):
     counter = Counter()
     app = lib.FastAPI()
 
-    @app.websocket("/ws", dependencies=[lib.Depends(counter, use_cache=False), lib.Depends(counter, use_cache=False)])
+    @app.websocket(
+        "/ws", dependencies=[lib.Depends(counter, use_cache=False), lib.Depends(counter, use_cache=False)]
+    )
     async def endpoint(websocket: lib.WebSocket, count: int = lib.Depends(counter)):
         await websocket.accept()
         await websocket.send_json(count)
@@ -638,7 +644,9 @@ def test_parameterless_dependency_needs_a_callable(lib):
     async def endpoint(websocket: lib.WebSocket):
         pass
 
-    with pytest.raises(AssertionError, match="^A parameter-less dependency must have a callable dependency$"):
+    with pytest.raises(
+        AssertionError, match=r"^A parameter-less dependency must have a callable dependency$"
+    ):
         app.websocket("/ws", dependencies=[lib.Depends()])(endpoint)
 
 
@@ -782,7 +790,7 @@ def test_exception_of_a_dependency_without_handler(lib, error):
     async def fails():
         raise error("lost")
 
-    with pytest.raises((error, RuntimeError), match="lost|StopIteration"):
+    with pytest.raises((error, RuntimeError), match=r"lost|StopIteration"):
         visit(lib, answering(lib, one=lib.Depends(fails)))
 
 
@@ -800,7 +808,9 @@ def test_dependency_with_default_beside_depends(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, value: Annotated[str, lib.Depends(lambda: "called")] = "default"):
+    async def endpoint(
+        websocket: lib.WebSocket, value: Annotated[str, lib.Depends(lambda: "called")] = "default"
+    ):
         await websocket.accept()
         await websocket.send_json(value)
 
@@ -880,3 +890,122 @@ def test_many_dependencies_in_a_deep_chain(lib):
         chain = link(chain)
 
     assert ask(lib, answering(lib, one=chain)) == 40
+
+
+@pytest.mark.parametrize("kind", ["function", "generator"])
+def test_stop_iteration_of_a_sync_dependency(lib, kind):
+    def function():
+        return next(iter([]))
+
+    def generator():
+        next(iter([]))
+        yield
+
+    app = answering(lib, one=lib.Depends(function if kind == "function" else generator))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        visit(lib, app)
+
+
+def test_lru_cache_as_dependency(lib):
+    calls = []
+
+    @functools.lru_cache
+    def get_settings(q: str = "none"):
+        calls.append(q)
+        return f"settings {q}"
+
+    app = answering(lib, one=lib.Depends(get_settings))
+
+    assert [ask(lib, app), ask(lib, app)] == ["settings none"] * 2
+    assert calls == ["none"]
+
+
+def test_partial_method_as_dependency(lib):
+    class Greeter:
+        def greet(self, word: str, q: str):
+            return f"{word} {q}"
+
+        hello = functools.partialmethod(greet, "hello")
+
+    assert ask(lib, answering(lib, one=lib.Depends(Greeter().hello)), "/ws?q=x") == "hello x"
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_context_manager_function_is_no_generator_dependency(lib, kind):
+    import contextlib
+
+    @contextlib.contextmanager
+    def sync():
+        yield "value"
+
+    @contextlib.asynccontextmanager
+    async def asynchronous():
+        yield "value"
+
+    app = answering(lib, one=lib.Depends(sync if kind == "sync" else asynchronous))
+
+    with pytest.raises(TypeError):
+        visit(lib, app)
+
+
+def test_dependency_for_http_and_sockets(lib):
+    """The usual idiom: both with None as default; the one that does not fit stays None."""
+
+    def either(request: lib.Request = None, websocket: lib.WebSocket = None):
+        return [request is None, type(websocket).__name__]
+
+    assert ask(lib, answering(lib, one=lib.Depends(either))) == [True, "WebSocket"]
+
+
+def test_default_of_an_injected_parameter_is_not_used(lib):
+    def injected(connection: lib.HTTPConnection = None, scopes: lib.SecurityScopes = None):
+        return [type(connection).__name__, scopes.scopes]
+
+    assert ask(lib, answering(lib, one=lib.Depends(injected))) == ["WebSocket", []]
+
+
+def test_positional_only_parameter_of_a_dependency(lib):
+    def positional(q, /):
+        return q
+
+    with pytest.raises(TypeError, match="positional-only"):
+        visit(lib, answering(lib, one=lib.Depends(positional)), "/ws?q=x")
+
+
+def test_callable_marked_as_coroutine_function(lib):
+    from asgiref.sync import markcoroutinefunction
+
+    async def coroutine():
+        return "awaited"
+
+    marked = markcoroutinefunction(lambda: coroutine())
+
+    assert ask(lib, answering(lib, one=lib.Depends(marked))) == "awaited"
+
+
+def test_blocking_dependencies_of_two_connections_wait_for_each_other(lib):
+    barrier = threading.Barrier(2, timeout=5)
+    app = lib.FastAPI()
+
+    @app.websocket("/ws", dependencies=[lib.Depends(lambda: barrier.wait())])
+    async def endpoint(websocket: lib.WebSocket):
+        await websocket.accept()
+
+    async def connect():
+        sent = []
+
+        async def receive():
+            return {"type": "websocket.connect"}
+
+        async def send(message):
+            sent.append(message["type"])
+
+        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "extensions": {}}
+        await app(scope, receive, send)
+        return sent[0]
+
+    async def both():
+        return await asyncio.gather(connect(), connect())
+
+    assert asyncio.run(both()) == ["websocket.accept"] * 2

@@ -284,7 +284,9 @@ def test_every_connection_has_its_own_object(lib):
 def test_endpoint_knows_its_scope(lib):
     class Endpoint(lib.WebSocketEndpoint):
         async def on_receive(self, websocket, data):
-            await websocket.send_json([self.scope["path_params"], websocket.path_params, websocket.query_params["q"]])
+            await websocket.send_json(
+                [self.scope["path_params"], websocket.path_params, websocket.query_params["q"]]
+            )
 
     app = lib.FastAPI(routes=[lib.WebSocketRoute("/{x:int}", Endpoint)])
     with lib.TestClient(app).websocket_connect("/5?q=a") as websocket:

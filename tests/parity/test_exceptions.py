@@ -82,11 +82,22 @@ class Both(Child, Mixin):
 
 @pytest.mark.parametrize(
     ("arguments", "detail"),
-    [((404,), "Not Found"), ((404, "x"), "x"), ((404, None), "Not Found"), ((599,), ""), ((404, ""), ""), ((404, {"a": 1}), {"a": 1})],
+    [
+        ((404,), "Not Found"),
+        ((404, "x"), "x"),
+        ((404, None), "Not Found"),
+        ((599,), ""),
+        ((404, ""), ""),
+        ((404, {"a": 1}), {"a": 1}),
+    ],
 )
 def test_http_exception_detail(lib, arguments, detail):
     error = lib.HTTPException(*arguments)
-    assert (error.status_code, error.detail, error.headers) == (404 if 404 in arguments else 599, detail, None)
+    assert (error.status_code, error.detail, error.headers) == (
+        404 if 404 in arguments else 599,
+        detail,
+        None,
+    )
 
 
 def test_http_exception_as_text(lib):
@@ -101,7 +112,7 @@ def test_http_exception_subclass_as_text(lib):
         def __init__(self):
             super().__init__(418)
 
-    assert repr(Teapot()) == "Teapot(status_code=418, detail=\"I'm a Teapot\")"
+    assert repr(Teapot()) == 'Teapot(status_code=418, detail="I\'m a Teapot")'
 
 
 def test_http_exception_is_starlettes_too(lib):
@@ -259,7 +270,9 @@ def test_websocket_exception_after_own_close(lib):
         await websocket.close(4000)
         raise lib.WebSocketException(4001)
 
-    with pytest.raises(lib.WebSocketDisconnected, match='Cannot call "send" once a close message has been sent'):
+    with pytest.raises(
+        lib.WebSocketDisconnected, match='Cannot call "send" once a close message has been sent'
+    ):
         with lib.TestClient(app).websocket_connect("/ws") as websocket:
             websocket.receive()
 
@@ -388,6 +401,14 @@ def test_handler_in_an_included_router_is_the_applications(lib):
     app, router = lib.FastAPI(exception_handlers={Parent: closes(4001)}), lib.APIRouter()
     router.websocket("/ws")(raises(lib, Parent()))
     app.include_router(router)
+    assert refused(lib, app)[0] == 4001
+
+
+def test_handler_added_after_the_first_connection_is_not_asked(lib):
+    app = lib.FastAPI(exception_handlers={Parent: closes(4001)})
+    app.websocket("/ws")(raises(lib, Child()))
+    assert refused(lib, app)[0] == 4001
+    app.add_exception_handler(Child, closes(4002))
     assert refused(lib, app)[0] == 4001
 
 

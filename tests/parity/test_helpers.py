@@ -22,8 +22,9 @@ def visit(lib, app, url="/ws"):
     [
         (
             "fastapi",
-            "FastAPI APIRouter WebSocket WebSocketDisconnect WebSocketException HTTPException Depends Security Path "
-            "Query Header Cookie Body Form File UploadFile BackgroundTasks Request Response status __version__",
+            "FastAPI APIRouter WebSocket WebSocketDisconnect WebSocketException HTTPException Depends "
+            "Security Path Query Header Cookie Body Form File UploadFile BackgroundTasks Request "
+            "Response status __version__",
         ),
         ("fastapi.websockets", "WebSocket WebSocketDisconnect WebSocketState"),
         ("fastapi.requests", "HTTPConnection Request"),
@@ -42,7 +43,10 @@ def visit(lib, app, url="/ws"):
         ),
         ("fastapi.params", "Param Path Query Header Cookie Body Form File Depends Security ParamTypes"),
         ("fastapi.routing", "APIRouter APIWebSocketRoute Mount websocket_session"),
-        ("fastapi.datastructures", "URL Address Headers QueryParams State UploadFile Default DefaultPlaceholder"),
+        (
+            "fastapi.datastructures",
+            "URL Address Headers QueryParams State UploadFile Default DefaultPlaceholder",
+        ),
         (
             "fastapi.concurrency",
             "run_in_threadpool iterate_in_threadpool run_until_first_complete contextmanager_in_threadpool "
@@ -115,6 +119,19 @@ def test_run_in_threadpool_raises(lib):
 
     with pytest.raises(LookupError, match="thread"):
         run(lib.run_in_threadpool(work))
+
+
+def test_run_in_threadpool_of_what_stops_an_iteration(lib):
+    async def main():
+        task = asyncio.ensure_future(lib.run_in_threadpool(next, iter([])))
+        await asyncio.wait({task}, timeout=5)
+        return task
+
+    loop = asyncio.new_event_loop()
+    task = loop.run_until_complete(main())
+    loop.close()
+    assert task.done(), "its future was never told"
+    assert repr(task.exception()) == "RuntimeError('coroutine raised StopIteration')"
 
 
 def test_run_in_threadpool_copies_the_context(lib):
@@ -242,7 +259,7 @@ def test_run_until_first_complete_warns(lib):
     async def work(): ...
 
     async def main():
-        with pytest.warns(UserWarning) as caught:
+        with pytest.warns(UserWarning, match="run_until_first_complete") as caught:
             await lib.run_until_first_complete((work, {}))
         return caught
 

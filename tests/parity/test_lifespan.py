@@ -325,7 +325,10 @@ def test_lifespans_of_two_routers(lib):
 def test_lifespans_of_nested_routers(lib):
     seen = []
     app = lib.FastAPI(lifespan=noting(seen, "app"))
-    outer, inner = lib.APIRouter(lifespan=noting(seen, "outer")), lib.APIRouter(lifespan=noting(seen, "inner"))
+    outer, inner = (
+        lib.APIRouter(lifespan=noting(seen, "outer")),
+        lib.APIRouter(lifespan=noting(seen, "inner")),
+    )
     outer.include_router(inner)
     app.include_router(outer)
     with lib.TestClient(app):
@@ -575,7 +578,10 @@ def test_server_without_state(lib):
 
 def test_server_without_state_and_a_lifespan_without_one(lib):
     sent, error = talk(lib.FastAPI(lifespan=noting([], "x")), "startup", "shutdown")
-    assert [message["type"] for message in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert [message["type"] for message in sent] == [
+        "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
+    ]
     assert error is None
 
 

@@ -1,6 +1,7 @@
 """How long a dependency lives: generators, the order of their ends, what they see, limits."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
@@ -193,16 +194,12 @@ def test_generators_see_the_exception_of_a_later_dependency(lib, kind, scope):
 
 def swallowing(kind):
     async def async_generator():
-        try:
+        with contextlib.suppress(ValueError):
             yield
-        except ValueError:
-            pass
 
     def generator():
-        try:
+        with contextlib.suppress(ValueError):
             yield
-        except ValueError:
-            pass
 
     return async_generator if kind == "async" else generator
 
@@ -315,7 +312,9 @@ def test_exception_of_the_end_is_seen_by_what_ends_later(lib):
 def test_http_exception_of_an_end_before_accept_denies(lib):
     app = lib.FastAPI()
 
-    @app.websocket("/ws", dependencies=[lib.Depends(raising_at_the_end("async", lib.HTTPException(403, "end")))])
+    @app.websocket(
+        "/ws", dependencies=[lib.Depends(raising_at_the_end("async", lib.HTTPException(403, "end")))]
+    )
     async def endpoint(websocket: lib.WebSocket):
         pass
 
@@ -358,7 +357,7 @@ def test_generator_without_yield(lib, kind):
 
     app = serving(lib, [], [lib.Depends(async_generator if kind == "async" else generator)])
 
-    with pytest.raises(RuntimeError, match="^generator didn't yield$"):
+    with pytest.raises(RuntimeError, match=r"^generator didn't yield$"):
         visit(lib, app)
 
 
@@ -374,7 +373,7 @@ def test_generator_with_two_yields(lib, kind):
 
     app = serving(lib, [], [lib.Depends(async_generator if kind == "async" else generator)])
 
-    with pytest.raises(RuntimeError, match="^generator didn't stop$"):
+    with pytest.raises(RuntimeError, match=r"^generator didn't stop$"):
         visit(lib, app)
 
 
@@ -408,7 +407,9 @@ def test_uncached_generator_is_entered_and_left_twice(lib, kind):
 
     @app.websocket("/ws")
     async def endpoint(
-        websocket: lib.WebSocket, one: Any = lib.Depends(shared), two: Any = lib.Depends(shared, use_cache=False)
+        websocket: lib.WebSocket,
+        one: Any = lib.Depends(shared),
+        two: Any = lib.Depends(shared, use_cache=False),
     ):
         await websocket.accept()
 
@@ -744,7 +745,7 @@ def test_scope_error_of_a_nested_dependency(lib):
     def top(value: Annotated[None, lib.Depends(outer)]):
         pass
 
-    with pytest.raises(lib.DependencyScopeError, match='^The dependency "outer"'):
+    with pytest.raises(lib.DependencyScopeError, match=r'^The dependency "outer"'):
         serving(lib, [], [lib.Depends(top)])
 
 
@@ -752,7 +753,7 @@ def test_scope_error_names_a_partial(lib):
     async def outer(word, value: Annotated[None, lib.Depends(lambda: None, scope="function")]):
         yield
 
-    with pytest.raises(lib.DependencyScopeError, match='^The dependency "<unnamed_callable>"'):
+    with pytest.raises(lib.DependencyScopeError, match=r'^The dependency "<unnamed_callable>"'):
         serving(lib, [], [lib.Depends(functools.partial(outer, "word"))])
 
 
@@ -829,9 +830,12 @@ def limited_dependency(kind, watch, barrier):
         yield
         watch.leave()
 
-    return {"coroutine": coroutine, "function": function, "async generator": async_generator, "generator": generator}[
-        kind
-    ]
+    return {
+        "coroutine": coroutine,
+        "function": function,
+        "async generator": async_generator,
+        "generator": generator,
+    }[kind]
 
 
 async def several_turns():
@@ -932,7 +936,9 @@ def test_limit_belongs_to_the_declaration(lib):
 
 def test_limit_in_annotated_is_shared_by_those_who_use_the_alias(lib):
     watch = Watch()
-    alias = Annotated[Any, lib.Depends(limited_dependency("coroutine", watch, several_turns), max_concurrency=1)]
+    alias = Annotated[
+        Any, lib.Depends(limited_dependency("coroutine", watch, several_turns), max_concurrency=1)
+    ]
     app = lib.FastAPI()
 
     @app.websocket("/a")

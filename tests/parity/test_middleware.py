@@ -189,6 +189,16 @@ def test_add_middleware_after_the_lifespan_began(lib):
             app.add_middleware(recorder([], "late"))
 
 
+def test_middleware_stack_is_built_by_hand(lib):
+    app, seen = lib.FastAPI(), []
+    app.websocket("/ws")(says(lib))
+    visit(lib, app)
+    app.user_middleware.append(lib.Middleware(recorder(seen, "late")))
+    app.middleware_stack = app.build_middleware_stack()
+    visit(lib, app)
+    assert seen == ["late", "/late"]
+
+
 def test_user_middleware_is_listed(lib):
     app = lib.FastAPI()
     app.add_middleware(Catcher, caught=[])

@@ -151,7 +151,9 @@ def test_override_is_called_once_for_a_connection(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, a: Any = lib.Depends(original), b: Any = lib.Depends(original)):
+    async def endpoint(
+        websocket: lib.WebSocket, a: Any = lib.Depends(original), b: Any = lib.Depends(original)
+    ):
         await websocket.accept()
         await websocket.send_json([a, b])
 
@@ -170,7 +172,9 @@ def test_override_of_an_uncached_dependency_is_called_again(lib):
 
     @app.websocket("/ws")
     async def endpoint(
-        websocket: lib.WebSocket, a: Any = lib.Depends(original), b: Any = lib.Depends(original, use_cache=False)
+        websocket: lib.WebSocket,
+        a: Any = lib.Depends(original),
+        b: Any = lib.Depends(original, use_cache=False),
     ):
         await websocket.accept()
         await websocket.send_json([a, b])
@@ -263,7 +267,9 @@ def test_endpoint_itself_is_not_overridden(lib):
     assert ask(lib, app) == "endpoint"
 
 
-@pytest.mark.parametrize("kind", ["function", "coroutine", "generator", "async generator", "class", "partial"])
+@pytest.mark.parametrize(
+    "kind", ["function", "coroutine", "generator", "async generator", "class", "partial"]
+)
 def test_kinds_of_overrides(lib, kind):
     def function():
         return "function"
@@ -341,7 +347,7 @@ def test_override_whose_scope_does_not_fit(lib):
     app = application(lib)
     app.dependency_overrides[original] = instead
 
-    with pytest.raises(lib.DependencyScopeError, match='^The dependency "instead"'):
+    with pytest.raises(lib.DependencyScopeError, match=r'^The dependency "instead"'):
         visit(lib, app)
 
 
@@ -405,7 +411,9 @@ def test_override_gets_the_scopes(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, value: Annotated[Any, lib.Security(user, scopes=["a", "b"])]):
+    async def endpoint(
+        websocket: lib.WebSocket, value: Annotated[Any, lib.Security(user, scopes=["a", "b"])]
+    ):
         await websocket.accept()
         await websocket.send_json(value)
 

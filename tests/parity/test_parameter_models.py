@@ -4,11 +4,19 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, Json, RootModel
-from pydantic import model_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Json,
+    RootModel,
+    model_validator,
+)
 
-from tests.parity.asking import ask, errors
-from tests.parity.test_parameters import raw_ask
+from tests.parity.asking import ask, errors, raw_ask
 
 
 class Filter(BaseModel):
@@ -156,7 +164,9 @@ def test_model_beside_plain_parameters(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, model: Annotated[Filter, lib.Query()], limit: str, other: int = 1):
+    async def endpoint(
+        websocket: lib.WebSocket, model: Annotated[Filter, lib.Query()], limit: str, other: int = 1
+    ):
         await websocket.accept()
         await websocket.send_json([model.limit, limit, other])
 
@@ -256,11 +266,13 @@ def test_optional_header_model_is_found_without_case(lib):
     class Model(BaseModel):
         token: str = Field(alias="X-Token")
 
-    assert ask(lib, serving(lib, Model | None, "Header", default=None), headers={"x-token": "a"}) == {"token": "a"}
+    assert ask(lib, serving(lib, Model | None, "Header", default=None), headers={"x-token": "a"}) == {
+        "token": "a"
+    }
 
 
 def test_union_of_two_models_is_no_parameter_model(lib):
-    with pytest.raises(AssertionError, match="^Query parameter 'value' must be one of the supported types$"):
+    with pytest.raises(AssertionError, match=r"^Query parameter 'value' must be one of the supported types$"):
         serving(lib, Filter | Strict)
 
 
@@ -298,7 +310,11 @@ def test_aliases_of_a_model(lib, source, query, name):
 def test_error_of_an_aliased_field(lib):
     found = errors(lib, serving(lib, Aliased), "/ws?aliasAlias=x&validAlias=x&two=x")
 
-    assert [error["loc"] for error in found] == [["query", "aliasAlias"], ["query", "validAlias"], ["query", "two"]]
+    assert [error["loc"] for error in found] == [
+        ["query", "aliasAlias"],
+        ["query", "validAlias"],
+        ["query", "two"],
+    ]
 
 
 def test_missing_aliased_fields(lib):
@@ -426,8 +442,16 @@ def test_alias_in_a_header_model_is_literal(lib):
 
     app = serving(lib, Model, "Header")
 
-    assert ask(lib, app, headers={"x_one": "1", "x-two": "2", "x-four": "4"}) == {"a": "1", "b": "2", "c": "4"}
-    assert ask(lib, app, headers={"x-one": "1", "x_two": "2"}) == {"a": "default", "b": "default", "c": "default"}
+    assert ask(lib, app, headers={"x_one": "1", "x-two": "2", "x-four": "4"}) == {
+        "a": "1",
+        "b": "2",
+        "c": "4",
+    }
+    assert ask(lib, app, headers={"x-one": "1", "x_two": "2"}) == {
+        "a": "default",
+        "b": "default",
+        "c": "default",
+    }
 
 
 def test_list_in_a_header_model(lib):
@@ -458,7 +482,11 @@ def test_extra_headers_are_allowed(lib):
         x_token: str = "default"
 
     headers = [(b"x-token", b"a"), (b"x-other", b"1"), (b"y", b"2"), (b"y", b"3")]
-    assert raw_ask(serving(lib, Model, "Header"), headers) == {"x_token": "a", "x-other": "1", "y": ["2", "3"]}
+    assert raw_ask(serving(lib, Model, "Header"), headers) == {
+        "x_token": "a",
+        "x-other": "1",
+        "y": ["2", "3"],
+    }
 
 
 def test_unconverted_name_of_a_field_is_no_extra_header(lib):
@@ -522,7 +550,10 @@ def test_header_marker_as_default_of_a_field(lib):
         a_b: str = lib.Header("default", convert_underscores=False)
         c_d: str = "default"
 
-    assert ask(lib, serving(lib, Model, "Header"), headers={"a_b": "1", "c-d": "2"}) == {"a_b": "1", "c_d": "2"}
+    assert ask(lib, serving(lib, Model, "Header"), headers={"a_b": "1", "c-d": "2"}) == {
+        "a_b": "1",
+        "c_d": "2",
+    }
 
 
 def test_marker_as_default_of_a_dataclass_field(lib):
@@ -558,7 +589,10 @@ def test_model_of_the_cookies(lib):
 
 
 def test_extra_cookies(lib):
-    assert ask(lib, serving(lib, Open, "Cookie"), headers={"cookie": "a=1; limit=2"}) == {"limit": 2, "a": "1"}
+    assert ask(lib, serving(lib, Open, "Cookie"), headers={"cookie": "a=1; limit=2"}) == {
+        "limit": 2,
+        "a": "1",
+    }
     found = errors(lib, serving(lib, Strict, "Cookie"), headers={"cookie": "a=1; limit=2"})
     assert [(error["loc"], error["input"]) for error in found] == [(["cookie", "a"], "1")]
 
@@ -580,7 +614,9 @@ def test_required_list_in_a_model(lib):
         tags: list[int]
 
     assert [error["type"] for error in errors(lib, serving(lib, Model))] == ["missing"]
-    assert [error["loc"] for error in errors(lib, serving(lib, Model), "/ws?tags=1&tags=x")] == [["query", "tags", 1]]
+    assert [error["loc"] for error in errors(lib, serving(lib, Model), "/ws?tags=1&tags=x")] == [
+        ["query", "tags", 1]
+    ]
 
 
 def test_tuple_and_set_in_a_model(lib):
@@ -692,7 +728,7 @@ def test_dataclass_is_no_parameter_model(lib):
     class Data:
         a: int = 1
 
-    with pytest.raises(AssertionError, match="^Query parameter 'value' must be one of the supported types$"):
+    with pytest.raises(AssertionError, match=r"^Query parameter 'value' must be one of the supported types$"):
         serving(lib, Data)
 
 

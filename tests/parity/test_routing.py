@@ -149,6 +149,45 @@ def test_partial_is_an_endpoint(lib):
     assert answer(lib, app, "/raw") == "y"
 
 
+def test_wrapped_function_is_an_endpoint(lib):
+    """The usual decorator: `def wrapper` hands on what the `async def` inside gives."""
+
+    def logged(func):
+        @functools.wraps(func)
+        def wrapper(*args, **kwargs):
+            return func(*args, **kwargs)
+
+        return wrapper
+
+    app = lib.FastAPI()
+
+    @app.websocket("/{x}")
+    @logged
+    async def endpoint(websocket: lib.WebSocket, x: int):
+        await websocket.accept()
+        await websocket.send_json(x)
+
+    assert answer(lib, app, "/5") == 5
+
+
+def test_class_method_is_an_endpoint(lib):
+    class Chat:
+        @classmethod
+        async def shared(cls, websocket: lib.WebSocket):
+            await websocket.accept()
+            await websocket.send_json(cls.__name__)
+
+        @staticmethod
+        async def free(websocket: lib.WebSocket):
+            await websocket.accept()
+            await websocket.send_json("free")
+
+    app = lib.FastAPI()
+    app.websocket("/shared")(Chat.shared)
+    app.websocket("/free")(Chat.free)
+    assert [answer(lib, app, "/shared"), answer(lib, app, "/free")] == ["Chat", "free"]
+
+
 def test_callable_object_is_an_endpoint(lib):
     class Chat:
         async def __call__(self, websocket: lib.WebSocket):
@@ -215,6 +254,8 @@ def test_return_value_is_ignored(lib):
         ("/{x_1}", "/a", {"x_1": "a"}),
         ("/a.b", "/a.b", {}),
         ("/(a)+", "/(a)+", {}),
+        ("/ä", "/%C3%A4", {}),
+        ("/{a-b}", "/%7Ba-b%7D", {}),
         ("/", "/", {}),
     ],
 )
@@ -675,17 +716,6 @@ def test_mount_parameters_are_merged(lib):
     assert answer(lib, app, "/1/2") == [2, {"a": 1, "b": "2"}]
 
 
-def test_path_parameter_of_the_mount_above(lib):
-    app, sub = lib.FastAPI(), lib.FastAPI()
-
-    @sub.websocket("/{b}")
-    async def endpoint(websocket: lib.WebSocket, a: Annotated[int, lib.Path()], b: int):
-        await websocket.accept()
-        await websocket.send_json([a, b])
-
-    app.mount("/{a}", sub)
-    assert answer(lib, app, "/1/2") == [1, 2]
-
 
 def test_mount_scope(lib):
     app, sub = lib.FastAPI(), lib.FastAPI()
@@ -803,7 +833,16 @@ def test_host_matches(lib, host):
 
 
 @pytest.mark.parametrize(
-    "host", ["example.org", "api.example.org.evil", "apiXexample.org", "api.example.org/", "a b", "", "x@api.example.org"]
+    "host",
+    [
+        "example.org",
+        "api.example.org.evil",
+        "apiXexample.org",
+        "api.example.org/",
+        "a b",
+        "",
+        "x@api.example.org",
+    ],
 )
 def test_host_does_not_match(lib, host):
     app, sub = lib.FastAPI(), lib.FastAPI()
@@ -1001,7 +1040,9 @@ def test_api_route_is_a_websocket_route_and_a_base_route(lib):
     assert issubclass(lib.APIRouter, lib.Router)
 
 
-@pytest.mark.parametrize(("endpoint", "name"), [("function", "endpoint"), ("partial", "partial"), ("lambda", "<lambda>")])
+@pytest.mark.parametrize(
+    ("endpoint", "name"), [("function", "endpoint"), ("partial", "partial"), ("lambda", "<lambda>")]
+)
 def test_default_names(lib, endpoint, name):
     function = says(lib, 1)
     kinds = {"function": function, "partial": functools.partial(function), "lambda": lambda websocket: None}
@@ -1013,7 +1054,11 @@ def test_routes_of_an_application(lib):
     app.websocket("/a")(says(lib, 1))
     app.websocket_route("/b")(says(lib, 2))
     app.mount("/c", lib.FastAPI())
-    assert [type(route).__name__ for route in app.routes[-3:]] == ["APIWebSocketRoute", "WebSocketRoute", "Mount"]
+    assert [type(route).__name__ for route in app.routes[-3:]] == [
+        "APIWebSocketRoute",
+        "WebSocketRoute",
+        "Mount",
+    ]
     assert paths(app.routes[-3:]) == ["/a", "/b", "/c"]
     assert app.routes is app.router.routes
 
@@ -1031,6 +1076,16 @@ def test_route_inserted_into_the_list(lib):
     app.websocket("/a")(says(lib, "late"))
     app.router.routes.insert(0, lib.WebSocketRoute("/a", says(lib, "early")))
     assert answer(lib, app, "/a") == "early"
+
+
+def test_list_of_routes_is_replaced(lib):
+    app, router = lib.FastAPI(), lib.APIRouter()
+    router.websocket("/a")(says(lib, "a"))
+    router.websocket("/b")(says(lib, "b"))
+    router.routes = [route for route in router.routes if route.path == "/b"]
+    app.include_router(router)
+    app.router.routes = [*app.router.routes, lib.WebSocketRoute("/c", says(lib, "c"))]
+    assert [answer(lib, app, "/b"), answer(lib, app, "/c"), refused(lib, app, "/a")] == ["b", "c", 1000]
 
 
 def test_route_contexts_show_included_routes(lib):
@@ -1077,7 +1132,9 @@ def test_default_of_an_included_router_is_not_asked(lib):
 
 def test_routers_are_equal_when_their_routes_are(lib):
     endpoint = says(lib, 1)
-    assert lib.Router([lib.WebSocketRoute("/a", endpoint)]) == lib.Router([lib.WebSocketRoute("/a", endpoint)])
+    assert lib.Router([lib.WebSocketRoute("/a", endpoint)]) == lib.Router(
+        [lib.WebSocketRoute("/a", endpoint)]
+    )
     assert lib.Router([lib.WebSocketRoute("/a", endpoint)]) != lib.Router()
 
 

