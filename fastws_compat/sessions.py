@@ -6,6 +6,7 @@ Whatever way the application ends, the client is told and nothing escapes to the
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any, cast
 
@@ -25,13 +26,26 @@ RAISES = "fastws_compat.raise_exceptions"
 class Session:
     """What the server was told on a connection; lives in the scope while the connection does."""
 
-    __slots__ = ("_send", "_told", "scope", "websocket")
+    __slots__ = ("_at_end", "_send", "_told", "scope", "websocket")
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self.websocket: WebSocket | None = None
         self._send = send
         self._told: WebSocketState | None = None
+        self._at_end: list[Callable[[], Awaitable[None]]] = []
+
+    def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
+        """Await `callback` when the connection is over, however it ends; the last added comes first."""
+        self._at_end.append(callback)
+
+    async def leave(self) -> None:
+        """Run what was left for the end; one that fails is logged and keeps no other from running."""
+        while self._at_end:
+            try:
+                await self._at_end.pop()()
+            except Exception:
+                logger.exception("The end of a WebSocket session failed")
 
     @property
     def state(self) -> WebSocketState:
@@ -133,6 +147,9 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.fail(exc)
     else:
         await session.finish()
+    finally:
+        if session._at_end:
+            await session.leave()
 
 
 def is_disconnect(exc: BaseException) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 import functools
 import uuid
-from typing import Annotated
 
 import pytest
 
@@ -714,7 +713,6 @@ def test_mount_parameters_are_merged(lib):
 
     app.mount("/{a:int}", sub)
     assert answer(lib, app, "/1/2") == [2, {"a": 1, "b": "2"}]
-
 
 
 def test_mount_scope(lib):
