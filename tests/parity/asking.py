@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -29,10 +30,22 @@ def raw_ask(app: Any, headers: list[tuple[bytes, bytes]], query: bytes = b"") ->
     return next(json.loads(message["text"]) for message in sent if message["type"] == "websocket.send")
 
 
-def visit(lib: Any, app: Any, url: str = "/ws", **options: Any) -> None:
-    """Connect, be accepted, hang up; raises what the application raises."""
-    with lib.TestClient(app).websocket_connect(url, **options):
-        pass
+def visit(lib: Any, app: Any, url: str = "/ws", *, stay: bool = True, **options: Any) -> None:
+    """Connect, be accepted, and stay until the application has ended; raises what it raises.
+
+    FastAPI's test client cancels what still runs when it hangs up; `stay=False` hangs up at once.
+    """
+    over = threading.Event()
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            over.set()
+
+    with lib.TestClient(watched).websocket_connect(url, **options):
+        if stay:
+            assert over.wait(10), "the application did not end"
 
 
 def refusal(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:

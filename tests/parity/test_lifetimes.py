@@ -599,7 +599,7 @@ def test_generators_end_when_the_connection_is_cancelled(lib, kind):
         await websocket.accept()
         await asyncio.Event().wait()
 
-    visit(lib, app)
+    visit(lib, app, stay=False)
     assert notes == ["a in", "a saw CancelledError", "a out"]
 
 
@@ -622,7 +622,7 @@ def test_cleanup_may_wait_when_the_connection_is_cancelled(lib, scope):
         await websocket.accept()
         await asyncio.Event().wait()
 
-    visit(lib, app)
+    visit(lib, app, stay=False)
     assert notes == [0, 1, 2, 3, 4]
 
 
@@ -646,7 +646,7 @@ def test_cleanup_of_several_generators_when_the_connection_is_cancelled(lib):
         await websocket.accept()
         await asyncio.Event().wait()
 
-    visit(lib, app)
+    visit(lib, app, stay=False)
     assert notes == ["c", "b", "a"]
 
 
@@ -702,7 +702,7 @@ def test_generator_that_swallows_the_cancellation(lib):
         await websocket.accept()
         await asyncio.Event().wait()
 
-    visit(lib, app)
+    visit(lib, app, stay=False)
     assert notes == ["swallowed"]
 
 
