@@ -11,7 +11,7 @@ from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, handle,
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
-from fastws_compat.routing import ROUTER_OPTIONS, APIRouter, http_options, no_attribute
+from fastws_compat.routing import HTTP_ONLY, ROUTER_OPTIONS, APIRouter, HTTPOnly, http_options
 from fastws_compat.sessions import SESSION, Session, is_disconnect, serve
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
@@ -225,8 +225,9 @@ class FastAPI:
         """Decorate a function to run at "startup" or "shutdown"; `lifespan` is the newer way."""
         return self.router.on_event(event_type)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(no_attribute(self, name))
+
+for _name in (*HTTP_ONLY, "middleware", "openapi"):
+    setattr(FastAPI, _name, HTTPOnly(_name))
 
 
 def _complete_server() -> None:

@@ -34,8 +34,9 @@ from fastws_compat.websockets import WebSocketClose
 if TYPE_CHECKING:
     from django.urls import URLPattern
 
-HTTP_VERBS = frozenset(
-    {"get", "put", "post", "delete", "options", "head", "patch", "trace", "api_route", "route"}
+HTTP_ONLY = (
+    *("get", "put", "post", "delete", "options", "head", "patch", "trace"),
+    *("route", "add_route", "api_route", "add_api_route", "frontend"),
 )
 
 
@@ -546,19 +547,22 @@ class APIRouter(Router):
         finally:
             await _run_all(self.on_shutdown)
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(no_attribute(self, name))
 
+class HTTPOnly:
+    """An attribute that FastAPI has for HTTP: asking for it says where HTTP is done here."""
 
-def no_attribute(owner: Any, name: str) -> str:
-    """The text of the AttributeError; HTTP verbs say where HTTP is done."""
-    kind = type(owner).__name__
-    if name in HTTP_VERBS:
-        return (
-            f"{kind}.{name} serves HTTP, which stays with Django: write a view and put it into urls.py; "
-            "only WebSocket routes belong here."
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: object, kind: type) -> Any:
+        raise AttributeError(
+            f"{kind.__name__}.{self.name} serves HTTP, which stays with Django: write a view and put it into "
+            "urls.py; only WebSocket routes belong here."
         )
-    return f"{kind!r} object has no attribute {name!r}"
+
+
+for _name in HTTP_ONLY:
+    setattr(APIRouter, _name, HTTPOnly(_name))
 
 
 def http_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketException
+from fastws_compat.security import HTTPAuthorizationCredentials, WebSocketBearer
 
 # daphne has set logging up before it imports this.
 handler = logging.StreamHandler()
@@ -68,3 +69,11 @@ async def endings(websocket: WebSocket, path: str, count: int) -> None:
         while ended.count(path) < count:
             await asyncio.sleep(0.01)
     await websocket.send_text(str(ended.count(path)))
+
+
+@app.websocket("/token")
+async def token(
+    websocket: WebSocket, credentials: HTTPAuthorizationCredentials = Depends(WebSocketBearer())
+) -> None:
+    await websocket.accept()
+    await websocket.send_text(credentials.credentials)

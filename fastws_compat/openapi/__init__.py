@@ -1,0 +1,1 @@
+"""The place where FastAPI keeps the data that its security classes carry."""
