@@ -1,7 +1,5 @@
 """The snippet of many blogs: a bearer token in a cookie, written with FastAPI's OpenAPI models."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
