@@ -383,3 +383,40 @@ def test_denial_response_of_a_test_client_is_no_httpx_response():
     denied = refusal(app)
     assert isinstance(denied, WebSocketDenialResponse)
     assert (denied.status_code, denied.json()) == (403, {"detail": "no"})
+
+
+def test_path_parameter_of_a_mount_above_is_in_path_params():
+    """FastAPI fills a `Path()` parameter from a mount or host above; here it would be refused at import."""
+    app, sub = FastAPI(), FastAPI()
+
+    @sub.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_json(websocket.path_params)
+
+    app.mount("/{tenant}", sub)
+    with TestClient(app).websocket_connect("/acme/ws") as socket:
+        assert socket.receive_json() == {"tenant": "acme"}
+
+
+def test_one_class_of_http_exceptions():
+    """FastAPI's HTTPException is a subclass of Starlette's, which its API key classes raise."""
+    from fastws_compat.exceptions import HTTPException
+    from fastws_compat.security import APIKeyHeader
+
+    assert type(APIKeyHeader(name="x").make_not_authenticated_error()) is HTTPException
+
+
+def test_client_that_does_not_raise_shows_what_clients_see():
+    """FastAPI's test client raises the exception of a socket whatever `raise_server_exceptions` says."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        raise ValueError
+
+    client = TestClient(app, raise_server_exceptions=False)
+    with client.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect) as closed:
+        socket.receive_text()
+    assert closed.value.code == 1011
