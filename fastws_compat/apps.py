@@ -10,6 +10,8 @@ class FastWSConfig(AppConfig):
     verbose_name = "FastAPI WebSockets for Django"
 
     def ready(self) -> None:
-        from fastws_compat import daphne
+        from fastws_compat import checks as checks
+        from fastws_compat import daphne, receivers
 
         daphne.install()
+        receivers.connect()

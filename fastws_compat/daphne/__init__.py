@@ -10,7 +10,7 @@ import logging
 import sys
 from typing import Any, Literal
 
-from fastws_compat.daphne.settings import setting
+from fastws_compat import conf
 
 Mode = Literal["absent", "stock", "portable", "complete"]
 
@@ -45,7 +45,7 @@ def install() -> Mode:
     global _mode, _chosen
     if "daphne.server" not in sys.modules:
         return "absent"
-    if setting("DAPHNE", "complete") == "stock":
+    if conf.get("DAPHNE") == "stock":
         _mode, server = "stock", stock()
     else:
         _chosen = _chosen or choose()

@@ -14,10 +14,10 @@ import daphne.ws_protocol
 from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 
+from fastws_compat import conf
 from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
-from fastws_compat.daphne.settings import setting
 from fastws_compat.types import Message
 
 logger = logging.getLogger("daphne.server")
@@ -112,7 +112,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self._known = True
         self.socket_opened = self.last_ping = time()
         self.inbox.put({"type": "websocket.connect"}, 0)
-        scope = self.upgrade.scope(self.server.root_path, setting("DAPHNE_ROOT_PATH_HEADER", False))
+        scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
         self.server.start_application(self, scope)
         self._log_action("connecting")
 
@@ -440,10 +440,10 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     # The server calls these
 
     def application_done(self, task: asyncio.Task[None]) -> None:
-        """End the connection as the application ended, unless it is over or daphne was quicker."""
-        if not self.server.application_ended(self):
-            return
+        """End the connection as the application ended, unless it is over already."""
         error = None if task.cancelled() else task.exception()
+        if not self.server.application_ended(self) and error is not None:
+            return  # daphne's own look, once a second, was quicker: it has called handle_exception
         if isinstance(error, KeyboardInterrupt):
             self.server.stop()
         elif error is not None and not isinstance(error, ClientDisconnected):

@@ -14,10 +14,10 @@ import daphne.ws_protocol
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from fastws_compat import conf
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
-from fastws_compat.daphne.settings import setting
 from fastws_compat.daphne.shutdown import drain
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
@@ -68,6 +68,10 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     emptied: asyncio.Event | None = None
 
     def run(self) -> None:
+        if conf.debug():
+            from fastws_compat.catalogue import print_routes  # imports the library, which imports this
+
+            print_routes(self.application)
         self.lifespan = Lifespan(self.application)
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
@@ -166,4 +170,4 @@ async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send)
 
 
 def grace() -> float:
-    return float(setting("SHUTDOWN_GRACE", 5))
+    return float(conf.get("SHUTDOWN_GRACE"))

@@ -1,0 +1,132 @@
+"""What the project serves: the applications inside its ASGI application, and their routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from fastws_compat.applications import FastAPI
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.routing import APIWebSocketRoute, BaseRoute, Host, Mount, Router, WebSocketRoute, flatten
+
+# Where Channels, Django and Starlette keep the application that they wrap.
+WRAPPED = ("application", "inner", "app")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One route as an operator wants to read it."""
+
+    path: str
+    name: str
+    endpoint: str
+    dependencies: tuple[str, ...]
+    limits: dict[str, Any]
+
+
+def project() -> Any:
+    """The project's ASGI application; ImportError if `ASGI_APPLICATION` leads nowhere."""
+    from django.conf import settings
+    from django.utils.module_loading import import_string
+
+    name = getattr(settings, "ASGI_APPLICATION", None)
+    if not name:
+        raise ImportError("The setting ASGI_APPLICATION is missing.")
+    return import_string(name)
+
+
+def walk(application: Any) -> Iterator[Any]:
+    """An ASGI application and all inside it that it hands connections to, down to FastAPI instances."""
+    todo, seen = [application], set[int]()
+    while todo:
+        node = todo.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            todo += reversed(list(_inside(node)))
+
+
+def roots(application: Any) -> list[Router | FastAPI]:
+    """The FastAPI instances inside an ASGI application, and routes that stand alone in a `URLRouter`."""
+    found: list[Router | FastAPI] = []
+    for node in walk(application):
+        if isinstance(node, FastAPI):
+            found.append(node)
+        elif isinstance(node, APIWebSocketRoute) and not isinstance(node.owner, FastAPI):
+            found.append(Router([node]))
+    return found
+
+
+def print_routes(application: Any) -> None:
+    """One line per route on standard output, for whoever has just started a server."""
+    for entry in entries(application):
+        print(f"WebSocket {entry.path} -> {entry.endpoint}", flush=True)
+
+
+def entries(application: Any) -> list[Entry]:
+    """Every route in an ASGI application, in the order in which they are tried."""
+    return [entry for root in roots(application) for entry in _entries(root.routes)]
+
+
+def _inside(node: Any) -> Iterator[Any]:
+    """What an ASGI application hands connections to, as far as it can be seen from outside."""
+    if isinstance(node, FastAPI):
+        return
+    if isinstance(node, APIWebSocketRoute):
+        yield node.owner
+        return
+    if isinstance(node, FunctionType):
+        route = getattr(getattr(node, "consumer_class", None), "route", None)
+        yield from [route] if route is not None else map(_content, node.__closure__ or ())
+        return
+    mapping = getattr(node, "application_mapping", None)
+    if isinstance(mapping, dict):
+        yield from mapping.values()
+    for attribute in WRAPPED:
+        if (wrapped := getattr(node, attribute, None)) is not None:
+            yield wrapped
+    patterns = getattr(node, "routes", None)
+    if isinstance(patterns, list | tuple):  # of Channels' URLRouter
+        yield from (pattern.callback for pattern in patterns if hasattr(pattern, "callback"))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _entries(routes: Iterable[BaseRoute], prefix: str = "", names: str = "") -> Iterator[Entry]:
+    for route in flatten(routes):
+        if isinstance(route, WebSocketRoute):
+            yield _entry(route, prefix, names)
+        elif isinstance(route, Mount | Host):
+            below = f"//{route.host}{prefix}" if isinstance(route, Host) else prefix + route.path
+            inner = f"{names}{route.name}:" if route.name else names
+            if route.routes:
+                yield from _entries(route.routes, below, inner)
+            else:
+                yield Entry(f"{below}/*", names + (route.name or ""), label(route.app), (), {})
+
+
+def _entry(route: WebSocketRoute, prefix: str, names: str) -> Entry:
+    dependencies, limits = list[str](), dict[str, Any]()
+    if isinstance(route, APIWebSocketRoute):
+        dependencies = [name_of(step.call) for step in route.plan.steps]
+        limits.update(route.limits.options)
+    return Entry(
+        path=prefix + route.path,
+        name=names + route.name,
+        endpoint=label(route.endpoint),
+        dependencies=tuple(dict.fromkeys(dependencies)),
+        limits=limits,
+    )
+
+
+def label(endpoint: Any) -> str:
+    """`module:name` of a function, of a class, or of the class of an object."""
+    named = endpoint if hasattr(endpoint, "__qualname__") else type(endpoint)
+    return f"{named.__module__}:{named.__qualname__}"

@@ -1,0 +1,50 @@
+"""`python manage.py ws_routes`: which function serves which socket, and what it asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from fastws_compat import catalogue
+from fastws_compat.catalogue import Entry
+
+HEAD = ("Path", "Name", "Endpoint", "Dependencies", "Limits")
+
+
+class Command(BaseCommand):
+    help = "Lists the WebSocket routes of the project in the order in which they are tried."
+    requires_system_checks = ()  # it helps to find what the checks complain about
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            entries = catalogue.entries(catalogue.project())
+        except ImportError as exc:
+            raise CommandError(f"The ASGI application cannot be imported: {exc}") from exc
+        if options["json"]:
+            self.stdout.write(json.dumps([asdict(entry) for entry in entries], indent=2, default=str))
+        else:
+            for line in table(entries):
+                self.stdout.write(line)
+
+
+def table(entries: Sequence[Entry]) -> Iterator[str]:
+    """The entries as aligned lines; a column that would be empty is left out."""
+    if not entries:
+        yield "No WebSocket routes."
+        return
+    columns = [column for column in zip(HEAD, *map(_cells, entries), strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _cells(entry: Entry) -> tuple[str, ...]:
+    limits = ", ".join(f"{name}={value}" for name, value in entry.limits.items())
+    return entry.path, entry.name, entry.endpoint, ", ".join(entry.dependencies), limits

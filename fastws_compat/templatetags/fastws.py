@@ -1,0 +1,94 @@
+"""`{% load fastws %}{% ws_url "chat" room_id=1 %}`: the URL of a socket, as `{% url %}` is that of a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.template import Library, Node, TemplateSyntaxError
+from django.template.base import FilterExpression, Parser, Token, token_kwargs
+from django.template.context import Context
+from django.urls import NoReverseMatch, get_script_prefix
+from django.utils.html import conditional_escape
+
+from fastws_compat import catalogue
+from fastws_compat.datastructures import URLPath
+from fastws_compat.routing import NoMatchFound
+
+register = Library()
+
+
+@register.tag
+def ws_url(parser: Parser, token: Token) -> WSURLNode:
+    """`ws://` or `wss://` with the request's host; without a request in the context, the path alone."""
+    tag, *bits = token.split_contents()
+    if not bits:
+        raise TemplateSyntaxError(f"'{tag}' takes at least one argument, the name of a route.")
+    name = parser.compile_filter(bits.pop(0))
+    variable = None
+    if len(bits) >= 2 and bits[-2] == "as":
+        variable = bits[-1]
+        bits = bits[:-2]
+    params = token_kwargs(bits, parser)
+    if bits:
+        raise TemplateSyntaxError(f"'{tag}' takes path parameters by name, as room_id=1, not {bits[0]!r}.")
+    return WSURLNode(name, params, variable)
+
+
+class WSURLNode(Node):
+    child_nodelists = ()
+
+    def __init__(
+        self, name: FilterExpression, params: dict[str, FilterExpression], variable: str | None
+    ) -> None:
+        self.name = name
+        self.params = params
+        self.variable = variable
+
+    def render(self, context: Context) -> str:
+        name = self.name.resolve(context)
+        params = {key: value.resolve(context) for key, value in self.params.items()}
+        try:
+            url = absolute(path_for(str(name), params), context.get("request"))
+        except NoReverseMatch:
+            if self.variable is None:
+                raise
+            url = ""
+        if self.variable is not None:
+            context[self.variable] = url
+            return ""
+        return conditional_escape(url) if context.autoescape else url
+
+
+def path_for(name: str, params: dict[str, Any]) -> URLPath:
+    """The path of a named route of the project; NoReverseMatch if nothing fits."""
+    for root in catalogue.roots(catalogue.project()):
+        try:
+            return root.url_path_for(name, **params)
+        except NoMatchFound:
+            continue
+        except (AssertionError, TypeError, ValueError) as exc:
+            raise NoReverseMatch(f"WebSocket route {name!r} cannot have {params!r}: {exc}") from exc
+    raise NoReverseMatch(f"{_problem(name)} Parameters tried: {_listed(params)}.")
+
+
+def absolute(path: URLPath, request: Any) -> str:
+    """The path below the script prefix, with scheme and host if there is a request."""
+    full = get_script_prefix().rstrip("/") + str(path)
+    if request is None:
+        return f"//{path.host}{full}" if path.host else full
+    scheme = "wss" if request.is_secure() else "ws"
+    return f"{scheme}://{path.host or request.get_host()}{full}"
+
+
+def _problem(name: str) -> str:
+    entries = catalogue.entries(catalogue.project())
+    known = [entry.path for entry in entries if entry.name == name]
+    if known:
+        return f"WebSocket route {name!r} has other parameters: {_listed(known)}."
+    names = sorted({entry.name for entry in entries})
+    return f"No WebSocket route is named {name!r}. Names: {_listed(names)}."
+
+
+def _listed(items: Iterable[str]) -> str:
+    return ", ".join(items) or "none"

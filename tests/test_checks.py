@@ -1,0 +1,467 @@
+"""Every system check: silent where all is well, and its number where one thing is wrong."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
+from django.core.checks import run_checks
+from django.core.management import call_command
+from django.urls import path
+
+from fastws_compat import APIRouter, FastAPI, WebSocket, checks, conf, daphne
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.routing import Host, Mount, Router
+
+LAYER = "channels.layers.InMemoryChannelLayer"
+CORE = "channels_redis.core.RedisChannelLayer"
+
+
+async def endpoint(websocket: WebSocket) -> None: ...
+
+
+def app_with(*paths: str) -> FastAPI:
+    app = FastAPI()
+    for each in paths:
+        app.add_api_websocket_route(each, endpoint)
+    return app
+
+
+def ids() -> list[str]:
+    """The numbers of all our checks that complain."""
+    return sorted(message.id.removeprefix("fastws.") for message in run_checks(tags=[checks.TAG]))
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, settings: Any, application: Any) -> None:
+    module = ModuleType("checked_asgi")
+    module.application = application  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "checked_asgi", module)
+    settings.ASGI_APPLICATION = "checked_asgi.application"
+
+
+@pytest.fixture(autouse=True)
+def in_development(settings: Any) -> None:
+    settings.DEBUG = True
+
+
+def test_demo_is_fine() -> None:
+    assert ids() == []
+
+
+def test_silenced(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    settings.SESSION_COOKIE_SAMESITE = "None"
+    settings.SILENCED_SYSTEM_CHECKS = ["fastws.W006"]
+    call_command("check", tags=[checks.TAG])
+    assert "(1 silenced)" in capsys.readouterr().out
+
+
+def test_every_message_is_documented_and_every_hint_leads_there() -> None:
+    root = Path(__file__).resolve().parents[1]
+    page = (root / checks.DOCS).read_text()
+    used = set(re.findall(r'"([EWI]\d{3})"', Path(checks.__file__).read_text()))
+    assert used == set(re.findall(r"^### fastws\.([EWI]\d{3})$", page, re.MULTILINE))
+    [message] = checks.message(checks.Info, "I001", "Text.", "Hint.")
+    assert message.hint == "Hint. See docs/reference/checks.md#fastwsi001."
+
+
+# The ASGI application
+
+
+def test_asgi_application_missing(settings: Any) -> None:
+    del settings.ASGI_APPLICATION
+    assert ids() == ["E001"]
+
+
+@pytest.mark.parametrize("name", ["no_such_module.application", "wsproject.asgi.missing", "nonsense"])
+def test_asgi_application_that_leads_nowhere(settings: Any, name: str) -> None:
+    settings.ASGI_APPLICATION = name
+    assert ids() == ["E002"]
+
+
+def test_asgi_application_that_raises(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_asgi.py").write_text("raise ValueError('half written')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.ASGI_APPLICATION = "broken_asgi.application"
+    [message] = checks.check_asgi_application()
+    assert message.id == "fastws.E002"
+    assert "ValueError: half written" in message.msg
+
+
+def test_django_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from django.core.asgi import get_asgi_application as django_only
+
+    serve(monkeypatch, settings, django_only())
+    assert ids() == ["W002"]
+
+
+def test_other_consumers_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": URLRouter([])}))
+    assert ids() == ["W002"]
+
+
+# Origins
+
+
+@pytest.mark.parametrize("origins", [["*"], ("https://example.com", "*"), "*"])
+def test_every_origin_allowed(settings: Any, origins: Any) -> None:
+    settings.FASTWS = {"ALLOWED_ORIGINS": origins}
+    assert "W005" in ids()
+
+
+def test_some_origins_allowed(settings: Any) -> None:
+    settings.FASTWS = {"ALLOWED_ORIGINS": ["https://example.com"]}
+    assert ids() == []
+
+
+def test_mounted_by_hand_without_origin_check(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": app_with("/ws")}))
+    assert ids() == ["W005"]
+
+
+def test_mounted_by_hand_with_channels_validator(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    urlrouter = URLRouter(app_with("/ws").websocket_urlpatterns)
+    serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": AllowedHostsOriginValidator(urlrouter)}))
+    assert ids() == []
+
+
+def test_mounted_by_hand_with_a_validator_that_allows_all(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(monkeypatch, settings, OriginValidator(app_with("/ws"), ["*"]))
+    assert ids() == ["W005"]
+
+
+def test_consumers_of_a_router_without_application(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = APIRouter()
+    router.add_api_websocket_route("/ws", endpoint)
+    serve(monkeypatch, settings, AllowedHostsOriginValidator(URLRouter(router.websocket_urlpatterns)))
+    assert ids() == []
+
+
+def test_fallback_is_no_reason_to_warn(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    application = get_asgi_application(app_with("/ws"), fallback=URLRouter([]))
+    serve(monkeypatch, settings, application)
+    assert ids() == []
+
+
+# Shadowed routes
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("/ws/chat", "/ws/chat"),
+        ("/ws/{room}", "/ws/{name}"),
+        ("/ws/{room}", "/ws/lobby"),
+        ("/ws/{room}", "/ws/{number:int}"),
+        ("/ws/{room}", "/ws/room-{number}"),
+        ("/ws/{number:int}", "/ws/1"),
+        ("/ws/{a:float}", "/ws/{b:float}"),
+        ("/ws/room-{a}", "/ws/room-{b}"),
+        ("/ws/{rest:path}", "/ws/chat/{room}"),
+        ("/ws/{rest:path}", "/ws/"),
+        ("/{rest:path}", "/a/{more:path}"),
+    ],
+)
+def test_shadowed_route(first: str, second: str) -> None:
+    assert list(checks.shadowed(app_with(first, second).routes)) == [(second, first)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("/ws/chat", "/ws/chat/"),
+        ("/ws/lobby", "/ws/{room}"),
+        ("/ws/{number:int}", "/ws/{room}"),
+        ("/ws/{number:int}", "/ws/lobby"),
+        ("/ws/{number:int}", "/ws/{u:uuid}"),
+        ("/ws/{room}", "/ws/{rest:path}"),
+        ("/ws/{room}", "/ws/x{rest:path}"),
+        ("/ws/{room}", "/ws/{room}/more"),
+        ("/ws/room-{a}", "/ws/chat-{a}"),
+        ("/ws/{rest:path}", "/ws"),
+        ("/ws/a{rest:path}", "/ws/b"),
+    ],
+)
+def test_route_that_can_be_reached(first: str, second: str) -> None:
+    assert list(checks.shadowed(app_with(first, second).routes)) == []
+
+
+def test_mount_shadows_what_comes_after_it() -> None:
+    routes = [Mount("/api", app_with("/ws")), *app_with("/api/ws").routes]
+    assert list(checks.shadowed(routes)) == [("/api/ws", "/api/{path:path}")]
+
+
+def test_shadowed_inside_a_mount() -> None:
+    assert list(checks.shadowed([Mount("/api", app_with("/{a}", "/b"))])) == [("/api/b", "/api/{a}")]
+
+
+def test_shadowed_by_an_included_router() -> None:
+    app, router = FastAPI(), APIRouter()
+    router.add_api_websocket_route("/{room}", endpoint)
+    app.include_router(router, prefix="/ws")
+    app.add_api_websocket_route("/ws/lobby", endpoint)
+    assert list(checks.shadowed(app.routes)) == [("/ws/lobby", "/ws/{room}")]
+
+
+def test_host_shadows_nothing() -> None:
+    app = app_with("/ws")
+    assert list(checks.shadowed([Host("a.example", Router(app.routes)), *app.routes])) == []
+
+
+def test_shadowed_route_of_the_project(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, settings, get_asgi_application(app_with("/ws/{room}", "/ws/lobby")))
+    assert ids() == ["W008"]
+
+
+# Channel layers
+
+
+def test_groups_without_layer(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastws_compat.groups import Group
+
+    settings.CHANNEL_LAYERS = {}
+    module = ModuleType("wsproject.chat.more")
+    module.Group = Group  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert ids() == ["E003"]
+
+
+def test_groups_module_without_layer(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fastws_compat.groups
+
+    settings.CHANNEL_LAYERS = {}
+    module = ModuleType("wsproject.chat.more")
+    module.groups = fastws_compat.groups  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert ids() == ["E003"]
+
+
+def test_no_groups_and_no_layer(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if not app.startswith("wsproject")]
+    assert "E003" not in ids()
+
+
+def test_in_memory_layer_in_production(settings: Any) -> None:
+    settings.DEBUG = False
+    assert ids() == ["W001"]
+
+
+def test_in_memory_layer_in_djangos_test_command(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.DEBUG = False
+    monkeypatch.setattr(sys, "argv", ["manage.py", "test"])
+    assert ids() == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"hosts": ["redis://localhost"]},
+        {"hosts": [("localhost", 6379)]},
+        {"hosts": [{"address": "redis://a", "socket_timeout": None}, {"address": "redis://b"}]},
+    ],
+)
+def test_redis_8_without_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
+    monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE, "CONFIG": config}}
+    assert ids() == ["W004"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [{"address": "redis://localhost", "socket_timeout": None}, "redis://localhost?socket_timeout=15"],
+)
+def test_redis_8_with_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, host: Any) -> None:
+    monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE, "CONFIG": {"hosts": [host]}}}
+    assert ids() == []
+
+
+def test_redis_7_without_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "installed_version", {"redis": "7.4.1", "daphne": "4.2.3"}.get)
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE}}
+    assert ids() == []
+
+
+def test_group_expiry_below_a_day(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"group_expiry": 3600}}}
+    assert ids() == ["W007"]
+
+
+def test_group_expiry_of_a_day(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": LAYER, "CONFIG": {"group_expiry": 86400}}}
+    assert ids() == []
+
+
+# daphne
+
+
+@pytest.mark.parametrize(
+    ("version", "found"),
+    [("4.2.1", ["E004"]), ("3.0", ["E004"]), ("4.2.2", []), ("4.3.0", ["W003"]), ("5.0rc1", ["W003"])],
+)
+def test_daphne_version(monkeypatch: pytest.MonkeyPatch, version: str, found: list[str]) -> None:
+    monkeypatch.setattr(checks, "installed_version", {"daphne": version}.get)
+    assert ids() == found
+
+
+def test_daphne_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_installed(package: str) -> str:
+        raise checks.PackageNotFoundError(package)
+
+    monkeypatch.setattr(checks, "installed_version", none_installed)
+    assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "found"), [("complete", []), ("absent", []), ("portable", ["I001"]), ("stock", ["I001"])]
+)
+def test_daphne_mode(monkeypatch: pytest.MonkeyPatch, mode: daphne.Mode, found: list[str]) -> None:
+    monkeypatch.setattr(daphne, "_mode", mode)
+    assert ids() == found
+
+
+def test_daphne_after_staticfiles(settings: Any) -> None:
+    others = [app for app in settings.INSTALLED_APPS if app != "daphne"]
+    settings.INSTALLED_APPS = [*others, "daphne"]
+    assert ids() == ["E005"]
+
+
+def test_no_daphne_in_installed_apps(settings: Any) -> None:
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "daphne"]
+    assert ids() == ["W009"]
+
+
+def test_no_daphne_in_production(settings: Any) -> None:
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "daphne"]
+    settings.DEBUG = False
+    assert ids() == ["W001"]
+
+
+# Settings
+
+
+@pytest.mark.parametrize("value", ["None", None, False])
+def test_session_cookie_for_every_site(settings: Any, value: Any) -> None:
+    settings.SESSION_COOKIE_SAMESITE = value
+    assert ids() == ["W006"]
+
+
+@pytest.mark.parametrize("value", ["Lax", "Strict"])
+def test_session_cookie_for_the_own_site(settings: Any, value: str) -> None:
+    settings.SESSION_COOKIE_SAMESITE = value
+    assert ids() == []
+
+
+@pytest.mark.parametrize("value", [None, [], "THREADS"])
+def test_settings_that_are_no_dict(settings: Any, value: Any) -> None:
+    settings.FASTWS = value
+    assert ids() == ["E006"]
+
+
+def test_no_settings(settings: Any) -> None:
+    del settings.FASTWS
+    assert ids() == []
+
+
+def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
+    settings.FASTWS = {"alowed_origins": []}
+    [message] = checks.check_settings()
+    assert message.id == "fastws.E007"
+    assert message.hint is not None
+    assert message.hint.startswith("Did you mean 'ALLOWED_ORIGINS'?")
+
+
+def test_unknown_key_is_told_the_known_ones(settings: Any) -> None:
+    settings.FASTWS = {1: 2}
+    [message] = checks.check_settings()
+    assert message.hint is not None
+    assert message.hint.startswith("Known keys: ALLOWED_ORIGINS, ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("THREADS", 0),
+        ("THREADS", "8"),
+        ("THREADS", True),
+        ("THREADS", None),
+        ("DAPHNE", "portable"),
+        ("DAPHNE", True),
+        ("DAPHNE_ROOT_PATH_HEADER", "yes"),
+        ("SHUTDOWN_GRACE", -1),
+        ("SHUTDOWN_GRACE", "5"),
+        ("SHUTDOWN_GRACE", True),
+        ("ALLOWED_ORIGINS", "https://example.com"),
+        ("ALLOWED_ORIGINS", [443]),
+        ("ALLOWED_ORIGINS", None),
+        ("ORIGIN_REQUIRED", 1),
+        ("REVALIDATE_SECONDS", None),
+        ("REVALIDATE_SECONDS", -1),
+        ("CLEANUP_TIMEOUT", None),
+        ("DISCONNECT_GRACE", "5"),
+        ("HANDSHAKE_TIMEOUT", None),
+        ("LAYER_TIMEOUT", -1),
+        ("MAX_CONNECTIONS", 0),
+        ("MAX_CONNECTIONS_PER_ADDRESS", "10"),
+        ("MAX_CONNECTIONS_PER_USER", 1.5),
+        ("MAX_MESSAGE_SIZE", 0),
+        ("SLOW_CONSUMER", "drop_newest"),
+        ("SLOW_CONSUMER_QUEUE", 0),
+    ],
+)
+def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
+    settings.FASTWS = {name: value}
+    assert ids() == ["E008"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("THREADS", 1),
+        ("DAPHNE", "stock"),
+        ("DAPHNE_ROOT_PATH_HEADER", True),
+        ("SHUTDOWN_GRACE", 0),
+        ("SHUTDOWN_GRACE", 0.5),
+        ("ALLOWED_ORIGINS", ("https://example.com",)),
+        ("ALLOWED_ORIGINS", {"https://*.example.com"}),
+        ("ORIGIN_REQUIRED", True),
+        ("REVALIDATE_SECONDS", 0),
+        ("DISCONNECT_GRACE", None),
+        ("MAX_CONNECTIONS", 5),
+        ("MAX_CONNECTIONS", None),
+        ("SLOW_CONSUMER", "drop_oldest"),
+    ],
+)
+def test_value_of_the_right_kind(settings: Any, name: str, value: Any) -> None:
+    settings.FASTWS = {name: value}
+    assert ids() == []
+
+
+def test_defaults_are_of_the_right_kind(settings: Any) -> None:
+    settings.FASTWS = dict(conf.DEFAULTS)
+    assert ids() == []
+
+
+def test_key_without_a_rule_has_the_kind_of_its_default(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(conf.DEFAULTS, "NEW", "text")
+    settings.FASTWS = {"NEW": 1}
+    [message] = checks.check_settings()
+    assert message.hint is not None
+    assert message.hint.startswith("It must be a str, as 'text'.")
+
+
+def test_pattern_of_another_library_in_a_urlrouter(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    router = URLRouter([path("legacy/", AllowedHostsOriginValidator(app_with("/ws")))])
+    serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": router}))
+    assert ids() == []
