@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from typing import Any
-from urllib.parse import urlsplit
 
-from fastws_compat.exceptions import DeclarationError
+from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.logger import logger
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
-from fastws_compat.websockets import WebSocketClose
+from fastws_compat.websockets import can_deny
 
 
 def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) -> ASGIApp:
@@ -23,15 +23,12 @@ def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) ->
 
     http: Any = get_django_application()  # django.setup(): before anything imports a model
 
-    from channels.auth import AuthMiddlewareStack
-    from channels.security.websocket import AllowedHostsOriginValidator
-
     from fastws_compat import daphne
+    from fastws_compat.origins import OriginCheck
 
     daphne.install()
     sockets = load(app)
-    guarded = AllowedHostsOriginValidator(AuthMiddlewareStack(_with_fallback(sockets, fallback)))
-    return Mount(http, _refuse_malformed_origin(guarded), sockets)
+    return Mount(http, OriginCheck(Identify(_with_fallback(sockets, fallback))), sockets)
 
 
 class Mount:
@@ -77,20 +74,33 @@ def _by_name(name: str) -> Any:
     return load(getattr(found, attribute))
 
 
-def _refuse_malformed_origin(app: ASGIApp) -> ASGIApp:
-    """Refuse with 403 an Origin that is no URL; Channels' validator would raise for it."""
+class Identify:
+    """Adds Django's session and user to the scope; refuses with 503 while the database does not answer."""
 
-    async def check(scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, inner: ASGIApp) -> None:
+        self.inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        from fastws_compat.auth import identify
+
         try:
-            for name, value in scope["headers"]:
-                if name == b"origin":
-                    urlsplit(value.decode("latin1"))
-        except ValueError:
-            await WebSocketClose()(scope, receive, send)
+            scope = await identify(scope)
+        except HTTPException as exc:
+            await refuse(scope, send, exc.status_code)
+        except Exception:
+            logger.exception("WebSocket refused: who connects cannot be told")
+            await refuse(scope, send, 500)
         else:
-            await app(scope, receive, send)
+            await self.inner(scope, receive, send)
 
-    return check
+
+async def refuse(scope: Scope, send: Send, status: int) -> None:
+    """Refuse a handshake with an empty response, or with 403 where the server knows no other."""
+    if can_deny(scope):
+        await send({"type": "websocket.http.response.start", "status": status, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b""})
+    else:
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
 
 
 def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:

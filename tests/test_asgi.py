@@ -48,7 +48,9 @@ class Legacy(AsyncWebsocketConsumer):
 
 
 def headers_of(origin, cookie=None):
-    headers = [] if origin is None else [(b"origin", origin.encode("latin1"))]
+    headers = [(b"host", b"testserver")]
+    if origin is not None:
+        headers.append((b"origin", origin.encode("latin1")))
     return headers if cookie is None else [*headers, (b"cookie", cookie.encode("latin1"))]
 
 
@@ -179,17 +181,24 @@ def test_fallback_and_a_root_path(url):
 # Origins
 
 
-@pytest.mark.parametrize(
-    "origin", [HERE, "https://testserver", "http://testserver:8000", "http://TestServer"]
-)
-def test_origin_of_an_allowed_host(origin):
+@pytest.mark.parametrize("origin", [HERE, "http://testserver:80", "http://TestServer", None])
+def test_origin_of_the_site_itself_or_none(origin):
     assert answer(get_asgi_application(app), "/module", origin=origin) == "module"
 
 
 @pytest.mark.parametrize(
-    "origin", ["http://evil.example", "http://testserver.evil.example", "http://[", "null", "", None]
+    "origin",
+    [
+        "http://evil.example",
+        "http://testserver.evil.example",
+        "https://testserver",
+        "http://testserver:8000",
+        "http://[",
+        "null",
+        "",
+    ],
 )
-def test_origin_of_another_host(origin):
+def test_origin_of_another_site(origin):
     assert answer(get_asgi_application(app), "/module", origin=origin) == 1000
 
 

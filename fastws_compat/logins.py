@@ -1,0 +1,410 @@
+"""The open sockets that somebody's login keeps open, and how they are closed when it ends.
+
+Processes tell each other over the channel layer, if there is one that reaches them. The messages of the
+group `fastws_compat.logins` are
+
+    {"type": "fastws.logins", "sender": ..., "event": "end", "user": "5", "session": digest or None,
+     "code": 4401, "reason": ""}
+    {"type": "fastws.logins", "sender": ..., "event": "recheck", "users": ["5"], or None for everybody}
+
+where a digest stands for the session's key, which would open the session to whoever reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from asgiref.sync import async_to_sync
+from channels.db import database_sync_to_async
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import InMemoryChannelLayer, get_channel_layer
+from django.utils.crypto import salted_hmac
+
+from fastws_compat import conf
+from fastws_compat.logger import logger
+from fastws_compat.revalidation import BATCH, LOGGED_OUT, Claim, Condition, judge
+from fastws_compat.sessions import SESSION, Session
+from fastws_compat.types import Message
+from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+T = TypeVar("T")
+
+LOGIN = "fastws_compat.login"
+GROUP = "fastws_compat.logins"
+MESSAGE_TYPE = "fastws.logins"
+PROCESS = uuid4().hex
+
+# Seconds: until a layer that failed is tried again, that a message to it may take, and after which the
+# membership of its group is renewed (channels_redis forgets it after a day, and Redis when it restarts).
+RETRY, PATIENCE, RENEWAL = 5, 2, 600
+
+_lock = threading.RLock()
+_keepers: dict[asyncio.AbstractEventLoop, Keeper] = {}
+
+
+def session_digest(key: str) -> str:
+    return salted_hmac(GROUP, key, algorithm="sha256").hexdigest()
+
+
+class Login:
+    """One open socket and the login behind it; stands between the endpoint and the server.
+
+    Once it has ended the endpoint is given nothing more of what the client sends, and can send nothing.
+    """
+
+    def __init__(self, websocket: WebSocket, session: Session, user_id: str, session_key: str | None) -> None:
+        self.websocket = websocket
+        self.session = session
+        self.user_id = user_id
+        self.session_key = session_key
+        self.digest = session_digest(session_key) if session_key else None
+        self.conditions: list[Condition] = []
+        self.end: tuple[int, str] | None = None
+        self._state = WebSocketState.CONNECTING
+        self.loop = asyncio.get_running_loop()
+        self._holds = 0
+        self._released = asyncio.Event()
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._interrupted: set[asyncio.Task[Any]] = set()
+        self._farewell: asyncio.Task[None] | None = None
+        self._receive, self._send = websocket._receive, websocket._send
+        websocket._receive, websocket._send = self.receive, self.send
+
+    @property
+    def claim(self) -> Claim:
+        return Claim(self.user_id, self.session_key, tuple(self.conditions))
+
+    def ask(self, condition: Condition) -> None:
+        """Have the user meet `condition` for as long as the socket is open."""
+        if condition not in self.conditions:
+            self.conditions.append(condition)
+
+    async def receive(self) -> Message:
+        message: Message | None = None
+        if self.end is None:
+            message = await self._until_interrupted(self._receive)
+            while self._holds and self.end is None:
+                self._released.clear()
+                await self._until_interrupted(self._released.wait)
+        if self.end is None and message is not None:
+            return message
+        code, reason = self.end or (LOGGED_OUT, "")
+        if self.websocket.client_state is WebSocketState.CONNECTING:
+            raise WebSocketDisconnect(code, reason)
+        return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+    async def send(self, message: Message) -> None:
+        if self.end is None:
+            await self._send(message)
+        elif message["type"] != "websocket.close":  # an endpoint may well say good-bye too
+            raise WebSocketDisconnect(*self.end)
+
+    async def _until_interrupted(self, wait: Callable[[], Awaitable[T]]) -> T | None:
+        """What `wait()` gives, or None if the login ends before: nothing else ends a server's `receive`."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._waiting.add(task)
+        try:
+            value = await wait()
+        except asyncio.CancelledError:
+            if task not in self._interrupted or task.uncancel() > 0:
+                raise
+            return None
+        else:
+            if task in self._interrupted:  # the server has swallowed it
+                task.uncancel()
+            return value
+        finally:
+            self._waiting.discard(task)
+            self._interrupted.discard(task)
+
+    def close(self, code: int, reason: str) -> None:
+        """End the login, from any thread: from here on nothing that the client sent is handed out."""
+        with _lock:
+            if self.end is not None:
+                return
+            self.end = (code, reason)
+            self._state = self.session.state
+            if self._state is not WebSocketState.RESPONSE:
+                self.session.closed()
+            # Outermost from here on, so that nothing is handed out that somebody else has read ahead.
+            self.websocket._receive, self.websocket._send = self.receive, self.send
+        _call(self.loop, self._leave)
+
+    def _leave(self) -> None:
+        if self._farewell is not None:
+            return
+        self._farewell = self.loop.create_task(self._say_goodbye())
+        for task in self._waiting:
+            self._interrupted.add(task)
+            task.cancel()
+
+    async def _say_goodbye(self) -> None:
+        if self.end is None or self._state not in (WebSocketState.CONNECTING, WebSocketState.CONNECTED):
+            return
+        code, reason = self.end
+        extra = {**self.session.extra, "code": code}
+        logger.info("WebSocket %s: the login ended; closed with %d", extra["route"], code, extra=extra)
+        try:
+            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+        except Exception as exc:
+            logger.debug("The client was gone before its login ended (%r)", exc)
+
+    async def over(self) -> None:
+        """The connection is over; the server still gets the close frame."""
+        if self.end is not None:
+            self._leave()
+        if self._farewell is not None:
+            await self._farewell
+
+    def hold(self) -> None:
+        """Hand out nothing until `release`: it is being decided whether the login has ended."""
+        with _lock:
+            self._holds += 1
+
+    def release(self) -> None:
+        with _lock:
+            self._holds -= 1
+        if not self._holds:
+            self._released.set()
+
+
+class Keeper:
+    """The logins of one event loop, which in a server is the process."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.logins: set[Login] = set()
+        self.by_user: dict[str, set[Login]] = {}
+        self.by_session: dict[str, set[Login]] = {}
+        self._services: list[asyncio.Task[None]] = []
+        self._checks: set[asyncio.Task[None]] = set()
+        self._deaf = False
+
+    def add(self, login: Login) -> None:
+        with _lock:
+            self.logins.add(login)
+            self.by_user.setdefault(login.user_id, set()).add(login)
+            if login.digest:
+                self.by_session.setdefault(login.digest, set()).add(login)
+        if not self._services:
+            self._start()
+
+    async def remove(self, login: Login) -> None:
+        with _lock:
+            self.logins.discard(login)
+            _discard(self.by_user, login.user_id, login)
+            if login.digest:
+                _discard(self.by_session, login.digest, login)
+            if not self.logins:
+                self._stop()
+                _keepers.pop(self.loop, None)
+        await login.over()
+
+    def find(self, users: Iterable[str] | None, digest: str | None = None) -> set[Login]:
+        """The logins of these users (None: of all), or those of them in one session."""
+        with _lock:
+            found = self.logins if digest is None else self.by_session.get(digest, set())
+            if users is None:
+                return set(found)
+            return found & set[Login]().union(*(self.by_user.get(user, ()) for user in users))
+
+    def _start(self) -> None:
+        seconds, layer = conf.get("REVALIDATE_SECONDS"), shared_layer()
+        if seconds:
+            self._serve(self._revalidate(seconds))
+        if layer is not None:
+            self._serve(self._listen(layer))
+
+    def _serve(self, service: Coroutine[Any, Any, None]) -> None:
+        self._services.append(self.loop.create_task(service))
+
+    def _stop(self) -> None:
+        for service in self._services:
+            service.cancel()
+        self._services.clear()
+
+    async def _revalidate(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            await self.check(list(self.find(None)))
+
+    def recheck(self, logins: Sequence[Login]) -> None:
+        """Check the logins soon, from any thread; meanwhile none of their clients is heard."""
+        for login in logins:
+            login.hold()
+        _call(self.loop, lambda: self._begin(logins))
+
+    def _begin(self, logins: Sequence[Login]) -> None:
+        task = self.loop.create_task(self._check_held(logins))
+        self._checks.add(task)
+        task.add_done_callback(self._checks.discard)
+
+    async def _check_held(self, logins: Sequence[Login]) -> None:
+        try:
+            await self.check(logins)
+        finally:
+            for login in logins:
+                login.release()
+
+    async def check(self, logins: Sequence[Login]) -> None:
+        """Judge the logins and close those that no longer hold; all stay if the database cannot tell."""
+        for start in range(0, len(logins), BATCH):
+            if not await self._check_batch(logins[start : start + BATCH]):
+                return
+
+    async def _check_batch(self, logins: Sequence[Login]) -> bool:
+        try:
+            verdicts = await database_sync_to_async(judge)([login.claim for login in logins])
+        except Exception as exc:
+            logger.warning("Open WebSockets could not be revalidated (%s: %s)", type(exc).__name__, exc)
+            return False
+        for login, code in zip(logins, verdicts, strict=True):
+            if code is not None:
+                login.close(code, "")
+        return True
+
+    async def _listen(self, layer: Any) -> None:
+        """Do what other processes say; a layer that fails is tried again, and everybody checked after it."""
+        while True:
+            try:
+                await self._join(layer)
+            except Exception as exc:
+                if not self._deaf:
+                    logger.warning("Logins that end elsewhere are not heard of: %r", exc)
+                self._deaf = True
+                await asyncio.sleep(RETRY)
+
+    async def _join(self, layer: Any) -> None:
+        channel = await layer.new_channel()
+        await layer.group_add(GROUP, channel)
+        if self._deaf:
+            self.recheck(list(self.find(None)))
+        self._deaf = False
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RENEWAL):
+                        obey(await layer.receive(channel))
+                        continue
+                await layer.group_add(GROUP, channel)
+        finally:
+            with suppress(Exception):
+                async with asyncio.timeout(PATIENCE):
+                    await layer.group_discard(GROUP, channel)
+
+
+def _discard(index: dict[str, set[Login]], key: str, login: Login) -> None:
+    logins = index.get(key, set())
+    logins.discard(login)
+    if not logins:
+        index.pop(key, None)
+
+
+def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Run `callback` in the loop, unless it is closed and its sockets with it."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
+
+
+def keep(websocket: WebSocket, user_id: str, session_key: str | None) -> Login | None:
+    """The login of this socket, entered at the first call; None outside of a session of ours."""
+    login: Login | None = websocket.scope.get(LOGIN)
+    session: Session | None = websocket.scope.get(SESSION)
+    if login is not None or session is None:
+        return login
+    login = websocket.scope[LOGIN] = Login(websocket, session, user_id, session_key)
+    with _lock:
+        keeper = _keepers.get(login.loop) or _keepers.setdefault(login.loop, Keeper(login.loop))
+        keeper.add(login)
+    entered = login
+    session.at_end(lambda: keeper.remove(entered))
+    return login
+
+
+# Everywhere
+
+
+def end(
+    user: str | None, digest: str | None = None, code: int = LOGGED_OUT, reason: str = ""
+) -> dict[str, Any]:
+    """Close sockets of this process; gives the message that has other processes do the same."""
+    for keeper in _all_keepers():
+        for login in keeper.find(None if user is None else [user], digest):
+            login.close(code, reason)
+    return _message("end", user=user, session=digest, code=code, reason=reason)
+
+
+def recheck(users: Sequence[str] | None) -> dict[str, Any]:
+    """Check sockets of this process; gives the message that has other processes do the same."""
+    for keeper in _all_keepers():
+        if logins := keeper.find(users):
+            keeper.recheck(list(logins))
+    return _message("recheck", users=users)
+
+
+def obey(message: dict[str, Any]) -> None:
+    """Do what another process says."""
+    if message.get("sender") == _process():
+        return
+    if message.get("event") == "recheck":
+        recheck(message["users"])
+    elif message.get("event") == "end" and (message["user"] or message["session"]):
+        end(message["user"], message["session"], message["code"], message["reason"])
+
+
+def _all_keepers() -> list[Keeper]:
+    with _lock:
+        return [keeper for keeper in _keepers.values() if keeper.logins]
+
+
+def _message(event: str, **values: Any) -> dict[str, Any]:
+    return {"type": MESSAGE_TYPE, "sender": _process(), "event": event, **values}
+
+
+def _process() -> str:
+    return f"{PROCESS}.{os.getpid()}"  # a forked process has its parent's variables
+
+
+def shared_layer() -> Any:
+    """The project's channel layer, if it has one that reaches other processes."""
+    try:
+        layer = get_channel_layer()
+    except InvalidChannelLayerError:  # Channels' own complaint comes when the project uses it
+        return None
+    return None if isinstance(layer, InMemoryChannelLayer) else layer
+
+
+async def apublish(message: dict[str, Any]) -> None:
+    """Send a message to the other processes; a layer that fails is logged in one line."""
+    layer = shared_layer()
+    if layer is None:
+        return
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await layer.group_send(GROUP, message)
+    except Exception as exc:
+        logger.warning("Other processes were not told that a login ended: %r", exc)
+
+
+_publishing: set[asyncio.Task[None]] = set()
+
+
+def publish(message: dict[str, Any]) -> None:
+    """As `apublish`, from sync code; a running loop does it when it comes to it."""
+    if shared_layer() is None:
+        return
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        async_to_sync(apublish)(message)
+    else:
+        task = loop.create_task(apublish(message))
+        _publishing.add(task)
+        task.add_done_callback(_publishing.discard)

@@ -1,0 +1,166 @@
+"""Which pages may open a socket: a handshake carries the cookies of its visitor, whoever wrote the page.
+
+A WebSocket is not held back by the same-origin policy, so the `Origin` header has to be checked here
+(cross-site WebSocket hijacking).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.utils.http import is_same_domain
+
+from fastws_compat import conf
+from fastws_compat.logger import logger
+from fastws_compat.requests import parse_cookie
+from fastws_compat.sessions import RAISES
+from fastws_compat.types import ASGIApp, Receive, Scope, Send
+from fastws_compat.websockets import WebSocketClose
+
+# Says in a scope that the check was made above.
+CHECKED = "fastws_compat.origin_checked"
+
+PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+# RFC 6454, 6.2: scheme, host and port; no user, no path. Browsers write all of it in lower case.
+ORIGIN = re.compile(
+    r"([a-z][a-z0-9+.-]*)://([a-z0-9_.*-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE | re.ASCII
+)
+
+
+class Origin(NamedTuple):
+    """What makes two pages the same; a pattern's host may begin with a period."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def parse(text: str, *, pattern: bool = False) -> Origin | None:
+    """The parts of an origin, or None if the text is no origin; only a `pattern` may have a `*`."""
+    match = ORIGIN.fullmatch(text)
+    if match is None or ("*" in text and not pattern):
+        return None
+    scheme, host, port = match.groups()
+    number = int(port) if port else PORTS.get(scheme.lower())
+    if number is not None and number > 65535:
+        return None
+    return Origin(scheme.lower(), host.lower(), number)
+
+
+class Handshake(HttpRequest):
+    """A handshake as Django's request, so that its rules for Host and proxies are Django's own."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__()
+        self.secure = scope.get("scheme") in ("wss", "https")
+        server = scope.get("server") or ("unknown", 0)
+        self.META = {"SERVER_NAME": str(server[0]), "SERVER_PORT": str(server[1] or 0)}
+        for name, value in scope["headers"]:
+            self._add(name.decode("latin1"), value.decode("latin1"))
+
+    def _add(self, name: str, value: str) -> None:
+        if "_" in name:  # could pass for another header, as in Django's own handler
+            return
+        key = f"HTTP_{name.upper().replace('-', '_')}"
+        self.META[key] = f"{self.META[key]},{value}" if key in self.META else value
+
+    def _get_scheme(self) -> str:
+        return "https" if self.secure else "http"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the client says which host it means; every browser does."""
+        return "HTTP_HOST" in self.META or "HTTP_X_FORWARDED_HOST" in self.META
+
+    @property
+    def origin(self) -> Origin | None:
+        """The origin of the site's own pages; DisallowedHost if the Host is none of the site's."""
+        return parse(f"{self.scheme}://{self.get_host()}")
+
+
+class OriginCheck:
+    """Refuses, with 403 and one line in the log, what a page of somebody else asks for."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self.inner = inner
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        problem = objection(scope) if scope["type"] == "websocket" else None
+        if problem is None:
+            await self.inner({**scope, CHECKED: True}, receive, send)
+        else:
+            logger.warning("WebSocket refused: %s", problem)
+            await WebSocketClose()(scope, receive, send)
+
+
+def objection(scope: Scope) -> str | None:
+    """Why this handshake must not be accepted, in words for the log; None if it may."""
+    handshake = Handshake(scope)
+    try:
+        own = handshake.origin if handshake.is_complete else None
+    except DisallowedHost as exc:
+        return str(exc)
+    sent = [value.decode("latin1") for name, value in scope["headers"] if name == b"origin"]
+    if not sent:
+        return _objection_without(scope)
+    if len(sent) > 1:
+        return "it has several Origin headers."
+    origin = parse(sent[0])
+    if origin is None:
+        return f"its Origin {sent[0][:100]!r} is none."
+    if origin == own or is_trusted(origin):
+        return None
+    return (
+        f"its Origin {sent[0][:100]!r} is not the site's own ({_text(own)}). If it should be allowed, add it "
+        "to CSRF_TRUSTED_ORIGINS or FASTWS['ALLOWED_ORIGINS']; behind a proxy, see SECURE_PROXY_SSL_HEADER."
+    )
+
+
+def _objection_without(scope: Scope) -> str | None:
+    """Browsers always send an Origin: whoever sends none is a program, and needs no session cookie."""
+    if conf.get("ORIGIN_REQUIRED"):
+        return "it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."
+    if has_session_cookie(scope) and RAISES not in scope:  # Django's test client needs no CSRF token either
+        return "it has a session cookie but no Origin header; clients that are no browsers use tokens."
+    return None
+
+
+def has_session_cookie(scope: Scope) -> bool:
+    """Whether the client sent a cookie that could be a session."""
+    name = settings.SESSION_COOKIE_NAME
+    return any(
+        parse_cookie(value.decode("latin1")).get(name) for key, value in scope["headers"] if key == b"cookie"
+    )
+
+
+def is_trusted(origin: Origin) -> bool:
+    """Whether the settings name this origin, or a pattern of it; `"*"` alone names every one."""
+    return any(pattern == "*" or matches(origin, pattern) for pattern in _patterns())
+
+
+def matches(origin: Origin, pattern: str) -> bool:
+    """Whether a pattern in Django's form (`https://example.com`, `https://*.example.com:8443`) fits."""
+    wanted = parse(pattern, pattern=True)
+    return (
+        wanted is not None
+        and (origin.scheme, origin.port) == (wanted.scheme, wanted.port)
+        and is_same_domain(origin.host, wanted.host.lstrip("*"))
+    )
+
+
+def _patterns() -> Iterator[str]:
+    own: Iterable[str] = conf.get("ALLOWED_ORIGINS")
+    yield from own
+    yield from settings.CSRF_TRUSTED_ORIGINS
+
+
+def _text(origin: Origin | None) -> str:
+    if origin is None:
+        return "and it names no Host"
+    port = "" if origin.port == PORTS.get(origin.scheme) else f":{origin.port}"
+    return f"{origin.scheme}://{origin.host}{port}"

@@ -1,0 +1,49 @@
+"""Sockets for Django's users, as a project would write them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from django.contrib.auth.models import User
+
+from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.auth import get_user, login_required, permission_required, staff_member_required
+
+app = FastAPI()
+
+
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(websocket.user.get_username() or "nobody")
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
+@app.websocket("/anybody")
+async def anybody(websocket: WebSocket, user: Annotated[Any, Depends(get_user)]) -> None:
+    await echo(websocket)
+
+
+@app.websocket("/members")
+async def members(websocket: WebSocket, user: Annotated[User, Depends(login_required)]) -> None:
+    await echo(websocket)
+
+
+@app.websocket("/staff", dependencies=[Depends(staff_member_required)])
+async def staff(websocket: WebSocket) -> None:
+    await echo(websocket)
+
+
+@app.websocket("/viewers", dependencies=[Depends(permission_required("auth.view_user"))])
+async def viewers(websocket: WebSocket) -> None:
+    await echo(websocket)
+
+
+@app.websocket("/session", dependencies=[Depends(login_required)])
+async def session(websocket: WebSocket) -> None:
+    """Counts in the session, which every page of the visitor can read."""
+    await websocket.accept()
+    count = await websocket.session.aget("count", 0) + 1
+    await websocket.session.aset("count", count)
+    await websocket.session.asave()
+    await websocket.send_json(count)

@@ -1,0 +1,34 @@
+"""The application of faults, which notes when daphne is told to leave and when the process leaves."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import sys
+import time
+from typing import Any
+
+from django.conf import settings
+
+settings.configure(FASTWS=json.loads(os.environ.get("FASTWS", "{}")))
+
+from tests.servers.faults import app as app  # noqa: E402
+
+
+def note(what: str) -> None:
+    """A loaded machine delays the test that reads this, but not the times in it."""
+    print(what, time.monotonic(), flush=True)
+
+
+if "daphne.server" in sys.modules:
+    from fastws_compat.daphne.server import Server
+
+    end_applications = Server.kill_all_applications
+
+    def told(server: Server) -> Any:
+        note("SIGTERM")
+        return end_applications(server)
+
+    Server.kill_all_applications = told  # type: ignore[method-assign]
+    atexit.register(note, "EXIT")

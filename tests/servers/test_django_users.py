@@ -1,0 +1,203 @@
+"""Django's users on real servers: who is refused and how, and logins that end, in one process and in two."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+import websockets
+from websockets.sync.client import ClientConnection, connect
+
+from tests.redis_server import RedisServer
+from tests.redis_server import redis_server as redis_server  # a fixture
+from tests.servers.client import Raw
+from tests.servers.conftest import ROOT, Running, Server
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.django_site:application"
+SITE = Path(__file__).with_name("django_site.py")
+
+
+@dataclass
+class Site:
+    """A database with users, and the sessions that they are logged in with."""
+
+    env: dict[str, str]
+    sessions: dict[str, str]
+
+    def start(self, server: Server, **env: str) -> Running:
+        return server.start(
+            APP, settings="tests.servers.django_settings", env={**self.env, "DEBUG": "0", **env}
+        )
+
+    def run(self, *arguments: str, **env: str) -> str:
+        """Do something in a process of its own, which is no server."""
+        done = subprocess.run(
+            [sys.executable, SITE, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.env, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def open(self, running: Running, path: str, user: str | None = None, **headers: str) -> ClientConnection:
+        """A page's socket: with the Origin and the cookie that a browser would send."""
+        sent = {"Origin": f"http://127.0.0.1:{running.port}"}
+        if user is not None:
+            sent["Cookie"] = f"sessionid={self.sessions[user]}"
+        sent |= headers
+        origin: Any = sent.pop("Origin") or None
+        return connect(
+            running.url(path), additional_headers=sent, origin=origin, compression=None, proxy=None
+        )
+
+    def status(self, running: Running, path: str, user: str | None = None, **headers: str) -> int:
+        """The status of the handshake."""
+        try:
+            with self.open(running, path, user, **headers):
+                return 101
+        except websockets.InvalidStatus as refusal:
+            return refusal.response.status_code
+
+    def log_out(self, running: Running, user: str) -> None:
+        token = "a" * 32
+        cookie = f"sessionid={self.sessions[user]}; csrftoken={token}"
+        headers = {"Cookie": cookie, "X-CSRFToken": token}
+        with urlopen(Request(running.http("/logout/"), b"", headers), timeout=10) as page:
+            assert page.status == 200
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    path = tmp_path_factory.mktemp("site") / "site.sqlite3"
+    env = {k: v for k, v in os.environ.items() if k != "REDIS_URL"}
+    env |= {"DATABASE_PATH": str(path), "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
+    done = subprocess.run(
+        [sys.executable, SITE], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
+    return path, json.loads(done.stdout)
+
+
+@pytest.fixture
+def site(prepared: tuple[Path, dict[str, str]], tmp_path: Path) -> Site:
+    path, sessions = prepared
+    copy = Path(shutil.copy(path, tmp_path / "site.sqlite3"))
+    return Site({"DATABASE_PATH": str(copy)}, sessions)
+
+
+def closing(client: ClientConnection, timeout: float = 10) -> tuple[int, str, float]:
+    """The code and reason with which the server closes, and how many seconds that took."""
+    began = time.monotonic()
+    with pytest.raises(websockets.ConnectionClosed) as caught:
+        while True:
+            client.recv(timeout=timeout)
+    close = caught.value.rcvd
+    assert close is not None
+    return close.code, close.reason, time.monotonic() - began
+
+
+def test_who_is_refused_and_which_origins(server: Server, site: Site) -> None:
+    running = site.start(server)
+    users = (None, "ann", "staff")
+    assert [site.status(running, "/anybody", user) for user in users] == [101, 101, 101]
+    assert [site.status(running, "/members", user) for user in users] == [401, 101, 101]
+    assert [site.status(running, "/staff", user) for user in users] == [401, 403, 101]
+    assert [site.status(running, "/viewers", user) for user in users] == [401, 403, 403]
+
+    own, port = f"http://127.0.0.1:{running.port}", running.port
+    origins = [own, own.upper(), "http://127.0.0.1", f"https://127.0.0.1:{port}", f"http://localhost:{port}"]
+    origins += ["http://evil.example", f"{own}.evil.example", "null", "http://[::1", f"{own}/"]
+    # autobahn, daphne's protocol, has no word but 400 for what it cannot parse as a URL.
+    answers = [site.status(running, "/members", "ann", Origin=origin) for origin in origins]
+    assert (answers[:2], set(answers[2:]) - {400}) == ([101, 101], {403})
+    assert site.status(running, "/members", "ann", Origin="") == 403
+    assert site.status(running, "/anybody", Origin="") == 101
+    with Raw(running, "/anybody", {"Host": "evil.example"}) as client:
+        assert client.answer().startswith(b"HTTP/1.1 403 ")
+    with Raw(running, "/anybody", [("Origin", own), ("Origin", own)]) as client:
+        assert client.answer()[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 403 ")
+
+    with site.open(running, "/session", "ann") as client:
+        assert client.recv(timeout=10) == "1"
+    with site.open(running, "/session", "ann") as client:
+        assert client.recv(timeout=10) == "2"
+    assert "Traceback" not in running.logs()
+
+
+def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> None:
+    running = site.start(server)
+    with site.open(running, "/members", "ann") as ann, site.open(running, "/members", "bob") as bob:
+        assert (ann.recv(timeout=10), bob.recv(timeout=10)) == ("ann", "bob")
+        site.log_out(running, "ann")
+        code, _, seconds = closing(ann)
+        bob.send("still here")
+        assert (code, bob.recv(timeout=10)) == (4401, "still here")
+    assert seconds < 1
+    assert site.status(running, "/members", "ann") == 401
+
+
+def test_change_outside_of_django_is_seen_in_a_round(server: Server, site: Site) -> None:
+    running = site.start(server, FASTWS='{"REVALIDATE_SECONDS": 0.2}')
+    with site.open(running, "/staff", "staff") as staff, site.open(running, "/members", "bob") as bob:
+        assert (staff.recv(timeout=10), bob.recv(timeout=10)) == ("staff", "bob")
+        site.run("unstaff", "staff")
+        assert closing(staff)[:2] == (4403, "")
+        bob.send("still here")
+        assert bob.recv(timeout=10) == "still here"
+
+
+def test_database_that_is_down_refuses_with_one_line(server: Server, site: Site) -> None:
+    running = site.start(server, DATABASE_PATH="/nonexistent/site.sqlite3")
+    assert site.status(running, "/members", "ann") == 503
+    assert site.status(running, "/anybody") == 101
+    lines = [line for line in running.logs().splitlines() if line.startswith("LOG ")]
+    assert len(lines) == 1
+    assert "who connects cannot be told (OperationalError: unable to open database file)" in lines[0]
+    assert "Traceback" not in running.logs()
+
+
+@pytest.mark.redis
+def test_login_that_ends_in_another_process(server: Server, site: Site, redis_server: RedisServer) -> None:
+    layer = {"REDIS_URL": redis_server.url}
+    here, there = site.start(server, **layer), site.start(server, **layer)
+    with (
+        site.open(here, "/members", "ann") as ann,
+        site.open(here, "/members", "bob") as bob,
+        site.open(here, "/members", "eve") as eve,
+    ):
+        assert [client.recv(timeout=10) for client in (ann, bob, eve)] == ["ann", "bob", "eve"]
+        wait_for_subscriber(redis_server.url)
+        site.log_out(there, "ann")
+        code, _, seconds = closing(ann)
+        assert (code, seconds < 1) == (4401, True)
+        site.run("disconnect", "bob", **layer)
+        assert closing(bob)[:2] == (4401, "by hand")
+        site.run("deactivate", "eve", **layer)
+        assert closing(eve)[0] == 4401
+    assert "Traceback" not in here.logs() + there.logs()
+
+
+def wait_for_subscriber(url: str) -> None:
+    """Wait until a server listens to what others say of logins."""
+    import redis as client
+
+    deadline = time.monotonic() + 10
+    with client.Redis.from_url(url) as connection:
+        while time.monotonic() < deadline:
+            if any(b"fastws_compat.logins" in name for name in connection.pubsub_channels()):
+                return
+            time.sleep(0.02)
+    pytest.fail("nobody listens to the group of the logins")

@@ -1,0 +1,153 @@
+"""docs/nginx.conf as it stands, with ports, names and a certificate of the test's."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import websockets
+from websockets.sync.client import ClientConnection, connect
+
+from tests.servers.conftest import ROOT, Running, Server, free_port
+
+pytestmark = pytest.mark.servers
+
+CONFIGURATION = ROOT / "docs" / "nginx.conf"
+FORGED = {
+    "Daphne-Root-Path": "/ws",
+    "X-Forwarded-For": "203.0.113.9",
+    "X-Forwarded-Proto": "http",
+    "X-Forwarded-Host": "evil.example",
+    "X-Real-IP": "203.0.113.9",
+}
+
+
+def certificate(folder: Path) -> None:
+    command = [
+        *(
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=example.com",
+        ),
+        *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@contextmanager
+def nginx(folder: Path, backend: Running) -> Iterator[int]:
+    """The port on which nginx speaks TLS for the server."""
+    if shutil.which("nginx") is None or shutil.which("openssl") is None:
+        pytest.skip("nginx and openssl are needed: apt-get install nginx openssl")
+    certificate(folder)
+    port, plain = free_port(), free_port()
+    text = CONFIGURATION.read_text()
+    for old, new in (
+        ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
+        ("listen 80;", f"listen 127.0.0.1:{plain};"),
+        ("server 127.0.0.1:8001;", f"server 127.0.0.1:{backend.port};"),
+        ("/etc/ssl/example.com.pem", str(folder / "cert.pem")),
+        ("/etc/ssl/example.com.key", str(folder / "key.pem")),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    paths = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
+    text = re.sub(r"^http \{\n", f"http {{\naccess_log off;\n{paths}", text, flags=re.MULTILINE)
+    file = folder / "nginx.conf"
+    file.write_text(f"daemon off;\npid {folder / 'pid'};\nerror_log {folder / 'error'};\n{text}")
+    command = ["nginx", "-e", str(folder / "error"), "-p", str(folder), "-c", str(file)]
+    with (folder / "output").open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            wait_for(port, process, folder / "output")
+            yield port
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            through(port, "/nothing", open_timeout=2).close()
+        except websockets.InvalidStatus:
+            return
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    pytest.fail(f"nginx did not come up:\n{output.read_text()}")
+
+
+def through(port: int, path: str, **options: object) -> ClientConnection:
+    """A socket through nginx; the certificate is the test's own."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return connect(
+        f"wss://127.0.0.1:{port}{path}",
+        ssl=context,
+        server_hostname="example.com",
+        compression=None,
+        proxy=None,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def started(server: Server) -> Running:
+    options = ["--proxy-headers"] if server.is_daphne else ["--forwarded-allow-ips", "127.0.0.1"]
+    return server.start("tests.servers.proxied:app", *options)
+
+
+def test_socket_through_the_documented_nginx(server: Server, tmp_path: Path) -> None:
+    with nginx(tmp_path, started(server)) as port:
+        with through(port, "/ws/echo") as client:
+            for text in ("hello", "", "x" * 100_000):
+                client.send(text)
+                assert client.recv(timeout=10) == text
+            client.send(b"\x00\xff")
+            assert client.recv(timeout=10) == b"\x00\xff"
+        with through(port, "/ws/close") as client:
+            with pytest.raises(websockets.ConnectionClosed) as caught:
+                client.recv(timeout=10)
+            assert caught.value.rcvd is not None
+            assert (caught.value.rcvd.code, caught.value.rcvd.reason) == (4001, "through nginx")
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            through(port, "/ws/deny")
+        assert refused.value.response.status_code == 401
+
+
+def test_headers_of_a_client_are_not_believed(server: Server, tmp_path: Path) -> None:
+    with nginx(tmp_path, started(server)) as port:
+        with through(port, "/ws/scope", additional_headers=FORGED) as client:
+            scope = json.loads(client.recv(timeout=10))
+    assert scope["client"] == "127.0.0.1"
+    assert scope["root_path"] == ""
+    assert scope["headers"].get("x-forwarded-proto") == "https"
+    assert scope["headers"].get("x-forwarded-for") == "127.0.0.1"
+    assert scope["headers"].get("host") == "127.0.0.1"
+    assert not {"x-forwarded-host", "x-real-ip", "daphne-root-path"} & scope["headers"].keys()
+
+
+def test_slashes_reach_the_application(server: Server, tmp_path: Path) -> None:
+    with nginx(tmp_path, started(server)) as port:
+        with pytest.raises(websockets.InvalidStatus) as refused:
+            through(port, "//ws/echo")
+    assert refused.value.response.status_code == 403

@@ -1,0 +1,240 @@
+"""Seeded garbage on the wire: the process lives, says at most one line for each client, and never 500.
+
+A case is its seed; `FASTWS_FUZZ=10` runs ten times as many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import random
+import struct
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from tests.servers.client import KEY
+from tests.servers.conftest import Running, Server
+from tests.servers.test_bad_input import new_lines
+from tests.servers.test_specification import talk
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.sockets:app"
+TIMES = int(os.environ.get("FASTWS_FUZZ", "1"))
+# On two servers each.
+FRAMES = 2500 * TIMES
+HANDSHAKES = 1000 * TIMES
+AT_A_TIME = 40
+# So long a client waits for an answer that may not be due, as when its last frame is not whole.
+WAIT = 0.15
+PATHS = ("/text/1", "/json", "/policy", "/return/after", "/raise/after")
+
+
+def handshake(path: str, headers: bytes = b"") -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY.decode()}\r\n"
+    ).encode() + headers
+
+
+# Frames
+
+
+def random_payload(dice: random.Random) -> bytes:
+    size = dice.choice((0, 1, 2, 5, 124, 125, 126, 127, 1000, 65535, 65536)) if dice.random() < 0.3 else 8
+    return dice.choice(
+        (
+            dice.randbytes(size),
+            b"x" * size,
+            b'{"a": [1, 2.5e3, null]}',
+            b"[" * dice.randint(1, 3000),
+            b'"\\ud800"',
+            b"NaN",
+            b"9" * dice.randint(1, 5000),
+            "\N{EURO SIGN}".encode()[: dice.randint(0, 3)],
+            b"\xed\xa0\x80",
+            struct.pack("!H", dice.choice((0, 999, 1000, 1001, 1004, 1005, 1006, 1015, 3000, 4999, 5000))),
+        )
+    )
+
+
+def random_frame(dice: random.Random) -> bytes:
+    payload = random_payload(dice)
+    opcode = dice.choice((0, 1, 1, 1, 2, 8, 9, 10)) if dice.random() < 0.9 else dice.randrange(16)
+    first = opcode | (0x80 if dice.random() < 0.7 else 0)
+    if dice.random() < 0.1:
+        first |= dice.choice((0x10, 0x20, 0x40, 0x70))
+    masked = dice.random() < 0.95
+    claimed = (
+        len(payload) if dice.random() < 0.9 else dice.choice((0, 1, 126, 2**16, 2**31, 2**63, 2**64 - 1))
+    )
+    return bytes((first,)) + length(dice, claimed, masked) + masked_payload(dice, payload, masked)
+
+
+def length(dice: random.Random, size: int, masked: bool) -> bytes:
+    """The length of a frame, now and then not in its shortest form."""
+    mark, longer = 0x80 if masked else 0, dice.random() < 0.05
+    if size < 126 and not longer:
+        return bytes((mark | size,))
+    if size < 65536 and not (longer and size > 125):
+        return struct.pack("!BH", mark | 126, size)
+    return struct.pack("!BQ", mark | 127, size)
+
+
+def masked_payload(dice: random.Random, payload: bytes, masked: bool) -> bytes:
+    if not masked:
+        return payload
+    mask = dice.randbytes(4)
+    stream = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    return mask + bytes(a ^ b for a, b in zip(payload, stream, strict=True))
+
+
+def frames_case(seed: int) -> bytes:
+    dice = random.Random(seed)
+    frames = b"".join(random_frame(dice) for _ in range(dice.randint(1, 4)))
+    goodbye = b"\x88\x82\0\0\0\0\x03\xe8" if dice.random() < 0.8 else b""
+    return handshake(dice.choice(PATHS)) + b"\r\n" + frames + goodbye
+
+
+# Handshakes
+
+
+def handshake_case(seed: int) -> bytes:
+    dice = random.Random(seed)
+    lines = handshake(dice.choice((*PATHS, *ODD_PATHS))).split(b"\r\n")[:-1]
+    for _ in range(dice.randint(1, 3)):
+        MUTATIONS[dice.randrange(len(MUTATIONS))](dice, lines)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+ODD_PATHS = (
+    "/",
+    "//text/1",
+    "/text/%ff",
+    "/text/%00",
+    "/text/%0a",
+    "/text/1?limit=x",
+    "/%2e%2e/",
+    "/text/1#a",
+)
+HEADERS = (
+    *(b"Origin: null", b"Origin: http://[::1", b"Cookie: a=1; b", b"Cookie: \xff", b"X_Under: 1", b"X: "),
+    *(b"Sec-WebSocket-Protocol: a, b", b"Sec-WebSocket-Protocol: ,,", b"Sec-WebSocket-Protocol: \x01"),
+    *(b"Sec-WebSocket-Extensions: permessage-deflate", b"Sec-WebSocket-Extensions: x; y=;", b"Host: other"),
+    *(b"Sec-WebSocket-Version: 8", b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", b"Content-Length: 5"),
+    *(b"Transfer-Encoding: chunked", b"Daphne-Root-Path: /text", b"Authorization: Basic !!!", b"Expect: x"),
+)
+
+
+def add_header(dice: random.Random, lines: list[bytes]) -> None:
+    lines.insert(dice.randint(1, len(lines)), dice.choice(HEADERS))
+
+
+def drop_line(dice: random.Random, lines: list[bytes]) -> None:
+    if len(lines) > 2:
+        lines.pop(dice.randrange(1, len(lines)))
+
+
+def double_line(dice: random.Random, lines: list[bytes]) -> None:
+    lines.insert(1, dice.choice(lines[1:]))
+
+
+def break_byte(dice: random.Random, lines: list[bytes]) -> None:
+    number = dice.randrange(len(lines))
+    line = bytearray(lines[number])
+    if line:
+        line[dice.randrange(len(line))] = dice.randrange(256)
+    lines[number] = bytes(line)
+
+
+def other_method(dice: random.Random, lines: list[bytes]) -> None:
+    lines[0] = lines[0].replace(b"GET", dice.choice((b"POST", b"HEAD", b"get", b"OPTIONS", b"X" * 50)))
+
+
+def other_version(dice: random.Random, lines: list[bytes]) -> None:
+    lines[0] = lines[0].replace(b"HTTP/1.1", dice.choice((b"HTTP/1.0", b"HTTP/9.9", b"HTTP", b"")))
+
+
+def other_key(dice: random.Random, lines: list[bytes]) -> None:
+    key = base64.b64encode(dice.randbytes(dice.choice((0, 8, 15, 16, 17, 64))))
+    lines.insert(1, b"Sec-WebSocket-Key: " + key)
+
+
+def long_header(dice: random.Random, lines: list[bytes]) -> None:
+    lines.append(b"X-Long: " + b"x" * dice.choice((1000, 8000, 20000)))
+
+
+MUTATIONS: tuple[Callable[[random.Random, list[bytes]], None], ...] = (
+    *(add_header, drop_line, double_line, break_byte),
+    *(other_method, other_version, other_key, long_header),
+)
+
+
+# The clients
+
+
+async def answer(running: Running, data: bytes) -> bytes:
+    """What the server says to these bytes until it closes, or waits."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    found = b""
+    try:
+        writer.write(data)
+        async with asyncio.timeout(WAIT) as wait:
+            while chunk := await reader.read(65536):
+                found += chunk
+                wait.reschedule(asyncio.get_running_loop().time() + WAIT)
+    except (TimeoutError, ConnectionError):
+        pass
+    finally:
+        writer.transport.abort()
+    return found
+
+
+async def play(running: Running, cases: dict[int, bytes]) -> dict[int, bytes]:
+    """The answers to all cases, some at a time."""
+    answers: dict[int, bytes] = {}
+    todo = iter(cases.items())
+
+    async def client() -> None:
+        for seed, data in todo:
+            answers[seed] = await answer(running, data)
+
+    clients: list[Awaitable[None]] = [client() for _ in range(AT_A_TIME)]
+    await asyncio.gather(*clients)
+    return answers
+
+
+def check(running: Running, count: int) -> None:
+    """The server is there, and nothing that it logged is a traceback or an unhandled error."""
+    assert talk(running.url("/text/1"), "alive") == ["alive"]
+    logs = running.logs()
+    # "/raise/after" is the endpoint's own error, with the one traceback that belongs to it.
+    assert logs.count("Traceback") == logs.count("ValueError: secret detail")
+    assert len(new_lines(running, "")) <= count
+
+
+def test_frames(server: Server) -> None:
+    running = server.start(APP)
+    cases = {seed: frames_case(seed) for seed in range(FRAMES)}
+    answers = asyncio.run(play(running, cases))
+    odd = {seed: found[:80] for seed, found in answers.items() if not found.startswith(b"HTTP/1.1 101 ")}
+    assert odd == {}
+    check(running, FRAMES)
+
+
+def test_handshakes(server: Server) -> None:
+    running = server.start(APP)
+    cases = {seed: handshake_case(seed) for seed in range(HANDSHAKES)}
+    answers = asyncio.run(play(running, cases))
+    odd = {seed: found[:80] for seed, found in answers.items() if found and not is_fair(found)}
+    assert odd == {}
+    # A client that says too little is waited for; most are answered.
+    assert sum(map(bool, answers.values())) > HANDSHAKES // 2
+    check(running, HANDSHAKES)
+
+
+def is_fair(found: bytes) -> bool:
+    status = found.split(b" ", 2)[1]
+    return status == b"101" or status[:1] == b"4"

@@ -1,0 +1,519 @@
+"""Users and permissions as dependencies: who is let in, what it costs, and how it is refused."""
+
+import asyncio
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.testing import WebsocketCommunicator
+from django.conf import settings as django_settings
+from django.contrib.auth.backends import BaseBackend
+from django.contrib.auth.models import AnonymousUser, Permission, User
+from django.core.exceptions import PermissionDenied
+from django.db import OperationalError
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils.functional import SimpleLazyObject
+
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.auth import (
+    adisconnect_user,
+    disconnect_user,
+    get_user,
+    login_required,
+    permission_required,
+    staff_member_required,
+    superuser_required,
+    user_passes_test,
+)
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+
+pytestmark = pytest.mark.django_db
+
+CurrentUser = Annotated[User, Depends(login_required)]
+
+
+def app_for(dependency):
+    """An application whose socket tells the name of the user that the dependency gives."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, user: Annotated[User, Depends(dependency)]):
+        await websocket.accept()
+        await websocket.send_text(user.get_username() or "nobody")
+        async for _ in websocket.iter_text():
+            pass
+
+    return app
+
+
+# Made here because django.setup() sets logging up, which would end a test's `caplog`.
+mounted_application = get_asgi_application(app_for(login_required))
+
+
+def outcome(app, user=None, url="/ws"):
+    """The name that the socket tells, or the status that refuses it."""
+    client = TestClient(app, timeout=5)
+    if user is not None:
+        client.force_login(user)
+    return answer_of(client, url)
+
+
+def answer_of(client, url="/ws"):
+    try:
+        with client.websocket_connect(url) as websocket:
+            return websocket.receive_text()
+    except WebSocketDenialResponse as refusal:
+        return refusal.status_code
+
+
+def make_user(username="ann", perms=(), **rights):
+    user = User.objects.create_user(username, **rights)
+    for perm in perms:
+        app, codename = perm.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
+    return user
+
+
+# Who is let in
+
+
+@pytest.mark.parametrize(
+    ("dependency", "anonymous", "plain", "staff", "superuser", "permitted"),
+    [
+        (get_user, "nobody", "ann", "ann", "ann", "ann"),
+        (login_required, 401, "ann", "ann", "ann", "ann"),
+        (staff_member_required, 401, 403, "ann", 403, 403),
+        (superuser_required, 401, 403, 403, "ann", 403),
+        (permission_required("auth.view_user"), 401, 403, 403, "ann", "ann"),
+        (permission_required(["auth.view_user"]), 401, 403, 403, "ann", "ann"),
+        (permission_required(["auth.view_user", "auth.add_user"]), 401, 403, 403, "ann", 403),
+        (permission_required("auth.view_user", raise_exception=True), 403, 403, 403, "ann", "ann"),
+        (user_passes_test(lambda user: user.is_staff), 401, 403, "ann", 403, 403),
+    ],
+    ids=["get_user", "login", "staff", "superuser", "perm", "perms", "two perms", "raise_exception", "test"],
+)
+def test_who_is_let_in(dependency, anonymous, plain, staff, superuser, permitted):
+    users = [
+        None,
+        make_user(),
+        make_user("bob", is_staff=True),
+        make_user("eve", is_superuser=True),
+        make_user("dan", ["auth.view_user"]),
+    ]
+    app = app_for(dependency)
+    names = ["nobody", "ann", "bob", "eve", "dan"]
+    expected = [anonymous, plain, staff, superuser, permitted]
+    assert [outcome(app, user) for user in users] == [
+        name if isinstance(answer, str) else answer for name, answer in zip(names, expected, strict=True)
+    ]
+
+
+def test_test_that_nobody_passes_too():
+    assert outcome(app_for(user_passes_test(lambda user: user.is_anonymous))) == "nobody"
+    assert outcome(app_for(user_passes_test(lambda user: user.is_anonymous)), make_user()) == 403
+
+
+def test_sync_test_may_use_the_database():
+    is_alone = user_passes_test(lambda user: User.objects.count() == 1)
+    app = app_for(is_alone)
+    ann = make_user()
+    assert outcome(app, ann) == "ann"
+    make_user("bob")
+    assert outcome(app, ann) == 403
+
+
+def test_async_test_may_use_the_database():
+    async def is_alone(user):
+        return await User.objects.acount() == 1
+
+    app = app_for(user_passes_test(is_alone))
+    ann = make_user()
+    assert outcome(app, ann) == "ann"
+    make_user("bob")
+    assert outcome(app, ann) == 403
+
+
+def test_permission_of_a_group():
+    from django.contrib.auth.models import Group
+
+    ann, group = make_user(), Group.objects.create(name="readers")
+    group.permissions.add(Permission.objects.get(codename="view_user"))
+    app = app_for(permission_required("auth.view_user"))
+    assert outcome(app, ann) == 403
+    ann.groups.add(group)
+    assert outcome(app, ann) == "ann"
+
+
+class OwnName(BaseBackend):
+    """Everybody may change the object that bears their name."""
+
+    def has_perm(self, user_obj, perm, obj=None):
+        return perm == "rooms.change" and obj == user_obj.get_username()
+
+
+def test_object_permission(settings):
+    settings.AUTHENTICATION_BACKENDS = [*settings.AUTHENTICATION_BACKENDS, f"{__name__}.OwnName"]
+
+    def get_room(room: str):
+        return room
+
+    app = FastAPI()
+
+    @app.websocket("/rooms/{room}", dependencies=[Depends(permission_required("rooms.change", obj=get_room))])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_text("in")
+
+    client = TestClient(app)
+    client.force_login(make_user(), "django.contrib.auth.backends.ModelBackend")
+    with client.websocket_connect("/rooms/ann") as websocket:
+        assert websocket.receive_text() == "in"
+    with pytest.raises(WebSocketDenialResponse) as refusal:
+        client.websocket_connect("/rooms/bob").__enter__()
+    assert refusal.value.status_code == 403
+
+
+class Token(BaseBackend):
+    """A backend that finds its users by itself."""
+
+    def get_user(self, user_id):
+        return User.objects.filter(pk=user_id, username="ann").first()
+
+
+@pytest.mark.parametrize(("username", "answer"), [("ann", "ann"), ("bob", 401)])
+def test_backend_of_its_own(settings, username, answer):
+    settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.ModelBackend", f"{__name__}.Token"]
+    client = TestClient(app_for(login_required))
+    client.force_login(make_user(username), f"{__name__}.Token")
+    assert answer_of(client) == answer
+
+
+def test_backend_that_was_removed_from_the_settings(settings):
+    client = TestClient(app_for(login_required))
+    client.force_login(make_user(), "django.contrib.auth.backends.AllowAllUsersModelBackend")
+    with pytest.raises(WebSocketDenialResponse) as refusal:
+        client.websocket_connect("/ws").__enter__()
+    assert refusal.value.status_code == 401
+
+
+def test_session_of_a_key_that_is_being_rotated(settings):
+    """Channels' own look-up would flush the session, and so log the user out of the pages too."""
+    settings.SECRET_KEY = "old"
+    client = TestClient(mounted_application)
+    client.force_login(make_user())
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old"]
+    assert answer_of(client) == "ann"
+    settings.SECRET_KEY_FALLBACKS = []
+    assert answer_of(client) == 401
+    settings.SECRET_KEY_FALLBACKS = ["old"]
+    assert answer_of(client) == "ann"
+
+
+def test_session_that_is_none_of_djangos():
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app({**scope, "session": {"_auth_user_id": "1"}}, receive, send)
+
+    app = app_for(get_user)
+    app.add_middleware(Middleware)
+    assert outcome(app, make_user()) == "nobody"
+
+
+def test_inactive_user():
+    ann = make_user()
+    client = TestClient(app_for(login_required))
+    client.force_login(ann)
+    User.objects.update(is_active=False)
+    with pytest.raises(WebSocketDenialResponse) as refusal:
+        client.websocket_connect("/ws").__enter__()
+    assert refusal.value.status_code == 401
+
+
+def test_inactive_user_whom_the_backend_lets_in_is_no_staff(settings):
+    backend = "django.contrib.auth.backends.AllowAllUsersModelBackend"
+    settings.AUTHENTICATION_BACKENDS = [backend]
+    ann = make_user(is_active=False, is_staff=True, is_superuser=True)
+    assert outcome(app_for(login_required), ann) == "ann"
+    assert outcome(app_for(staff_member_required), ann) == 403
+    assert outcome(app_for(superuser_required), ann) == 403
+
+
+def test_dependency_of_a_dependency_uses_the_orm():
+    def get_name(user: CurrentUser, pk: int):
+        if user.pk != pk:
+            raise PermissionDenied
+        return User.objects.get(pk=pk).username
+
+    app = FastAPI()
+
+    @app.websocket("/users/{pk}")
+    async def endpoint(websocket: WebSocket, name: Annotated[str, Depends(get_name)]):
+        await websocket.accept()
+        await websocket.send_text(name)
+
+    ann, bob = make_user(), make_user("bob")
+    assert outcome(app, ann, f"/users/{ann.pk}") == "ann"
+    assert outcome(app, ann, f"/users/{bob.pk}") == 403
+    assert outcome(app, None, f"/users/{bob.pk}") == 401
+
+
+def test_dependency_of_a_whole_router():
+    from fastws_compat import APIRouter
+
+    app, router = FastAPI(), APIRouter(prefix="/admin", dependencies=[Depends(staff_member_required)])
+
+    @router.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_text("in")
+
+    app.include_router(router)
+    assert outcome(app, make_user(is_staff=True), "/admin/ws") == "in"
+    assert outcome(app, make_user("bob"), "/admin/ws") == 403
+
+
+def test_equal_calls_give_the_same_dependency():
+    assert permission_required("a.b") is permission_required(["a.b"])
+    assert permission_required("a.b") is not permission_required("a.b", raise_exception=True)
+    app = app_for(permission_required("auth.view_user"))
+    app.dependency_overrides[permission_required("auth.view_user")] = lambda: User(username="fake")
+    assert outcome(app) == "fake"
+
+
+def test_dependencies_have_names_to_be_shown():
+    def is_tall(user):
+        return True
+
+    assert permission_required(["a.b", "a.c"]).__name__ == "permission_required(a.b, a.c)"
+    assert user_passes_test(is_tall).__name__ == "user_passes_test(is_tall)"
+
+
+def test_refused_after_accept():
+    async def accepted(websocket: WebSocket):
+        await websocket.accept()
+
+    app = FastAPI()
+
+    @app.websocket(
+        "/{name}", dependencies=[Depends(accepted), Depends(login_required), Depends(staff_member_required)]
+    )
+    async def endpoint(websocket: WebSocket):
+        raise AssertionError("not reached")
+
+    client = TestClient(app)
+    codes = []
+    for user in (None, make_user()):
+        if user is not None:
+            client.force_login(user)
+        with client.websocket_connect("/ws") as websocket:
+            with pytest.raises(WebSocketDisconnect) as end:
+                websocket.receive_text()
+            codes.append(end.value.code)
+    assert codes == [4401, 4403]
+
+
+# Where the user comes from
+
+
+def cookie_of(user):
+    client = Client()
+    client.force_login(user)
+    return (
+        f"{django_settings.SESSION_COOKIE_NAME}={client.cookies[django_settings.SESSION_COOKIE_NAME].value}"
+    )
+
+
+def communicate(application, headers):
+    async def main():
+        communicator = WebsocketCommunicator(application, "/ws", headers=headers)
+        accepted, code = await communicator.connect()
+        if not accepted:
+            return code
+        text = await communicator.receive_from()
+        await communicator.disconnect()
+        return text
+
+    return async_to_sync(main)()
+
+
+def test_mounted_application_with_communicator():
+    headers = [
+        (b"host", b"testserver"),
+        (b"origin", b"http://testserver"),
+        (b"cookie", cookie_of(make_user()).encode()),
+    ]
+    assert communicate(mounted_application, headers) == "ann"
+
+
+def test_application_alone_checks_the_origin_itself(caplog):
+    cookie = (b"cookie", cookie_of(make_user()).encode())
+    host, app = (b"host", b"testserver"), app_for(login_required)
+    assert communicate(app, [host, cookie, (b"origin", b"http://testserver")]) == "ann"
+    assert communicate(app, [host, cookie, (b"origin", b"http://evil.example")]) == 1000
+    assert communicate(app, [host, cookie]) == 1000
+    assert "its Origin 'http://evil.example' is not the site's own" in caplog.text
+
+
+def test_mounted_application_with_the_test_client():
+    assert outcome(mounted_application, make_user()) == "ann"
+
+
+def test_user_that_another_middleware_has_found():
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app({**scope, "user": ann}, receive, send)
+
+    ann, app = make_user(), app_for(login_required)
+    app.add_middleware(Middleware)
+    assert outcome(app) == "ann"
+
+
+def test_lazy_user_is_fetched_off_the_loop():
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            user = SimpleLazyObject(lambda: User.objects.get(username="ann"))
+            await self.app({**scope, "user": user}, receive, send)
+
+    make_user()
+    app = app_for(login_required)
+    app.add_middleware(Middleware)
+    assert outcome(app) == "ann"
+
+
+def test_user_of_starlettes_authentication_is_let_in():
+    from fastws_compat.authentication import SimpleUser
+
+    class Named(SimpleUser):
+        def get_username(self):
+            return self.username
+
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app({**scope, "user": Named("starlet")}, receive, send)
+
+    app = app_for(login_required)
+    app.add_middleware(Middleware)
+    assert outcome(app) == "starlet"
+
+
+def test_custom_user_model():
+    """Another AUTH_USER_MODEL needs a process of its own: a UUID as key, an e-mail address for a name."""
+    script = Path(__file__).parent / "custom_user" / "run.py"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, script], cwd=root, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "in\n403\n401\nclosed 4401\nclosed 4401\n", done.stderr
+
+
+# What it costs
+
+
+def test_no_query_without_a_session_cookie(django_assert_num_queries):
+    application = get_asgi_application(app_for(get_user))
+    with django_assert_num_queries(0):
+        assert outcome(application) == "nobody"
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_user_is_fetched_once(connection_queries, mounted):
+    async def twice(first: CurrentUser, again: Annotated[User, Depends(staff_member_required)]):
+        assert first is again
+        return again
+
+    application = app_for(twice)
+    if mounted:
+        application = get_asgi_application(application)
+    client = TestClient(application)
+    client.force_login(make_user(is_staff=True))
+    with connection_queries() as queries:
+        with client.websocket_connect("/ws") as websocket:
+            assert websocket.receive_text() == "ann"
+    assert [query["sql"].split('FROM "')[1].split('"')[0] for query in queries] == [
+        "django_session",
+        "auth_user",
+    ]
+
+
+@pytest.fixture
+def connection_queries():
+    from django.db import connection
+
+    return lambda: CaptureQueriesContext(connection)
+
+
+# A database that is down
+
+
+def fail(*args, **kwargs):
+    raise OperationalError("the database is down")
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_database_down_while_the_user_is_looked_up(monkeypatch, caplog, mounted):
+    client = TestClient(mounted_application if mounted else app_for(login_required))
+    client.force_login(make_user())
+    monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", fail)
+    with caplog.at_level(logging.INFO), pytest.raises(WebSocketDenialResponse) as refusal:
+        client.websocket_connect("/ws").__enter__()
+    assert (refusal.value.status_code, b"down" in refusal.value.content) == (503, False)
+    assert caplog.messages == [
+        "WebSocket refused: who connects cannot be told (OperationalError: the database is down)"
+    ]
+    assert caplog.records[0].exc_info is None
+
+
+def test_database_down_while_permissions_are_looked_up(monkeypatch, caplog):
+    monkeypatch.setattr(User, "has_perms", fail)
+    assert outcome(app_for(permission_required("auth.view_user")), make_user()) == 503
+    assert len(caplog.messages) == 1
+
+
+def test_database_down_and_a_server_without_denial_responses(monkeypatch, caplog):
+    cookie = (b"cookie", cookie_of(make_user()).encode())
+    monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", fail)
+    headers = [(b"host", b"testserver"), (b"origin", b"http://testserver"), cookie]
+    assert communicate(mounted_application, headers) == 1000
+    assert len(caplog.messages) == 1
+
+
+def test_backend_with_an_error_is_logged_with_its_traceback(monkeypatch, caplog):
+    def broken(self, user):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("django.contrib.auth.backends.ModelBackend.user_can_authenticate", broken)
+    assert outcome(mounted_application, make_user()) == 500
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
+
+
+# Ends by hand: more of them in test_revalidation
+
+
+def test_disconnect_user_in_an_event_loop_says_what_to_do():
+    async def main():
+        disconnect_user(1)
+
+    with pytest.raises(RuntimeError, match=r"await adisconnect_user\(\)"):
+        asyncio.run(main())
+
+
+def test_disconnect_of_somebody_without_sockets():
+    disconnect_user(make_user())
+    disconnect_user(17)
+    asyncio.run(adisconnect_user(AnonymousUser.id or 17, session_key="abcdefgh", code=4403, reason="gone"))

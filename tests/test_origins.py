@@ -1,0 +1,300 @@
+"""Which pages may open a socket: the table of origins, hosts and credentials, and what settings change."""
+
+import asyncio
+
+import pytest
+from channels.testing import WebsocketCommunicator
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.origins import CHECKED, Origin, OriginCheck, has_session_cookie, matches, objection, parse
+from fastws_compat.testclient import TestClient
+
+HOSTS = ["testserver", "testserver:8000", "shop.example.com", "evil.example"]
+OWN = {"testserver": {0}, "testserver:8000": {1}, "shop": {2}, "trusted": {0, 1, 2}, "foreign": set()}
+
+# Each origin with the positions of the hosts that it is allowed for; the last host is none of the site's.
+ORIGINS = {
+    "http://testserver": OWN["testserver"],
+    "http://testserver:80": OWN["testserver"],
+    "HTTP://TestServer": OWN["testserver"],
+    "http://testserver:8000": OWN["testserver:8000"],
+    "http://shop.example.com": OWN["shop"],
+    "https://trusted.org": OWN["trusted"],
+    "https://trusted.org:443": OWN["trusted"],
+    "https://a.b.wild.org": OWN["trusted"],
+    "https://wild.org": OWN["trusted"],
+    "http://localhost:3000": OWN["trusted"],
+    "chrome-extension://abcdef": OWN["trusted"],
+    "https://testserver": OWN["foreign"],
+    "ws://testserver": OWN["foreign"],
+    "http://trusted.org": OWN["foreign"],
+    "https://trusted.org:8443": OWN["foreign"],
+    "https://trusted.org.evil.example": OWN["foreign"],
+    "https://eviltrusted.org": OWN["foreign"],
+    "https://evilwild.org": OWN["foreign"],
+    "http://localhost:3001": OWN["foreign"],
+    "http://other.example.com": OWN["foreign"],
+    "http://evil.example": OWN["foreign"],
+    "http://user@testserver": OWN["foreign"],
+    "http://testserver@evil.example": OWN["foreign"],
+    "http://testserver/": OWN["foreign"],
+    "http://testserver/path?query#hash": OWN["foreign"],
+    "http://testserver\\.evil.example": OWN["foreign"],
+    "http://testserver, http://evil.example": OWN["foreign"],
+    "http://test\xf6server": OWN["foreign"],
+    "http://testserver:": OWN["foreign"],
+    "http://testserver:99999": OWN["foreign"],
+    "http://[::1": OWN["foreign"],
+    "http://*": OWN["foreign"],
+    "https://*.wild.org": OWN["foreign"],
+    "//testserver": OWN["foreign"],
+    "testserver": OWN["foreign"],
+    "null": OWN["foreign"],
+    "file://": OWN["foreign"],
+    "*": OWN["foreign"],
+    " ": OWN["foreign"],
+    "": OWN["foreign"],
+}
+CREDENTIALS = {
+    "session cookie": [(b"cookie", b"theme=dark; sessionid=abcdefghijklmnop")],
+    "token": [(b"authorization", b"Bearer token")],
+    "nothing": [],
+}
+
+
+@pytest.fixture
+def site(settings):
+    settings.ALLOWED_HOSTS = ["testserver", ".example.com"]
+    settings.CSRF_TRUSTED_ORIGINS = ["https://trusted.org", "https://*.wild.org"]
+    settings.FASTWS = {"ALLOWED_ORIGINS": ["http://localhost:3000", "chrome-extension://abcdef"]}
+    return settings
+
+
+def scope_of(*headers, **values):
+    return {"type": "websocket", "path": "/ws", "scheme": "ws", "headers": [*headers], **values}
+
+
+def is_allowed(scope):
+    """What the check does with the connection: whether the application behind it is reached."""
+    reached, sent = [], []
+
+    async def app(scope, receive, send):
+        reached.append(scope[CHECKED])
+
+    async def send(message):
+        sent.append(message["type"])
+
+    asyncio.run(OriginCheck(app)(scope, None, send))
+    assert (reached, sent) in (([True], []), ([], ["websocket.close"]))
+    return bool(reached)
+
+
+@pytest.mark.parametrize("credentials", CREDENTIALS)
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_table(site, origin, credentials):
+    answers = {
+        number
+        for number, host in enumerate(HOSTS)
+        if is_allowed(
+            scope_of(
+                (b"host", host.encode()), (b"origin", origin.encode("latin1")), *CREDENTIALS[credentials]
+            )
+        )
+    }
+    assert answers == ORIGINS[origin]
+
+
+@pytest.mark.parametrize(
+    ("credentials", "allowed"), [("session cookie", set()), ("token", {0, 1, 2}), ("nothing", {0, 1, 2})]
+)
+def test_table_without_an_origin(site, credentials, allowed):
+    hosts = enumerate(HOSTS)
+    answers = {n for n, h in hosts if is_allowed(scope_of((b"host", h.encode()), *CREDENTIALS[credentials]))}
+    assert answers == allowed
+
+
+@pytest.mark.parametrize("credentials", CREDENTIALS)
+def test_origin_required(site, credentials):
+    site.FASTWS = {"ORIGIN_REQUIRED": True}
+    headers = [(b"host", b"testserver"), *CREDENTIALS[credentials]]
+    assert not is_allowed(scope_of(*headers))
+    assert is_allowed(scope_of(*headers, (b"origin", b"http://testserver")))
+
+
+@pytest.mark.parametrize("second", [b"http://testserver", b"http://evil.example", b"null"])
+def test_repeated_origin(site, second):
+    origin = (b"origin", b"http://testserver")
+    assert not is_allowed(scope_of((b"host", b"testserver"), origin, (b"origin", second)))
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"",
+        b"testserver:port",
+        b"testserver, evil.example",
+        b"test server",
+        b"\xff",
+        b"me@testserver",
+        b"[::1",
+    ],
+)
+def test_malformed_host(site, host):
+    assert not is_allowed(scope_of((b"host", host), (b"origin", b"http://testserver")))
+    assert not is_allowed(scope_of((b"host", host)))
+
+
+def test_repeated_host(site):
+    headers = [(b"host", b"testserver"), (b"host", b"testserver")]
+    assert not is_allowed(scope_of(*headers, (b"origin", b"http://testserver")))
+
+
+def test_no_host_at_all(site):
+    assert not is_allowed(scope_of((b"origin", b"http://testserver")))
+    assert is_allowed(scope_of((b"origin", b"https://trusted.org")))
+    assert is_allowed(scope_of())
+    assert "and it names no Host" in objection(scope_of((b"origin", b"http://testserver")))
+
+
+def test_encrypted_connection(site):
+    secure = {"scheme": "wss"}
+    host = (b"host", b"testserver")
+    assert is_allowed(scope_of(host, (b"origin", b"https://testserver"), **secure))
+    assert is_allowed(scope_of(host, (b"origin", b"https://testserver:443"), **secure))
+    assert is_allowed(scope_of((b"host", b"testserver:443"), (b"origin", b"https://testserver"), **secure))
+    assert not is_allowed(scope_of(host, (b"origin", b"http://testserver"), **secure))
+
+
+def test_proxy_that_ends_the_encryption(site):
+    headers = [(b"host", b"testserver"), (b"x-forwarded-proto", b"https"), (b"origin", b"https://testserver")]
+    assert not is_allowed(scope_of(*headers))
+    site.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    assert is_allowed(scope_of(*headers))
+    assert not is_allowed(scope_of(*headers[:2], (b"origin", b"http://testserver")))
+    disguised = [(b"x_forwarded_proto", b"https"), headers[0], headers[2]]
+    assert not is_allowed(scope_of(*disguised))
+
+
+def test_proxy_that_forwards_the_host(site):
+    headers = [(b"host", b"10.0.0.1:8000"), (b"x-forwarded-host", b"testserver")]
+    origin = (b"origin", b"http://testserver")
+    assert not is_allowed(scope_of(*headers, origin))
+    site.USE_X_FORWARDED_HOST = True
+    assert is_allowed(scope_of(*headers, origin))
+    assert not is_allowed(scope_of(headers[0], (b"x-forwarded-host", b"evil.example"), origin))
+
+
+def test_debug_without_allowed_hosts(site):
+    site.DEBUG, site.ALLOWED_HOSTS = True, []
+    for host in (b"localhost:8000", b"127.0.0.1:8000", b"[::1]:8000", b"app.localhost"):
+        assert is_allowed(scope_of((b"host", host), (b"origin", b"http://" + host)))
+    assert not is_allowed(scope_of((b"host", b"evil.example"), (b"origin", b"http://evil.example")))
+
+
+@pytest.mark.parametrize("origin", [b"http://evil.example", b"app://electron", b"https://a.b:1"])
+def test_check_switched_off(site, origin):
+    site.FASTWS = {"ALLOWED_ORIGINS": ["*"]}
+    assert is_allowed(scope_of((b"host", b"testserver"), (b"origin", origin)))
+    assert not is_allowed(scope_of((b"host", b"testserver"), (b"origin", b"null")))
+    assert not is_allowed(scope_of((b"host", b"evil.example"), (b"origin", origin)))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fitting", "others"),
+    [
+        ("https://a.org", ["https://a.org"], ["https://b.a.org", "http://a.org", "https://a.org:8443"]),
+        ("https://a.org:8443", ["https://a.org:8443"], ["https://a.org"]),
+        ("https://*.a.org", ["https://b.a.org", "https://a.org"], ["https://ba.org", "http://b.a.org"]),
+        ("https://*.a.org:8443", ["https://b.a.org:8443"], ["https://b.a.org"]),
+        ("a.org", [], ["https://a.org"]),
+        ("https://a.org/", [], ["https://a.org"]),
+        ("http://[::1]:8000", ["http://[::1]:8000"], ["http://[::1]", "http://[::2]:8000"]),
+    ],
+)
+def test_patterns(pattern, fitting, others):
+    assert [origin for origin in [*fitting, *others] if matches(parse(origin), pattern)] == fitting
+
+
+def test_parts():
+    assert parse("HTTPS://Example.COM") == Origin("https", "example.com", 443)
+    assert parse("app://x") == Origin("app", "x", None)
+    assert parse("http://x:0") == Origin("http", "x", 0)
+
+
+@pytest.mark.parametrize(
+    ("cookie", "expected"),
+    [
+        (b"sessionid=abc", True),
+        (b"a=1; sessionid=abc", True),
+        (b'sessionid="abc"', True),
+        (b"sessionid=", False),
+        (b"sessionid2=abc", False),
+        (b"SESSIONID=abc", False),
+        (b"", False),
+    ],
+)
+def test_session_cookie(cookie, expected):
+    assert has_session_cookie(scope_of((b"cookie", cookie))) is expected
+
+
+def test_session_cookie_of_another_name(settings):
+    settings.SESSION_COOKIE_NAME = "own"
+    assert has_session_cookie(scope_of((b"cookie", b"a=1"), (b"cookie", b"own=abc")))
+    assert not has_session_cookie(scope_of((b"cookie", b"sessionid=abc")))
+
+
+def test_refusal_is_one_line_that_says_what_to_do(site, caplog):
+    is_allowed(scope_of((b"host", b"testserver"), (b"origin", b"http://testserver:3000\n")))
+    is_allowed(scope_of((b"host", b"testserver"), (b"origin", b"http://testserver:3000")))
+    is_allowed(scope_of((b"host", b"evil.example")))
+    is_allowed(scope_of((b"host", b"testserver"), *CREDENTIALS["session cookie"]))
+    assert caplog.messages == [
+        "WebSocket refused: its Origin 'http://testserver:3000\\n' is none.",
+        "WebSocket refused: its Origin 'http://testserver:3000' is not the site's own (http://testserver). "
+        "If it should be allowed, add it to CSRF_TRUSTED_ORIGINS or FASTWS['ALLOWED_ORIGINS']; behind a "
+        "proxy, see SECURE_PROXY_SSL_HEADER.",
+        "WebSocket refused: Invalid HTTP_HOST header: 'evil.example'. You may need to add 'evil.example' to "
+        "ALLOWED_HOSTS.",
+        "WebSocket refused: it has a session cookie but no Origin header; clients that are no browsers use "
+        "tokens.",
+    ]
+
+
+def test_other_kinds_of_connections_pass():
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(scope["type"])
+
+    asyncio.run(OriginCheck(app)({"type": "lifespan"}, None, None))
+    assert seen == ["lifespan"]
+
+
+def test_wrapped_by_hand(site):
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    async def connect(*headers):
+        communicator = WebsocketCommunicator(OriginCheck(app), "/ws", headers=headers)
+        accepted, _ = await communicator.connect()
+        await communicator.wait()
+        return accepted
+
+    host = (b"host", b"testserver")
+    assert asyncio.run(connect(host, (b"origin", b"http://testserver")))
+    assert not asyncio.run(connect(host, (b"origin", b"http://evil.example")))
+
+
+def test_test_client_needs_no_origin(site):
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    client = TestClient(OriginCheck(app), cookies={"sessionid": "abcdefghijklmnop"})
+    with client.websocket_connect("/ws"):
+        pass

@@ -1,0 +1,1015 @@
+"""A login that ends, ends its sockets: by a signal, by hand, and in the rounds that ask again."""
+
+import asyncio
+import json
+import logging
+import threading
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Annotated
+
+import pytest
+from asgiref.sync import async_to_sync
+from channels.layers import channel_layers
+from channels.testing import WebsocketCommunicator
+from django.conf import settings as django_settings
+from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import Group, Permission, User
+from django.contrib.sessions.models import Session
+from django.db import OperationalError, connection
+from django.http import HttpRequest
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, logins
+from fastws_compat.auth import (
+    adisconnect_user,
+    disconnect_user,
+    get_user,
+    login_required,
+    permission_required,
+    staff_member_required,
+    superuser_required,
+    user_passes_test,
+)
+from fastws_compat.revalidation import Claim, Condition, judge, load_sessions
+from fastws_compat.testclient import TestClient
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def committed(monkeypatch):
+    """What waits for a commit happens at once: the transaction of a test is never committed."""
+    monkeypatch.setattr("django.db.transaction.on_commit", lambda call, using=None, robust=False: call())
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    yield
+    assert logins._keepers == {}
+
+
+def app_for(*dependencies, seen=None):
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(dependency) for dependency in dependencies])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_text("in")
+        async for text in websocket.iter_text():
+            if seen is not None:
+                seen.append(text)
+            await websocket.send_text(text)
+
+    return app
+
+
+def client_of(user, app):
+    client = TestClient(app, timeout=5)
+    client.force_login(user)
+    return client
+
+
+@contextmanager
+def connected(user, *dependencies, seen=None):
+    with client_of(user, app_for(*dependencies, seen=seen)).websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "in"
+        yield websocket
+
+
+def end_of(websocket):
+    """The code that the socket was closed with; "open" if it still answers."""
+    websocket.send_text("still there?")
+    try:
+        return "open" if websocket.receive_text() == "still there?" else None
+    except WebSocketDisconnect as end:
+        return end.code
+
+
+def check_now():
+    """A round of the revalidation, now."""
+
+    async def rounds():
+        for keeper in logins._all_keepers():
+            await keeper.check(list(keeper.find(None)))
+
+    async_to_sync(rounds)()
+
+
+def make_user(username="ann", perms=(), **rights):
+    user = User.objects.create_user(username, **rights)
+    user.user_permissions.set(Permission.objects.filter(codename__in=perms))
+    return user
+
+
+# What ends a socket
+
+ALL = [login_required, staff_member_required, permission_required("auth.view_user")]
+
+
+def deactivate(user):
+    user.is_active = False
+    user.save()
+
+
+def change_password(user):
+    user.set_password("another")
+    user.save()
+
+
+def lose_staff(user):
+    user.is_staff = False
+    user.save()
+
+
+def lose_permission(user):
+    user.user_permissions.clear()
+
+
+def lose_permission_from_the_other_side(user):
+    Permission.objects.get(codename="view_user").user_set.remove(user)
+
+
+def delete(user):
+    user.delete()
+
+
+CHANGES = {
+    deactivate: 4401,
+    change_password: 4401,
+    delete: 4401,
+    lose_staff: 4403,
+    lose_permission: 4403,
+    lose_permission_from_the_other_side: 4403,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_change_that_a_signal_tells(change):
+    ann = make_user(is_staff=True, perms=["view_user"])
+    with connected(ann, *ALL) as websocket:
+        assert end_of(websocket) == "open"
+        change(ann)
+        assert end_of(websocket) == CHANGES[change]
+
+
+def test_change_that_no_signal_tells():
+    ann = make_user(is_staff=True)
+    with connected(ann, staff_member_required) as websocket:
+        User.objects.update(is_staff=False)
+        assert end_of(websocket) == "open"
+        check_now()
+        assert end_of(websocket) == 4403
+
+
+@pytest.mark.parametrize("role", ["is_staff", "is_superuser"])
+def test_role_that_the_route_did_not_ask_for(role):
+    ann = make_user(is_staff=True, is_superuser=True)
+    asked = {"is_staff": superuser_required, "is_superuser": staff_member_required}[role]
+    with connected(ann, asked) as websocket:
+        setattr(ann, role, False)
+        ann.save()
+        assert end_of(websocket) == "open"
+
+
+@pytest.mark.parametrize("change", ["member", "permissions", "group", "clear"])
+def test_group_that_gave_the_permission(change):
+    ann, group = make_user(), Group.objects.create(name="readers")
+    group.permissions.add(Permission.objects.get(codename="view_user"))
+    group.user_set.add(ann)
+    with connected(ann, permission_required("auth.view_user")) as websocket:
+        assert end_of(websocket) == "open"
+        if change == "member":
+            ann.groups.remove(group)
+        elif change == "permissions":
+            group.permissions.clear()
+        elif change == "group":
+            group.delete()
+        else:
+            group.user_set.clear()
+        assert end_of(websocket) == 4403
+
+
+@pytest.mark.parametrize("dependency", [get_user, login_required])
+def test_logout_ends_the_sockets_of_its_session(dependency):
+    ann = make_user()
+    app = app_for(dependency)
+    here, there = client_of(ann, app), client_of(ann, app)
+    with here.websocket_connect("/ws") as one, here.websocket_connect("/ws") as two:
+        with there.websocket_connect("/ws") as other:
+            for websocket in (one, two, other):
+                assert websocket.receive_text() == "in"
+            here.logout()
+            assert [end_of(one), end_of(two), end_of(other)] == [4401, 4401, "open"]
+
+
+def test_nobody_has_no_login_to_end():
+    with TestClient(app_for(get_user)).websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "in"
+        assert logins._all_keepers() == []
+
+
+def test_route_without_these_dependencies_is_not_known():
+    ann = make_user()
+    with connected(ann) as websocket:
+        assert logins._all_keepers() == []
+        disconnect_user(ann)
+        assert end_of(websocket) == "open"
+
+
+def test_other_users_stay():
+    ann, bob = make_user(), make_user("bob")
+    with connected(ann, login_required) as one, connected(bob, login_required) as two:
+        deactivate(ann)
+        assert [end_of(one), end_of(two)] == [4401, "open"]
+
+
+def test_login_of_the_same_user_ends_nothing(django_assert_num_queries):
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        client_of(ann, FastAPI())
+        assert end_of(websocket) == "open"
+        ann.first_name = "Ann"
+        ann.save()
+        assert end_of(websocket) == "open"
+
+
+def test_new_password_that_keeps_this_session():
+    """The key of the session changes, which the browser learns with its cookie: it comes back."""
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket:
+        websocket.receive_text()
+        request, django = HttpRequest(), Client()
+        django.cookies[django_settings.SESSION_COOKIE_NAME] = client.cookies["sessionid"]
+        request.session, request.user = django.session, ann
+        change_password(ann)
+        update_session_auth_hash(request, ann)
+        request.session.save()
+        assert end_of(websocket) == 4401
+    client.cookies.set("sessionid", request.session.session_key)
+    with client.websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "in"
+
+
+@pytest.mark.parametrize("how", ["deleted", "expired", "of another user", "anonymous"])
+def test_session_that_ended_without_a_signal(how):
+    ann, bob = make_user(), make_user("bob")
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket:
+        websocket.receive_text()
+        session = Session.objects.get(pk=client.cookies["sessionid"])
+        if how == "deleted":
+            session.delete()
+        elif how == "expired":
+            Session.objects.update(expire_date=timezone.now())
+        else:
+            data = {**session.get_decoded(), "_auth_user_id": str(bob.pk)} if how != "anonymous" else {}
+            Session.objects.update(session_data=Session.objects.encode(data))
+        check_now()
+        assert end_of(websocket) == 4401
+
+
+def test_key_of_the_site_that_is_being_rotated(settings):
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "old", []
+    with connected(make_user(), login_required) as websocket:
+        settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", ["old"]
+        check_now()
+        assert end_of(websocket) == "open"
+        settings.SECRET_KEY_FALLBACKS = []
+        check_now()
+        assert end_of(websocket) == 4401
+
+
+def test_backend_that_is_taken_from_the_settings(settings):
+    with connected(make_user(), login_required) as websocket:
+        settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.AllowAllUsersModelBackend"]
+        check_now()
+        assert end_of(websocket) == 4401
+
+
+class Bouncer(ModelBackend):
+    """A backend that finds users in its own way."""
+
+    def get_user(self, user_id):
+        return User.objects.filter(pk=user_id).exclude(last_name="Banned").first()
+
+
+def test_backend_that_finds_users_in_its_own_way(settings):
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Bouncer"]
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        check_now()
+        assert end_of(websocket) == "open"
+        User.objects.update(last_name="Banned")
+        check_now()
+        assert end_of(websocket) == 4401
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_own_test_is_made_again(is_async):
+    async def async_test(user):
+        return await User.objects.filter(pk=user.pk, last_name="").aexists()
+
+    def sync_test(user):
+        return User.objects.filter(pk=user.pk, last_name="").exists()
+
+    ann = make_user()
+    with connected(ann, user_passes_test(async_test if is_async else sync_test)) as websocket:
+        check_now()
+        assert end_of(websocket) == "open"
+        ann.last_name = "Banned"
+        ann.save()
+        assert end_of(websocket) == 4403
+
+
+def test_own_test_that_fails_ends_the_socket(caplog):
+    def test(user):
+        return 1 / len(user.first_name)
+
+    ann = make_user(first_name="Ann")
+    with connected(ann, user_passes_test(test)) as websocket:
+        ann.first_name = ""
+        ann.save()
+        assert end_of(websocket) == 4403
+    assert "could not be asked again" in caplog.text
+
+
+def test_object_permission_is_asked_for_again(monkeypatch):
+    allowed = ["plan"]
+    monkeypatch.setattr(User, "has_perms", lambda self, perms, obj=None: obj in allowed)
+    with connected(make_user(), permission_required("docs.view", obj=lambda: "plan")) as websocket:
+        check_now()
+        assert end_of(websocket) == "open"
+        allowed.clear()
+        check_now()
+        assert end_of(websocket) == 4403
+
+
+def test_database_that_is_down_ends_nothing(monkeypatch, caplog):
+    def fail(*args):
+        raise OperationalError("down")
+
+    with connected(make_user(), login_required) as websocket:
+        monkeypatch.setattr("fastws_compat.revalidation.load_sessions", fail)
+        check_now()
+        assert end_of(websocket) == "open"
+    assert caplog.messages == ["Open WebSockets could not be revalidated (OperationalError: down)"]
+
+
+def test_user_of_a_token_has_no_session():
+    class Middleware:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            await self.app({**scope, "user": ann}, receive, send)
+
+    ann, app = make_user(), app_for(login_required)
+    app.add_middleware(Middleware)
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        websocket.receive_text()
+        check_now()
+        assert end_of(websocket) == "open"
+        deactivate(User.objects.get())
+        assert end_of(websocket) == 4401
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "django.contrib.sessions.backends.cached_db",
+        "django.contrib.sessions.backends.cache",
+        "django.contrib.sessions.backends.file",
+        "django.contrib.sessions.backends.signed_cookies",
+    ],
+)
+def test_other_session_backends(settings, tmp_path, engine):
+    settings.SESSION_ENGINE, settings.SESSION_FILE_PATH = engine, str(tmp_path)
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket:
+        websocket.receive_text()
+        check_now()
+        assert end_of(websocket) == "open"
+        if engine.endswith("signed_cookies"):  # a logout cannot revoke them; the user's end can
+            deactivate(ann)
+        else:
+            store = __import__(engine, fromlist=["SessionStore"]).SessionStore
+            store(client.cookies["sessionid"]).delete()
+            check_now()
+        assert end_of(websocket) == 4401
+
+
+# The decision
+
+
+def test_nothing_sent_after_the_decision_is_handled():
+    seen, ann = [], make_user()
+    with connected(ann, login_required, seen=seen) as websocket:
+        disconnect_user(ann)
+        for number in range(3):
+            websocket.send_text(str(number))
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert (seen, end.value.code) == ([], 4401)
+
+
+def test_nothing_is_handled_while_it_is_being_decided():
+    seen, ann = [], make_user()
+    with connected(ann, login_required, seen=seen) as websocket:
+        deactivate(ann)
+        websocket.send_text("between the change and its check")
+        with pytest.raises(WebSocketDisconnect):
+            websocket.receive_text()
+    assert seen == []
+
+
+def test_messages_wait_for_the_decision_and_are_handled_then():
+    seen, ann = [], make_user()
+    with connected(ann, login_required, seen=seen) as websocket:
+        ann.save()
+        websocket.send_text("one")
+        websocket.send_text("two")
+        assert [websocket.receive_text(), websocket.receive_text()] == ["one", "two"]
+
+
+def run_against(endpoint_body, decide):
+    """Run an endpoint against a hand-made server; what the endpoint met and what the server was sent."""
+    app, met, sent = FastAPI(), [], []
+
+    @app.websocket("/ws", dependencies=[Depends(login_required)])
+    async def endpoint(websocket: WebSocket):
+        await endpoint_body(websocket, met)
+
+    async def main():
+        user = await User.objects.acreate(username="ann")
+        inbox = asyncio.Queue()
+        await inbox.put({"type": "websocket.connect"})
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {
+            "type": "websocket",
+            "path": "/ws",
+            "headers": [],
+            "query_string": b"",
+            "user": user,
+            "extensions": {"websocket.http.response": {}},
+        }
+        task = asyncio.create_task(app(scope, inbox.get, send))
+        await decide(user, inbox)
+        await asyncio.wait_for(task, 5)
+
+    async_to_sync(main)()
+    return met, [(message["type"], message.get("code")) for message in sent]
+
+
+ACCEPT, END = ("websocket.accept", None), ("websocket.close", 4401)
+
+
+async def after_accept(user, inbox):
+    while not inbox.empty() or not logins._all_keepers():
+        await asyncio.sleep(0)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    await adisconnect_user(user, reason="bye")
+
+
+def test_receive_that_waits_raises_at_once():
+    async def body(websocket, met):
+        await websocket.accept()
+        try:
+            await websocket.receive_text()
+        except WebSocketDisconnect as end:
+            met.append((end.code, end.reason))
+            await websocket.close()  # says nothing more
+
+    assert run_against(body, after_accept) == ([(4401, "bye")], [ACCEPT, END])
+
+
+def test_raw_receive_gives_the_disconnect():
+    async def body(websocket, met):
+        await websocket.accept()
+        met.append(await websocket.receive())
+
+    met, sent = run_against(body, after_accept)
+    assert met == [{"type": "websocket.disconnect", "code": 4401, "reason": "bye"}]
+    assert sent == [ACCEPT, END]
+
+
+def test_send_after_the_decision_raises():
+    async def body(websocket, met):
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.send_text("tick")
+                await asyncio.sleep(0)
+        except WebSocketDisconnect as end:
+            met.append(end.code)
+            raise
+
+    met, sent = run_against(body, after_accept)
+    assert (met, sent[0], sent[-1]) == ([4401], ACCEPT, END)
+
+
+def test_endpoint_that_neither_reads_nor_writes():
+    async def body(websocket, met):
+        await websocket.accept()
+        while not websocket.scope[logins.LOGIN].end:
+            await asyncio.sleep(0)
+
+    assert run_against(body, after_accept) == ([], [ACCEPT, END])
+
+
+def test_endpoint_that_had_closed_already():
+    async def body(websocket, met):
+        await websocket.accept()
+        await websocket.close(1000)
+        while not websocket.scope[logins.LOGIN].end:
+            await asyncio.sleep(0)
+
+    assert run_against(body, after_accept) == ([], [ACCEPT, ("websocket.close", 1000)])
+
+
+def test_decision_before_accept_refuses():
+    async def body(websocket, met):
+        await adisconnect_user(websocket.user)
+        try:
+            await websocket.accept()
+        except WebSocketDisconnect as end:
+            met.append(end.code)
+            raise
+
+    async def nothing(user, inbox):
+        pass
+
+    assert run_against(body, nothing) == ([4401], [END])
+
+
+def test_cancellation_from_outside_still_cancels():
+    ready = asyncio.Event()
+
+    async def body(websocket, met):
+        await websocket.accept()
+        try:
+            async with asyncio.timeout(0.01):
+                await websocket.receive_text()
+        except TimeoutError:
+            met.append("timeout")
+        task = asyncio.create_task(websocket.receive_text())
+        await asyncio.sleep(0)
+        task.cancel()
+        [result] = await asyncio.gather(task, return_exceptions=True)
+        met.append(type(result).__name__)
+        ready.set()
+        try:
+            await websocket.receive_text()
+        except WebSocketDisconnect as end:
+            met.append(end.code)
+
+    async def decide(user, inbox):
+        await ready.wait()
+        await adisconnect_user(user)
+
+    assert run_against(body, decide)[0] == ["timeout", "CancelledError", 4401]
+
+
+def test_server_that_swallows_the_interruption():
+    async def main():
+        user = await User.objects.acreate(username="ann")
+        sent, met, first = [], [], asyncio.Event()
+
+        async def receive():
+            if not first.is_set():
+                first.set()
+                return {"type": "websocket.connect"}
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            return {"type": "websocket.receive", "text": "too late"}
+
+        async def send(message):
+            sent.append(message["type"])
+
+        app = FastAPI()
+
+        @app.websocket("/ws", dependencies=[Depends(login_required)])
+        async def endpoint(websocket: WebSocket):
+            await websocket.accept()
+            try:
+                met.append(await websocket.receive_text())
+            except WebSocketDisconnect as end:
+                met.append((end.code, asyncio.current_task().cancelling()))
+
+        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "user": user}
+        task = asyncio.create_task(app(scope, receive, send))
+        while "websocket.accept" not in sent:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await adisconnect_user(user)
+        await asyncio.wait_for(task, 5)
+        return met
+
+    assert async_to_sync(main)() == [(4401, 0)]
+
+
+def test_server_that_cannot_send_the_close(caplog):
+    async def main():
+        user = await User.objects.acreate(username="ann")
+        first, accepted = [{"type": "websocket.connect"}], asyncio.Event()
+
+        async def receive():
+            return first.pop() if first else await asyncio.Future()
+
+        async def send(message):
+            if message["type"] == "websocket.close":
+                raise OSError("gone")
+            accepted.set()
+
+        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "user": user}
+        app = app_for(login_required)
+        task = asyncio.create_task(app(scope, receive, send))
+        await accepted.wait()
+        await adisconnect_user(user)
+        await asyncio.wait_for(task, 5)
+
+    with caplog.at_level(logging.DEBUG, "fastws_compat"):
+        async_to_sync(main)()
+    assert "The client was gone before its login ended (OSError('gone'))" in caplog.messages
+
+
+# By hand
+
+
+@pytest.mark.parametrize("as_key", [False, True])
+def test_disconnect_user(as_key):
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        disconnect_user(ann.pk if as_key else ann, code=4000, reason="moved")
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert (end.value.code, end.value.reason) == (4000, "moved")
+
+
+def test_disconnect_user_in_one_session():
+    ann = make_user()
+    app = app_for(login_required)
+    here, there = client_of(ann, app), client_of(ann, app)
+    with here.websocket_connect("/ws") as one, there.websocket_connect("/ws") as two:
+        assert [one.receive_text(), two.receive_text()] == ["in", "in"]
+        disconnect_user(ann, session_key=here.cookies["sessionid"])
+        assert [end_of(one), end_of(two)] == [4401, "open"]
+        disconnect_user(make_user("bob"), session_key=there.cookies["sessionid"])
+        assert end_of(two) == "open"
+
+
+def test_disconnect_user_from_another_thread():
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        thread = threading.Thread(target=disconnect_user, args=(ann.pk,))
+        thread.start()
+        thread.join()
+        assert end_of(websocket) == 4401
+
+
+def test_disconnect_user_inside_an_endpoint():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, user: Annotated[User, Depends(login_required)]):
+        await websocket.accept()
+        await adisconnect_user(user)
+        await websocket.receive_text()
+
+    client = client_of(make_user(), app)
+    client.raise_server_exceptions = False
+    with client.websocket_connect("/ws") as websocket:
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert end.value.code == 4401
+
+
+# Rounds
+
+
+def test_rounds_come_by_themselves(settings):
+    settings.FASTWS = {"REVALIDATE_SECONDS": 0.01}
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        User.objects.update(is_active=False)
+        with pytest.raises(WebSocketDisconnect) as end:
+            while True:
+                websocket.receive_text()
+    assert end.value.code == 4401
+
+
+def test_rounds_switched_off(settings):
+    settings.FASTWS = {"REVALIDATE_SECONDS": 0}
+    with connected(make_user(), login_required):
+        [keeper] = logins._all_keepers()
+        assert keeper._services == []
+
+
+def test_queries_of_a_round_with_a_thousand_sockets():
+    users = User.objects.bulk_create(User(username=f"u{number}") for number in range(250))
+    permission = Permission.objects.get(codename="view_user")
+    group = Group.objects.create(name="readers")
+    group.permissions.add(permission)
+    group.user_set.add(*users[:125])
+    permission.user_set.add(*users[125:])
+    store, claims = Session.get_session_store_class(), []
+    for number in range(1000):
+        user = users[number % 250]
+        data = {
+            "_auth_user_id": str(user.pk),
+            "_auth_user_backend": "django.contrib.auth.backends.ModelBackend",
+            "_auth_user_hash": user.get_session_auth_hash(),
+        }
+        condition = Condition(lambda user: user.has_perm("auth.view_user"))
+        claims.append(Claim(str(user.pk), f"key{number:029}", (condition,)))
+        data = store().encode(data)
+        Session(claims[-1].session_key, data, timezone.now() + timezone.timedelta(1)).save()
+    with CaptureQueriesContext(connection) as queries:
+        assert judge(claims) == [None] * 1000
+    assert len(queries) == 4
+    permission.user_set.clear()
+    with CaptureQueriesContext(connection) as queries:
+        verdicts = judge(claims)
+    assert len(queries) == 4
+    assert [verdicts.count(None), verdicts.count(4403)] == [500, 500]
+
+
+def test_permissions_loaded_at_once_are_those_that_django_finds():
+    ann, group = make_user(perms=["add_user", "view_group"]), Group.objects.create(name="g")
+    group.permissions.set(Permission.objects.filter(codename__in=["view_user", "add_user"]))
+    ann.groups.add(group)
+    found = []
+    condition = Condition(lambda user: found.append(user.get_all_permissions()) or True)
+    with CaptureQueriesContext(connection) as queries:
+        judge([Claim(str(ann.pk), None, (condition,))])
+    assert len(queries) == 3  # this is also where a Django shows that renamed what `load_permissions` sets
+    assert found == [User.objects.get().get_all_permissions()]
+
+
+def test_permissions_are_not_asked_for_where_no_route_needs_them():
+    ann = make_user(is_staff=True)
+    with CaptureQueriesContext(connection) as queries:
+        assert judge([Claim(str(ann.pk), None, (Condition(lambda u: u.is_staff, queries=False),))]) == [None]
+    assert len(queries) == 1
+
+
+def test_no_sessions_no_query():
+    with CaptureQueriesContext(connection) as queries:
+        assert load_sessions([]) == {}
+        assert judge([]) == []
+    assert len(queries) == 0
+
+
+def test_round_goes_through_its_sockets_in_batches(monkeypatch):
+    monkeypatch.setattr(logins, "BATCH", 2)
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(client.websocket_connect("/ws")) for _ in range(5)]
+        assert {websocket.receive_text() for websocket in sockets} == {"in"}
+        with CaptureQueriesContext(connection) as queries:
+            check_now()
+        assert len(queries) == 3 * 2
+        User.objects.update(is_active=False)
+        check_now()
+        assert {end_of(websocket) for websocket in sockets} == {4401}
+
+
+def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
+    """An endpoint that is busy has its next message waiting for it; the decision comes before it asks."""
+    monkeypatch.setattr("fastws_compat.watching.INTERVAL", 0.001)
+
+    async def body(websocket, met):
+        await websocket.accept()
+        while not websocket.scope[logins.LOGIN].end:
+            await asyncio.sleep(0.001)
+        try:
+            met.append(await websocket.receive_text())
+        except WebSocketDisconnect as end:
+            met.append(end.code)
+
+    async def decide(user, inbox):
+        while not logins._all_keepers():
+            await asyncio.sleep(0)
+        await inbox.put({"type": "websocket.receive", "text": "too late"})
+        await asyncio.wait_for(taken(inbox), 5)
+        await adisconnect_user(user)
+
+    async def taken(inbox):
+        while not inbox.empty():
+            await asyncio.sleep(0)
+
+    assert run_against(body, decide) == ([4401], [ACCEPT, END])
+
+
+# Several processes: a layer that reaches them
+
+
+class Layer:
+    """A channel layer as another process would share it; `arrive` is what comes from there."""
+
+    def __init__(self):
+        self.sent, self.groups, self.inbox = [], [], None
+        self.failing = False
+
+    async def new_channel(self, prefix="specific"):
+        if self.failing:
+            raise ConnectionError("no layer")
+        self.inbox = asyncio.Queue()
+        return f"{prefix}!1"
+
+    async def group_add(self, group, channel):
+        self.groups.append(group)
+
+    async def group_discard(self, group, channel):
+        self.groups.remove(group)
+
+    async def receive(self, channel):
+        message = await self.inbox.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    async def group_send(self, group, message):
+        if self.failing:
+            raise ConnectionError("no layer")
+        self.sent.append((group, json.loads(json.dumps(message))))
+
+    def arrive(self, message):
+        async def put():
+            while self.inbox is None:
+                await asyncio.sleep(0)
+            self.inbox.put_nowait(message)
+
+        async_to_sync(put)()
+
+
+@pytest.fixture
+def layer():
+    layer = Layer()
+    before = channel_layers.set("default", layer)
+    yield layer
+    channel_layers.set("default", before) if before else channel_layers.backends.pop("default")
+
+
+def other(event, **values):
+    return {"type": "fastws.logins", "sender": "another process", "event": event, **values}
+
+
+def test_other_processes_are_told_of_a_logout(layer):
+    ann = make_user()
+    client = client_of(ann, app_for())
+    key = client.cookies["sessionid"]
+    layer.sent.clear()
+    client.logout()
+    [(group, message)] = layer.sent
+    sender = message.pop("sender")
+    assert group == "fastws_compat.logins"
+    assert message == {
+        "type": "fastws.logins",
+        "event": "end",
+        "user": str(ann.pk),
+        "session": logins.session_digest(key),
+        "code": 4401,
+        "reason": "",
+    }
+    assert key not in json.dumps(message) + sender
+
+
+def test_other_processes_are_told_of_a_change(layer):
+    ann = make_user()
+    layer.sent.clear()
+    deactivate(ann)
+    assert [(message["event"], message["users"]) for _, message in layer.sent] == [("recheck", [str(ann.pk)])]
+
+
+def test_login_tells_nobody(layer):
+    ann = make_user()
+    layer.sent.clear()
+    client_of(ann, app_for())
+    assert layer.sent == []
+
+
+def test_end_in_another_process(layer):
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket:
+        websocket.receive_text()
+        layer.arrive(other("end", user="0", session=None, code=4401, reason=""))
+        layer.arrive(other("end", user=None, session=None, code=4401, reason=""))
+        layer.arrive({**other("end", user=str(ann.pk), session=None), "sender": logins._process()})
+        layer.arrive(other("unheard of"))
+        assert end_of(websocket) == "open"
+        digest = logins.session_digest(client.cookies["sessionid"])
+        layer.arrive(other("end", user=None, session=digest, code=4000, reason="x"))
+        assert end_of(websocket) == 4000
+    assert layer.groups == []
+
+
+def test_change_in_another_process(layer):
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        User.objects.update(is_active=False)
+        layer.arrive(other("recheck", users=[str(ann.pk)]))
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert end.value.code == 4401
+
+
+def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
+    monkeypatch.setattr(logins, "RETRY", 0.01)
+    layer.failing = True
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        User.objects.update(is_active=False)  # what others say meanwhile is lost
+        layer.failing = False
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert end.value.code == 4401
+    assert [m for m in caplog.messages if "not heard of" in m] == [
+        "Logins that end elsewhere are not heard of: ConnectionError('no layer')"
+    ]
+
+
+def test_layer_that_fails_breaks_no_logout(layer, caplog):
+    client = client_of(make_user(), app_for())
+    layer.failing = True
+    client.logout()
+    [message] = caplog.messages
+    assert message == "Other processes were not told that a login ended: ConnectionError('no layer')"
+
+
+def test_membership_is_renewed(layer, monkeypatch):
+    monkeypatch.setattr(logins, "RENEWAL", 0.01)
+
+    async def renewed():
+        while len(layer.groups) < 3:
+            await asyncio.sleep(0)
+
+    with connected(make_user(), login_required) as websocket:
+        async_to_sync(renewed)()
+        assert end_of(websocket) == "open"
+
+
+def test_publish_inside_a_loop(layer):
+    async def main():
+        logins.publish(other("end"))
+        while not layer.sent:
+            await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert len(layer.sent) == 1
+
+
+def test_layer_that_is_configured_wrongly(settings):
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "no.such.Layer"}}
+    assert logins.shared_layer() is None
+
+
+def test_communicator():
+    ann = make_user()
+    client = Client()
+    client.force_login(ann)
+    cookie = f"sessionid={client.cookies['sessionid'].value}"
+    headers = [(b"host", b"testserver"), (b"origin", b"http://testserver"), (b"cookie", cookie.encode())]
+
+    async def main():
+        communicator = WebsocketCommunicator(app_for(login_required), "/ws", headers=headers)
+        assert (await communicator.connect())[0]
+        assert await communicator.receive_from() == "in"
+        await adisconnect_user(ann)
+        message = await communicator.receive_output()
+        await communicator.wait()
+        return message
+
+    assert async_to_sync(main)() == {"type": "websocket.close", "code": 4401, "reason": ""}
+
+
+def test_endings_are_logged_once_with_who_and_where(caplog):
+    ann = make_user()
+    with caplog.at_level(logging.INFO, "fastws_compat"):
+        with connected(ann, login_required) as websocket:
+            disconnect_user(ann)
+            assert end_of(websocket) == 4401
+    [record] = caplog.records
+    assert record.getMessage() == "WebSocket /ws: the login ended; closed with 4401"
+    assert (record.route, record.user_id, record.code) == ("/ws", ann.pk, 4401)
+    assert len(record.connection_id) == 32
+
+
+def test_many_sockets_end_together():
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(client.websocket_connect("/ws")) for _ in range(20)]
+        assert {websocket.receive_text() for websocket in sockets} == {"in"}
+        disconnect_user(ann)
+        assert {end_of(websocket) for websocket in sockets} == {4401}

@@ -1,0 +1,206 @@
+"""The signals of sockets, what logs tell of a connection, and what both cost."""
+
+import asyncio
+import logging
+from contextlib import contextmanager
+
+import pytest
+from django.contrib.auth.models import User
+
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
+from fastws_compat.auth import disconnect_user, login_required
+from fastws_compat.signals import connected, disconnected, message_received, message_sent
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+
+ALL = {
+    "connected": connected,
+    "disconnected": disconnected,
+    "message_received": message_received,
+    "message_sent": message_sent,
+}
+
+
+def echo_app():
+    app = FastAPI()
+
+    @app.websocket("/echo/{room}")
+    async def echo(websocket: WebSocket, room: str):
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    return app
+
+
+@contextmanager
+def recorded(*names, sender=None):
+    """What the signals tell, as (name, what it tells)."""
+    heard, receivers = [], []
+    for name in names or ALL:
+
+        def receive(sender, signal, websocket, name=name, **values):
+            heard.append((name, values.get("code", values.get("message", {}).get("text"))))
+
+        receivers.append((ALL[name], receive))
+        ALL[name].connect(receive, sender=sender)
+    try:
+        yield heard
+    finally:
+        for signal, receive in receivers:
+            signal.disconnect(receive, sender=sender)
+
+
+def test_a_conversation():
+    with recorded() as heard:
+        with TestClient(echo_app()).websocket_connect("/echo/1") as websocket:
+            websocket.send_text("a")
+            assert websocket.receive_text() == "a"
+            websocket.close(3000)
+    assert heard == [
+        ("connected", None),
+        ("message_received", "a"),
+        ("message_sent", "a"),
+        ("disconnected", 3000),
+    ]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_one_signal_alone(name):
+    with recorded(name) as heard:
+        with TestClient(echo_app()).websocket_connect("/echo/1") as websocket:
+            websocket.send_text("a")
+            assert websocket.receive_text() == "a"
+    told = {"connected": None, "disconnected": 1000}
+    assert heard == [(name, told.get(name, "a"))]
+
+
+def test_sender_is_the_route_and_the_socket_is_the_endpoints():
+    app, heard = echo_app(), []
+
+    def receive(sender, websocket, **kwargs):
+        heard.append((sender, websocket.path_params, sender.path))
+
+    connected.connect(receive)
+    try:
+        with TestClient(app).websocket_connect("/echo/7"):
+            pass
+    finally:
+        connected.disconnect(receive)
+    assert heard == [(app.routes[-1], {"room": "7"}, "/echo/{room}")]
+
+
+def test_receiver_of_one_route_only():
+    app, other = echo_app(), echo_app()
+    with recorded(sender=app.routes[-1]) as heard:
+        for application in (other, app):
+            with TestClient(application).websocket_connect("/echo/1"):
+                pass
+    assert heard == [("connected", None), ("disconnected", 1000)]
+
+
+def test_async_receiver_and_one_that_raises(caplog):
+    heard = []
+
+    async def receive(sender, websocket, **kwargs):
+        await asyncio.sleep(0)
+        heard.append("async")
+
+    def fail(sender, websocket, **kwargs):
+        raise ValueError("a receiver's own")
+
+    message_received.connect(receive)
+    message_received.connect(fail)
+    try:
+        with TestClient(echo_app()).websocket_connect("/echo/1") as websocket:
+            websocket.send_text("a")
+            assert websocket.receive_text() == "a"
+    finally:
+        message_received.disconnect(receive)
+        message_received.disconnect(fail)
+    assert heard == ["async"]
+    assert [record.name for record in caplog.records] == ["django.dispatch"]
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("return", 1000), ("close", 4000), ("raise", 1011), ("disconnect", 1006)]
+)
+def test_code_of_the_end(how, code):
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        if how == "close":
+            await websocket.close(4000)
+        elif how == "raise":
+            raise ValueError
+        elif how == "disconnect":
+            await websocket.receive_text()
+
+    with recorded("disconnected") as heard:
+        with TestClient(app, raise_server_exceptions=False).websocket_connect("/ws") as websocket:
+            if how == "disconnect":
+                websocket.close(1006)
+            else:
+                with pytest.raises(WebSocketDisconnect):
+                    websocket.receive_text()
+    assert heard == [("disconnected", code)]
+
+
+def test_refused_handshake_connects_nobody():
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(login_required)])
+    async def endpoint(websocket: WebSocket):
+        raise AssertionError("not reached")
+
+    with recorded() as heard, pytest.raises(WebSocketDenialResponse):
+        TestClient(app).websocket_connect("/ws").__enter__()
+    assert heard == []
+
+
+@pytest.mark.django_db
+def test_login_that_ends_disconnects():
+    app, ann = FastAPI(), User.objects.create_user("ann")
+
+    @app.websocket("/ws", dependencies=[Depends(login_required)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        async for _ in websocket.iter_text():
+            pass
+
+    client = TestClient(app)
+    client.force_login(ann)
+    with recorded() as heard:
+        with client.websocket_connect("/ws") as websocket:
+            disconnect_user(ann)
+            with pytest.raises(WebSocketDisconnect):
+                websocket.receive_text()
+    assert heard == [("connected", None), ("disconnected", 4401)]
+
+
+def test_nothing_is_wrapped_while_nobody_listens(monkeypatch):
+    monkeypatch.setattr(signals, "Observer", None)  # calling it would fail
+    with TestClient(echo_app()).websocket_connect("/echo/1") as websocket:
+        websocket.send_text("a")
+        assert websocket.receive_text() == "a"
+
+
+def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
+    app = FastAPI()
+
+    @app.websocket("/rooms/{room}")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        raise ValueError("boom")
+
+    client = TestClient(app, raise_server_exceptions=False, headers={"x-secret": "hidden"})
+    with caplog.at_level(logging.DEBUG, "fastws_compat"):
+        with client.websocket_connect("/rooms/7?token=hidden") as websocket:
+            with pytest.raises(WebSocketDisconnect):
+                websocket.receive_text()
+    [record] = caplog.records
+    extra = {name: vars(record)[name] for name in ("route", "endpoint", "user_id")}
+    assert extra == {"route": "/rooms/{room}", "endpoint": "endpoint", "user_id": None}
+    assert len(record.connection_id) == 32
+    assert not any("hidden" in str(value) for value in vars(record).values())
