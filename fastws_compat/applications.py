@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, handle, run
+from fastws_compat.limits import LimitOptions, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
@@ -73,6 +74,7 @@ class FastAPI:
         self.description = description
         self.version = version
         self.root_path = root_path
+        limits, extra = split(extra)
         self.extra = http_options(extra, APP_OPTIONS, "FastAPI.__init__")
         self.state = State()
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
@@ -87,6 +89,7 @@ class FastAPI:
             on_startup=on_startup,
             on_shutdown=on_shutdown,
             lifespan=lifespan,
+            **limits,
         )
         _complete_server()
 
@@ -174,10 +177,15 @@ class FastAPI:
         return decorator
 
     def websocket(
-        self, path: str, name: str | None = None, *, dependencies: Sequence[Depends] | None = None
+        self,
+        path: str,
+        name: str | None = None,
+        *,
+        dependencies: Sequence[Depends] | None = None,
+        **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
-        return self.router.websocket(path, name, dependencies=dependencies)
+        return self.router.websocket(path, name, dependencies=dependencies, **limits)
 
     def add_api_websocket_route(
         self,
@@ -186,8 +194,9 @@ class FastAPI:
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
+        **limits: Unpack[LimitOptions],
     ) -> None:
-        self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies)
+        self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies, **limits)
 
     def websocket_route(
         self, path: str, name: str | None = None

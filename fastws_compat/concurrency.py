@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from contextlib import asynccontextmanager as asynccontextmanager
+from time import monotonic
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -37,10 +38,54 @@ class Cleanup:
     The teardown has to run in the application's own task, where nothing else can shield it.
     """
 
-    __slots__ = ("running",)
+    __slots__ = ("_task", "_timer", "expired", "running")
 
     def __init__(self) -> None:
         self.running = False
+        # How often the teardown was cancelled because it took too long.
+        self.expired = 0
+        self._task: asyncio.Task[Any] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, seconds: float | None) -> None:
+        """From now on the running task tears down; what it waits for is cancelled every `seconds`."""
+        self.pause()
+        self.running = True
+        if seconds:
+            self._task = asyncio.current_task()
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+
+    def _expire(self, seconds: float) -> None:
+        assert self._task is not None
+        self.expired += 1
+        self._task.cancel()
+        self._timer = self._task.get_loop().call_later(seconds, self._expire, seconds)
+
+    def pause(self) -> None:
+        """Let what comes now take its time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def end(self) -> None:
+        """The teardown is over."""
+        self.pause()
+        self.running = False
+        self._task = None
+
+    def take_back(self) -> bool:
+        """Whether a cancellation that has come was for the teardown that took too long, and for no more."""
+        expired, self.expired = self.expired, 0
+        return expired > 0 and uncancel(expired)
+
+
+def uncancel(times: int) -> bool:
+    """Take cancellations of the running task back; whether there was no other."""
+    task = asyncio.current_task()
+    assert task is not None
+    for _ in range(times):
+        task.uncancel()
+    return task.cancelling() == 0
 
 
 class Concurrency:
@@ -118,14 +163,46 @@ def _without_stop_iteration(call: Callable[[], T]) -> T:
 
 def _with_clean_connections(work: Callable[[], T]) -> T:
     """Django closes stale connections at a request's ends; a thread of ours has no requests."""
-    db = sys.modules.get("django.db")
-    if db is None or not sys.modules["django.conf"].settings.configured:
+    if not _has_django():
         return work()
+    db = sys.modules["django.db"]
     db.close_old_connections()
     try:
         return work()
     finally:
         db.close_old_connections()
+
+
+# A connection of the thread that the async ORM shares is kept at least so long, as queries of many sockets
+# take turns in it; CONN_MAX_AGE, which is 0 by default, comes on top.
+REUSE = 60.0
+
+
+async def close_stale_connections() -> None:
+    """Do for the async ORM what Django does between two requests: drop broken and old connections.
+
+    All async ORM calls of a process share one thread with one connection per database, and an endpoint
+    may use it for hours.
+    """
+    from asgiref.sync import SyncToAsync, sync_to_async
+
+    executor: Any = getattr(SyncToAsync, "single_thread_executor", None)
+    unused = not getattr(executor, "_threads", True)
+    if unused or not _has_django() or asyncio.get_running_loop() in thread_executors:
+        return
+    await sync_to_async(_close_stale, thread_sensitive=True)()
+
+
+def _close_stale() -> None:
+    """In the thread of the connections; one inside a transaction closes itself later."""
+    for connection in sys.modules["django.db"].connections.all(initialized_only=True):
+        expired = connection.close_at is not None and monotonic() >= connection.close_at + REUSE
+        if expired or connection.errors_occurred:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _has_django() -> bool:
+    return "django.db" in sys.modules and bool(sys.modules["django.conf"].settings.configured)
 
 
 @asynccontextmanager

@@ -395,7 +395,15 @@ def _parse_query(query: str | bytes) -> list[tuple[str, str]]:
     if not query:
         return []
     text = query.decode("latin-1") if isinstance(query, bytes) else query
-    return parse_qsl(text, keep_blank_values=True)
+    if "%" in text or "+" in text:
+        return parse_qsl(text, keep_blank_values=True)
+    # Nothing to decode: a split is all that parse_qsl() would do, in a quarter of its time.
+    pairs = []
+    for pair in text.split("&"):
+        if pair:
+            name, _, value = pair.partition("=")
+            pairs.append((name, value))
+    return pairs
 
 
 class Headers(Mapping[str, str]):

@@ -24,7 +24,8 @@ else:
         def __get__(self, connection, owner=None):
             if connection is None:
                 return self
-            value = connection.__dict__[self.name] = self.compute(connection)
+            value = self.compute(connection)
+            setattr(connection, self.name, value)
             return value
 
 
@@ -88,8 +89,9 @@ class HTTPConnection(Mapping[str, Any]):
     def cookies(self) -> dict[str, str]:
         """The cookies of every Cookie header; HTTP/2 clients may send several."""
         cookies: dict[str, str] = {}
-        for header in self.headers.getlist("cookie"):
-            cookies.update(parse_cookie(header))
+        for name, value in self.headers._list:
+            if name == b"cookie":
+                cookies |= parse_cookie(value.decode("latin-1"))
         return cookies
 
     @property
@@ -142,7 +144,7 @@ def parse_cookie(header: str) -> dict[str, str]:
             name, value = "", name
         name, value = name.strip(), value.strip()
         if name or value:
-            cookies[name] = http_cookies._unquote(value)
+            cookies[name] = http_cookies._unquote(value) if value.startswith('"') else value
     return cookies
 
 
@@ -173,6 +175,8 @@ def get_route_path(scope: Scope) -> str:
     """The path below `root_path`, as routes are matched against it."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path", "")
+    if not root_path:
+        return path
     rest = path.removeprefix(root_path)
     # A prefix ends where a segment ends: "/api" is none of "/apis".
     return rest if not rest or rest.startswith("/") else path

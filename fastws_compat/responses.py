@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Mapping
 from datetime import datetime
-from email.utils import format_datetime
 from functools import cached_property
 from http.cookies import SimpleCookie
 from typing import Any, Literal
@@ -94,7 +93,7 @@ class Response:
             raise ValueError("Partitioned cookies are only supported in Python 3.14 and above.")
         attributes = {
             "max-age": max_age,
-            "expires": format_datetime(expires, usegmt=True) if isinstance(expires, datetime) else expires,
+            "expires": _http_date(expires) if isinstance(expires, datetime) else expires,
             "path": path,
             "domain": domain,
             "secure": secure or None,
@@ -128,6 +127,12 @@ class Response:
         await send({"type": f"{kind}.body", "body": self.body})
         if self.background is not None:
             await self.background()
+
+
+def _http_date(moment: datetime) -> str:
+    from email.utils import format_datetime  # slow to import, seldom used
+
+    return format_datetime(moment, usegmt=True)
 
 
 class HTMLResponse(Response):

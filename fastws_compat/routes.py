@@ -15,6 +15,7 @@ from fastws_compat.dependencies.signature import kind_of
 from fastws_compat.dependencies.solve import Plan
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
+from fastws_compat.limits import Limits
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path, convert, replace_params
@@ -190,8 +191,10 @@ class APIWebSocketRoute(WebSocketRoute):
         name: str | None = None,
         dependencies: Sequence[Depends] | None = None,
         dependency_overrides_provider: Any | None = None,
+        limits: Limits | None = None,
     ) -> None:
         check_endpoint(endpoint)
+        self.limits = limits or Limits()
         self.owner = dependency_overrides_provider
         self.dependencies = list(dependencies or [])
         super().__init__(path, endpoint, name=name)
@@ -216,8 +219,10 @@ class APIWebSocketRoute(WebSocketRoute):
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Solve the dependencies, call the endpoint; exceptions go to the application's handlers."""
         websocket = open_socket(scope, receive, send)
+        self.limits.apply(websocket, scope.get(SESSION))
         try:
-            await run_endpoint(self._plan(), websocket, self.context)
+            with self.limits.seats(scope):
+                await run_endpoint(self._plan(), websocket, self.context)
         except Exception as exc:
             if not await handle(websocket, exc):
                 raise
@@ -242,6 +247,7 @@ class APIWebSocketRoute(WebSocketRoute):
             name=self.name,
             dependencies=[*dependencies, *self.dependencies],
             dependency_overrides_provider=owner,
+            limits=self.limits,
         )
 
     def entry(self, owner: Any) -> Callable[..., Any]:

@@ -9,11 +9,14 @@ import traceback
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
+from fastws_compat import conf
 from fastws_compat.concurrency import is_async
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.exceptions import FastAPIError
+from fastws_compat.limits import LimitOptions, Limits, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path as compile_path
@@ -28,11 +31,18 @@ from fastws_compat.routes import NoMatchFound as NoMatchFound
 from fastws_compat.routes import WebSocketRoute as WebSocketRoute
 from fastws_compat.routes import websocket_session as websocket_session
 from fastws_compat.sessions import SESSION, Session, logger
+from fastws_compat.suggestions import nearest
 from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan, Receive, Scope, Send
+from fastws_compat.watching import drain
 from fastws_compat.websockets import WebSocketClose
 
 if TYPE_CHECKING:
     from django.urls import URLPattern
+
+# A router's state: how often its routes have changed, and the versions of the routers that it includes.
+Version = tuple[Any, ...]
+# A route and its place among the others.
+Entry = tuple[int, BaseRoute]
 
 HTTP_ONLY = (
     *("get", "put", "post", "delete", "options", "head", "patch", "trace"),
@@ -228,8 +238,9 @@ class IncludedRouter(BaseRoute):
         self.original_router = router
         self.prefix = parent.prefix + prefix
         self.dependencies = [*parent.dependencies, *dependencies]
+        self.limits = parent.limits
         self.owner = parent.dependency_overrides_provider
-        self._version = -1
+        self._version: Version = (-1,)
         self._routes: list[BaseRoute] = []
 
     @property
@@ -238,11 +249,16 @@ class IncludedRouter(BaseRoute):
         version = self.original_router.version
         if version != self._version:
             self._routes = [
-                route.included(self.prefix, self.dependencies, self.owner)
+                self._limited(route.included(self.prefix, self.dependencies, self.owner))
                 for route in flatten(self.original_router.routes)
             ]
             self._version = version
         return self._routes
+
+    def _limited(self, route: BaseRoute) -> BaseRoute:
+        if isinstance(route, APIWebSocketRoute):
+            route.limits = self.limits | route.limits
+        return route
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return next(
@@ -305,6 +321,47 @@ for _name in ("__setitem__", "__delitem__", "__iadd__", "__imul__"):
     setattr(Routes, _name, _counted(_name))
 
 
+class Index:
+    """The routes by the part of their path that is fixed: matching costs the same however many there are.
+
+    What is found may still not match, but nothing that matches is missing, and the order is kept.
+    """
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        self._exact: dict[str, list[Entry]] = {}
+        self._below: dict[str, list[Entry]] = {}
+        for entry in enumerate(routes):
+            path = _indexed_path(entry[1])
+            fixed, brace, _ = path.partition("{")
+            if brace:
+                self._below.setdefault(fixed[: fixed.rfind("/") + 1], []).append(entry)
+            else:
+                self._exact.setdefault(path, []).append(entry)
+        self._depth = max((prefix.count("/") for prefix in self._below), default=0)
+
+    def candidates(self, path: str) -> list[Entry]:
+        """The routes that may match `path`, in their order."""
+        # `$` also matches before a newline at the end.
+        found = self._exact.get(path.removesuffix("\n"), [])
+        end = 0
+        for _ in range(self._depth + 1):
+            below = self._below.get(path[:end])
+            if below is not None:
+                found = [*found, *below] if found else below
+            end = path.find("/", end) + 1
+            if not end:
+                break
+        return sorted(found, key=itemgetter(0)) if len(found) > 1 else found
+
+
+def _indexed_path(route: BaseRoute) -> str:
+    """The path that a route looks at; of one that may look at something else, a path that is all open."""
+    matches = type(route).matches
+    if matches is Mount.matches:
+        return f"{cast(Mount, route).path}/{{path}}"
+    return cast(WebSocketRoute, route).path if matches is WebSocketRoute.matches else "{}"
+
+
 class Router:
     """Gives a connection to the first of its routes that matches (Starlette)."""
 
@@ -318,6 +375,8 @@ class Router:
         middleware: Sequence[Middleware] | None = None,
     ) -> None:
         self._routes = Routes(routes or [])
+        self._included: tuple[int, list[APIRouter]] = (-1, [])
+        self._index: tuple[Version, Index] = ((-1,), Index([]))
         self.redirect_slashes = redirect_slashes
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
@@ -334,15 +393,21 @@ class Router:
         self._routes.changes = changes
 
     @property
-    def version(self) -> int:
-        """Grows with every change of the routes, of included routers too."""
-        return self.routes.changes + sum(
-            route.original_router.version for route in self.routes if isinstance(route, IncludedRouter)
-        )
+    def version(self) -> Version:
+        """Differs after every change of the routes, of included routers too."""
+        changes, included = self._included
+        if changes != self._routes.changes:
+            changes = self._routes.changes
+            included = [route.original_router for route in self._routes if isinstance(route, IncludedRouter)]
+            self._included = changes, included
+        return changes, *[router.version for router in included]
 
     def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
         """The first route that takes the connection, and what it adds to the scope."""
-        for route in flatten(self.routes):
+        version = self.version
+        if version != self._index[0]:
+            self._index = version, Index(flatten(self.routes))
+        for _, route in self._index[1].candidates(get_route_path(scope)):
             match, child_scope = route.matches(scope)
             if match is Match.FULL:
                 return route, child_scope
@@ -368,10 +433,18 @@ class Router:
         """Refuse a path that nobody has: HTTP 403, and one line in the log."""
         if scope["type"] == "websocket":
             # The client chose the path: escaped and cut, it cannot forge a line.
-            logger.warning("No WebSocket route for %.200r", scope["path"])
+            logger.warning("No WebSocket route for %.200r%s", scope["path"], self._hint(scope))
             await WebSocketClose()(scope, receive, _watched(scope, send))
         else:
             await not_found(send)
+
+    def _hint(self, scope: Scope) -> str:
+        """With `DEBUG` on, which route may have been meant."""
+        if not conf.debug():
+            return ""
+        paths = [route.path for route in flatten(self.routes) if isinstance(route, WebSocketRoute | Mount)]
+        near = nearest(get_route_path(scope)[:200], paths)
+        return "" if near is None else f": did you mean {near!r}?"
 
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the lifespan context between the server's startup and shutdown messages."""
@@ -386,6 +459,7 @@ class Router:
                 await send({"type": "lifespan.startup.complete"})
                 started = True
                 await receive()
+                await drain(conf.get("SHUTDOWN_GRACE"))
         except BaseException:
             phase = "shutdown" if started else "startup"
             await send({"type": f"lifespan.{phase}.failed", "message": traceback.format_exc()})
@@ -439,6 +513,8 @@ class APIRouter(Router):
         self.prefix = prefix
         self.dependencies = list(dependencies or [])
         self.dependency_overrides_provider = dependency_overrides_provider
+        limits, extra = split(extra)
+        self.limits = Limits(limits)
         self.on_startup = list(on_startup or [])
         self.on_shutdown = list(on_shutdown or [])
         self.extra = http_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
@@ -455,6 +531,7 @@ class APIRouter(Router):
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
+        **limits: Unpack[LimitOptions],
     ) -> None:
         """Serve `endpoint` at prefix + `path`, after the router's and then these dependencies."""
         route = APIWebSocketRoute(
@@ -463,18 +540,24 @@ class APIRouter(Router):
             name=name,
             dependencies=[*self.dependencies, *(dependencies or [])],
             dependency_overrides_provider=self.dependency_overrides_provider,
+            limits=self.limits | Limits(limits),
         )
         if self.dependency_overrides_provider is not None:
             route.check()
         self.routes.append(route)
 
     def websocket(
-        self, path: str, name: str | None = None, *, dependencies: Sequence[Depends] | None = None
+        self,
+        path: str,
+        name: str | None = None,
+        *,
+        dependencies: Sequence[Depends] | None = None,
+        **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.add_api_websocket_route(path, func, name, dependencies=dependencies)
+            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
             return func
 
         return decorator

@@ -5,47 +5,192 @@ Whatever way the application ends, the client is told and nothing escapes to the
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
+from math import inf
 from typing import Any, cast
+from uuid import uuid4
 
-from fastws_compat.concurrency import CLEANUP, Cleanup
+from fastws_compat import conf
+from fastws_compat.concurrency import CLEANUP, Cleanup, uncancel
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
+from fastws_compat.limits import Guard
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
+from fastws_compat.watching import Ahead, sweeper
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState, can_deny
 
 logger = logging.getLogger("fastws_compat")
+
+# So long a session waits for a close frame to go out to a client that may not read.
+LAST_WORDS = 1.0
 
 SESSION = "fastws_compat.session"
 # Set by the test client: exceptions reach the test, as with FastAPI, instead of the log.
 RAISES = "fastws_compat.raise_exceptions"
 
+# Called with each WebSocket before its dependencies are solved; `signals` adds itself.
+observers: list[Callable[[WebSocket], None]] = []
+
 
 class Session:
     """What the server was told on a connection; lives in the scope while the connection does."""
 
-    __slots__ = ("_at_end", "_send", "_told", "scope", "websocket")
+    __slots__ = (
+        "_ahead",
+        "_asked",
+        "_at_end",
+        "_begun",
+        "_cancels",
+        "_deadline",
+        "_id",
+        "_send",
+        "_tasks",
+        "_told",
+        "guard",
+        "leaving",
+        "scope",
+        "task",
+        "websocket",
+    )
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self.websocket: WebSocket | None = None
+        # The task that the endpoint runs in, and whether it has left the endpoint.
+        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        self.leaving = False
+        self.guard: Guard | None = None
+        self._begun = asyncio.get_running_loop().time()
+        self._asked = -1
+        self._ahead: Ahead | None = None
+        self._deadline: float | None = None
+        self._cancels = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._send = send
         self._told: WebSocketState | None = None
+        self._id: str | None = None
         self._at_end: list[Callable[[], Awaitable[None]]] = []
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await `callback` when the connection is over, however it ends; the last added comes first."""
         self._at_end.append(callback)
 
+    @property
+    def extra(self) -> dict[str, Any]:
+        """What log records tell of the connection: nothing that its client sent."""
+        route, user = self.scope.get("route"), self.scope.get("user")
+        # A lazy user may not have been asked for yet, and a log record is no reason to.
+        user = getattr(user, "__dict__", {}).get("_wrapped", user)
+        return {
+            "route": getattr(route, "path", None),
+            "endpoint": getattr(route, "name", None),
+            "user_id": getattr(user, "pk", None),
+            "connection_id": self.id,
+        }
+
+    @property
+    def id(self) -> str:
+        """A name for the connection in logs; made when first asked for."""
+        if self._id is None:
+            self._id = uuid4().hex
+        return self._id
+
+    def closed(self) -> None:
+        """Somebody else has told the client that it is over: nothing is left to say."""
+        self._told = WebSocketState.DISCONNECTED
+
     async def leave(self) -> None:
         """Run what was left for the end; one that fails is logged and keeps no other from running."""
         while self._at_end:
             try:
-                await self._at_end.pop()()
+                async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
+                    await self._at_end.pop()()
             except Exception:
                 logger.exception("The end of a WebSocket session failed")
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` beside the endpoint; the session waits for it, but not long."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        """End what watches over the connection."""
+        if self.guard is not None:
+            self.guard.stop()
+        if self._ahead is not None:
+            self._ahead.stop()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=LAST_WORDS)
+            for task in late:
+                task.cancel()
+
+    # What the sweeper finds
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the endpoint is left, or cancelled, and only the cleanup remains."""
+        return self.leaving or (self.task is not None and self.task.cancelling() > 0)
+
+    def sweep(self, now: float) -> None:
+        """See what the endpoint does not see: that the client has gone, or waits too long for an answer."""
+        websocket = self.websocket
+        if websocket is None or self.leaving:
+            return
+        if websocket.farewell is not None:
+            self._await_end(now)
+        elif websocket.application_state is WebSocketState.CONNECTING:
+            self._await_answer(websocket, now)
+        elif websocket.application_state is WebSocketState.CONNECTED:
+            self._watch(websocket)
+
+    def _watch(self, websocket: WebSocket) -> None:
+        """Listen for an endpoint that has not listened since the last time."""
+        asked = websocket.asked
+        away = asked == websocket.answered == self._asked
+        self._asked = asked
+        connected = websocket.client_state is WebSocketState.CONNECTED
+        if away and connected and (self._ahead is None or self._ahead.taken):
+            self._ahead = Ahead(websocket)
+
+    def _await_end(self, now: float) -> None:
+        """Cancel an endpoint that does not end although nobody is there any more."""
+        grace = conf.get("DISCONNECT_GRACE")
+        if self._deadline is None:
+            self._deadline = inf if grace is None else now + grace
+        if now >= self._deadline:
+            self._deadline = now + max(grace, 1)
+            self._cancel()
+
+    def _await_answer(self, websocket: WebSocket, now: float) -> None:
+        """Refuse a handshake that nobody answers; not for a test, which may be debugged."""
+        timeout = conf.get("HANDSHAKE_TIMEOUT")
+        if timeout is None or now < self._begun + timeout or self.scope.get(RAISES):
+            return
+        logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
+        self.spawn(self._deny(503))
+        websocket.application_state = WebSocketState.DISCONNECTED
+        self._cancel()
+
+    def _cancel(self) -> None:
+        if self.task is not None and not self.task.done():
+            self._cancels += 1
+            self.task.cancel()
+
+    @property
+    def gone_with(self) -> int:
+        """The close code that an endpoint is told which did not learn it from the socket."""
+        farewell = self.websocket.farewell if self.websocket else None
+        code = farewell.get("code") if farewell else None
+        return 1006 if code is None else code
+
+    def take_back(self) -> bool:
+        """Whether a cancellation that has come was the session's own, and nobody else's too."""
+        cancels, self._cancels = self._cancels, 0
+        return cancels > 0 and uncancel(cancels)
 
     @property
     def state(self) -> WebSocketState:
@@ -90,21 +235,27 @@ class Session:
         try:
             if state is WebSocketState.RESPONSE:
                 await self._send({"type": "websocket.http.response.body", "body": b""})
-            elif state is WebSocketState.CONNECTING and code == 1011 and can_deny(self.scope):
-                await self._send({"type": "websocket.http.response.start", "status": 500, "headers": []})
-                await self._send({"type": "websocket.http.response.body", "body": b""})
+            elif state is WebSocketState.CONNECTING and code == 1011:
+                await self._deny(500)
             else:
                 await self._send({"type": "websocket.close", "code": code, "reason": ""})
         except Exception as exc:
             logger.debug("The client was gone before its socket was closed (%r)", exc)
 
+    async def _deny(self, status: int) -> None:
+        """Refuse the handshake with a status, where the server can; else with 403."""
+        if can_deny(self.scope):
+            await self._send({"type": "websocket.http.response.start", "status": status, "headers": []})
+            await self._send({"type": "websocket.http.response.body", "body": b""})
+        else:
+            await self._send({"type": "websocket.close", "code": 1011, "reason": ""})
+
     async def fail(self, exc: Exception) -> None:
         """Log what was raised, once, and close: 1011, or the code for the frame that was at fault."""
         exc = _innermost(exc)
         blamed = self.websocket.client_error if self.websocket else None
-        route = self.scope.get("route")
-        template = getattr(route, "path", None)
-        extra = {"route": template, "endpoint": getattr(route, "name", None)}
+        extra = self.extra
+        template = extra["route"]
         if blamed is not None and blamed[0] is exc:
             if blamed[1] == 1006:
                 return  # the client went away while it was accepted
@@ -127,6 +278,9 @@ def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
     session: Session | None = scope.get(SESSION)
     if session is not None:
         session.websocket = websocket
+        session.task = asyncio.current_task()
+        for observe in observers:
+            observe(websocket)
     return websocket
 
 
@@ -136,6 +290,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     `watched=False` says that only a WebSocket of ours will speak, which saves a call per message.
     """
     session = scope[SESSION] = Session(scope, send)
+    sweep = sweeper()
+    sweep.add(session)
     try:
         await app(scope, receive, session.watch(send) if watched else send)
     except Exception as exc:
@@ -145,9 +301,15 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.finish()
         else:
             await session.fail(exc)
+    except asyncio.CancelledError:
+        if not session.take_back():
+            raise
     else:
         await session.finish()
     finally:
+        sweep.discard(session)
+        if session.guard or session._ahead or session._tasks:
+            await session.stop()
         if session._at_end:
             await session.leave()
 
@@ -173,33 +335,67 @@ async def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContex
         await _call(plan, solution, context)
         await _after(solution)
         return
-    cleanup = websocket.scope.get(CLEANUP) or Cleanup()
+    cleanup: Cleanup = websocket.scope.get(CLEANUP) or Cleanup()
+    timeout = conf.get("CLEANUP_TIMEOUT")
     try:
         async with AsyncExitStack() as request_stack:
-            async with AsyncExitStack() as function_stack:
-                solution = Solution(websocket, request_stack, function_stack)
-                try:
-                    await _call(plan, solution, context)
-                finally:
-                    cleanup.running = True
-            await _after(solution)
+            try:
+                async with AsyncExitStack() as function_stack:
+                    solution = Solution(websocket, request_stack, function_stack)
+                    try:
+                        await _call(plan, solution, context)
+                    finally:
+                        cleanup.begin(timeout)
+                cleanup.pause()
+                await _after(solution)
+            finally:
+                cleanup.begin(timeout)
+    except asyncio.CancelledError as exc:
+        if not cleanup.take_back():
+            raise
+        raise TimeoutError(f"The cleanup of a dependency took longer than {timeout} s") from exc
     finally:
-        cleanup.running = False
+        cleanup.end()
 
 
 async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> None:
+    session: Session | None = solution.websocket.scope.get(SESSION)
+    try:
+        arguments = await _cancellable(session, _arguments(plan, solution, context))
+        try:
+            await _cancellable(session, plan.endpoint.call(**arguments))
+        except WebSocketDisconnect:
+            _leave(session)
+            if solution.background_tasks is not None:
+                await solution.background_tasks()
+                solution.background_tasks = None
+            raise
+    finally:
+        _leave(session)
+
+
+def _leave(session: Session | None) -> None:
+    if session is not None:
+        session.leaving = True
+
+
+async def _cancellable(session: Session | None, work: Awaitable[Any]) -> Any:
+    """The result of `work`; the session may cancel it, which says that the client has gone."""
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if session is None or not session.take_back():
+            raise
+        raise WebSocketDisconnect(session.gone_with) from None
+
+
+async def _arguments(plan: Plan, solution: Solution, context: EndpointContext) -> dict[str, Any]:
     arguments = await solution.solve(plan)
     if solution.errors:
         mount = solution.websocket.scope.get("root_path", "").rstrip("/")
         context = {**context, "path": f"WS {mount}{context['path']}"}
         raise WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
-    try:
-        await plan.endpoint.call(**arguments)
-    except WebSocketDisconnect:
-        if solution.background_tasks is not None:
-            await solution.background_tasks()
-            solution.background_tasks = None
-        raise
+    return arguments
 
 
 async def _after(solution: Solution) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat.requests import HTTPConnection
@@ -12,10 +14,19 @@ from fastws_compat.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
+    from fastws_compat.groups.group import Group
     from fastws_compat.responses import Response
 
 # The scope key under which a security class leaves the subprotocol that accept() selects by default.
 DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
+# The scope key of the socket's membership in groups.
+MEMBER = "fastws_compat.member"
+
+
+NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
+MOST_BYTES_A_CHARACTER = 4
+
+encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class WebSocketState(enum.Enum):
@@ -46,6 +57,10 @@ class WebSocketDisconnected(RuntimeError):
 class WebSocket(HTTPConnection):
     """One WebSocket connection: what the client sent in its handshake, and the messages both ways."""
 
+    # A message may have so many bytes, and with so few characters it certainly has not more.
+    max_message_size: int | None = None
+    _surely_fits: float = inf
+
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope)
         if scope["type"] != "websocket":
@@ -56,26 +71,87 @@ class WebSocket(HTTPConnection):
         self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
         self.client_error: tuple[BaseException, int] | None = None
+        # How often a message was asked for and how often one came: equal while nobody listens.
+        self.asked = 0
+        self.answered = 0
+        # The end of the connection, seen by others than the endpoint and not yet told to it.
+        self.farewell: Message | None = None
         # Headers that dependencies set on a Response for the handshake.
         self.accept_headers: MutableHeaders | None = None
 
     async def receive(self) -> Message:
         """The next ASGI message; RuntimeError if the server sends one that cannot come now."""
         if self.client_state is CONNECTED:
-            message = await self._receive()
-            kind = message["type"]
-            if kind == "websocket.disconnect":
-                self.client_state = DISCONNECTED
-            elif kind != "websocket.receive":
-                _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
-            return message
+            self.asked += 1
+            try:
+                message = await self._receive()
+            finally:
+                self.answered += 1
+            return await self._look(message)
         if self.client_state is CONNECTING:
             message = await self._receive()
             if message["type"] != "websocket.connect":
                 _unexpected('"websocket.connect"', message["type"])
             self.client_state = CONNECTED
             return message
+        if self.farewell is not None:
+            message, self.farewell = self.farewell, None
+            return message
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
+
+    async def _look(self, message: Message) -> Message:
+        """A message as it may be passed on: a disconnect ends the client's side, as one too big does."""
+        kind = message["type"]
+        if kind == "websocket.receive":
+            if len(message.get("text") or message.get("bytes") or "") <= self._surely_fits:
+                return message
+            return await self._fitting(message)
+        if kind != "websocket.disconnect":
+            _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
+        self.client_state = DISCONNECTED
+        return message
+
+    def limit_messages(self, size: int | None) -> None:
+        """End the connection with 1009 when a message has more than `size` bytes."""
+        self.max_message_size = size
+        self._surely_fits = inf if size is None else size // MOST_BYTES_A_CHARACTER
+
+    async def _fitting(self, message: Message) -> Message:
+        """The message, or the end of the connection because it is too big."""
+        text = message.get("text")
+        size = len(message["bytes"]) if text is None else len(text.encode("utf-8", "surrogatepass"))
+        if self.max_message_size is None or size <= self.max_message_size:
+            return message
+        await self.end(1009, "message too big")
+        return await self.receive()
+
+    def end(self, code: int, reason: str) -> Coroutine[Any, Any, None]:
+        """Close the connection over the endpoint's head, which is told as if the client had gone.
+
+        `receive` gives a disconnect with this code, `send` raises WebSocketDisconnect. The client is told
+        when what this returns is awaited.
+        """
+        send = self._send
+        self.lose({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+        async def tell() -> None:
+            with suppress(OSError):  # gone already
+                await send({"type": "websocket.close", "code": code, "reason": reason})
+
+        return tell()
+
+    def lose(self, farewell: Message) -> None:
+        """Note the end of a connection which the endpoint learns from its next `receive` or `send`."""
+        self.client_state = DISCONNECTED
+        self.farewell = farewell
+        disconnect = _disconnect(farewell)
+
+        async def refuse(message: Message) -> None:
+            self.application_state = DISCONNECTED
+            self.farewell = None
+            raise disconnect
+
+        self._send = refuse
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message; RuntimeError if it cannot be sent now.
@@ -90,9 +166,8 @@ class WebSocket(HTTPConnection):
                 _unexpected('"websocket.send" or "websocket.close"', kind)
             try:
                 await self._send(message)
-            except OSError:
-                self.application_state = DISCONNECTED
-                raise WebSocketDisconnect(1006)
+            except (OSError, UnicodeEncodeError) as exc:
+                raise self._unsent(exc)
         else:
             self._answer(kind, message)
             try:
@@ -100,6 +175,15 @@ class WebSocket(HTTPConnection):
             except OSError as exc:
                 self.client_error = (exc, 1006)
                 raise
+
+    def _unsent(self, exc: OSError | UnicodeEncodeError) -> Exception:
+        """What the endpoint is told when a message could not be sent."""
+        if isinstance(exc, OSError):
+            self.application_state = DISCONNECTED
+            return WebSocketDisconnect(1006)
+        # Half a surrogate pair, which only JSON can write: it came with a client's frame.
+        self.client_error = (exc, 1007)
+        return exc
 
     def _answer(self, kind: str, message: Message) -> None:
         """Move on with a message that answers the handshake; the state changes before it is sent."""
@@ -130,20 +214,28 @@ class WebSocket(HTTPConnection):
         if self.accept_headers is not None:
             headers = [*self.accept_headers.raw, *(headers or [])]
         await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []})
-
-    async def _receive_data(self) -> Message:
-        if self.application_state is not CONNECTED:
-            raise WebSocketDisconnected('WebSocket is not connected. Need to call "accept" first.')
-        message = await self.receive()
-        if message["type"] == "websocket.disconnect":
-            code = message.get("code")
-            # ASGI: a disconnect without a code means 1005; daphne says None.
-            raise WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
-        return message
+        if MEMBER in self.scope:
+            self.scope[MEMBER].flush()
 
     async def receive_text(self) -> str:
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
-        message = await self._receive_data()
+        if self.application_state is not CONNECTED:
+            raise WebSocketDisconnected(NOT_ACCEPTED)
+        if self.client_state is CONNECTED:
+            # As `receive` does; here because each call less saves a sixth of a message's time.
+            self.asked += 1
+            try:
+                message = await self._receive()
+            finally:
+                self.answered += 1
+            text: str | None = message.get("text")
+            if text is not None and len(text) <= self._surely_fits:
+                return text
+            message = await self._look(message)
+        else:
+            message = await self.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _disconnect(message)
         try:
             return cast(str, message["text"])
         except KeyError as exc:
@@ -152,7 +244,11 @@ class WebSocket(HTTPConnection):
 
     async def receive_bytes(self) -> bytes:
         """The next binary frame; KeyError for a text one, WebSocketDisconnect at the end."""
-        message = await self._receive_data()
+        if self.application_state is not CONNECTED:
+            raise WebSocketDisconnected(NOT_ACCEPTED)
+        message = await self.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _disconnect(message)
         try:
             return cast(bytes, message["bytes"])
         except KeyError as exc:
@@ -162,7 +258,11 @@ class WebSocket(HTTPConnection):
     async def receive_json(self, mode: str = "text") -> Any:
         """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is none."""
         _check_mode(mode)
-        message = await self._receive_data()
+        if self.application_state is not CONNECTED:
+            raise WebSocketDisconnected(NOT_ACCEPTED)
+        message = await self.receive()
+        if message["type"] == "websocket.disconnect":
+            raise _disconnect(message)
         try:
             return json.loads(message["text"] if mode == "text" else message["bytes"].decode("utf-8"))
         except (KeyError, TypeError, AttributeError) as exc:
@@ -197,7 +297,14 @@ class WebSocket(HTTPConnection):
             pass
 
     async def send_text(self, data: str) -> None:
-        await self.send({"type": "websocket.send", "text": data})
+        if self.application_state is CONNECTED:
+            # As `send` does; see receive_text.
+            try:
+                await self._send({"type": "websocket.send", "text": data})
+            except (OSError, UnicodeEncodeError) as exc:
+                raise self._unsent(exc)
+        else:
+            await self.send({"type": "websocket.send", "text": data})
 
     async def send_bytes(self, data: bytes) -> None:
         await self.send({"type": "websocket.send", "bytes": data})
@@ -205,7 +312,7 @@ class WebSocket(HTTPConnection):
     async def send_json(self, data: Any, mode: str = "text") -> None:
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         _check_mode(mode)
-        text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+        text = encode_json(data)
         if mode == "text":
             await self.send({"type": "websocket.send", "text": text})
         else:
@@ -214,6 +321,18 @@ class WebSocket(HTTPConnection):
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close with `code` and `reason` (RFC 6455, 7.4); before accept it refuses the handshake with 403."""
         await self.send({"type": "websocket.close", "code": code, "reason": reason or ""})
+
+    async def join(self, *groups: Group | str) -> None:
+        """Have what the groups are sent, until the connection ends; this socket need not be reading."""
+        from fastws_compat.groups.group import join
+
+        await join(self, *groups)
+
+    async def leave(self, *groups: Group | str) -> None:
+        """Have no more of what the groups are sent."""
+        from fastws_compat.groups.group import leave
+
+        await leave(self, *groups)
 
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError where the server cannot send one."""
@@ -236,6 +355,12 @@ class WebSocketClose:
 def can_deny(scope: Scope) -> bool:
     """Whether the server can refuse a handshake with a response (ASGI "WebSocket Denial Response")."""
     return "websocket.http.response" in (scope.get("extensions") or {})
+
+
+def _disconnect(message: Message) -> WebSocketDisconnect:
+    code = message.get("code")
+    # ASGI: a disconnect without a code means 1005; daphne says None.
+    return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
 
 
 def _check_mode(mode: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +82,11 @@ def is_pydantic_v1(annotation: Any) -> bool:
     return isinstance(annotation, type) and any(
         base.__module__ == "pydantic.v1.main" and base.__name__ == "BaseModel" for base in annotation.__mro__
     )
+
+
+def loaded(module: str, name: str) -> Any:
+    """A class of a module that may not be imported yet: nothing can be an instance of it before."""
+    return getattr(sys.modules.get(module), name, ())
 
 
 def unwrap_alias(annotation: Any) -> Any:

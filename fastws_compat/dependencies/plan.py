@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic.errors import PydanticSchemaGenerationError
 
 from fastws_compat.concurrency import Concurrency, contextmanager_in_threadpool
-from fastws_compat.dependencies.annotations import model_of, name_of
+from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
 from fastws_compat.dependencies.signature import (
     Dependency,
@@ -26,7 +26,6 @@ from fastws_compat.dependencies.signature import (
 from fastws_compat.dependencies.solve import Plan, Step, limited
 from fastws_compat.exceptions import DeclarationError, DependencyScopeError, FastAPIError
 from fastws_compat.params import Body, Declaration, Depends, Form, Security
-from fastws_compat.security.base import SecurityBase
 
 Call = Callable[..., Any]
 Overrides = Mapping[Call, Call]
@@ -154,7 +153,7 @@ class Compiler:
 
     def _uses_scopes(self, call: Call, own_scopes: Sequence[str]) -> bool:
         """Whether the OAuth2 scopes can make a difference anywhere below (FastAPI's cache key)."""
-        if own_scopes or isinstance(unwrapped(call), SecurityBase):
+        if own_scopes or isinstance(unwrapped(call), loaded("fastws_compat.security.base", "SecurityBase")):
             return True
         return any(
             isinstance(parameter, Injected) and parameter.kind == "security_scopes"
@@ -201,6 +200,7 @@ class Compiler:
             ends_with_function=node.lifetime == "function",
             concurrency=node.concurrency,
             repeats=repeats,
+            plain=kind == "coroutine" and node.concurrency is None,
         )
 
     def _field(self, call: Call, parameter: FieldParameter, embed: bool) -> AnyField:

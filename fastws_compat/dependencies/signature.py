@@ -24,6 +24,7 @@ from fastws_compat.dependencies.annotations import (
     is_scalar_sequence,
     is_subclass,
     is_upload,
+    loaded,
     model_of,
     name_of,
     unwrap_alias,
@@ -32,7 +33,6 @@ from fastws_compat.exceptions import DeclarationError, PydanticV1NotSupportedErr
 from fastws_compat.params import Body, Declaration, Depends, File, Path, Query
 from fastws_compat.requests import HTTPConnection, Request
 from fastws_compat.responses import Response
-from fastws_compat.security.oauth2 import SecurityScopes
 
 Kind = Literal["coroutine", "function", "async_generator", "generator"]
 Injection = Literal["connection", "response", "background_tasks", "security_scopes"]
@@ -41,7 +41,6 @@ INJECTED: tuple[tuple[type, Injection], ...] = (
     (HTTPConnection, "connection"),
     (Response, "response"),
     (BackgroundTasks, "background_tasks"),
-    (SecurityScopes, "security_scopes"),
 )
 EMPTY = inspect.Parameter.empty
 
@@ -183,18 +182,18 @@ def _analyze(
         if depends.dependency is None:
             depends = dataclasses.replace(depends, dependency=bare)
         return Dependency(name, depends)
-    for special, kind in INJECTED:
-        if is_subclass(bare, special):
-            if param is not None:
-                raise AssertionError(f"Cannot specify FastAPI annotation for type {bare!r}")
-            if is_subclass(bare, Request):
-                if default is not EMPTY:  # for dependencies of HTTP and sockets alike
-                    return None
-                raise DeclarationError(
-                    f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
-                    "use HTTPConnection or WebSocket."
-                )
-            return Injected(name, kind)
+    kind = injection_of(bare)
+    if kind is not None:
+        if param is not None:
+            raise AssertionError(f"Cannot specify FastAPI annotation for type {bare!r}")
+        if is_subclass(bare, Request):
+            if default is not EMPTY:  # for dependencies of HTTP and sockets alike
+                return None
+            raise DeclarationError(
+                f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
+                "use HTTPConnection or WebSocket."
+            )
+        return Injected(name, kind)
     if isinstance(bare, str | ForwardRef):
         raise DeclarationError(
             f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
@@ -203,6 +202,15 @@ def _analyze(
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
     return FieldParameter(name, _bound(name, param, path_names))
+
+
+def injection_of(annotation: Any) -> Injection | None:
+    """What the library itself passes for a parameter of this annotation."""
+    for special, kind in INJECTED:
+        if is_subclass(annotation, special):
+            return kind
+    scopes = loaded("fastws_compat.security.oauth2", "SecurityScopes")
+    return "security_scopes" if is_subclass(annotation, scopes) else None
 
 
 def _declared(

@@ -13,7 +13,6 @@ from fastws_compat.concurrency import Concurrency, run_in_threadpool
 from fastws_compat.dependencies.fields import AnyField, Errors
 from fastws_compat.dependencies.signature import Injection, Kind
 from fastws_compat.responses import Response
-from fastws_compat.security.oauth2 import SecurityScopes
 from fastws_compat.websockets import WebSocket
 
 FAILED = object()
@@ -43,6 +42,9 @@ class Step:
     concurrency: Concurrency | None
     # A second call of the same callable finds the same errors; they are listed once.
     repeats: bool
+
+    # A coroutine function that nothing limits: awaited as it is.
+    plain: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,12 @@ class Solution:
         """
         for step in plan.steps:
             arguments = self._arguments(step)
-            self.values.append(FAILED if arguments is None else await self._run(step, arguments))
+            if arguments is None:
+                self.values.append(FAILED)
+            elif step.plain:
+                self.values.append(await step.call(**arguments))
+            else:
+                self.values.append(await self._run(step, arguments))
         return self._arguments(plan.endpoint) or {}
 
     def _arguments(self, step: Step) -> dict[str, Any] | None:
@@ -93,8 +100,9 @@ class Solution:
         errors: Errors = []
         ready = True
         for name, slot in step.needs:
-            arguments[name] = self.values[slot]
-            ready = ready and arguments[name] is not FAILED
+            value = arguments[name] = self.values[slot]
+            if value is FAILED:
+                ready = False
         for field in step.fields:
             arguments[field.name] = field.load(SOURCES[field.source](self.websocket), errors)
         if errors and not step.repeats:
@@ -110,6 +118,8 @@ class Solution:
             case "connection":
                 return self.websocket
             case "security_scopes":
+                from fastws_compat.security.oauth2 import SecurityScopes
+
                 return SecurityScopes(list(step.scopes))
             case "background_tasks":
                 self.background_tasks = self.background_tasks or BackgroundTasks()

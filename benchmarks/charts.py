@@ -1,0 +1,68 @@
+"""Charts of `results.json` as SVG, one per table.
+
+    python -m benchmarks.charts
+
+Needs matplotlib (`pip install -e ".[bench]"`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot
+
+from benchmarks.peers import OURS
+
+HERE = Path(__file__).resolve().parent
+OURS_COLOUR, OTHERS = "#0c7a5b", ("#9aa5b1", "#c3cad2", "#7b8794", "#d9dee3", "#616e7c")
+
+
+def draw(table: dict[str, Any], path: Path) -> None:
+    """Grouped bars, one group per case; ours in colour; on a logarithmic scale where peers are far apart."""
+    cases = list(table["rows"])
+    peers = list(dict.fromkeys(peer for row in table["rows"].values() for peer in row))
+    figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.22 * len(cases) * (len(peers) + 1)))
+    height = 1 / (len(peers) + 1)
+    others = iter(OTHERS * len(peers))
+    for index, peer in enumerate(peers):
+        places = [place + index * height for place, case in enumerate(cases) if peer in table["rows"][case]]
+        values = [table["rows"][case][peer] for case in cases if peer in table["rows"][case]]
+        colour = OURS_COLOUR if peer.startswith(OURS) else next(others)
+        bars = axes.barh(places, values, height * 0.9, label=peer, color=colour)
+        labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+        axes.bar_label(bars, labels, padding=3, fontsize=7)
+    values = [value for row in table["rows"].values() for value in row.values()]
+    if max(values) > 30 * min(values):
+        axes.set_xscale("log")
+    axes.set_yticks([place + height * (len(peers) - 1) / 2 for place in range(len(cases))], cases)
+    axes.invert_yaxis()
+    axes.set_title(table["title"], loc="left", fontsize=10)
+    axes.set_xlabel(table["unit"])
+    axes.margins(x=0.12)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def main() -> None:
+    pyplot.switch_backend("svg")
+    # The same results give the same file.
+    pyplot.rcParams.update({"svg.hashsalt": "fastws", "svg.fonttype": "none", "font.size": 9})
+    charts = HERE / "charts"
+    charts.mkdir(exist_ok=True)
+    results = json.loads((HERE / "results.json").read_text())
+    for tables in results["benchmarks"].values():
+        for table in tables:
+            draw(table, charts / f"{slug(table['title'])}.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Echo of text, bytes and JSON: in process, and on daphne completed, daphne stock and uvicorn.
+
+    python -m benchmarks.echo [--quick]
+
+In process: microseconds per message on one connection. On servers: messages per second of 50 sockets, each of
+which sends its next message when it has the last one back; the clients are processes of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from benchmarks import peers
+from benchmarks.in_process import echoes
+from benchmarks.peers import OURS
+from benchmarks.report import Ratio, Samples, Table, in_turn, main, rounds
+from benchmarks.servers import Serving, load
+
+TEXT = "x" * 32
+JSON = '{"action":"message","payload":{"room":"lobby","text":"Hello, world!","ids":[1,2,3]}}'
+MESSAGES = {
+    "text": {"type": "websocket.receive", "text": TEXT},
+    "bytes": {"type": "websocket.receive", "bytes": TEXT.encode()},
+    "json": {"type": "websocket.receive", "text": JSON},
+}
+COUNTS = {"channels": 300, "chanx": 100}
+BARE_AIMS = {"text": "<= 2.5", "bytes": "<= 2.5"}
+
+
+def tables(quick: bool) -> Iterator[Table]:
+    yield in_process(quick)
+    yield from on_servers(quick)
+
+
+def in_process(quick: bool) -> Table:
+    apps = {name: peers.MAKERS[name]() for name in peers.available(*peers.MANY, "chanx")}
+    table = Table("Echo in process", "us per message")
+    for kind, message in MESSAGES.items():
+        runs = {
+            name: partial(echoes, app, f"/{kind}", message, 10 if quick else COUNTS.get(name, 10_000))
+            for name, app in apps.items()
+            if name != "chanx" or kind == "json"
+        }
+        table.add(
+            kind,
+            in_turn(rounds(15, quick), runs),
+            Ratio(OURS, "bare", BARE_AIMS.get(kind, "")),
+            Ratio(OURS, "fastapi", "<= 0.5"),
+            Ratio("channels", OURS, "" if kind == "json" else ">= 150"),
+        )
+    return table
+
+
+# Who runs where: the peer, the server, and whether daphne is completed.
+SERVED = {
+    "bare, daphne stock": Serving("bare", "daphne", "stock"),
+    "channels, daphne stock": Serving("channels", "daphne", "stock"),
+    f"{OURS}, daphne stock": Serving(OURS, "daphne", "stock"),
+    "bare, daphne": Serving("bare", "daphne", "complete"),
+    "channels, daphne": Serving("channels", "daphne", "complete"),
+    f"{OURS}, daphne": Serving(OURS, "daphne", "complete"),
+    "bare, uvicorn": Serving("bare", "uvicorn"),
+    "fastapi, uvicorn": Serving("fastapi", "uvicorn"),
+    "channels, uvicorn": Serving("channels", "uvicorn"),
+    f"{OURS}, uvicorn": Serving(OURS, "uvicorn"),
+}
+RATIOS = (
+    (f"{OURS}, daphne", "bare, daphne stock", ">= 2"),
+    (f"{OURS}, daphne", "channels, daphne stock", ">= 5"),
+    (f"{OURS}, daphne", "bare, daphne", ""),
+    (f"{OURS}, uvicorn", "bare, uvicorn", ">= 0.9"),
+    (f"{OURS}, uvicorn", "fastapi, uvicorn", ">= 1"),
+)
+
+
+def on_servers(quick: bool) -> Iterator[Table]:
+    """Messages per second, and what tells the servers apart even where the clients are the limit."""
+    rates: dict[str, Samples] = {kind: {} for kind in MESSAGES}
+    costs: dict[str, Samples] = {kind: {} for kind in MESSAGES}
+    for _ in range(rounds(5, quick)):
+        for name, serving in SERVED.items():
+            with serving.process() as server:
+                for kind, message in MESSAGES.items():
+                    payload = message.get("text") or message["bytes"].decode()
+                    options = {"kind": kind, "payload": payload, "sockets": 10 if quick else 50}
+                    found = load("echo", server, f"/{kind}", 0.2 if quick else 1.5, **options)
+                    rates[kind].setdefault(name, []).append(found.rate)
+                    costs[kind].setdefault(name, []).append(max(found.cost, 0.1))
+    table = Table("Echo on servers, 50 sockets", "messages per second")
+    cost = Table("Echo on servers, the server's own processor time", "us per message")
+    for kind in MESSAGES:
+        table.add(kind, rates[kind], *(Ratio(*ratio) for ratio in RATIOS))
+        cost.add(kind, costs[kind], *(Ratio(under, over, aim) for over, under, aim in RATIOS))
+    yield table
+    yield cost
+
+
+if __name__ == "__main__":
+    main(__doc__, tables)

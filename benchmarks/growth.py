@@ -1,0 +1,159 @@
+"""How the cost grows: with the number of routes, with dependencies, with the size of a message.
+
+    python -m benchmarks.growth [--quick]
+
+In process, and for messages also on servers.
+"""
+
+# Annotations are evaluated here: they name local classes.
+
+import importlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any
+
+from benchmarks import peers
+from benchmarks.in_process import echoes, handshakes
+from benchmarks.peers import OURS
+from benchmarks.report import Ratio, Samples, Table, in_turn, main, rounds
+from benchmarks.servers import Serving, load
+
+LIBRARIES = (OURS, "fastapi")
+ROUTES = (1, 10, 100, 1000, 2000)
+DEPENDENCIES = (0, 1, 2, 5, 10, 20)
+SIZES = (32, 1024, 16 * 1024, 128 * 1024, 1024 * 1024)
+
+
+def tables(quick: bool) -> Iterator[Table]:
+    peers.django()
+    yield routes(quick)
+    yield dependencies(quick)
+    yield sizes(quick)
+    yield sizes_on_servers(quick)
+
+
+def routes(quick: bool) -> Table:
+    """A handshake at the last of so many routes, half of which have a parameter."""
+    table = Table("Handshake at the last of so many routes, in process", "us per connection")
+    for count in ROUTES[:2] if quick else ROUTES:
+        apps = {name: with_routes(importlib.import_module(name), count) for name in LIBRARIES}
+        apps["channels"] = channels_with_routes(count)
+        runs = {
+            name: partial(handshakes, app, f"/r{count - 1}/lobby", b"", 2 if quick else _few(name, count))
+            for name, app in apps.items()
+        }
+        table.add(f"{count:,}", in_turn(rounds(9, quick), runs), Ratio(OURS, "fastapi"))
+    return table
+
+
+def _few(name: str, count: int) -> int:
+    return max(5, 20_000 // (count + 100)) if name == "fastapi" else 30 if name == "channels" else 300
+
+
+def with_routes(library: Any, count: int) -> Any:
+    app = library.FastAPI()
+
+    async def endpoint(websocket: library.WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    for number in range(count):
+        last = number == count - 1
+        app.websocket(f"/r{number}/{{room}}" if last or number % 2 else f"/r{number}")(endpoint)
+    return app
+
+
+def channels_with_routes(count: int) -> Any:
+    from channels.generic.websocket import AsyncWebsocketConsumer
+    from channels.routing import URLRouter
+    from django.urls import path
+
+    class Plain(AsyncWebsocketConsumer):  # type: ignore[misc]
+        async def connect(self) -> None:
+            await self.accept()
+            await self.close()
+
+    application = Plain.as_asgi()
+    return URLRouter([path(f"r{number}/<room>", application) for number in range(count)])
+
+
+def dependencies(quick: bool) -> Table:
+    """A handshake whose endpoint has so many dependencies, each with a query parameter of its own."""
+    table = Table("Handshake with so many dependencies, in process", "us per connection")
+    for count in DEPENDENCIES[:2] if quick else DEPENDENCIES:
+        query = "&".join(f"q{number}={number}" for number in range(count)).encode()
+        runs = {
+            name: partial(
+                handshakes,
+                with_dependencies(importlib.import_module(name), count),
+                "/",
+                query,
+                2 if quick else 150,
+            )
+            for name in LIBRARIES
+        }
+        table.add(str(count), in_turn(rounds(9, quick), runs), Ratio(OURS, "fastapi"))
+    return table
+
+
+def with_dependencies(library: Any, count: int) -> Any:
+    app = library.FastAPI()
+
+    def dependency(number: int) -> Any:
+        async def value(q: Annotated[int, library.Query(alias=f"q{number}")]) -> int:
+            return q
+
+        return library.Depends(value)
+
+    @app.websocket("/", dependencies=[dependency(number) for number in range(count)])
+    async def endpoint(websocket: library.WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    return app
+
+
+def sizes(quick: bool) -> Table:
+    table = Table("Echo of a text of so many bytes, in process", "us per message")
+    apps = {name: peers.MAKERS[name]() for name in peers.MANY}
+    for size in SIZES[:2] if quick else SIZES:
+        message = {"type": "websocket.receive", "text": "x" * size}
+        runs = {
+            name: partial(echoes, app, "/text", message, 10 if quick else 100 if name == "channels" else 2000)
+            for name, app in apps.items()
+        }
+        table.add(f"{size:,}", in_turn(rounds(7, quick), runs), Ratio(OURS, "bare"), Ratio(OURS, "fastapi"))
+    return table
+
+
+SERVED = {
+    "bare, daphne stock": Serving("bare", "daphne", "stock"),
+    f"{OURS}, daphne": Serving(OURS, "daphne", "complete"),
+    "bare, uvicorn": Serving("bare", "uvicorn"),
+    f"{OURS}, uvicorn": Serving(OURS, "uvicorn"),
+}
+
+
+def sizes_on_servers(quick: bool) -> Table:
+    table = Table("Echo of a text of so many bytes on servers, 10 sockets", "messages per second")
+    cases = SIZES[:1] if quick else SIZES
+    samples: dict[int, Samples] = {size: {} for size in cases}
+    for _ in range(rounds(3, quick)):
+        for name, serving in SERVED.items():
+            with serving.process() as server:
+                for size in cases:
+                    options = {"kind": "text", "payload": "x", "times": size, "sockets": 10}
+                    rate = load("echo", server, "/text", 0.2 if quick else 1, **options).rate
+                    samples[size].setdefault(name, []).append(rate)
+    for size, rows in samples.items():
+        table.add(
+            f"{size:,}",
+            rows,
+            Ratio(f"{OURS}, daphne", "bare, daphne stock"),
+            Ratio(f"{OURS}, uvicorn", "bare, uvicorn"),
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main(__doc__, tables)

@@ -1,0 +1,117 @@
+"""What every benchmark shares: peers measured in turn, medians, ratios, tables."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+Samples = dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Two columns divided; `aim` says what the project wants: "<= 2.5", ">= 0.9" or nothing."""
+
+    over: str
+    under: str
+    aim: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.over} / {self.under}"
+
+
+@dataclass
+class Table:
+    """The samples of each peer (column) in each case (row)."""
+
+    title: str
+    unit: str
+    rows: dict[str, Samples] = field(default_factory=dict)
+    ratios: dict[str, list[Ratio]] = field(default_factory=dict)
+
+    def add(self, case: str, samples: Samples, *ratios: Ratio) -> None:
+        self.rows[case] = samples
+        self.ratios[case] = [ratio for ratio in ratios if ratio.over in samples and ratio.under in samples]
+
+    def data(self) -> dict[str, Any]:
+        """The table for `results.json`: medians, and ratios as the medians of the rounds' own ratios."""
+        return {
+            "title": self.title,
+            "unit": self.unit,
+            "rows": {
+                case: {peer: statistics.median(values) for peer, values in samples.items()}
+                for case, samples in self.rows.items()
+            },
+            "ratios": {
+                case: [
+                    {**asdict(ratio), "name": ratio.name, "value": self._ratio(case, ratio)}
+                    for ratio in ratios
+                ]
+                for case, ratios in self.ratios.items()
+            },
+        }
+
+    def _ratio(self, case: str, ratio: Ratio) -> float:
+        samples = self.rows[case]
+        pairs = zip(samples[ratio.over], samples[ratio.under], strict=True)
+        return statistics.median(over / under for over, under in pairs)
+
+
+def rounds(most: int, quick: bool) -> int:
+    """How often each peer is measured; BENCH_ROUNDS in the environment makes a run shorter."""
+    return 1 if quick else min(most, int(os.environ.get("BENCH_ROUNDS", most)))
+
+
+def in_turn(count: int, peers: Mapping[str, Callable[[], float]]) -> Samples:
+    """Each peer once per round, so that what else the machine does meets all of them."""
+    samples: Samples = {peer: [] for peer in peers}
+    for _ in range(count):
+        for peer, measure in peers.items():
+            samples[peer].append(measure())
+    return samples
+
+
+def main(doc: str | None, tables: Callable[[bool], Iterable[Table]]) -> None:
+    """The command line of one benchmark."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="only check that it runs")
+    quick = parser.parse_args().quick
+    end_in_order()
+    for table in tables(quick):
+        print(markdown(table.data()), flush=True)
+
+
+def end_in_order() -> None:
+    """Let SIGTERM end this process as an exception does, so that the servers it started end too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+def markdown(table: dict[str, Any]) -> str:
+    """A table of `Table.data()` as Markdown, its ratios in the last column."""
+    peers = list(dict.fromkeys(peer for row in table["rows"].values() for peer in row))
+    lines = [
+        f"**{table['title']}** ({table['unit']})\n",
+        f"| | {' | '.join(peers)} | ratios |",
+        f"| --- |{' ---: |' * len(peers)} --- |",
+    ]
+    for case, row in table["rows"].items():
+        cells = [_number(row[peer]) if peer in row else "" for peer in peers]
+        lines.append(f"| {case} | {' | '.join(cells)} | {'; '.join(_ratios(table, case))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _ratios(table: dict[str, Any], case: str) -> Iterator[str]:
+    for ratio in table["ratios"][case]:
+        aim = f" ({ratio['aim']})" if ratio["aim"] else ""
+        yield f"{ratio['name']}: {_number(ratio['value'])}{aim}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

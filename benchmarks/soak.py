@@ -1,0 +1,336 @@
+"""Many sockets with mixed traffic and faults for a while; what is left over, and where the memory goes.
+
+    python benchmarks/soak.py [--seconds 600] [--sockets 500] [--server daphne|uvicorn]
+    python benchmarks/soak.py --pressure [--seconds 30]
+
+`--pressure` has 50 clients that never read while the server sends without end, then 50 that send at line
+rate to an endpoint that takes 10 ms a message, and measures the memory and what other sockets notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from fastws_compat import Depends, FastAPI, WebSocket
+
+ROOT = Path(__file__).resolve().parents[1]
+CHUNK = "x" * 65536
+MIB = 1024 * 1024
+# Two pools of eight, the main thread, and what Django and the loop have one of.
+MOST_THREADS = 20
+
+# The server's side
+
+app = FastAPI(rate_limit="100000/s", idle_timeout=120)
+books: Counter[str] = Counter()
+
+
+async def resource() -> AsyncIterator[None]:
+    books["began"] += 1
+    try:
+        yield
+    finally:
+        await asyncio.sleep(0)
+        books["ended"] += 1
+
+
+def sync_resource() -> Iterator[None]:
+    books["sync began"] += 1
+    try:
+        yield
+    finally:
+        books["sync ended"] += 1
+
+
+COUNTED = [Depends(resource), Depends(sync_resource)]
+
+
+@app.websocket("/echo", dependencies=COUNTED)
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        match await websocket.receive_text():
+            case "return":
+                return
+            case "raise":
+                raise LookupError("asked for")
+            case "sleep":
+                await asyncio.sleep(60)
+            case text:
+                await websocket.send_text(text)
+
+
+@app.websocket("/flood", dependencies=COUNTED)
+async def flood(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.send_text(CHUNK)
+
+
+@app.websocket("/slow", dependencies=COUNTED)
+async def slow(websocket: WebSocket) -> None:
+    await websocket.accept()
+    while True:
+        await websocket.receive_text()
+        await asyncio.sleep(0.01)
+
+
+@app.websocket("/stats", idle_timeout=None)
+async def stats(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for _ in websocket.iter_text():
+        await websocket.send_json({**held(), **books})
+
+
+def held() -> dict[str, int]:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return {
+        "memory": pages * os.sysconf("SC_PAGE_SIZE"),
+        "tasks": len(asyncio.all_tasks()),
+        "threads": threading.active_count(),
+        "files": len(os.listdir("/proc/self/fd")),
+    }
+
+
+# The clients' side
+
+
+@contextmanager
+def server(name: str) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    where = {"daphne": ["--bind", "127.0.0.1", "-v", "0"], "uvicorn": ["--log-level", "critical"]}[name]
+    command = [sys.executable, "-m", name, *where, "--port", str(port), "benchmarks.soak:app"]
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stderr=subprocess.DEVNULL)
+    try:
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(15)
+
+
+def opened(port: int, path: str) -> Any:
+    from websockets.asyncio.client import connect
+
+    options: Any = {"compression": None, "proxy": None, "ping_interval": None}
+    return connect(f"ws://127.0.0.1:{port}{path}", max_queue=4, close_timeout=2, **options)
+
+
+async def ask(watcher: Any) -> dict[str, int]:
+    await watcher.send("?")
+    found: dict[str, int] = json.loads(await watcher.recv())
+    return found
+
+
+async def talk(client: Any, dice: random.Random) -> None:
+    for _ in range(dice.randint(1, 30)):
+        text = "x" * dice.choice((1, 50, 500, 20_000))
+        await client.send(text)
+        assert await client.recv() == text
+        await asyncio.sleep(dice.random())
+
+
+async def burst(client: Any, dice: random.Random) -> None:
+    count = dice.randint(10, 200)
+    for number in range(count):
+        await client.send(str(number))
+    for number in range(count):
+        assert await client.recv() == str(number)
+
+
+async def idle(client: Any, dice: random.Random) -> None:
+    await asyncio.sleep(dice.random() * 10)
+
+
+async def deaf(client: Any, dice: random.Random) -> None:
+    """The endpoint looks elsewhere when the client goes."""
+    await client.send("sleep")
+
+
+TRAFFIC: tuple[Callable[[Any, random.Random], Awaitable[None]], ...] = (talk, talk, burst, idle, deaf)
+
+
+async def leave(client: Any, dice: random.Random) -> None:
+    match dice.choice(("close", "reset", "half-close", "raise", "return")):
+        case "close":
+            await client.close()
+        case "reset":
+            client.transport.abort()
+        case "half-close":
+            client.transport.write_eof()
+        case last:
+            with suppress(TimeoutError):  # an endpoint that sleeps or floods does not hear it
+                async with asyncio.timeout(5):
+                    await client.send(last)
+                    await client.wait_closed()
+
+
+async def live(port: int, seed: int, until: float) -> int:
+    """Connection after connection; how many there were."""
+    from websockets import ConnectionClosed
+
+    dice, count = random.Random(seed), 0
+    while time.monotonic() < until:
+        count += 1
+        with suppress(ConnectionClosed):
+            async with opened(port, dice.choice(("/echo",) * 9 + ("/flood",))) as client:
+                if dice.random() < 0.1:
+                    await idle(client, dice)  # a reader that is slow on "/flood"
+                else:
+                    with suppress(AssertionError):  # on "/flood"
+                        await dice.choice(TRAFFIC)(client, dice)
+                await leave(client, dice)
+    return count
+
+
+async def soak(port: int, sockets: int, seconds: float) -> None:
+    async with opened(port, "/stats") as watcher:
+        await warm(port)
+        before = await ask(watcher)
+        start = time.monotonic()
+        clients = [asyncio.create_task(live(port, seed, start + seconds)) for seed in range(sockets)]
+        samples: list[tuple[float, float]] = []
+        while time.monotonic() < start + seconds:
+            await asyncio.sleep(min(5, seconds / 20))
+            now = await ask(watcher)
+            samples.append((time.monotonic() - start, now["memory"] / MIB))
+            print(f"{samples[-1][0]:6.0f} s  {line(now)}", flush=True)
+        count = sum(await asyncio.gather(*clients))
+        after = await settled(watcher, before)
+    half = samples[len(samples) // 2 :]
+    slope = statistics.linear_regression(*zip(*half, strict=True)).slope * 60 if len(half) > 2 else 0
+    print(f"{count} connections; memory in the second half: {slope:+.2f} MiB a minute")
+    print(f"before  {line(before)}\nafter   {line(after)}")
+    for kind in ("", "sync "):
+        assert after[f"{kind}began"] == after[f"{kind}ended"], "a cleanup did not run, or ran twice"
+    assert back(after, before), "something is left"
+
+
+async def warm(port: int) -> None:
+    """Have the threads started before they are counted."""
+    clients = [await opened(port, "/echo") for _ in range(40)]
+    await asyncio.gather(*(client.close() for client in clients))
+
+
+async def settled(watcher: Any, before: dict[str, int], patience: float = 20) -> dict[str, int]:
+    deadline = time.monotonic() + patience
+    while True:
+        now = await ask(watcher)
+        if (back(now, before) and now["began"] == now["ended"]) or time.monotonic() > deadline:
+            return now
+        await asyncio.sleep(0.2)
+
+
+def back(now: dict[str, int], before: dict[str, int]) -> bool:
+    """Nothing is held any more; the pools of threads keep theirs."""
+    return all(now[name] <= before[name] for name in ("tasks", "files")) and now["threads"] <= MOST_THREADS
+
+
+def line(found: dict[str, int]) -> str:
+    return (
+        f"{found['memory'] / MIB:6.1f} MiB  {found['tasks']:5} tasks  {found['threads']:3} threads  "
+        f"{found['files']:5} files  {found.get('began', 0) - found.get('ended', 0):5} open"
+    )
+
+
+# Pressure
+
+
+async def pressure(port: int, seconds: float) -> None:
+    async with opened(port, "/stats") as watcher, opened(port, "/echo") as other:
+        for name, client in (("never read, /flood", silent), ("line rate, /slow", hasty)):
+            await warm(port)
+            before = (await ask(watcher))["memory"]
+            tasks = [asyncio.create_task(client(port)) for _ in range(50)]
+            delays, most = await measure(other, watcher, seconds)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            median, p99 = (sorted(delays)[int(len(delays) * share)] * 1000 for share in (0.5, 0.99))
+            print(
+                f"{name}: {(most - before) / 50 / 1024:.0f} KiB a socket at most; "
+                f"another socket waits {median:.1f} ms, p99 {p99:.1f} ms"
+            )
+
+
+async def measure(other: Any, watcher: Any, seconds: float) -> tuple[list[float], int]:
+    delays, most, until = [], 0, time.monotonic() + seconds
+    while time.monotonic() < until:
+        start = time.perf_counter()
+        await other.send("?")
+        await other.recv()
+        delays.append(time.perf_counter() - start)
+        if len(delays) % 20 == 0:
+            most = max(most, (await ask(watcher))["memory"])
+        await asyncio.sleep(0.01)
+    return delays, most
+
+
+async def silent(port: int) -> None:
+    """Opens the flood and never reads; a plain socket, so that nothing reads for it."""
+    reader, writer = await hello(port, "/flood")
+    reader._transport.pause_reading()  # type: ignore[attr-defined]
+    try:
+        await asyncio.Event().wait()
+    finally:
+        writer.transport.abort()
+
+
+async def hasty(port: int) -> None:
+    _, writer = await hello(port, "/slow")
+    frame = b"\x81\xa0" + bytes(4) + b"y" * 32
+    try:
+        while True:
+            writer.write(frame * 1000)
+            await writer.drain()
+    finally:
+        writer.transport.abort()
+
+
+async def hello(port: int, path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    await reader.readuntil(b"\r\n\r\n")
+    return reader, writer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--seconds", type=float)
+    parser.add_argument("--sockets", type=int, default=500)
+    parser.add_argument("--server", choices=("daphne", "uvicorn"), default="daphne")
+    parser.add_argument("--pressure", action="store_true")
+    arguments = parser.parse_args()
+    with server(arguments.server) as port:
+        if arguments.pressure:
+            asyncio.run(pressure(port, arguments.seconds or 30))
+        else:
+            asyncio.run(soak(port, arguments.sockets, arguments.seconds or 600))
+
+
+if __name__ == "__main__":
+    main()

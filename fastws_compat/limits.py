@@ -1,0 +1,345 @@
+"""What a route may be sent, how long its connections may live, and how many there may be."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from time import monotonic
+from typing import Any, Protocol, TypedDict
+
+from fastws_compat import conf
+from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.logger import logger
+from fastws_compat.types import Message, Scope
+from fastws_compat.websockets import WebSocket, WebSocketState
+
+TOO_BIG, TOO_MANY, TIMED_OUT = 1009, 4429, 4408
+
+
+class LimitOptions(TypedDict, total=False):
+    """Limits of an application, a router or a route; the innermost that says something wins, None is none."""
+
+    # Bytes of one message; more closes with 1009.
+    max_message_size: int | None
+    # "20/s", "100/m", "64KiB/s", also several; more closes with 4429.
+    rate_limit: str | Sequence[str] | None
+    # Seconds without a message in either direction, and seconds in all; then 4408.
+    idle_timeout: float | None
+    max_age: float | None
+    # Connections at a time; more are refused: 503, and 429 for those of one user or address.
+    max_connections: int | None
+    max_connections_per_user: int | None
+    max_connections_per_address: int | None
+
+
+class Guarded(Protocol):
+    """What a session is asked for."""
+
+    guard: Guard | None
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None: ...
+
+
+OPTIONS = LimitOptions.__annotations__.keys()
+CAPS = {
+    "max_connections": "all",
+    "max_connections_per_user": "user",
+    "max_connections_per_address": "address",
+}
+# The same as settings, which hold for the process.
+SETTINGS = {name: name.upper() for name in CAPS}
+
+
+def split(options: Mapping[str, Any]) -> tuple[LimitOptions, dict[str, Any]]:
+    """The limits among the options, and the others."""
+    limits: Any = {name: value for name, value in options.items() if name in OPTIONS}
+    return limits, {name: value for name, value in options.items() if name not in OPTIONS}
+
+
+class Limits:
+    """The limits of one place where they are declared; `|` lays inner ones over outer ones."""
+
+    __slots__ = ("_compiled", "guards", "options")
+
+    def __init__(self, options: LimitOptions | Mapping[str, Any] = {}) -> None:  # noqa: B006
+        for unknown in sorted(options.keys() - OPTIONS):
+            raise TypeError(f"There is no limit {unknown!r}, only {', '.join(OPTIONS)}.")
+        self._set(dict(options), {name: compile_option(name, value) for name, value in options.items()})
+
+    def _set(self, options: dict[str, Any], compiled: dict[str, Any]) -> None:
+        # As they were written, for people who ask.
+        self.options = options
+        self._compiled = compiled
+        self.guards = any(compiled.get(name) for name in ("rate_limit", "idle_timeout", "max_age"))
+
+    def __or__(self, inner: Limits) -> Limits:
+        """Both, where `inner` wins. Caps that came from outside go on counting for all who share them."""
+        both = Limits()
+        both._set({**self.options, **inner.options}, {**self._compiled, **inner._compiled})
+        return both
+
+    def __repr__(self) -> str:
+        return f"Limits({', '.join(f'{name}={value!r}' for name, value in self.options.items())})"
+
+    def get(self, name: str) -> Any:
+        """The compiled limit; None without one."""
+        return self._compiled.get(name)
+
+    def apply(self, websocket: WebSocket, session: Guarded | None) -> None:
+        """Hold a new connection to the limits for its messages and its time."""
+        compiled = self._compiled
+        size = (
+            compiled["max_message_size"] if "max_message_size" in compiled else conf.get("MAX_MESSAGE_SIZE")
+        )
+        websocket.limit_messages(size)
+        if self.guards and session is not None:
+            session.guard = Guard(self, websocket, session.spawn)
+
+    def seats(self, scope: Scope) -> Seats:
+        """The connection's place among those that may be open; to be entered as a context."""
+        return Seats(self, scope)
+
+
+class Seats:
+    """Counts a connection against every cap that it falls under; HTTPException if one is reached."""
+
+    __slots__ = ("_limits", "_scope", "_taken")
+
+    def __init__(self, limits: Limits, scope: Scope) -> None:
+        self._limits = limits
+        self._scope = scope
+        self._taken: list[tuple[Cap, Any]] = []
+
+    def __enter__(self) -> None:
+        settings = conf.values()
+        for name, of in CAPS.items():
+            own: Cap | None = self._limits.get(name)
+            if own is not None and own.most is not None:
+                self._take(own, own.most, of)
+            everywhere = settings.get(SETTINGS[name])
+            if everywhere is not None:
+                self._take(PROCESS[name], everywhere, of)
+
+    def _take(self, cap: Cap, most: int, of: str) -> None:
+        key = owner(self._scope, of)
+        if key is None:
+            return
+        if cap.counts.get(key, 0) >= most:
+            self.__exit__()
+            logger.warning("WebSocket refused: %d open connections is the most of %s", most, MOST_OF[of])
+            raise HTTPException(503 if of == "all" else 429, "Too many connections")
+        cap.counts[key] = cap.counts.get(key, 0) + 1
+        self._taken.append((cap, key))
+
+    def __exit__(self, *_: object) -> None:
+        while self._taken:
+            cap, key = self._taken.pop()
+            cap.counts[key] -= 1
+            if not cap.counts[key]:
+                del cap.counts[key]
+
+
+MOST_OF = {"all": "all clients together", "user": "one user", "address": "one address"}
+
+
+class Cap:
+    """How many connections there are of each owner, and may be."""
+
+    __slots__ = ("counts", "most")
+
+    def __init__(self, most: int | None) -> None:
+        self.most = most
+        self.counts: dict[Any, int] = {}
+
+
+PROCESS = {name: Cap(None) for name in CAPS}
+
+
+def owner(scope: Scope, of: str) -> Any:
+    """Whom a connection is counted for; None if it is nobody, as an anonymous user."""
+    if of == "address":
+        client = scope.get("client")
+        return client[0] if client else None
+    if of == "user":
+        user = scope.get("user")
+        return getattr(user, "pk", None) if getattr(user, "is_authenticated", False) else None
+    return of
+
+
+class Rate:
+    """So many messages, or bytes of messages, in so many seconds."""
+
+    __slots__ = ("amount", "of_bytes", "seconds")
+
+    def __init__(self, amount: float, seconds: float, of_bytes: bool) -> None:
+        self.amount = amount
+        self.seconds = seconds
+        self.of_bytes = of_bytes
+
+
+class Bucket:
+    """What of a rate is left to a connection: it is full after `seconds` of silence."""
+
+    __slots__ = ("_left", "_rate")
+
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._left = rate.amount
+
+    def pays(self, message: Message, busy: float, waited: float) -> bool:
+        """Whether there is enough left for a message.
+
+        `busy` seconds the endpoint did not listen: what the client sent meanwhile was waiting for it, so that
+        time is credited in full. Then it listened for `waited` seconds; a queue that was empty needs no more
+        than a full bucket.
+        """
+        rate = self._rate
+        self._left += (busy + waited) * rate.amount / rate.seconds
+        if waited > NOTHING_WAITS:
+            self._left = min(self._left, rate.amount)
+        self._left -= message_size(message) if rate.of_bytes else 1
+        return self._left >= 0
+
+
+# A `receive` that takes longer found nothing that waited to be received.
+NOTHING_WAITS = 0.01
+
+
+class Guard:
+    """Stands between a WebSocket and the server, and ends the connection over its limits."""
+
+    __slots__ = (
+        "_buckets",
+        "_busy_since",
+        "_idle",
+        "_last",
+        "_listening",
+        "_over",
+        "_receive",
+        "_send",
+        "_spawn",
+        "_timers",
+        "_websocket",
+        "_woken",
+    )
+
+    def __init__(
+        self, limits: Limits, websocket: WebSocket, spawn: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._websocket = websocket
+        self._receive, websocket._receive = websocket._receive, self.receive
+        self._send, websocket._send = websocket._send, self.send
+        self._spawn = spawn
+        self._buckets = [Bucket(rate) for rate in limits.get("rate_limit") or ()]
+        self._busy_since = self._last = monotonic()
+        self._listening: set[asyncio.Task[Any]] = set()
+        # Those of them that were woken because it is over.
+        self._woken: set[asyncio.Task[Any]] = set()
+        self._over: Message | None = None
+        self._idle: float | None = limits.get("idle_timeout")
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        if self._idle is not None:
+            self._timers["idle"] = loop.call_later(self._idle, self._look)
+        if (age := limits.get("max_age")) is not None:
+            self._timers["max age"] = loop.call_later(age, self._time_out, "max age")
+
+    def stop(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+
+    async def send(self, message: Message) -> None:
+        self._last = monotonic()
+        await self._send(message)
+
+    async def receive(self) -> Message:
+        task = asyncio.current_task()
+        assert task is not None
+        begun = monotonic()
+        self._listening.add(task)
+        try:
+            message = await self._receive()
+        except asyncio.CancelledError:
+            if self._over is None or task not in self._woken or task.uncancel():
+                raise
+            self._websocket.farewell = None
+            return self._over
+        finally:
+            self._listening.discard(task)
+            self._woken.discard(task)
+        now = self._last = monotonic()
+        busy, self._busy_since = max(0.0, begun - self._busy_since), now
+        if message["type"] == "websocket.receive" and not self._pays(message, busy, now - begun):
+            await self._websocket.end(TOO_MANY, "too many messages")
+            return await self._websocket.receive()
+        return message
+
+    def _pays(self, message: Message, busy: float, waited: float) -> bool:
+        # Every one is charged, also after another is empty.
+        charged = [bucket.pays(message, busy, waited) for bucket in self._buckets]
+        return all(charged)
+
+    def _look(self) -> None:
+        """Time out if the connection is idle, else look again when it could be."""
+        assert self._idle is not None
+        left = self._last + self._idle - monotonic()
+        if left > 0:
+            self._timers["idle"] = asyncio.get_running_loop().call_later(left, self._look)
+        else:
+            self._time_out("idle")
+
+    def _time_out(self, reason: str) -> None:
+        websocket = self._websocket
+        if websocket.application_state is not WebSocketState.CONNECTED or websocket.farewell is not None:
+            return
+        if websocket.client_state is WebSocketState.CONNECTED:
+            self._spawn(websocket.end(TIMED_OUT, reason))
+            self._over = websocket.farewell
+            self._woken |= self._listening
+            for task in self._listening:
+                task.cancel()
+
+
+def message_size(message: Message) -> int:
+    text = message.get("text")
+    return len(message.get("bytes") or b"") if text is None else len(text.encode("utf-8", "surrogatepass"))
+
+
+# How limits are written
+
+
+UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
+SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
+RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(k|m|ki|mi|)(b))?\s*/\s*(\d+)?\s*([a-z]+)", re.IGNORECASE)
+
+
+def compile_option(name: str, value: Any) -> Any:
+    """The value of a limit as connections use it; DeclarationError for one that makes no sense."""
+    if name in CAPS:
+        return Cap(value if value is None else _checked(name, value, int, 0))
+    if value is None:
+        return None
+    if name == "rate_limit":
+        texts = value if isinstance(value, list | tuple) else str(value).split(",")
+        return tuple(parse_rate(text) for text in texts)
+    return _checked(name, value, int if name == "max_message_size" else (int, float), 1e-9)
+
+
+def _checked(name: str, value: Any, kind: Any, least: float) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+        what = "a whole number" if kind is int else "a number of seconds"
+        raise DeclarationError(f"{name}={value!r} is no limit: give {what}, or None for no limit.")
+    return value
+
+
+def parse_rate(text: str) -> Rate:
+    """ "20/s", "100/m", "1000/h" messages; "64KiB/s", "1MB/10s" bytes."""
+    match = RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    seconds = SECONDS.get(match[5].lower().removesuffix("s") or "s") if match else None
+    if match is None or seconds is None or not float(match[1]):
+        raise DeclarationError(
+            f"rate_limit={text!r} is no rate: write '20/s', '100/m' for messages, '64KiB/s' for bytes."
+        )
+    amount = float(match[1]) * UNITS[(match[2] or "").lower()]
+    return Rate(amount, seconds * int(match[4] or 1), of_bytes=match[3] is not None)

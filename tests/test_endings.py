@@ -1,0 +1,779 @@
+"""Every way that a connection can end: the endpoint is told or stopped, and everything runs once."""
+
+import asyncio
+import contextvars
+import logging
+import random
+import threading
+import time
+
+import pytest
+from django.test import override_settings
+
+from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect, watching
+from fastws_compat.concurrency import _close_stale, run_in_threadpool
+from tests.servers import faults
+
+CONNECT = {"type": "websocket.connect"}
+PATIENCE = 10
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    """Connections are looked at so often that no test has to wait for it; the database is not."""
+
+    async def check(): ...
+
+    monkeypatch.setattr(watching, "INTERVAL", 0.01)
+    monkeypatch.setattr(watching, "close_stale_connections", check)
+
+
+class Line:
+    """What a server does for one connection, in the hand of a test."""
+
+    def __init__(self, app, path="/ws", **scope):
+        self.incoming = asyncio.Queue()
+        self.incoming.put_nowait(CONNECT)
+        self.sent = []
+        self.receiving = 0
+        # Whether the server knows that the client has gone.
+        self.lost = False
+        self._changed = asyncio.Event()
+        scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", **scope}
+        self.task = asyncio.create_task(app(scope, self.receive, self.send))
+
+    async def receive(self):
+        self.receiving += 1
+        try:
+            return await self.incoming.get()
+        finally:
+            self.receiving -= 1
+
+    async def send(self, message):
+        if self.lost:
+            raise OSError("The client has gone.")
+        self.sent.append(message)
+        self._changed.set()
+
+    def text(self, text):
+        self.incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    def hang_up(self, code=1001, reason=""):
+        self.incoming.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    async def until_sent(self, kind):
+        async with asyncio.timeout(PATIENCE):
+            while not any(message["type"] == kind for message in self.sent):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def end(self):
+        await asyncio.wait_for(self.task, PATIENCE)
+
+    @property
+    def texts(self):
+        return [message["text"] for message in self.sent if message["type"] == "websocket.send"]
+
+    @property
+    def closes(self):
+        return [message["code"] for message in self.sent if message["type"] == "websocket.close"]
+
+
+async def until(condition):
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def records(caplog):
+    return [record.getMessage() for record in caplog.records if record.name == "fastws_compat"]
+
+
+# The client goes while the endpoint looks elsewhere
+
+
+def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def ticker(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.send_text("tick")
+                await asyncio.sleep(0.001)
+        except WebSocketDisconnect as exc:
+            seen.append((exc.code, exc.reason))
+            raise
+
+    async def run():
+        line = Line(app)
+        await line.until_sent("websocket.send")
+        line.hang_up(4321, "enough")
+        await line.end()
+        assert line.closes == []
+
+    asyncio.run(run())
+    assert seen == [(4321, "enough")]
+    assert records(caplog) == []
+
+
+def test_client_state_tells_of_a_disconnect_that_nobody_has_received():
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def polls(websocket: WebSocket):
+        await websocket.accept()
+        while websocket.client_state.name == "CONNECTED":
+            await asyncio.sleep(0.001)
+        try:
+            await websocket.receive_text()
+        except WebSocketDisconnect as exc:
+            seen.append(exc.code)
+
+    async def run():
+        line = Line(app)
+        await line.until_sent("websocket.accept")
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+    assert seen == [1001]
+
+
+@override_settings(FASTWS={"DISCONNECT_GRACE": 0})
+@pytest.mark.parametrize("kind", ["plain", "with a generator", "starlette"])
+def test_endpoint_that_sleeps_is_cancelled_after_the_grace(kind, caplog):
+    app, seen = FastAPI(), []
+
+    async def generator():
+        try:
+            yield
+        except BaseException as exc:
+            seen.append(repr(exc))
+            raise
+
+    async def sleeps(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    match kind:
+        case "plain":
+            app.websocket("/ws")(sleeps)
+        case "with a generator":
+            app.websocket("/ws", dependencies=[Depends(generator)])(sleeps)
+        case "starlette":
+            app.websocket_route("/ws")(sleeps)
+
+    async def run():
+        line = Line(app)
+        await line.until_sent("websocket.accept")
+        line.hang_up(1001)
+        await line.end()
+        assert line.closes == []
+        assert asyncio.current_task().cancelling() == 0
+
+    asyncio.run(run())
+    assert seen == ["cancelled", *(["WebSocketDisconnect(1001)"] if kind == "with a generator" else [])]
+    assert records(caplog) == []
+
+
+@override_settings(FASTWS={"DISCONNECT_GRACE": 0})
+def test_endpoint_that_was_told_takes_the_time_it_needs():
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def thorough(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            await websocket.receive_text()
+        except WebSocketDisconnect:
+            await asyncio.sleep(0.1)
+            seen.append("saved")
+
+    async def run():
+        line = Line(app)
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+    assert seen == ["saved"]
+
+
+@override_settings(FASTWS={"DISCONNECT_GRACE": None})
+def test_without_a_grace_nobody_is_cancelled():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def deaf(websocket: WebSocket):
+        await websocket.accept()
+        while websocket.client_state.name == "CONNECTED":
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.1)
+
+    async def run():
+        line = Line(app)
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+
+
+@override_settings(FASTWS={"DISCONNECT_GRACE": 0})
+def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_gone():
+    app, seen = FastAPI(), []
+
+    async def generator():
+        yield
+        await asyncio.sleep(0.05)
+        seen.append("torn down")
+
+    async def work():
+        await asyncio.sleep(0.05)
+        seen.append("worked")
+
+    @app.websocket("/ws", dependencies=[Depends(generator)])
+    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks):
+        tasks.add_task(work)
+        await websocket.accept()
+        while websocket.client_state.name == "CONNECTED":
+            await asyncio.sleep(0)
+
+    async def run():
+        line = Line(app)
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+    assert seen == ["worked", "torn down"]
+
+
+def test_cancellation_by_somebody_else_stays_one():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def sleeps(websocket: WebSocket):
+        await websocket.accept()
+        await asyncio.Event().wait()
+
+    async def run():
+        line = Line(app)
+        await line.until_sent("websocket.accept")
+        line.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await line.task
+
+    asyncio.run(run())
+
+
+# Nothing that was read ahead is lost
+
+
+def test_messages_keep_their_order_when_one_was_read_ahead():
+    app, go = FastAPI(), asyncio.Event()
+
+    @app.websocket("/ws")
+    async def slow(websocket: WebSocket):
+        await websocket.accept()
+        await go.wait()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    async def run():
+        line = Line(app)
+        for number in range(5):
+            line.text(str(number))
+        await until(lambda: line.incoming.qsize() == 4)
+        await asyncio.sleep(0.05)
+        assert line.incoming.qsize() == 4  # one is read ahead and no more
+        go.set()
+        line.hang_up()
+        await line.end()
+        assert line.texts == ["0", "1", "2", "3", "4"]
+
+    asyncio.run(run())
+
+
+def test_receive_that_is_given_up_loses_no_message_that_was_read_ahead():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def impatient(websocket: WebSocket):
+        await websocket.accept()
+        await until(lambda: lines[0].receiving)  # the watcher's
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(websocket.receive_text(), 0.01)
+        lines[0].text("at last")
+        await websocket.send_text(await websocket.receive_text())
+
+    lines = []
+
+    async def run():
+        lines.append(Line(app))
+        await lines[0].end()
+        assert lines[0].texts == ["at last"]
+        assert lines[0].closes == [1000]
+
+    asyncio.run(run())
+
+
+def test_two_tasks_that_receive_get_each_message_once():
+    app, got = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def two(websocket: WebSocket):
+        await websocket.accept()
+        await until(lambda: lines[0].receiving)  # the watcher's
+
+        async def reader():
+            got.append(await websocket.receive_text())
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reader())
+            group.create_task(reader())
+            await asyncio.sleep(0)
+            lines[0].text("a")
+            lines[0].text("b")
+
+    lines = []
+
+    async def run():
+        lines.append(Line(app))
+        await lines[0].end()
+
+    asyncio.run(run())
+    assert sorted(got) == ["a", "b"]
+
+
+def test_endpoint_that_listens_has_no_task_beside_its_own():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def echo(websocket: WebSocket):
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    async def run():
+        line = Line(app)
+        await line.until_sent("websocket.accept")
+        for number in range(20):
+            await asyncio.sleep(0.005)
+            line.text(str(number))
+        await until(lambda: len(line.texts) == 20)
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task(), line.task})
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+
+
+def test_watcher_ends_with_the_endpoint():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def busy(websocket: WebSocket):
+        await websocket.accept()
+        await until(lambda: lines[0].receiving)
+
+    lines = []
+
+    async def run():
+        lines.append(Line(app))
+        await lines[0].end()
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+        assert lines[0].closes == [1000]
+
+    asyncio.run(run())
+
+
+def test_error_of_the_server_reaches_the_endpoint_that_asks_later():
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await asyncio.sleep(0.1)
+        try:
+            await websocket.receive_text()
+        except ValueError as exc:
+            seen.append(str(exc))
+
+    async def run():
+        incoming = [CONNECT]
+
+        async def receive():
+            if not incoming:
+                raise ValueError("broken server")
+            return incoming.pop()
+
+        async def send(message): ...
+
+        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
+        await app(scope, receive, send)
+
+    asyncio.run(run())
+    assert seen == ["broken server"]
+
+
+def test_sweep_has_no_context_of_the_first_connection():
+    variable, seen = contextvars.ContextVar("variable", default="nobody's"), []
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await asyncio.sleep(0.05)
+
+    async def run():
+        incoming = [CONNECT]
+
+        async def receive():
+            if not incoming:
+                seen.append(variable.get())
+                await asyncio.Event().wait()
+            return incoming.pop()
+
+        async def send(message): ...
+
+        variable.set("the first one's")
+        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
+        await app(scope, receive, send)
+
+    asyncio.run(run())
+    assert seen == ["nobody's"]
+
+
+# The handshake
+
+
+@override_settings(FASTWS={"HANDSHAKE_TIMEOUT": 0.05})
+@pytest.mark.parametrize("can_deny", [True, False])
+def test_handshake_that_nobody_answers_is_refused(can_deny, caplog):
+    app, seen = FastAPI(), []
+
+    async def slow():
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("left")
+
+    @app.websocket("/ws/{name}", dependencies=[Depends(slow)])
+    async def endpoint(websocket: WebSocket): ...
+
+    async def run():
+        extensions = {"websocket.http.response": {}} if can_deny else {}
+        line = Line(app, path="/ws/x", extensions=extensions)
+        await line.end()
+        answer = line.sent[0]
+        assert answer.get("status", answer["type"]) == (503 if can_deny else "websocket.close")
+        assert len(line.sent) == (2 if can_deny else 1)
+
+    asyncio.run(run())
+    assert seen == ["left"]
+    assert records(caplog) == ["WebSocket /ws/{name}: the handshake was not answered in 0.05 s"]
+
+
+# Cleanup
+
+
+@override_settings(FASTWS={"CLEANUP_TIMEOUT": 0.05})
+def test_teardown_that_hangs_is_cancelled_and_the_others_run(caplog):
+    app, seen = FastAPI(), []
+
+    async def outer():
+        try:
+            yield
+        finally:
+            seen.append("outer")
+
+    async def hangs(outer=Depends(outer)):
+        yield
+        try:
+            await asyncio.Event().wait()
+        finally:
+            seen.append("hung")
+
+    @app.websocket("/ws", dependencies=[Depends(hangs)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    async def run():
+        line = Line(app)
+        await line.end()
+        assert line.closes == [1011]
+
+    asyncio.run(run())
+    assert seen == ["hung", "outer"]
+    [message] = records(caplog)
+    assert message == "Exception in WebSocket /ws"
+    assert "The cleanup of a dependency took longer than 0.05 s" in caplog.text
+    assert "await asyncio.Event().wait()" in caplog.text  # where it hung
+
+
+@override_settings(FASTWS={"CLEANUP_TIMEOUT": 0.05})
+def test_background_tasks_are_no_cleanup():
+    app, seen = FastAPI(), []
+
+    async def generator():
+        yield
+        seen.append("torn down")
+
+    async def work():
+        await asyncio.sleep(0.2)
+        seen.append("worked")
+
+    @app.websocket("/ws", dependencies=[Depends(generator)])
+    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks):
+        tasks.add_task(work)
+        await websocket.accept()
+
+    async def run():
+        await Line(app).end()
+
+    asyncio.run(run())
+    assert seen == ["worked", "torn down"]
+
+
+@override_settings(FASTWS={"CLEANUP_TIMEOUT": 0.05})
+def test_end_of_a_session_that_hangs_is_left_behind(caplog):
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        async def hangs():
+            await asyncio.Event().wait()
+
+        async def works():
+            seen.append("left")
+
+        session = websocket.scope["fastws_compat.session"]
+        session.at_end(works)
+        session.at_end(hangs)
+
+    async def run():
+        await Line(app).end()
+
+    asyncio.run(run())
+    assert seen == ["left"]
+    assert records(caplog) == ["The end of a WebSocket session failed"]
+
+
+def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
+    app, seen = FastAPI(), []
+    entered, release = threading.Event(), threading.Event()
+
+    def resource():
+        try:
+            yield
+        finally:
+            seen.append("teardown")
+
+    def works(resource=Depends(resource)):
+        entered.set()
+        assert release.wait(PATIENCE)
+        seen.append("left the thread")
+
+    @app.websocket("/ws", dependencies=[Depends(works)])
+    async def endpoint(websocket: WebSocket): ...
+
+    async def run():
+        line = Line(app)
+        await asyncio.to_thread(entered.wait, PATIENCE)
+        line.task.cancel()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert seen == []
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await line.task
+
+    asyncio.run(run())
+    assert seen == ["left the thread", "teardown"]
+
+
+# Threads and Django's connections
+
+
+def test_sync_dependencies_of_many_handshakes_share_the_threads():
+    app, count, duration = FastAPI(), 200, 0.05
+
+    def slow():
+        time.sleep(duration)
+
+    @app.websocket("/ws", dependencies=[Depends(slow)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    async def run():
+        start = time.monotonic()
+        lines = [Line(app) for _ in range(count)]
+        for line in lines:
+            await line.end()
+        return time.monotonic() - start
+
+    with override_settings(FASTWS={"HANDSHAKE_TIMEOUT": None}):
+        assert asyncio.run(run()) < count * duration / 3  # an eighth where nothing else runs
+
+
+class Connection:
+    """As much of a database connection of Django's as the check looks at."""
+
+    def __init__(self, close_at=None, errors_occurred=False):
+        self.close_at = close_at
+        self.errors_occurred = errors_occurred
+        self.checked = False
+
+    def close_if_unusable_or_obsolete(self):
+        self.checked = True
+
+
+def test_connections_of_the_async_orm_are_checked_when_broken_or_long_expired(monkeypatch):
+    now = time.monotonic()
+    broken, old = Connection(errors_occurred=True), Connection(close_at=now - 61)
+    fresh, persistent = Connection(close_at=now), Connection()
+
+    class Connections:
+        def all(self, initialized_only):
+            return [broken, old, fresh, persistent]
+
+    monkeypatch.setattr("django.db.connections", Connections())
+    _close_stale()
+    assert [c.checked for c in (broken, old, fresh, persistent)] == [True, True, False, False]
+
+
+def test_connections_are_checked_without_a_hop_per_message(monkeypatch):
+    app, checks = FastAPI(), []
+
+    async def check():
+        checks.append("check")
+
+    monkeypatch.setattr(watching, "close_stale_connections", check)
+    monkeypatch.setattr(watching, "DATABASE_INTERVAL", 0.05)
+
+    @app.websocket("/ws")
+    async def echo(websocket: WebSocket):
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    async def run():
+        line = Line(app)
+        for number in range(500):
+            line.text(str(number))
+        await until(lambda: len(line.texts) == 500)
+        await until(lambda: len(checks) >= 2)
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+    assert len(checks) < 500
+
+
+def test_failed_check_of_connections_is_logged_and_harms_no_socket(monkeypatch, caplog):
+    app = FastAPI()
+
+    async def check():
+        raise LookupError("no such database")
+
+    monkeypatch.setattr(watching, "close_stale_connections", check)
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await until(lambda: records(caplog))
+
+    async def run():
+        line = Line(app)
+        await line.end()
+        assert line.closes == [1000]
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(run())
+    assert records(caplog) == ["Django's database connections could not be checked"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_async_orm_of_an_old_endpoint_survives_a_broken_connection():
+    from django.contrib.auth.models import User
+    from django.db import connection, connections
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    from fastws_compat.concurrency import close_stale_connections
+
+    def leave():
+        """Really close; SQLite's own `close` keeps one in memory open, and later tests would meet it."""
+        BaseDatabaseWrapper.close(connections["default"])
+
+    def break_it():
+        connection.ensure_connection()
+        connection.errors_occurred = True
+
+    async def run():
+        from asgiref.sync import sync_to_async
+
+        assert await User.objects.acount() == 0
+        await sync_to_async(break_it)()
+        await close_stale_connections()
+        assert not await sync_to_async(lambda: connection.errors_occurred)()
+        assert await User.objects.acount() == 0
+        await sync_to_async(leave)()
+
+    asyncio.run(run())
+
+
+def test_result_of_a_thread_that_is_not_cancelled():
+    assert asyncio.run(run_in_threadpool(lambda: 1)) == 1
+
+
+# Faults at random points
+
+
+def pairs(count):
+    """Seeded pairs of a point and a fault."""
+    dice = random.Random(2026)
+    chosen = [*faults.OWN_FAULTS, "close", "reset", "stop"]
+    return [(dice.choice(faults.POINTS), dice.choice(chosen), dice.random() / 100) for _ in range(count)]
+
+
+async def suffer(number, point, fault, delay):
+    """One connection with a fault; the server refuses to send after a "reset", and cancels for "stop"."""
+    name = f"pair{number}"
+    outside = fault in ("close", "reset", "stop")
+    line = Line(faults.app, f"/fault/{point}/{'close' if outside else fault}/{name}")
+    if outside:
+        await asyncio.wait_for(faults.event(faults.reached, name).wait(), PATIENCE)
+        await asyncio.sleep(delay)
+        if fault == "stop":
+            line.task.cancel()
+        else:
+            line.lost = fault == "reset"
+            line.hang_up(1006 if fault == "reset" else 1001)
+        faults.event(faults.go, name).set()
+    await asyncio.wait([line.task], timeout=PATIENCE)
+    assert line.task.done(), (point, fault)
+    assert line.task.cancelled() or line.task.exception() is None
+
+
+def test_a_thousand_faults_leave_nothing_behind():
+    for books in (faults.began, faults.ended, faults.reached, faults.go):
+        books.clear()
+    threads = set(threading.enumerate())
+
+    async def run():
+        for start in range(0, 1000, 100):
+            cases = enumerate(pairs(1000)[start : start + 100], start)
+            await asyncio.gather(*(suffer(number, *case) for number, case in cases))
+        await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
+
+    asyncio.run(run())
+    assert faults.began == faults.ended
+    assert set(faults.began.values()) == {1}
+    assert sum(key.startswith("resource ") for key in faults.began) > 800
+    started = [thread for thread in threading.enumerate() if thread not in threads]
+    assert all(thread.name.startswith("fastws-") for thread in started)

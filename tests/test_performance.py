@@ -1,0 +1,299 @@
+"""Speed, held by measures that do not depend on the machine, and what speed must not cost.
+
+Times are ratios to a bare ASGI function in the same process, each the best of many rounds; a round more is
+measured while a ratio is over its bar, which is about twice what it is on a machine with nothing else to do.
+`benchmarks/` measures in earnest.
+"""
+
+import asyncio
+import gc
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastws_compat import APIRouter, Cookie, Depends, FastAPI, Header, WebSocket, WebSocketDisconnect
+from fastws_compat.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute, flatten
+
+ROUNDS = 200
+CONNECT = {"type": "websocket.connect"}
+MESSAGE = {"type": "websocket.receive", "text": "x" * 32}
+DISCONNECT = {"type": "websocket.disconnect", "code": 1000}
+
+
+def scope(path: str, query: bytes = b"") -> dict[str, Any]:
+    return {
+        "type": "websocket",
+        "path": path,
+        "root_path": "",
+        "query_string": query,
+        "headers": [(b"host", b"testserver"), (b"x-token", b"secret"), (b"cookie", b"session=1; other=2")],
+        "subprotocols": [],
+        "client": ("127.0.0.1", 50000),
+        "server": ("testserver", 80),
+    }
+
+
+async def swallow(message: Any) -> None:
+    pass
+
+
+async def bare(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+    await send({"type": "websocket.close", "code": 1000})
+
+
+async def converse(app: Any, path: str, messages: int, query: bytes = b"") -> None:
+    """One connection with so many messages in its life."""
+    left = iter((CONNECT, *[MESSAGE] * messages, DISCONNECT))
+
+    async def receive() -> Any:
+        return next(left)
+
+    await app(scope(path, query), receive, swallow)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Without the trace function of a coverage measurement, which slows the package and not the floor."""
+    tracer = sys.gettrace()
+    sys.settrace(None)
+    try:
+        yield
+    finally:
+        sys.settrace(tracer)
+
+
+def ratio(bar: float, measured: Callable[[], Awaitable[None]], base: Callable[[], Awaitable[None]]) -> float:
+    """How many times longer `measured` takes than `base`: the best of both, from rounds of both."""
+
+    async def best() -> float:
+        times = [float("inf"), float("inf")]
+        for _ in range(ROUNDS):
+            for index, work in enumerate((measured, base)):
+                start = time.perf_counter()
+                await work()
+                times[index] = min(times[index], time.perf_counter() - start)
+            if times[0] < bar * times[1]:
+                break
+        return times[0] / times[1]
+
+    with untraced():
+        return asyncio.run(best())
+
+
+def test_a_message_costs_little_more_than_in_a_bare_function() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.send_text(await websocket.receive_text())
+        except WebSocketDisconnect:
+            pass
+
+    assert ratio(5, lambda: converse(app, "/", 1000), lambda: converse(bare, "/", 1000)) < 5
+
+
+def test_a_handshake_with_dependencies_is_a_few_dozen_bare_ones() -> None:
+    app = FastAPI()
+
+    async def page(page: int = 1) -> int:
+        return page
+
+    async def token(x_token: Annotated[str, Header()], page: Annotated[int, Depends(page)]) -> str:
+        return x_token
+
+    @app.websocket("/rooms/{room}")
+    async def endpoint(
+        websocket: WebSocket,
+        room: int,
+        session: Annotated[str, Cookie()],
+        page: Annotated[int, Depends(page)],
+        token: Annotated[str, Depends(token)],
+    ) -> None:
+        await websocket.accept()
+
+    async def ours() -> None:
+        for _ in range(20):
+            await converse(app, "/rooms/7", 0, b"page=2")
+
+    async def floor() -> None:
+        for _ in range(20):
+            await converse(bare, "/rooms/7", 0)
+
+    assert ratio(60, ours, floor) < 60
+
+
+def test_the_last_of_many_routes_is_found_as_fast_as_the_only_one() -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    few, many = FastAPI(), FastAPI()
+    few.websocket("/r1999/{room}")(endpoint)
+    for number in range(2000):
+        many.websocket(f"/r{number}/{{room}}")(endpoint)
+
+    async def first() -> None:
+        await converse(few, "/r1999/lobby", 0)
+
+    async def last() -> None:
+        await converse(many, "/r1999/lobby", 0)
+
+    assert ratio(2, last, first) < 2
+
+
+def test_an_idle_socket_takes_a_few_kilobytes() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.receive()
+
+    async def waiting(app: Any) -> None:
+        silence = asyncio.get_running_loop().create_future()
+        connect = iter((CONNECT,))
+
+        async def receive() -> Any:
+            return next(connect, None) or await silence
+
+        await app(scope("/"), receive, swallow)
+
+    async def bytes_of(app: Any, count: int) -> float:
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        tasks = [asyncio.create_task(waiting(app)) for _ in range(count)]
+        await asyncio.sleep(0)
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+        assert not any(task.done() for task in tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return taken / count
+
+    async def compare() -> float:
+        await bytes_of(app, 5)  # what is made once is made now
+        floor = await bytes_of(bare, 200)
+        return await bytes_of(app, 200) - floor
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(compare()) < 6 * 1024
+    finally:
+        tracemalloc.stop()
+
+
+def test_importing_the_package_imports_neither_django_nor_a_server() -> None:
+    statement = "import sys, fastws_compat; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", statement], capture_output=True, text=True, check=True)
+    packages = {name.partition(".")[0] for name in output.stdout.split()}
+    assert packages.isdisjoint({"django", "channels", "daphne", "twisted", "autobahn", "zope"})
+    assert packages.isdisjoint({"fastapi", "starlette", "anyio", "uvicorn", "httpx"})
+
+
+# What the index of routes must not cost: the first route that matches wins, as if each had been tried.
+
+SEGMENTS = st.sampled_from(["", "a", "b", "ab", "{x}", "{x:path}", "a{x}", "{x}b", "{x:int}", "a.c", "é"])
+TEMPLATES = st.lists(SEGMENTS, max_size=3).map(lambda parts: "/" + "/".join(parts))
+PATHS = st.lists(
+    st.sampled_from(["", "a", "b", "ab", "abb", "7", "a.c", "abc", "é", "b\n", "\n"]), max_size=4
+)
+
+
+async def ignored(scope: Any, receive: Any, send: Any) -> None:
+    pass
+
+
+def route_for(kind: str, template: str) -> BaseRoute | None:
+    if template.count("{x") > 1:
+        return None
+    match kind:
+        case "mount":
+            return Mount(template, app=ignored)
+        case "host":
+            return Host("testserver", ignored)
+        case _:
+            return WebSocketRoute(template, ignored)
+
+
+def tried_one_by_one(router: Router, scope: dict[str, Any]) -> Any:
+    for route in flatten(router.routes):
+        match, child_scope = route.matches(scope)
+        if match is Match.FULL:
+            return route, child_scope
+    return None
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["socket", "socket", "mount", "host"]), TEMPLATES), max_size=8),
+    PATHS.map(lambda parts: "/" + "/".join(parts)) | st.sampled_from(["", "a", "\n"]),
+    st.sampled_from(["", "/a"]),
+)
+def test_the_index_finds_what_trying_each_route_finds(
+    kinds: list[tuple[str, str]], path: str, root_path: str
+) -> None:
+    router = Router([route for kind, template in kinds if (route := route_for(kind, template))])
+    asked = {**scope(path), "root_path": root_path}
+    assert router.match(asked) == tried_one_by_one(router, asked)
+
+
+def test_a_route_with_its_own_idea_of_matching_is_always_asked() -> None:
+    class Everything(WebSocketRoute):
+        def matches(self, scope: Any) -> Any:
+            return Match.FULL, {}
+
+    everything = Everything("/only/in/name", ignored)
+    router = Router([WebSocketRoute("/a", ignored), everything])
+    assert router.match(scope("/b")) == (everything, {})
+
+
+def test_the_index_follows_every_change_of_the_routes() -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        pass
+
+    app, inner, deeper = FastAPI(), APIRouter(), APIRouter()
+    app.include_router(inner, prefix="/inner")
+    inner.include_router(deeper, prefix="/deeper")
+
+    def found(path: str) -> bool:
+        return app.router.match(scope(path)) is not None
+
+    assert not found("/a")
+    app.websocket("/a")(endpoint)
+    assert found("/a")
+    assert not found("/inner/deeper/b")
+    deeper.websocket("/b")(endpoint)
+    assert found("/inner/deeper/b")
+    inner.routes.pop()
+    assert not found("/inner/deeper/b")
+    inner.websocket("/c")(endpoint)
+    assert found("/inner/c")
+    app.routes[:] = []
+    assert not found("/inner/c")
+    assert not found("/a")
+
+
+def test_a_router_taken_away_does_not_pass_for_a_change_that_was_seen() -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        pass
+
+    app, inner = FastAPI(), APIRouter()
+    inner.websocket("/a")(endpoint)
+    app.include_router(inner)
+    assert app.router.match(scope("/a")) is not None
+    # One change more here and one router with one change less.
+    app.routes.pop()
+    assert app.router.match(scope("/a")) is None
