@@ -976,8 +976,6 @@ def test_forms_of_a_query_string(lib, query, expected):
 # --- parameters of what is around the application ---
 
 
-
-
 def test_path_parameter_of_the_prefix_of_a_router(lib):
     router, app = lib.APIRouter(prefix="/rooms/{room}"), lib.FastAPI()
 
