@@ -1,4 +1,4 @@
-"""Waits for the demo that a log file tells of, and talks to it as a newcomer would: log in, chat, be refused."""
+"""Waits for the demo that a log tells of, and talks to it as a newcomer: log in, chat, be refused."""
 
 import asyncio
 import json

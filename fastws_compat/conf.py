@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 DEFAULTS: dict[str, Any] = {
@@ -46,15 +47,28 @@ def get(name: str) -> Any:
     return own[name] if name in own else DEFAULTS[name]
 
 
+# The object that held Django's settings when they were read, and what it says.
+_read: tuple[Any, dict[str, Any]] = (None, {})
+
+
 def values() -> dict[str, Any]:
     """What the project has set."""
+    global _read
+    settings = _settings()
+    # Every connection asks, and Django's lazy object answers slowly; each override puts another one into it.
+    holder = object.__getattribute__(settings, "_wrapped")
+    if holder is not _read[0]:
+        own = getattr(settings, "FASTWS", {}) if settings.configured or _has_settings_module() else {}
+        # A system check tells what is no dict.
+        _read = settings._wrapped if settings.configured else None, own if isinstance(own, dict) else {}
+    return _read[1]
+
+
+@functools.cache
+def _settings() -> Any:
     from django.conf import settings
 
-    if settings.configured or _has_settings_module():
-        own = getattr(settings, "FASTWS", {})
-        if isinstance(own, dict):  # a system check tells what is no dict
-            return own
-    return {}
+    return settings
 
 
 def debug() -> bool:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from fastws_compat.concurrency import is_async, run_in_threadpool
-from fastws_compat.encoders import jsonable_encoder
 from fastws_compat.exceptions import (
+    PHRASES,
     HTTPException,
     RequestValidationError,
     WebSocketException,
@@ -37,7 +36,7 @@ async def request_validation_exception_handler(
     request: HTTPConnection, exc: RequestValidationError
 ) -> JSONResponse:
     """422 with the errors; for handlers that serve HTTP and sockets alike (FastAPI)."""
-    return JSONResponse({"detail": jsonable_encoder(exc.errors())}, status_code=422)
+    return JSONResponse({"detail": _encodable(exc.errors())}, status_code=422)
 
 
 async def websocket_request_validation_exception_handler(
@@ -48,7 +47,7 @@ async def websocket_request_validation_exception_handler(
     FastAPI hands the list of errors on as reason. No server sends it, and it repeats what the client
     sent, so only the test client gets it here.
     """
-    reason: Any = jsonable_encoder(exc.errors()) if websocket.scope.get(RAISES) else None
+    reason: Any = _encodable(exc.errors()) if websocket.scope.get(RAISES) else None
     await websocket.close(1008, reason)
 
 
@@ -110,6 +109,13 @@ async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -
     exc.__traceback__ = None
 
 
+def _encodable(errors: Any) -> Any:
+    # The encoder knows many types, which take longer to import than the rest of the library.
+    from fastws_compat.encoders import jsonable_encoder
+
+    return jsonable_encoder(errors)
+
+
 async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
     """Send the response that a handler returned, in the form that the connection still allows.
 
@@ -120,7 +126,7 @@ async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
     if state is WebSocketState.CONNECTED:
         status = getattr(response, "status_code", 500)
         detail = exc.detail if isinstance(exc, HTTPException) else None
-        reason = detail if isinstance(detail, str) else http.client.responses.get(status)
+        reason = detail if isinstance(detail, str) else PHRASES.get(status)
         await websocket.close(4000 + status, reason)
     elif state is WebSocketState.CONNECTING and not can_deny(websocket.scope):
         await websocket.close()

@@ -19,9 +19,12 @@ Exception
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, TypedDict
+
+# `http.client.responses`, which would bring the email package and ssl.
+PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 
 
 class EndpointContext(TypedDict, total=False):
@@ -43,7 +46,7 @@ class HTTPException(Exception):
         self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
     ) -> None:
         self.status_code = status_code
-        self.detail = http.client.responses.get(status_code, "") if detail is None else detail
+        self.detail = PHRASES.get(status_code, "") if detail is None else detail
         self.headers = headers
 
     def __str__(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastws_compat.datastructures import URLPath
@@ -233,8 +233,9 @@ class APIWebSocketRoute(WebSocketRoute):
             return self.plan
         return compile_plan(self.endpoint, self.path_format, self.dependencies, overrides)
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.run(scope, receive, send)
+    def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        # No coroutine of its own: it would stay for as long as the connection.
+        return self.run(scope, receive, send)
 
     async def enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the route that Channels has chosen, inside its own application."""

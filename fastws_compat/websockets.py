@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import json
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from fastws_compat import jsontext
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.types import Message, Receive, Scope, Send
 
@@ -25,8 +25,6 @@ MEMBER = "fastws_compat.member"
 
 NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
 MOST_BYTES_A_CHARACTER = 4
-
-encode_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class WebSocketState(enum.Enum):
@@ -246,7 +244,19 @@ class WebSocket(HTTPConnection):
         """The next binary frame; KeyError for a text one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
             raise WebSocketDisconnected(NOT_ACCEPTED)
-        message = await self.receive()
+        if self.client_state is CONNECTED:
+            # As in receive_text.
+            self.asked += 1
+            try:
+                message = await self._receive()
+            finally:
+                self.answered += 1
+            data: bytes | None = message.get("bytes")
+            if data is not None and len(data) <= self._surely_fits:
+                return data
+            message = await self._look(message)
+        else:
+            message = await self.receive()
         if message["type"] == "websocket.disconnect":
             raise _disconnect(message)
         try:
@@ -264,7 +274,7 @@ class WebSocket(HTTPConnection):
         if message["type"] == "websocket.disconnect":
             raise _disconnect(message)
         try:
-            return json.loads(message["text"] if mode == "text" else message["bytes"].decode("utf-8"))
+            return jsontext.loads(message["text"] if mode == "text" else message["bytes"].decode("utf-8"))
         except (KeyError, TypeError, AttributeError) as exc:
             self.client_error = (exc, 1003)
             raise
@@ -307,12 +317,18 @@ class WebSocket(HTTPConnection):
             await self.send({"type": "websocket.send", "text": data})
 
     async def send_bytes(self, data: bytes) -> None:
-        await self.send({"type": "websocket.send", "bytes": data})
+        if self.application_state is CONNECTED:
+            try:
+                await self._send({"type": "websocket.send", "bytes": data})
+            except OSError as exc:
+                raise self._unsent(exc)
+        else:
+            await self.send({"type": "websocket.send", "bytes": data})
 
     async def send_json(self, data: Any, mode: str = "text") -> None:
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         _check_mode(mode)
-        text = encode_json(data)
+        text = jsontext.dumps(data)
         if mode == "text":
             await self.send({"type": "websocket.send", "text": text})
         else:

@@ -33,7 +33,7 @@ MODULES = [
 
 
 class Library:
-    """The names of a library by the names of FastAPI's modules: `lib.WebSocket`, `lib.module("fastapi.security")`."""
+    """A library's names as a FastAPI user imports them: `lib.WebSocket`, `lib.module("fastapi.security")`."""
 
     def __init__(self, name: str) -> None:
         self.name = name
