@@ -8,36 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, handle, run
+from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
 from fastws_compat.limits import LimitOptions, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
-from fastws_compat.routing import HTTP_ONLY, ROUTER_OPTIONS, APIRouter, HTTPOnly, http_options
+from fastws_compat.routing import APIRouter
 from fastws_compat.sessions import SESSION, Session, is_disconnect, serve
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from django.urls import URLPattern
-
-
-APP_OPTIONS = (ROUTER_OPTIONS - {"tags", "route_class"}) | {
-    "telemetry",
-    "openapi_url",
-    "openapi_tags",
-    "servers",
-    "docs_url",
-    "redoc_url",
-    "swagger_ui_oauth2_redirect_url",
-    "swagger_ui_init_oauth",
-    "terms_of_service",
-    "contact",
-    "license_info",
-    "root_path_in_servers",
-    "webhooks",
-    "swagger_ui_parameters",
-    "separate_input_output_schemas",
-    "openapi_external_docs",
-}
 
 
 class FastAPI:

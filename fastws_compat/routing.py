@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from fastws_compat import conf
-from fastws_compat.concurrency import is_async
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.exceptions import FastAPIError
+from fastws_compat.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
+from fastws_compat.indexes import Index, Routes
+from fastws_compat.lifespans import as_context, merged, run_all
 from fastws_compat.limits import LimitOptions, Limits, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
@@ -41,30 +41,6 @@ if TYPE_CHECKING:
 
 # A router's state: how often its routes have changed, and the versions of the routers that it includes.
 Version = tuple[Any, ...]
-# A route and its place among the others.
-Entry = tuple[int, BaseRoute]
-
-HTTP_ONLY = (
-    *("get", "put", "post", "delete", "options", "head", "patch", "trace"),
-    *("route", "add_route", "api_route", "add_api_route", "frontend"),
-)
-
-
-# Options of FastAPI's that mean nothing to a socket.
-INCLUDE_OPTIONS = frozenset(
-    {
-        "tags",
-        "responses",
-        "deprecated",
-        "include_in_schema",
-        "default_response_class",
-        "callbacks",
-        "generate_unique_id_function",
-        "max_body_size",
-        "form_limits",
-    }
-)
-ROUTER_OPTIONS = INCLUDE_OPTIONS | {"route_class", "strict_content_type"}
 
 
 class Mount(BaseRoute):
@@ -297,63 +273,6 @@ def iter_route_contexts(routes: Iterable[BaseRoute | RouteContext]) -> Iterator[
             yield RouteContext(route, route)
 
 
-class Routes(list[BaseRoute]):
-    """A router's routes; counts its changes, so that what was derived from it can be made anew."""
-
-    def __init__(self, routes: Iterable[BaseRoute] = ()) -> None:
-        super().__init__(routes)
-        self.changes = 0
-
-
-def _counted(name: str) -> Callable[..., Any]:
-    change = getattr(list, name)
-
-    def method(self: Routes, *args: Any, **kwargs: Any) -> Any:
-        self.changes += 1
-        return change(self, *args, **kwargs)
-
-    return method
-
-
-for _name in ("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"):
-    setattr(Routes, _name, _counted(_name))
-for _name in ("__setitem__", "__delitem__", "__iadd__", "__imul__"):
-    setattr(Routes, _name, _counted(_name))
-
-
-class Index:
-    """The routes by the part of their path that is fixed: matching costs the same however many there are.
-
-    What is found may still not match, but nothing that matches is missing, and the order is kept.
-    """
-
-    def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        self._exact: dict[str, list[Entry]] = {}
-        self._below: dict[str, list[Entry]] = {}
-        for entry in enumerate(routes):
-            path = _indexed_path(entry[1])
-            fixed, brace, _ = path.partition("{")
-            if brace:
-                self._below.setdefault(fixed[: fixed.rfind("/") + 1], []).append(entry)
-            else:
-                self._exact.setdefault(path, []).append(entry)
-        self._depth = max((prefix.count("/") for prefix in self._below), default=0)
-
-    def candidates(self, path: str) -> list[Entry]:
-        """The routes that may match `path`, in their order."""
-        # `$` also matches before a newline at the end.
-        found = self._exact.get(path.removesuffix("\n"), [])
-        end = 0
-        for _ in range(self._depth + 1):
-            below = self._below.get(path[:end])
-            if below is not None:
-                found = [*found, *below] if found else below
-            end = path.find("/", end) + 1
-            if not end:
-                break
-        return sorted(found, key=itemgetter(0)) if len(found) > 1 else found
-
-
 def _indexed_path(route: BaseRoute) -> str:
     """The path that a route looks at; of one that may look at something else, a path that is all open."""
     matches = type(route).matches
@@ -376,7 +295,7 @@ class Router:
     ) -> None:
         self._routes = Routes(routes or [])
         self._included: tuple[int, list[APIRouter]] = (-1, [])
-        self._index: tuple[Version, Index] = ((-1,), Index([]))
+        self._index: tuple[Version, Index] = ((-1,), Index([], _indexed_path))
         self.redirect_slashes = redirect_slashes
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
@@ -406,7 +325,7 @@ class Router:
         """The first route that takes the connection, and what it adds to the scope."""
         version = self.version
         if version != self._index[0]:
-            self._index = version, Index(flatten(self.routes))
+            self._index = version, Index(flatten(self.routes), _indexed_path)
         for _, route in self._index[1].candidates(get_route_path(scope)):
             match, child_scope = route.matches(scope)
             if match is Match.FULL:
@@ -624,35 +543,15 @@ class APIRouter(Router):
 
     @asynccontextmanager
     async def _run_events(self, app: Any) -> AsyncIterator[None]:
-        await _run_all(self.on_startup)
+        await run_all(self.on_startup)
         try:
             yield
         finally:
-            await _run_all(self.on_shutdown)
-
-
-class HTTPOnly:
-    """An attribute that FastAPI has for HTTP: asking for it says where HTTP is done here."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __get__(self, owner: object, kind: type) -> Any:
-        raise AttributeError(
-            f"{kind.__name__}.{self.name} serves HTTP, which stays with Django: write a view and put it into "
-            "urls.py; only WebSocket routes belong here."
-        )
+            await run_all(self.on_shutdown)
 
 
 for _name in HTTP_ONLY:
     setattr(APIRouter, _name, HTTPOnly(_name))
-
-
-def http_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:
-    """The options that only HTTP has; TypeError for one that FastAPI does not have either."""
-    for unknown in sorted(options.keys() - known):
-        raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}")
-    return options
 
 
 def check_prefix(prefix: str) -> None:
@@ -669,50 +568,6 @@ def flatten(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
             yield from route.routes
         else:
             yield route
-
-
-def as_context(lifespan: Any) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """A lifespan in any of the forms that FastAPI takes, as an asynchronous context manager."""
-    if lifespan is None:
-        return lambda app: contextlib.nullcontext()
-    if inspect.isasyncgenfunction(lifespan):
-        return asynccontextmanager(lifespan)
-    if inspect.isgeneratorfunction(lifespan):
-        sync = contextlib.contextmanager(lifespan)
-
-        @asynccontextmanager
-        async def context(app: Any) -> AsyncIterator[Any]:
-            with sync(app) as state:
-                yield state
-
-        return context
-    factory: Callable[[Any], AbstractAsyncContextManager[Any]] = lifespan
-    return factory
-
-
-def merged(
-    outer: Callable[[Any], AbstractAsyncContextManager[Any]],
-    inner: Callable[[Any], AbstractAsyncContextManager[Any]],
-) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]:
-    """Two lifespans as one; where both give a state, the outer's values win."""
-
-    @asynccontextmanager
-    async def context(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
-        async with outer(app) as outer_state, inner(app) as inner_state:
-            if outer_state is None and inner_state is None:
-                yield None
-            else:
-                yield {**(inner_state or {}), **(outer_state or {})}
-
-    return context
-
-
-async def _run_all(handlers: Iterable[Callable[[], Any]]) -> None:
-    for handler in handlers:
-        if is_async(handler):
-            await handler()
-        else:
-            handler()
 
 
 def _routers_in(router: APIRouter) -> Iterator[APIRouter]:

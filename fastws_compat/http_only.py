@@ -1,0 +1,64 @@
+"""What FastAPI has for HTTP, which stays with Django: its options are accepted, its methods say so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+HTTP_ONLY = (
+    *("get", "put", "post", "delete", "options", "head", "patch", "trace"),
+    *("route", "add_route", "api_route", "add_api_route", "frontend"),
+)
+
+# Options of FastAPI's that mean nothing to a socket.
+INCLUDE_OPTIONS = frozenset(
+    {
+        "tags",
+        "responses",
+        "deprecated",
+        "include_in_schema",
+        "default_response_class",
+        "callbacks",
+        "generate_unique_id_function",
+        "max_body_size",
+        "form_limits",
+    }
+)
+ROUTER_OPTIONS = INCLUDE_OPTIONS | {"route_class", "strict_content_type"}
+APP_OPTIONS = (ROUTER_OPTIONS - {"tags", "route_class"}) | {
+    "telemetry",
+    "openapi_url",
+    "openapi_tags",
+    "servers",
+    "docs_url",
+    "redoc_url",
+    "swagger_ui_oauth2_redirect_url",
+    "swagger_ui_init_oauth",
+    "terms_of_service",
+    "contact",
+    "license_info",
+    "root_path_in_servers",
+    "webhooks",
+    "swagger_ui_parameters",
+    "separate_input_output_schemas",
+    "openapi_external_docs",
+}
+
+
+class HTTPOnly:
+    """An attribute that FastAPI has for HTTP: asking for it says where HTTP is done here."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, owner: object, kind: type) -> Any:
+        raise AttributeError(
+            f"{kind.__name__}.{self.name} serves HTTP, which stays with Django: write a view and put it into "
+            "urls.py; only WebSocket routes belong here."
+        )
+
+
+def http_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:
+    """The options that only HTTP has; TypeError for one that FastAPI does not have either."""
+    for unknown in sorted(options.keys() - known):
+        raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}")
+    return options
