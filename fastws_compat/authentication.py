@@ -102,10 +102,11 @@ def requires(
         @functools.wraps(func)
         async def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
             websocket = kwargs.get("websocket", args[position] if position < len(args) else None)
-            assert isinstance(websocket, WebSocket), (
-                "Parameter with name 'websocket' is required to be of type 'WebSocket'"
-                f" not '{type(websocket).__name__}'"
-            )
+            if not isinstance(websocket, WebSocket):
+                raise AssertionError(
+                    "Parameter with name 'websocket' is required to be of type 'WebSocket'"
+                    f" not '{type(websocket).__name__}'"
+                )
             if has_required_scope(websocket, needed):
                 await func(*args, **kwargs)
             else:

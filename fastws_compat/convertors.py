@@ -31,8 +31,10 @@ class StringConvertor(Convertor[str]):
 
     def to_string(self, value: str) -> str:
         text = str(value)
-        assert "/" not in text, "May not contain path separators"
-        assert text, "Must not be empty"
+        if "/" in text:
+            raise AssertionError("May not contain path separators")
+        if not text:
+            raise AssertionError("Must not be empty")
         return text
 
 
@@ -58,7 +60,8 @@ class IntegerConvertor(Convertor[int]):
 
     def to_string(self, value: int) -> str:
         number = int(value)
-        assert number >= 0, "Negative integers are not supported"
+        if number < 0:
+            raise AssertionError("Negative integers are not supported")
         return str(number)
 
 
@@ -72,9 +75,12 @@ class FloatConvertor(Convertor[float]):
 
     def to_string(self, value: float) -> str:
         number = float(value)
-        assert not math.isnan(number), "NaN values are not supported"
-        assert not math.isinf(number), "Infinite values are not supported"
-        assert number >= 0, "Negative floats are not supported"
+        if math.isnan(number):
+            raise AssertionError("NaN values are not supported")
+        if math.isinf(number):
+            raise AssertionError("Infinite values are not supported")
+        if number < 0:
+            raise AssertionError("Negative floats are not supported")
         return f"{number:.20f}".rstrip("0").rstrip(".")
 
 

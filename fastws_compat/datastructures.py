@@ -90,11 +90,14 @@ class URL:
         self, url: str = "", scope: MutableMapping[str, Any] | None = None, **components: Any
     ) -> None:
         if scope is not None:
-            assert not url, 'Cannot set both "url" and "scope".'
-            assert not components, 'Cannot set both "scope" and "**components".'
+            if url:
+                raise AssertionError('Cannot set both "url" and "scope".')
+            if components:
+                raise AssertionError('Cannot set both "scope" and "**components".')
             url = _url_of(scope)
         elif components:
-            assert not url, 'Cannot set both "url" and "**components".'
+            if url:
+                raise AssertionError('Cannot set both "url" and "**components".')
             url = URL("").replace(**components).components.geturl()
         self._url = url
 
@@ -258,7 +261,8 @@ class ImmutableMultiDict(Mapping[K, V]):
     def __init__(
         self, *args: ImmutableMultiDict[K, V] | Mapping[K, V] | Iterable[tuple[K, V]], **kwargs: Any
     ) -> None:
-        assert len(args) < 2, "Too many arguments."
+        if len(args) >= 2:
+            raise AssertionError("Too many arguments.")
         self._list = _pairs(args[0] if args else None)
         if kwargs:
             self._list += cast("list[tuple[K, V]]", list(kwargs.items()))
@@ -417,11 +421,14 @@ class Headers(Mapping[str, str]):
     ) -> None:
         self._list: list[tuple[bytes, bytes]] = []
         if headers is not None:
-            assert raw is None, 'Cannot set both "headers" and "raw".'
-            assert scope is None, 'Cannot set both "headers" and "scope".'
+            if raw is not None:
+                raise AssertionError('Cannot set both "headers" and "raw".')
+            if scope is not None:
+                raise AssertionError('Cannot set both "headers" and "scope".')
             self._list = [(_name(key), value.encode("latin-1")) for key, value in headers.items()]
         elif raw is not None:
-            assert scope is None, 'Cannot set both "raw" and "scope".'
+            if scope is not None:
+                raise AssertionError('Cannot set both "raw" and "scope".')
             self._list = raw
         elif scope is not None:
             # Servers may give any iterable; the list goes back so that every reader sees the same one.

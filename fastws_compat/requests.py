@@ -101,21 +101,23 @@ class HTTPConnection(Mapping[str, Any]):
 
     @property
     def session(self) -> Any:
-        assert "session" in self.scope, "SessionMiddleware must be installed to access request.session"
-        session = self.scope["session"]
+        session = self._of_middleware("session", "SessionMiddleware")
         if hasattr(session, "mark_accessed"):  # Starlette's; its middleware then adds `Vary: Cookie`
             session.mark_accessed()
         return session
 
     @property
     def auth(self) -> Any:
-        assert "auth" in self.scope, "AuthenticationMiddleware must be installed to access request.auth"
-        return self.scope["auth"]
+        return self._of_middleware("auth", "AuthenticationMiddleware")
 
     @property
     def user(self) -> Any:
-        assert "user" in self.scope, "AuthenticationMiddleware must be installed to access request.user"
-        return self.scope["user"]
+        return self._of_middleware("user", "AuthenticationMiddleware")
+
+    def _of_middleware(self, name: str, middleware: str) -> Any:
+        if name not in self.scope:
+            raise AssertionError(f"{middleware} must be installed to access request.{name}")
+        return self.scope[name]
 
     @lazy
     def state(self) -> State:

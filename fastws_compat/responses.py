@@ -85,10 +85,8 @@ class Response:
         partitioned: bool = False,
     ) -> None:
         """Add a Set-Cookie header; `expires` is a date in UTC or a number of seconds from now."""
-        if samesite is not None:
-            assert samesite.lower() in ("strict", "lax", "none"), (
-                "samesite must be either 'strict', 'lax' or 'none'"
-            )
+        if samesite is not None and samesite.lower() not in ("strict", "lax", "none"):
+            raise AssertionError("samesite must be either 'strict', 'lax' or 'none'")
         if partitioned and sys.version_info < (3, 14):
             raise ValueError("Partitioned cookies are only supported in Python 3.14 and above.")
         attributes = {

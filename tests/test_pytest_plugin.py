@@ -135,7 +135,8 @@ def test_plugin_needs_no_django_until_a_fixture_is_used(
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     pytester.makepyfile("def test_plain(): pass")
     result = pytester.runpytest_subprocess(
-        "-W", "error", "-p", "no:anyio", "-p", "no:django", "-p", "fastws_compat.pytest_plugin"
+        *("-W", "error", "-p", "no:anyio", "-p", "no:django"),
+        *("-p", "no:fastws", "-p", "fastws_compat.pytest_plugin"),
     )
     result.assert_outcomes(passed=1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import fastapi.routing
 import pytest
 
 # Where a FastAPI user imports a name from; the first module that has it wins.
@@ -62,4 +63,6 @@ class Library:
 
 @pytest.fixture(params=["fastapi", "fastws_compat"])
 def lib(request: pytest.FixtureRequest) -> Library:
+    # FastAPI remembers where an endpoint is written by its id(), which a later test's endpoint may get.
+    fastapi.routing._endpoint_context_cache.clear()
     return Library(request.param)
