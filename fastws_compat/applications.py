@@ -94,29 +94,21 @@ class FastAPI:
             scope["root_path"] = self.root_path
         if scope["type"] == "websocket" and SESSION not in scope:
             # A middleware of the user may speak for itself; without one only a WebSocket of ours does.
-            await serve(self._run, scope, receive, send, watched=bool(self.user_middleware))
+            stack = self.middleware_stack or self._first
+            await serve(stack, scope, receive, send, watched=bool(self.user_middleware))
         else:
-            await self._run(scope, receive, send)
+            await (self.middleware_stack or self._first)(scope, receive, send)
 
-    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.middleware_stack is None:
-            self.middleware_stack = self.build_middleware_stack()
-        try:
-            await self.middleware_stack(scope, receive, send)
-        except Exception as exc:
-            handler = self._catch_all()
-            if handler is None or scope["type"] != "websocket" or is_disconnect(exc):
-                raise
-            session: Session = scope[SESSION]
-            await run(handler, session.socket(receive, send), exc)
-
-    def _catch_all(self) -> ExceptionHandler | None:
-        return next(
-            (self.exception_handlers[key] for key in self.CATCH_ALL if key in self.exception_handlers), None
-        )
+    async def _first(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The first connection builds the stack; in here it is told of a middleware that cannot be made."""
+        self.middleware_stack = self.build_middleware_stack()
+        await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The user's middleware, the last added outermost, around the exception handlers and the router."""
+        """The user's middleware, the last added outermost, around the exception handlers and the router.
+
+        Around all of them the handler of everything else, if there is one.
+        """
         handlers = {key: value for key, value in self.exception_handlers.items() if key not in self.CATCH_ALL}
         router = self.router
 
@@ -126,14 +118,19 @@ class FastAPI:
                 return
             scope[HANDLERS] = handlers
             try:
-                await router(scope, receive, send)
+                # What `router()` does, without a frame that stays for as long as the connection.
+                await router.middleware_stack(scope, receive, send)
             except Exception as exc:
                 # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
                 session: Session = scope[SESSION]
                 if not await handle(session.socket(receive, send), exc, handlers):
                     raise
 
-        return wrap(with_handlers, self.user_middleware)
+        stack = wrap(with_handlers, self.user_middleware)
+        for key in self.CATCH_ALL:
+            if key in self.exception_handlers:
+                return catching(stack, self.exception_handlers[key])
+        return stack
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
         """Put an ASGI middleware around everything added before; RuntimeError once the application runs."""
@@ -218,6 +215,21 @@ class FastAPI:
 
 for _name in (*HTTP_ONLY, "middleware", "openapi"):
     setattr(FastAPI, _name, HTTPOnly(_name))
+
+
+def catching(app: ASGIApp, handler: ExceptionHandler) -> ASGIApp:
+    """`app`, where `handler` gets what nothing inside has handled."""
+
+    async def caught(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await app(scope, receive, send)
+        except Exception as exc:
+            if scope["type"] != "websocket" or is_disconnect(exc):
+                raise
+            session: Session = scope[SESSION]
+            await run(handler, session.socket(receive, send), exc)
+
+    return caught
 
 
 def _complete_server() -> None:

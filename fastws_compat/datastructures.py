@@ -286,6 +286,10 @@ class ImmutableMultiDict(Mapping[K, V]):
     def __getitem__(self, key: K) -> V:
         return self._dict[key]
 
+    def get(self, key: K, default: Any = None) -> Any:
+        # Mapping's own `get` asks for the KeyError first.
+        return self._dict.get(key, default)
+
     def __contains__(self, key: object) -> bool:
         return key in self._dict
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from time import monotonic
 from typing import Any, Protocol, TypedDict
 
@@ -49,6 +50,7 @@ CAPS = {
 }
 # The same as settings, which hold for the process.
 SETTINGS = {name: name.upper() for name in CAPS}
+CAP_SETTINGS = frozenset(SETTINGS.values())
 
 
 def split(options: Mapping[str, Any]) -> tuple[LimitOptions, dict[str, Any]]:
@@ -60,7 +62,7 @@ def split(options: Mapping[str, Any]) -> tuple[LimitOptions, dict[str, Any]]:
 class Limits:
     """The limits of one place where they are declared; `|` lays inner ones over outer ones."""
 
-    __slots__ = ("_compiled", "guards", "options")
+    __slots__ = ("_capped", "_compiled", "guards", "options")
 
     def __init__(self, options: LimitOptions | Mapping[str, Any] = {}) -> None:  # noqa: B006
         for unknown in sorted(options.keys() - OPTIONS):
@@ -72,6 +74,7 @@ class Limits:
         self.options = options
         self._compiled = compiled
         self.guards = any(compiled.get(name) for name in ("rate_limit", "idle_timeout", "max_age"))
+        self._capped = not CAPS.keys().isdisjoint(compiled)
 
     def __or__(self, inner: Limits) -> Limits:
         """Both, where `inner` wins. Caps that came from outside go on counting for all who share them."""
@@ -96,12 +99,17 @@ class Limits:
         if self.guards and session is not None:
             session.guard = Guard(self, websocket, session.spawn)
 
-    def seats(self, scope: Scope) -> Seats:
+    def seats(self, scope: Scope) -> AbstractContextManager[None]:
         """The connection's place among those that may be open; to be entered as a context."""
-        return Seats(self, scope)
+        if self._capped or not conf.values().keys().isdisjoint(CAP_SETTINGS):
+            return Seats(self, scope)
+        return UNCOUNTED
 
 
-class Seats:
+UNCOUNTED = nullcontext()
+
+
+class Seats(AbstractContextManager[None]):
     """Counts a connection against every cap that it falls under; HTTPException if one is reached."""
 
     __slots__ = ("_limits", "_scope", "_taken")

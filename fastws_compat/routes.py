@@ -120,7 +120,8 @@ class WebSocketRoute(BaseRoute):
         return Match.FULL, self.child_scope(scope, convert(match, self.param_convertors))
 
     def child_scope(self, scope: Scope, params: dict[str, Any]) -> Scope:
-        params = {**scope.get("path_params", {}), **params}
+        if outer := scope.get("path_params"):
+            params = {**outer, **params}
         return {"endpoint": self.endpoint, "path_params": params, "route": self}
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
@@ -219,9 +220,10 @@ class APIWebSocketRoute(WebSocketRoute):
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Solve the dependencies, call the endpoint; exceptions go to the application's handlers."""
         websocket = open_socket(scope, receive, send)
-        self.limits.apply(websocket, scope.get(SESSION))
+        limits = self.limits
+        limits.apply(websocket, scope.get(SESSION))
         try:
-            with self.limits.seats(scope):
+            with limits.seats(scope):
                 await run_endpoint(self._plan(), websocket, self.context)
         except Exception as exc:
             if not await handle(websocket, exc):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from math import inf
-from typing import Any, cast
+from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
@@ -59,8 +59,8 @@ class Session:
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self.websocket: WebSocket | None = None
-        # The task that the endpoint runs in, and whether it has left the endpoint.
-        self.task: asyncio.Task[Any] | None = asyncio.current_task()
+        # The task that the endpoint runs in, once there is one, and whether it has left the endpoint.
+        self.task: asyncio.Task[Any] | None = None
         self.leaving = False
         self.guard: Guard | None = None
         self._begun = asyncio.get_running_loop().time()
@@ -68,14 +68,16 @@ class Session:
         self._ahead: Ahead | None = None
         self._deadline: float | None = None
         self._cancels = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] | None = None
         self._send = send
         self._told: WebSocketState | None = None
         self._id: str | None = None
-        self._at_end: list[Callable[[], Awaitable[None]]] = []
+        self._at_end: list[Callable[[], Awaitable[None]]] | None = None
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await `callback` when the connection is over, however it ends; the last added comes first."""
+        if self._at_end is None:
+            self._at_end = []
         self._at_end.append(callback)
 
     @property
@@ -114,6 +116,8 @@ class Session:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the endpoint; the session waits for it, but not long."""
         task = asyncio.create_task(work)
+        if self._tasks is None:
+            self._tasks = set()
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -328,13 +332,14 @@ def _innermost(exc: Exception) -> Exception:
     return exc
 
 
-async def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:
+def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContext) -> Coroutine[Any, Any, None]:
     """Solve the plan, call the endpoint, unwind: the function's scope first, then the request's."""
-    if not plan.has_generators:
-        solution = Solution(websocket, cast(Any, None), cast(Any, None))
-        await _call(plan, solution, context)
-        await _after(solution)
-        return
+    if plan.has_generators:
+        return _unwound(plan, websocket, context)
+    return _call(plan, Solution(websocket), context)
+
+
+async def _unwound(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:
     cleanup: Cleanup = websocket.scope.get(CLEANUP) or Cleanup()
     timeout = conf.get("CLEANUP_TIMEOUT")
     try:
@@ -359,43 +364,41 @@ async def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContex
 
 
 async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> None:
+    """Solve the plan and call the endpoint, in one coroutine: it stays for as long as the connection.
+
+    The session may cancel both, which says that the client has gone.
+    """
     session: Session | None = solution.websocket.scope.get(SESSION)
+    called = False
     try:
-        arguments = await _cancellable(session, _arguments(plan, solution, context))
         try:
-            await _cancellable(session, plan.endpoint.call(**arguments))
-        except WebSocketDisconnect:
-            _leave(session)
-            if solution.background_tasks is not None:
-                await solution.background_tasks()
-                solution.background_tasks = None
-            raise
-    finally:
-        _leave(session)
+            if plan.steps:
+                await solution.solve(plan)
+            arguments = solution.arguments(plan.endpoint)
+            if arguments is None or solution.errors:
+                raise _invalid(solution, context)
+            called = True
+            await plan.endpoint.call(**arguments)
+        except asyncio.CancelledError:
+            if session is None or not session.take_back():
+                raise
+            raise WebSocketDisconnect(session.gone_with) from None
+        finally:
+            if session is not None:
+                session.leaving = True
+    except WebSocketDisconnect:
+        if called and solution.background_tasks is not None:
+            await solution.background_tasks()
+            solution.background_tasks = None
+        raise
+    if not plan.has_generators:
+        await _after(solution)
 
 
-def _leave(session: Session | None) -> None:
-    if session is not None:
-        session.leaving = True
-
-
-async def _cancellable(session: Session | None, work: Awaitable[Any]) -> Any:
-    """The result of `work`; the session may cancel it, which says that the client has gone."""
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if session is None or not session.take_back():
-            raise
-        raise WebSocketDisconnect(session.gone_with) from None
-
-
-async def _arguments(plan: Plan, solution: Solution, context: EndpointContext) -> dict[str, Any]:
-    arguments = await solution.solve(plan)
-    if solution.errors:
-        mount = solution.websocket.scope.get("root_path", "").rstrip("/")
-        context = {**context, "path": f"WS {mount}{context['path']}"}
-        raise WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
-    return arguments
+def _invalid(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
+    mount = solution.websocket.scope.get("root_path", "").rstrip("/")
+    context = {**context, "path": f"WS {mount}{context['path']}"}
+    return WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
 
 
 async def _after(solution: Solution) -> None:

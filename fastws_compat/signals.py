@@ -27,6 +27,10 @@ message_sent = Signal()
 
 def observe(websocket: WebSocket) -> None:
     """Send the signals of this connection, if anybody listens."""
+    if not (
+        connected.receivers or disconnected.receivers or message_received.receivers or message_sent.receivers
+    ):
+        return
     route = websocket.scope.get("route")
     listened = {
         signal

@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal
 
 from pydantic.errors import PydanticSchemaGenerationError
@@ -23,7 +25,7 @@ from fastws_compat.dependencies.signature import (
     parameters_of,
     unwrapped,
 )
-from fastws_compat.dependencies.solve import Plan, Step, limited
+from fastws_compat.dependencies.solve import SOURCES, Plan, Step, limited
 from fastws_compat.exceptions import DeclarationError, DependencyScopeError, FastAPIError
 from fastws_compat.params import Body, Declaration, Depends, Form, Security
 
@@ -194,6 +196,10 @@ class Compiler:
             kind=kind,
             needs=tuple(needs.items()),
             fields=tuple(fields),
+            reads=tuple(
+                (SOURCES[source], tuple((item.name, item.load) for item in group))
+                for source, group in groupby(fields, attrgetter("source"))
+            ),
             injected=tuple((p.name, p.kind) for p in parameters if isinstance(p, Injected)),
             scopes=tuple(node.scopes),
             manager=manager,

@@ -10,14 +10,16 @@ from typing import Any
 
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.concurrency import Concurrency, run_in_threadpool
-from fastws_compat.dependencies.fields import AnyField, Errors
+from fastws_compat.dependencies.fields import AnyField, Errors, Load
 from fastws_compat.dependencies.signature import Injection, Kind
 from fastws_compat.responses import Response
 from fastws_compat.websockets import WebSocket
 
 FAILED = object()
 
-SOURCES: dict[str, Callable[[WebSocket], Any]] = {
+Source = Callable[[WebSocket], Any]
+
+SOURCES: dict[str, Source] = {
     "path": attrgetter("path_params"),
     "query": attrgetter("query_params"),
     "header": attrgetter("headers"),
@@ -34,6 +36,8 @@ class Step:
     kind: Kind
     needs: tuple[tuple[str, int], ...]
     fields: tuple[AnyField, ...]
+    # The same by their sources, as they are loaded: the names of parameters, and what loads each.
+    reads: tuple[tuple[Source, tuple[tuple[str, Load], ...]], ...]
     injected: tuple[tuple[str, Injection], ...]
     scopes: tuple[str, ...]
     # Enters a generator's context manager; made once, here for the steps of those kinds only.
@@ -70,7 +74,10 @@ class Solution:
     )
 
     def __init__(
-        self, websocket: WebSocket, request_stack: AsyncExitStack, function_stack: AsyncExitStack
+        self,
+        websocket: WebSocket,
+        request_stack: AsyncExitStack | None = None,
+        function_stack: AsyncExitStack | None = None,
     ) -> None:
         self.websocket = websocket
         self.request_stack = request_stack
@@ -80,22 +87,23 @@ class Solution:
         self.background_tasks: BackgroundTasks | None = None
         self.response: Response | None = None
 
-    async def solve(self, plan: Plan) -> dict[str, Any]:
-        """The arguments of the endpoint; of no use when `errors` is not empty afterwards.
+    async def solve(self, plan: Plan) -> None:
+        """Run the steps of the plan.
 
         A failed step skips its dependents only: siblings still run, and the errors add up (FastAPI).
         """
+        values = self.values
         for step in plan.steps:
-            arguments = self._arguments(step)
+            arguments = self.arguments(step)
             if arguments is None:
-                self.values.append(FAILED)
+                values.append(FAILED)
             elif step.plain:
-                self.values.append(await step.call(**arguments))
+                values.append(await step.call(**arguments))
             else:
-                self.values.append(await self._run(step, arguments))
-        return self._arguments(plan.endpoint) or {}
+                values.append(await self._run(step, arguments))
 
-    def _arguments(self, step: Step) -> dict[str, Any] | None:
+    def arguments(self, step: Step) -> dict[str, Any] | None:
+        """What a step is called with; None if something that it needs is missing or wrong."""
         arguments: dict[str, Any] = {}
         errors: Errors = []
         ready = True
@@ -103,20 +111,20 @@ class Solution:
             value = arguments[name] = self.values[slot]
             if value is FAILED:
                 ready = False
-        for field in step.fields:
-            arguments[field.name] = field.load(SOURCES[field.source](self.websocket), errors)
+        for source, loads in step.reads:
+            values = source(self.websocket)
+            for name, load in loads:
+                arguments[name] = load(values, errors)
         if errors and not step.repeats:
             self.errors += errors
         if errors or not ready:
             return None
         for name, kind in step.injected:
-            arguments[name] = self._injected(kind, step)
+            arguments[name] = self.websocket if kind == "connection" else self._injected(kind, step)
         return arguments
 
     def _injected(self, kind: Injection, step: Step) -> Any:
         match kind:
-            case "connection":
-                return self.websocket
             case "security_scopes":
                 from fastws_compat.security.oauth2 import SecurityScopes
 
@@ -138,6 +146,7 @@ class Solution:
     async def _run(self, step: Step, arguments: dict[str, Any]) -> Any:
         if step.manager is not None:
             stack = self.function_stack if step.ends_with_function else self.request_stack
+            assert stack is not None
             return await stack.enter_async_context(step.manager(**arguments))
         if step.concurrency is None:
             return await _call(step, arguments)
