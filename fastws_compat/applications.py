@@ -118,8 +118,7 @@ class FastAPI:
                 return
             scope[HANDLERS] = handlers
             try:
-                # What `router()` does, without a frame that stays for as long as the connection.
-                await router.middleware_stack(scope, receive, send)
+                await router.target(scope)(scope, receive, send)
             except Exception as exc:
                 # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
                 session: Session = scope[SESSION]

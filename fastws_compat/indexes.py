@@ -53,12 +53,13 @@ class Index:
             else:
                 self._exact.setdefault(path, []).append(entry)
         self._depth = max((prefix.count("/") for prefix in self._below), default=0)
+        self._shortest = min(map(len, self._below), default=0)
 
     def candidates(self, path: str) -> list[Entry]:
         """The routes that may match `path`, in their order."""
         # `$` also matches before a newline at the end.
         found = self._exact.get(path.removesuffix("\n"), [])
-        end = 0
+        end = self._shortest
         for _ in range(self._depth + 1):
             below = self._below.get(path[:end])
             if below is not None:

@@ -16,6 +16,7 @@ from fastws_compat.types import Message, Scope
 from fastws_compat.websockets import WebSocket, WebSocketState
 
 TOO_BIG, TOO_MANY, TIMED_OUT = 1009, 4429, 4408
+MAX_MESSAGE_SIZE = conf.DEFAULTS["MAX_MESSAGE_SIZE"]
 
 
 class LimitOptions(TypedDict, total=False):
@@ -89,20 +90,21 @@ class Limits:
         """The compiled limit; None without one."""
         return self._compiled.get(name)
 
-    def apply(self, websocket: WebSocket, session: Guarded | None) -> None:
-        """Hold a new connection to the limits for its messages and its time."""
-        compiled = self._compiled
-        size = (
-            compiled["max_message_size"] if "max_message_size" in compiled else conf.get("MAX_MESSAGE_SIZE")
+    def apply(self, websocket: WebSocket, session: Guarded | None) -> AbstractContextManager[None]:
+        """Hold a new connection to the limits for its messages and its time.
+
+        Gives its place among those that may be open, to be entered as a context.
+        """
+        settings, compiled = conf.values(), self._compiled
+        websocket.limit_messages(
+            compiled["max_message_size"]
+            if "max_message_size" in compiled
+            else settings.get("MAX_MESSAGE_SIZE", MAX_MESSAGE_SIZE)
         )
-        websocket.limit_messages(size)
         if self.guards and session is not None:
             session.guard = Guard(self, websocket, session.spawn)
-
-    def seats(self, scope: Scope) -> AbstractContextManager[None]:
-        """The connection's place among those that may be open; to be entered as a context."""
-        if self._capped or not conf.values().keys().isdisjoint(CAP_SETTINGS):
-            return Seats(self, scope)
+        if self._capped or not CAP_SETTINGS.isdisjoint(settings):
+            return Seats(self, websocket.scope)
         return UNCOUNTED
 
 

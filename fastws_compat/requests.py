@@ -91,7 +91,8 @@ class HTTPConnection(Mapping[str, Any]):
         cookies: dict[str, str] = {}
         for name, value in self.headers._list:
             if name == b"cookie":
-                cookies |= parse_cookie(value.decode("latin-1"))
+                found = parse_cookie(value.decode("latin-1"))
+                cookies = {**cookies, **found} if cookies else found
         return cookies
 
     @property
@@ -146,7 +147,7 @@ def parse_cookie(header: str) -> dict[str, str]:
             name, value = "", name
         name, value = name.strip(), value.strip()
         if name or value:
-            cookies[name] = http_cookies._unquote(value) if value.startswith('"') else value
+            cookies[name] = http_cookies._unquote(value) if value[:1] == '"' else value
     return cookies
 
 

@@ -220,10 +220,9 @@ class APIWebSocketRoute(WebSocketRoute):
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Solve the dependencies, call the endpoint; exceptions go to the application's handlers."""
         websocket = open_socket(scope, receive, send)
-        limits = self.limits
-        limits.apply(websocket, scope.get(SESSION))
+        place = self.limits.apply(websocket, scope.get(SESSION))
         try:
-            with limits.seats(scope):
+            with place:
                 await run_endpoint(self._plan(), websocket, self.context)
         except Exception as exc:
             if not await handle(websocket, exc):

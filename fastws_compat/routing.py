@@ -300,6 +300,7 @@ class Router:
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
         self.middleware_stack = wrap(self.app, middleware)
+        self._has_middleware = bool(middleware)
 
     @property
     def routes(self) -> Routes:
@@ -319,7 +320,7 @@ class Router:
             changes = self._routes.changes
             included = [route.original_router for route in self._routes if isinstance(route, IncludedRouter)]
             self._included = changes, included
-        return changes, *[router.version for router in included]
+        return (changes, *[router.version for router in included]) if included else (changes,)
 
     def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
         """The first route that takes the connection, and what it adds to the scope."""
@@ -336,17 +337,22 @@ class Router:
         await self.middleware_stack(scope, receive, send)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._target(scope)(scope, receive, send)
+
+    def target(self, scope: Scope) -> ASGIApp:
+        """What a connection goes to: for one who would call the router and stay for as long as it lasts."""
+        return self.middleware_stack if self._has_middleware else self._target(scope)
+
+    def _target(self, scope: Scope) -> ASGIApp:
         scope.setdefault("router", self)
         if scope["type"] == "lifespan":
-            await self.lifespan(scope, receive, send)
-            return
+            return self.lifespan
         found = scope.pop(CHOSEN, None) or self.match(scope)
         if found is None:
-            await self.default(scope, receive, send)
-            return
+            return self.default
         route, child_scope = found
         scope.update(child_scope)
-        await route.handle(scope, receive, send)
+        return route.handle
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a path that nobody has: HTTP 403, and one line in the log."""

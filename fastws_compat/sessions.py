@@ -187,7 +187,7 @@ class Session:
     @property
     def gone_with(self) -> int:
         """The close code that an endpoint is told which did not learn it from the socket."""
-        farewell = self.websocket.farewell if self.websocket else None
+        farewell = self.websocket.farewell if self.websocket is not None else None
         code = farewell.get("code") if farewell else None
         return 1006 if code is None else code
 
@@ -201,7 +201,7 @@ class Session:
         """How far the application's side has come."""
         if self._told is not None:
             return self._told
-        return self.websocket.application_state if self.websocket else WebSocketState.CONNECTING
+        return WebSocketState.CONNECTING if self.websocket is None else self.websocket.application_state
 
     def watch(self, send: Send) -> Send:
         """`send`, watched: for applications that do not speak through a WebSocket of ours."""
@@ -257,7 +257,7 @@ class Session:
     async def fail(self, exc: Exception) -> None:
         """Log what was raised, once, and close: 1011, or the code for the frame that was at fault."""
         exc = _innermost(exc)
-        blamed = self.websocket.client_error if self.websocket else None
+        blamed = None if self.websocket is None else self.websocket.client_error
         extra = self.extra
         template = extra["route"]
         if blamed is not None and blamed[0] is exc:
@@ -309,7 +309,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
         if not session.take_back():
             raise
     else:
-        await session.finish()
+        if session.state is not WebSocketState.DISCONNECTED:
+            await session.finish()
     finally:
         sweep.discard(session)
         if session.guard or session._ahead or session._tasks:
@@ -378,7 +379,9 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
             if arguments is None or solution.errors:
                 raise _invalid(solution, context)
             called = True
-            await plan.endpoint.call(**arguments)
+            work = plan.endpoint.call(**arguments)
+            del arguments  # not to be held for as long as it runs
+            await work
         except asyncio.CancelledError:
             if session is None or not session.take_back():
                 raise
@@ -391,7 +394,7 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
             await solution.background_tasks()
             solution.background_tasks = None
         raise
-    if not plan.has_generators:
+    if solution.background_tasks is not None and not plan.has_generators:
         await _after(solution)
 
 

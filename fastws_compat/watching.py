@@ -76,10 +76,11 @@ _sweepers: WeakKeyDictionary[asyncio.AbstractEventLoop, Sweeper] = WeakKeyDictio
 def sweeper() -> Sweeper:
     """The sweeper of the running loop."""
     loop = asyncio.get_running_loop()
-    found = _sweepers.get(loop)
-    if found is None:
-        found = _sweepers[loop] = Sweeper()
-    return found
+    try:
+        return _sweepers[loop]
+    except KeyError:
+        _sweepers[loop] = found = Sweeper()
+        return found
 
 
 async def drain(seconds: float) -> None:

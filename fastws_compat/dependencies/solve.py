@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from operator import attrgetter
@@ -82,8 +82,9 @@ class Solution:
         self.websocket = websocket
         self.request_stack = request_stack
         self.function_stack = function_stack
-        self.values: list[Any] = []
-        self.errors: Errors = []
+        # Made when there is something to put in: a solution lasts as long as its connection.
+        self.values: Sequence[Any] = ()
+        self.errors: Sequence[dict[str, Any]] = ()
         self.background_tasks: BackgroundTasks | None = None
         self.response: Response | None = None
 
@@ -92,7 +93,7 @@ class Solution:
 
         A failed step skips its dependents only: siblings still run, and the errors add up (FastAPI).
         """
-        values = self.values
+        values = self.values = []
         for step in plan.steps:
             arguments = self.arguments(step)
             if arguments is None:
@@ -105,19 +106,21 @@ class Solution:
     def arguments(self, step: Step) -> dict[str, Any] | None:
         """What a step is called with; None if something that it needs is missing or wrong."""
         arguments: dict[str, Any] = {}
-        errors: Errors = []
-        ready = True
         for name, slot in step.needs:
-            value = arguments[name] = self.values[slot]
-            if value is FAILED:
-                ready = False
-        for source, loads in step.reads:
-            values = source(self.websocket)
-            for name, load in loads:
-                arguments[name] = load(values, errors)
-        if errors and not step.repeats:
-            self.errors += errors
-        if errors or not ready:
+            arguments[name] = self.values[slot]
+        # A step fails with errors only.
+        ready = not self.errors or all(value is not FAILED for value in arguments.values())
+        if step.reads:
+            errors: Errors = []
+            for source, loads in step.reads:
+                sent = source(self.websocket)
+                for name, load in loads:
+                    arguments[name] = load(sent, errors)
+            if errors:
+                if not step.repeats:
+                    self.errors = [*self.errors, *errors]
+                return None
+        if not ready:
             return None
         for name, kind in step.injected:
             arguments[name] = self.websocket if kind == "connection" else self._injected(kind, step)
