@@ -15,7 +15,6 @@ from collections.abc import (
     Sequence,
     ValuesView,
 )
-from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from typing import Any, BinaryIO, Literal, NamedTuple, TypeVar, cast, overload
@@ -50,8 +49,7 @@ class Address(NamedTuple):
     port: int
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedHost:
+class ParsedHost(NamedTuple):
     """The two parts of a Host header; an IPv6 host keeps its brackets."""
 
     host: str

@@ -321,7 +321,7 @@ def message_size(message: Message) -> int:
 
 UNITS = {"": 1, "k": 1000, "m": 1000**2, "ki": 1024, "mi": 1024**2}
 SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86400, "day": 86400}
-RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:(k|m|ki|mi|)(b))?\s*/\s*(\d+)?\s*([a-z]+)", re.IGNORECASE)
+RATE = r"(\d+(?:\.\d+)?)\s*(?:(k|m|ki|mi|)(b))?\s*/\s*(\d+)?\s*([a-z]+)"
 
 
 def compile_option(name: str, value: Any) -> Any:
@@ -345,7 +345,7 @@ def _checked(name: str, value: Any, kind: Any, least: float) -> Any:
 
 def parse_rate(text: str) -> Rate:
     """ "20/s", "100/m", "1000/h" messages; "64KiB/s", "1MB/10s" bytes."""
-    match = RATE.fullmatch(text.strip()) if isinstance(text, str) else None
+    match = re.fullmatch(RATE, text.strip(), re.IGNORECASE) if isinstance(text, str) else None
     seconds = SECONDS.get(match[5].lower().removesuffix("s") or "s") if match else None
     if match is None or seconds is None or not float(match[1]):
         raise DeclarationError(

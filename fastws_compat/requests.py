@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from http import cookies as http_cookies
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
@@ -147,8 +146,14 @@ def parse_cookie(header: str) -> dict[str, str]:
             name, value = "", name
         name, value = name.strip(), value.strip()
         if name or value:
-            cookies[name] = http_cookies._unquote(value) if value[:1] == '"' else value
+            cookies[name] = _unquoted(value) if value[:1] == '"' else value
     return cookies
+
+
+def _unquoted(value: str) -> str:
+    from http import cookies  # browsers quote nothing by themselves, and it is slow to import
+
+    return cookies._unquote(value)
 
 
 async def empty_receive() -> NoReturn:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
-from http.cookies import SimpleCookie
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -99,6 +98,8 @@ class Response:
             "samesite": samesite,
             "partitioned": partitioned or None,
         }
+        from http.cookies import SimpleCookie  # few responses set one, and it is slow to import
+
         cookie: SimpleCookie = SimpleCookie()
         cookie[key] = value
         for name, attribute in attributes.items():

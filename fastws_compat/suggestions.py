@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -11,6 +10,8 @@ from fastws_compat.paths import PARAM
 
 def nearest(path: str, templates: Iterable[str]) -> str | None:
     """The template that `path` comes closest to, if any comes close; what its parameters are is no matter."""
+    import difflib  # for a mistake only; it is slow to import
+
     filled = {_filled(template, path): template for template in templates}
     close = difflib.get_close_matches(path, filled, n=1)
     return filled[close[0]] if close else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, is_dataclass
-from typing import Annotated, Any
+from dataclasses import is_dataclass
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Json, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -24,8 +24,7 @@ Loc = tuple[str | int, ...]
 UNCHANGING = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(NamedTuple):
     """A name under which a value may stand: for pydantic (`key`) and in the handshake (`sent`)."""
 
     key: str

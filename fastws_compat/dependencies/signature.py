@@ -9,8 +9,7 @@ import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Annotated, Any, ForwardRef, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from asgiref.sync import iscoroutinefunction
 from pydantic import AliasChoices
@@ -45,24 +44,21 @@ INJECTED: tuple[tuple[type, Injection], ...] = (
 EMPTY = inspect.Parameter.empty
 
 
-@dataclass(frozen=True, slots=True)
-class Dependency:
+class Dependency(NamedTuple):
     """A parameter that another callable gives the value for."""
 
     name: str
     depends: Depends
 
 
-@dataclass(frozen=True, slots=True)
-class Injected:
+class Injected(NamedTuple):
     """A parameter that the library itself fills, found by its annotation."""
 
     name: str
     kind: Injection
 
 
-@dataclass(frozen=True, slots=True)
-class FieldParameter:
+class FieldParameter(NamedTuple):
     """A parameter that is read from the handshake."""
 
     name: str
