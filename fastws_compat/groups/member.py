@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
 from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
@@ -43,14 +43,36 @@ def new_id() -> str:
     return f"{_process}.{id(_numbers):x}.{next(_numbers)}"
 
 
+class Server(Protocol):
+    """A server that takes what goes to many sockets as one frame for all of them (daphne, completed)."""
+
+    def frame_of(self, message: Message) -> bytes: ...
+
+    def write_at_once(self, frame: bytes) -> bool: ...
+
+
+class Gate(Protocol):
+    """What of this library stands before a server and lets messages pass as they are."""
+
+    @property
+    def passes(self) -> bool: ...
+
+
 class Delivery:
     """One message on its way to the members of a process, decoded and encoded once for all of them."""
 
-    __slots__ = ("frame", "payload")
+    __slots__ = ("_written", "message", "payload")
 
     def __init__(self, payload: Payload) -> None:
         self.payload = payload
-        self.frame = payload.frame
+        self.message = payload.frame
+        self._written: bytes | None = None
+
+    def written(self, server: Server) -> bytes:
+        """The frame of the message; a process has one kind of server."""
+        if self._written is None:
+            self._written = server.frame_of(self.message)
+        return self._written
 
 
 class Participant(Protocol):
@@ -81,6 +103,8 @@ class Member:
         self._last: Send | None = None
         self._known: Send | None = None
         self._direct = False
+        self._server: Server | None = None
+        self._gates: Sequence[Gate] = ()
         # What a middleware of the user sets for a connection is there when it sends for a group, too.
         self._context = copy_context()
 
@@ -89,11 +113,12 @@ class Member:
         if websocket.client_state is DISCONNECTED or websocket.application_state is DISCONNECTED:
             return
         if websocket.application_state is not CONNECTED:
-            self._enqueue(delivery.frame)
+            self._enqueue(delivery.message)
         elif self._task is None and not self._queue and self._is_direct(websocket._send):
-            self._send_at_once(delivery.frame)
+            if not self._write(delivery):
+                self._send_at_once(delivery.message)
         else:
-            self._enqueue(delivery.frame)
+            self._enqueue(delivery.message)
             self.flush()
 
     def flush(self) -> None:
@@ -128,6 +153,16 @@ class Member:
             if self._task is not None:
                 self._task.cancel()
         self._queue.clear()
+
+    def _write(self, delivery: Delivery) -> bool:
+        """Send as bytes, where the server can and nobody between has a word to say."""
+        server = self._server
+        if server is None:
+            return False
+        for gate in self._gates:
+            if not gate.passes:
+                return False
+        return server.write_at_once(delivery.written(server))
 
     def _send_at_once(self, message: Message) -> None:
         """Send without a task, as far as the server does not make us wait."""
@@ -205,8 +240,12 @@ class Member:
         """
         if send is not self._known:
             session: Session | None = self.websocket.scope.get(SESSION)
-            self._known = send
-            self._direct = session is not None and _leads_to(send, session._send)
+            between = None if session is None else _between(send, session._send)
+            self._known, self._direct = send, between is not None
+            self._server, self._gates = None, between or ()
+            if session is not None and all(hasattr(gate, "passes") for gate in self._gates):
+                server = getattr(session._send, "__self__", None)
+                self._server = server if hasattr(server, "write_at_once") else None
         return self._direct
 
     def _failed(self, exc: Exception) -> None:
@@ -216,13 +255,16 @@ class Member:
             logger.error("A message of a group could not be sent to a member", exc_info=exc)
 
 
-def _leads_to(send: Any, server: Send) -> bool:
+def _between(send: Any, server: Send) -> list[Any] | None:
+    """Whose `send` it is that leads to the server's; None if somebody else is among them."""
+    owners = []
     while send is not server:
         owner = getattr(send, "__self__", None)
         if not type(owner).__module__.startswith("fastws_compat."):
-            return False
+            return None
+        owners.append(owner)
         send = getattr(owner, "_send", None)
-    return True
+    return owners
 
 
 @types.coroutine

@@ -1,0 +1,164 @@
+"""A message of a group becomes one frame for all its members, where the server takes frames."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.daphne import frames
+from fastws_compat.groups import Group
+from fastws_compat.websockets import MEMBER
+
+
+class Server:
+    """A connection to a server that takes frames as completed daphne does; everything it is given is kept."""
+
+    made: int
+
+    def __init__(self, *, takes: bool = True) -> None:
+        self.takes = takes
+        self.written: list[bytes] = []
+        self.sent: list[dict[str, Any]] = []
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.incoming.put_nowait({"type": "websocket.connect"})
+        self.accepted = asyncio.Event()
+        self.arrived = asyncio.Event()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if message["type"] == "websocket.send":
+            self.sent.append(message)
+            self.arrived.set()
+
+    def write_at_once(self, frame: bytes) -> bool:
+        if self.takes:
+            self.written.append(frame)
+            self.arrived.set()
+        return self.takes
+
+    def frame_of(self, message: dict[str, Any]) -> bytes:
+        Server.made += 1
+        return frames.build(frames.TEXT, message["text"].encode())
+
+
+def app_with(**limits: Any) -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/", **limits)
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(Group("shared"))
+        await websocket.send_text("ready")
+        await websocket.receive()
+
+    return app
+
+
+async def member(app: FastAPI, server: Server, scope: dict[str, Any] | None = None) -> asyncio.Task[None]:
+    """The task of a connection whose socket has joined the group."""
+    scope = {} if scope is None else scope
+    scope.update({"type": "websocket", "path": "/", "headers": [], "query_string": b""})
+    task = asyncio.create_task(app(scope, server.incoming.get, server.send))
+    await asyncio.wait_for(server.arrived.wait(), 5)
+    server.sent.clear()
+    server.arrived.clear()
+    return task
+
+
+async def leave(servers: list[Server], tasks: list[asyncio.Task[None]]) -> None:
+    for server in servers:
+        server.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+
+@pytest.fixture(autouse=True)
+def _none_made() -> None:
+    Server.made = 0
+
+
+def test_members_share_one_frame():
+    async def run() -> None:
+        app, servers = app_with(), [Server() for _ in range(3)]
+        tasks = [await member(app, server) for server in servers]
+        await Group("shared").asend({"n": 1})
+        await asyncio.gather(*(asyncio.wait_for(server.arrived.wait(), 5) for server in servers))
+        assert Server.made == 1
+        assert [server.written for server in servers] == [[b'\x81\x07{"n":1}']] * 3
+        assert len({id(server.written[0]) for server in servers}) == 1
+        assert [server.sent for server in servers] == [[], [], []]
+        await leave(servers, tasks)
+
+    asyncio.run(run())
+
+
+def test_a_server_that_does_not_take_the_frame_now_is_sent_the_message():
+    async def run() -> None:
+        app, server = app_with(), Server(takes=False)
+        task = await member(app, server)
+        await Group("shared").asend("a")
+        await asyncio.wait_for(server.arrived.wait(), 5)
+        assert server.sent == [{"type": "websocket.send", "text": "a"}]
+        await leave([server], [task])
+
+    asyncio.run(run())
+
+
+def test_a_limit_that_counts_messages_sees_them():
+    async def run() -> None:
+        app, server = app_with(idle_timeout=60), Server()
+        task = await member(app, server)
+        await Group("shared").asend("a")
+        await asyncio.wait_for(server.arrived.wait(), 5)
+        assert (server.written, server.sent) == ([], [{"type": "websocket.send", "text": "a"}])
+        await leave([server], [task])
+
+    asyncio.run(run())
+
+
+def test_the_user_s_middleware_sees_them():
+    async def run() -> None:
+        seen: list[str] = []
+
+        class Middleware:
+            def __init__(self, app: Any) -> None:
+                self.app = app
+
+            async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+                async def watched(message: Any) -> None:
+                    seen.append(message.get("text", message["type"]))
+                    await send(message)
+
+                await self.app(scope, receive, watched)
+
+        app, server = app_with(), Server()
+        app.add_middleware(Middleware)
+        task = await member(app, server)
+        await Group("shared").asend("a")
+        await asyncio.wait_for(server.arrived.wait(), 5)
+        assert (server.written, seen) == ([], ["websocket.accept", "ready", "a"])
+        await leave([server], [task])
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_login_lets_frames_pass_until_it_ends(ended):
+    from fastws_compat.logins import Login
+
+    async def run() -> None:
+        app, server, last = app_with(), Server(), Server()
+        scope: dict[str, Any] = {}
+        tasks = [await member(app, server, scope), await member(app, last)]
+        websocket = scope[MEMBER].websocket
+        login = Login(websocket, scope["fastws_compat.session"], "1", None)
+        if ended:
+            login.end = (4401, "")
+        await Group("shared").asend("a")
+        await asyncio.wait_for(last.arrived.wait(), 5)  # which joined after it
+        assert last.written == [b"\x81\x01a"]
+        assert (server.written, server.sent) == ([] if ended else [b"\x81\x01a"], [])
+        await leave([server, last], tasks)
+
+    asyncio.run(run())
