@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
-from fastws_compat.concurrency import CLEANUP, Cleanup, thread_executors
+from fastws_compat.concurrency import is_cleaning, thread_executors
 from fastws_compat.types import ASGIApp, Message, Scope
 
 P = ParamSpec("P")
@@ -229,13 +229,12 @@ class Conversation:
         self._portal = portal
         self._app = app
         self._scope = scope
-        self._cleanup: Cleanup = scope.get(CLEANUP) or Cleanup()
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._outbox: deque[Message] = deque()
         self._receiving = 0
         self._last: str | None = None
         self._cancelled = False
-        self._task: asyncio.Task[None]
+        self._task: asyncio.Task[None] | None = None
         portal.share_database()
         portal.loop.call_soon_threadsafe(self._start, context=copy_context())
 
@@ -318,7 +317,7 @@ class Conversation:
         pump = self._portal.pump
         if grace:
             pump.run_until(lambda: self.ended or self.idle, grace)
-        if self._cleanup.running:
+        if is_cleaning(self._task):
             pump.run_until(lambda: self.ended, PATIENCE)
         if self.ended:
             return
@@ -331,6 +330,7 @@ class Conversation:
         return self._last == kind
 
     def _cancel(self) -> None:
+        assert self._task is not None
         self._cancelled = True
         self._task.cancel()
 

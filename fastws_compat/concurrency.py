@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from contextlib import asynccontextmanager as asynccontextmanager
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from asgiref.sync import iscoroutinefunction
 
@@ -28,20 +28,24 @@ T = TypeVar("T")
 thread_executors: WeakKeyDictionary[asyncio.AbstractEventLoop, Executor] = WeakKeyDictionary()
 
 
-# The scope key of a connection's Cleanup; put there by whoever may cancel the application.
-CLEANUP = "fastws_compat.cleanup"
+# The tasks that tear dependencies down.
+_cleaning: WeakSet[asyncio.Task[Any]] = WeakSet()
+
+
+def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
+    """Whether `task` tears dependencies down: leave it alone then, it ends in time by itself."""
+    return task in _cleaning
 
 
 class Cleanup:
-    """Says that dependencies are being torn down: whoever would cancel the application waits for that.
+    """The teardown of one connection's dependencies: nobody who asks `is_cleaning` cuts it short but itself.
 
-    The teardown has to run in the application's own task, where nothing else can shield it.
+    It has to run in the application's own task, where nothing else can shield it.
     """
 
-    __slots__ = ("_task", "_timer", "expired", "running")
+    __slots__ = ("_task", "_timer", "expired")
 
     def __init__(self) -> None:
-        self.running = False
         # How often the teardown was cancelled because it took too long.
         self.expired = 0
         self._task: asyncio.Task[Any] | None = None
@@ -49,10 +53,11 @@ class Cleanup:
 
     def begin(self, seconds: float | None) -> None:
         """From now on the running task tears down; what it waits for is cancelled every `seconds`."""
-        self.pause()
-        self.running = True
+        self.end()
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        _cleaning.add(self._task)
         if seconds:
-            self._task = asyncio.current_task()
             self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
 
     def _expire(self, seconds: float) -> None:
@@ -61,17 +66,14 @@ class Cleanup:
         self._task.cancel()
         self._timer = self._task.get_loop().call_later(seconds, self._expire, seconds)
 
-    def pause(self) -> None:
-        """Let what comes now take its time."""
+    def end(self) -> None:
+        """The teardown is over, or what comes now may take its time."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-    def end(self) -> None:
-        """The teardown is over."""
-        self.pause()
-        self.running = False
-        self._task = None
+        if self._task is not None:
+            _cleaning.discard(self._task)
+            self._task = None
 
     def take_back(self) -> bool:
         """Whether a cancellation that has come was for the teardown that took too long, and for no more."""

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
-from fastws_compat.concurrency import CLEANUP, Cleanup, uncancel
+from fastws_compat.concurrency import Cleanup, uncancel
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
@@ -42,13 +42,13 @@ class Session:
         "_ahead",
         "_asked",
         "_at_end",
-        "_begun",
         "_cancels",
         "_deadline",
         "_id",
         "_send",
         "_tasks",
         "_told",
+        "begun",
         "guard",
         "leaving",
         "scope",
@@ -63,7 +63,7 @@ class Session:
         self.task: asyncio.Task[Any] | None = None
         self.leaving = False
         self.guard: Guard | None = None
-        self._begun = asyncio.get_running_loop().time()
+        self.begun = asyncio.get_running_loop().time()
         self._asked = -1
         self._ahead: Ahead | None = None
         self._deadline: float | None = None
@@ -106,12 +106,17 @@ class Session:
 
     async def leave(self) -> None:
         """Run what was left for the end; one that fails is logged and keeps no other from running."""
-        while self._at_end:
-            try:
-                async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
-                    await self._at_end.pop()()
-            except Exception:
-                logger.exception("The end of a WebSocket session failed")
+        cleanup = Cleanup()
+        cleanup.begin(None)  # each has a limit of its own
+        try:
+            while self._at_end:
+                try:
+                    async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
+                        await self._at_end.pop()()
+                except Exception:
+                    logger.exception("The end of a WebSocket session failed")
+        finally:
+            cleanup.end()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` beside the endpoint; the session waits for it, but not long."""
@@ -145,34 +150,42 @@ class Session:
         if websocket is None or self.leaving:
             return
         if websocket.farewell is not None:
-            self._await_end(now)
+            if self._is_time_to_end(now):
+                self._cancel()
         elif websocket.application_state is WebSocketState.CONNECTING:
             self._await_answer(websocket, now)
         elif websocket.application_state is WebSocketState.CONNECTED:
-            self._watch(websocket)
+            self._watch(websocket, now)
 
-    def _watch(self, websocket: WebSocket) -> None:
+    def _watch(self, websocket: WebSocket, now: float) -> None:
         """Listen for an endpoint that has not listened since the last time."""
-        asked = websocket.asked
+        asked, ahead = websocket.asked, self._ahead
         away = asked == websocket.answered == self._asked
         self._asked = asked
-        connected = websocket.client_state is WebSocketState.CONNECTED
-        if away and connected and (self._ahead is None or self._ahead.taken):
+        if not away or websocket.client_state is not WebSocketState.CONNECTED:
+            self._deadline = None
+        elif ahead is None or ahead.left:
             self._ahead = Ahead(websocket)
+        elif ahead.farewell is None:
+            ahead.read_on()
+        elif self._is_time_to_end(now):
+            websocket.lose(ahead.farewell)
+            self._cancel()
 
-    def _await_end(self, now: float) -> None:
-        """Cancel an endpoint that does not end although nobody is there any more."""
+    def _is_time_to_end(self, now: float) -> bool:
+        """Whether an endpoint has had its time since nobody is there any more; then it gets it once more."""
         grace = conf.get("DISCONNECT_GRACE")
         if self._deadline is None:
             self._deadline = inf if grace is None else now + grace
-        if now >= self._deadline:
-            self._deadline = now + max(grace, 1)
-            self._cancel()
+        if now < self._deadline:
+            return False
+        self._deadline = now + max(grace, 1)
+        return True
 
     def _await_answer(self, websocket: WebSocket, now: float) -> None:
         """Refuse a handshake that nobody answers; not for a test, which may be debugged."""
         timeout = conf.get("HANDSHAKE_TIMEOUT")
-        if timeout is None or now < self._begun + timeout or self.scope.get(RAISES):
+        if timeout is None or now < self.begun + timeout or self.scope.get(RAISES):
             return
         logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
         self.spawn(self._deny(503))
@@ -312,6 +325,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
         if session.state is not WebSocketState.DISCONNECTED:
             await session.finish()
     finally:
+        session.leaving = True
         sweep.discard(session)
         if session.guard or session._ahead or session._tasks:
             await session.stop()
@@ -341,7 +355,7 @@ def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContext) -> 
 
 
 async def _unwound(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:
-    cleanup: Cleanup = websocket.scope.get(CLEANUP) or Cleanup()
+    cleanup = Cleanup()
     timeout = conf.get("CLEANUP_TIMEOUT")
     try:
         async with AsyncExitStack() as request_stack:
@@ -352,7 +366,7 @@ async def _unwound(plan: Plan, websocket: WebSocket, context: EndpointContext) -
                         await _call(plan, solution, context)
                     finally:
                         cleanup.begin(timeout)
-                cleanup.pause()
+                cleanup.end()
                 await _after(solution)
             finally:
                 cleanup.begin(timeout)

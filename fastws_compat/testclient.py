@@ -16,7 +16,6 @@ from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urljo
 from asgiref.compatibility import guarantee_single_callable
 
 from fastws_compat._portal import Conversation, Portal, open_portal, use
-from fastws_compat.concurrency import CLEANUP, Cleanup
 from fastws_compat.datastructures import Headers
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
@@ -387,7 +386,6 @@ class TestClient:
             "state": self.app_state.copy(),
             "extensions": {"websocket.http.response": {}},
             RAISES: self.raise_server_exceptions,
-            CLEANUP: Cleanup(),
         }
 
     def _open_portal(self) -> AbstractContextManager[Portal]:

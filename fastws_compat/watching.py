@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextvars import Context
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -15,6 +16,9 @@ from fastws_compat.websockets import WebSocket
 # How often, in seconds, connections are looked at, and Django's database connections.
 INTERVAL = 0.5
 DATABASE_INTERVAL = 5.0
+# So many messages, and characters or bytes of them, are received for an endpoint that does not ask for them.
+MOST_AHEAD = 16
+ROOM_AHEAD = 64 * 1024
 
 
 class Swept(Protocol):
@@ -94,42 +98,89 @@ async def drain(seconds: float) -> None:
 
 
 class Ahead:
-    """One message, received for an endpoint that is busy elsewhere; it gets it when it asks.
+    """Messages received for an endpoint that is busy elsewhere; it gets them when it asks.
 
-    If it is the disconnect, the WebSocket knows at once. No further message is read before the endpoint
-    has asked for this one, so that the server can still make a client wait.
+    If the first is the disconnect, the WebSocket knows at once. No more is read than there is room for, so
+    that the server can still make a client wait; and no further once the endpoint asks again.
     """
 
-    __slots__ = ("_receive", "_websocket", "taken", "task")
+    __slots__ = (
+        "_messages",
+        "_over",
+        "_receive",
+        "_rests",
+        "_room",
+        "_websocket",
+        "farewell",
+        "left",
+        "task",
+    )
 
     def __init__(self, websocket: WebSocket) -> None:
         self._websocket = websocket
         self._receive = websocket._receive
-        self.taken = False
-        self.task: asyncio.Future[Message] = asyncio.ensure_future(self._receive())
-        self.task.add_done_callback(self._came)
+        self._messages: deque[asyncio.Future[Message]] = deque()
+        self._room = ROOM_AHEAD
+        self._rests = self._over = False
+        # The disconnect, if it came behind messages that the endpoint has not asked for.
+        self.farewell: Message | None = None
+        # Whether the endpoint has everything, and asks the server again.
+        self.left = False
+        self.task = self._read()
         websocket._receive = self._take
+
+    def read_on(self) -> None:
+        """The endpoint is still away, or again."""
+        self._rests = False
+        full = len(self._messages) >= MOST_AHEAD or self._room <= 0
+        if self.task.done() and not self._over and not full:
+            self.task = self._read()
 
     def stop(self) -> None:
         self.task.cancel()
 
-    async def _take(self) -> Message:
-        # The endpoint may be cancelled while it waits; the message is for the next that asks.
-        await asyncio.wait([self.task])
-        if self.taken:  # by another task of the endpoint
-            return await self._websocket._receive()
-        self._restore()
-        return self.task.result()
+    def _read(self) -> asyncio.Future[Message]:
+        task = asyncio.ensure_future(self._receive())
+        task.add_done_callback(self._came)
+        return task
 
-    def _restore(self) -> None:
-        self.taken = True
-        self._websocket._receive = self._receive
+    async def _take(self) -> Message:
+        self._rests = True
+        while not self._messages:
+            if self.task.done():  # another task of the endpoint got the last one
+                self._leave()
+                return await self._websocket._receive()
+            # The endpoint may be cancelled while it waits; the message is for the next that asks.
+            await asyncio.wait([self.task])
+        came = self._messages.popleft()
+        if not self._messages and self.task.done():
+            self._leave()
+        message = came.result()
+        self._room += _length(message)
+        return message
+
+    def _leave(self) -> None:
+        self.left = True
+        if self._websocket._receive == self._take:
+            self._websocket._receive = self._receive
 
     def _came(self, task: asyncio.Future[Message]) -> None:
+        self._messages.append(task)
         if task.cancelled() or task.exception() is not None:
-            return  # the endpoint gets it when it asks
+            self._over = True  # the endpoint gets it when it asks
+            return
         websocket, message = self._websocket, task.result()
-        nobody_waits = websocket.asked == websocket.answered
-        if message["type"] == "websocket.disconnect" and nobody_waits and not self.taken:
-            self._restore()
+        self._room -= _length(message)
+        self._over = message["type"] == "websocket.disconnect"
+        if not self._over:
+            if not self._rests:
+                self.read_on()
+        elif len(self._messages) > 1:
+            self.farewell = message
+        elif websocket.asked == websocket.answered and not self.left:  # nobody waits
+            self._leave()
             websocket.lose(message)
+
+
+def _length(message: Message) -> int:
+    return len(message.get("text") or message.get("bytes") or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -13,7 +14,8 @@ from typing import Any
 import pytest
 
 from fastws_compat import daphne
-from fastws_compat.daphne import frames, handshake, portable
+from fastws_compat.concurrency import Cleanup
+from fastws_compat.daphne import frames, handshake, portable, shutdown
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
@@ -307,6 +309,8 @@ class Connection:
     """A protocol with a transport and a running application."""
 
     def __init__(self, application: Application, **options: Any) -> None:
+        from twisted.web.http_headers import Headers
+
         from fastws_compat.daphne.server import Server
 
         self.server = Server(application, endpoints=["none"])
@@ -318,7 +322,7 @@ class Connection:
         factory.setProtocolOptions(openHandshakeTimeout=0, allowNullOrigin=True, **options)
         factory.request = SimpleNamespace(
             uri=b"/a?b=1",
-            requestHeaders=SimpleNamespace(getAllRawHeaders=lambda: [(b"Host", [b"localhost"])]),
+            requestHeaders=Headers({b"Host": [b"localhost"]}),
             clientproto=b"HTTP/1.1",
             client_scheme="http",
             client_addr=None,
@@ -659,6 +663,219 @@ def test_a_client_that_leaves_before_the_answer_is_gone() -> None:
 
     asyncio.run(main())
     assert seen == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}, "raised"]
+
+
+async def run_to_end(task: asyncio.Task[None]) -> None:
+    """Let a task that is woken finish, but nobody hear of it."""
+    for _ in range(20):
+        if task.done():
+            return
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "lines"), [("return", 1000, 0), ("raise", 1011, 1), ("cancel", 1011, 0)]
+)
+def test_daphne_looks_at_an_application_before_it_has_told_its_end(
+    ending: str,
+    code: int,
+    lines: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """daphne's own look, once a second, may come between the end of a task and its callbacks."""
+    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
+    told: list[Any] = []
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go.wait()
+            if ending == "raise":
+                raise LookupError("once")
+            if ending == "cancel":
+                raise asyncio.CancelledError
+
+        connection = await Connection(application).open()
+        task, protocol = connection.task, connection.protocol
+        task.add_done_callback(told.append)
+        go.set()
+        await run_to_end(task)
+        assert told == []
+        connection.server.application_checker()
+        await settle()
+        assert told == [task]
+        assert connection.transport.take() == frames.build(0x8, code.to_bytes(2, "big"))
+        connection.lose()
+        assert protocol not in connection.server.connections
+
+    asyncio.run(main())
+    assert caplog.text.count("Exception inside application: once") == lines
+
+
+def test_an_application_that_ended_has_told_once_before_daphne_looks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        raise LookupError("once")
+
+    async def main() -> None:
+        connection = await Connection(application).open()
+        connection.server.application_checker()
+        connection.lose()
+
+    asyncio.run(main())
+    assert caplog.text.count("Exception inside application: once") == 1
+
+
+# The server's end
+
+
+def test_daphnes_look_spares_an_application_that_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            cleanup = Cleanup()
+            cleanup.begin(60)
+            await go.wait()
+            cleanup.end()
+            await asyncio.Event().wait()
+
+        connection = await Connection(application).open()
+        server, details = connection.server, connection.server.connections[connection.protocol]
+        connection.lose()
+        for _ in range(3):
+            details["disconnected"] = 1.0  # long ago
+            server.application_checker()
+        assert connection.task.cancelling() == 0
+        go.set()
+        await settle()
+        details["disconnected"] = 1.0
+        server.application_checker()
+        server.application_checker()
+        assert connection.task.cancelling() == 1  # and now it has as long again
+        await settle()
+        assert server.connections == {}
+
+    asyncio.run(main())
+
+
+def test_a_connection_whose_application_has_ended_may_be_lost_later() -> None:
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    async def main() -> None:
+        connection = await Connection(application).open()
+        connection.server.protocol_disconnected(connection.protocol)  # it was paused, and the client left
+        connection.receive(masked(frames.TEXT, b"go"))
+        await settle()
+        assert connection.server.connections == {}
+        connection.lose()
+        assert connection.server.websockets == set()
+
+    asyncio.run(main())
+
+
+def test_who_has_left_is_seen_without_reading() -> None:
+    from fastws_compat.daphne.protocol import has_left
+
+    here, there = socket.socketpair()
+    transport = SimpleNamespace(getHandle=lambda: here)
+    with here, there:
+        there.send(b"unread")
+        assert not has_left(transport)
+        assert not has_left(SimpleNamespace(transport=transport))
+        there.shutdown(socket.SHUT_WR)
+        assert has_left(transport)
+        assert has_left(SimpleNamespace(transport=transport))
+        assert here.recv(100) == b"unread"
+
+
+def test_nobody_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastws_compat.daphne.protocol import has_left
+
+    monkeypatch.delattr("select.poll")
+    assert not has_left(None)
+
+
+def test_the_last_cancellations_free_one_cleanup_after_the_other() -> None:
+    seen: list[str] = []
+
+    async def cleans_up(seconds: float) -> None:
+        cleanup = Cleanup()
+        cleanup.begin(60)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            cleanup.end()
+        seen.append("cleaned up")
+
+    async def hangs() -> None:
+        try:
+            await cleans_up(5)
+        finally:
+            seen.append("hung")
+            try:
+                await asyncio.sleep(5)
+            finally:
+                seen.append("hung too")
+
+    async def main() -> None:
+        tasks = [asyncio.create_task(work) for work in (cleans_up(shutdown.CLEANUP / 2), hangs())]
+        await settle()
+        await shutdown.insist(tasks)
+        assert [task.cancelled() for task in tasks] == [False, True]
+
+    asyncio.run(main())
+    assert seen == ["cleaned up", "hung", "hung too"]
+
+
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", LEAVING + program]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30)
+
+
+LEAVING = """
+import atexit, logging, threading, time
+from fastws_compat.daphne.shutdown import leave_by
+logging.basicConfig()
+atexit.register(print, "exited in order")
+work = threading.Event()
+"""
+
+
+def test_a_process_leaves_although_a_thread_is_at_work() -> None:
+    left = python("threading.Thread(target=work.wait, name='busy').start(); leave_by(time.monotonic() + 0.1)")
+    assert left.stdout == ""
+    assert "Left threads behind that did not end in time: busy" in left.stderr
+
+
+def test_a_process_without_threads_at_work_exits_in_order() -> None:
+    left = python("leave_by(time.monotonic() + 60)")
+    assert (left.stdout, left.stderr) == ("exited in order\n", "")
+
+
+def test_a_program_that_goes_on_after_its_server_is_left_alone() -> None:
+    left = python(
+        "leave_by(time.monotonic())\n"
+        "[watch.join() for watch in threading.enumerate() if watch.name == 'fastws-leave']\n"
+        "threading.Timer(0.2, print, ['work done']).start()"
+    )
+    assert left.stdout == "work done\nexited in order\n"
 
 
 # What is put in place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 import socket
 from contextlib import suppress
 from enum import Enum, auto
@@ -24,6 +25,8 @@ logger = logging.getLogger("daphne.server")
 
 # A peer that broke the protocol gets this long to read why, any other peer autobahn's closeHandshakeTimeout.
 FAULT_TIMEOUT = 2
+# A client that has to wait may have closed; word of it waits behind all that it sent, a ping is answered.
+PAUSED_INTERVAL = 4
 # A client must not send before it is answered (RFC 6455, 4.1); so much is kept of one that does.
 MOST_EARLY_BYTES = 64 * 1024
 # After so much `send` lets the others run, even if the socket takes all of it.
@@ -100,7 +103,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
 
     def onConnect(self, request: Any) -> Deferred[None]:
         if twice := self.upgrade.ambiguous:
-            self.failHandshake(f"More than one header {twice!r}.")
+            self.failHandshake(f"More than one header {twice!r}.", 403 if twice == "origin" else 400)
         elif self.server.stopping:
             self.failHandshake("The server is stopping.", 503)
         else:
@@ -345,15 +348,29 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         if self.gone:
             raise ClientDisconnected("The client has disconnected.")
 
-    async def _send(self, message: Message) -> None:
+    def write_at_once(self, frame: bytes) -> bool:
+        """Write a frame of `frame_of`, if nothing is to be waited for or said about it; else use `send`."""
+        if self.phase is not Phase.OPEN or self.gone or self._writable is not None:
+            return False
+        self._in_a_row += len(frame) + COST_OF_A_FRAME
+        if self._in_a_row > MOST_IN_A_ROW:
+            return False
+        self._write(frame)
+        return True
+
+    @staticmethod
+    def frame_of(message: Message) -> bytes:
+        """The frame that sends a message, for one that goes to many sockets."""
         text, data = message.get("text"), message.get("bytes")
         if (text is None) == (data is None):
             raise ValueError("'websocket.send' takes either text or bytes.")
         if text is not None:
-            frame = frames.build(frames.TEXT, text.encode())
-        else:
-            payload = data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
-            frame = frames.build(frames.BINARY, payload)
+            return frames.build(frames.TEXT, text.encode())
+        payload = data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
+        return frames.build(frames.BINARY, payload)
+
+    async def _send(self, message: Message) -> None:
+        frame = self.frame_of(message)
         self._in_a_row += len(frame) + COST_OF_A_FRAME
         if self._writable is not None or self._in_a_row > MOST_IN_A_ROW:
             await self._turn("websocket.send")
@@ -498,19 +515,38 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         elif self.state == self.STATE_OPEN:
             if 0 <= self.server.websocket_timeout < age:
                 self.shut(1000)
-            elif time() - self.last_ping > self.server.ping_interval:
+            elif self._reading_paused and has_left(self.transport):
+                # What it sent can be received as long as daphne lets an application without a client run.
+                self.server.protocol_disconnected(self)
+            elif time() - self.last_ping > self._ping_interval:
                 self._ping()
+
+    @property
+    def _ping_interval(self) -> float:
+        interval: float = self.server.ping_interval
+        return min(interval, PAUSED_INTERVAL) if self._reading_paused else interval
 
     def _ping(self) -> None:
         self.last_ping = time()
         if self._reading_paused:
-            self.sendPing()  # nobody hears the pong, but TCP notices that nobody takes the ping
+            self.sendPing()  # nobody hears the pong, but a peer that has closed resets the connection
         elif self.autoPingTimeoutCall is None:
             self._sendAutoPing()
 
     def _log_action(self, action: str) -> None:
         client = f"{self.client_addr[0]}:{self.client_addr[1]}" if self.client_addr else None
         self.server.log_action("websocket", action, {"path": self.path.decode("latin-1"), "client": client})
+
+
+def has_left(transport: Any) -> bool:
+    """Whether the peer will send no more; asked without reading, as nobody reads."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    tcp_transport = getattr(transport, "transport", transport)  # TLS has one below it
+    # A reset is told without being asked for, the half of a close needs the flag where there is one.
+    poll.register(tcp_transport.getHandle(), getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 def plain_socket(transport: Any) -> socket.socket | None:

@@ -6,6 +6,8 @@ import asyncio
 import logging
 import signal
 import sys
+from math import inf
+from time import monotonic, time
 from typing import Any
 
 import daphne.http_protocol
@@ -15,10 +17,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
+from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
-from fastws_compat.daphne.shutdown import drain
+from fastws_compat.daphne.shutdown import LAST_SECOND, MOMENT, drain, leave_by
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger("daphne.server")
@@ -30,6 +33,8 @@ class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
     """Leaves itself where the factory of its WebSocket finds it; daphne would join repeated headers."""
 
     def process(self) -> Any:
+        if not conf.get("DAPHNE_ROOT_PATH_HEADER"):
+            self.requestHeaders.removeHeader(b"Daphne-Root-Path")
         factory = self.server.ws_factory
         factory.request = self
         try:
@@ -57,7 +62,10 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
 
     def buildProtocol(self, addr: Any) -> Any:
         protocol = super().buildProtocol(addr)
-        protocol.upgrade = Upgrade.from_request(self.request)
+        request: Any = self.request
+        protocol.upgrade = Upgrade.from_request(request)
+        # autobahn answers 400 to an origin that it cannot parse; who may connect is the application's to say.
+        request.requestHeaders.removeHeader(b"origin")
         return protocol
 
 
@@ -65,6 +73,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     """The completed daphne; `daphne` and `manage.py runserver` run it once `install` was called."""
 
     stopping = False
+    deadline: float | None = None
     emptied: asyncio.Event | None = None
 
     def run(self) -> None:
@@ -86,6 +95,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         super().run()
         if self.abort_start:
             loop.run_until_complete(self.lifespan.shutdown(timeout=grace()))
+        if self.signal_handlers and self.deadline is not None:
+            leave_by(max(self.deadline, monotonic() + MOMENT))
 
     def _stop_if_asked(self) -> None:
         if self.abort_start:
@@ -150,6 +161,29 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         ]
         return [task for task in tasks if not task.done()]
 
+    def protocol_disconnected(self, protocol: Any) -> None:
+        # An application may have ended after its client was found to be gone and before the connection ends.
+        if protocol in self.connections:
+            super().protocol_disconnected(protocol)
+
+    def application_checker(self) -> None:
+        """Cancel each application whose client went too long ago, as daphne does once a second.
+
+        One that cleans up is spared, and one that was cancelled has as long again to clean up.
+        """
+        now = time()
+        late = [
+            details
+            for details in self.connections.values()
+            if now - details.get("disconnected", now) > self.application_close_timeout
+        ]
+        for details in late:
+            if is_cleaning(details.get("application_instance")):
+                details["disconnected"] = inf
+        super().application_checker()
+        for details in late:
+            details["disconnected"] = now
+
     def websocket_lost(self, protocol: WebSocketProtocol) -> None:
         self.websockets.discard(protocol)
         details = self.connections.get(protocol)
@@ -159,6 +193,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
             self.emptied.set()
 
     def kill_all_applications(self) -> Deferred[None]:
+        self.deadline = monotonic() + grace() + LAST_SECOND
         drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, grace())))
         drained.addErrback(lambda failure: logger.error("The shutdown failed: %s", failure))
         return drained

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from fastws_compat.concurrency import is_cleaning
 
 if TYPE_CHECKING:
     from fastws_compat.daphne.server import Server
@@ -15,10 +21,15 @@ logger = logging.getLogger("daphne.server")
 
 SERVICE_RESTART = 1012
 
-# The second after the grace, as it is shared out: cancelled applications, the lifespan, what is left over.
-CANCELLED = 0.5
+# The process has left within a second after the grace; Python itself needs a bit of it. The rest goes to the
+# cleanup of what was cancelled, to cancelling again what still runs, to the lifespan, to what is left over.
+LAST_SECOND = 0.9
+CLEANUP = 0.3
+INSISTING = (0.1, 0.05)
 LIFESPAN = 0.2
-LEFT_OVER = 0.1
+LEFT_OVER = 0.05
+# A process whose time is up already still gets so long to exit in order.
+MOMENT = 0.2
 # So long clients may take to answer the close frame when nothing else is waited for.
 GOODBYE = 1.0
 
@@ -33,13 +44,28 @@ async def drain(server: Server, grace: float) -> None:
     cancel(server.applications(http=True))
     await wait(server.applications(), deadline - now())
     if late := server.applications():
-        logger.warning("Cancelled %i applications that did not end in time.", len(late))
-        cancel(late)
-        await wait(late, CANCELLED)
+        await insist(late)
     await say_goodbye(server, min(GOODBYE, deadline - now()))
-    await server.lifespan.shutdown(max(LIFESPAN, deadline - now()))
+    left = max(LIFESPAN, deadline - now())
+    with suppress(TimeoutError):
+        await asyncio.wait_for(server.lifespan.shutdown(left), left + LEFT_OVER)
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), LEFT_OVER)
+
+
+async def insist(late: list[asyncio.Task[Any]]) -> None:
+    """Cancel what did not end in time; a cleanup that is under way has a moment more.
+
+    `CLEANUP_TIMEOUT` would give it longer, but the process must have left before it is killed.
+    """
+    logger.warning("Cancelled %i applications that did not end in time.", len(late))
+    cancel(task for task in late if not is_cleaning(task))
+    await wait(late, CLEANUP)
+    # Each time a cleanup that hangs ends, and the next one runs.
+    for patience in INSISTING:
+        late = [task for task in late if not task.done()]
+        cancel(late)
+        await wait(late, patience)
 
 
 async def say_goodbye(server: Server, timeout: float) -> None:
@@ -58,3 +84,25 @@ def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 async def wait(tasks: Iterable[asyncio.Task[Any]], timeout: float) -> None:
     if tasks := list(tasks):
         await asyncio.wait(tasks, timeout=max(0, timeout))
+
+
+def leave_by(deadline: float) -> None:
+    """If Python exits now, have the process gone by then: it would wait without end for a thread at work."""
+    exiting = threading.Event()
+
+    def watch() -> None:
+        if not exiting.wait(deadline - time.monotonic()):
+            return
+        time.sleep(max(0, deadline - time.monotonic()))
+        if busy := [thread.name for thread in threading.enumerate() if is_waited_for(thread)]:
+            logger.warning("Left threads behind that did not end in time: %s", ", ".join(busy))
+            sys.stdout.flush()
+            os._exit(0)
+
+    threading.Thread(target=watch, name="fastws-leave", daemon=True).start()
+    # As concurrent.futures does; what `atexit` knows comes after the waiting.
+    threading._register_atexit(exiting.set)  # type: ignore[attr-defined]
+
+
+def is_waited_for(thread: threading.Thread) -> bool:
+    return not thread.daemon and thread is not threading.main_thread()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.servers.conftest import ROOT, Running, Server, free_port, wait_until_
 pytestmark = pytest.mark.servers
 
 APP = "tests.servers.apps:app"
+TEARDOWNS = "tests.servers.teardowns:app"
 GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}
 
 
@@ -50,31 +53,84 @@ def test_sigterm_closes_with_1012_and_lets_applications_end(server: Server) -> N
     assert events(running)[-3:] == ["patient disconnected 1012", "patient finally", "shutdown"]
 
 
-def test_every_finally_runs_and_the_process_leaves_within_the_grace(daphne: Server) -> None:
-    running = daphne.start(APP, env=GRACE)
-    with (
-        open_socket(running, "/stubborn"),
-        open_socket(running, "/stubborn"),
-        open_socket(running, "/undead"),
-        open_socket(running, "/return"),
-        Raw(running, "/never_answer") as connecting,
-        running.connect() as half_open,
-        running.connect() as waiting,
-    ):
-        half_open.sendall(b"GET / HTTP/1.1\r\nHost: a")
+def teardown(daphne: Server) -> float:
+    """How long this machine takes now for a process that has nothing to wait for."""
+    return terminate(daphne.start(APP))
+
+
+def kept_alive(running: Running) -> socket.socket:
+    """A connection that has had an answer and waits for the next request."""
+    client = running.connect()
+    client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = b""
+    while not answer.endswith(b"hello"):
+        answer += client.recv(65536)
+    return client
+
+
+HALF_A_HEAD = b"GET / HTTP/1.1\r\nHost: a"
+HALF_A_BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf"
+
+
+def test_every_finally_runs_and_the_process_leaves_within_the_grace_and_a_second(daphne: Server) -> None:
+    slack = teardown(daphne)
+    running = daphne.start(TEARDOWNS, env=GRACE)
+    with ExitStack() as stack:
+        paths = ("/stubborn", "/undead", "/hangs_too", "/sticks")
+        clients = [stack.enter_context(Raw(running, path)).accepted() for path in (*paths, "/return")]
+        connecting = stack.enter_context(Raw(running, "/never_answer"))
+        half_head, half_body, waiting, undead = (stack.enter_context(running.connect()) for _ in range(4))
+        half_head.sendall(HALF_A_HEAD)
+        half_body.sendall(HALF_A_BODY)
         waiting.sendall(b"GET /wait HTTP/1.1\r\nHost: a\r\n\r\n")
+        undead.sendall(b"GET /undead HTTP/1.1\r\nHost: a\r\n\r\n")
+        stack.enter_context(kept_alive(running))
+        for path in paths:
+            event(running, f"{path.strip('/')} accepted")
         event(running, "wait")
-        event(running, "stubborn accepted")
-        event(running, "stubborn accepted")
-        event(running, "undead accepted")
-        assert 1 <= terminate(running) < 4  # the promise is 2, on a machine that has nothing else to do
+        event(running, "undead request")
+        took = terminate(running)
         assert connecting.answer().startswith(b"HTTP/1.1 503 ")
+        # None of these answers.
+        assert [client.close_frame()[0] for client in clients] == [1012, 1012, 1012, 1012, 1000]
+    print(f"left {took:.2f} s after SIGTERM with a grace of 1 s; a process alone takes {slack:.2f} s")
+    assert 1 <= took <= 2 + slack
     seen = events(running)
-    assert seen.count("stubborn finally") == 2
-    assert seen.count("undead cancelled") == 1
+    assert seen.count("stubborn finally") == 1
+    assert "undead cancelled" in seen
+    assert "undead request cancelled" in seen
     assert seen.count("wait finally") == 1
     assert seen.count("never_answer 1012") == 1
-    assert seen[-1] == "shutdown"
+    assert [seen.count(f"hangs_too {what}") for what in ("cleanup", "cancelled", "outer ended")] == [1, 1, 1]
+    assert seen.count("sticks cleanup") == 1
+    assert seen.count("shutdown") == 1
+    assert "Left threads behind that did not end in time: fastws-exit_0" in running.logs()
+
+
+def test_a_cleanup_goes_on_a_little_after_the_grace(daphne: Server) -> None:
+    slack = teardown(daphne)
+    running = daphne.start(TEARDOWNS, env=GRACE)
+    with Raw(running, "/overtime").accepted():
+        event(running, "overtime accepted")
+        assert 1 <= terminate(running) <= 2 + slack
+    assert events(running)[2:] == [
+        "overtime disconnected 1012",
+        "overtime cleanup",
+        "overtime cleaned up",
+        "overtime outer ended",
+        "shutdown",
+    ]
+
+
+def test_connections_without_an_application_do_not_use_the_grace(daphne: Server) -> None:
+    slack = teardown(daphne)
+    running = daphne.start(APP, env={"FASTWS": '{"SHUTDOWN_GRACE": 60}'})
+    with Raw(running, "/return").accepted() as returned, running.connect() as head, running.connect() as body:
+        assert returned.close_frame() == (1000, "")  # and is not answered
+        head.sendall(HALF_A_HEAD)
+        body.sendall(HALF_A_BODY)
+        with kept_alive(running):
+            assert terminate(running) <= 2 + slack  # clients have a second to answer the close frame
 
 
 def test_applications_that_returned_do_not_stop_the_shutdown(daphne: Server) -> None:

@@ -94,11 +94,16 @@ def test_headers_with_underscores_are_dropped(daphne: Server) -> None:
     assert [h for h in found["headers"] if "user" in h[0]] == [["x-user", "me"]]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["Host", "Origin"])
-def test_a_header_that_decides_must_not_come_twice(daphne: Server, name: str) -> None:
+@pytest.mark.parametrize(("name", "status"), [("Host", 400), ("Origin", 403)])
+def test_a_header_that_decides_must_not_come_twice(daphne: Server, name: str, status: int) -> None:
     with Raw(daphne.shared(APP), "/scope", [(name, "http://a"), (name, "http://b")]) as client:
-        assert client.answer().startswith(b"HTTP/1.1 400 ")
+        assert client.answer().startswith(b"HTTP/1.1 %d " % status)
         client.rest()
+
+
+def test_an_origin_that_is_none_reaches_the_application(daphne: Server) -> None:
+    found = scope(daphne.shared(APP), "/scope", [("Origin", "http://[::1")])
+    assert ["origin", "http://[::1"] in found["headers"]  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,167 @@
+"""Dependencies whose cleanup takes its time, on daphne; all other paths are those of the bare applications.
+
+"/slow?as=mine" records what happens as "mine ...", and below its dependency is one that records its end too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat.daphne.server import Server
+from fastws_compat.types import Receive, Scope, Send
+from tests.servers import apps
+from tests.servers.apps import record
+
+library = FastAPI()
+check_applications = Server.application_checker
+
+
+class Looks:
+    """daphne's looks at its applications, once a second, as something to wait for."""
+
+    def __init__(self) -> None:
+        self._next = asyncio.Event()
+
+    def happened(self) -> None:
+        self._next.set()
+        self._next = asyncio.Event()
+
+    async def wait(self, count: int) -> None:
+        for _ in range(count):
+            await self._next.wait()
+
+
+looks = Looks()
+
+
+def look(server: Server) -> None:
+    check_applications(server)
+    looks.happened()
+
+
+Server.application_checker = look  # type: ignore[method-assign]
+
+
+def name(websocket: WebSocket) -> str:
+    return websocket.query_params.get("as", websocket.url.path.strip("/"))
+
+
+async def outer(name: str = Depends(name)) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        record(f"{name} outer ended")
+
+
+async def slow(name: str = Depends(name), outer: None = Depends(outer)) -> AsyncIterator[None]:
+    """Clean up for so long that daphne looks more than once."""
+    try:
+        yield
+    finally:
+        await noted(name, looks.wait(4))
+
+
+async def overtime(name: str = Depends(name), outer: None = Depends(outer)) -> AsyncIterator[None]:
+    """Clean up for a little longer than a grace of one second."""
+    try:
+        yield
+    finally:
+        await noted(name, asyncio.sleep(1.1))
+
+
+async def hangs(name: str = Depends(name), outer: None = Depends(outer)) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await noted(name, asyncio.Event().wait())
+
+
+async def hangs_too(name: str = Depends(name), hangs: None = Depends(hangs)) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await asyncio.Event().wait()
+
+
+def sticks(name: str = Depends(name), outer: None = Depends(outer)) -> Iterator[None]:
+    """Keep a thread at work."""
+    try:
+        yield
+    finally:
+        os.write(1, f"EVENT {name} cleanup\n".encode())  # in one piece, unlike what two threads print
+        time.sleep(60)
+
+
+async def noted(name: str, work: object) -> None:
+    record(f"{name} cleanup")
+    try:
+        await work  # type: ignore[misc]
+    except asyncio.CancelledError:
+        record(f"{name} cancelled")
+        raise
+    record(f"{name} cleaned up")
+
+
+async def listen(websocket: WebSocket, name: str = Depends(name)) -> None:
+    await websocket.accept()
+    record(f"{name} accepted")
+    try:
+        await websocket.receive_text()
+    except WebSocketDisconnect as gone:
+        record(f"{name} disconnected", gone.code)
+
+
+async def ignore(websocket: WebSocket, name: str = Depends(name)) -> None:
+    await websocket.accept()
+    record(f"{name} accepted")
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        record(f"{name} told to end")
+        raise
+
+
+for dependency in (slow, overtime, hangs, hangs_too, sticks):
+    library.add_api_websocket_route(f"/{dependency.__name__}", listen, dependencies=[Depends(dependency)])
+library.add_api_websocket_route("/ignore", ignore, dependencies=[Depends(slow)])
+
+
+async def long_finally(scope: Scope, receive: Receive, send: Send) -> None:
+    """A bare application that needs the cancellation, and some time after it."""
+    await apps.accepted(receive, send)
+    record("long_finally accepted")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await noted("long_finally", looks.wait(3))
+
+
+async def wait_for_looks(scope: Scope, receive: Receive, send: Send) -> None:
+    await apps.accepted(receive, send)
+    await looks.wait(4)
+    await apps.text(send, "daphne has looked")
+
+
+async def undead_request(scope: Scope, receive: Receive, send: Send) -> None:
+    record("undead request")
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            record("undead request cancelled")
+
+
+APPLICATIONS = {
+    **{("websocket", route.path): library for route in library.routes},
+    ("websocket", "/long_finally"): long_finally,
+    ("websocket", "/looks"): wait_for_looks,
+    ("http", "/undead"): undead_request,
+}
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    await APPLICATIONS.get((scope["type"], scope.get("path")), apps.app)(scope, receive, send)

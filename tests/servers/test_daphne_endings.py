@@ -1,0 +1,147 @@
+"""daphne and applications whose client has gone: it cancels them, but not while they clean up."""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.servers.client import KEY, Raw, event, frame, open_socket
+from tests.servers.conftest import Running, Server, free_port, has_ended
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.teardowns:app"
+AT_ONCE = ("--application-close-timeout", "0")
+KILLED = "took too long to shut down and was killed"
+
+
+def told(running: Running, name: str) -> list[str]:
+    """What the application of this name has recorded."""
+    events = (line for line in running.logs().splitlines() if line.startswith(f"EVENT {name}"))
+    return [line.removeprefix(f"EVENT {name} ").strip() for line in events]
+
+
+def test_daphne_waits_for_a_cleanup_that_is_longer_than_its_patience(daphne: Server) -> None:
+    running = daphne.start(APP, *AT_ONCE)
+    with open_socket(running, "/slow"):
+        event(running, "slow accepted")
+    event(running, "slow outer ended")
+    assert told(running, "slow") == ["accepted", "disconnected 1000", "cleanup", "cleaned up", "outer ended"]
+    assert KILLED not in running.logs()
+
+
+def test_a_cleanup_that_hangs_is_ended_by_its_own_bound_and_not_by_daphne(daphne: Server) -> None:
+    running = daphne.start(APP, *AT_ONCE, env={"FASTWS": '{"CLEANUP_TIMEOUT": 2}'})
+    with open_socket(running, "/hangs"):
+        event(running, "hangs accepted")
+    event(running, "hangs outer ended")
+    assert told(running, "hangs") == ["accepted", "disconnected 1000", "cleanup", "cancelled", "outer ended"]
+    assert running.stop() == 0
+    assert running.logs().count("TimeoutError: The cleanup of a dependency took longer than 2 s") == 1
+    assert KILLED not in running.logs()
+
+
+def test_an_endpoint_that_daphne_cancels_cleans_up_in_peace(daphne: Server) -> None:
+    running = daphne.start(APP, *AT_ONCE, env={"FASTWS": '{"DISCONNECT_GRACE": null}'})
+    with open_socket(running, "/ignore"):
+        event(running, "ignore accepted")
+    event(running, "ignore outer ended")
+    assert told(running, "ignore") == ["accepted", "told to end", "cleanup", "cleaned up", "outer ended"]
+    assert running.logs().count(KILLED) == 1
+
+
+def test_any_application_is_cancelled_once_and_then_has_as_long_again(daphne: Server) -> None:
+    running = daphne.start(APP, "--application-close-timeout", "4")
+    with open_socket(running, "/long_finally"):
+        event(running, "long_finally accepted")
+    event(running, "long_finally cleaned up")
+    assert told(running, "long_finally") == ["accepted", "cleanup", "cleaned up"]
+    assert running.logs().count(KILLED) == 1
+
+
+# A client that sends more than is received, and leaves
+
+
+def fill(peer: socket.socket, data: bytes) -> None:
+    """Send until the server has not read for a second."""
+    peer.setblocking(False)
+    while select.select([], [peer], [], 1)[1]:
+        try:
+            peer.send(data)
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            continue
+    peer.setblocking(True)
+
+
+def until_killed(running: Running) -> None:
+    deadline = time.monotonic() + 18
+    while KILLED not in running.logs():
+        assert time.monotonic() < deadline, "a client that is paused was not noticed to have left"
+        has_ended(running.process)
+
+
+# The ordinary pings would find out too, but the second one comes after forty seconds.
+
+
+def test_a_paused_client_that_closes_is_noticed_soon(daphne: Server) -> None:
+    running = daphne.start(APP, *AT_ONCE)
+    client = Raw(running, "/deaf").accepted()
+    fill(client.socket, frame(2, b"y" * 1000) * 66)
+    client.socket.close()
+    until_killed(running)
+
+
+def test_a_paused_client_that_resets_is_noticed_soon(daphne: Server) -> None:
+    running = daphne.start(APP, *AT_ONCE)
+    client = Raw(running, "/deaf").accepted()
+    fill(client.socket, frame(2, b"y" * 1000) * 66)
+    client.reset()
+    until_killed(running)
+
+
+def test_what_a_paused_client_sent_before_it_left_can_still_be_received(daphne: Server) -> None:
+    running = daphne.start(APP)
+    with Raw(running, "/deaf").accepted() as client:
+        client.socket.sendall(frame(2, b"y" * 1000) * 260 + frame(8, b"\x03\xe8"))
+        client.socket.shutdown(socket.SHUT_WR)
+        with open_socket(running, "/looks") as looks:  # daphne has also looked at its clients by then
+            looks.recv(timeout=10)
+        with open_socket(running, "/go"):
+            pass
+        assert event(running, "deaf") == "260 1000"
+    assert KILLED not in running.logs()
+
+
+def test_a_paused_client_that_leaves_over_tls_is_noticed(daphne: Server, tmp_path: Path) -> None:
+    port, pem = free_port(), certificate(tmp_path)
+    running = daphne.start(
+        APP, *AT_ONCE, "--endpoint", f"ssl:port={port}:interface=127.0.0.1:privateKey={pem}"
+    )
+    context = ssl.create_default_context(cafile=str(pem))
+    with socket.create_connection(("127.0.0.1", port), 5) as plain:
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
+            client.sendall(HANDSHAKE)
+            assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+            fill(client, frame(2, b"y" * 1000) * 16)
+    until_killed(running)
+
+
+HANDSHAKE = (
+    b"GET /deaf HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+
+
+def certificate(folder: Path) -> Path:
+    key, both = folder / "key.pem", folder / "server.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, *names, "-keyout", key, "-out", both], check=True, capture_output=True)
+    both.write_bytes(key.read_bytes() + both.read_bytes())
+    return both
