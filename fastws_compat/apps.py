@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from django.apps import AppConfig
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from django.apps import AppConfig, apps
+from django.conf import settings
+from django.utils.autoreload import autoreload_started
 
 
 class FastWSConfig(AppConfig):
@@ -15,3 +21,17 @@ class FastWSConfig(AppConfig):
 
         daphne.install()
         receivers.connect()
+        autoreload_started.connect(watch, dispatch_uid="fastws_compat.watch")
+
+
+def watch(sender: Any, **kwargs: Any) -> None:
+    """Have `runserver` notice that a module with sockets was mended: what fails to import is no module."""
+    for app in apps.get_app_configs():
+        sender.watch_dir(app.path, "sockets.py")
+    name = str(getattr(settings, "ASGI_APPLICATION", "")).rpartition(".")[0]
+    try:
+        spec = find_spec(name)
+    except (ImportError, ValueError):
+        return
+    if spec and spec.origin:
+        sender.watch_dir(Path(spec.origin).parent, Path(spec.origin).name)

@@ -23,10 +23,11 @@ def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) ->
 
     http: Any = get_django_application()  # django.setup(): before anything imports a model
 
-    from fastws_compat import daphne
+    from fastws_compat import daphne, receivers
     from fastws_compat.origins import OriginCheck
 
     daphne.install()
+    receivers.connect()  # for a project that has forgotten INSTALLED_APPS too
     sockets = load(app)
     return Mount(http, OriginCheck(Identify(_with_fallback(sockets, fallback))), sockets)
 

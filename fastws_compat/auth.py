@@ -8,6 +8,7 @@ CurrentUser = Annotated[User, Depends(login_required)]
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from fastws_compat.origins import CHECKED, objection
 from fastws_compat.param_functions import Depends
 from fastws_compat.requests import empty_receive, empty_send
 from fastws_compat.revalidation import LOGGED_OUT, Condition, owner_of, user_key
-from fastws_compat.sessions import RAISES
+from fastws_compat.sessions import RAISES, SESSION, Session
 from fastws_compat.types import Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
 
@@ -40,7 +41,7 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed."""
     if "user" not in websocket.scope:
         await _resolve(websocket.scope)
-    user = await _loaded(websocket.scope["user"])
+    user = await _loaded(websocket.user)
     if user.is_authenticated and _is_of_django(user):
         logins.keep(websocket, user_key(user), await _session_key(websocket.scope, user))
     return user  # type: ignore[no-any-return]
@@ -50,7 +51,7 @@ async def login_required(websocket: WebSocket) -> AbstractBaseUser:
     """The user; 401 if nobody is logged in."""
     user: Any = await get_user(websocket)
     if not user.is_authenticated:
-        raise HTTPException(401)
+        raise _refusal(websocket, 401)
     return user  # type: ignore[no-any-return]
 
 
@@ -125,11 +126,20 @@ async def _meets(websocket: WebSocket, condition: Condition, anonymous: int = 40
     """The user, who has to meet the condition from now on."""
     user = await get_user(websocket)
     if not await _holds(condition, user):
-        raise HTTPException(403 if user.is_authenticated else anonymous)
+        raise _refusal(websocket, 403 if user.is_authenticated else anonymous)
     login = websocket.scope.get(logins.LOGIN)
     if login is not None:
         login.ask(condition)
     return user
+
+
+def _refusal(websocket: WebSocket, status: int) -> HTTPException:
+    """What to raise; the log says to whom."""
+    session: Session | None = websocket.scope.get(SESSION)
+    if session is not None:
+        extra = session.extra
+        logger.info("WebSocket %s: the user may not connect (%d)", extra["route"], status, extra=extra)
+    return HTTPException(status)
 
 
 async def _holds(condition: Condition, user: Any) -> bool:
@@ -147,12 +157,17 @@ async def identify(scope: Scope) -> Scope:
     """The scope with cookies, session and user, under the names of Channels' `AuthMiddlewareStack`.
 
     That one would end a session whose hash was made with one of SECRET_KEY_FALLBACKS, and goes through a
-    thread for clients without a cookie too. Raises HTTPException(503) if the database does not answer.
+    thread for clients without a cookie too. A project without `django.contrib.auth` has no users.
+    Raises HTTPException(503) if the database does not answer.
     """
-    from django.contrib.auth.models import AnonymousUser
+    from django.apps import apps
 
+    begun = time.monotonic()
     identified = {**scope} if "session" in scope else await _with_session(scope)
-    if "user" not in identified:
+    identified[logins.IDENTIFIED_AT] = begun
+    if "user" not in identified and apps.is_installed("django.contrib.auth"):
+        from django.contrib.auth.models import AnonymousUser
+
         session = _django_session(identified)
         known = session is not None and session.session_key
         identified["user"] = (known and await _of_database(owner_of, session)) or AnonymousUser()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import dis
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
-from types import ModuleType
+from itertools import pairwise
+from pathlib import Path
+from traceback import extract_tb
+from types import FunctionType, ModuleType
 from typing import Any
 
 from channels.security.websocket import OriginValidator
@@ -57,7 +61,8 @@ def check_asgi_application(**kwargs: Any) -> Messages:
         return message(
             Error,
             "E002",
-            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}",
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}"
+            f"{_place(exc)}",
             "Import it in `manage.py shell` to see the traceback.",
         )
     return [
@@ -66,6 +71,13 @@ def check_asgi_application(**kwargs: Any) -> Messages:
         *check_shadowed(application),
         *check_groups(),
     ]
+
+
+def _place(exc: Exception) -> str:
+    """Where it was raised, as seen from outside of this library; a SyntaxError says so itself."""
+    own = str(Path(__file__).parent)
+    frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith((own, "<"))]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
 def check_mounted(application: Any) -> Messages:
@@ -87,7 +99,7 @@ def check_origin(application: Any) -> Messages:
         "W005",
         "The origin of handshakes is not checked: any web page can open sockets with its visitors' cookies.",
         "Name the origins in FASTWS['ALLOWED_ORIGINS'] instead of \"*\"; where the sockets are mounted "
-        "by hand, put them into channels.security.websocket.AllowedHostsOriginValidator.",
+        "by hand, put them into fastws_compat.origins.OriginCheck.",
     )
 
 
@@ -183,15 +195,25 @@ def check_groups() -> Messages:
 
 
 def _uses_groups() -> bool:
-    """Whether a module of an installed app, our own ones aside, has imported something from `groups`."""
+    """Whether a module of an installed app, our own ones aside, has a name from `groups` or joins one."""
     packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
     modules = [module for name, module in list(sys.modules.items()) if f"{name}.".startswith(packages)]
-    return any(_is_of_groups(value) for module in modules for value in list(vars(module).values()))
+    values = [value for module in modules for value in list(vars(module).values())]
+    return any(_is_of_groups(value) or _joins(value) for value in values)
 
 
 def _is_of_groups(value: Any) -> bool:
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
     return isinstance(name, str) and f"{name}.".startswith(f"{GROUPS}.")
+
+
+def _joins(value: Any) -> bool:
+    """Whether it is a function that calls `join` of a parameter that is annotated as a WebSocket."""
+    if not isinstance(value, FunctionType) or "join" not in value.__code__.co_names:
+        return False
+    sockets = {name for name, kind in value.__annotations__.items() if "WebSocket" in str(kind)}
+    steps = pairwise(dis.get_instructions(value))
+    return any(first.argval in sockets and then.argval == "join" for first, then in steps)
 
 
 @register(TAG)

@@ -15,8 +15,13 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -44,8 +49,14 @@ PROCESS = uuid4().hex
 # membership of its group is renewed (channels_redis forgets it after a day, and Redis when it restarts).
 RETRY, PATIENCE, RENEWAL = 5, 2, 600
 
+# When the user of a scope was looked up, as `time.monotonic()` says it.
+IDENTIFIED_AT = "fastws_compat.identified_at"
+# So many of the latest news are kept; a handshake that took longer than these has its login checked.
+MOST_NEWS = 1000
+
 _lock = threading.RLock()
 _keepers: dict[asyncio.AbstractEventLoop, Keeper] = {}
+_news: deque[News] = deque(maxlen=MOST_NEWS)
 
 
 def session_digest(key: str) -> str:
@@ -68,6 +79,7 @@ class Login:
         self.end: tuple[int, str] | None = None
         self._state = WebSocketState.CONNECTING
         self.loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self._holds = 0
         self._released = asyncio.Event()
         self._waiting: set[asyncio.Task[Any]] = set()
@@ -75,6 +87,11 @@ class Login:
         self._farewell: asyncio.Task[None] | None = None
         self._receive, self._send = websocket._receive, websocket._send
         websocket._receive, websocket._send = self.receive, self.send
+
+    @property
+    def passes(self) -> bool:
+        """Whether what is sent simply goes on to the server."""
+        return self.end is None
 
     @property
     def claim(self) -> Claim:
@@ -135,7 +152,7 @@ class Login:
                 self.session.closed()
             # Outermost from here on, so that nothing is handed out that somebody else has read ahead.
             self.websocket._receive, self.websocket._send = self.receive, self.send
-        _call(self.loop, self._leave)
+        _call(self.loop, self._context, self._leave)
 
     def _leave(self) -> None:
         if self._farewell is not None:
@@ -180,6 +197,7 @@ class Keeper:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self._context = copy_context()
         self.logins: set[Login] = set()
         self.by_user: dict[str, set[Login]] = {}
         self.by_session: dict[str, set[Login]] = {}
@@ -239,7 +257,7 @@ class Keeper:
         """Check the logins soon, from any thread; meanwhile none of their clients is heard."""
         for login in logins:
             login.hold()
-        _call(self.loop, lambda: self._begin(logins))
+        _call(self.loop, self._context, lambda: self._begin(logins))
 
     def _begin(self, logins: Sequence[Login]) -> None:
         task = self.loop.create_task(self._check_held(logins))
@@ -307,10 +325,13 @@ def _discard(index: dict[str, set[Login]], key: str, login: Login) -> None:
         index.pop(key, None)
 
 
-def _call(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
-    """Run `callback` in the loop, unless it is closed and its sockets with it."""
+def _call(loop: asyncio.AbstractEventLoop, context: Context, callback: Callable[[], None]) -> None:
+    """Run `callback` in the loop, unless it is closed and its sockets with it.
+
+    Not in the caller's context: asgiref keeps in it which thread a request may use, and until when.
+    """
     with suppress(RuntimeError):
-        loop.call_soon_threadsafe(callback)
+        loop.call_soon_threadsafe(callback, context=context)
 
 
 def keep(websocket: WebSocket, user_id: str, session_key: str | None) -> Login | None:
@@ -325,7 +346,36 @@ def keep(websocket: WebSocket, user_id: str, session_key: str | None) -> Login |
         keeper.add(login)
     entered = login
     session.at_end(lambda: keeper.remove(entered))
+    _catch_up(keeper, login, websocket.scope.get(IDENTIFIED_AT, session.begun))
     return login
+
+
+# What a socket has missed that was being opened
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something that has happened to logins, and whom it is about; None is everybody."""
+
+    at: float
+    users: Sequence[str] | None
+    digest: str | None = None
+    end: tuple[int, str] | None = None
+
+    def concerns(self, login: Login) -> bool:
+        is_user = self.users is None or login.user_id in self.users
+        return is_user and self.digest in (None, login.digest)
+
+
+def _catch_up(keeper: Keeper, login: Login, since: float) -> None:
+    """Apply to a login what was told between the look at its session and its entry here."""
+    missed = list(takewhile(lambda news: news.at >= since, reversed(list(_news))))
+    told = [news for news in missed if news.concerns(login)]
+    for news in told:
+        if news.end is not None:
+            login.close(*news.end)
+    if login.end is None and (told or len(missed) == MOST_NEWS):
+        keeper.recheck([login])
 
 
 # Everywhere
@@ -335,6 +385,7 @@ def end(
     user: str | None, digest: str | None = None, code: int = LOGGED_OUT, reason: str = ""
 ) -> dict[str, Any]:
     """Close sockets of this process; gives the message that has other processes do the same."""
+    _news.append(News(time.monotonic(), None if user is None else [user], digest, (code, reason)))
     for keeper in _all_keepers():
         for login in keeper.find(None if user is None else [user], digest):
             login.close(code, reason)
@@ -343,6 +394,7 @@ def end(
 
 def recheck(users: Sequence[str] | None) -> dict[str, Any]:
     """Check sockets of this process; gives the message that has other processes do the same."""
+    _news.append(News(time.monotonic(), users))
     for keeper in _all_keepers():
         if logins := keeper.find(users):
             keeper.recheck(list(logins))

@@ -1,10 +1,14 @@
 """`get_asgi_application`: Django for HTTP, our sockets behind the origin check and the session's user."""
 
 import asyncio
+import subprocess
 import sys
+from pathlib import Path
+from traceback import format_exception
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
+from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
@@ -16,7 +20,7 @@ from django.urls import path
 
 from fastws_compat import APIRouter, FastAPI, HTTPException, WebSocket
 from fastws_compat.applications import default_app
-from fastws_compat.asgi import get_asgi_application
+from fastws_compat.asgi import Identify, get_asgi_application
 from fastws_compat.exceptions import DeclarationError
 
 pytestmark = pytest.mark.django_db  # Channels looks after database connections even where none is used
@@ -120,6 +124,35 @@ def test_what_is_no_application(name, message):
     with pytest.raises(DeclarationError) as caught:
         get_asgi_application(name)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("import no_such_library", ModuleNotFoundError, "no_such_library"),
+        (
+            "from fastws_compat import websocket\n@websocket('/ws')\ndef endpoint(): ...",
+            DeclarationError,
+            "endpoint",
+        ),
+        ("app = =", SyntaxError, "sockets.py"),
+    ],
+)
+def test_sockets_module_that_fails_to_import(tmp_path, monkeypatch, settings, source, error, message):
+    """The error is the module's own, and its traceback leads there."""
+    package = tmp_path / "broken_sockets"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "sockets.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "broken_sockets"]
+    try:
+        with pytest.raises(error, match=message) as caught:
+            get_asgi_application()
+        assert str(package / "sockets.py") in "".join(format_exception(caught.value))
+    finally:
+        for name in [name for name in sys.modules if name.startswith("broken_sockets")]:
+            del sys.modules[name]
 
 
 def test_module_that_does_not_exist():
@@ -260,6 +293,117 @@ def test_user_reaches_the_fallback():
     client.force_login(User.objects.create_user("ann"))
     cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
     assert answer(get_asgi_application(FastAPI(), fallback=Who.as_asgi()), "/ws", cookie=cookie) == "ann"
+
+
+def seen_in(stack, cookie):
+    """What an application inside `stack` finds in its scope, with the lazy objects looked at."""
+    found = {}
+
+    async def inner(scope, receive, send):
+        session = scope["session"]
+        found.update(scope, session=(session.session_key, await sync_to_async(dict)(session)))
+        found["user"] = await sync_to_async(read_user)(scope["user"])
+        await send({"type": "websocket.close"})
+
+    async def main():
+        communicator = WebsocketCommunicator(stack(inner), "/ws/7?a=1", headers=headers_of(HERE, cookie))
+        await communicator.connect()
+        await communicator.wait()
+
+    async_to_sync(main)()
+    return {name: value for name, value in found.items() if not name.startswith("fastws_compat.")}
+
+
+def read_user(user):
+    return type(user.__class__()), user.pk, user.is_authenticated, user.get_username()
+
+
+@pytest.mark.parametrize("kind", ["none", "logged in", "of nobody", "forged"])
+def test_scope_is_that_of_channels_auth_middleware_stack(kind):
+    client = Client()
+    if kind == "logged in":
+        client.force_login(User.objects.create_user("ann"))
+    elif kind == "of nobody":
+        session = client.session
+        session["color"] = "red"
+        session.save()
+    key = client.session.session_key if kind != "forged" else "forged"
+    cookie = None if kind == "none" else f"theme=dark; {settings.SESSION_COOKIE_NAME}={key}"
+    ours = seen_in(Identify, cookie)
+    assert ours == seen_in(AuthMiddlewareStack, cookie)
+    assert {"cookies", "session", "user"} <= set(ours)
+    assert ours["user"][2] is (kind == "logged in")
+
+
+BARE = """
+import sys
+from django.conf import settings
+
+memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+settings.configure(
+    SECRET_KEY="x", ALLOWED_HOSTS=["testserver"], INSTALLED_APPS=sys.argv[1:], DATABASES={"default": memory}
+)
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.auth import get_user
+from fastws_compat.testclient import TestClient
+
+app = FastAPI()
+application = get_asgi_application(app)
+client = TestClient(application, timeout=5)
+
+@app.websocket("/open")
+async def of_anybody(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_json("user" in websocket.scope)
+
+@app.websocket("/users", dependencies=[Depends(get_user)])
+async def of_users(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.receive_text()
+
+with client.websocket_connect("/open") as websocket:
+    print(websocket.receive_json())
+"""
+WITHOUT_USERS = """
+try:
+    client.websocket_connect("/users").__enter__()
+except AssertionError as error:
+    print(error)
+"""
+LOGOUT = """
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+call_command("migrate", verbosity=0)
+client.force_login(User.objects.create_user("ann"))
+try:
+    with client.websocket_connect("/users") as websocket:
+        client.logout()
+        websocket.receive_text()
+except WebSocketDisconnect as end:
+    print(end.code)
+"""
+USERS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "installed", "printed"),
+    [
+        (WITHOUT_USERS, ["fastws_compat"], "False\nAuthenticationMiddleware must be installed to access"),
+        (LOGOUT, USERS, "True\n4401\n"),
+    ],
+    ids=["no users", "not installed"],
+)
+def test_project_with_few_installed_apps(rest, installed, printed):
+    done = subprocess.run(
+        [sys.executable, "-c", BARE + rest, *installed],
+        cwd=Path(__file__).resolve().parents[1],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(printed), done.stderr
 
 
 # HTTP and the lifespan

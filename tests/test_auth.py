@@ -10,16 +10,15 @@ from typing import Annotated
 import pytest
 from asgiref.sync import async_to_sync
 from channels.testing import WebsocketCommunicator
-from django.conf import settings as django_settings
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import AnonymousUser, Permission, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import DisallowedRedirect, PermissionDenied, SuspiciousOperation
 from django.db import OperationalError
-from django.test import Client
+from django.http import Http404
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
 
-from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect, WebSocketException
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import (
     adisconnect_user,
@@ -32,6 +31,7 @@ from fastws_compat.auth import (
     user_passes_test,
 )
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -58,9 +58,7 @@ mounted_application = get_asgi_application(app_for(login_required))
 
 def outcome(app, user=None, url="/ws"):
     """The name that the socket tells, or the status that refuses it."""
-    client = TestClient(app, timeout=5)
-    if user is not None:
-        client.force_login(user)
+    client = TestClient(app, timeout=5) if user is None else client_of(user, app)
     return answer_of(client, url)
 
 
@@ -70,14 +68,6 @@ def answer_of(client, url="/ws"):
             return websocket.receive_text()
     except WebSocketDenialResponse as refusal:
         return refusal.status_code
-
-
-def make_user(username="ann", perms=(), **rights):
-    user = User.objects.create_user(username, **rights)
-    for perm in perms:
-        app, codename = perm.split(".")
-        user.user_permissions.add(Permission.objects.get(content_type__app_label=app, codename=codename))
-    return user
 
 
 # Who is let in
@@ -216,15 +206,8 @@ def test_session_of_a_key_that_is_being_rotated(settings):
 
 
 def test_session_that_is_none_of_djangos():
-    class Middleware:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            await self.app({**scope, "session": {"_auth_user_id": "1"}}, receive, send)
-
     app = app_for(get_user)
-    app.add_middleware(Middleware)
+    app.add_middleware(InScope, session={"_auth_user_id": "1"})
     assert outcome(app, make_user()) == "nobody"
 
 
@@ -297,6 +280,25 @@ def test_dependencies_have_names_to_be_shown():
     assert user_passes_test(is_tall).__name__ == "user_passes_test(is_tall)"
 
 
+def test_refusals_are_logged_with_who_and_where(caplog):
+    app, ann = app_for(staff_member_required), make_user()
+    with caplog.at_level(logging.INFO, "fastws_compat"):
+        assert [outcome(app), outcome(app, ann), outcome(app_for(login_required))] == [401, 403, 401]
+    told = [(record.getMessage(), record.user_id, record.route) for record in caplog.records]
+    assert told == [
+        ("WebSocket /ws: the user may not connect (401)", None, "/ws"),
+        ("WebSocket /ws: the user may not connect (403)", ann.pk, "/ws"),
+        ("WebSocket /ws: the user may not connect (401)", None, "/ws"),
+    ]
+
+
+def test_dependency_that_is_called_by_hand():
+    nobody = WebSocket({"type": "websocket", "headers": [], "user": AnonymousUser()}, None, None)
+    with pytest.raises(HTTPException) as refusal:
+        asyncio.run(login_required(nobody))
+    assert refusal.value.status_code == 401
+
+
 def test_refused_after_accept():
     async def accepted(websocket: WebSocket):
         await websocket.accept()
@@ -321,20 +323,48 @@ def test_refused_after_accept():
     assert codes == [4401, 4403]
 
 
+@pytest.mark.parametrize("accepts", [False, True], ids=["before accept", "after accept"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Http404, 404),
+        (PermissionDenied, 403),
+        (SuspiciousOperation, 400),
+        (DisallowedRedirect, 400),
+        (HTTPException(409), 409),
+        (WebSocketException(4000), 4000),
+    ],
+    ids=["Http404", "PermissionDenied", "SuspiciousOperation", "its subclass", "HTTPException", "WebSocket"],
+)
+def test_refusal_by_an_exception(error, status, accepts):
+    async def refuse(websocket: WebSocket):
+        if accepts:
+            await websocket.accept()
+        raise error("internal matters") if isinstance(error, type) else error
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(refuse)])
+    async def endpoint(websocket: WebSocket):
+        raise AssertionError("not reached")
+
+    with pytest.raises((WebSocketDenialResponse, WebSocketDisconnect)) as refusal:
+        with TestClient(app).websocket_connect("/ws") as websocket:
+            websocket.receive_text()
+    told = refusal.value
+    if isinstance(told, WebSocketDenialResponse):
+        assert (told.status_code, b"internal" in told.content) == (status, False)
+    else:
+        assert told.code == (status if status >= 4000 else 4000 + status)
+        assert "internal" not in told.reason
+
+
 # Where the user comes from
 
 
-def cookie_of(user):
-    client = Client()
-    client.force_login(user)
-    return (
-        f"{django_settings.SESSION_COOKIE_NAME}={client.cookies[django_settings.SESSION_COOKIE_NAME].value}"
-    )
-
-
-def communicate(application, headers):
+def communicate(application, *headers):
     async def main():
-        communicator = WebsocketCommunicator(application, "/ws", headers=headers)
+        communicator = WebsocketCommunicator(application, "/ws", headers=headers_of(*headers))
         accepted, code = await communicator.connect()
         if not accepted:
             return code
@@ -346,20 +376,14 @@ def communicate(application, headers):
 
 
 def test_mounted_application_with_communicator():
-    headers = [
-        (b"host", b"testserver"),
-        (b"origin", b"http://testserver"),
-        (b"cookie", cookie_of(make_user()).encode()),
-    ]
-    assert communicate(mounted_application, headers) == "ann"
+    assert communicate(mounted_application, ORIGIN, cookie_of(make_user())) == "ann"
 
 
 def test_application_alone_checks_the_origin_itself(caplog):
-    cookie = (b"cookie", cookie_of(make_user()).encode())
-    host, app = (b"host", b"testserver"), app_for(login_required)
-    assert communicate(app, [host, cookie, (b"origin", b"http://testserver")]) == "ann"
-    assert communicate(app, [host, cookie, (b"origin", b"http://evil.example")]) == 1000
-    assert communicate(app, [host, cookie]) == 1000
+    cookie, app = cookie_of(make_user()), app_for(login_required)
+    assert communicate(app, cookie, ORIGIN) == "ann"
+    assert communicate(app, cookie, (b"origin", b"http://evil.example")) == 1000
+    assert communicate(app, cookie) == 1000
     assert "its Origin 'http://evil.example' is not the site's own" in caplog.text
 
 
@@ -368,31 +392,25 @@ def test_mounted_application_with_the_test_client():
 
 
 def test_user_that_another_middleware_has_found():
-    class Middleware:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            await self.app({**scope, "user": ann}, receive, send)
-
     ann, app = make_user(), app_for(login_required)
-    app.add_middleware(Middleware)
+    app.add_middleware(InScope, user=ann)
     assert outcome(app) == "ann"
 
 
 def test_lazy_user_is_fetched_off_the_loop():
-    class Middleware:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            user = SimpleLazyObject(lambda: User.objects.get(username="ann"))
-            await self.app({**scope, "user": user}, receive, send)
-
     make_user()
     app = app_for(login_required)
-    app.add_middleware(Middleware)
+    app.add_middleware(InScope, user=SimpleLazyObject(lambda: User.objects.get(username="ann")))
     assert outcome(app) == "ann"
+
+
+def test_user_that_a_server_in_front_has_found(django_assert_num_queries):
+    ann = make_user()
+    lazy = SimpleLazyObject(lambda: ann)
+    assert lazy.is_authenticated
+    application = InScope(mounted_application, user=lazy)
+    with django_assert_num_queries(0):
+        assert outcome(application) == "ann"
 
 
 def test_user_of_starlettes_authentication_is_let_in():
@@ -402,15 +420,8 @@ def test_user_of_starlettes_authentication_is_let_in():
         def get_username(self):
             return self.username
 
-    class Middleware:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            await self.app({**scope, "user": Named("starlet")}, receive, send)
-
     app = app_for(login_required)
-    app.add_middleware(Middleware)
+    app.add_middleware(InScope, user=Named("starlet"))
     assert outcome(app) == "starlet"
 
 
@@ -486,10 +497,9 @@ def test_database_down_while_permissions_are_looked_up(monkeypatch, caplog):
 
 
 def test_database_down_and_a_server_without_denial_responses(monkeypatch, caplog):
-    cookie = (b"cookie", cookie_of(make_user()).encode())
+    cookie = cookie_of(make_user())
     monkeypatch.setattr("django.contrib.sessions.backends.db.SessionStore.load", fail)
-    headers = [(b"host", b"testserver"), (b"origin", b"http://testserver"), cookie]
-    assert communicate(mounted_application, headers) == 1000
+    assert communicate(mounted_application, ORIGIN, cookie) == 1000
     assert len(caplog.messages) == 1
 
 

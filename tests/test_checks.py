@@ -14,9 +14,11 @@ from channels.security.websocket import AllowedHostsOriginValidator, OriginValid
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.urls import path
+from django.utils.autoreload import StatReloader, autoreload_started
 
 from fastws_compat import APIRouter, FastAPI, WebSocket, checks, conf, daphne
 from fastws_compat.asgi import get_asgi_application
+from fastws_compat.origins import OriginCheck
 from fastws_compat.routing import Host, Mount, Router
 
 LAYER = "channels.layers.InMemoryChannelLayer"
@@ -90,7 +92,37 @@ def test_asgi_application_that_raises(settings: Any, tmp_path: Path, monkeypatch
     settings.ASGI_APPLICATION = "broken_asgi.application"
     [message] = checks.check_asgi_application()
     assert message.id == "fastws.E002"
-    assert "ValueError: half written" in message.msg
+    assert message.msg.endswith(f"ValueError: half written ({tmp_path / 'broken_asgi.py'}, line 1)")
+
+
+def test_declaration_that_raises(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from fastws_compat import FastAPI\n\napplication = FastAPI().websocket('/ws')(lambda: None)\n"
+    (tmp_path / "declaring_asgi.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.ASGI_APPLICATION = "declaring_asgi.application"
+    [message] = checks.check_asgi_application()
+    assert message.msg.endswith(f"({tmp_path / 'declaring_asgi.py'}, line 3)")
+
+
+# What `runserver` watches besides: a module that failed to import is none that the reloader knows
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [
+        ("wsproject.asgi.application", True),
+        ("wsproject.missing.application", False),
+        ("no_such.asgi.application", False),
+        ("", False),
+    ],
+)
+def test_reloader_watches_modules_with_sockets(settings: Any, name: str, module: bool) -> None:
+    settings.ASGI_APPLICATION = name
+    reloader = StatReloader()
+    autoreload_started.send(sender=reloader)
+    root = Path(__file__).resolve().parents[1]
+    assert "sockets.py" in reloader.directory_globs[root / "wsproject" / "chat"]
+    assert ("asgi.py" in reloader.directory_globs[root / "wsproject"]) is module
 
 
 def test_django_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,6 +154,12 @@ def test_some_origins_allowed(settings: Any) -> None:
 def test_mounted_by_hand_without_origin_check(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": app_with("/ws")}))
     assert ids() == ["W005"]
+
+
+def test_mounted_by_hand_with_origin_check(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    urlrouter = URLRouter(app_with("/ws").websocket_urlpatterns)
+    serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": OriginCheck(urlrouter)}))
+    assert ids() == []
 
 
 def test_mounted_by_hand_with_channels_validator(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,9 +281,40 @@ def test_groups_module_without_layer(settings: Any, monkeypatch: pytest.MonkeyPa
     assert ids() == ["E003"]
 
 
+async def by_name(websocket: WebSocket) -> None:
+    await websocket.join("news")
+
+
+async def of_words(websocket: WebSocket) -> None:
+    await websocket.send_text(", ".join(["no", "group"]))
+
+
+async def of_somebody_else(connection: Any, websocket: WebSocket) -> None:
+    await connection.join("news")
+
+
+@pytest.mark.parametrize(("function", "found"), [(by_name, ["E003"]), (of_words, []), (of_somebody_else, [])])
+def test_group_joined_by_name_without_layer(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, function: Any, found: list[str]
+) -> None:
+    (tmp_path / "joining_app.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    module = ModuleType("joining_app.sockets")
+    module.endpoint = function  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings.CHANNEL_LAYERS = {}
+    settings.INSTALLED_APPS = [*django_apps(settings), "joining_app"]
+    assert ids() == found
+
+
+def django_apps(settings: Any) -> list[str]:
+    """The installed apps without those of the demo, which use groups."""
+    return [app for app in settings.INSTALLED_APPS if not app.startswith("wsproject")]
+
+
 def test_no_groups_and_no_layer(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {}
-    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if not app.startswith("wsproject")]
+    settings.INSTALLED_APPS = django_apps(settings)
     assert "E003" not in ids()
 
 

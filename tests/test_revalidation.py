@@ -4,11 +4,12 @@ import asyncio
 import json
 import logging
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from collections import deque
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from typing import Annotated
 
 import pytest
-from asgiref.sync import async_to_sync
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from channels.layers import channel_layers
 from channels.testing import WebsocketCommunicator
 from django.conf import settings as django_settings
@@ -23,6 +24,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, logins
+from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import (
     adisconnect_user,
     disconnect_user,
@@ -34,7 +36,8 @@ from fastws_compat.auth import (
     user_passes_test,
 )
 from fastws_compat.revalidation import Claim, Condition, judge, load_sessions
-from fastws_compat.testclient import TestClient
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -66,12 +69,6 @@ def app_for(*dependencies, seen=None):
     return app
 
 
-def client_of(user, app):
-    client = TestClient(app, timeout=5)
-    client.force_login(user)
-    return client
-
-
 @contextmanager
 def connected(user, *dependencies, seen=None):
     with client_of(user, app_for(*dependencies, seen=seen)).websocket_connect("/ws") as websocket:
@@ -96,12 +93,6 @@ def check_now():
             await keeper.check(list(keeper.find(None)))
 
     async_to_sync(rounds)()
-
-
-def make_user(username="ann", perms=(), **rights):
-    user = User.objects.create_user(username, **rights)
-    user.user_permissions.set(Permission.objects.filter(codename__in=perms))
-    return user
 
 
 # What ends a socket
@@ -148,7 +139,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_change_that_a_signal_tells(change):
-    ann = make_user(is_staff=True, perms=["view_user"])
+    ann = make_user(is_staff=True, perms=["auth.view_user"])
     with connected(ann, *ALL) as websocket:
         assert end_of(websocket) == "open"
         change(ann)
@@ -360,15 +351,8 @@ def test_database_that_is_down_ends_nothing(monkeypatch, caplog):
 
 
 def test_user_of_a_token_has_no_session():
-    class Middleware:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            await self.app({**scope, "user": ann}, receive, send)
-
     ann, app = make_user(), app_for(login_required)
-    app.add_middleware(Middleware)
+    app.add_middleware(InScope, user=ann)
     with TestClient(app).websocket_connect("/ws") as websocket:
         websocket.receive_text()
         check_now()
@@ -417,6 +401,73 @@ def test_nothing_sent_after_the_decision_is_handled():
     assert (seen, end.value.code) == ([], 4401)
 
 
+async def kicked(user):
+    await adisconnect_user(user)
+
+
+async def deactivated(user):
+    await User.objects.filter(pk=user.pk).aupdate(is_active=False)
+    logins.recheck([str(user.pk)])
+
+
+async def touched(user):
+    logins.recheck(None)
+
+
+async def of_somebody_else(user):
+    await adisconnect_user(user.pk + 1)
+    await adisconnect_user(user, session_key="another session")
+
+
+def code_of(client):
+    """The code that ends the socket, or the status that refuses it; "open" if it answers."""
+    try:
+        with client.websocket_connect("/ws") as websocket:
+            assert websocket.receive_text() == "in"
+            return end_of(websocket)
+    except WebSocketDenialResponse as refusal:
+        return refusal.status_code
+    except WebSocketDisconnect as closed:
+        return closed.code
+
+
+@pytest.mark.parametrize(
+    ("happens", "mounted", "alone"),
+    [
+        (kicked, 4401, 4401),
+        (deactivated, 4401, 401),
+        (touched, "open", "open"),
+        (of_somebody_else, "open", "open"),
+    ],
+)
+def test_what_happens_while_a_socket_is_being_opened(happens, mounted, alone):
+    """Where the app is mounted the user has been looked up already; no socket is there yet to be found."""
+    ann, seen = make_user(), []
+
+    async def meanwhile():
+        await happens(ann)
+
+    app = app_for(meanwhile, login_required, seen=seen)
+    assert code_of(client_of(ann, get_asgi_application(app))) == mounted
+    User.objects.update(is_active=True)
+    assert code_of(client_of(ann, app)) == alone
+    assert seen == ["still there?"] * [mounted, alone].count("open")
+
+
+def test_more_happens_than_is_kept(monkeypatch):
+    monkeypatch.setattr(logins, "MOST_NEWS", 3)
+    monkeypatch.setattr(logins, "_news", deque(maxlen=3))
+    ann = make_user()
+
+    async def meanwhile():
+        await deactivated(ann)
+        for number in range(3):
+            logins.recheck([f"another {number}"])
+
+    application = get_asgi_application(app_for(meanwhile, login_required))
+    assert code_of(client_of(ann, application)) == 4401
+
+
 def test_nothing_is_handled_while_it_is_being_decided():
     seen, ann = [], make_user()
     with connected(ann, login_required, seen=seen) as websocket:
@@ -445,7 +496,7 @@ def run_against(endpoint_body, decide):
         await endpoint_body(websocket, met)
 
     async def main():
-        user = await User.objects.acreate(username="ann")
+        user = User(pk=1, username="ann")
         inbox = asyncio.Queue()
         await inbox.put({"type": "websocket.connect"})
 
@@ -464,7 +515,7 @@ def run_against(endpoint_body, decide):
         await decide(user, inbox)
         await asyncio.wait_for(task, 5)
 
-    async_to_sync(main)()
+    asyncio.run(main())
     return met, [(message["type"], message.get("code")) for message in sent]
 
 
@@ -616,6 +667,25 @@ def test_server_that_swallows_the_interruption():
     assert async_to_sync(main)() == [(4401, 0)]
 
 
+@pytest.mark.parametrize("place", [nullcontext, ThreadSensitiveContext], ids=["endpoint", "request"])
+def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
+    """asgiref tells by context variables where sync code may run; the check has to forget the caller's."""
+    monkeypatch.setattr(logins, "judge", lambda claims: [4401] * len(claims))
+
+    async def body(websocket, met):
+        await websocket.accept()
+        await websocket.receive_text()
+
+    async def decide(user, inbox):
+        while not logins._all_keepers():
+            await asyncio.sleep(0)
+        async with place():
+            await sync_to_async(logins.recheck)(None)
+
+    assert run_against(body, decide)[1] == [ACCEPT, END]
+    assert "could not be revalidated" not in caplog.text
+
+
 def test_server_that_cannot_send_the_close(caplog):
     async def main():
         user = await User.objects.acreate(username="ann")
@@ -743,7 +813,7 @@ def test_queries_of_a_round_with_a_thousand_sockets():
 
 
 def test_permissions_loaded_at_once_are_those_that_django_finds():
-    ann, group = make_user(perms=["add_user", "view_group"]), Group.objects.create(name="g")
+    ann, group = make_user(perms=["auth.add_user", "auth.view_group"]), Group.objects.create(name="g")
     group.permissions.set(Permission.objects.filter(codename__in=["view_user", "add_user"]))
     ann.groups.add(group)
     found = []
@@ -976,10 +1046,7 @@ def test_layer_that_is_configured_wrongly(settings):
 
 def test_communicator():
     ann = make_user()
-    client = Client()
-    client.force_login(ann)
-    cookie = f"sessionid={client.cookies['sessionid'].value}"
-    headers = [(b"host", b"testserver"), (b"origin", b"http://testserver"), (b"cookie", cookie.encode())]
+    headers = headers_of(ORIGIN, cookie_of(ann))
 
     async def main():
         communicator = WebsocketCommunicator(app_for(login_required), "/ws", headers=headers)

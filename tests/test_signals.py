@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import sys
 from contextlib import contextmanager
 
 import pytest
 from django.contrib.auth.models import User
 
-from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, sessions, signals
 from fastws_compat.auth import disconnect_user, login_required
 from fastws_compat.signals import connected, disconnected, message_received, message_sent
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
@@ -204,3 +205,52 @@ def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
     assert extra == {"route": "/rooms/{room}", "endpoint": "endpoint", "user_id": None}
     assert len(record.connection_id) == 32
     assert not any("hidden" in str(value) for value in vars(record).values())
+
+
+def calls_of(messages):
+    """How many Python functions a conversation of so many messages calls, in the library and below it."""
+    app, sent = echo_app(), []
+    inbox = [{"type": "websocket.disconnect", "code": 1000}]
+    inbox += [{"type": "websocket.receive", "text": "a"} for _ in range(messages)]
+    inbox += [{"type": "websocket.connect"}]
+    scope = {"type": "websocket", "path": "/echo/1", "headers": [], "query_string": b""}
+    calls = 0
+
+    async def receive():
+        return inbox.pop()
+
+    async def send(message):
+        sent.append(message)
+
+    def count(frame, event, argument):
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    async def main():
+        sys.setprofile(count)
+        try:
+            await app(scope, receive, send)
+        finally:
+            sys.setprofile(None)
+
+    asyncio.run(main())
+    assert len(sent) == messages + 1  # the accept
+    return calls
+
+
+def test_signals_that_nobody_listens_to_cost_no_call(monkeypatch):
+    calls_of(1)  # what is made once is made
+    with_signals = calls_of(10), calls_of(110)
+    monkeypatch.setattr(sessions, "observers", [])
+    without = calls_of(10), calls_of(110)
+    assert with_signals[1] - with_signals[0] == without[1] - without[0] > 0
+    with recorded("message_received"):
+        monkeypatch.setattr(sessions, "observers", [signals.observe])
+        assert calls_of(110) - calls_of(10) > with_signals[1] - with_signals[0]
+
+
+def test_format_may_name_the_fields_in_every_record():
+    record = logging.LogRecord("fastws_compat", logging.WARNING, "", 0, "refused", None, None)
+    assert logging.getLogger("fastws_compat").filter(record)
+    form = logging.Formatter("%(route)s %(endpoint)s %(user_id)s %(connection_id)s %(message)s")
+    assert form.format(record) == "None None None None refused"

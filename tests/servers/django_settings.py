@@ -1,4 +1,4 @@
-"""The demo's settings, with the library's from the environment."""
+"""The demo's settings, with those of a test from $SETTINGS."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import os
 
 from wsproject.settings import *  # noqa: F403
 
-FASTWS = json.loads(os.environ.get("FASTWS", "{}"))
+globals().update(json.loads(os.environ.get("SETTINGS", "{}")))
 LOGGING["formatters"]["line"]["format"] = "LOG {levelname} {message}"  # noqa: F405

@@ -28,10 +28,34 @@ def prepare() -> None:
 
     call_command("migrate", verbosity=0)
     keys = {}
-    for name in ("ann", "bob", "eve", "staff"):
+    for name in ("ann", "bob", "eve", "staff", "root"):
         client = Client()
-        client.force_login(User.objects.create_user(name, is_staff=name == "staff"))
+        rights = {"is_staff": name in ("staff", "root"), "is_superuser": name == "root"}
+        client.force_login(User.objects.create_user(name, **rights))
         keys[name] = client.cookies[settings.SESSION_COOKIE_NAME].value
+    print(json.dumps(keys))
+
+
+def crowd() -> None:
+    """Make two hundred users of a group that may view users, and print the keys of their sessions."""
+    from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
+    from django.contrib.auth.models import Group, Permission, User
+    from django.contrib.sessions.backends.db import SessionStore
+    from django.db import transaction
+
+    keys = []
+    with transaction.atomic():
+        users = User.objects.bulk_create(User(username=f"user{number}") for number in range(200))
+        group = Group.objects.create(name="viewers")
+        group.permissions.add(Permission.objects.get(codename="view_user"))
+        group.user_set.add(*users)
+        for user in users:
+            session = SessionStore()
+            session[SESSION_KEY] = str(user.pk)
+            session[BACKEND_SESSION_KEY] = "django.contrib.auth.backends.ModelBackend"
+            session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+            session.create()
+            keys.append(session.session_key)
     print(json.dumps(keys))
 
 
@@ -46,6 +70,8 @@ def act(what: str, name: str) -> None:
     elif what == "deactivate":
         user.is_active = False
         user.save()
+    elif what == "forbid":
+        User.groups.through.objects.filter(user=user).delete()
     else:
         User.objects.filter(pk=user.pk).update(is_staff=False)
 
@@ -56,5 +82,7 @@ if __name__ == "__main__":
     django.setup()
     if len(sys.argv) == 1:
         prepare()
+    elif sys.argv[1] == "crowd":
+        crowd()
     else:
         act(*sys.argv[1:])

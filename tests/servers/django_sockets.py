@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from django.contrib.auth.models import User
+from django.shortcuts import get_object_or_404
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.auth import get_user, login_required, permission_required, staff_member_required
@@ -36,6 +37,15 @@ async def staff(websocket: WebSocket) -> None:
 
 @app.websocket("/viewers", dependencies=[Depends(permission_required("auth.view_user"))])
 async def viewers(websocket: WebSocket) -> None:
+    await echo(websocket)
+
+
+def get_named(name: str, user: Annotated[User, Depends(login_required)]) -> User:
+    return get_object_or_404(User, username=name)
+
+
+@app.websocket("/named/{name}")
+async def named(websocket: WebSocket, found: Annotated[User, Depends(get_named)]) -> None:
     await echo(websocket)
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
 import pytest
 import websockets
 from websockets.sync.client import ClientConnection, connect
 
+from tests.origins import HOSTS, ORIGINS, SITE
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import Raw
@@ -25,7 +30,7 @@ from tests.servers.conftest import ROOT, Running, Server
 pytestmark = pytest.mark.servers
 
 APP = "tests.servers.django_site:application"
-SITE = Path(__file__).with_name("django_site.py")
+SCRIPT = Path(__file__).with_name("django_site.py")
 
 
 @dataclass
@@ -35,15 +40,15 @@ class Site:
     env: dict[str, str]
     sessions: dict[str, str]
 
-    def start(self, server: Server, **env: str) -> Running:
+    def start(self, server: Server, app: str = APP, **env: str) -> Running:
         return server.start(
-            APP, settings="tests.servers.django_settings", env={**self.env, "DEBUG": "0", **env}
+            app, settings="tests.servers.django_settings", env={**self.env, "DEBUG": "0", **env}
         )
 
     def run(self, *arguments: str, **env: str) -> str:
         """Do something in a process of its own, which is no server."""
         done = subprocess.run(
-            [sys.executable, SITE, *arguments],
+            [sys.executable, SCRIPT, *arguments],
             cwd=ROOT,
             env={**os.environ, **self.env, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"},
             capture_output=True,
@@ -72,12 +77,15 @@ class Site:
         except websockets.InvalidStatus as refusal:
             return refusal.response.status_code
 
-    def log_out(self, running: Running, user: str) -> None:
+    def post(self, running: Running, path: str, user: str, **fields: str) -> None:
         token = "a" * 32
         cookie = f"sessionid={self.sessions[user]}; csrftoken={token}"
         headers = {"Cookie": cookie, "X-CSRFToken": token}
-        with urlopen(Request(running.http("/logout/"), b"", headers), timeout=10) as page:
+        with urlopen(Request(running.http(path), urlencode(fields).encode(), headers), timeout=10) as page:
             assert page.status == 200
+
+    def log_out(self, running: Running, user: str) -> None:
+        self.post(running, "/logout/", user)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +94,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     env = {k: v for k, v in os.environ.items() if k != "REDIS_URL"}
     env |= {"DATABASE_PATH": str(path), "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
     done = subprocess.run(
-        [sys.executable, SITE], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        [sys.executable, SCRIPT], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
     return path, json.loads(done.stdout)
 
@@ -109,32 +117,56 @@ def closing(client: ClientConnection, timeout: float = 10) -> tuple[int, str, fl
     return close.code, close.reason, time.monotonic() - began
 
 
-def test_who_is_refused_and_which_origins(server: Server, site: Site) -> None:
+def test_who_is_refused(server: Server, site: Site) -> None:
     running = site.start(server)
     users = (None, "ann", "staff")
     assert [site.status(running, "/anybody", user) for user in users] == [101, 101, 101]
     assert [site.status(running, "/members", user) for user in users] == [401, 101, 101]
     assert [site.status(running, "/staff", user) for user in users] == [401, 403, 101]
     assert [site.status(running, "/viewers", user) for user in users] == [401, 403, 403]
+    assert [site.status(running, "/named/bob", user) for user in users] == [401, 101, 101]
+    assert [site.status(running, "/named/nobody", user) for user in users] == [401, 404, 404]
 
-    own, port = f"http://127.0.0.1:{running.port}", running.port
-    origins = [own, own.upper(), "http://127.0.0.1", f"https://127.0.0.1:{port}", f"http://localhost:{port}"]
-    origins += ["http://evil.example", f"{own}.evil.example", "null", "http://[::1", f"{own}/"]
-    # autobahn, daphne's protocol, has no word but 400 for what it cannot parse as a URL.
-    answers = [site.status(running, "/members", "ann", Origin=origin) for origin in origins]
-    assert (answers[:2], set(answers[2:]) - {400}) == ([101, 101], {403})
     assert site.status(running, "/members", "ann", Origin="") == 403
     assert site.status(running, "/anybody", Origin="") == 101
-    with Raw(running, "/anybody", {"Host": "evil.example"}) as client:
-        assert client.answer().startswith(b"HTTP/1.1 403 ")
-    with Raw(running, "/anybody", [("Origin", own), ("Origin", own)]) as client:
-        assert client.answer()[:13] in (b"HTTP/1.1 400 ", b"HTTP/1.1 403 ")
-
     with site.open(running, "/session", "ann") as client:
         assert client.recv(timeout=10) == "1"
     with site.open(running, "/session", "ann") as client:
         assert client.recv(timeout=10) == "2"
     assert "Traceback" not in running.logs()
+
+
+def handshake(running: Running, *headers: tuple[str, str]) -> int:
+    with Raw(running, "/anybody", list(headers)) as client:
+        return int(client.answer().split()[1])
+
+
+def test_table_of_origins(server: Server, site: Site) -> None:
+    running = site.start(server, SETTINGS=json.dumps(SITE))
+    credentials = {
+        "session cookie": [("Cookie", f"sessionid={site.sessions['ann']}")],
+        "token": [("Authorization", "Bearer token")],
+        "nothing": [],
+    }
+    answers, expected = {}, {}
+    for sent, headers in credentials.items():
+        for number, host in enumerate(HOSTS):
+            for origin, allowed in ORIGINS.items():
+                case = origin, host, sent
+                answers[case] = handshake(running, ("Host", host), ("Origin", origin), *headers)
+                expected[case] = 101 if number in allowed else 403
+            without = None, host, sent
+            answers[without] = handshake(running, ("Host", host), *headers)
+            expected[without] = 403 if host == "evil.example" or sent == "session cookie" else 101
+    assert answers == expected
+    assert "Traceback" not in running.logs()
+
+
+def test_repeated_origin(server: Server, site: Site) -> None:
+    running = site.start(server)
+    own = "Origin", f"http://127.0.0.1:{running.port}"
+    # uvicorn's own protocol answers before any application is asked.
+    assert handshake(running, own, own) == (403 if server.is_daphne else 400)
 
 
 def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> None:
@@ -149,14 +181,98 @@ def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> N
     assert site.status(running, "/members", "ann") == 401
 
 
+def test_change_in_the_admin_is_seen_at_once(server: Server, site: Site) -> None:
+    running = site.start(server)
+    with site.open(running, "/members", "ann") as ann, site.open(running, "/members", "bob") as bob:
+        assert (ann.recv(timeout=10), bob.recv(timeout=10)) == ("ann", "bob")
+        chosen = {"action": "delete_selected", "_selected_action": "1", "post": "yes"}
+        site.post(running, "/admin/auth/user/", "root", **chosen)
+        code, _, seconds = closing(ann)
+        bob.send("still here")
+        assert (code, bob.recv(timeout=10)) == (4401, "still here")
+    assert seconds < 1
+    assert "could not be revalidated" not in running.logs()
+
+
 def test_change_outside_of_django_is_seen_in_a_round(server: Server, site: Site) -> None:
-    running = site.start(server, FASTWS='{"REVALIDATE_SECONDS": 0.2}')
+    running = site.start(server, SETTINGS='{"FASTWS": {"REVALIDATE_SECONDS": 0.2}}')
     with site.open(running, "/staff", "staff") as staff, site.open(running, "/members", "bob") as bob:
         assert (staff.recv(timeout=10), bob.recv(timeout=10)) == ("staff", "bob")
         site.run("unstaff", "staff")
         assert closing(staff)[:2] == (4403, "")
         bob.send("still here")
         assert bob.recv(timeout=10) == "still here"
+
+
+ROUND = ["django_session", "auth_user", "auth_user_user_permissions", "auth_user_groups"]
+QUERIES = {
+    "django_session": 'FROM "django_session" WHERE',
+    "auth_user": 'FROM "auth_user" WHERE "auth_user"."id" IN (',
+    "auth_user_user_permissions": '"auth_user_user_permissions"."user_id" IN (',
+    "auth_user_groups": '"auth_user_groups"."user_id" IN (',
+}
+
+
+class Crowd:
+    """A thousand sockets of two hundred users, whose route asks for a permission that their group gives."""
+
+    def __init__(self, site: Site, daphne: Server, stack: ExitStack) -> None:
+        allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if 0 <= allowed < 4096:  # of which the server that is started now has as many
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most) if most >= 0 else 4096, most))
+        keys = json.loads(site.run("crowd"))
+        running = site.start(
+            daphne,
+            app="tests.servers.django_queries:application",
+            SETTINGS='{"FASTWS": {"REVALIDATE_SECONDS": 0}}',
+        )
+        page = [("Host", f"127.0.0.1:{running.port}"), ("Origin", running.http(""))]
+        self.sockets = [
+            stack.enter_context(Raw(running, "/viewers", [*page, ("Cookie", f"sessionid={key}")])).accepted()
+            for key in keys
+            for _ in range(5)
+        ]
+        self.names = [socket.frame()[1].decode() for socket in self.sockets]
+        self._told = stack.enter_context(connect(running.url("/statements"), proxy=None))
+
+    def act(self, action: str) -> None:
+        self._told.send(action)
+        assert self._told.recv(timeout=30) == '"done"'
+
+    @property
+    def queries(self) -> list[str]:
+        """What was asked since the action: the names of a round's queries, and all other statements."""
+        self._told.send("tell")
+        statements = json.loads(self._told.recv(timeout=30))
+        return [
+            next((name for name, part in QUERIES.items() if part in statement), statement)
+            for statement in statements
+        ]
+
+
+def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
+    with ExitStack() as stack:
+        crowd = Crowd(site, daphne, stack)
+        assert crowd.names == [f"user{number}" for number in range(200) for _ in range(5)]
+
+        # A signal for one user, then one for everybody; what a client says waits for the decision.
+        for action in ("save_user", "widen_group"):
+            crowd.act(action)
+            crowd.sockets[0].send(1, b"still there")
+            assert crowd.sockets[0].frame() == (1, b"still there")
+            found = crowd.queries
+            assert (found[-4:], [name for name in found if name in ROUND]) == (ROUND, ROUND)
+
+        # Where no signal tells, a round has passed when the sockets are closed.
+        crowd.act("begin_rounds")
+        site.run("forbid", "user199")
+        assert {socket.close_frame()[0] for socket in crowd.sockets[-5:]} == {4403}
+        found = crowd.queries
+        assert len(found) >= 4
+        assert found == list(islice(cycle(ROUND), len(found)))
+
+        crowd.act("close_group")
+        assert {socket.close_frame()[0] for socket in crowd.sockets[:-5]} == {4403}
 
 
 def test_database_that_is_down_refuses_with_one_line(server: Server, site: Site) -> None:
