@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -104,8 +105,9 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture
-def redis_server() -> Iterator[RedisServer]:
+@contextmanager
+def running() -> Iterator[RedisServer]:
+    """A server that is up; without one on this machine the test is skipped."""
     pytest.importorskip("channels_redis", reason="channels_redis is not installed")
     executable = find_executable()
     if executable is None:
@@ -117,3 +119,9 @@ def redis_server() -> Iterator[RedisServer]:
         yield server
     finally:
         server.close()
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server

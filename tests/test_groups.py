@@ -388,6 +388,46 @@ def test_a_closed_socket_cannot_join():
         assert socket.receive()["code"] == 4001
 
 
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_socket_whose_endpoint_has_ended_cannot_join(joined, layer):
+    app = FastAPI()
+    left_over: list[WebSocket] = []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        if joined:
+            await websocket.join("before")
+        left_over.append(websocket)
+
+    async def main() -> None:
+        socket = Socket(app)
+        await socket.task
+        with pytest.raises(WebSocketDisconnected, match="cannot join"):
+            await left_over[0].join("g")
+        assert not groups(layer)
+
+    run(main)
+
+
+def test_a_join_that_waits_for_the_layer_while_the_endpoint_ends(watched):
+    app = FastAPI()
+    joining: list[asyncio.Task[None]] = []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        joining.append(asyncio.create_task(websocket.join("g")))
+        await asyncio.sleep(0)
+
+    async def main() -> None:
+        await Socket(app).task
+        await joining[0]
+
+    run(main)
+    assert watched.groups == {}
+
+
 def test_a_member_whose_client_is_gone_harms_nobody():
     async def broken(message: Any) -> None:
         if message.get("text") == "hi":
@@ -816,6 +856,42 @@ def test_a_socket_that_leaves_while_the_layer_is_away_is_not_joined_later(watche
     assert watched.groups == {}
 
 
+def test_a_socket_that_leaves_while_the_layer_hangs_is_not_held_up(watched, impatient):
+    async def main() -> None:
+        async with opened(member_app("g")):
+            watched.hangs = True
+        watched.hangs = False
+        await until(lambda: not hub._hubs)
+
+    run(main)
+    assert watched.groups == {}
+
+
+def test_an_outage_is_logged_once_although_the_layer_still_takes_members(watched, impatient, caplog):
+    """As the pub/sub layer does while Redis is frozen: it waits for no answer to a subscription."""
+    takes = watched.group_send
+
+    async def refuse(group: str, message: Any) -> None:
+        raise ConnectionError("The layer is away.")
+
+    async def main() -> None:
+        async with opened(member_app("g")) as socket:
+            watched.group_send = refuse
+            for number in range(3):
+                with pytest.raises(GroupSendError):
+                    await Group("g").asend("lost")
+                async with opened(member_app(f"other.{number}")):
+                    pass
+            watched.group_send = takes
+            await Group("g").asend("hi")
+            assert await socket.text() == "hi"
+
+    run(main)
+    assert levels(caplog) == ["ERROR", "WARNING"]
+    assert "3 messages of this process were lost" in caplog.text
+    assert counters["outages"] == 1
+
+
 def test_a_layer_whose_waits_time_out_is_not_away(watched, impatient, caplog):
     class Trap(Watched):
         async def receive(self, channel: str) -> Any:
@@ -1157,6 +1233,8 @@ def test_send_in_async_code_names_asend():
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"write `await group\.asend\(\.\.\.\)`"):
             Group("g").send("hi")
+        with pytest.raises(RuntimeError, match=r"send_on_commit\(\) .* write `await group\.asend\(\.\.\.\)`"):
+            Group("g").send_on_commit("hi")
         with pytest.raises(RuntimeError, match=r"write `await group\.adisconnect\(\.\.\.\)`"):
             Group("g").disconnect()
 

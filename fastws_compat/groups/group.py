@@ -20,6 +20,7 @@ from fastws_compat.groups.member import Listener, Member, member_of
 from fastws_compat.groups.numbers import Numbering
 from fastws_compat.groups.wire import Close, Payload, encode, pack, pack_close
 from fastws_compat.logger import logger
+from fastws_compat.sessions import SESSION, Session
 from fastws_compat.websockets import (
     MEMBER,
     WebSocket,
@@ -101,6 +102,7 @@ class Group:
         """
         from django.db import transaction
 
+        _refuse_running_loop("send_on_commit", "asend")
         encode(message)  # what cannot be sent fails here, where its traceback says why
         transaction.on_commit(partial(self._send_or_log, message), using=using, robust=True)
 
@@ -173,7 +175,7 @@ def record() -> Iterator[list[Sent]]:
 
 async def join(websocket: WebSocket, *groups: Group | str) -> None:
     """Let a socket have what the groups are sent; it leaves them when its connection ends."""
-    if websocket.application_state is WebSocketState.DISCONNECTED:
+    if _is_over(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it was closed.")
     member = member_of(websocket)
     hubs = [(group, member.joined.setdefault(group, hub_of(group.layer))) for group in map(_group, groups)]
@@ -198,6 +200,13 @@ def discard(websocket: WebSocket, group: Group) -> Hub | None:
     if member is not None and hub is not None:
         hub.discard(group.name, member)
     return hub
+
+
+def _is_over(websocket: WebSocket) -> bool:
+    """Whether nobody would take the socket out of a group again."""
+    session: Session | None = websocket.scope.get(SESSION)
+    left = session is not None and session.leaving
+    return left or websocket.application_state is WebSocketState.DISCONNECTED
 
 
 def _group(group: Group | str) -> Group:

@@ -52,16 +52,22 @@ async def limited(call: Coroutine[Any, Any, Any]) -> Any:
 
 
 class Health:
-    """Whether a layer answers this process."""
+    """Whether a layer answers this process.
+
+    An outage ends when everything works again that failed: that a layer takes messages does not say that it
+    gives them, and one that only seems to take members says nothing of either.
+    """
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self.since: float | None = None
-        self._failed = 0
+        self._broken: set[str] = set()
+        self._lost = 0
 
-    def failed(self, exc: BaseException) -> None:
+    def failed(self, exc: BaseException, what: str = "receiving") -> None:
+        self._broken.add(what)
         if self.since is None:
-            self.since, self._failed = time.monotonic(), 0
+            self.since, self._lost = time.monotonic(), 0
             counters["outages"] += 1
             logger.error(
                 "Channel layer %r fails (%s: %s): until it is back, groups reach nobody",
@@ -70,20 +76,25 @@ class Health:
                 exc,
             )
 
-    def send_failed(self, exc: BaseException) -> None:
-        self.failed(exc)
-        self._failed += 1
-        counters["failed"] += 1
-
-    def answered(self) -> None:
-        if self.since is not None:
+    def answered(self, what: str = "receiving") -> None:
+        self._broken.discard(what)
+        if self.since is not None and not self._broken:
             seconds, self.since = time.monotonic() - self.since, None
             logger.warning(
                 "Channel layer %r is back after %.1f s; %d messages of this process were lost",
                 self.alias,
                 seconds,
-                self._failed,
+                self._lost,
             )
+
+    def send_failed(self, exc: BaseException) -> None:
+        self.failed(exc, "sending")
+        self._lost += 1
+        counters["failed"] += 1
+
+    def sent(self) -> None:
+        self.answered("sending")
+        counters["sent"] += 1
 
 
 @functools.cache
@@ -102,5 +113,4 @@ async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> 
         raise GroupSendError(
             f"Channel layer {alias!r} did not take a message for group {group!r}: {type(exc).__name__}: {exc}"
         ) from exc
-    counters["sent"] += 1
-    health(alias).answered()
+    health(alias).sent()

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 from urllib.request import urlopen
 
 import pytest
@@ -122,21 +123,36 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[playwright_api.Browser]:
+def flags() -> list[str]:
+    """What Chromium is started with; a module may need more."""
+    return FLAGS
+
+
+@pytest.fixture(scope="module")
+def browser(flags: list[str]) -> Iterator[playwright_api.Browser]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     playwright_api.expect.set_options(timeout=30_000)  # a page that lost its server may wait for half of that
     with playwright_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=path, args=flags)
         yield chromium
         chromium.close()
+
+
+class Site(Protocol):
+    """What a visitor has to know of the demo."""
+
+    @property
+    def url(self) -> str: ...
+
+    passwords: dict[str, str]
 
 
 class Visitor:
     """One person with a browser profile of their own."""
 
-    def __init__(self, demo: Demo, context: playwright_api.BrowserContext, problems: list[str]) -> None:
+    def __init__(self, demo: Site, context: playwright_api.BrowserContext, problems: list[str]) -> None:
         self.demo = demo
         self.context = context
         self.problems = problems
@@ -148,9 +164,9 @@ class Visitor:
         page.goto(self.demo.url + path)
         return page
 
-    def log_in(self, username: str) -> Visitor:
-        page = self.tab("/login/")
-        page.get_by_label("User name").fill(username)
+    def log_in(self, username: str, path: str = "/login/") -> Visitor:
+        page = self.tab(path)
+        page.get_by_label(re.compile("^User ?name", re.IGNORECASE)).fill(username)
         page.get_by_label("Password").fill(self.demo.passwords[username])
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url("**/chat/")
@@ -166,7 +182,7 @@ class Visitor:
 
 
 @pytest.fixture
-def visit(demo: Demo, browser: playwright_api.Browser) -> Iterator[Callable[..., Visitor]]:
+def visit(demo: Site, browser: playwright_api.Browser) -> Iterator[Callable[..., Visitor]]:
     """Makes visitors; at the end none of their pages may have raised or broken the content policy."""
     contexts: list[playwright_api.BrowserContext] = []
     problems: list[str] = []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,7 @@ from django.db import connection, connections, transaction  # noqa: E402
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect  # noqa: E402
 from fastws_compat.asgi import get_asgi_application  # noqa: E402
 from fastws_compat.auth import login_required, permission_required  # noqa: E402
+from fastws_compat.groups import Group, record  # noqa: E402
 from fastws_compat.testclient import TestClient, WebSocketTestSession  # noqa: E402
 
 app = FastAPI()
@@ -66,6 +68,15 @@ async def viewers(websocket: WebSocket, user: Annotated[User, Depends(login_requ
         pass
 
 
+@app.websocket("/orders")
+async def orders(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.join("orders")
+    await websocket.send_text("joined")
+    async for _ in websocket.iter_text():
+        pass
+
+
 application = get_asgi_application(app)
 for alias in connections:
     call_command("migrate", database=alias, verbosity=0)
@@ -84,6 +95,14 @@ def closed(websocket: WebSocketTestSession) -> int:
 def ask(path: str) -> Any:
     with client.websocket_connect(path) as websocket:
         return websocket.receive_json()
+
+
+@contextmanager
+def rolled_back(using: str) -> Iterator[None]:
+    """A transaction, or a savepoint, that an exception ends."""
+    with suppress(ZeroDivisionError), transaction.atomic(using=using):
+        yield
+        raise ZeroDivisionError
 
 
 assert ask("/count/default") == [1, 1]
@@ -105,6 +124,66 @@ with client.websocket_connect("/viewers") as websocket:
         websocket.send_text("not committed yet")
     end = closed(websocket)
     assert end == 4403, end
+
+with client.websocket_connect("/orders") as websocket, record() as sent:
+    group = Group("orders")
+
+    def heard(*messages: str) -> None:
+        """These were sent, and nothing else, and the socket has them."""
+        assert [item.message for item in sent] == [*messages], (sent, messages)
+        assert [websocket.receive_text() for _ in messages] == [*messages]
+        sent.clear()
+
+    assert websocket.receive_text() == "joined"
+    group.send_on_commit("no transaction")
+    group.send_on_commit("none there either", using="other")
+    heard("no transaction", "none there either")
+
+    with transaction.atomic(using="other"):
+        group.send_on_commit("at once", using="default")
+        heard("at once")
+        User.objects.using("other").create(username="carl")
+        group.send_on_commit("with the row", using="other")
+        heard()
+    heard("with the row")
+
+    with transaction.atomic(using="default"):
+        group.send_on_commit("default", using="default")
+        with transaction.atomic(using="other"):
+            group.send_on_commit("other", using="other")
+        heard("other")
+    heard("default")
+
+    with rolled_back(using="other"):
+        with transaction.atomic(using="default"):
+            group.send_on_commit("default is committed", using="default")
+            group.send_on_commit("other is not", using="other")
+        heard("default is committed")
+    heard()
+
+    with rolled_back(using="default"):
+        with transaction.atomic(using="other"):
+            group.send_on_commit("nor is default")
+            group.send_on_commit("other is committed", using="other")
+        heard("other is committed")
+    heard()
+
+    with transaction.atomic(using="other"):
+        group.send_on_commit("first", using="other")
+        with rolled_back(using="other"):
+            group.send_on_commit("of a savepoint that is gone", using="other")
+            with transaction.atomic(using="other"):
+                group.send_on_commit("of one inside it", using="other")
+        with transaction.atomic(using="other"):
+            group.send_on_commit("of a savepoint that stays", using="other")
+        group.send_on_commit("last", using="other")
+        heard()
+    heard("first", "of a savepoint that stays", "last")
+
+    with rolled_back(using="other"):
+        with transaction.atomic(using="other"):
+            group.send_on_commit("of a savepoint in a transaction that is gone", using="other")
+    heard()
 
 if connection.vendor == "postgresql":
     with connection.cursor() as cursor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import ssl
@@ -50,17 +51,18 @@ def certificate(folder: Path) -> None:
 
 
 @contextmanager
-def nginx(folder: Path, backend: Running) -> Iterator[int]:
-    """The port on which nginx speaks TLS for the server."""
+def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
+    """The port on which nginx speaks TLS for the servers; `balance` is how it chooses one."""
     if shutil.which("nginx") is None or shutil.which("openssl") is None:
         pytest.skip("nginx and openssl are needed: apt-get install nginx openssl")
     certificate(folder)
     port, plain = free_port(), free_port()
+    upstream = [balance, *(f"server 127.0.0.1:{backend.port};" for backend in backends)]
     text = CONFIGURATION.read_text()
     for old, new in (
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
         ("listen 80;", f"listen 127.0.0.1:{plain};"),
-        ("server 127.0.0.1:8001;", f"server 127.0.0.1:{backend.port};"),
+        ("server 127.0.0.1:8001;", "\n".join(upstream)),
         ("/etc/ssl/example.com.pem", str(folder / "cert.pem")),
         ("/etc/ssl/example.com.key", str(folder / "key.pem")),
     ):
@@ -70,7 +72,9 @@ def nginx(folder: Path, backend: Running) -> Iterator[int]:
     paths = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
     text = re.sub(r"^http \{\n", f"http {{\naccess_log off;\n{paths}", text, flags=re.MULTILINE)
     file = folder / "nginx.conf"
-    file.write_text(f"daemon off;\npid {folder / 'pid'};\nerror_log {folder / 'error'};\n{text}")
+    # Started by root, its workers would be somebody who may not write here.
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    file.write_text(f"{user}daemon off;\npid {folder / 'pid'};\nerror_log {folder / 'error'};\n{text}")
     command = ["nginx", "-e", str(folder / "error"), "-p", str(folder), "-c", str(file)]
     with (folder / "output").open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.contrib.auth.decorators import login_required
 from django.db.models import Max
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
+from django.utils import timezone
 
 from .models import MAX_TEXT, Room
 
 
 @login_required
 def rooms(request: HttpRequest) -> HttpResponse:
-    listed = Room.objects.annotate(last_sent=Max("messages__sent_at"))
-    return render(request, "chat/rooms.html", {"rooms": listed})
+    context = {
+        "rooms": Room.objects.annotate(last_sent=Max("messages__sent_at")),
+        "a_minute_ago": timezone.now() - timedelta(minutes=1),
+    }
+    return render(request, "chat/rooms.html", context)
 
 
 @login_required
