@@ -36,13 +36,13 @@ def answer_size(size: int) -> int:
     return size + (2 if size < 126 else 4 if size < 1 << 16 else 10)
 
 
-def connect(port: int, path: str) -> socket.socket:
-    """A socket that has been accepted."""
+def connect(port: int, path: str, until: bytes = b"\r\n\r\n") -> socket.socket:
+    """A socket that has been accepted, and has read until there."""
     client = socket.create_connection(("127.0.0.1", port), 30)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(HANDSHAKE.format(path=path).encode())
     answer = b""
-    while b"\r\n\r\n" not in answer:
+    while until not in answer:
         more = client.recv(4096)
         if not more:
             break

@@ -27,20 +27,27 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Serving:
-    """One peer on one server; `daphne` is "complete" or "stock"."""
+    """One peer on one server; `daphne` is "complete" or "stock", `layer` the URL of a channel layer."""
 
     peer: str
     server: str
     daphne: str = "stock"
+    app: str = "benchmarks.peers:app"
+    layer: str = ""
 
     @contextmanager
     def process(self) -> Iterator[tuple[int, int]]:
         """The port and the pid of a process that serves it, ended afterwards."""
         port = free_port()
         process = subprocess.Popen(
-            [sys.executable, "-m", *COMMANDS[self.server], str(port), "benchmarks.peers:app"],
+            [sys.executable, "-m", *COMMANDS[self.server], str(port), self.app],
             cwd=ROOT,
-            env={**environment(), "BENCH_PEER": self.peer, "BENCH_DAPHNE": self.daphne},
+            env={
+                **environment(),
+                "BENCH_PEER": self.peer,
+                "BENCH_DAPHNE": self.daphne,
+                "BENCH_LAYER": self.layer,
+            },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
