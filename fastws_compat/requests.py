@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 
 from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
 from fastws_compat.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from functools import cached_property as lazy
+
+    from typing_extensions import TypeVar
+
+    StateT = TypeVar("StateT", bound=Mapping[str, Any] | State, default=State)
 else:
+    from typing import TypeVar
+
+    StateT = TypeVar("StateT")
 
     class lazy:
         """`functools.cached_property` without the lock that it takes before Python 3.12."""
@@ -28,7 +35,7 @@ else:
             return value
 
 
-class HTTPConnection(Mapping[str, Any]):
+class HTTPConnection(Mapping[str, Any], Generic[StateT]):
     """What HTTP and WebSocket connections have in common; also a mapping of its scope.
 
     Two connections are equal only if they are the same one.
@@ -39,7 +46,7 @@ class HTTPConnection(Mapping[str, Any]):
             raise AssertionError(f"A connection needs a scope of type 'websocket', not {scope['type']!r}")
         self.scope = scope
 
-    def __class_getitem__(cls, item: Any) -> type[HTTPConnection]:
+    def __class_getitem__(cls, item: Any) -> type[HTTPConnection[Any]]:
         # `WebSocket[MyState]` names the type of `state` for a type checker; at run time it is the class.
         return cls
 
@@ -120,9 +127,9 @@ class HTTPConnection(Mapping[str, Any]):
         return self.scope[name]
 
     @lazy
-    def state(self) -> State:
+    def state(self) -> StateT:
         """Values of this connection, which begin as a copy of those that the lifespan yielded."""
-        return State(self.scope.setdefault("state", {}))
+        return cast(StateT, State(self.scope.setdefault("state", {})))
 
     def url_for(self, name: str, /, **path_params: Any) -> URL:
         """The absolute URL of the route of that name."""
@@ -164,7 +171,7 @@ async def empty_send(message: Message) -> NoReturn:
     raise RuntimeError("Send channel has not been made available")
 
 
-class Request(HTTPConnection):
+class Request(HTTPConnection[StateT]):
     """An HTTP connection. HTTP is Django's here, so that it has no body; annotations may name it."""
 
     def __init__(self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send) -> None:

@@ -272,7 +272,8 @@ class Session:
         exc = _innermost(exc)
         blamed = None if self.websocket is None else self.websocket.client_error
         extra = self.extra
-        template = extra["route"]
+        # Without a route the client chose the path: escaped and cut, it cannot forge a line.
+        template = extra["route"] or ascii(self.scope["path"])[:200]
         if blamed is not None and blamed[0] is exc:
             if blamed[1] == 1006:
                 return  # the client went away while it was accepted

@@ -9,7 +9,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat import jsontext
-from fastws_compat.requests import HTTPConnection
+from fastws_compat.requests import HTTPConnection, StateT
 from fastws_compat.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class WebSocketDisconnected(RuntimeError):
     """The socket was used before it was accepted or after it was closed."""
 
 
-class WebSocket(HTTPConnection):
+class WebSocket(HTTPConnection[StateT]):
     """One WebSocket connection: what the client sent in its handshake, and the messages both ways."""
 
     # A message may have so many bytes, and with so few characters it certainly has not more.

@@ -201,7 +201,7 @@ class Default:
     def _value(self) -> Any:
         if self.constant:
             return self.info.default
-        return copy.deepcopy(self.info.get_default(call_default_factory=True, validated_data={}))
+        return copy.deepcopy(self.info.get_default(call_default_factory=True))
 
 
 def located(exc: ValidationError, loc: Loc) -> Errors:

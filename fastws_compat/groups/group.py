@@ -80,7 +80,7 @@ class Group:
     def __repr__(self) -> str:
         return f"Group({self.name!r})"
 
-    async def asend(self, message: Any, exclude: WebSocket | None = None) -> None:
+    async def asend(self, message: Any, exclude: WebSocket[Any] | None = None) -> None:
         """Send to every member: a dict, list or pydantic model as JSON, a `str` as text, `bytes`.
 
         Raises GroupSendError if the channel layer fails or does not answer in time.
@@ -90,7 +90,7 @@ class Group:
         for observer in observers:
             observer(Sent(self, message, payload))
 
-    def send(self, message: Any, exclude: WebSocket | None = None) -> None:
+    def send(self, message: Any, exclude: WebSocket[Any] | None = None) -> None:
         """As `asend`, for sync code: views, signal handlers, management commands, tasks, the shell."""
         _refuse_running_loop("send", "asend")
         async_to_sync(self.asend)(message, exclude)
@@ -106,11 +106,13 @@ class Group:
         encode(message)  # what cannot be sent fails here, where its traceback says why
         transaction.on_commit(partial(self._send_or_log, message), using=using, robust=True)
 
-    async def adisconnect(self, code: int = 1000, reason: str = "", exclude: WebSocket | None = None) -> None:
+    async def adisconnect(
+        self, code: int = 1000, reason: str = "", exclude: WebSocket[Any] | None = None
+    ) -> None:
         """Close the sockets of all members, in every process; their endpoints see WebSocketDisconnect."""
         await self._asend(pack_close(self.name, Close(code, reason), self._extra(exclude)))
 
-    def disconnect(self, code: int = 1000, reason: str = "", exclude: WebSocket | None = None) -> None:
+    def disconnect(self, code: int = 1000, reason: str = "", exclude: WebSocket[Any] | None = None) -> None:
         """As `adisconnect`, for sync code."""
         _refuse_running_loop("disconnect", "adisconnect")
         async_to_sync(self.adisconnect)(code, reason, exclude)
@@ -142,7 +144,7 @@ class Group:
         except Exception as exc:
             logger.error("%r could not be sent a message after the commit: %s", self, exc)
 
-    def _extra(self, exclude: WebSocket | None) -> dict[str, Any]:
+    def _extra(self, exclude: WebSocket[Any] | None) -> dict[str, Any]:
         extra = _numbering.next(self.name)
         member = None if exclude is None else exclude.scope.get(MEMBER)
         return extra if member is None else {**extra, "exclude": member.id}
@@ -173,7 +175,7 @@ def record() -> Iterator[list[Sent]]:
         observers.remove(observer)
 
 
-async def join(websocket: WebSocket, *groups: Group | str) -> None:
+async def join(websocket: WebSocket[Any], *groups: Group | str) -> None:
     """Let a socket have what the groups are sent; it leaves them when its connection ends."""
     if _is_over(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it was closed.")
@@ -185,7 +187,7 @@ async def join(websocket: WebSocket, *groups: Group | str) -> None:
         await hub.settle(group.name)
 
 
-async def leave(websocket: WebSocket, *groups: Group | str) -> None:
+async def leave(websocket: WebSocket[Any], *groups: Group | str) -> None:
     """Take a socket out of groups; not to be in one is no mistake."""
     hubs = [(group, discard(websocket, group)) for group in map(_group, groups)]
     for group, hub in hubs:
@@ -193,7 +195,7 @@ async def leave(websocket: WebSocket, *groups: Group | str) -> None:
             await hub.settle(group.name)
 
 
-def discard(websocket: WebSocket, group: Group) -> Hub | None:
+def discard(websocket: WebSocket[Any], group: Group) -> Hub | None:
     """As `leave`, without waiting until the layer knows; the hub of the group, if the socket was in it."""
     member: Member | None = websocket.scope.get(MEMBER)
     hub = None if member is None else member.joined.pop(group, None)
@@ -202,7 +204,7 @@ def discard(websocket: WebSocket, group: Group) -> Hub | None:
     return hub
 
 
-def _is_over(websocket: WebSocket) -> bool:
+def _is_over(websocket: WebSocket[Any]) -> bool:
     """Whether nobody would take the socket out of a group again."""
     session: Session | None = websocket.scope.get(SESSION)
     left = session is not None and session.leaving

@@ -287,7 +287,7 @@ async def _as_coroutine(awaitable: Any) -> None:
     await awaitable
 
 
-def member_of(websocket: WebSocket) -> Member:
+def member_of(websocket: WebSocket[Any]) -> Member:
     """The socket's one Member; it leaves its groups when the session of the connection ends."""
     member: Member | None = websocket.scope.get(MEMBER)
     if member is None:

@@ -750,6 +750,13 @@ def test_default_in_a_pydantic_field_without_marker(lib):
     assert [error["type"] for error in errors(lib, app)] == ["missing"]
 
 
+def test_default_factory_that_wants_the_other_values_has_none(lib):
+    """Parameters are validated one by one; nobody gives a factory the data that a model's would get."""
+    app = echo(lib, Annotated[int, lib.Query(default_factory=lambda data: len(data))])
+    with pytest.raises(ValueError, match="validated_data"):
+        ask(lib, app)
+
+
 def test_default_factory_in_a_pydantic_field(lib):
     assert ask(lib, echo(lib, Annotated[int, Field(default_factory=lambda: 3)])) == "3"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, TypedDict, assert_type
 
 from fastws_compat import (
     APIRouter,
@@ -24,7 +24,7 @@ from fastws_compat import (
     status,
     websocket,
 )
-from fastws_compat.datastructures import Address, Headers, QueryParams
+from fastws_compat.datastructures import Address, Headers, QueryParams, State
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from fastws_compat.testclient import TestClient
@@ -123,3 +123,17 @@ def test_chat() -> None:
             assert_type(exc.code, int)
             assert_type(exc.reason, str)
     assert_type(str(app.url_path_for("chat", room="lobby")), str)
+
+
+class Shared(TypedDict):
+    pool: list[int]
+
+
+@router.websocket("/typed")
+async def typed(websocket: WebSocket[Shared]) -> None:
+    assert_type(websocket.state, Shared)
+    await websocket.join("typed")
+
+
+async def untyped(websocket: WebSocket) -> None:
+    assert_type(websocket.state, State)
