@@ -6,7 +6,8 @@ import json
 from collections.abc import Generator
 from typing import Any, Literal
 
-from fastws_compat.sessions import open_socket
+from fastws_compat.limits import limits_of
+from fastws_compat.sessions import SESSION, open_socket
 from fastws_compat.types import Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
 
@@ -31,6 +32,10 @@ class WebSocketEndpoint:
     async def dispatch(self) -> None:
         """Run the connection: connect, every message, disconnect, which also follows an exception (1011)."""
         websocket = open_socket(self.scope, self.receive, self.send)
+        with limits_of(self.scope).apply(websocket, self.scope.get(SESSION)):
+            await self._run(websocket)
+
+    async def _run(self, websocket: WebSocket) -> None:
         await self.on_connect(websocket)
         close_code = 1000
         try:

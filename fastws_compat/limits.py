@@ -108,6 +108,12 @@ class Limits:
         return UNCOUNTED
 
 
+def limits_of(scope: Scope) -> Limits:
+    """The limits of the route that a connection has taken."""
+    found = getattr(scope.get("route"), "limits", None)
+    return found if isinstance(found, Limits) else Limits()
+
+
 UNCOUNTED = nullcontext()
 
 

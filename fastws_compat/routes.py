@@ -15,7 +15,7 @@ from fastws_compat.dependencies.signature import kind_of
 from fastws_compat.dependencies.solve import Plan
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
-from fastws_compat.limits import Limits
+from fastws_compat.limits import Limits, limits_of
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path, convert, replace_params
@@ -89,8 +89,10 @@ class WebSocketRoute(BaseRoute):
         *,
         name: str | None = None,
         middleware: Sequence[Middleware] | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self._check_path(path)
+        self.limits = limits or Limits()
         self.path = path
         self.endpoint = endpoint
         self.name = name_of(endpoint) if name is None else name
@@ -136,7 +138,13 @@ class WebSocketRoute(BaseRoute):
         await self.app(scope, receive, session.watch(send) if session else send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
-        return WebSocketRoute(prefix + self.path, self.endpoint, name=self.name, middleware=self.middleware)
+        return WebSocketRoute(
+            prefix + self.path,
+            self.endpoint,
+            name=self.name,
+            middleware=self.middleware,
+            limits=self.limits,
+        )
 
     def urlpattern(self, owner: Any) -> URLPattern:
         return path_pattern(self.path_regex.pattern, self.entry(owner), self.name)
@@ -195,10 +203,9 @@ class APIWebSocketRoute(WebSocketRoute):
         limits: Limits | None = None,
     ) -> None:
         check_endpoint(endpoint)
-        self.limits = limits or Limits()
         self.owner = dependency_overrides_provider
         self.dependencies = list(dependencies or [])
-        super().__init__(path, endpoint, name=name)
+        super().__init__(path, endpoint, name=name, limits=limits)
         self.plan = compile_plan(endpoint, self.path_format, self.dependencies)
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 
@@ -268,8 +275,10 @@ def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         websocket = open_socket(scope, receive, send)
+        place = limits_of(scope).apply(websocket, scope.get(SESSION))
         try:
-            await func(websocket)
+            with place:
+                await func(websocket)
         except Exception as exc:
             if not await handle(websocket, exc):
                 raise

@@ -232,7 +232,7 @@ class IncludedRouter(BaseRoute):
         return self._routes
 
     def _limited(self, route: BaseRoute) -> BaseRoute:
-        if isinstance(route, APIWebSocketRoute):
+        if isinstance(route, WebSocketRoute):
             route.limits = self.limits | route.limits
         return route
 
@@ -486,6 +486,9 @@ class APIRouter(Router):
             return func
 
         return decorator
+
+    def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:
+        self.routes.append(WebSocketRoute(path, endpoint, name=name, limits=self.limits))
 
     def websocket_route(
         self, path: str, name: str | None = None

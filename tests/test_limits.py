@@ -7,6 +7,7 @@ import pytest
 from django.test import override_settings
 
 from fastws_compat import APIRouter, FastAPI, WebSocket, WebSocketDisconnect, limits
+from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Bucket, Limits, parse_rate
 from fastws_compat.routing import flatten
@@ -46,6 +47,47 @@ def after(app, *messages, path="/ws"):
         return line
 
     return asyncio.run(run())
+
+
+# Starlette's kinds of routes
+
+
+async def starlette_echo(websocket: WebSocket):
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        await websocket.send_text(text)
+
+
+class StarletteEcho(WebSocketEndpoint):
+    encoding = "text"
+
+    async def on_receive(self, websocket, data):
+        await websocket.send_text(data)
+
+
+@pytest.mark.parametrize("endpoint", [starlette_echo, StarletteEcho])
+@pytest.mark.parametrize("prefix", ["", "/inner"])
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [({"max_message_size": 10}, 1009), ({"rate_limit": "1/h"}, 4429), ({"max_age": 0.01}, 4408)],
+)
+def test_limits_of_the_app_hold_for_starlette_s_routes(endpoint, prefix, options, code):
+    app, router = FastAPI(**options), APIRouter()
+    (router if prefix else app.router).add_websocket_route("/ws", endpoint)
+    if prefix:
+        app.include_router(router, prefix=prefix)
+
+    async def run():
+        line = Line(app, f"{prefix}/ws")
+        if code != 4408:
+            line.text("fits")
+            line.text("x" * 11)
+        await line.end()
+        return line
+
+    line = asyncio.run(run())
+    assert line.closes == [code]
+    assert line.texts == ([] if code == 4408 else ["fits"])
 
 
 # The size of a message
@@ -336,6 +378,13 @@ def test_connection_over_the_cap_is_refused_with_503(caplog):
     echoing(app)
     assert refused_by(app) == 503
     assert records(caplog) == ["WebSocket refused: 1 open connections is the most of all clients together"]
+
+
+@pytest.mark.parametrize("endpoint", [starlette_echo, StarletteEcho])
+def test_cap_of_the_app_counts_starlette_s_routes(endpoint):
+    app = FastAPI(max_connections=1)
+    app.websocket_route("/ws")(endpoint)
+    assert refused_by(app) == 503
 
 
 def test_connection_of_one_user_over_the_cap_is_refused_with_429():

@@ -191,7 +191,7 @@ def test_an_idle_socket_takes_a_few_kilobytes() -> None:
 
     tracemalloc.start()
     try:
-        assert asyncio.run(compare()) < 6 * 1024
+        assert asyncio.run(compare()) < 4 * 1024
     finally:
         tracemalloc.stop()
 
