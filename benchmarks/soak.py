@@ -1,7 +1,10 @@
 """Many sockets with mixed traffic and faults for a while; what is left over, and where the memory goes.
 
-    python benchmarks/soak.py [--seconds 600] [--sockets 500] [--server daphne|uvicorn]
-    python benchmarks/soak.py --pressure [--seconds 30]
+Echoes, bursts, floods, idle sockets, rooms in a group, a query before and while a socket is open; clients
+close, reset, close one half, stay away, and have endpoints raise and return.
+
+    python -m benchmarks.soak [--seconds 600] [--sockets 500] [--server daphne|uvicorn]
+    python -m benchmarks.soak --pressure [--seconds 30]
 
 `--pressure` has 50 clients that never read while the server sends without end, then 50 that send at line
 rate to an endpoint that takes 10 ms a message, and measures the memory and what other sockets notice.
@@ -18,6 +21,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -26,18 +30,50 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import django
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
+
 from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.groups import Group
+from fastws_compat.groups import hub as hubs
 
 ROOT = Path(__file__).resolve().parents[1]
 CHUNK = "x" * 65536
 MIB = 1024 * 1024
 # Two pools of eight, the main thread, and what Django and the loop have one of.
 MOST_THREADS = 20
+# An endpoint that sleeps so long does not see that its client sends something and goes.
+ASLEEP = 30
+HELD = ("tasks", "files", "databases", "members")
 
 # The server's side
 
 app = FastAPI(rate_limit="100000/s", idle_timeout=120)
 books: Counter[str] = Counter()
+lock = threading.Lock()
+directory = tempfile.TemporaryDirectory(prefix="fastws-soak-")
+database = f"{directory.name}/database"
+
+
+def set_up() -> None:
+    """Django with one SQLite file and a channel layer that drops nothing while the machine is busy."""
+    layer = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}
+    settings.configure(
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}},
+        CHANNEL_LAYERS={"default": layer},
+    )
+    django.setup()
+
+
+if __name__ != "__main__":  # the server imports this
+    set_up()
+
+
+def query() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 async def resource() -> AsyncIterator[None]:
@@ -50,11 +86,18 @@ async def resource() -> AsyncIterator[None]:
 
 
 def sync_resource() -> Iterator[None]:
-    books["sync began"] += 1
+    enter("sync began")
     try:
+        query()
         yield
     finally:
-        books["sync ended"] += 1
+        enter("sync ended")
+
+
+def enter(what: str) -> None:
+    """Count something that happens in threads."""
+    with lock:
+        books[what] += 1
 
 
 COUNTED = [Depends(resource), Depends(sync_resource)]
@@ -70,9 +113,24 @@ async def echo(websocket: WebSocket) -> None:
             case "raise":
                 raise LookupError("asked for")
             case "sleep":
-                await asyncio.sleep(60)
+                await asyncio.sleep(ASLEEP)
+            case "query":
+                await sync_to_async(query)()
+                await websocket.send_text("query")
             case text:
                 await websocket.send_text(text)
+
+
+@app.websocket("/room/{name}", dependencies=COUNTED)
+async def room(websocket: WebSocket, name: str) -> None:
+    await websocket.accept()
+    await websocket.join(name)
+    async for text in websocket.iter_text():
+        if text == "return":
+            return
+        if text == "raise":
+            raise LookupError("asked for")
+        await Group(name).asend(text)
 
 
 @app.websocket("/flood", dependencies=COUNTED)
@@ -99,12 +157,26 @@ async def stats(websocket: WebSocket) -> None:
 
 def held() -> dict[str, int]:
     pages = int(Path("/proc/self/statm").read_text().split()[1])
+    files = list(open_files())
     return {
         "memory": pages * os.sysconf("SC_PAGE_SIZE"),
         "tasks": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
-        "files": len(os.listdir("/proc/self/fd")),
+        "files": len(files),
+        "databases": files.count(database),
+        "members": sum(len(members) for hub in hubs_here() for members in hub.members.values()),
     }
+
+
+def open_files() -> Iterator[str]:
+    """What the descriptors of this process lead to; the one of the listing itself has gone again."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+def hubs_here() -> list[hubs.Hub]:
+    return list(hubs._hubs.get(asyncio.get_running_loop(), {}).values())
 
 
 # The clients' side
@@ -151,6 +223,23 @@ async def talk(client: Any, dice: random.Random) -> None:
         await asyncio.sleep(dice.random())
 
 
+async def ask_database(client: Any, dice: random.Random) -> None:
+    for _ in range(dice.randint(1, 10)):
+        await client.send("query")
+        assert await client.recv() == "query"
+        await asyncio.sleep(dice.random())
+
+
+async def chat(client: Any, dice: random.Random) -> None:
+    """Say something in a room and read until it comes back, among what the others say."""
+    for number in range(dice.randint(1, 30)):
+        text = f"{number} {dice.random()}"
+        await client.send(text)
+        while await client.recv() != text:
+            pass
+        await asyncio.sleep(dice.random())
+
+
 async def burst(client: Any, dice: random.Random) -> None:
     count = dice.randint(10, 200)
     for number in range(count):
@@ -168,7 +257,13 @@ async def deaf(client: Any, dice: random.Random) -> None:
     await client.send("sleep")
 
 
-TRAFFIC: tuple[Callable[[Any, random.Random], Awaitable[None]], ...] = (talk, talk, burst, idle, deaf)
+Traffic = Callable[[Any, random.Random], Awaitable[None]]
+ON_ECHO: tuple[Traffic, ...] = (talk, talk, burst, ask_database, idle, deaf)
+# An idle client is one that is slow to read where the server sends without end.
+ON: dict[str, tuple[Traffic, ...]] = {"/echo": ON_ECHO, "/room": (chat, chat, idle), "/flood": (idle, deaf)}
+PATHS = ("/echo",) * 7 + ("/room",) * 2 + ("/flood",)
+# So many that five are in each on average.
+ROOMS = 20
 
 
 async def leave(client: Any, dice: random.Random) -> None:
@@ -186,28 +281,34 @@ async def leave(client: Any, dice: random.Random) -> None:
                     await client.wait_closed()
 
 
-async def live(port: int, seed: int, until: float) -> int:
-    """Connection after connection; how many there were."""
-    from websockets import ConnectionClosed
-
-    dice, count = random.Random(seed), 0
+async def live(port: int, seed: int, until: float) -> Counter[str]:
+    """Connection after connection; how each of them went."""
+    dice, outcomes = random.Random(seed), Counter[str]()
     while time.monotonic() < until:
-        count += 1
-        with suppress(ConnectionClosed):
-            async with opened(port, dice.choice(("/echo",) * 9 + ("/flood",))) as client:
-                if dice.random() < 0.1:
-                    await idle(client, dice)  # a reader that is slow on "/flood"
-                else:
-                    with suppress(AssertionError):  # on "/flood"
-                        await dice.choice(TRAFFIC)(client, dice)
-                await leave(client, dice)
-    return count
+        path = dice.choice(PATHS)
+        traffic = dice.choice(ON[path])
+        room = f"/room{dice.randrange(ROOMS)}" if path == "/room" else ""
+        outcomes[await one_life(port, path + room, traffic, dice)] += 1
+    return outcomes
+
+
+async def one_life(port: int, path: str, traffic: Traffic, dice: random.Random) -> str:
+    from websockets import ConnectionClosed, InvalidHandshake
+
+    try:
+        async with opened(port, path) as client:
+            await traffic(client, dice)
+            await leave(client, dice)
+    except ConnectionClosed as exc:
+        return f"closed with {exc.rcvd.code}" if exc.rcvd else "cut off"
+    except (OSError, InvalidHandshake) as exc:
+        return f"not opened ({type(exc).__name__})"
+    return "as meant"
 
 
 async def soak(port: int, sockets: int, seconds: float) -> None:
     async with opened(port, "/stats") as watcher:
-        await warm(port)
-        before = await ask(watcher)
+        before = await warm(port, watcher)
         start = time.monotonic()
         clients = [asyncio.create_task(live(port, seed, start + seconds)) for seed in range(sockets)]
         samples: list[tuple[float, float]] = []
@@ -216,41 +317,52 @@ async def soak(port: int, sockets: int, seconds: float) -> None:
             now = await ask(watcher)
             samples.append((time.monotonic() - start, now["memory"] / MIB))
             print(f"{samples[-1][0]:6.0f} s  {line(now)}", flush=True)
-        count = sum(await asyncio.gather(*clients))
+        outcomes = sum(await asyncio.gather(*clients), Counter[str]())
         after = await settled(watcher, before)
     half = samples[len(samples) // 2 :]
     slope = statistics.linear_regression(*zip(*half, strict=True)).slope * 60 if len(half) > 2 else 0
-    print(f"{count} connections; memory in the second half: {slope:+.2f} MiB a minute")
+    print(f"{outcomes.total()} connections: {', '.join(f'{n} {what}' for what, n in outcomes.most_common())}")
+    print(f"memory in the second half: {slope:+.2f} MiB a minute")
     print(f"before  {line(before)}\nafter   {line(after)}")
-    for kind in ("", "sync "):
-        assert after[f"{kind}began"] == after[f"{kind}ended"], "a cleanup did not run, or ran twice"
+    assert still_open(after) == still_open(before), "a cleanup did not run, or ran twice"
     assert back(after, before), "something is left"
 
 
-async def warm(port: int) -> None:
-    """Have the threads started before they are counted."""
+async def warm(port: int, watcher: Any) -> dict[str, int]:
+    """What is held once the threads have started, and the connection of the async ORM."""
+    before = await ask(watcher)
     clients = [await opened(port, "/echo") for _ in range(40)]
+    await ask_database(clients[0], random.Random(0))
     await asyncio.gather(*(client.close() for client in clients))
+    return await settled(watcher, {**before, "files": before["files"] + 1, "databases": 1})
 
 
-async def settled(watcher: Any, before: dict[str, int], patience: float = 20) -> dict[str, int]:
+async def settled(watcher: Any, before: dict[str, int], patience: float = ASLEEP + 10) -> dict[str, int]:
+    """What is held when it is no more than before, or after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         now = await ask(watcher)
-        if (back(now, before) and now["began"] == now["ended"]) or time.monotonic() > deadline:
+        if back(now, before) or time.monotonic() > deadline:
             return now
         await asyncio.sleep(0.2)
 
 
 def back(now: dict[str, int], before: dict[str, int]) -> bool:
     """Nothing is held any more; the pools of threads keep theirs."""
-    return all(now[name] <= before[name] for name in ("tasks", "files")) and now["threads"] <= MOST_THREADS
+    ended = all(map(int.__le__, still_open(now), still_open(before)))
+    return ended and all(now[name] <= before[name] for name in HELD) and now["threads"] <= MOST_THREADS
+
+
+def still_open(books: dict[str, int]) -> list[int]:
+    """How many dependencies of each kind have begun and were not torn down; less than none is twice."""
+    return [books.get(f"{kind}began", 0) - books.get(f"{kind}ended", 0) for kind in ("", "sync ")]
 
 
 def line(found: dict[str, int]) -> str:
     return (
         f"{found['memory'] / MIB:6.1f} MiB  {found['tasks']:5} tasks  {found['threads']:3} threads  "
-        f"{found['files']:5} files  {found.get('began', 0) - found.get('ended', 0):5} open"
+        f"{found['files']:5} files  {found['databases']:2} databases  {found['members']:4} members  "
+        f"{found.get('began', 0) - found.get('ended', 0):5} open"
     )
 
 
@@ -260,8 +372,7 @@ def line(found: dict[str, int]) -> str:
 async def pressure(port: int, seconds: float) -> None:
     async with opened(port, "/stats") as watcher, opened(port, "/echo") as other:
         for name, client in (("never read, /flood", silent), ("line rate, /slow", hasty)):
-            await warm(port)
-            before = (await ask(watcher))["memory"]
+            before = (await warm(port, watcher))["memory"]
             tasks = [asyncio.create_task(client(port)) for _ in range(50)]
             delays, most = await measure(other, watcher, seconds)
             for task in tasks:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
 # The scope key of the socket's membership in groups.
 MEMBER = "fastws_compat.member"
+# What uvicorn says, as if it were the application's fault, when it closed for a frame that the client sent.
+CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
 
 NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
@@ -164,7 +166,7 @@ class WebSocket(HTTPConnection[StateT]):
                 _unexpected('"websocket.send" or "websocket.close"', kind)
             try:
                 await self._send(message)
-            except (OSError, UnicodeEncodeError) as exc:
+            except (OSError, RuntimeError, UnicodeEncodeError) as exc:
                 raise self._unsent(exc)
         else:
             self._answer(kind, message)
@@ -174,11 +176,13 @@ class WebSocket(HTTPConnection[StateT]):
                 self.client_error = (exc, 1006)
                 raise
 
-    def _unsent(self, exc: OSError | UnicodeEncodeError) -> Exception:
+    def _unsent(self, exc: OSError | RuntimeError | UnicodeEncodeError) -> Exception:
         """What the endpoint is told when a message could not be sent."""
-        if isinstance(exc, OSError):
+        if isinstance(exc, OSError) or CLOSED_BY_SERVER in str(exc):
             self.application_state = DISCONNECTED
             return WebSocketDisconnect(1006)
+        if isinstance(exc, RuntimeError):
+            return exc
         # Half a surrogate pair, which only JSON can write: it came with a client's frame.
         self.client_error = (exc, 1007)
         return exc
@@ -311,7 +315,7 @@ class WebSocket(HTTPConnection[StateT]):
             # As `send` does; see receive_text.
             try:
                 await self._send({"type": "websocket.send", "text": data})
-            except (OSError, UnicodeEncodeError) as exc:
+            except (OSError, RuntimeError, UnicodeEncodeError) as exc:
                 raise self._unsent(exc)
         else:
             await self.send({"type": "websocket.send", "text": data})
@@ -320,7 +324,7 @@ class WebSocket(HTTPConnection[StateT]):
         if self.application_state is CONNECTED:
             try:
                 await self._send({"type": "websocket.send", "bytes": data})
-            except OSError as exc:
+            except (OSError, RuntimeError) as exc:
                 raise self._unsent(exc)
         else:
             await self.send({"type": "websocket.send", "bytes": data})

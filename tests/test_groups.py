@@ -1562,12 +1562,19 @@ def test_more_senders_than_are_remembered(monkeypatch):
 
 def test_a_forked_process_is_another_sender(monkeypatch):
     numbering = Numbering()
-    first, second = numbering.next("g"), numbering.next("g")
+    first, second = numbering.next("default", "g"), numbering.next("default", "g")
     assert (first["from"], first["number"] + 1) == (second["from"], second["number"])
     monkeypatch.setattr("os.getpid", lambda: -1)
-    other = numbering.next("g")
+    other = numbering.next("default", "g")
     assert other["from"] != first["from"]
     assert other["number"] == 0
+
+
+def test_a_group_of_the_same_name_on_another_layer_has_numbers_of_its_own():
+    """Each hub sees its layer's messages only, and would miss the others'."""
+    numbering = Numbering()
+    numbers = [numbering.next(layer, "g")["number"] for layer in ("default", "other", "default", "other")]
+    assert numbers == [0, 0, 1, 1]
 
 
 def test_a_message_of_somebody_else_is_not_ours():

@@ -617,6 +617,25 @@ def test_endpoint_sees_that_the_client_is_lost():
     assert seen == [1006]
 
 
+@pytest.mark.parametrize("send", ["send_text", "send_bytes", "send_json"])
+def test_send_after_the_server_has_closed_for_a_frame_of_the_client(send, caplog):
+    """What uvicorn raises then, for which no client shall have a traceback written."""
+    seen = []
+    error = RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            await getattr(websocket, send)(b"x" if send == "send_bytes" else "x")
+        except WebSocketDisconnect as exc:
+            seen.append(exc.code)
+            raise
+
+    assert converse(serving(endpoint), sends=failing("websocket.send", error)) == [ACCEPT]
+    assert seen == [1006]
+    assert records(caplog) == []
+
+
 def test_accept_fails_with_an_os_error(caplog):
     async def endpoint(websocket: WebSocket):
         await websocket.accept()

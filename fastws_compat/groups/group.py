@@ -145,7 +145,7 @@ class Group:
             logger.error("%r could not be sent a message after the commit: %s", self, exc)
 
     def _extra(self, exclude: WebSocket[Any] | None) -> dict[str, Any]:
-        extra = _numbering.next(self.name)
+        extra = _numbering.next(self.layer, self.name)
         member = None if exclude is None else exclude.scope.get(MEMBER)
         return extra if member is None else {**extra, "exclude": member.id}
 

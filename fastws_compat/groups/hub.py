@@ -11,11 +11,13 @@ import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from itertools import islice
 from typing import Any
 
 from fastws_compat.groups import handlers
 from fastws_compat.groups.layers import health, layer_of, limited
+from fastws_compat.groups.local import LocalLayer
 from fastws_compat.groups.member import Delivery, Participant
 from fastws_compat.groups.numbers import Gaps
 from fastws_compat.groups.wire import Close, Envelope, Payload, unpack
@@ -232,6 +234,9 @@ class Hub:
             line.channel = await limited(self.layer.new_channel())
         if not line.is_open:
             line.task = asyncio.get_running_loop().create_task(self._listen(line))
+            if isinstance(self.layer, LocalLayer):
+                # Not in `receive`: the task may be cancelled elsewhere, or before it began.
+                line.task.add_done_callback(partial(_forget_channel, self.layer, line.channel))
 
     async def _close_shared(self) -> None:
         """End the shared line if it serves no group any more."""
@@ -296,6 +301,10 @@ class Hub:
         if known not in self._unknown and len(self._unknown) < MOST_COMPLAINTS:
             self._unknown.add(known)
             logger.warning("Groups were sent a message of type %s that nobody understands: %s", known, why)
+
+
+def _forget_channel(layer: LocalLayer, channel: str, task: asyncio.Task[None]) -> None:
+    layer.forget(channel)
 
 
 def _is_timeout(exc: Exception) -> bool:

@@ -22,11 +22,11 @@ class LocalLayer:
         return channel
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        try:
-            return await self._queues[channel][1].get()
-        except asyncio.CancelledError:
-            self._queues.pop(channel, None)
-            raise
+        return await self._queues[channel][1].get()
+
+    def forget(self, channel: str) -> None:
+        """Nobody receives from the channel any more."""
+        self._queues.pop(channel, None)
 
     async def group_add(self, group: str, channel: str) -> None:
         self._groups.setdefault(group, {})[channel] = None

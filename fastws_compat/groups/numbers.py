@@ -28,13 +28,13 @@ class Numbering:
     def _begin(self) -> None:
         self._pid = os.getpid()
         self._sender = uuid4().hex[:16]
-        self._counts: dict[str, count[int]] = {}
+        self._counts: dict[tuple[str, str], count[int]] = {}
 
-    def next(self, group: str) -> dict[str, Any]:
-        """What the next message for the group says about its sender."""
+    def next(self, layer: str, group: str) -> dict[str, Any]:
+        """What the next message for the group of that layer says about its sender."""
         if self._pid != os.getpid() or len(self._counts) > MOST_GROUPS:
             self._begin()
-        return {"from": self._sender, "number": next(self._counts.setdefault(group, count()))}
+        return {"from": self._sender, "number": next(self._counts.setdefault((layer, group), count()))}
 
 
 class Gaps:

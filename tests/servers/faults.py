@@ -1,7 +1,9 @@
 """An application that lets a fault happen at any point of a connection, and counts what began and ended.
 
 "/fault/{point}/{fault}/{name}" reaches a point and has the fault, or waits there until "/control" is told
-"go {name}". "/control" answers "reached {name}" when the point is reached, and "stats" with the books.
+"go {name}". "/control" answers "reached {name}" when the point is reached, "ended {name}" when nothing of the
+connection runs any more, "stats" with the books and what the process holds, and "back {stats}" with the same
+when it is no more than before; both give up after two seconds.
 """
 
 from __future__ import annotations
@@ -12,10 +14,15 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.groups import Group
+from fastws_compat.groups.hub import _hubs
+from fastws_compat.groups.layers import layer_of
+from fastws_compat.groups.local import local_layer
 
 SYNC = ("in_sync_dependency", "in_sync_teardown")
 POINTS = (
@@ -35,12 +42,30 @@ POINTS = (
 OWN_FAULTS = ("exception", "return", "cancel", "timeout")
 CLIENT_FAULTS = ("close", "reset", "half_close")
 MOST_SECONDS = 15
+# So long after its end a connection may still hold something.
+BACK_SECONDS = 2
+MOST_OF_A_TURN = 0.05
+# A thread has heard nothing of a server that stops, so it goes on by itself.
+THREAD_SECONDS = 0.2
+# The channel layers of the groups; there is none of the second name, which stands for a project without.
+LAYERS = ("default", "none")
+# Holds threads until all of a pool are in use, for the fault "together".
+THREADS = 8
+together = threading.Barrier(THREADS)
 
 app = FastAPI()
 began: Counter[str] = Counter()
 ended: Counter[str] = Counter()
 reached: dict[str, asyncio.Event] = {}
 go: dict[str, asyncio.Event] = {}
+
+
+async def query() -> None:
+    """What `faults_django` replaces by a query of the async ORM."""
+
+
+def sync_query() -> None:
+    """What `faults_django` replaces by a query in a thread."""
 
 
 class Boom(Exception):
@@ -116,8 +141,18 @@ class Case:
                 time.sleep(0.01)
             case "timeout":
                 raise TimeoutError
-            case "close" | "reset" | "half_close" | "sigterm":
-                time.sleep(0.2)
+            case "close" | "reset" | "half_close":
+                self.wait_in_thread(MOST_SECONDS)
+            case "sigterm":
+                self.wait_in_thread(THREAD_SECONDS)
+            case "together":
+                together.wait(MOST_SECONDS)
+
+    def wait_in_thread(self, seconds: float) -> None:
+        waiting = asyncio.run_coroutine_threadsafe(event(go, self.name).wait(), self.loop)
+        with suppress(TimeoutError):
+            waiting.result(seconds)
+        waiting.cancel()
 
 
 ENDPOINT_POINTS = frozenset(POINTS[4:9])
@@ -127,7 +162,12 @@ async def case(websocket: WebSocket) -> Case:
     return Case(websocket)
 
 
-async def before(case: Case = Depends(case)) -> None:
+async def member(websocket: WebSocket) -> None:
+    await websocket.join(*(Group("everybody", layer=layer) for layer in LAYERS))
+
+
+async def before(case: Case = Depends(case), member: None = Depends(member)) -> None:
+    await query()
     await case.at("before_dependency")
 
 
@@ -144,10 +184,12 @@ async def resource(case: Case = Depends(case), before: None = Depends(before)) -
 def sync_resource(case: Case = Depends(case), resource: None = Depends(resource)) -> Iterator[None]:
     key = begin("sync_resource", case.name)
     try:
+        sync_query()
         case.sync_at("in_sync_dependency")
         yield
     finally:
         end(key)
+        sync_query()
         case.sync_at("in_sync_teardown")
 
 
@@ -169,6 +211,8 @@ async def endpoint(websocket: WebSocket, case: Case = Depends(case)) -> None:
 async def run(websocket: WebSocket, case: Case) -> None:
     await case.at("before_accept")
     await websocket.accept()
+    for layer in LAYERS:
+        await Group("everybody", layer=layer).asend(case.name)
     await case.at("after_accept")
     if case.point == "in_receive":
         await receive(websocket, case)
@@ -211,20 +255,75 @@ async def control(websocket: WebSocket) -> None:
         verb, _, name = command.partition(" ")
         if verb == "reached":
             await asyncio.wait_for(event(reached, name).wait(), MOST_SECONDS)
-            await websocket.send_text("yes")
+            await websocket.send_json(True)
         elif verb == "go":
             event(go, name).set()
+        elif verb == "ended":
+            await until(lambda name=name: not still_open(name))  # type: ignore[misc]
+            await websocket.send_json(still_open(name))
+        elif verb == "back":
+            before = json.loads(name)
+            await until(lambda before=before: is_back(stats(), before))  # type: ignore[misc]
+            await websocket.send_json(stats())
         else:
-            await websocket.send_text(json.dumps(stats()))
+            await websocket.send_json(stats())
 
 
-def stats() -> dict[str, object]:
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for two seconds at most; a turn that a busy machine made long counts as a short one."""
+    left, last = float(BACK_SECONDS), time.monotonic()
+    while not condition() and left > 0:
+        await asyncio.sleep(0.005)
+        now = time.monotonic()
+        left, last = left - min(now - last, MOST_OF_A_TURN), now
+
+
+def still_open(name: str) -> list[str]:
+    """What has begun for a connection, and not ended as often."""
+    return [key for key in tuple(began) if key.endswith(f" {name}") and began[key] != ended[key]]
+
+
+def is_back(now: dict[str, Any], before: dict[str, Any]) -> bool:
+    return not now["open"] and all(now["held"][what] <= count for what, count in before["held"].items())
+
+
+def stats() -> dict[str, Any]:
     """The books, and what the process holds."""
+    counts = tuple(began.items())  # threads add to them meanwhile
     return {
-        "open": {key: count - ended[key] for key, count in began.items() if count != ended[key]},
-        "repeated": [key for key, count in began.items() if count > 1],
-        "cases": len(reached),
+        "open": {key: count - ended[key] for key, count in counts if count != ended[key]},
+        "repeated": [key for key, count in counts if count > 1],
+        "held": held(),
+        "running": [str(task.get_coro()) for task in asyncio.all_tasks()],
+    }
+
+
+def held() -> dict[str, int]:
+    files = list(open_files())
+    return {
         "tasks": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
-        "files": len(os.listdir("/proc/self/fd")),
+        "files": len(files),
+        "databases": sum(file.endswith(".sqlite3") for file in files),
+        "members": size(hub.members for hub in _hubs.get(asyncio.get_running_loop(), {}).values()),
+        "groups": size(groups_of(layer_of(alias)) for alias in LAYERS),
+        "channels": len(local_layer("none")._queues),
     }
+
+
+def open_files() -> Iterator[str]:
+    """What the descriptors of the process lead to, but for that of the listing itself."""
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/self/fd/{number}")
+
+
+def size(registers: Iterable[dict[str, Any]]) -> int:
+    """How many members all groups have in all registers."""
+    return sum(len(members) for register in registers for members in register.values())
+
+
+def groups_of(layer: Any) -> dict[str, Any]:
+    """The groups of Channels' layer in memory, or of the library's own, with the channels in them."""
+    groups: dict[str, Any] = layer._groups if hasattr(layer, "_groups") else layer.groups
+    return groups

@@ -14,11 +14,12 @@ from django.conf import settings
 settings.configure(FASTWS=json.loads(os.environ.get("FASTWS", "{}")))
 
 from tests.servers.faults import app as app  # noqa: E402
+from tests.servers.faults import say  # noqa: E402
 
 
 def note(what: str) -> None:
     """A loaded machine delays the test that reads this, but not the times in it."""
-    print(what, time.monotonic(), flush=True)
+    say(f"{what} {time.monotonic()}")
 
 
 if "daphne.server" in sys.modules:

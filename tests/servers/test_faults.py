@@ -1,0 +1,229 @@
+"""A fault at every point of a connection: what began has ended, once, and the server is as it was before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import websockets.asyncio.client
+from websockets.sync.client import ClientConnection
+
+from tests.servers.client import Raw, frame, open_socket, unique
+from tests.servers.conftest import Running, Server
+from tests.servers.faults import CLIENT_FAULTS, OWN_FAULTS, POINTS, SYNC, THREADS
+from tests.servers.test_wire_fuzz import Listener, handshake
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.faults_django:app"
+GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}
+PAIRS = 1000
+AT_A_TIME = 50
+
+
+def ask(control: ClientConnection, command: str) -> Any:
+    control.send(command)
+    return json.loads(control.recv(timeout=20))
+
+
+@contextmanager
+def control_of(running: Running) -> Iterator[tuple[ClientConnection, dict[str, Any]]]:
+    """The control of the application, and what the process holds while there is only that."""
+    with open_socket(running, "/control") as control:
+        warm(running, control)
+        before = settled(control)
+        before["held"]["databases"] = 1  # the async ORM keeps its connection for a while
+        yield control, before
+
+
+def warm(running: Running, control: ClientConnection) -> None:
+    """Use all threads of both pools, and the database."""
+    for point in SYNC:
+        names = [unique() for _ in range(THREADS)]
+        clients = [Raw(running, f"/fault/{point}/together/{name}") for name in names]
+        for client, name in zip(clients, names, strict=True):
+            assert ask(control, f"reached {name}")
+            assert ask(control, f"ended {name}") == []
+            client.socket.close()
+
+
+def settled(control: ClientConnection) -> dict[str, Any]:
+    """The books when nothing is open and nothing has changed any more for a while."""
+    before: dict[str, Any] = {}
+    while (now := ask(control, "stats"))["held"] != before.get("held") or now["open"]:
+        before = now
+        time.sleep(0.2)
+    return before
+
+
+def check_back(control: ClientConnection, before: dict[str, Any], case: object) -> None:
+    """Within two seconds everything is as before."""
+    check(ask(control, f"back {json.dumps(before)}"), before, case)
+
+
+def check(now: dict[str, Any], before: dict[str, Any], case: object) -> None:
+    """Everything has ended, once, and nothing more is held than before."""
+    assert now["open"] == {}, case
+    assert now["repeated"] == [], case
+    more = {what: count - before["held"][what] for what, count in now["held"].items()}
+    assert {what: count for what, count in more.items() if count > 0} == {}, (case, now["running"])
+
+
+def strike(client: Client, fault: str) -> None:
+    match fault:
+        case "close":
+            if not client.answered:
+                client.socket.close()
+            else:
+                client.send(8, b"\x03\xe9")
+        case "reset":
+            client.reset()
+        case "half_close":
+            client.socket.shutdown(socket.SHUT_WR)
+
+
+class Client(Raw):
+    """Knows whether its handshake was answered already."""
+
+    @property
+    def answered(self) -> bool:
+        self.socket.setblocking(False)
+        try:
+            return bool(self.socket.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+        finally:
+            self.socket.settimeout(5)
+
+
+@pytest.mark.parametrize("fault", [*OWN_FAULTS, *CLIENT_FAULTS])
+def test_fault_at_every_point(server: Server, fault: str) -> None:
+    running = server.shared(APP)
+    with control_of(running) as (control, before):
+        assert [before["held"][what] for what in ("members", "groups", "channels")] == [0, 0, 0]
+        for point in POINTS:
+            name = unique()
+            with (client := Client(running, f"/fault/{point}/{fault}/{name}")):
+                assert ask(control, f"reached {name}"), point
+                strike(client, fault)
+                control.send(f"go {name}")
+                assert ask(control, f"ended {name}") == [], point
+            check_back(control, before, point)
+
+
+@pytest.mark.parametrize("point", ["after_accept", "in_sync_dependency"])
+def test_what_is_held_is_counted(server: Server, point: str) -> None:
+    running, name = server.shared(APP), unique()
+    with control_of(running) as (control, before), Raw(running, f"/fault/{point}/close/{name}") as client:
+        assert ask(control, f"reached {name}")
+        now = ask(control, "stats")
+        held = {what: count - before["held"][what] for what, count in now["held"].items()}
+        assert held["members"] == held["groups"] == 2
+        assert held["channels"] == 1
+        assert held["tasks"] >= 1
+        assert now["open"].pop(f"endpoint {name}", 0) == (point == "after_accept")
+        assert now["open"] == {f"resource {name}": 1, f"sync_resource {name}": 1}
+        # The thread has a connection to the database in its hands.
+        assert held["databases"] == (point == "in_sync_dependency")
+        assert held["files"] >= 1 + held["databases"]
+        client.socket.close()
+        control.send(f"go {name}")
+        check_back(control, before, name)
+
+
+# Seeded pairs of a point and a fault, many at a time
+
+
+def pairs(count: int) -> list[tuple[str, str, float]]:
+    dice = random.Random(2026)
+    faults = [*OWN_FAULTS, *CLIENT_FAULTS]
+    return [(dice.choice(POINTS), dice.choice(faults), dice.random() / 100) for _ in range(count)]
+
+
+Control = websockets.asyncio.client.ClientConnection
+
+
+async def say(control: Control, command: str) -> Any:
+    await control.send(command)
+    return json.loads(await asyncio.wait_for(control.recv(), 20))
+
+
+async def suffer(running: Running, control: Control, pair: tuple[str, str, float]) -> None:
+    """One connection with a fault; a client's fault comes a moment after the point was reached."""
+    (point, fault, delay), name = pair, unique()
+    loop = asyncio.get_running_loop()
+    transport, listener = await loop.create_connection(Listener, "127.0.0.1", running.port)
+    transport.write(handshake(f"/fault/{point}/{fault}/{name}") + b"\r\n")
+    try:
+        assert await say(control, f"reached {name}"), pair
+        if fault in CLIENT_FAULTS:
+            await asyncio.sleep(delay)
+            strike_transport(transport, listener, fault)
+        await control.send(f"go {name}")
+        assert await say(control, f"ended {name}") == [], pair
+    finally:
+        transport.abort()
+
+
+def strike_transport(transport: asyncio.Transport, listener: Listener, fault: str) -> None:
+    match fault:
+        case "close" if listener.found:
+            transport.write(frame(8, b"\x03\xe9"))
+        case "close":
+            transport.close()
+        case "reset":
+            linger = (socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.get_extra_info("socket").setsockopt(*linger)
+            transport.abort()
+        case "half_close" if not transport.is_closing():
+            transport.write_eof()
+
+
+def test_a_thousand_faults_leave_nothing_behind(server: Server) -> None:
+    running = server.shared(APP)
+
+    async def run() -> None:
+        connect, url = websockets.asyncio.client.connect, running.url("/control")
+        controls = [await connect(url, compression=None, proxy=None) for _ in range(AT_A_TIME)]
+        before = await say(controls[0], "stats")
+        for start in range(0, PAIRS, AT_A_TIME):
+            cases = pairs(PAIRS)[start : start + AT_A_TIME]
+            await asyncio.gather(*map(suffer, [running] * AT_A_TIME, controls, cases))
+            # A control that was busy for long has a task that listens for it, until it is spoken to.
+            await asyncio.gather(*(say(control, "ended nothing") for control in controls))
+            check(await say(controls[0], f"back {json.dumps(before)}"), before, f"pairs from {start}")
+        await asyncio.gather(*(control.close() for control in controls))
+
+    with control_of(running) as (control, before):
+        asyncio.run(run())
+        check_back(control, before, "all pairs")
+
+
+def test_sigterm_at_every_point(server: Server) -> None:
+    options = [] if server.is_daphne else ["--timeout-graceful-shutdown", "1"]
+    running = server.start(APP, *options, env=GRACE)
+    clients, names = [], {}
+    with open_socket(running, "/control") as control:
+        for point in POINTS:
+            name = names[point] = unique()
+            clients.append(Raw(running, f"/fault/{point}/sigterm/{name}"))
+        for point in POINTS:
+            if point not in SYNC:
+                assert ask(control, f"reached {names[point]}"), point
+        running.signal()
+    running.wait()
+    for client in clients:
+        client.socket.close()
+    lines = running.logs().splitlines()
+    began = sorted(line.removeprefix("BEGAN ") for line in lines if line.startswith("BEGAN "))
+    ended = sorted(line.removeprefix("ENDED ") for line in lines if line.startswith("ENDED "))
+    assert began == ended
+    assert len(set(began)) == len(began) >= len(POINTS)
