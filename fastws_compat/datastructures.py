@@ -376,9 +376,8 @@ class QueryParams(ImmutableMultiDict[str, str]):
         *args: ImmutableMultiDict[Any, Any] | Mapping[Any, Any] | list[tuple[Any, Any]] | str | bytes,
         **kwargs: Any,
     ) -> None:
-        value = args[0] if args else None
-        if isinstance(value, (str, bytes)) and len(args) == 1 and not kwargs:
-            self._list = _parse_query(value)
+        if len(args) == 1 and isinstance(args[0], (str, bytes)) and not kwargs:
+            self._list = _parse_query(args[0])
             self._dict = dict(self._list)
         else:
             self._convert(*args, **kwargs)
@@ -421,7 +420,7 @@ class Headers(Mapping[str, str]):
         raw: list[tuple[bytes, bytes]] | None = None,
         scope: MutableMapping[str, Any] | None = None,
     ) -> None:
-        self._list: list[tuple[bytes, bytes]] = []
+        self._list: list[tuple[bytes, bytes]]
         if headers is not None:
             if raw is not None:
                 raise AssertionError('Cannot set both "headers" and "raw".')
@@ -435,6 +434,8 @@ class Headers(Mapping[str, str]):
         elif scope is not None:
             # Servers may give any iterable; the list goes back so that every reader sees the same one.
             self._list = scope["headers"] = list(scope["headers"])
+        else:
+            self._list = []
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:

@@ -88,21 +88,6 @@ class Solution:
         self.background_tasks: BackgroundTasks | None = None
         self.response: Response | None = None
 
-    async def solve(self, plan: Plan) -> None:
-        """Run the steps of the plan.
-
-        A failed step skips its dependents only: siblings still run, and the errors add up (FastAPI).
-        """
-        values = self.values = []
-        for step in plan.steps:
-            arguments = self.arguments(step)
-            if arguments is None:
-                values.append(FAILED)
-            elif step.plain:
-                values.append(await step.call(**arguments))
-            else:
-                values.append(await self._run(step, arguments))
-
     def arguments(self, step: Step) -> dict[str, Any] | None:
         """What a step is called with; None if something that it needs is missing or wrong."""
         arguments: dict[str, Any] = {}
@@ -146,7 +131,7 @@ class Solution:
         self.websocket.accept_headers = response.headers
         return response
 
-    async def _run(self, step: Step, arguments: dict[str, Any]) -> Any:
+    async def run(self, step: Step, arguments: dict[str, Any]) -> Any:
         if step.manager is not None:
             stack = self.function_stack if step.ends_with_function else self.request_stack
             assert stack is not None
