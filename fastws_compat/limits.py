@@ -13,7 +13,7 @@ from fastws_compat import conf
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.types import Message, Scope
-from fastws_compat.websockets import WebSocket, WebSocketState
+from fastws_compat.websockets import WebSocket, WebSocketState, message_size
 
 TOO_BIG, TOO_MANY, TIMED_OUT = 1009, 4429, 4408
 MAX_MESSAGE_SIZE = conf.DEFAULTS["MAX_MESSAGE_SIZE"]
@@ -315,11 +315,6 @@ class Guard:
             self._woken |= self._listening
             for task in self._listening:
                 task.cancel()
-
-
-def message_size(message: Message) -> int:
-    text = message.get("text")
-    return len(message.get("bytes") or b"") if text is None else len(text.encode("utf-8", "surrogatepass"))
 
 
 # How limits are written

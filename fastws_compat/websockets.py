@@ -118,9 +118,7 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def _fitting(self, message: Message) -> Message:
         """The message, or the end of the connection because it is too big."""
-        text = message.get("text")
-        size = len(message["bytes"]) if text is None else len(text.encode("utf-8", "surrogatepass"))
-        if self.max_message_size is None or size <= self.max_message_size:
+        if self.max_message_size is None or message_size(message) <= self.max_message_size:
             return message
         await self.end(1009, "message too big")
         return await self.receive()
@@ -375,6 +373,14 @@ class WebSocketClose:
 def can_deny(scope: Scope) -> bool:
     """Whether the server can refuse a handshake with a response (ASGI "WebSocket Denial Response")."""
     return "websocket.http.response" in (scope.get("extensions") or {})
+
+
+def message_size(message: Message) -> int:
+    """The bytes of what a message carries."""
+    text: str | None = message.get("text")
+    if text is None:
+        return len(message.get("bytes") or b"")
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 def _disconnect(message: Message) -> WebSocketDisconnect:

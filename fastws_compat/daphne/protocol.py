@@ -132,12 +132,16 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.transport.pauseProducing()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self._deliver(
-            {"type": "websocket.receive", "bytes": payload}
-            if isBinary
-            else {"type": "websocket.receive", "text": payload.decode()},
-            len(payload),
-        )
+        message: Message
+        if isBinary:
+            message = {"type": "websocket.receive", "bytes": payload}
+        else:
+            try:
+                message = {"type": "websocket.receive", "text": payload.decode()}
+            except UnicodeDecodeError as exc:
+                self._invalid_payload(f"not UTF-8 from byte {exc.start} on")
+                return
+        self._deliver(message, len(payload))
 
     def onPing(self, payload: bytes) -> None:
         if self._writable is None:
