@@ -17,22 +17,20 @@ from matplotlib import pyplot
 from benchmarks.peers import OURS
 
 HERE = Path(__file__).resolve().parent
-OURS_COLOUR, OTHERS = "#0c7a5b", ("#9aa5b1", "#c3cad2", "#7b8794", "#d9dee3", "#616e7c")
+OURS_COLOUR, OTHERS = "#0c7a5b", "#b4bec8"
 
 
 def draw(table: dict[str, Any], path: Path) -> None:
-    """Grouped bars, one group per case; ours in colour; on a logarithmic scale where peers are far apart."""
+    """Named bars, one group per case; ours in colour; on a logarithmic scale where peers are far apart."""
     cases = list(table["rows"])
     peers = list(dict.fromkeys(peer for row in table["rows"].values() for peer in row))
     figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.22 * len(cases) * (len(peers) + 1)))
     height = 1 / (len(peers) + 1)
-    others = iter(OTHERS * len(peers))
     for index, peer in enumerate(peers):
         places = [place + index * height for place, case in enumerate(cases) if peer in table["rows"][case]]
         values = [table["rows"][case][peer] for case in cases if peer in table["rows"][case]]
-        colour = OURS_COLOUR if peer.startswith(OURS) else next(others)
-        bars = axes.barh(places, values, height * 0.9, label=peer, color=colour)
-        labels = [f"{value:,.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+        bars = axes.barh(places, values, height * 0.9, color=OURS_COLOUR if peer.startswith(OURS) else OTHERS)
+        labels = [f"{f'{value:,.0f}' if value >= 100 else f'{value:.3g}'}  {peer}" for value in values]
         axes.bar_label(bars, labels, padding=3, fontsize=7)
     values = [value for row in table["rows"].values() for value in row.values()]
     if max(values) > 30 * min(values):
@@ -41,9 +39,8 @@ def draw(table: dict[str, Any], path: Path) -> None:
     axes.invert_yaxis()
     axes.set_title(table["title"], loc="left", fontsize=10)
     axes.set_xlabel(table["unit"])
-    axes.margins(x=0.12)
+    axes.margins(x=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=7)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
 

@@ -376,9 +376,10 @@ class QueryParams(ImmutableMultiDict[str, str]):
         *args: ImmutableMultiDict[Any, Any] | Mapping[Any, Any] | list[tuple[Any, Any]] | str | bytes,
         **kwargs: Any,
     ) -> None:
-        if len(args) == 1 and isinstance(args[0], (str, bytes)) and not kwargs:
-            self._list = _parse_query(args[0])
-            self._dict = dict(self._list)
+        value = args[0] if len(args) == 1 and not kwargs else None
+        if type(value) is bytes or isinstance(value, (str, bytes)):
+            self._list = pairs = _parse_query(value)
+            self._dict = dict(pairs)
         else:
             self._convert(*args, **kwargs)
 

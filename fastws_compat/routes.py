@@ -15,7 +15,7 @@ from fastws_compat.dependencies.signature import kind_of
 from fastws_compat.dependencies.solve import Plan
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
-from fastws_compat.limits import Limits, limits_of
+from fastws_compat.limits import UNCOUNTED, Limits, limits_of
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path, convert, replace_params
@@ -229,8 +229,11 @@ class APIWebSocketRoute(WebSocketRoute):
         websocket = open_socket(scope, receive, send)
         place = self.limits.apply(websocket, scope.get(SESSION))
         try:
-            with place:
+            if place is UNCOUNTED:  # as nearly always
                 await run_endpoint(self._plan(), websocket, self.context)
+            else:
+                with place:
+                    await run_endpoint(self._plan(), websocket, self.context)
         except Exception as exc:
             if not await handle(websocket, exc):
                 raise

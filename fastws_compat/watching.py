@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextvars import Context
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from fastws_compat.concurrency import close_stale_connections
 from fastws_compat.logger import logger
@@ -75,16 +76,19 @@ class Sweeper:
 
 
 _sweepers: WeakKeyDictionary[asyncio.AbstractEventLoop, Sweeper] = WeakKeyDictionary()
+# The loop that was asked for last, with its sweeper: a process seldom has two.
+_latest: tuple[Callable[[], Any], Sweeper] = (lambda: None, Sweeper())
 
 
 def sweeper() -> Sweeper:
     """The sweeper of the running loop."""
+    global _latest
     loop = asyncio.get_running_loop()
-    try:
-        return _sweepers[loop]
-    except KeyError:
-        _sweepers[loop] = found = Sweeper()
-        return found
+    latest, found = _latest
+    if latest() is not loop:
+        found = _sweepers.setdefault(loop, Sweeper())
+        _latest = ref(loop), found
+    return found
 
 
 async def drain(seconds: float) -> None:
