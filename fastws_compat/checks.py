@@ -183,7 +183,7 @@ def _unnamed(match: re.Match[str]) -> str:
 
 def check_groups() -> Messages:
     """Called once the project's sockets are imported."""
-    if _layer() or not _uses_groups():
+    if _layers().get("default") or not _uses_groups():
         return []
     return message(
         Error,
@@ -218,30 +218,33 @@ def _joins(value: Any) -> bool:
 
 @register(TAG)
 def check_in_memory_layer(**kwargs: Any) -> Messages:
-    if settings.DEBUG or _layer().get("BACKEND") != IN_MEMORY or sys.argv[1:2] == ["test"]:
+    found = _aliases(lambda layer: layer.get("BACKEND") == IN_MEMORY)
+    if settings.DEBUG or not found or sys.argv[1:2] == ["test"]:
         return []  # `manage.py test` turns DEBUG off by itself
     return message(
         Warning,
         "W001",
-        "The channel layer is the in-memory one and DEBUG is off: other processes do not get what is sent.",
+        f"DEBUG is off, and a channel layer is in-memory ({found}): other processes do not get what is sent.",
         "Use a layer of channels_redis, or silence this check if there is one process for ever.",
     )
 
 
 @register(TAG)
 def check_redis_timeout(**kwargs: Any) -> Messages:
-    layer = _layer()
-    if layer.get("BACKEND") != REDIS_CORE or _major("redis") < 8:
-        return []
-    hosts = layer.get("CONFIG", {}).get("hosts") or [{}]
-    if all(_has_timeout(host) for host in hosts):
+    found = _aliases(lambda layer: layer.get("BACKEND") == REDIS_CORE and not _have_timeouts(layer))
+    if not found or _major("redis") < 8:
         return []
     return message(
         Warning,
         "W004",
-        "redis-py 8 gives up reading after five seconds, which closes idle sockets of this channel layer.",
+        "redis-py 8 gives up reading after five seconds, which closes idle sockets of these channel layers: "
+        f"{found}.",
         'Write hosts as [{"address": "redis://...", "socket_timeout": None}].',
     )
+
+
+def _have_timeouts(layer: dict[str, Any]) -> bool:
+    return all(map(_has_timeout, layer.get("CONFIG", {}).get("hosts") or [{}]))
 
 
 def _has_timeout(host: Any) -> bool:
@@ -250,20 +253,29 @@ def _has_timeout(host: Any) -> bool:
 
 @register(TAG)
 def check_group_expiry(**kwargs: Any) -> Messages:
-    expiry = _layer().get("CONFIG", {}).get("group_expiry", DAY)
-    if not _is_number(expiry) or expiry >= DAY:
+    found = _aliases(_forgets_members)
+    if not found:
         return []
     return message(
         Warning,
         "W007",
-        f"group_expiry is {expiry} seconds, but daphne keeps sockets for {DAY}: members are forgotten.",
+        f"group_expiry is below the {DAY} s that daphne keeps sockets: members are forgotten ({found}).",
         f"Raise group_expiry to {DAY}, or silence this check if --websocket_timeout is lower still.",
     )
 
 
-def _layer() -> dict[str, Any]:
-    layers = getattr(settings, "CHANNEL_LAYERS", None) or {}
-    return layers.get("default") or {}
+def _forgets_members(layer: dict[str, Any]) -> bool:
+    expiry = layer.get("CONFIG", {}).get("group_expiry", DAY)
+    return _is_number(expiry) and expiry < DAY
+
+
+def _layers() -> dict[str, dict[str, Any]]:
+    return getattr(settings, "CHANNEL_LAYERS", None) or {}
+
+
+def _aliases(is_meant: Callable[[dict[str, Any]], bool]) -> str:
+    """The names of the channel layers that are meant."""
+    return ", ".join(repr(alias) for alias, layer in _layers().items() if is_meant(layer or {}))
 
 
 # daphne

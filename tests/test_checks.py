@@ -23,6 +23,7 @@ from fastws_compat.routing import Host, Mount, Router
 
 LAYER = "channels.layers.InMemoryChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 
 
 async def endpoint(websocket: WebSocket) -> None: ...
@@ -352,6 +353,21 @@ def test_redis_8_with_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, ho
     monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE, "CONFIG": {"hosts": [host]}}}
     assert ids() == []
+
+
+def test_layers_beside_the_default_one_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
+    settings.DEBUG = False
+    settings.CHANNEL_LAYERS = {
+        "default": {"BACKEND": PUBSUB},
+        "near": {"BACKEND": LAYER},
+        "far": {"BACKEND": CORE, "CONFIG": {"group_expiry": 60}},
+    }
+    named = {
+        message.id: re.findall("'(near|far|default)'", message.msg)
+        for message in run_checks(tags=[checks.TAG])
+    }
+    assert named == {"fastws.W001": ["near"], "fastws.W004": ["far"], "fastws.W007": ["far"]}
 
 
 def test_redis_7_without_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
