@@ -27,6 +27,9 @@ logger = logging.getLogger("fastws_compat")
 # So long a session waits for a close frame to go out to a client that may not read.
 LAST_WORDS = 1.0
 
+# After so many messages of one connection others get a turn.
+MOST_IN_A_ROW = 64
+
 SESSION = "fastws_compat.session"
 # Set by the test client: exceptions reach the test, as with FastAPI, instead of the log.
 RAISES = "fastws_compat.raise_exceptions"
@@ -302,11 +305,39 @@ def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
     return websocket
 
 
+class Turns:
+    """uvicorn's `send`, which lets others run now and then.
+
+    It takes messages for a client that is gone without waiting, and is told of that by the loop only: an
+    endpoint that sends without end would hold the process for ever.
+    """
+
+    __slots__ = ("_left", "_send")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._left = MOST_IN_A_ROW
+
+    async def __call__(self, message: Message) -> None:
+        self._left -= 1
+        if not self._left:
+            self._left = MOST_IN_A_ROW
+            await asyncio.sleep(0)
+        await self._send(message)
+
+
+def in_turns(send: Send) -> Send:
+    """The server's `send`; in turns, where the server does not see to it."""
+    server = type(getattr(send, "__self__", None)).__module__
+    return Turns(send) if server.startswith("uvicorn.") else send
+
+
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:
     """Run `app` as the outermost application of a connection and end the connection after it.
 
     `watched=False` says that only a WebSocket of ours will speak, which saves a call per message.
     """
+    send = in_turns(send)
     session = scope[SESSION] = Session(scope, send)
     sweep = sweeper()
     sweep.add(session)

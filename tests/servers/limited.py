@@ -50,6 +50,17 @@ async def tick(websocket: WebSocket) -> None:
         ended.put_nowait("/tick told")
 
 
+@app.websocket("/flood")
+async def flood(websocket: WebSocket) -> None:
+    """Sends without end and waits for nothing else."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_bytes(bytes(16))
+    except WebSocketDisconnect:
+        ended.put_nowait("/flood told")
+
+
 @app.websocket("/never")
 async def never(websocket: WebSocket) -> None:
     await asyncio.Event().wait()

@@ -36,6 +36,15 @@ def ended(running: Running) -> str:
         return str(client.recv(timeout=10))
 
 
+def test_a_sender_whose_client_has_reset_does_not_hold_the_process(running: Running) -> None:
+    """uvicorn takes messages for it without waiting, so that it could not learn that nobody is there."""
+    for _ in range(5):
+        with Raw(running, "/flood").accepted() as client:
+            client.exactly(64 * 1024)
+            client.reset()
+        assert ended(running) == "/flood told"
+
+
 def test_limits_close_with_their_codes(running: Running) -> None:
     assert closed(running, "/size", "x" * 1000, "x" * 1001) == (1009, "message too big")
     assert ended(running) == "/size 1009 message too big"
