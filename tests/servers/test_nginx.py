@@ -87,7 +87,7 @@ def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
         try:
             through(port, "/nothing", open_timeout=2).close()
