@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import select
 import socket
 import statistics
@@ -29,7 +28,15 @@ from benchmarks import clients
 from benchmarks.group_peers import MAKERS, MESSAGE, TEXT, configure
 from benchmarks.peers import OURS
 from benchmarks.report import Ratio, Samples, Table, end_in_order, in_turn, markdown, rounds
-from benchmarks.servers import ROOT, Serving, environment, free_port, processor_seconds, wait_for
+from benchmarks.servers import (
+    ROOT,
+    Serving,
+    allow_many_files,
+    environment,
+    free_port,
+    processor_seconds,
+    wait_for,
+)
 
 FRAME = clients.answer_size(len(TEXT))
 SIZES = (10, 100, 1000, 5000)
@@ -238,11 +245,6 @@ def redis() -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
-
-
-def allow_many_files() -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 # How it grows, and whether it is all there

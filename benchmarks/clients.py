@@ -1,17 +1,11 @@
-"""One client process: plain sockets and epoll, so that the server is what is measured.
+"""What clients send, and what they wait for.
 
-`servers.load` starts several with an order in JSON, waits for "ready" from each, says "go" to all and adds up
-the rates that they print. A frame's mask is all zeros, which costs the server the same.
+A frame's mask is all zeros, which costs the server the same.
 """
 
 from __future__ import annotations
 
-import json
-import select
 import socket
-import sys
-import time
-from typing import Any
 
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -51,60 +45,13 @@ def connect(port: int, path: str, until: bytes = b"\r\n\r\n") -> socket.socket:
     return client
 
 
-def wait_for_go() -> None:
-    print("ready", flush=True)
-    sys.stdin.readline()
-
-
-def echo(order: dict[str, Any]) -> float:
-    """Messages per second; every socket sends its next message when it has the last one back."""
-    payload = order["payload"].encode() * order.get("times", 1)
-    request = frame(payload, 2 if order["kind"] == "bytes" else 1)
-    sockets = [connect(order["port"], order["path"]) for _ in range(order["sockets"])]
-    clients = {client.fileno(): client for client in sockets}
-    size = answer_size(len(payload))
-    missing = dict.fromkeys(clients, size)
-    poll = select.epoll()
-    for fileno in clients:
-        poll.register(fileno, select.EPOLLIN)
-    wait_for_go()
-    for client in sockets:
+def answer(port: int, path: str, request: bytes) -> int:
+    """The bytes of the frame that answers a frame."""
+    with connect(port, path) as client:
         client.sendall(request)
-    count, start = 0, time.perf_counter()
-    while (now := time.perf_counter()) < start + order["seconds"]:
-        for fileno, _ in poll.poll(1):
-            received = len(clients[fileno].recv(1 << 20))
-            assert received, "the server closed"
-            missing[fileno] -= received
-            if missing[fileno] <= 0:
-                missing[fileno] = size
-                clients[fileno].sendall(request)
-                count += 1
-    return count / (now - start)
-
-
-def connects(order: dict[str, Any]) -> float:
-    """Connections per second: TCP and handshake, then closed; so many sockets at a time."""
-    wait_for_go()
-    count, start = 0, time.perf_counter()
-    while (now := time.perf_counter()) < start + order["seconds"]:
-        clients = [connect(order["port"], order["path"]) for _ in range(order["sockets"])]
-        for client in clients:
-            client.close()
-        count += len(clients)
-    return count / (now - start)
-
-
-def hold(order: dict[str, Any]) -> float:
-    """Open sockets until told to end; how many there are."""
-    sockets = [connect(order["port"], order["path"]) for _ in range(order["sockets"])]
-    wait_for_go()
-    return len(sockets)
-
-
-WORK = {"echo": echo, "connects": connects, "hold": hold}
-
-
-if __name__ == "__main__":
-    order = json.loads(sys.argv[1])
-    print(json.dumps(WORK[order["work"]](order)))
+        file = client.makefile("rb")
+        head = file.read(2)
+        extended = {126: 2, 127: 8}.get(head[1], 0)
+        size = int.from_bytes(file.read(extended), "big") if extended else head[1]
+        assert len(file.read(size)) == size, "the server closed"
+        return 2 + extended + size

@@ -14,9 +14,10 @@ from typing import Annotated, Any
 
 from benchmarks import peers
 from benchmarks.in_process import echoes, handshakes
+from benchmarks.load import echo
 from benchmarks.peers import OURS
 from benchmarks.report import Ratio, Samples, Table, in_turn, main, rounds
-from benchmarks.servers import Serving, load
+from benchmarks.servers import Serving, started
 
 LIBRARIES = (OURS, "fastapi")
 ROUTES = (1, 10, 100, 1000, 2000)
@@ -139,12 +140,12 @@ def sizes_on_servers(quick: bool) -> Table:
     cases = SIZES[:1] if quick else SIZES
     samples: dict[int, Samples] = {size: {} for size in cases}
     for _ in range(rounds(3, quick)):
-        for name, serving in SERVED.items():
-            with serving.process() as server:
+        with started(SERVED) as servers:
+            for _ in range(rounds(3, quick)):
                 for size in cases:
-                    options = {"kind": "text", "payload": "x", "times": size, "sockets": 10}
-                    rate = load("echo", server, "/text", 0.2 if quick else 1, **options).rate
-                    samples[size].setdefault(name, []).append(rate)
+                    for name, server in servers.items():
+                        rate = echo(server, "/text", b"x" * size, 0.2 if quick else 0.6, 10).rate
+                        samples[size].setdefault(name, []).append(rate)
     for size, rows in samples.items():
         table.add(
             f"{size:,}",

@@ -4,7 +4,7 @@
 
 In process: what Python has allocated (`tracemalloc`) and `asyncio.all_tasks()` per connection, each peer in
 a process of its own; the task that a server runs the application in is one of them. On servers: how the
-resident memory of the process grows while client processes hold the sockets open (Linux).
+resident memory of the process grows while this one holds the sockets open (Linux).
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks import peers
+from benchmarks.clients import connect
 from benchmarks.in_process import CONNECT, scope, swallow
 from benchmarks.peers import OURS
 from benchmarks.report import Ratio, Table, in_turn, main, rounds
-from benchmarks.servers import CLIENTS, ROOT, Serving, client, environment
+from benchmarks.servers import ROOT, Serving, allow_many_files, environment
 
 
 def tables(quick: bool) -> Iterator[Table]:
@@ -67,6 +69,7 @@ SERVED = {
 
 def on_servers(quick: bool) -> Table:
     count = 40 if quick else 2000
+    allow_many_files()
     table = Table(f"{count:,} idle sockets on servers", "KiB of resident memory per socket")
     runs = {name: partial(resident, serving, count) for name, serving in SERVED.items()}
     table.add(
@@ -91,21 +94,13 @@ def resident(serving: Serving, count: int) -> float:
             return max(0.01, (resident_of(pid) - before) / count / 1024)
 
 
-class held:
-    """Sockets that client processes keep open inside a `with` block."""
-
-    def __init__(self, port: int, count: int) -> None:
-        self.order = {"work": "hold", "port": port, "path": "/idle", "sockets": count // CLIENTS}
-
-    def __enter__(self) -> None:
-        self.clients = [client(self.order) for _ in range(CLIENTS)]
-        for process in self.clients:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-
-    def __exit__(self, *_: object) -> None:
-        for process in self.clients:
-            process.communicate("go\n")
+@contextmanager
+def held(port: int, count: int) -> Iterator[None]:
+    """So many sockets that are open and say nothing."""
+    with ExitStack() as stack:
+        for _ in range(count):
+            stack.enter_context(connect(port, "/idle"))
+        yield
 
 
 def resident_of(pid: int) -> int:

@@ -1,21 +1,19 @@
-"""Server processes that run one peer, and the load that client processes put on them."""
+"""Server processes, each of which runs one peer."""
 
 from __future__ import annotations
 
-import json
 import os
+import resource
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-CLIENTS = 2
 COMMANDS = {
     "daphne": ["daphne", "-v", "0", "--bind", "127.0.0.1", "--port"],
     "uvicorn": [
@@ -86,31 +84,11 @@ def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
     sys.exit("The server did not start.")
 
 
-@dataclass(frozen=True)
-class Load:
-    """What the clients reached per second, and the microseconds of processor time it took the server each."""
-
-    rate: float
-    cost: float
-
-
-def load(work: str, server: tuple[int, int], path: str, seconds: float, **options: Any) -> Load:
-    """Load from all client processes, which begin together, on the server of this port and pid."""
-    port, pid = server
-    order = {"work": work, "port": port, "path": path, "seconds": seconds, **options}
-    order["sockets"] = max(1, options["sockets"] // CLIENTS)
-    clients = [client(order) for _ in range(CLIENTS)]
-    for process in clients:
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            sys.exit("A client could not connect.")
-    before = processor_seconds(pid)
-    for process in clients:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    rate = sum(json.loads(process.communicate()[0]) for process in clients)
-    return Load(rate, (processor_seconds(pid) - before) / (rate * seconds) * 1e6)
+@contextmanager
+def started(served: Mapping[str, Serving]) -> Iterator[dict[str, tuple[int, int]]]:
+    """All of them at once, so that each may be asked right after the other; an idle server takes no time."""
+    with ExitStack() as stack:
+        yield {name: stack.enter_context(serving.process()) for name, serving in served.items()}
 
 
 def processor_seconds(pid: int) -> float:
@@ -119,12 +97,6 @@ def processor_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def client(order: dict[str, Any]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.clients", json.dumps(order)],
-        cwd=ROOT,
-        env=environment(),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+def allow_many_files() -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
