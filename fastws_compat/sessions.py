@@ -305,31 +305,30 @@ def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
     return websocket
 
 
-class Turns:
-    """uvicorn's `send`, which lets others run now and then.
+def in_turns(send: Send) -> Send:
+    """The server's `send`; uvicorn's lets others run now and then.
 
     It takes messages for a client that is gone without waiting, and is told of that by the loop only: an
     endpoint that sends without end would hold the process for ever.
     """
-
-    __slots__ = ("_left", "_send")
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._left = MOST_IN_A_ROW
-
-    async def __call__(self, message: Message) -> None:
-        self._left -= 1
-        if not self._left:
-            self._left = MOST_IN_A_ROW
-            await asyncio.sleep(0)
-        await self._send(message)
-
-
-def in_turns(send: Send) -> Send:
-    """The server's `send`; in turns, where the server does not see to it."""
     server = type(getattr(send, "__self__", None)).__module__
-    return Turns(send) if server.startswith("uvicorn.") else send
+    if not server.startswith("uvicorn."):
+        return send
+    left = MOST_IN_A_ROW
+
+    async def rested(message: Message) -> None:
+        await asyncio.sleep(0)
+        await send(message)
+
+    def sending(message: Message) -> Awaitable[None]:
+        nonlocal left
+        left -= 1
+        if left:
+            return send(message)  # no coroutine of its own: it is on the way of every message
+        left = MOST_IN_A_ROW
+        return rested(message)
+
+    return sending
 
 
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:
