@@ -1,11 +1,11 @@
-"""How long imports take, beside pydantic's.
+"""How long imports take, beside pydantic, FastAPI and Channels, and what an installed app takes of Django.
 
     python -m benchmarks.imports [--quick]
 
-Milliseconds of processor time of a process that imports one thing, less those of one that imports nothing.
-`pydantic in use` is what every user of pydantic pays at the latest with the first model, field and validator;
-`import pydantic` alone loads almost nothing. asyncio is told apart because every process that serves sockets
-has it, and Django imports it too.
+Milliseconds of processor time of a process that does one thing, less those of one that does nothing. Both
+`import pydantic` and `import fastws_compat` load little until a name is asked for; so what the first model and
+the first route take is told too, with asyncio apart, which every process that serves sockets has, and Django.
+The last table is a process of a Django project that serves no socket: a command, a WSGI worker.
 """
 
 from __future__ import annotations
@@ -14,48 +14,80 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 from benchmarks.peers import OURS, available
 from benchmarks.report import Ratio, Samples, Table, in_turn, main, rounds
 from benchmarks.servers import ROOT, environment
 
-PYDANTIC = "from pydantic import BaseModel, Field, TypeAdapter, fields"
-STATEMENTS = {
-    "nothing": "pass",
-    "import pydantic": "import pydantic",
-    "pydantic in use": PYDANTIC,
-    "pydantic in use, asyncio": f"{PYDANTIC}; import asyncio",
+MODEL = "from pydantic import BaseModel\nclass Model(BaseModel):\n    room: int\n"
+ROUTE = """from {0} import FastAPI, WebSocket
+app = FastAPI()
+@app.websocket("/ws/{{room}}")
+async def endpoint(websocket: WebSocket, room: int): ...
+"""
+SETUP = """from django.conf import settings
+settings.configure(SECRET_KEY="benchmark", INSTALLED_APPS={0!r})
+import django
+django.setup()
+"""
+APPS = ["daphne", "channels", "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
+
+IMPORTS = {
+    "pydantic": "import pydantic",
     OURS: f"import {OURS}",
     "fastapi": "import fastapi",
     "channels": "import channels.generic.websocket, channels.routing, channels.auth",
 }
+FIRST_USE = {
+    "pydantic": MODEL,
+    "pydantic, asyncio": f"import asyncio\n{MODEL}",
+    OURS: ROUTE.format(OURS),
+    "fastapi": ROUTE.format("fastapi"),
+}
+DJANGO = {"without": SETUP.format(APPS), f"with {OURS}": SETUP.format([*APPS, OURS])}
 
 
 def tables(quick: bool) -> Iterator[Table]:
-    statements = {
-        name: statement
-        for name, statement in STATEMENTS.items()
-        if name not in ("fastapi", "channels") or list(available(name))
-    }
+    yield table(
+        "Import",
+        "import",
+        IMPORTS,
+        quick,
+        Ratio(OURS, "pydantic", "<= 1.3"),
+        Ratio(OURS, "fastapi"),
+    )
+    yield table(
+        "Import and first use: a model, a route",
+        "first use",
+        FIRST_USE,
+        quick,
+        Ratio(OURS, "pydantic"),
+        Ratio(OURS, "pydantic, asyncio"),
+        Ratio(OURS, "fastapi"),
+    )
+    yield table(
+        "A Django process that serves no socket", "setup", DJANGO, quick, Ratio(f"with {OURS}", "without")
+    )
+
+
+def table(title: str, case: str, statements: Mapping[str, str], quick: bool, *ratios: Ratio) -> Table:
+    here = {name: code for name, code in statements.items() if name not in MISSING}
+    here["nothing"] = "pass"
     with tempfile.TemporaryDirectory() as cache:
-        for statement in statements.values():  # compiles every module once
+        for statement in here.values():  # compiles every module once
             processor_time(statement, cache)
-        runs = {name: partial(processor_time, statement, cache) for name, statement in statements.items()}
+        runs = {name: partial(processor_time, statement, cache) for name, statement in here.items()}
         samples = in_turn(rounds(15, quick), runs)
     nothing = min(samples.pop("nothing"))
     net: Samples = {name: [max(0.1, value - nothing) for value in values] for name, values in samples.items()}
-    table = Table("Import", "ms of processor time")
-    table.add(
-        "import",
-        net,
-        Ratio(OURS, "pydantic in use", "<= 1.3"),
-        Ratio(OURS, "pydantic in use, asyncio"),
-        Ratio(OURS, "import pydantic"),
-        Ratio(OURS, "fastapi"),
-    )
-    yield table
+    found = Table(title, "ms of processor time")
+    found.add(case, net, *ratios)
+    return found
+
+
+MISSING = {"fastapi", "channels"} - set(available("fastapi", "channels"))
 
 
 def processor_time(statement: str, cache: str) -> float:

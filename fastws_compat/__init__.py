@@ -1,27 +1,69 @@
-"""FastAPI's WebSocket API for Django: decorated functions become Channels consumers."""
+"""FastAPI's WebSocket API for Django: decorated functions become Channels consumers.
 
-from fastws_compat import status as status
-from fastws_compat.applications import FastAPI as FastAPI
-from fastws_compat.applications import websocket as websocket
-from fastws_compat.background import BackgroundTasks as BackgroundTasks
-from fastws_compat.datastructures import UploadFile as UploadFile
-from fastws_compat.exceptions import HTTPException as HTTPException
-from fastws_compat.exceptions import WebSocketException as WebSocketException
-from fastws_compat.param_functions import Body as Body
-from fastws_compat.param_functions import Cookie as Cookie
-from fastws_compat.param_functions import Depends as Depends
-from fastws_compat.param_functions import File as File
-from fastws_compat.param_functions import Form as Form
-from fastws_compat.param_functions import Header as Header
-from fastws_compat.param_functions import Path as Path
-from fastws_compat.param_functions import Query as Query
-from fastws_compat.param_functions import Security as Security
-from fastws_compat.requests import Request as Request
-from fastws_compat.responses import Response as Response
-from fastws_compat.routing import APIRouter as APIRouter
-from fastws_compat.routing import APIWebSocketRoute as APIWebSocketRoute
-from fastws_compat.websockets import WebSocket as WebSocket
-from fastws_compat.websockets import WebSocketDisconnect as WebSocketDisconnect
-from fastws_compat.websockets import WebSocketState as WebSocketState
+A name is imported when it is first asked for, as pydantic does it: a process of the project that has no use
+for sockets does not pay for them.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastws_compat import status as status
+    from fastws_compat.applications import FastAPI as FastAPI
+    from fastws_compat.applications import websocket as websocket
+    from fastws_compat.background import BackgroundTasks as BackgroundTasks
+    from fastws_compat.datastructures import UploadFile as UploadFile
+    from fastws_compat.exceptions import HTTPException as HTTPException
+    from fastws_compat.exceptions import WebSocketException as WebSocketException
+    from fastws_compat.param_functions import Body as Body
+    from fastws_compat.param_functions import Cookie as Cookie
+    from fastws_compat.param_functions import Depends as Depends
+    from fastws_compat.param_functions import File as File
+    from fastws_compat.param_functions import Form as Form
+    from fastws_compat.param_functions import Header as Header
+    from fastws_compat.param_functions import Path as Path
+    from fastws_compat.param_functions import Query as Query
+    from fastws_compat.param_functions import Security as Security
+    from fastws_compat.requests import Request as Request
+    from fastws_compat.responses import Response as Response
+    from fastws_compat.routing import APIRouter as APIRouter
+    from fastws_compat.routing import APIWebSocketRoute as APIWebSocketRoute
+    from fastws_compat.websockets import WebSocket as WebSocket
+    from fastws_compat.websockets import WebSocketDisconnect as WebSocketDisconnect
+    from fastws_compat.websockets import WebSocketState as WebSocketState
 
 __version__ = "0.1.0"
+
+# What type checkers read above, for Python; a test holds the two against each other.
+_NAMES = {
+    "applications": ("FastAPI", "websocket"),
+    "background": ("BackgroundTasks",),
+    "datastructures": ("UploadFile",),
+    "exceptions": ("HTTPException", "WebSocketException"),
+    "param_functions": ("Body", "Cookie", "Depends", "File", "Form", "Header", "Path", "Query", "Security"),
+    "requests": ("Request",),
+    "responses": ("Response",),
+    "routing": ("APIRouter", "APIWebSocketRoute"),
+    "websockets": ("WebSocket", "WebSocketDisconnect", "WebSocketState"),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = ["status", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """A name of FastAPI's front door, or a module, which `import fastapi` brings too."""
+    module = f"{__name__}.{_HOMES.get(name, name)}"
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        found = import_module(module)
+    except ModuleNotFoundError as exc:
+        if exc.name != module:
+            raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = globals()[name] = getattr(found, name) if name in _HOMES else found
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

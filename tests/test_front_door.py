@@ -1,0 +1,76 @@
+"""`from fastws_compat import ...`: every name is there, and none is imported before it is asked for."""
+
+import ast
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import fastws_compat
+
+SOURCE = Path(fastws_compat.__file__)
+
+
+def seen_by_type_checkers() -> dict[str, str]:
+    """The module that type checkers are told each name is in."""
+    [block] = [node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If)]
+    assert ast.unparse(block.test) == "TYPE_CHECKING"
+    return {
+        alias.name: node.module or ""
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def loaded_by(statement: str) -> set[str]:
+    command = [sys.executable, "-c", f"import sys; {statement}; print(*sys.modules)"]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_python_and_type_checkers_are_told_the_same() -> None:
+    assert sorted(seen_by_type_checkers()) == sorted(fastws_compat.__all__)
+
+
+@pytest.mark.parametrize(("name", "module"), seen_by_type_checkers().items())
+def test_a_name_is_what_its_module_has(name: str, module: str) -> None:
+    home = import_module(module)
+    found = import_module(f"{module}.{name}") if name == "status" else getattr(home, name)
+    assert getattr(fastws_compat, name) is found
+    assert name in dir(fastws_compat)
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    loaded = loaded_by("import fastws_compat")
+    assert [name for name in loaded if name.startswith("fastws_compat")] == ["fastws_compat"]
+    assert not loaded & {"asyncio", "pydantic", "pydantic_core", "django"}
+
+
+def test_a_module_is_an_attribute_without_being_imported_as_with_fastapi() -> None:
+    loaded = loaded_by("import fastws_compat; fastws_compat.routing.APIRouter")
+    assert "fastws_compat.routing" in loaded
+
+
+def test_a_star_takes_the_names_and_nothing_more() -> None:
+    names: dict[str, object] = {}
+    exec("from fastws_compat import *", names)
+    assert names.keys() - {"__builtins__"} == set(fastws_compat.__all__)
+
+
+@pytest.mark.parametrize("name", ["Websocket", "_Depends", "__wrapped__"])
+def test_an_unknown_name_is_no_attribute(name: str) -> None:
+    with pytest.raises(AttributeError, match=f"module 'fastws_compat' has no attribute '{name}'"):
+        getattr(fastws_compat, name)
+    with pytest.raises(ImportError, match=name):
+        exec(f"from fastws_compat import {name}", {})
+
+
+def test_a_module_that_fails_to_import_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fastws_compat.background", raising=False)
+    monkeypatch.delattr(fastws_compat, "background", raising=False)
+    monkeypatch.delattr(fastws_compat, "BackgroundTasks", raising=False)
+    monkeypatch.setitem(sys.modules, "fastws_compat.concurrency", None)
+    with pytest.raises(ModuleNotFoundError, match=r"fastws_compat\.concurrency"):
+        _ = fastws_compat.BackgroundTasks
