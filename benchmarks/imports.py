@@ -3,9 +3,9 @@
     python -m benchmarks.imports [--quick]
 
 Milliseconds of processor time of a process that does one thing, less those of one that does nothing. Both
-`import pydantic` and `import fastws_compat` load little until a name is asked for; so what the first model and
-the first route take is told too, with asyncio apart, which every process that serves sockets has, and Django.
-The last table is a process of a Django project that serves no socket: a command, a WSGI worker.
+`import pydantic` and `import fastws_compat` load little until a name is asked for; so what the first model
+and the first route take is told too, with asyncio apart, which every process that serves sockets has, and
+Django. The last table is a process of a Django project that serves no socket: a command, a WSGI worker.
 """
 
 from __future__ import annotations

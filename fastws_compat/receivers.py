@@ -12,7 +12,6 @@ from django.db import transaction
 from django.db.models import Model
 from django.db.models.signals import m2m_changed, post_delete, post_save
 
-from fastws_compat import logins
 from fastws_compat.revalidation import user_key
 
 # A login writes these and ends nothing.
@@ -56,6 +55,8 @@ def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     """Close the sockets of the session; Channels' own `logout` sends no request and is seen later."""
     key = getattr(getattr(request, "session", None), "session_key", None)
     if key and user is not None:
+        from fastws_compat import logins  # with most of the library, which few processes need
+
         logins.publish(logins.end(user_key(user), logins.session_digest(key)))
 
 
@@ -89,4 +90,6 @@ def group_changed(using: str, action: str = "post_clear", **kwargs: Any) -> None
 
 def recheck(users: Sequence[str] | None, using: str) -> None:
     """Check the users' sockets everywhere, once what has changed can be seen."""
+    from fastws_compat import logins
+
     transaction.on_commit(lambda: logins.publish(logins.recheck(users)), using=using, robust=True)

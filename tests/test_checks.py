@@ -18,6 +18,7 @@ from django.utils.autoreload import StatReloader, autoreload_started
 
 from fastws_compat import APIRouter, FastAPI, WebSocket, checks, conf, daphne
 from fastws_compat.asgi import get_asgi_application
+from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
 from fastws_compat.routing import Host, Mount, Router
 
@@ -66,10 +67,11 @@ def test_silenced(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_every_message_is_documented_and_every_hint_leads_there() -> None:
     root = Path(__file__).resolve().parents[1]
-    page = (root / checks.DOCS).read_text()
-    used = set(re.findall(r'"([EWI]\d{3})"', Path(checks.__file__).read_text()))
+    page = (root / messages.DOCS).read_text()
+    sources = Path(checks.__file__).parent.glob("*.py")
+    used = {number for path in sources for number in re.findall(r'"([EWI]\d{3})"', path.read_text())}
     assert used == set(re.findall(r"^### fastws\.([EWI]\d{3})$", page, re.MULTILINE))
-    [message] = checks.message(checks.Info, "I001", "Text.", "Hint.")
+    [message] = messages.message(messages.Info, "I001", "Text.", "Hint.")
     assert message.hint == "Hint. See docs/reference/checks.md#fastwsi001."
 
 
@@ -209,7 +211,7 @@ def test_fallback_is_no_reason_to_warn(settings: Any, monkeypatch: pytest.Monkey
     ],
 )
 def test_shadowed_route(first: str, second: str) -> None:
-    assert list(checks.shadowed(app_with(first, second).routes)) == [(second, first)]
+    assert list(application.shadowed(app_with(first, second).routes)) == [(second, first)]
 
 
 @pytest.mark.parametrize(
@@ -229,16 +231,16 @@ def test_shadowed_route(first: str, second: str) -> None:
     ],
 )
 def test_route_that_can_be_reached(first: str, second: str) -> None:
-    assert list(checks.shadowed(app_with(first, second).routes)) == []
+    assert list(application.shadowed(app_with(first, second).routes)) == []
 
 
 def test_mount_shadows_what_comes_after_it() -> None:
     routes = [Mount("/api", app_with("/ws")), *app_with("/api/ws").routes]
-    assert list(checks.shadowed(routes)) == [("/api/ws", "/api/{path:path}")]
+    assert list(application.shadowed(routes)) == [("/api/ws", "/api/{path:path}")]
 
 
 def test_shadowed_inside_a_mount() -> None:
-    assert list(checks.shadowed([Mount("/api", app_with("/{a}", "/b"))])) == [("/api/b", "/api/{a}")]
+    assert list(application.shadowed([Mount("/api", app_with("/{a}", "/b"))])) == [("/api/b", "/api/{a}")]
 
 
 def test_shadowed_by_an_included_router() -> None:
@@ -246,12 +248,12 @@ def test_shadowed_by_an_included_router() -> None:
     router.add_api_websocket_route("/{room}", endpoint)
     app.include_router(router, prefix="/ws")
     app.add_api_websocket_route("/ws/lobby", endpoint)
-    assert list(checks.shadowed(app.routes)) == [("/ws/lobby", "/ws/{room}")]
+    assert list(application.shadowed(app.routes)) == [("/ws/lobby", "/ws/{room}")]
 
 
 def test_host_shadows_nothing() -> None:
     app = app_with("/ws")
-    assert list(checks.shadowed([Host("a.example", Router(app.routes)), *app.routes])) == []
+    assert list(application.shadowed([Host("a.example", Router(app.routes)), *app.routes])) == []
 
 
 def test_shadowed_route_of_the_project(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -340,7 +342,7 @@ def test_in_memory_layer_in_djangos_test_command(settings: Any, monkeypatch: pyt
     ],
 )
 def test_redis_8_without_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, config: Any) -> None:
-    monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
+    monkeypatch.setattr(packages, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE, "CONFIG": config}}
     assert ids() == ["W004"]
 
@@ -350,13 +352,13 @@ def test_redis_8_without_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch,
     [{"address": "redis://localhost", "socket_timeout": None}, "redis://localhost?socket_timeout=15"],
 )
 def test_redis_8_with_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, host: Any) -> None:
-    monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
+    monkeypatch.setattr(packages, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE, "CONFIG": {"hosts": [host]}}}
     assert ids() == []
 
 
 def test_layers_beside_the_default_one_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
+    monkeypatch.setattr(packages, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
     settings.DEBUG = False
     settings.CHANNEL_LAYERS = {
         "default": {"BACKEND": PUBSUB},
@@ -371,7 +373,7 @@ def test_layers_beside_the_default_one_are_looked_at(settings: Any, monkeypatch:
 
 
 def test_redis_7_without_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checks, "installed_version", {"redis": "7.4.1", "daphne": "4.2.3"}.get)
+    monkeypatch.setattr(packages, "installed_version", {"redis": "7.4.1", "daphne": "4.2.3"}.get)
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE}}
     assert ids() == []
 
@@ -394,15 +396,15 @@ def test_group_expiry_of_a_day(settings: Any) -> None:
     [("4.2.1", ["E004"]), ("3.0", ["E004"]), ("4.2.2", []), ("4.3.0", ["W003"]), ("5.0rc1", ["W003"])],
 )
 def test_daphne_version(monkeypatch: pytest.MonkeyPatch, version: str, found: list[str]) -> None:
-    monkeypatch.setattr(checks, "installed_version", {"daphne": version}.get)
+    monkeypatch.setattr(packages, "installed_version", {"daphne": version}.get)
     assert ids() == found
 
 
 def test_daphne_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     def none_installed(package: str) -> str:
-        raise checks.PackageNotFoundError(package)
+        raise packages.PackageNotFoundError(package)
 
-    monkeypatch.setattr(checks, "installed_version", none_installed)
+    monkeypatch.setattr(packages, "installed_version", none_installed)
     assert ids() == []
 
 
@@ -459,7 +461,7 @@ def test_no_settings(settings: Any) -> None:
 
 def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
     settings.FASTWS = {"alowed_origins": []}
-    [message] = checks.check_settings()
+    [message] = checks.settings.check_settings()
     assert message.id == "fastws.E007"
     assert message.hint is not None
     assert message.hint.startswith("Did you mean 'ALLOWED_ORIGINS'?")
@@ -467,7 +469,7 @@ def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
 
 def test_unknown_key_is_told_the_known_ones(settings: Any) -> None:
     settings.FASTWS = {1: 2}
-    [message] = checks.check_settings()
+    [message] = checks.settings.check_settings()
     assert message.hint is not None
     assert message.hint.startswith("Known keys: ALLOWED_ORIGINS, ")
 
@@ -541,7 +543,7 @@ def test_key_without_a_rule_has_the_kind_of_its_default(
 ) -> None:
     monkeypatch.setitem(conf.DEFAULTS, "NEW", "text")
     settings.FASTWS = {"NEW": 1}
-    [message] = checks.check_settings()
+    [message] = checks.settings.check_settings()
     assert message.hint is not None
     assert message.hint.startswith("It must be a str, as 'text'.")
 

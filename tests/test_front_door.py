@@ -74,3 +74,17 @@ def test_a_module_that_fails_to_import_says_why(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "fastws_compat.concurrency", None)
     with pytest.raises(ModuleNotFoundError, match=r"fastws_compat\.concurrency"):
         _ = fastws_compat.BackgroundTasks
+
+
+def test_an_installed_app_loads_the_library_only_where_sockets_are_served() -> None:
+    apps = ["channels", "django.contrib.auth", "django.contrib.contenttypes", "fastws_compat"]
+    setup = "from django.conf import settings; import django"
+    setup += f"; settings.configure(SECRET_KEY='x', INSTALLED_APPS={apps}); django.setup()"
+    loaded = loaded_by(setup)
+    assert "fastws_compat.receivers" in loaded
+    assert not loaded & {
+        "pydantic_core",
+        "fastws_compat.sessions",
+        "fastws_compat.routing",
+        "fastws_compat.groups",
+    }

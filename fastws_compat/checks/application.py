@@ -1,0 +1,199 @@
+"""The project's ASGI application: that it is there, serves sockets, checks origins, and hides no route."""
+
+from __future__ import annotations
+
+import dis
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from traceback import extract_tb
+from types import FunctionType, ModuleType
+from typing import Any
+
+from channels.security.websocket import OriginValidator
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import Error, Warning
+
+import fastws_compat
+from fastws_compat import catalogue, conf
+from fastws_compat.checks.layers import IN_MEMORY, declared
+from fastws_compat.checks.messages import Messages, message
+from fastws_compat.convertors import CONVERTOR_TYPES
+from fastws_compat.origins import OriginCheck
+from fastws_compat.paths import PARAM
+from fastws_compat.routing import BaseRoute, Mount, WebSocketRoute, flatten
+
+GROUPS = "fastws_compat.groups"
+
+
+def check() -> Messages:
+    """Everything that is wrong with the application, or that it cannot be imported."""
+    if not getattr(settings, "ASGI_APPLICATION", None):
+        return message(
+            Error,
+            "E001",
+            "The setting ASGI_APPLICATION is missing, so no server command finds the sockets.",
+            'Set it to the dotted name of the application, as "mysite.asgi.application".',
+        )
+    try:
+        application = catalogue.project()
+    except Exception as exc:
+        return message(
+            Error,
+            "E002",
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}"
+            f"{_place(exc)}",
+            "Import it in `manage.py shell` to see the traceback.",
+        )
+    return [
+        *check_mounted(application),
+        *check_origin(application),
+        *check_shadowed(application),
+        *check_groups(),
+    ]
+
+
+def _place(exc: Exception) -> str:
+    """Where it was raised, as seen from outside of this library; a SyntaxError says so itself."""
+    own = str(Path(fastws_compat.__file__).parent)
+    frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith((own, "<"))]
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+
+
+def check_mounted(application: Any) -> Messages:
+    if catalogue.roots(application):
+        return []
+    return message(
+        Warning,
+        "W002",
+        f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} serves no socket of fastws_compat.",
+        "In asgi.py, import get_asgi_application from fastws_compat.asgi instead of django.core.asgi.",
+    )
+
+
+def check_origin(application: Any) -> Messages:
+    if not catalogue.roots(application) or _checks_origin(application):
+        return []
+    return message(
+        Warning,
+        "W005",
+        "The origin of handshakes is not checked: any web page can open sockets with its visitors' cookies.",
+        "Name the origins in FASTWS['ALLOWED_ORIGINS'] instead of \"*\"; where the sockets are mounted "
+        "by hand, put them into fastws_compat.origins.OriginCheck.",
+    )
+
+
+def _checks_origin(application: Any) -> bool:
+    for node in catalogue.walk(application):
+        if isinstance(node, OriginCheck):
+            return not _allows_all(conf.get("ALLOWED_ORIGINS"))
+        if isinstance(node, OriginValidator):
+            return not _allows_all(node.allowed_origins)
+    return False
+
+
+def _allows_all(origins: Any) -> bool:
+    return isinstance(origins, str | list | tuple | set | frozenset) and "*" in origins
+
+
+# Routes that another one shadows
+
+
+def check_shadowed(application: Any) -> Messages:
+    return [
+        found
+        for root in catalogue.roots(application)
+        for later, earlier in shadowed(root.routes)
+        for found in message(
+            Warning,
+            "W008",
+            f"WebSocket route {later!r} is never reached: {earlier!r} comes before it and takes its paths.",
+            "Declare the more specific route first.",
+        )
+    ]
+
+
+def shadowed(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Each path that can never be reached, and the path before it that takes everything it could match."""
+    earlier: list[str] = []
+    for route in flatten(routes):
+        if not isinstance(route, WebSocketRoute | Mount):
+            continue  # a Host takes only some of the connections
+        path = prefix + route.path + ("/{path:path}" if isinstance(route, Mount) else "")
+        if (cover := next((other for other in earlier if covers(other, path)), None)) is not None:
+            yield path, cover
+        elif isinstance(route, Mount):
+            yield from shadowed(route.routes, prefix + route.path)
+        earlier.append(path)
+
+
+def covers(first: str, second: str) -> bool:
+    """Whether the path template `first` matches everything that `second` can match; when in doubt, not."""
+    wide, narrow = first.split("/"), second.split("/")
+    if _kind(wide[-1]) == "path":
+        head = wide[:-1]
+        return len(narrow) > len(head) and all(map(_covers_segment, head, narrow))
+    return len(wide) == len(narrow) and all(map(_covers_segment, wide, narrow))
+
+
+def _covers_segment(wide: str, narrow: str) -> bool:
+    wide_kind, narrow_kind = _kind(wide), _kind(narrow)
+    if wide_kind is None:
+        return PARAM.sub(_unnamed, wide) == PARAM.sub(_unnamed, narrow)
+    if narrow_kind is None and not PARAM.search(narrow):
+        return re.fullmatch(CONVERTOR_TYPES[wide_kind].regex, narrow) is not None
+    if wide_kind == "str":
+        kinds = [(match[2] or ":str")[1:] for match in PARAM.finditer(narrow)]
+        return "path" not in kinds and all(kind in ("str", "int", "float", "uuid") for kind in kinds)
+    return wide_kind == narrow_kind
+
+
+def _kind(segment: str) -> str | None:
+    """The convertor of a segment that is one parameter and nothing else."""
+    match = PARAM.fullmatch(segment)
+    return (match[2] or ":str")[1:] if match else None
+
+
+def _unnamed(match: re.Match[str]) -> str:
+    return f"{{{match[2] or ':str'}}}"
+
+
+# Groups that no layer carries
+
+
+def check_groups() -> Messages:
+    """Called once the project's sockets are imported."""
+    if declared().get("default") or not _uses_groups():
+        return []
+    return message(
+        Error,
+        "E003",
+        "Groups are used, and CHANNEL_LAYERS has no default layer to send through.",
+        f'For one process: CHANNEL_LAYERS = {{"default": {{"BACKEND": "{IN_MEMORY}"}}}}; '
+        "for several, a layer of channels_redis.",
+    )
+
+
+def _uses_groups() -> bool:
+    """Whether a module of an installed app, our own ones aside, has a name from `groups` or joins one."""
+    packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
+    modules = [module for name, module in list(sys.modules.items()) if f"{name}.".startswith(packages)]
+    values = [value for module in modules for value in list(vars(module).values())]
+    return any(_is_of_groups(value) or _joins(value) for value in values)
+
+
+def _is_of_groups(value: Any) -> bool:
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    return isinstance(name, str) and f"{name}.".startswith(f"{GROUPS}.")
+
+
+def _joins(value: Any) -> bool:
+    """Whether it is a function that calls `join` of a parameter that is annotated as a WebSocket."""
+    if not isinstance(value, FunctionType) or "join" not in value.__code__.co_names:
+        return False
+    sockets = {name for name, kind in value.__annotations__.items() if "WebSocket" in str(kind)}
+    steps = pairwise(dis.get_instructions(value))
+    return any(first.argval in sockets and then.argval == "join" for first, then in steps)
