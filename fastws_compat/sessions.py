@@ -15,7 +15,8 @@ from uuid import uuid4
 
 from fastws_compat import conf
 from fastws_compat.concurrency import Cleanup, uncancel
-from fastws_compat.dependencies.solve import FAILED, Plan, Solution
+from fastws_compat.dependencies.arguments import FAILED
+from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
@@ -421,7 +422,7 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
             if plan.steps:
                 values = solution.values = []
                 for step in plan.steps:
-                    arguments = solution.arguments(step)
+                    arguments = step.gather(solution)
                     # Without one only its dependents are left out: the errors of siblings add up (FastAPI).
                     if arguments is None:
                         values.append(FAILED)
@@ -429,7 +430,7 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
                         values.append(await step.call(**arguments))
                     else:
                         values.append(await solution.run(step, arguments))
-            arguments = solution.arguments(plan.endpoint)
+            arguments = plan.endpoint.gather(solution)
             if arguments is None or solution.errors:
                 raise _invalid(solution, context)
             called = True

@@ -87,6 +87,11 @@ class WebSocket(HTTPConnection[StateT]):
                 message = await self._receive()
             finally:
                 self.answered += 1
+            if (
+                message["type"] == "websocket.receive"
+                and len(message.get("text") or message.get("bytes") or "") <= self._surely_fits
+            ):
+                return message
             return await self._look(message)
         if self.client_state is CONNECTING:
             message = await self._receive()
@@ -103,8 +108,6 @@ class WebSocket(HTTPConnection[StateT]):
         """A message as it may be passed on: a disconnect ends the client's side, as one too big does."""
         kind = message["type"]
         if kind == "websocket.receive":
-            if len(message.get("text") or message.get("bytes") or "") <= self._surely_fits:
-                return message
             return await self._fitting(message)
         if kind != "websocket.disconnect":
             _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
@@ -272,7 +275,18 @@ class WebSocket(HTTPConnection[StateT]):
         _check_mode(mode)
         if self.application_state is not CONNECTED:
             raise WebSocketDisconnected(NOT_ACCEPTED)
-        message = await self.receive()
+        if self.client_state is CONNECTED:
+            # As in receive_text.
+            self.asked += 1
+            try:
+                message = await self._receive()
+            finally:
+                self.answered += 1
+            text: str | None = message.get("text")
+            if text is None or len(text) > self._surely_fits:
+                message = await self._look(message)
+        else:
+            message = await self.receive()
         if message["type"] == "websocket.disconnect":
             raise _disconnect(message)
         try:
@@ -331,10 +345,18 @@ class WebSocket(HTTPConnection[StateT]):
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         _check_mode(mode)
         text = jsontext.dumps(data)
+        message: Message = {"type": "websocket.send"}
         if mode == "text":
-            await self.send({"type": "websocket.send", "text": text})
+            message["text"] = text
         else:
-            await self.send({"type": "websocket.send", "bytes": text.encode("utf-8")})
+            message["bytes"] = text.encode("utf-8")
+        if self.application_state is CONNECTED:
+            try:
+                await self._send(message)
+            except (OSError, RuntimeError, UnicodeEncodeError) as exc:
+                raise self._unsent(exc)
+        else:
+            await self.send(message)
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close with `code` and `reason` (RFC 6455, 7.4); before accept it refuses the handshake with 403."""

@@ -6,14 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import attrgetter
 from typing import Any, Literal
 
 from pydantic.errors import PydanticSchemaGenerationError
 
 from fastws_compat.concurrency import Concurrency, contextmanager_in_threadpool
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
+from fastws_compat.dependencies.arguments import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
 from fastws_compat.dependencies.signature import (
     Dependency,
@@ -25,7 +24,7 @@ from fastws_compat.dependencies.signature import (
     parameters_of,
     unwrapped,
 )
-from fastws_compat.dependencies.solve import SOURCES, Plan, Step, limited
+from fastws_compat.dependencies.solve import Plan, Step, limited
 from fastws_compat.exceptions import DeclarationError, DependencyScopeError, FastAPIError
 from fastws_compat.params import Body, Declaration, Depends, Form, Security
 
@@ -194,18 +193,17 @@ class Compiler:
         return Step(
             call=call,
             kind=kind,
-            needs=tuple(needs.items()),
             fields=tuple(fields),
-            reads=tuple(
-                (SOURCES[source], tuple((item.name, item.load) for item in group))
-                for source, group in groupby(fields, attrgetter("source"))
+            gather=gatherer(
+                needs,
+                fields,
+                {p.name: p.kind for p in parameters if isinstance(p, Injected)},
+                tuple(node.scopes),
+                repeats,
             ),
-            injected=tuple((p.name, p.kind) for p in parameters if isinstance(p, Injected)),
-            scopes=tuple(node.scopes),
             manager=manager,
             ends_with_function=node.lifetime == "function",
             concurrency=node.concurrency,
-            repeats=repeats,
             plain=kind == "coroutine" and node.concurrency is None,
         )
 

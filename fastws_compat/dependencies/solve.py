@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Any
 
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.concurrency import Concurrency, run_in_threadpool
-from fastws_compat.dependencies.fields import AnyField, Errors, Load
+from fastws_compat.dependencies.arguments import Gather
+from fastws_compat.dependencies.fields import AnyField, Errors
 from fastws_compat.dependencies.signature import Injection, Kind
 from fastws_compat.responses import Response
 from fastws_compat.websockets import WebSocket
-
-FAILED = object()
-
-Source = Callable[[WebSocket], Any]
-
-SOURCES: dict[str, Source] = {
-    "path": attrgetter("path_params"),
-    "query": attrgetter("query_params"),
-    "header": attrgetter("headers"),
-    "cookie": attrgetter("cookies"),
-    "body": lambda websocket: {},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,19 +22,12 @@ class Step:
 
     call: Callable[..., Any]
     kind: Kind
-    needs: tuple[tuple[str, int], ...]
     fields: tuple[AnyField, ...]
-    # The same by their sources, as they are loaded: the names of parameters, and what loads each.
-    reads: tuple[tuple[Source, tuple[tuple[str, Load], ...]], ...]
-    injected: tuple[tuple[str, Injection], ...]
-    scopes: tuple[str, ...]
+    gather: Gather
     # Enters a generator's context manager; made once, here for the steps of those kinds only.
     manager: Callable[..., AbstractAsyncContextManager[Any]] | None
     ends_with_function: bool
     concurrency: Concurrency | None
-    # A second call of the same callable finds the same errors; they are listed once.
-    repeats: bool
-
     # A coroutine function that nothing limits: awaited as it is.
     plain: bool
 
@@ -88,35 +69,16 @@ class Solution:
         self.background_tasks: BackgroundTasks | None = None
         self.response: Response | None = None
 
-    def arguments(self, step: Step) -> dict[str, Any] | None:
-        """What a step is called with; None if something that it needs is missing or wrong."""
-        arguments: dict[str, Any] = {}
-        for name, slot in step.needs:
-            arguments[name] = self.values[slot]
-        # A step fails with errors only.
-        ready = not self.errors or all(value is not FAILED for value in arguments.values())
-        if step.reads:
-            errors: Errors = []
-            for source, loads in step.reads:
-                sent = source(self.websocket)
-                for name, load in loads:
-                    arguments[name] = load(sent, errors)
-            if errors:
-                if not step.repeats:
-                    self.errors = [*self.errors, *errors]
-                return None
-        if not ready:
-            return None
-        for name, kind in step.injected:
-            arguments[name] = self.websocket if kind == "connection" else self._injected(kind, step)
-        return arguments
+    def fail(self, errors: Errors) -> None:
+        self.errors = [*self.errors, *errors]
 
-    def _injected(self, kind: Injection, step: Step) -> Any:
+    def injected(self, kind: Injection, scopes: tuple[str, ...]) -> Any:
+        """An object that is made for the connection when a step takes it."""
         match kind:
             case "security_scopes":
                 from fastws_compat.security.oauth2 import SecurityScopes
 
-                return SecurityScopes(list(step.scopes))
+                return SecurityScopes(list(scopes))
             case "background_tasks":
                 self.background_tasks = self.background_tasks or BackgroundTasks()
                 return self.background_tasks

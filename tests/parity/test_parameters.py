@@ -1037,3 +1037,33 @@ def test_enum_error_lists_the_choices(lib):
         "Input should be 'red' or 'blue'",
         {"expected": "'red' or 'blue'"},
     )
+
+
+def test_parameters_may_be_called_anything(lib):
+    async def solution(values: int, arguments: str = "a", websocket_: int = 0):
+        return [values, arguments, websocket_]
+
+    app = lib.FastAPI()
+
+    @app.websocket("/ws/{path}/{query}")
+    async def endpoint(
+        self: lib.WebSocket,
+        path: int,
+        query: str,
+        values: int,
+        errors: Annotated[list[int], lib.Query()],
+        solution: Annotated[list, lib.Depends(solution)],
+        header: Annotated[str, lib.Header()],
+        cookie: Annotated[str, lib.Cookie()],
+        load_0: str = "load",
+        FAILED: bool = True,
+        größe: int = 5,
+    ):
+        await self.accept()
+        await self.send_json([path, query, values, errors, solution, header, cookie, load_0, FAILED, größe])
+
+    with lib.TestClient(app).websocket_connect(
+        "/ws/1/q?values=2&errors=3&errors=4&load_0=l&gr%C3%B6%C3%9Fe=6",
+        headers={"header": "h", "cookie": "cookie=c"},
+    ) as websocket:
+        assert websocket.receive_json() == [1, "q", 2, [3, 4], [2, "a", 0], "h", "c", "l", True, 6]
