@@ -72,7 +72,7 @@ def tables(quick: bool) -> Iterator[Table]:
 
 def in_process(quick: bool) -> Table:
     table = Table("A broadcast in process", "us per member")
-    for members in (10,) if quick else (10, 100, 1000):
+    for members in SIZES[:1] if quick else SIZES:
         runs = {peer: partial(in_child, peer, members, quick) for peer in (OURS, "channels")}
         ratio = Ratio("channels", OURS, ">= 100" if members == 1000 else "")
         table.add(f"{members:,} members", in_turn(rounds(3, quick), runs), ratio)

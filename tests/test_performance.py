@@ -7,6 +7,7 @@ measured while a ratio is over its bar, which is about twice what it is on a mac
 
 import asyncio
 import gc
+import json
 import subprocess
 import sys
 import time
@@ -52,9 +53,11 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.close", "code": 1000})
 
 
-async def converse(app: Any, path: str, messages: int, query: bytes = b"") -> None:
+async def converse(
+    app: Any, path: str, messages: int, query: bytes = b"", message: dict[str, Any] = MESSAGE
+) -> None:
     """One connection with so many messages in its life."""
-    left = iter((CONNECT, *[MESSAGE] * messages, DISCONNECT))
+    left = iter((CONNECT, *[message] * messages, DISCONNECT))
 
     async def receive() -> Any:
         return next(left)
@@ -104,6 +107,33 @@ def test_a_message_costs_little_more_than_in_a_bare_function() -> None:
             pass
 
     assert ratio(5, lambda: converse(app, "/", 1000), lambda: converse(bare, "/", 1000)) < 5
+
+
+def test_json_costs_less_than_the_json_module_in_a_bare_function() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for value in websocket.iter_json():
+            await websocket.send_json(value)
+
+    async def bare(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (message := await receive())["type"] == "websocket.receive":
+            text = json.dumps(json.loads(message["text"]), separators=(",", ":"), ensure_ascii=False)
+            await send({"type": "websocket.send", "text": text})
+
+    message = {"type": "websocket.receive", "text": '{"to":"lobby","text":"Hello, world!","ids":[1,2,3]}'}
+    assert (
+        ratio(
+            1.2,
+            lambda: converse(app, "/", 300, message=message),
+            lambda: converse(bare, "/", 300, message=message),
+        )
+        < 1.2
+    )
 
 
 def test_a_handshake_with_dependencies_is_a_few_dozen_bare_ones() -> None:
