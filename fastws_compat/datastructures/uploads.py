@@ -1,0 +1,77 @@
+"""Files of a form, and forms. None ever arrives on a socket; annotations and signatures may name them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from fastws_compat.datastructures.headers import Headers
+from fastws_compat.datastructures.multidicts import ImmutableMultiDict
+
+if TYPE_CHECKING:
+    from pydantic_core import CoreSchema
+
+
+class UploadFile:
+    """A file of a form. None ever arrives on a socket; here so that annotations and signatures still work."""
+
+    def __init__(
+        self,
+        file: BinaryIO,
+        *,
+        size: int | None = None,
+        filename: str | None = None,
+        headers: Headers | None = None,
+    ) -> None:
+        self.file = file
+        self.size = size
+        self.filename = filename
+        self.headers = headers or Headers()
+
+    @property
+    def content_type(self) -> str | None:
+        return self.headers.get("content-type")
+
+    async def write(self, data: bytes) -> None:
+        if self.size is not None:
+            self.size += len(data)
+        self.file.write(data)
+
+    async def read(self, size: int = -1) -> bytes:
+        return self.file.read(size)
+
+    async def seek(self, offset: int) -> None:
+        self.file.seek(offset)
+
+    async def close(self) -> None:
+        self.file.close()
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(filename={self.filename!r}, size={self.size!r}, headers={self.headers!r})"
+        )
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
+        from pydantic_core import core_schema  # slow to import, and only pydantic asks
+
+        return core_schema.no_info_plain_validator_function(_check_upload)
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: Any) -> dict[str, Any]:
+        return {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+def _check_upload(value: Any) -> UploadFile:
+    if not isinstance(value, UploadFile):
+        raise ValueError(f"Expected UploadFile, received: {type(value)}")
+    return value
+
+
+class FormData(ImmutableMultiDict[str, UploadFile | str]):
+    """The fields of a form; `close` closes its files."""
+
+    async def close(self) -> None:
+        for _, value in self.multi_items():
+            if isinstance(value, UploadFile):
+                await value.close()
