@@ -10,6 +10,8 @@ from math import inf
 from time import monotonic, time
 from typing import Any
 
+import autobahn.twisted.websocket
+import autobahn.websocket.protocol
 import daphne.http_protocol
 import daphne.server
 import daphne.ws_protocol
@@ -27,6 +29,17 @@ from fastws_compat.types import ASGIApp, Receive, Scope, Send
 logger = logging.getLogger("daphne.server")
 
 CLOSE_TIMEOUT = 10  # autobahn's own second is less than a phone on a train needs
+
+
+def as_it_is(value: object, **style: Any) -> object:
+    return value
+
+
+# autobahn lays out and colours what it hands to its debug log, many times for each connection.
+for _module in (autobahn.websocket.protocol, autobahn.twisted.websocket):
+    for _name in ("hl", "hlid", "hltype", "hlval", "pformat"):
+        if hasattr(_module, _name):
+            setattr(_module, _name, as_it_is)
 
 
 class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
@@ -63,6 +76,13 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
             # The protocol decodes texts anyway; looking through them first is two thirds of the work.
             utf8validateIncoming=False,
         )
+
+    def setProtocolOptions(self, **options: Any) -> None:
+        """Give the options to a class of their own: autobahn has each connection copy them."""
+        super().setProtocolOptions(**options)
+        values = {name: getattr(self, name) for name in WebSocketProtocol.CONFIG_ATTRS}
+        own: Any = type("WebSocketProtocol", (WebSocketProtocol,), {**values, "CONFIG_ATTRS": ()})
+        self.protocol = own
 
     def buildProtocol(self, addr: Any) -> Any:
         protocol = super().buildProtocol(addr)
