@@ -56,7 +56,7 @@ def replace_params(path: str, convertors: Convertors, params: dict[str, Any]) ->
 
 def convert(match: re.Match[str], convertors: Convertors) -> dict[str, Any]:
     """The parameters of a matched path as the convertors make them."""
-    params: dict[str, Any] = match.groupdict()
+    params: dict[str, Any] = match.groupdict() if convertors else {}
     for name, convertor in convertors.items():
         params[name] = convertor.convert(params[name])
     return params

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack
 from math import inf
+from types import MethodType
 from typing import Any
 from uuid import uuid4
 
@@ -312,8 +313,7 @@ def in_turns(send: Send) -> Send:
     It takes messages for a client that is gone without waiting, and is told of that by the loop only: an
     endpoint that sends without end would hold the process for ever.
     """
-    server = type(getattr(send, "__self__", None)).__module__
-    if not server.startswith("uvicorn."):
+    if type(send) is not MethodType or not type(send.__self__).__module__.startswith("uvicorn."):
         return send
     left = MOST_IN_A_ROW
 
@@ -321,7 +321,7 @@ def in_turns(send: Send) -> Send:
         await asyncio.sleep(0)
         await send(message)
 
-    def sending(message: Message) -> Awaitable[None]:
+    def sending(message: Message) -> Any:
         nonlocal left
         left -= 1
         if left:

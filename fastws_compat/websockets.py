@@ -62,9 +62,9 @@ class WebSocket(HTTPConnection[StateT]):
     _surely_fits: float = inf
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(scope)
         if scope["type"] != "websocket":
             raise AssertionError(f"A WebSocket needs a scope of type 'websocket', not {scope['type']!r}")
+        self.scope = scope
         self._receive = receive
         self._send = send
         self.client_state = CONNECTING
@@ -94,15 +94,17 @@ class WebSocket(HTTPConnection[StateT]):
                 return message
             return await self._look(message)
         if self.client_state is CONNECTING:
-            message = await self._receive()
-            if message["type"] != "websocket.connect":
-                _unexpected('"websocket.connect"', message["type"])
-            self.client_state = CONNECTED
-            return message
+            return self._connected(await self._receive())
         if self.farewell is not None:
             message, self.farewell = self.farewell, None
             return message
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
+
+    def _connected(self, message: Message) -> Message:
+        if message["type"] != "websocket.connect":
+            _unexpected('"websocket.connect"', message["type"])
+        self.client_state = CONNECTED
+        return message
 
     async def _look(self, message: Message) -> Message:
         """A message as it may be passed on: a disconnect ends the client's side, as one too big does."""
@@ -211,7 +213,7 @@ class WebSocket(HTTPConnection[StateT]):
     ) -> None:
         """Accept the handshake, with one of the offered subprotocols and with response headers."""
         if self.client_state is CONNECTING:
-            await self.receive()
+            self._connected(await self._receive())
         if subprotocol is None:
             subprotocol = self.scope.get(DEFAULT_SUBPROTOCOL)
         if self.accept_headers is not None:

@@ -18,7 +18,10 @@ class Headers(Mapping[str, str]):
         scope: MutableMapping[str, Any] | None = None,
     ) -> None:
         self._list: list[tuple[bytes, bytes]]
-        if headers is not None:
+        if scope is not None and headers is None and raw is None:
+            # Servers may give any iterable; the list goes back so that every reader sees the same one.
+            self._list = scope["headers"] = list(scope["headers"])
+        elif headers is not None:
             if raw is not None:
                 raise AssertionError('Cannot set both "headers" and "raw".')
             if scope is not None:
@@ -28,9 +31,6 @@ class Headers(Mapping[str, str]):
             if scope is not None:
                 raise AssertionError('Cannot set both "raw" and "scope".')
             self._list = raw
-        elif scope is not None:
-            # Servers may give any iterable; the list goes back so that every reader sees the same one.
-            self._list = scope["headers"] = list(scope["headers"])
         else:
             self._list = []
 
