@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from autobahn.twisted.websocket import WebSocketServerProtocol
 
 from fastws_compat import daphne
 from fastws_compat.concurrency import Cleanup
@@ -20,6 +21,7 @@ from fastws_compat.daphne import frames, handshake, portable, shutdown
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
+from fastws_compat.daphne.protocol import LEFT_OVER
 
 # Frames
 
@@ -492,6 +494,31 @@ def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, bool]:
     for chunk in chunks:
         protocol.dataReceived(chunk)
     return received, transport.take(), protocol.state == protocol.STATE_OPEN
+
+
+def test_the_options_of_a_connection_are_those_of_its_server() -> None:
+    async def main() -> None:
+        small = await Connection(recorder([]), maxMessagePayloadSize=10, autoPingTimeout=7).open()
+        large = await Connection(recorder([]), maxMessagePayloadSize=20).open()
+        assert (small.protocol.maxMessagePayloadSize, small.protocol.autoPingTimeout) == (10, 7)
+        assert large.protocol.maxMessagePayloadSize == 20
+        for connection, code in ((small, b"\x03\xf1"), (large, b"")):
+            connection.receive(masked(frames.TEXT, b"x" * 15))
+            assert connection.transport.take()[2:4] == code
+            connection.lose()
+
+    asyncio.run(main())
+
+
+def test_an_open_socket_keeps_no_options_and_nothing_of_its_handshake() -> None:
+    async def main() -> None:
+        connection = await Connection(recorder([])).open()
+        kept = vars(connection.protocol)
+        assert not kept.keys() & {*WebSocketServerProtocol.CONFIG_ATTRS, *LEFT_OVER}
+        assert not any(value == REQUEST for value in kept.values())
+        connection.lose()
+
+    asyncio.run(main())
 
 
 def test_a_client_that_floods_is_paused_and_goes_on_without_a_loss() -> None:
