@@ -21,7 +21,7 @@ from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
-from fastws_compat.watching import Ahead, sweeper
+from fastws_compat.watching import Ahead, has_left, sweeper
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState, can_deny
 
 logger = logging.getLogger("fastws_compat")
@@ -51,6 +51,7 @@ class Session:
         "_deadline",
         "_id",
         "_send",
+        "_server",
         "_tasks",
         "_told",
         "begun",
@@ -74,7 +75,9 @@ class Session:
         self._deadline: float | None = None
         self._cancels = 0
         self._tasks: set[asyncio.Task[None]] | None = None
-        self._send = send
+        # The server's own object for the connection, where `send` is a method of it.
+        self._server: Any = send.__self__ if type(send) is MethodType else None
+        self._send = in_turns(send) if type(self._server).__module__.startswith("uvicorn.") else send
         self._told: WebSocketState | None = None
         self._id: str | None = None
         self._at_end: list[Callable[[], Awaitable[None]]] | None = None
@@ -173,9 +176,22 @@ class Session:
             self._ahead = Ahead(websocket)
         elif ahead.farewell is None:
             ahead.read_on()
+            if ahead.is_full and self._is_left():
+                ahead.farewell = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         elif self._is_time_to_end(now):
             websocket.lose(ahead.farewell)
             self._cancel()
+
+    def _is_left(self) -> bool:
+        """Whether the client is gone, behind more messages than are received for an endpoint that is away."""
+        gone: bool | None = getattr(self._server, "gone", None)  # daphne, completed
+        if gone is not None:
+            return gone
+        transport: Any = getattr(self._server, "transport", None)
+        if not hasattr(transport, "get_extra_info"):
+            return False
+        socket = transport.get_extra_info("socket")
+        return transport.is_closing() or (socket is not None and has_left(socket))
 
     def _is_time_to_end(self, now: float) -> bool:
         """Whether an endpoint has had its time since nobody is there any more; then it gets it once more."""
@@ -308,13 +324,11 @@ def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
 
 
 def in_turns(send: Send) -> Send:
-    """The server's `send`; uvicorn's lets others run now and then.
+    """uvicorn's `send`, which lets others run now and then.
 
     It takes messages for a client that is gone without waiting, and is told of that by the loop only: an
     endpoint that sends without end would hold the process for ever.
     """
-    if type(send) is not MethodType or not type(send.__self__).__module__.startswith("uvicorn."):
-        return send
     left = MOST_IN_A_ROW
 
     async def rested(message: Message) -> None:
@@ -337,8 +351,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 
     `watched=False` says that only a WebSocket of ours will speak, which saves a call per message.
     """
-    send = in_turns(send)
     session = scope[SESSION] = Session(scope, send)
+    send = session._send
     sweep = sweeper()
     sweep.add(session)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context
@@ -133,11 +134,14 @@ class Ahead:
         self.task = self._read()
         websocket._receive = self._take
 
+    @property
+    def is_full(self) -> bool:
+        return len(self._messages) >= MOST_AHEAD or self._room <= 0
+
     def read_on(self) -> None:
         """The endpoint is still away, or again."""
         self._rests = False
-        full = len(self._messages) >= MOST_AHEAD or self._room <= 0
-        if self.task.done() and not self._over and not full:
+        if self.task.done() and not self._over and not self.is_full:
             self.task = self._read()
 
     def stop(self) -> None:
@@ -184,6 +188,16 @@ class Ahead:
         elif websocket.asked == websocket.answered and not self.left:  # nobody waits
             self._leave()
             websocket.lose(message)
+
+
+def has_left(socket: Any) -> bool:
+    """Whether the peer of a socket will send no more; asked without reading, where nobody reads."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    # A reset is told without being asked for, the half of a close needs the flag where there is one.
+    poll.register(socket, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))
 
 
 def _length(message: Message) -> int:

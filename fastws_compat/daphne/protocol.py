@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 import socket
 from contextlib import suppress
 from enum import Enum, auto
@@ -20,6 +19,7 @@ from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.types import Message
+from fastws_compat.watching import has_left
 
 logger = logging.getLogger("daphne.server")
 
@@ -528,7 +528,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         elif self.state == self.STATE_OPEN:
             if 0 <= self.server.websocket_timeout < age:
                 self.shut(1000)
-            elif self._reading_paused and has_left(self.transport):
+            elif self._reading_paused and has_left(handle_of(self.transport)):
                 # What it sent can be received as long as daphne lets an application without a client run.
                 self.server.protocol_disconnected(self)
             elif time() - self.last_ping > self._ping_interval:
@@ -551,15 +551,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.server.log_action("websocket", action, {"path": self.path.decode("latin-1"), "client": client})
 
 
-def has_left(transport: Any) -> bool:
-    """Whether the peer will send no more; asked without reading, as nobody reads."""
-    if not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    tcp_transport = getattr(transport, "transport", transport)  # TLS has one below it
-    # A reset is told without being asked for, the half of a close needs the flag where there is one.
-    poll.register(tcp_transport.getHandle(), getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))
+def handle_of(transport: Any) -> Any:
+    return getattr(transport, "transport", transport).getHandle()  # TLS has one below it
 
 
 def plain_socket(transport: Any) -> socket.socket | None:

@@ -70,10 +70,13 @@ def test_handshake_that_nobody_answers_is_refused(running: Running) -> None:
     assert "Traceback" not in running.logs()
 
 
+@pytest.mark.parametrize("unread", [0, 100])
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_endpoint_that_does_not_listen_is_told_or_cancelled(running: Running, how: str) -> None:
+def test_endpoint_that_does_not_listen_is_told_or_cancelled(running: Running, how: str, unread: int) -> None:
     for path, outcome in (("/sleep", "/sleep cancelled"), ("/tick", "/tick told")):
         client = Raw(running, path).accepted()
+        for _ in range(unread):
+            client.send(1, b"nobody reads this")
         if how == "close":
             client.send(8, b"\x03\xe8")
             client.socket.close()
