@@ -57,6 +57,8 @@ def tables(quick: bool) -> Iterator[Table]:
 
 
 SERVED = {
+    "channels, daphne stock": Serving("channels", "daphne", "stock"),
+    "fastapi, daphne stock": Serving("fastapi", "daphne", "stock"),
     "bare, daphne": Serving("bare", "daphne", "complete"),
     f"{OURS}, daphne": Serving(OURS, "daphne", "complete"),
     "channels, daphne": Serving("channels", "daphne", "complete"),
@@ -75,6 +77,8 @@ def on_servers(quick: bool) -> Table:
     table.add(
         "memory",
         in_turn(rounds(3, quick), runs),
+        Ratio(f"{OURS}, daphne", "channels, daphne stock", "<= 0.8"),
+        Ratio(f"{OURS}, daphne", "fastapi, daphne stock", "<= 0.8"),
         Ratio(f"{OURS}, daphne", "channels, daphne"),
         Ratio(f"{OURS}, daphne", "bare, daphne"),
         Ratio(f"{OURS}, uvicorn", "fastapi, uvicorn"),
