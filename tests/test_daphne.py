@@ -22,6 +22,7 @@ from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import LEFT_OVER
+from fastws_compat.watching import has_left
 
 # Frames
 
@@ -846,23 +847,21 @@ def test_a_connection_whose_application_has_ended_may_be_lost_later() -> None:
 
 
 def test_who_has_left_is_seen_without_reading() -> None:
-    from fastws_compat.daphne.protocol import has_left
+    from fastws_compat.daphne.protocol import handle_of
 
     here, there = socket.socketpair()
-    transport = SimpleNamespace(getHandle=lambda: here)
+    tcp = SimpleNamespace(getHandle=lambda: here)
+    tls = SimpleNamespace(transport=tcp)
     with here, there:
+        assert handle_of(tcp) is handle_of(tls) is here
         there.send(b"unread")
-        assert not has_left(transport)
-        assert not has_left(SimpleNamespace(transport=transport))
+        assert not has_left(here)
         there.shutdown(socket.SHUT_WR)
-        assert has_left(transport)
-        assert has_left(SimpleNamespace(transport=transport))
+        assert has_left(here)
         assert here.recv(100) == b"unread"
 
 
 def test_nobody_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastws_compat.daphne.protocol import has_left
-
     monkeypatch.delattr("select.poll")
     assert not has_left(None)
 
