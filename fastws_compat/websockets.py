@@ -60,6 +60,13 @@ class WebSocket(HTTPConnection[StateT]):
     # A message may have so many bytes, and with so few characters it certainly has not more.
     max_message_size: int | None = None
     _surely_fits: float = inf
+    # In this state messages go past `receive` and `send`, which saves a call; in none if a class has its own.
+    _shortcut: WebSocketState | None = CONNECTED
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.receive is not WebSocket.receive or cls.send is not WebSocket.send:
+            cls._shortcut = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
@@ -67,6 +74,7 @@ class WebSocket(HTTPConnection[StateT]):
         self.scope = scope
         self._receive = receive
         self._send = send
+        self._direct = self._shortcut  # found sooner here, and asked for twice a message
         self.client_state = CONNECTING
         self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
@@ -213,7 +221,10 @@ class WebSocket(HTTPConnection[StateT]):
     ) -> None:
         """Accept the handshake, with one of the offered subprotocols and with response headers."""
         if self.client_state is CONNECTING:
-            self._connected(await self._receive())
+            if self._direct:
+                self._connected(await self._receive())
+            else:
+                await self.receive()
         if subprotocol is None:
             subprotocol = self.scope.get(DEFAULT_SUBPROTOCOL)
         if self.accept_headers is not None:
@@ -226,7 +237,7 @@ class WebSocket(HTTPConnection[StateT]):
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
             raise WebSocketDisconnected(NOT_ACCEPTED)
-        if self.client_state is CONNECTED:
+        if self.client_state is self._direct:
             # As `receive` does; here because each call less saves a sixth of a message's time.
             self.asked += 1
             try:
@@ -251,7 +262,7 @@ class WebSocket(HTTPConnection[StateT]):
         """The next binary frame; KeyError for a text one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
             raise WebSocketDisconnected(NOT_ACCEPTED)
-        if self.client_state is CONNECTED:
+        if self.client_state is self._direct:
             # As in receive_text.
             self.asked += 1
             try:
@@ -277,7 +288,7 @@ class WebSocket(HTTPConnection[StateT]):
         _check_mode(mode)
         if self.application_state is not CONNECTED:
             raise WebSocketDisconnected(NOT_ACCEPTED)
-        if self.client_state is CONNECTED:
+        if self.client_state is self._direct:
             # As in receive_text.
             self.asked += 1
             try:
@@ -325,7 +336,7 @@ class WebSocket(HTTPConnection[StateT]):
             pass
 
     async def send_text(self, data: str) -> None:
-        if self.application_state is CONNECTED:
+        if self.application_state is self._direct:
             # As `send` does; see receive_text.
             try:
                 await self._send({"type": "websocket.send", "text": data})
@@ -335,7 +346,7 @@ class WebSocket(HTTPConnection[StateT]):
             await self.send({"type": "websocket.send", "text": data})
 
     async def send_bytes(self, data: bytes) -> None:
-        if self.application_state is CONNECTED:
+        if self.application_state is self._direct:
             try:
                 await self._send({"type": "websocket.send", "bytes": data})
             except (OSError, RuntimeError) as exc:
@@ -352,7 +363,7 @@ class WebSocket(HTTPConnection[StateT]):
             message["text"] = text
         else:
             message["bytes"] = text.encode("utf-8")
-        if self.application_state is CONNECTED:
+        if self.application_state is self._direct:
             try:
                 await self._send(message)
             except (OSError, RuntimeError, UnicodeEncodeError) as exc:

@@ -61,7 +61,8 @@ def _lines(
     needs: Mapping[str, int], fields: Sequence[AnyField], injected: Mapping[str, Injection], repeats: bool
 ) -> Iterable[str]:
     yield "websocket = solution.websocket"
-    yield "values = solution.values"
+    if needs:
+        yield "values = solution.values"
     if fields:
         yield "errors = []"
     for source in dict.fromkeys(field.source for field in fields):

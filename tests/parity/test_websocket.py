@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from typing import Annotated, Any
 
 import pytest
 
@@ -942,3 +943,40 @@ def test_url_for_without_router(lib):
     assert str(caught.value) == (
         "The `url_for` method can only be used inside a Starlette application or with a router."
     )
+
+
+def test_every_method_goes_by_way_of_receive_and_send_of_a_subclass(lib):
+    class Told(lib.WebSocket):
+        async def receive(self):
+            message = await super().receive()
+            heard.append(message["type"])
+            return message
+
+        async def send(self, message):
+            spoken.append(message["type"])
+            await super().send(message)
+
+    class Further(Told):
+        pass
+
+    heard, spoken = [], []
+    app = lib.FastAPI()
+
+    def told(websocket: lib.WebSocket):
+        return Further(websocket.scope, websocket.receive, websocket.send)
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: Annotated[Any, lib.Depends(told)]):
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        await websocket.send_bytes(await websocket.receive_bytes())
+        await websocket.send_json(await websocket.receive_json())
+        await websocket.close()
+
+    with lib.TestClient(app).websocket_connect("/ws") as socket:
+        socket.send_text("a")
+        socket.send_bytes(b"b")
+        socket.send_json({"c": 1})
+        assert (socket.receive_text(), socket.receive_bytes(), socket.receive_json()) == ("a", b"b", {"c": 1})
+    assert heard == ["websocket.connect", *["websocket.receive"] * 3]
+    assert spoken == ["websocket.accept", *["websocket.send"] * 3, "websocket.close"]
