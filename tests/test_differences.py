@@ -420,3 +420,11 @@ def test_client_that_does_not_raise_shows_what_clients_see():
     with client.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect) as closed:
         socket.receive_text()
     assert closed.value.code == 1011
+
+
+def test_middleware_of_starlette_is_refused():
+    """Starlette's ASGI middleware might work by chance; like all other leftovers it is refused at import."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    with pytest.raises(DeclarationError, match=r"uses starlette.*TrustedHostMiddleware, which"):
+        FastAPI().add_middleware(TrustedHostMiddleware, allowed_hosts=["example.com"])
