@@ -659,6 +659,20 @@ def guarded(func):
     assert text.startswith("Module 'leftover_guards' uses starlette.websockets.WebSocketDisconnect")
 
 
+def test_left_over_in_the_module_of_a_base_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = ModuleType("leftover_bases")
+    monkeypatch.setitem(sys.modules, "leftover_bases", bases)
+    source = "from fastapi import HTTPException\nclass Base:\n    async def __call__(self): ..."
+    exec(source, vars(bases))
+    module = module_with(
+        monkeypatch,
+        rest="import leftover_bases\nclass Own(leftover_bases.Base): ...\n"
+        "app.add_api_websocket_route('/base', endpoint, dependencies=[Depends(Own())])",
+    )
+    [text] = told(module)
+    assert text.startswith("Module 'leftover_bases' uses fastapi.exceptions.HTTPException")
+
+
 def test_left_over_below_a_mount_of_ours_and_in_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = module_with(monkeypatch, "leftover_inner", imports="from fastapi import HTTPException")
     outer = module_with(

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+import sys
 import types
 import warnings
 from collections.abc import Callable, Iterator
@@ -304,6 +305,19 @@ def test_marker_as_an_argument_of_a_partial(marker: Any) -> None:
     async def call(user: str) -> None: ...
 
     assert refused(lambda: serve(functools.partial(call, user=made(marker))))
+
+
+@each_marker
+def test_marker_in_a_parameter_model_whose_annotations_are_strings(marker: Any) -> None:
+    module = types.ModuleType("future_models")
+    sys.modules[module.__name__] = module
+    vars(module).update(made=made(marker), Annotated=Annotated, BaseModel=BaseModel)
+    source = "from __future__ import annotations\nclass Model(BaseModel):\n    user: Annotated[str, made]"
+    try:
+        exec(source, vars(module))
+        assert refused(lambda: serve(function_with(Annotated[module.Model, Query()])))
+    finally:
+        del sys.modules[module.__name__]
 
 
 @each_marker

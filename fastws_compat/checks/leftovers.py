@@ -41,7 +41,8 @@ def modules(application: Any) -> list[ModuleType]:
         name: None
         for root in catalogue.roots(application)
         for call in _calls(root.routes)
-        for name in map(_module_of, foreign.layers(call))
+        for layer in foreign.layers(call)
+        for name in _modules_of(layer)
         if name.partition(".")[0] not in (*foreign.PACKAGES, foreign.OURS)
     }
     return [sys.modules[name] for name in names if name in sys.modules]
@@ -58,10 +59,11 @@ def _calls(routes: Iterable[BaseRoute]) -> Iterator[Callable[..., Any]]:
                 yield from (step.call for step in route.plan.steps)
 
 
-def _module_of(call: Any) -> str:
+def _modules_of(call: Any) -> list[str]:
+    """The module of a function, or those of a class and its bases."""
     if isinstance(call, FunctionType):
-        return str(call.__globals__.get("__name__"))  # a wrapper's `__module__` is that of what it wraps
-    return (call if isinstance(call, type) else type(call)).__module__
+        return [str(call.__globals__.get("__name__"))]  # a wrapper's `__module__` is that of what it wraps
+    return [cls.__module__ for cls in (call if isinstance(call, type) else type(call)).__mro__]
 
 
 def held(module: ModuleType) -> Iterator[type]:

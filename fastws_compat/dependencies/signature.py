@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from asgiref.sync import iscoroutinefunction
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -235,10 +236,18 @@ def _refuse_foreign_fields(annotation: Any, where: str) -> None:
     if model is None:
         return
     for info in model.model_fields.values():
-        foreign.refuse(info, where)
-    for cls in model.__mro__:
-        for hint in vars(cls).get("__annotations__", {}).values():
-            foreign.refuse_annotation(hint, where)
+        for item in (info, *info.metadata):
+            foreign.refuse(item, where)
+    for annotation in _own_annotations(model):
+        foreign.refuse_annotation(annotation, where)
+
+
+def _own_annotations(model: type[BaseModel]) -> Iterator[Any]:
+    """What the classes of the project say of the fields: pydantic keeps no FieldInfo out of `Annotated`."""
+    for cls in model.__mro__[: model.__mro__.index(BaseModel)]:
+        # One that names what cannot be found has been resolved by pydantic in its own way.
+        with contextlib.suppress(NameError):
+            yield from inspect.get_annotations(cls, eval_str=True).values()
 
 
 def injection_of(annotation: Any) -> Injection | None:
