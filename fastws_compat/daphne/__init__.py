@@ -26,7 +26,9 @@ NEEDED = {
     "daphne.http_protocol:HTTPFactory": "buildProtocol",
     "daphne.ws_protocol:WebSocketFactory": "protocol buildProtocol setProtocolOptions",
     "daphne.ws_protocol:WebSocketProtocol": (
-        "duration processData consumeData _dataReceived sendData sendCloseFrame sendPing sendPong"
+        "duration processData consumeData _dataReceived onMessageBegin onMessageFrameBegin"
+        " onMessageFrameData onMessageFrameEnd onMessageEnd _invalid_payload"
+        " sendData sendCloseFrame sendPing sendPong"
         " onCloseFrame onOpenHandshakeTimeout failHandshake dropConnection _fail_connection"
         " _sendAutoPing _cancelAutoPingTimeoutCall STATE_OPEN STATE_CONNECTING STATE_CLOSED"
     ),

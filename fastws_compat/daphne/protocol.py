@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
 from fastws_compat.daphne import frames, handshake
+from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.types import Message
@@ -38,6 +39,7 @@ LEFT_OVER = ("http_request_data", "http_status_line", "http_headers", "http_requ
 
 ABNORMAL = 1006
 NO_STATUS = 1005
+MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 BAD_GATEWAY = 1014
@@ -91,6 +93,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.phase = Phase.CONNECTING
         self.gone = False
         self._known = False
+        self._partial: PartialBinary | PartialText | None = None
         self._refusal: Message | None = None
         self._reading_paused = False
         self._writable: asyncio.Event | None = None
@@ -135,17 +138,37 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         elif len(self.data) > MOST_EARLY_BYTES:
             self.transport.pauseProducing()
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        message: Message
-        if isBinary:
-            message = {"type": "websocket.receive", "bytes": payload}
-        else:
+    def onMessageBegin(self, isBinary: bool) -> None:
+        self.message_data_total_length = 0
+        if not self.failedByMe:
+            self._partial = PartialBinary() if isBinary else PartialText()
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
+        if self._partial is None:
+            return
+        self._partial.fragments += 1
+        if self._partial.fragments > MAX_FRAGMENTS:
+            logger.warning("WebSocket closed: a message of more than %d fragments on %r", MAX_FRAGMENTS, self)
+            self._fail_connection(MESSAGE_TOO_BIG, "a message of too many fragments")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        if self._partial is not None:
             try:
-                message = {"type": "websocket.receive", "text": payload.decode()}
-            except UnicodeDecodeError as exc:
-                self._invalid_payload(f"not UTF-8 from byte {exc.start} on")
-                return
-        self._deliver(message, len(payload))
+                self._partial.add(payload)
+            except InvalidText as error:
+                self._invalid_payload(str(error))
+
+    def onMessageFrameEnd(self) -> None:
+        """Nothing is left to do: the pieces of a frame are added as they come."""
+
+    def onMessageEnd(self) -> None:
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            try:
+                self._deliver(partial.message(), partial.size)
+            except InvalidText as error:
+                self._invalid_payload(str(error))
 
     def onPing(self, payload: bytes) -> None:
         if self._writable is None:
@@ -192,6 +215,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         if self.failedByMe:
             return  # one fault is often found twice, and the peer is to read about the first
         self.closeHandshakeTimeout = FAULT_TIMEOUT
+        self._partial = None
         super()._fail_connection(code, reason)
         self._disconnected(code, reason)
 
