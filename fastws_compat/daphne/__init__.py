@@ -118,8 +118,11 @@ def put_in_place(server: type[Any]) -> None:
     if "daphne" in installed_apps():
         from daphne.management.commands.runserver import Command
 
+        from fastws_compat.daphne import reloader
+
         if Command.server_cls in ours:
             Command.server_cls = server
+            Command.run = reloader.run
 
 
 def installed_apps() -> set[str]:
