@@ -117,6 +117,9 @@ class ValidationException(Exception):
     def errors(self) -> Sequence[Any]:
         return self._errors
 
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self._errors)}>"  # the errors repeat what the client sent
+
     def __str__(self) -> str:
         count = len(self._errors)
         lines = [f"{count} validation error{'' if count == 1 else 's'}:"]
