@@ -470,8 +470,19 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
 
 def _invalid(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
     mount = solution.websocket.scope.get("root_path", "").rstrip("/")
-    context = {**context, "path": f"WS {mount}{context['path']}"}
+    path, context = context["path"], {**context, "path": f"WS {mount}{context['path']}"}
+    session: Session | None = solution.websocket.scope.get(SESSION)
+    extra = None if session is None else session.extra
+    misfits = ", ".join(dict.fromkeys(map(_misfit, solution.errors)))
+    logger.warning("WebSocket %s: the handshake does not fit its parameters: %s", path, misfits, extra=extra)
     return WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
+
+
+def _misfit(error: dict[str, Any]) -> str:
+    """The parameter that an error is about, and what is wrong: no value, nor a name that the client chose."""
+    source, *names = error["loc"]
+    known = names[:1] if error["type"] != "extra_forbidden" else []
+    return f"{'.'.join(map(str, [source, *known]))} ({error['type']})"
 
 
 async def _after(solution: Solution) -> None:

@@ -142,6 +142,16 @@ def test_where_a_scope_is_the_projects_own_no_frame_is_the_librarys(
         assert not [f for f in value["stacktrace"]["frames"] if f["module"].startswith("fastws_compat")]
 
 
+def test_a_failed_validation_is_one_line_with_the_parameter_and_no_value(server: Server) -> None:
+    running = server.start("tests.servers.sockets:app")
+    with Raw(running, f"/number?number={SECRETS['query']}") as client:
+        assert b" 403 " in client.answer()
+    line = "WebSocket /number: the handshake does not fit its parameters: query.number (int_parsing)"
+    running.stop()
+    assert running.logs().count(line) == 1
+    assert SECRETS["query"] not in running.logs()
+
+
 def excerpts(event: str) -> list[str]:
     found = []
     for name, secret in SECRETS.items():
