@@ -7,6 +7,7 @@ from typing import Any
 
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.tracebacks import as_text, bare
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import can_deny
 
@@ -39,6 +40,7 @@ class Mount:
         self.application_mapping = {"http": http, "websocket": websocket, "lifespan": lifespan}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
         await self.application_mapping[scope["type"]](scope, receive, send)
 
 
@@ -84,12 +86,15 @@ class Identify:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from fastws_compat.auth import identify
 
+        __tracebackhide__ = True
         try:
             scope = await identify(scope)
         except HTTPException as exc:
             await refuse(scope, send, exc.status_code)
-        except Exception:
-            logger.exception("WebSocket refused: who connects cannot be told")
+        except Exception as exc:
+            # As text: Django's frames between here and the error hold the key of the session.
+            text = as_text(exc)
+            logger.error("WebSocket refused: who connects cannot be told\n%s", text, exc_info=bare(exc))
             await refuse(scope, send, 500)
         else:
             await self.inner(scope, receive, send)
@@ -109,6 +114,7 @@ def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
         return app  # type: ignore[no-any-return]
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True
         await (app if app.serves(scope) else fallback)(scope, receive, send)
 
     return choose

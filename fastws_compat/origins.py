@@ -90,6 +90,7 @@ class OriginCheck:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True
         problem = objection(scope) if scope["type"] == "websocket" else None
         if problem is None:
             await self.inner({**scope, CHECKED: True}, receive, send)

@@ -24,6 +24,7 @@ from django.utils.crypto import constant_time_compare
 
 from fastws_compat.concurrency import is_async
 from fastws_compat.logger import logger
+from fastws_compat.tracebacks import for_log
 
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 
@@ -132,8 +133,9 @@ def holds(condition: Condition, user: Any) -> bool:
         return bool(test(user))
     except Error:
         raise
-    except Exception:
-        logger.exception("What a route asks of its user could not be asked again; its socket is closed")
+    except Exception as exc:
+        message = "What a route asks of its user could not be asked again; its socket is closed"
+        logger.error(message, exc_info=for_log(exc))
         return False
 
 

@@ -20,6 +20,8 @@ from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
+from fastws_compat.requests import SESSION as SESSION
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.watching import Ahead, has_left, sweeper
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState, can_deny
@@ -32,7 +34,6 @@ LAST_WORDS = 1.0
 # After so many messages of one connection others get a turn.
 MOST_IN_A_ROW = 64
 
-SESSION = "fastws_compat.session"
 # Set by the test client: exceptions reach the test, as with FastAPI, instead of the log.
 RAISES = "fastws_compat.raise_exceptions"
 
@@ -121,8 +122,8 @@ class Session:
                 try:
                     async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
                         await self._at_end.pop()()
-                except Exception:
-                    logger.exception("The end of a WebSocket session failed")
+                except Exception as exc:
+                    logger.error("The end of a WebSocket session failed", exc_info=for_log(exc))
         finally:
             cleanup.end()
 
@@ -307,7 +308,7 @@ class Session:
             )
             await self.finish(blamed[1])
         else:
-            logger.error("Exception in WebSocket %s", template, exc_info=exc, extra=extra)
+            logger.error("Exception in WebSocket %s", template, exc_info=for_log(exc), extra=extra)
             await self.finish(1011)
 
 
@@ -469,8 +470,19 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
 
 def _invalid(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
     mount = solution.websocket.scope.get("root_path", "").rstrip("/")
-    context = {**context, "path": f"WS {mount}{context['path']}"}
+    path, context = context["path"], {**context, "path": f"WS {mount}{context['path']}"}
+    session: Session | None = solution.websocket.scope.get(SESSION)
+    extra = None if session is None else session.extra
+    misfits = ", ".join(dict.fromkeys(map(_misfit, solution.errors)))
+    logger.warning("WebSocket %s: the handshake does not fit its parameters: %s", path, misfits, extra=extra)
     return WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
+
+
+def _misfit(error: dict[str, Any]) -> str:
+    """The parameter that an error is about, and what is wrong: no value, nor a name that the client chose."""
+    source, *names = error["loc"]
+    known = names[:1] if error["type"] != "extra_forbidden" else []
+    return f"{'.'.join(map(str, [source, *known]))} ({error['type']})"
 
 
 async def _after(solution: Solution) -> None:

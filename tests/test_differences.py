@@ -1,24 +1,34 @@
 """Where this library differs from FastAPI on purpose; one sentence each, the same as in docs/porting.md."""
 
 import asyncio
+import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
+from unittest.mock import MagicMock
 
 import pytest
+from pydantic import BaseModel
 
 from fastws_compat import (
+    APIRouter,
     BackgroundTasks,
+    Body,
     Depends,
     FastAPI,
+    File,
+    Form,
     HTTPException,
     Path,
     Query,
     Request,
     Response,
+    UploadFile,
     WebSocket,
     WebSocketDisconnect,
     WebSocketState,
 )
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 
 if TYPE_CHECKING:
@@ -420,3 +430,116 @@ def test_client_that_does_not_raise_shows_what_clients_see():
     with client.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect) as closed:
         socket.receive_text()
     assert closed.value.code == 1011
+
+
+# --- endpoints that can never be called are refused at import ---
+
+
+class Item(BaseModel):
+    name: str
+
+
+@dataclass
+class Data:
+    name: str
+
+
+class Loose:
+    def __init__(self, *args: Any) -> None: ...
+
+
+def star(*args): ...
+
+
+def double_star(**kwargs): ...
+
+
+def undecorated(function):
+    async def wrapper(*args, **kwargs): ...
+
+    return wrapper
+
+
+def positional(websocket: WebSocket, /): ...
+
+
+def body_of(annotation: Any):
+    def dependency(value): ...
+
+    dependency.__annotations__["value"] = annotation
+    return dependency
+
+
+UNCALLABLE = {
+    "star": (star, r"Parameter '\*args' of star .* write out the parameters, or put @functools.wraps"),
+    "double star": (double_star, r"Parameter '\*\*kwargs' of double_star"),
+    "decorated": (undecorated(star), r"'\*args' of .*wrapper"),
+    "class": (Loose, r"'\*args' of Loose"),
+    "mock": (MagicMock(), r"'\*args'"),
+    "positional": (positional, r"'websocket' of positional is positional-only"),
+    "form login": (
+        OAuth2PasswordRequestForm,
+        "'username' of OAuth2PasswordRequestForm is read from the body",
+    ),
+    **{
+        f"body {number}": (body_of(annotation), "Parameter 'value' of dependency is read from the body")
+        for number, annotation in enumerate(
+            [
+                Item,
+                Data,
+                dict,
+                list[int],
+                UploadFile,
+                list[UploadFile],
+                Annotated[int, Body()],
+                Annotated[int, Body(embed=True)],
+                Annotated[Item, Form()],
+                Annotated[str, Form()],
+                Annotated[bytes, File()],
+            ]
+        )
+    },
+}
+
+
+def as_endpoint(call: Any) -> None:
+    async def endpoint(*args: Any, **kwargs: Any): ...
+
+    endpoint.__signature__ = inspect.signature(call, eval_str=True)
+    endpoint.__name__ = getattr(call, "__name__", "mock")
+    FastAPI().websocket("/ws")(endpoint)
+
+
+def as_dependency(call: Any) -> None:
+    async def endpoint(websocket: WebSocket, value: Annotated[Any, Depends(call)]): ...
+
+    FastAPI().websocket("/ws")(endpoint)
+
+
+def deep(call: Any) -> None:
+    def dependency(value: Annotated[Any, Depends(call)]): ...
+
+    async def endpoint(websocket: WebSocket): ...
+
+    APIRouter().websocket("/ws", dependencies=[Depends(dependency)])(endpoint)
+
+
+@pytest.mark.parametrize("place", [as_endpoint, as_dependency, deep])
+@pytest.mark.parametrize(("call", "sentence"), UNCALLABLE.values(), ids=UNCALLABLE)
+def test_endpoint_that_can_never_be_called_is_refused_at_import(place: Any, call: Any, sentence: str):
+    """FastAPI finds out when the first client connects, and says nothing."""
+    with pytest.raises(DeclarationError, match=sentence):
+        place(call)
+
+
+def test_failed_validation_leaves_one_line_without_values(caplog):
+    """FastAPI logs nothing."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, number: int): ...
+
+    refusal(app, "/ws?number=s3cret")
+    assert caplog.messages == [
+        "WebSocket /ws: the handshake does not fit its parameters: query.number (int_parsing)"
+    ]

@@ -19,6 +19,7 @@ from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message
 from fastws_compat.watching import has_left
 
@@ -501,7 +502,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         if isinstance(error, KeyboardInterrupt):
             self.server.stop()
         elif error is not None and not isinstance(error, ClientDisconnected):
-            logger.error("Exception inside application: %s", error, exc_info=error)
+            logger.error("Exception inside application: %s", error, exc_info=for_log(error))
         elif error is None and not task.cancelled() and self.phase is Phase.CONNECTING and not self.gone:
             logger.error("The application returned and did not answer the handshake on %r.", self)
         self._end(failed=error is not None or task.cancelled())

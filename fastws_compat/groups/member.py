@@ -16,6 +16,7 @@ from fastws_compat.groups.layers import counters
 from fastws_compat.groups.wire import Close, Payload
 from fastws_compat.logger import logger
 from fastws_compat.sessions import SESSION, Session
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message, Send
 from fastws_compat.websockets import (
     CONNECTED,
@@ -252,7 +253,7 @@ class Member:
         """The socket is broken or closed; its endpoint finds out for itself."""
         self._queue.clear()
         if not isinstance(exc, (OSError, RuntimeError)):
-            logger.error("A message of a group could not be sent to a member", exc_info=exc)
+            logger.error("A message of a group could not be sent to a member", exc_info=for_log(exc))
 
 
 def _between(send: Any, server: Send) -> list[Any] | None:

@@ -19,12 +19,18 @@ class HTTPBasicCredentials(BaseModel):
     username: str
     password: str
 
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
 
 class HTTPAuthorizationCredentials(BaseModel):
     """What the other schemes give: both halves of the header, as the client wrote them."""
 
     scheme: str
     credentials: str
+
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}>"
 
 
 class HTTPBase(Scheme):
