@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.encoders import jsonable_encoder
 from fastws_compat.types import Message
 
@@ -132,9 +133,8 @@ def _content(wire: Mapping[str, Any]) -> Payload | Close:
             _expect(wire[kind], type)
             return Payload(kind, wire[kind])
     code, reason = wire["close"]
-    _expect(code, int)
     _expect(reason, str)
-    return Close(code, reason)
+    return Close(close_code(code), close_reason(reason))
 
 
 def _expect(value: Any, type: Any) -> None:
