@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from fastws_compat.closing import refusal
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.tracebacks import as_text, bare
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
-from fastws_compat.websockets import can_deny
 
 
 def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) -> ASGIApp:
@@ -102,11 +102,8 @@ class Identify:
 
 async def refuse(scope: Scope, send: Send, status: int) -> None:
     """Refuse a handshake with an empty response, or with 403 where the server knows no other."""
-    if can_deny(scope):
-        await send({"type": "websocket.http.response.start", "status": status, "headers": []})
-        await send({"type": "websocket.http.response.body", "body": b""})
-    else:
-        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+    for message in refusal(status, scope):
+        await send(message)
 
 
 def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:

@@ -17,6 +17,7 @@ from channels.db import database_sync_to_async
 from channels.sessions import SessionMiddlewareStack
 
 from fastws_compat import logins
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.origins import CHECKED, objection
@@ -272,7 +273,8 @@ async def adisconnect_user(
 
 def _end(user: Any, session_key: str | None, code: int, reason: str) -> dict[str, Any]:
     key = user_key(user) if hasattr(user, "_meta") else str(user)
-    return logins.end(key, session_key and logins.session_digest(session_key), code, reason)
+    digest = session_key and logins.session_digest(session_key)
+    return logins.end(key, digest, close_code(code), close_reason(reason))
 
 
 def _in_event_loop() -> bool:

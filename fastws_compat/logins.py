@@ -32,6 +32,7 @@ from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.utils.crypto import salted_hmac
 
 from fastws_compat import conf
+from fastws_compat.closing import close_message
 from fastws_compat.logger import logger
 from fastws_compat.revalidation import BATCH, LOGGED_OUT, Claim, Condition, judge
 from fastws_compat.sessions import SESSION, Session
@@ -169,7 +170,7 @@ class Login:
         extra = {**self.session.extra, "code": code}
         logger.info("WebSocket %s: the login ended; closed with %d", extra["route"], code, extra=extra)
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._send(close_message(code, reason))
         except Exception as exc:
             logger.debug("The client was gone before its login ended (%r)", exc)
 

@@ -79,18 +79,6 @@ def test_the_end_of_a_frame_without_its_header_is_the_end_of_the_data(cut_at: in
     assert frames.end(data, 0) == cut_at
 
 
-def test_valid_close_codes() -> None:
-    valid = {code for code in range(-1, 6000) if frames.is_close_code(code)}
-    assert valid == {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
-    assert not frames.is_close_code("1000")
-
-
-@pytest.mark.parametrize(("reason", "kept"), [("é" * 62, 122), ("x" * 200, 123), ("🙂" * 31, 120), ("ok", 2)])
-def test_a_reason_is_cut_between_characters(reason: str, kept: int) -> None:
-    assert len(frames.cut(reason)) == kept
-    assert reason.startswith(frames.cut(reason).decode())
-
-
 # The handshake
 
 

@@ -543,3 +543,65 @@ def test_failed_validation_leaves_one_line_without_values(caplog):
     assert caplog.messages == [
         "WebSocket /ws: the handshake does not fit its parameters: query.number (int_parsing)"
     ]
+
+
+# --- how a connection is closed ---
+
+
+def closing(code: Any, reason: Any = None, accept: bool = True) -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        if accept:
+            await websocket.accept()
+        await websocket.close(code, reason)
+
+    return app
+
+
+def test_http_status_as_close_code():
+    """FastAPI refuses with 403 before accept; after it the server cannot send the code."""
+    denied = refusal(closing(404, accept=False))
+    assert isinstance(denied, WebSocketDenialResponse)
+    assert denied.status_code == 404
+    assert close_after_accept(closing(404)).code == 4404
+
+
+def test_close_code_that_no_frame_can_carry():
+    """FastAPI hands any code on: its test client shows it, a server fails."""
+    with pytest.raises(ValueError, match="cannot be closed with 1006"):
+        close_after_accept(closing(1006))
+    assert close_after_accept(closing(1006), raise_server_exceptions=False).code == 1011
+
+
+def test_close_reason_of_any_kind():
+    """FastAPI hands any reason on; a server fails if it is no text, or has more than 123 bytes."""
+    assert close_after_accept(closing(4000, ValueError("why"))).reason == "why"
+    assert close_after_accept(closing(4000, "x" * 200)).reason == "x" * 123
+
+
+def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
+    """FastAPI leaves headers and subprotocol to the server."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept(headers=[(b"x-room", b"1\r\nset-cookie: a=b")])
+
+    with pytest.raises(ValueError, match="Invalid value .* of header b'x-room'"):
+        with TestClient(app).websocket_connect("/ws"):
+            pass
+
+
+def test_detail_that_is_no_json_is_text():
+    """FastAPI's handler raises TypeError for it."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        raise HTTPException(403, ValueError("why"))
+
+    denied = refusal(app)
+    assert isinstance(denied, WebSocketDenialResponse)
+    assert denied.json() == {"detail": "why"}

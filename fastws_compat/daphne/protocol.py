@@ -15,6 +15,8 @@ from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
+from fastws_compat.answers import checked_answer
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
@@ -440,27 +442,20 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.__dict__.pop(name, None)
 
     def _close(self, message: Message) -> None:
-        code, reason = message.get("code"), message.get("reason") or ""
-        code = 1000 if code is None else code
-        if not frames.is_close_code(code):
-            raise ValueError(f"Invalid close code {code!r}.")
-        if self.phase is Phase.OPEN:
-            self._finish(code, reason)
-        else:
-            self._refuse(403)
+        if self.phase is Phase.CONNECTING:
+            self._refuse(403)  # no frame will carry the code
+            return
+        code = message.get("code")
+        self._finish(1000 if code is None else close_code(code), close_reason(message.get("reason")))
 
     def _finish(self, code: int, reason: str) -> None:
         """Say goodbye; `websocket.disconnect` comes when the client has answered, or has not."""
         self.phase = Phase.CLOSED
-        self.sendCloseFrame(code, frames.cut(reason))
+        self.sendCloseFrame(code, reason.encode())
         self._resume_reading()
 
     def _begin_refusal(self, message: Message) -> None:
-        status = message["status"]
-        if not 200 <= status < 600:
-            raise RuntimeError(f"Invalid HTTP status code {status!r} in response.")
-        handshake.check(message.get("headers") or ())
-        self._refusal = message
+        self._refusal = checked_answer(message)
         self.phase = Phase.REFUSING
         self._stop_handshake_timer()
 
@@ -528,7 +523,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             return
         self._disconnected(code, reason)
         if self.phase is Phase.OPEN:
-            self.sendCloseFrame(code, frames.cut(reason))
+            self.sendCloseFrame(code, close_reason(reason).encode())
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
             self._refuse(503)

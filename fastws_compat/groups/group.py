@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.hub import Hub, home_of, hub_of
 from fastws_compat.groups.layers import DEFAULT, group_send, is_bound_to_loop, layer_of
@@ -115,8 +116,12 @@ class Group:
     async def adisconnect(
         self, code: int = 1000, reason: str = "", exclude: WebSocket[Any] | None = None
     ) -> None:
-        """Close the sockets of all members, in every process; their endpoints see WebSocketDisconnect."""
-        await self._asend(pack_close(self.name, Close(code, reason), self._extra(exclude)))
+        """Close the sockets of all members, in every process; their endpoints see WebSocketDisconnect.
+
+        Raises ValueError for a code that cannot be sent; the reason is cut at 123 bytes.
+        """
+        close = Close(close_code(code), close_reason(reason))
+        await self._asend(pack_close(self.name, close, self._extra(exclude)))
 
     def disconnect(self, code: int = 1000, reason: str = "", exclude: WebSocket[Any] | None = None) -> None:
         """As `adisconnect`, for sync code."""

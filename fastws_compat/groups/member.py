@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from fastws_compat import conf
+from fastws_compat.closing import close_message
 from fastws_compat.groups.layers import counters
 from fastws_compat.groups.wire import Close, Payload
 from fastws_compat.logger import logger
@@ -136,8 +137,9 @@ class Member:
         if websocket.application_state is CONNECTING:
             self._queue.clear()
         self._last = websocket._send
-        websocket.lose({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
-        self._queue.append({"type": "websocket.close", "code": close.code, "reason": close.reason})
+        message = close_message(close.code, close.reason)
+        websocket.lose({**message, "type": "websocket.disconnect"})
+        self._queue.append(message)
         self.flush()
         asyncio.get_running_loop().call_later(PATIENCE, self._hurry)
 

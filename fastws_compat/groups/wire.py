@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.groups.content import dump, dump_model, is_model, text_of, way_out
 from fastws_compat.types import Message
 
@@ -124,9 +125,8 @@ def _content(wire: Mapping[str, Any]) -> Payload | Close:
             _expect(wire[kind], type)
             return Payload(kind, wire[kind])
     code, reason = wire["close"]
-    _expect(code, int)
     _expect(reason, str)
-    return Close(code, reason)
+    return Close(close_code(code), close_reason(reason))
 
 
 def _expect(value: Any, type: Any) -> None:
