@@ -13,18 +13,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
-from channels.db import database_sync_to_async
-from channels.sessions import SessionMiddlewareStack
 
 from fastws_compat import logins
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.lookups import forgetting, look_up, new_session
 from fastws_compat.origins import CHECKED, objection
 from fastws_compat.param_functions import Depends
-from fastws_compat.requests import empty_receive, empty_send
+from fastws_compat.requests import HTTPConnection
 from fastws_compat.revalidation import LOGGED_OUT, Condition, may_log_in, owner_of, user_key
 from fastws_compat.sessions import RAISES, SESSION, Session
-from fastws_compat.types import Receive, Scope, Send
+from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 Test = Callable[[Any], Any]
 Dependency = Callable[..., Awaitable[Any]]
 
-_IDENTITY = "fastws_compat.identity"
 # The user of the scope of whom it is known that they may log in.
 _JUDGED = "fastws_compat.judged"
 
@@ -174,7 +172,7 @@ def _refusal(websocket: WebSocket, status: int) -> HTTPException:
 
 async def _holds(condition: Condition, user: Any) -> bool:
     if condition.is_async:
-        return bool(await condition.test(user))
+        return bool(await forgetting(condition.test(user)))
     if not condition.queries:
         return bool(condition.test(user))
     return bool(await _of_database(condition.test, user))
@@ -193,7 +191,7 @@ async def identify(scope: Scope) -> Scope:
     from django.apps import apps
 
     begun = time.monotonic()
-    identified = {**scope} if "session" in scope else await _with_session(scope)
+    identified = {**scope} if "session" in scope else _with_session(scope)
     identified[logins.IDENTIFIED_AT] = begun
     if "user" not in identified and apps.is_installed("django.contrib.auth"):
         from django.contrib.auth.models import AnonymousUser
@@ -205,19 +203,14 @@ async def identify(scope: Scope) -> Scope:
     return identified
 
 
-async def _with_session(scope: Scope) -> Scope:
-    found: list[Scope] = []
-    await _sessions({**scope, _IDENTITY: found}, empty_receive, empty_send)
-    [identified] = found
-    del identified[_IDENTITY]
-    return identified
+def _with_session(scope: Scope) -> Scope:
+    from django.conf import settings
+    from django.utils.functional import LazyObject
 
-
-async def _tell(scope: Scope, receive: Receive, send: Send) -> None:
-    scope[_IDENTITY].append(scope)
-
-
-_sessions: Callable[..., Awaitable[None]] = SessionMiddlewareStack(_tell)
+    cookies = scope["cookies"] if "cookies" in scope else HTTPConnection(scope).cookies
+    session: Any = LazyObject()
+    session._wrapped = new_session(cookies.get(settings.SESSION_COOKIE_NAME))
+    return {**scope, "cookies": cookies, "session": session}
 
 
 async def _resolve(scope: Scope) -> None:
@@ -274,7 +267,7 @@ async def _of_database(call: Callable[..., Any], *arguments: Any) -> Any:
     from django.db import Error
 
     try:
-        return await database_sync_to_async(call)(*arguments)
+        return await look_up(call, *arguments)
     except (Error, OSError) as exc:
         logger.error("WebSocket refused: who connects cannot be told (%s: %s)", type(exc).__name__, exc)
         raise HTTPException(503)

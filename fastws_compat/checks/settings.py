@@ -10,7 +10,6 @@ from django.core.checks import Error, Warning, register
 
 from fastws_compat import conf
 from fastws_compat.checks.messages import TAG, Messages, message
-from fastws_compat.origins import is_pattern, listed
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -76,6 +75,8 @@ def _is_count(value: Any) -> bool:
 
 def _are_origins(value: Any) -> bool:
     """Asks what the origin check asks, so that no value is accepted here that allows nothing there."""
+    from fastws_compat.origins import is_pattern, listed  # with most of the library, which few commands need
+
     texts = listed(value)
     return (
         isinstance(value, list | tuple | set | frozenset)
