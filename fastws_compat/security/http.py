@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -37,7 +36,8 @@ class HTTPBase(Scheme):
     """Credentials of any scheme; `scheme` only names the challenge."""
 
     model: models.HTTPBase
-    accepts: ClassVar[str | None] = None
+    # The scheme in lower case that the header must have; None is any.
+    accepts: str | None = None
 
     def __init__(
         self,
