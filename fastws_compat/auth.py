@@ -40,7 +40,7 @@ _IDENTITY = "fastws_compat.identity"
 async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed."""
     if "user" not in websocket.scope:
-        await _resolve(websocket.scope)
+        await resolve(websocket.scope)
     user = await _loaded(websocket.user)
     if user.is_authenticated and _is_of_django(user):
         logins.keep(websocket, user_key(user), await _session_key(websocket.scope, user))
@@ -189,7 +189,7 @@ async def _tell(scope: Scope, receive: Receive, send: Send) -> None:
 _sessions: Callable[..., Awaitable[None]] = SessionMiddlewareStack(_tell)
 
 
-async def _resolve(scope: Scope) -> None:
+async def resolve(scope: Scope) -> None:
     """Find the user where nobody has before: the app stands alone, and so its origins are unchecked too."""
     problem = None if CHECKED in scope or RAISES in scope else objection(scope)
     if problem is not None:

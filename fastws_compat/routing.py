@@ -559,8 +559,9 @@ class APIRouter(Router):
             await run_all(self.on_shutdown)
 
 
-for _name in HTTP_ONLY:
-    setattr(APIRouter, _name, HTTPOnly(_name))
+for _class, _names in ((Router, ("add_route",)), (APIRouter, HTTP_ONLY)):
+    for _name in _names:
+        setattr(_class, _name, HTTPOnly(_name))
 
 
 def check_prefix(prefix: str) -> None:

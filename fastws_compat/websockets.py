@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat import jsontext
 from fastws_compat.requests import HTTPConnection, StateT
-from fastws_compat.types import Message, Receive, Scope, Send
+from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
@@ -408,6 +408,12 @@ class WebSocketClose:
 def can_deny(scope: Scope) -> bool:
     """Whether the server can refuse a handshake with a response (ASGI "WebSocket Denial Response")."""
     return "websocket.http.response" in (scope.get("extensions") or {})
+
+
+async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send `response`, or refuse a handshake with 403 where the server cannot send another status."""
+    refusal = WebSocketClose() if scope["type"] == "websocket" and not can_deny(scope) else response
+    await refusal(scope, receive, send)
 
 
 def message_size(message: Message) -> int:
