@@ -22,13 +22,23 @@ class SessionMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and "session" not in scope:
-            from fastws_compat.asgi import refuse
-            from fastws_compat.auth import resolve
-
-            try:
-                await resolve(scope)
-            except HTTPException as exc:
-                await refuse(scope, send, exc.status_code)
-                return
+        if scope["type"] == "websocket" and not await _has_session(scope, send):
+            return
         await self.app(scope, receive, send)
+
+
+async def _has_session(scope: Scope, send: Send) -> bool:
+    """Put the session, read from its store, into the scope; False if the handshake is refused instead."""
+    from fastws_compat.asgi import refuse
+    from fastws_compat.auth import resolve
+
+    try:
+        if "session" not in scope:
+            await resolve(scope)
+    except HTTPException as exc:
+        await refuse(scope, send, exc.status_code)
+        return False
+    session = scope["session"]
+    if hasattr(session, "aget"):
+        await session.aget("")  # what is read here, the endpoint can read without `await`
+    return True
