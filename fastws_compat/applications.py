@@ -211,7 +211,12 @@ class FastAPI(Starlette):
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
-        return self.router.websocket(path, name, dependencies=dependencies, **limits)
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
+            return func
+
+        return decorator
 
     def add_api_websocket_route(
         self,
@@ -228,7 +233,12 @@ class FastAPI(Starlette):
         self, path: str, name: str | None = None
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
-        return self.router.websocket_route(path, name)
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.router.add_websocket_route(path, func, name)
+            return func
+
+        return decorator
 
     def include_router(
         self,
