@@ -46,7 +46,7 @@ class Mount:
 
 def load(app: Any) -> Any:
     """The FastAPI instance that is meant by `app`."""
-    from fastws_compat.applications import FastAPI, default_app
+    from fastws_compat.applications import Starlette, default_app
 
     if app is None:
         from django.utils.module_loading import autodiscover_modules
@@ -55,10 +55,10 @@ def load(app: Any) -> Any:
         return default_app
     if isinstance(app, str):
         return _by_name(app)
-    if not isinstance(app, FastAPI):
+    if not isinstance(app, Starlette):
         raise DeclarationError(
-            f"get_asgi_application() got a {type(app).__name__}: give it a FastAPI instance of "
-            'fastws_compat, or its name as "module:attribute".'
+            f"get_asgi_application() got a {type(app).__name__}: give it a FastAPI instance, or a "
+            'Starlette one, of fastws_compat, or its name as "module:attribute".'
         )
     return app
 

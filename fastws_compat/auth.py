@@ -46,7 +46,7 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     """
     scope = websocket.scope
     if "user" not in scope:
-        await _resolve(scope)
+        await resolve(scope)
     user = await _loaded(websocket.user)
     if not user.is_authenticated:
         return user  # type: ignore[no-any-return]
@@ -214,7 +214,7 @@ def _with_session(scope: Scope) -> Scope:
     return {**scope, "cookies": cookies, "session": session}
 
 
-async def _resolve(scope: Scope) -> None:
+async def resolve(scope: Scope) -> None:
     """Find the user where nobody has before: the app stands alone, and so its origins are unchecked too."""
     problem = None if CHECKED in scope or RAISES in scope else objection(scope)
     if problem is not None:

@@ -16,7 +16,7 @@ from fastws_compat.exceptions import (
     WebSocketRequestValidationError,
 )
 from fastws_compat.requests import HTTPConnection
-from fastws_compat.responses import JSONResponse, Response
+from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ExceptionHandler
 from fastws_compat.websockets import WebSocket, WebSocketState
@@ -66,6 +66,19 @@ DEFAULT_HANDLERS: Mapping[Any, ExceptionHandler] = {
     HTTPException: http_exception_handler,
     RequestValidationError: request_validation_exception_handler,
     WebSocketRequestValidationError: websocket_request_validation_exception_handler,
+    WebSocketException: websocket_exception_handler,
+}
+
+
+async def plain_http_exception_handler(request: HTTPConnection, exc: HTTPException) -> Response:
+    """The detail as text, with the status and headers of the exception (Starlette)."""
+    if exc.status_code in BODILESS:
+        return Response(status_code=exc.status_code, headers=exc.headers)
+    return PlainTextResponse(str(exc.detail), status_code=exc.status_code, headers=exc.headers)
+
+
+STARLETTE_HANDLERS: Mapping[Any, ExceptionHandler] = {
+    HTTPException: plain_http_exception_handler,
     WebSocketException: websocket_exception_handler,
 }
 

@@ -13,7 +13,7 @@ from fastws_compat.answers import checked_answer
 from fastws_compat.closing import can_deny as can_deny
 from fastws_compat.closing import close_message, close_reason, closing_messages
 from fastws_compat.requests import HTTPConnection, StateT
-from fastws_compat.types import Message, Receive, Scope, Send
+from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
@@ -443,6 +443,12 @@ class WebSocketClose:
         message = {"type": "websocket.close", "code": self.code, "reason": self.reason}
         for answer in closing_messages(message, scope, accepted=False):
             await send(answer)
+
+
+async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Send `response`, or refuse a handshake with 403 where the server cannot send another status."""
+    refusal = WebSocketClose() if scope["type"] == "websocket" and not can_deny(scope) else response
+    await refusal(scope, receive, send)
 
 
 def message_size(message: Message) -> int:

@@ -589,7 +589,7 @@ def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
     async def endpoint(websocket: WebSocket):
         await websocket.accept(headers=[(b"x-room", b"1\r\nset-cookie: a=b")])
 
-    with pytest.raises(ValueError, match="Invalid value .* of header b'x-room'"):
+    with pytest.raises(ValueError, match=r"Invalid value .* of header b'x-room'"):
         with TestClient(app).websocket_connect("/ws"):
             pass
 
