@@ -1292,6 +1292,47 @@ def test_login_with_credentials(db):
     assert client.cookies == {"theme": "dark"}
 
 
+@pytest.mark.parametrize(
+    "hand_over",
+    [
+        lambda cookies: TestClient(authenticated(user_of_session), cookies=cookies),
+        lambda cookies: set_attribute(TestClient(authenticated(user_of_session)), cookies),
+        lambda cookies: updated(TestClient(authenticated(user_of_session)), cookies),
+    ],
+    ids=["argument", "attribute", "update"],
+)
+def test_the_cookies_of_djangos_client(db, client, hand_over):
+    """A `SimpleCookie`, whose values are morsels: they are sent as Django's client sends them."""
+    client.force_login(get_user_model().objects.create(username="ada"))
+    client.cookies["theme"] = "dark; grey"
+    socket_client = hand_over(client.cookies)
+    assert who(socket_client) == "ada"
+    assert socket_client.cookies["theme"] == client.cookies["theme"].coded_value == '"dark\\073 grey"'
+    session = TestClient(echo).websocket_connect("/", cookies=client.cookies)
+    key = client.cookies["sessionid"].value
+    assert dict(session.scope["headers"])[b"cookie"].decode() == f'sessionid={key}; theme="dark\\073 grey"'
+
+
+def set_attribute(client, cookies):
+    client.cookies = cookies
+    return client
+
+
+def updated(client, cookies):
+    client.cookies.update(cookies)
+    return client
+
+
+@pytest.mark.parametrize("cookies", ["a=1", b"a=1", {"a": None}, {"a": 1}])
+def test_cookies_that_are_none(cookies):
+    for connect in (
+        lambda: TestClient(echo, cookies=cookies),
+        lambda: TestClient(echo).websocket_connect("/", cookies=cookies),
+    ):
+        with pytest.raises(TypeError, match="cookie"):
+            connect()
+
+
 def test_login_of_another_user_replaces_the_first(db):
     User = get_user_model()
     client = TestClient(authenticated(user_of_session))
