@@ -5,19 +5,19 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from email.message import Message as MimeHeaders
 from http.cookiejar import Cookie, CookieJar
 from http.cookies import Morsel, SimpleCookie
 from inspect import isclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urljoin, urlsplit
 from urllib.request import Request
 
 from asgiref.compatibility import guarantee_single_callable
 
-from fastws_compat._portal import Conversation, Portal, open_portal, use
+from fastws_compat._portal import Conversation, Portal, in_sync_thread, open_portal, use
 from fastws_compat.datastructures import Headers
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CookieTypes = Mapping[str, str] | Mapping[str, Morsel[str]] | Iterable[tuple[str, str]] | CookieJar
 ParamTypes = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 Mode = Literal["text", "binary"]
+T = TypeVar("T")
 
 PORTS = {"ws": 80, "wss": 443}
 # https://url.spec.whatwg.org/#percent-encoded-bytes; an escape that is already there stays.
@@ -435,32 +436,29 @@ class TestClient:
 
     def force_login(self, user: AbstractBaseUser, backend: str | None = None) -> None:
         """Django's: connections made from now on belong to the session of this user."""
-        with self._django_client() as django:
-            django.force_login(user, backend)
+        self._as_django(lambda django: django.force_login(user, backend))
 
     def login(self, **credentials: Any) -> bool:
         """Django's: log in with credentials; False if they are wrong."""
-        with self._django_client() as django:
-            return django.login(**credentials)
+        return self._as_django(lambda django: django.login(**credentials))
 
     def logout(self) -> None:
         """Django's: end the session and forget its cookie."""
-        with self._django_client() as django:
-            django.logout()
+        self._as_django(lambda django: django.logout())
 
-    @contextmanager
-    def _django_client(self) -> Iterator[Client]:
-        """A `django.test.Client` with the same session cookie, which is taken over afterwards."""
+    def _as_django(self, act: Callable[[Client], T]) -> T:
+        """Use a `django.test.Client` with the same session cookie, which is taken over afterwards."""
         from django.conf import settings
         from django.test import Client
 
         django, name = Client(), settings.SESSION_COOKIE_NAME
         if name in self.cookies:
             django.cookies[name] = self.cookies[name]
-        yield django
+        result = in_sync_thread(lambda: act(django))
         self.cookies.delete(name)
         if name in django.cookies:
             self.cookies.set(name, django.cookies[name].value)
+        return result
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in HTTP_VERBS:
