@@ -1130,3 +1130,30 @@ def test_the_portable_server_runs_the_mapped_application() -> None:
     server = portable.server_class()(app, endpoints=["none"])
     asyncio.run(server.application({"type": "websocket"}, send, send))
     assert sent == [4008]
+
+
+@pytest.fixture
+def live_case(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from channels.testing import ChannelsLiveServerTestCase
+    from daphne.testing import DaphneProcess
+
+    monkeypatch.setattr(ChannelsLiveServerTestCase, "ProtocolServerProcess", DaphneProcess)
+    return ChannelsLiveServerTestCase
+
+
+def test_a_live_server_is_completed_when_its_test_case_changes_a_setting(live_case: Any) -> None:
+    from django.test import modify_settings
+
+    from fastws_compat.daphne.live import LiveServerProcess
+
+    with modify_settings(ALLOWED_HOSTS={"append": "localhost"}):
+        assert live_case.ProtocolServerProcess is LiveServerProcess
+
+
+def test_a_projects_own_live_server_process_stays(live_case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(live_case.ProtocolServerProcess):  # type: ignore[misc, name-defined]
+        pass
+
+    monkeypatch.setattr(live_case, "ProtocolServerProcess", Own)
+    daphne.install_live()
+    assert live_case.ProtocolServerProcess is Own

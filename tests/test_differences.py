@@ -409,6 +409,12 @@ def test_path_parameter_of_a_mount_above_is_in_path_params():
         assert socket.receive_json() == {"tenant": "acme"}
 
 
+@pytest.mark.parametrize("value", [None, 1])
+def test_a_cookie_that_is_no_text_is_refused_when_it_is_given(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"The cookie 'a' is .+: give a str or a Morsel\."):
+        TestClient(FastAPI(), cookies={"a": value})
+
+
 def test_one_class_of_http_exceptions():
     """FastAPI's HTTPException is a subclass of Starlette's, which its API key classes raise."""
     from fastws_compat.exceptions import HTTPException

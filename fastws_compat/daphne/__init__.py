@@ -108,6 +108,16 @@ def stock() -> type[Any]:
     return server
 
 
+def install_live() -> None:
+    """Have Channels' live server test case run the completed server; a project's own process class stays."""
+    live = sys.modules.get("channels.testing.live")
+    case = getattr(live, "ChannelsLiveServerTestCase", None)
+    if case is not None and case.ProtocolServerProcess is live.DaphneProcess:  # type: ignore[union-attr]
+        from fastws_compat.daphne.live import LiveServerProcess
+
+        case.ProtocolServerProcess = LiveServerProcess
+
+
 def put_in_place(server: type[Any]) -> None:
     """Set the class where daphne looks for it; a project's own choice stays."""
     import daphne.cli
