@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from fastws_compat import foreign
 from fastws_compat.closing import refusal
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
@@ -55,6 +56,7 @@ def load(app: Any) -> Any:
         return default_app
     if isinstance(app, str):
         return _by_name(app)
+    foreign.refuse(app, "get_asgi_application()")
     if not isinstance(app, Starlette):
         raise DeclarationError(
             f"get_asgi_application() got a {type(app).__name__}: give it a FastAPI instance, or a "

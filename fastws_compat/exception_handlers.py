@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from fastws_compat import foreign
 from fastws_compat.closing import STATUS_OFFSET, as_text, can_deny
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.exceptions import (
@@ -89,9 +90,11 @@ async def handle(
     """Run the handler for `exc`, of the innermost application if none are given; False if there is none."""
     handlers = websocket.scope.get(HANDLERS, {}) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
-        handler = None if meaning is None else find(handlers, meaning)
-        if handler is not None and meaning is not None:
+        found = None if meaning is None else find(handlers, meaning)
+        if found is not None:
+            handler, meaning = found
             await run(handler, websocket, meaning)
+            exc.__traceback__ = None  # as in run(), which may have been given what `exc` means
             return True
     return False
 
@@ -110,11 +113,22 @@ def from_django(exc: Exception) -> HTTPException | None:
     return next((HTTPException(status) for cls, status in statuses.items() if isinstance(exc, cls)), None)
 
 
-def find(handlers: Mapping[Any, ExceptionHandler], exc: Exception) -> ExceptionHandler | None:
-    """The handler for the status of an HTTPException, else for the nearest class of the exception."""
-    if isinstance(exc, HTTPException) and exc.status_code in handlers:
-        return handlers[exc.status_code]
-    return next((handlers[cls] for cls in type(exc).__mro__ if cls in handlers), None)
+def find(
+    handlers: Mapping[Any, ExceptionHandler], exc: Exception
+) -> tuple[ExceptionHandler, Exception] | None:
+    """The handler for the status of an HTTPException, else for the nearest class, and what to call it with.
+
+    An exception of FastAPI or Starlette, from a library that was not ported, counts as its twin here.
+    """
+    twin = foreign.twin(exc) or exc
+    if isinstance(twin, HTTPException) and twin.status_code in handlers:
+        return handlers[twin.status_code], twin
+    for cls in type(exc).__mro__:
+        if cls in handlers:
+            return handlers[cls], exc
+        if (own := foreign.twin_class(cls)) in handlers:
+            return handlers[own], twin
+    return None
 
 
 async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -> None:

@@ -14,7 +14,7 @@ from types import MethodType
 from typing import Any
 from uuid import uuid4
 
-from fastws_compat import conf
+from fastws_compat import conf, foreign
 from fastws_compat.answers import checked_answer
 from fastws_compat.closing import close_message, closing_messages, refusal
 from fastws_compat.concurrency import Cleanup, uncancel
@@ -400,8 +400,12 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 def is_disconnect(exc: BaseException) -> bool:
     """Whether an exception, or all of a group, only says that the client has gone: a normal end."""
     if isinstance(exc, BaseExceptionGroup):
-        return exc.split(WebSocketDisconnect)[1] is None
-    return isinstance(exc, WebSocketDisconnect)
+        return exc.split(_says_gone)[1] is None
+    return _says_gone(exc)
+
+
+def _says_gone(exc: BaseException) -> bool:
+    return foreign.means(exc, WebSocketDisconnect)
 
 
 def _innermost(exc: Exception) -> Exception:
@@ -476,8 +480,8 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
         finally:
             if session is not None:
                 session.leaving = True
-    except WebSocketDisconnect:
-        if called and solution.background_tasks is not None:
+    except Exception as exc:
+        if called and solution.background_tasks is not None and _says_gone(exc):
             await solution.background_tasks()
             solution.background_tasks = None
         raise

@@ -611,3 +611,11 @@ def test_detail_that_is_no_json_is_text():
     denied = refusal(app)
     assert isinstance(denied, WebSocketDenialResponse)
     assert denied.json() == {"detail": "why"}
+
+
+def test_middleware_of_starlette_is_refused():
+    """Starlette's ASGI middleware might work by chance; like all other leftovers it is refused at import."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    with pytest.raises(DeclarationError, match=r"uses starlette.*TrustedHostMiddleware, which"):
+        FastAPI().add_middleware(TrustedHostMiddleware, allowed_hosts=["example.com"])

@@ -20,6 +20,7 @@ from django.core.checks import Error, Warning
 import fastws_compat
 from fastws_compat import catalogue, conf
 from fastws_compat.checks.layers import IN_MEMORY, declared
+from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
@@ -53,6 +54,7 @@ def check() -> Messages:
         *check_origin(application),
         *check_shadowed(application),
         *check_groups(),
+        *check_leftovers(application),
     ]
 
 

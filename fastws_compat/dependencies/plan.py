@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic.errors import PydanticSchemaGenerationError
 
+from fastws_compat import foreign
 from fastws_compat.concurrency import Concurrency, contextmanager_in_threadpool
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.arguments import gatherer
@@ -65,6 +67,9 @@ def compile_plan(
     Raises what `parameters_of` raises, DependencyScopeError, and FastAPIError for an annotation that
     pydantic cannot validate.
     """
+    foreign.refuse_dependencies(dependencies, f"dependencies= of {name_of(endpoint)}")
+    for call in itertools.chain.from_iterable((overrides or {}).items()):
+        foreign.refuse_call(call, "dependency_overrides")
     return Compiler(path, overrides or {}).compile(endpoint, dependencies)
 
 

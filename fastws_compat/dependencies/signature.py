@@ -16,6 +16,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from fastws_compat import foreign
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.dependencies.annotations import (
     is_pydantic_v1,
@@ -166,6 +167,8 @@ def _analyze(
 ) -> Parameter | None:
     """Where one parameter comes from; None for one that keeps its default."""
     name, default = parameter.name, parameter.default
+    where = f"Parameter {name!r} of {name_of(call)}"
+    _refuse_foreign(annotation, default, where)
     if name == "websocket" and annotation is EMPTY and default is EMPTY:
         raise DeclarationError(
             f"Parameter 'websocket' of {name_of(call)} has no annotation and would be read from the "
@@ -178,6 +181,7 @@ def _analyze(
     if depends is not None:
         if depends.dependency is None:
             depends = dataclasses.replace(depends, dependency=bare)
+        foreign.refuse_call(depends.dependency, where)
         return Dependency(name, depends)
     kind = injection_of(bare)
     if kind is not None:
@@ -196,6 +200,7 @@ def _analyze(
             f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
             "define the name at the top of its module."
         )
+    _refuse_foreign_fields(bare, where)
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
     return FieldParameter(name, _bound(name, param, path_names))
@@ -213,6 +218,42 @@ def _refuse_uncallable(call: Callable[..., Any], parameter: inspect.Parameter) -
             f"Parameter {parameter.name!r} of {name_of(call)} is positional-only, and parameters are passed "
             "by name: remove the '/'."
         )
+
+
+def refuse_foreign(call: Callable[..., Any], where: str) -> None:
+    """DeclarationError for a callable of FastAPI or Starlette, or one whose parameters name their classes.
+
+    For what has no plan: annotations that cannot be read mean nothing there.
+    """
+    foreign.refuse_call(call, where)
+    try:
+        parameters = list(_annotated_parameters(call))
+    except Exception:
+        return
+    for parameter, annotation in parameters:
+        _refuse_foreign(annotation, parameter.default, f"Parameter {parameter.name!r} of {name_of(call)}")
+
+
+def _refuse_foreign(annotation: Any, default: Any, where: str) -> None:
+    markers = [default, *foreign.pieces(annotation)]
+    foreign.refuse(default, where)
+    foreign.refuse_annotation(annotation, where, is_given=any(isinstance(m, Depends) for m in markers))
+    for marker in markers:
+        if isinstance(marker, Declaration):
+            foreign.refuse(marker.default, where)
+            foreign.refuse_call(marker.default_factory, where)
+
+
+def _refuse_foreign_fields(annotation: Any, where: str) -> None:
+    """The same for the fields of a parameter model."""
+    model = model_of(annotation)
+    if model is None:
+        return
+    for info in model.model_fields.values():
+        foreign.refuse(info, where)
+    for cls in model.__mro__:
+        for hint in vars(cls).get("__annotations__", {}).values():
+            foreign.refuse_annotation(hint, where)
 
 
 def injection_of(annotation: Any) -> Injection | None:
