@@ -4,8 +4,9 @@ A name is imported when it is first asked for, as pydantic does it: a process of
 for sockets does not pay for them.
 """
 
+import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from fastws_compat import status as status
@@ -60,10 +61,54 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as exc:
         if exc.name != module:
             raise
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        return _getattr_of(__name__)(name)
     value = globals()[name] = getattr(found, name) if name in _HOMES else found
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Finder:
+    """Has every import that fails for a name of FastAPI's or Starlette's say what to use instead."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+        if not name.startswith(f"{__name__}."):
+            return None
+        for finder in sys.meta_path:
+            spec = None if finder is cls else finder.find_spec(name, path, target)
+            if spec is not None:
+                if spec.loader is not None:
+                    spec.loader = cast(Any, _Loader(spec.loader))
+                return spec
+        import_module(f"{__name__}.elsewhere").explain(name)
+        return None
+
+
+class _Loader:
+    """A module's own loader, which gives the module a `__getattr__` before it runs it."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def exec_module(self, module: Any) -> None:
+        module.__loader__ = module.__spec__.loader = self._loader
+        module.__getattr__ = _getattr_of(module.__name__)
+        self._loader.exec_module(module)
+
+
+def _getattr_of(module: str) -> Any:
+    def __getattr__(name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        return import_module("fastws_compat.elsewhere").find(module, name)
+
+    return __getattr__
+
+
+sys.meta_path.insert(0, _Finder)

@@ -10,13 +10,13 @@ from fastws_compat import foreign
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
-from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, handle, run
+from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, STARLETTE_HANDLERS, handle, run
 from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
 from fastws_compat.limits import LimitOptions, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
-from fastws_compat.routing import APIRouter
+from fastws_compat.routing import APIRouter, Router
 from fastws_compat.sessions import SESSION, Session, is_disconnect, serve
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
@@ -24,70 +24,53 @@ if TYPE_CHECKING:
     from django.urls import URLPattern
 
 
-class FastAPI:
-    """FastAPI's application class, for its sockets; HTTP stays with Django.
+class Starlette:
+    """Starlette's application class, for its sockets: routes, middleware and handlers, no dependencies.
 
-    Options that only HTTP has (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
+    `max_body_size` is accepted; only HTTP has bodies.
     """
 
     # What starlette.applications.Starlette takes as the one handler of everything else.
     CATCH_ALL: ClassVar[tuple[Any, ...]] = (500, Exception)
+    # Handlers that an application has without naming them.
+    DEFAULT_HANDLERS: ClassVar[Mapping[Any, ExceptionHandler]] = STARLETTE_HANDLERS
+
+    root_path = ""
+    router: Router
 
     def __init__(
         self,
-        *,
         debug: bool = False,
         routes: Sequence[BaseRoute] | None = None,
-        title: str = "FastAPI",
-        summary: str | None = None,
-        description: str = "",
-        version: str = "0.1.0",
-        dependencies: Sequence[Depends] | None = None,
-        redirect_slashes: bool = True,
         middleware: Sequence[Middleware] | None = None,
         exception_handlers: Mapping[Any, ExceptionHandler] | None = None,
-        on_startup: Sequence[Callable[[], Any]] | None = None,
-        on_shutdown: Sequence[Callable[[], Any]] | None = None,
         lifespan: Lifespan[Any] | None = None,
-        root_path: str = "",
-        **extra: Any,
+        *,
+        max_body_size: int | None = None,
+    ) -> None:
+        self.router = Router(routes, lifespan=lifespan)
+        self.max_body_size = max_body_size
+        self._begin(debug, middleware, exception_handlers)
+
+    def _begin(
+        self,
+        debug: bool,
+        middleware: Sequence[Middleware] | None,
+        exception_handlers: Mapping[Any, ExceptionHandler] | None,
     ) -> None:
         self.debug = debug
-        self.title = title
-        self.summary = summary
-        self.description = description
-        self.version = version
-        self.root_path = root_path
-        limits, extra = split(extra)
-        self.extra = http_options(extra, APP_OPTIONS, "FastAPI.__init__")
         self.state = State()
-        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
-        self.exception_handlers = {**DEFAULT_HANDLERS, **(exception_handlers or {})}
-        _refuse_foreign_handlers(exception_handlers or {})
+        self.exception_handlers = dict(exception_handlers or {})
+        _refuse_foreign_handlers(self.exception_handlers)
         self.user_middleware = list(middleware or [])
         for item in self.user_middleware:
             foreign.refuse(item, "middleware=")
         self.middleware_stack: ASGIApp | None = None
-        self.router = APIRouter(
-            routes=routes,
-            redirect_slashes=redirect_slashes,
-            dependencies=dependencies,
-            dependency_overrides_provider=self,
-            on_startup=on_startup,
-            on_shutdown=on_shutdown,
-            lifespan=lifespan,
-            **limits,
-        )
         _complete_server()
 
     @property
     def routes(self) -> list[BaseRoute]:
         return self.router.routes
-
-    @property
-    def websocket_urlpatterns(self) -> list[URLPattern]:
-        """The routes as a list for Channels' `URLRouter`, to stand beside other consumers."""
-        return self.router.websocket_urlpatterns
 
     def serves(self, scope: Scope) -> bool:
         """Whether a route of the application takes this connection."""
@@ -116,7 +99,8 @@ class FastAPI:
         Around all of them the handler of everything else, if there is one.
         """
         _refuse_foreign_handlers(self.exception_handlers)
-        handlers = {key: value for key, value in self.exception_handlers.items() if key not in self.CATCH_ALL}
+        every = {**self.DEFAULT_HANDLERS, **self.exception_handlers}
+        handlers = {key: value for key, value in every.items() if key not in self.CATCH_ALL}
         router = self.router
 
         async def with_handlers(scope: Scope, receive: Receive, send: Send) -> None:
@@ -150,6 +134,71 @@ class FastAPI:
         _refuse_foreign_handlers({exc_class_or_status_code: handler})
         self.exception_handlers[exc_class_or_status_code] = handler
 
+    def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
+        """Serve another ASGI application below `path`; it keeps its own handlers and overrides."""
+        self.router.mount(path, app, name)
+
+    def host(self, host: str, app: ASGIApp, name: str | None = None) -> None:
+        """Serve another ASGI application for a host name."""
+        self.router.host(host, app, name)
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """The path of the route with this name and exactly these parameters; NoMatchFound without one."""
+        return self.router.url_path_for(name, **path_params)
+
+
+class FastAPI(Starlette):
+    """FastAPI's application class, for its sockets; HTTP stays with Django.
+
+    Options that only HTTP has (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
+    """
+
+    router: APIRouter
+
+    def __init__(
+        self,
+        *,
+        debug: bool = False,
+        routes: Sequence[BaseRoute] | None = None,
+        title: str = "FastAPI",
+        summary: str | None = None,
+        description: str = "",
+        version: str = "0.1.0",
+        dependencies: Sequence[Depends] | None = None,
+        redirect_slashes: bool = True,
+        middleware: Sequence[Middleware] | None = None,
+        exception_handlers: Mapping[Any, ExceptionHandler] | None = None,
+        on_startup: Sequence[Callable[[], Any]] | None = None,
+        on_shutdown: Sequence[Callable[[], Any]] | None = None,
+        lifespan: Lifespan[Any] | None = None,
+        root_path: str = "",
+        **extra: Any,
+    ) -> None:
+        self._begin(debug, middleware, {**DEFAULT_HANDLERS, **(exception_handlers or {})})
+        self.title = title
+        self.summary = summary
+        self.description = description
+        self.version = version
+        self.root_path = root_path
+        limits, extra = split(extra)
+        self.extra = http_options(extra, APP_OPTIONS, "FastAPI.__init__")
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.router = APIRouter(
+            routes=routes,
+            redirect_slashes=redirect_slashes,
+            dependencies=dependencies,
+            dependency_overrides_provider=self,
+            on_startup=on_startup,
+            on_shutdown=on_shutdown,
+            lifespan=lifespan,
+            **limits,
+        )
+
+    @property
+    def websocket_urlpatterns(self) -> list[URLPattern]:
+        """The routes as a list for Channels' `URLRouter`, to stand beside other consumers."""
+        return self.router.websocket_urlpatterns
+
     def exception_handler(
         self, exc_class_or_status_code: int | type[Exception]
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
@@ -170,7 +219,12 @@ class FastAPI:
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
-        return self.router.websocket(path, name, dependencies=dependencies, **limits)
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
+            return func
+
+        return decorator
 
     def add_api_websocket_route(
         self,
@@ -187,7 +241,12 @@ class FastAPI:
         self, path: str, name: str | None = None
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
-        return self.router.websocket_route(path, name)
+
+        def decorator(func: DecoratedCallable) -> DecoratedCallable:
+            self.router.add_websocket_route(path, func, name)
+            return func
+
+        return decorator
 
     def include_router(
         self,
@@ -200,18 +259,6 @@ class FastAPI:
         """Serve the routes of `router`, those it gets later too; HTTP's options are ignored."""
         self.router.include_router(router, prefix=prefix, dependencies=dependencies, **extra)
 
-    def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
-        """Serve another ASGI application below `path`; it keeps its own handlers and overrides."""
-        self.router.mount(path, app, name)
-
-    def host(self, host: str, app: ASGIApp, name: str | None = None) -> None:
-        """Serve another ASGI application for a host name."""
-        self.router.host(host, app, name)
-
-    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
-        """The path of the route with this name and exactly these parameters; NoMatchFound without one."""
-        return self.router.url_path_for(name, **path_params)
-
     def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
         self.router.add_event_handler(event_type, func)
 
@@ -220,8 +267,9 @@ class FastAPI:
         return self.router.on_event(event_type)
 
 
-for _name in (*HTTP_ONLY, "middleware", "openapi"):
-    setattr(FastAPI, _name, HTTPOnly(_name))
+for _class, _names in ((Starlette, ("add_route",)), (FastAPI, (*HTTP_ONLY, "middleware", "openapi"))):
+    for _name in _names:
+        setattr(_class, _name, HTTPOnly(_name))
 
 
 def catching(app: ASGIApp, handler: ExceptionHandler) -> ASGIApp:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from fastws_compat.applications import FastAPI
+from fastws_compat.applications import Starlette
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.routing import APIWebSocketRoute, BaseRoute, Host, Mount, Router, WebSocketRoute, flatten
 
@@ -48,13 +48,13 @@ def walk(application: Any) -> Iterator[Any]:
             todo += reversed(list(_inside(node)))
 
 
-def roots(application: Any) -> list[Router | FastAPI]:
+def roots(application: Any) -> list[Router | Starlette]:
     """The FastAPI instances inside an ASGI application, and routes that stand alone in a `URLRouter`."""
-    found: list[Router | FastAPI] = []
+    found: list[Router | Starlette] = []
     for node in walk(application):
-        if isinstance(node, FastAPI):
+        if isinstance(node, Starlette):
             found.append(node)
-        elif isinstance(node, APIWebSocketRoute) and not isinstance(node.owner, FastAPI):
+        elif isinstance(node, APIWebSocketRoute) and not isinstance(node.owner, Starlette):
             found.append(Router([node]))
     return found
 
@@ -72,7 +72,7 @@ def entries(application: Any) -> list[Entry]:
 
 def _inside(node: Any) -> Iterator[Any]:
     """What an ASGI application hands connections to, as far as it can be seen from outside."""
-    if isinstance(node, FastAPI):
+    if isinstance(node, Starlette):
         return
     if isinstance(node, APIWebSocketRoute):
         yield node.owner

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastws_compat import foreign
+from fastws_compat.closing import STATUS_OFFSET, as_text, can_deny
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.exceptions import (
     PHRASES,
@@ -16,10 +17,10 @@ from fastws_compat.exceptions import (
     WebSocketRequestValidationError,
 )
 from fastws_compat.requests import HTTPConnection
-from fastws_compat.responses import JSONResponse, Response
+from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ExceptionHandler
-from fastws_compat.websockets import WebSocket, WebSocketState, can_deny
+from fastws_compat.websockets import WebSocket, WebSocketState
 
 HANDLERS = "fastws_compat.exception_handlers"
 
@@ -30,7 +31,11 @@ async def http_exception_handler(request: HTTPConnection, exc: HTTPException) ->
     """`{"detail": ...}` with the status and headers of the exception (FastAPI)."""
     if exc.status_code < 200 or exc.status_code in BODILESS:
         return Response(status_code=exc.status_code, headers=exc.headers)
-    return JSONResponse({"detail": exc.detail}, status_code=exc.status_code, headers=exc.headers)
+    try:
+        return JSONResponse({"detail": exc.detail}, status_code=exc.status_code, headers=exc.headers)
+    except (TypeError, ValueError):  # lazy text of Django's, or an exception
+        content = {"detail": as_text(exc.detail)}
+        return JSONResponse(content, status_code=exc.status_code, headers=exc.headers)
 
 
 async def request_validation_exception_handler(
@@ -48,7 +53,8 @@ async def websocket_request_validation_exception_handler(
     FastAPI hands the list of errors on as reason. No server sends it, and it repeats what the client
     sent, so only the test client gets it here.
     """
-    reason: Any = _encodable(exc.errors()) if websocket.scope.get(RAISES) else None
+    shown = websocket.scope.get(RAISES) and websocket.application_state is WebSocketState.CONNECTING
+    reason: Any = _encodable(exc.errors()) if shown else None
     await websocket.close(1008, reason)
 
 
@@ -61,6 +67,19 @@ DEFAULT_HANDLERS: Mapping[Any, ExceptionHandler] = {
     HTTPException: http_exception_handler,
     RequestValidationError: request_validation_exception_handler,
     WebSocketRequestValidationError: websocket_request_validation_exception_handler,
+    WebSocketException: websocket_exception_handler,
+}
+
+
+async def plain_http_exception_handler(request: HTTPConnection, exc: HTTPException) -> Response:
+    """The detail as text, with the status and headers of the exception (Starlette)."""
+    if exc.status_code in BODILESS:
+        return Response(status_code=exc.status_code, headers=exc.headers)
+    return PlainTextResponse(str(exc.detail), status_code=exc.status_code, headers=exc.headers)
+
+
+STARLETTE_HANDLERS: Mapping[Any, ExceptionHandler] = {
+    HTTPException: plain_http_exception_handler,
     WebSocketException: websocket_exception_handler,
 }
 
@@ -140,8 +159,7 @@ async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
     if state is WebSocketState.CONNECTED:
         status = getattr(response, "status_code", 500)
         detail = exc.detail if isinstance(exc, HTTPException) else None
-        reason = detail if isinstance(detail, str) else PHRASES.get(status)
-        await websocket.close(4000 + status, reason)
+        await websocket.close(STATUS_OFFSET + status, PHRASES.get(status) if detail is None else detail)
     elif state is WebSocketState.CONNECTING and not can_deny(websocket.scope):
         await websocket.close()
     else:

@@ -42,6 +42,10 @@ APP_OPTIONS = (ROUTER_OPTIONS - {"tags", "route_class"}) | {
     "separate_input_output_schemas",
     "openapi_external_docs",
 }
+# Options of SessionMiddleware's that Django has as settings.
+SESSION_OPTIONS = frozenset(
+    {"session_cookie", "max_age", "path", "same_site", "https_only", "domain", "partitioned"}
+)
 
 
 class HTTPOnly:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import quote
 
 from fastws_compat.background import BackgroundTask
+from fastws_compat.concurrency import iterate_in_threadpool
 from fastws_compat.datastructures import URL, MutableHeaders
-from fastws_compat.types import Receive, Scope, Send
+from fastws_compat.types import Message, Receive, Scope, Send
 
 SameSite = Literal["lax", "strict", "none"]
+Content = str | bytes | memoryview
+SyncContentStream = Iterable[Content]
+AsyncContentStream = AsyncIterable[Content]
+ContentStream = AsyncContentStream | SyncContentStream
 
 
 class Response:
@@ -178,3 +183,45 @@ class RedirectResponse(Response):
     ) -> None:
         super().__init__(b"", status_code, headers, background=background)
         self.headers["location"] = quote(str(url), safe=":/%#?=@[]!$&'()*+,;")
+
+
+class StreamingResponse(Response):
+    """A refusal whose body comes in pieces, from an async iterable or, read in a thread, from a sync one."""
+
+    def __init__(
+        self,
+        content: ContentStream,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        media_type: str | None = None,
+        background: BackgroundTask | None = None,
+    ) -> None:
+        self.body_iterator: AsyncContentStream = (
+            content if isinstance(content, AsyncIterable) else iterate_in_threadpool(content)
+        )
+        self.status_code = status_code
+        if media_type is not None:
+            self.media_type = media_type
+        self.background = background
+        self.init_headers(headers)
+
+    async def stream_response(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for chunk in self.body_iterator:
+            body = chunk.encode(self.charset) if isinstance(chunk, str) else chunk
+            await send({"type": "http.response.body", "body": body, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.stream_response(_denying(send) if scope["type"] == "websocket" else send)
+        if self.background is not None:
+            await self.background()
+
+
+def _denying(send: Send) -> Send:
+    """`send` for the messages of an HTTP response that refuses a handshake."""
+
+    async def deny(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    return deny

@@ -303,7 +303,10 @@ class Router:
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
         self.middleware_stack = wrap(self.app, middleware)
-        self._has_middleware = bool(middleware)
+        # Nothing stands before the routes: no middleware, and no method of a subclass.
+        self._is_plain = not middleware and all(
+            getattr(type(self), name) is getattr(Router, name) for name in ("__call__", "app")
+        )
 
     @property
     def routes(self) -> Routes:
@@ -344,7 +347,7 @@ class Router:
 
     def target(self, scope: Scope) -> ASGIApp:
         """What a connection goes to: for one who would call the router and stay for as long as it lasts."""
-        return self.middleware_stack if self._has_middleware else self._target(scope)
+        return self._target(scope) if self._is_plain else self
 
     def _target(self, scope: Scope) -> ASGIApp:
         scope.setdefault("router", self)
@@ -530,7 +533,7 @@ class APIRouter(Router):
         http_options(extra, INCLUDE_OPTIONS, "include_router")
         check_prefix(prefix)
         for route in [] if prefix else flatten(router.routes):
-            if getattr(route, "path", None) == "" and not isinstance(route, Mount):
+            if getattr(route, "path", None) == "":
                 name = getattr(route, "name", "unknown")
                 raise FastAPIError(f"Prefix and path cannot be both empty (path operation: {name})")
         included = IncludedRouter(router, self, prefix, dependencies or [])
@@ -539,8 +542,9 @@ class APIRouter(Router):
                 if isinstance(route, APIWebSocketRoute):
                     route.check()
         self.routes.append(included)
-        self.on_startup += router.on_startup
-        self.on_shutdown += router.on_shutdown
+        for event_type, handlers in (("startup", router.on_startup), ("shutdown", router.on_shutdown)):
+            for handler in handlers:
+                self.add_event_handler(event_type, handler)
         self.lifespan_context = merged(self.lifespan_context, router.lifespan_context)
 
     def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
@@ -566,8 +570,9 @@ class APIRouter(Router):
             await run_all(self.on_shutdown)
 
 
-for _name in HTTP_ONLY:
-    setattr(APIRouter, _name, HTTPOnly(_name))
+for _class, _names in ((Router, ("add_route",)), (APIRouter, HTTP_ONLY)):
+    for _name in _names:
+        setattr(_class, _name, HTTPOnly(_name))
 
 
 def check_prefix(prefix: str) -> None:

@@ -1,6 +1,7 @@
 """HTTP status codes (RFC 9110, 15) and WebSocket close codes (RFC 6455, 7.4.1) by name."""
 
 import warnings as _warnings
+from typing import Any as _Any
 
 from fastws_compat.exceptions import StarletteDeprecationWarning as _StarletteDeprecationWarning
 
@@ -92,13 +93,14 @@ _renamed = {
 }
 
 
-def __getattr__(name: str) -> int:
+def __getattr__(name: str) -> _Any:
     if name not in _renamed:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from fastws_compat.elsewhere import find
+
+        return find(__name__, name)
     message = f"{name!r} is deprecated. Use {_renamed[name]!r} instead."
     _warnings.warn(message, _StarletteDeprecationWarning, stacklevel=2)
-    code: int = globals()[_renamed[name]]
-    return code
+    return globals()[_renamed[name]]
 
 
 def __dir__() -> list[str]:

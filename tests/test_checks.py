@@ -143,7 +143,7 @@ def test_other_consumers_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -
 # Origins
 
 
-@pytest.mark.parametrize("origins", [["*"], ("https://example.com", "*"), "*"])
+@pytest.mark.parametrize("origins", [["*"], ("https://example.com", "*"), {"*"}])
 def test_every_origin_allowed(settings: Any, origins: Any) -> None:
     settings.FASTWS = {"ALLOWED_ORIGINS": origins}
     assert "W005" in ids()
@@ -489,6 +489,10 @@ def test_unknown_key_is_told_the_known_ones(settings: Any) -> None:
         ("SHUTDOWN_GRACE", True),
         ("ALLOWED_ORIGINS", "https://example.com"),
         ("ALLOWED_ORIGINS", [443]),
+        ("ALLOWED_ORIGINS", "*"),
+        ("ALLOWED_ORIGINS", ["https://example.com", "https://example.com/"]),
+        ("ALLOWED_ORIGINS", ["example.com"]),
+        ("ALLOWED_ORIGINS", ["NULL"]),
         ("ALLOWED_ORIGINS", None),
         ("ORIGIN_REQUIRED", 1),
         ("REVALIDATE_SECONDS", None),
@@ -520,6 +524,7 @@ def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
         ("SHUTDOWN_GRACE", 0.5),
         ("ALLOWED_ORIGINS", ("https://example.com",)),
         ("ALLOWED_ORIGINS", {"https://*.example.com"}),
+        ("ALLOWED_ORIGINS", ["null", "file://", "capacitor://localhost", "app://."]),
         ("ORIGIN_REQUIRED", True),
         ("REVALIDATE_SECONDS", 0),
         ("DISCONNECT_GRACE", None),

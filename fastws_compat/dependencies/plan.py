@@ -217,15 +217,23 @@ class Compiler:
         try:
             if isinstance(param, Body):
                 named = embed or isinstance(param, Form)
-                return BodyField(
-                    name, param, ("body", aliases_of(name, param)[0].sent) if named else ("body",)
-                )
+                loc = ("body", aliases_of(name, param)[0].sent) if named else ("body",)
+                return _optional(call, BodyField(name, param, loc))
             return field_for(name, param)
         except PydanticSchemaGenerationError as exc:
             raise FastAPIError(
                 f"Parameter {name!r} of {name_of(call)} has an annotation that pydantic cannot validate: "
                 f"{param.annotation!r}."
             ) from exc
+
+
+def _optional(call: Call, field: BodyField) -> BodyField:
+    if field.default.required:
+        raise DeclarationError(
+            f"Parameter {field.name!r} of {name_of(call)} is read from the body, which a WebSocket handshake "
+            "does not have: receive it as a message, or read it with Query(), Header() or Cookie()."
+        )
+    return field
 
 
 def lifetime_of(call: Call, given: Lifetime | None) -> Lifetime | None:

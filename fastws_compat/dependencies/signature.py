@@ -30,7 +30,7 @@ from fastws_compat.dependencies.annotations import (
     name_of,
     unwrap_alias,
 )
-from fastws_compat.exceptions import DeclarationError, PydanticV1NotSupportedError
+from fastws_compat.exceptions import DeclarationError, PositionalOnlyError, PydanticV1NotSupportedError
 from fastws_compat.params import Body, Declaration, Depends, File, Path, Query
 from fastws_compat.requests import HTTPConnection, Request
 from fastws_compat.responses import Response
@@ -175,6 +175,7 @@ def _analyze(
             f"Parameter 'websocket' of {name_of(call)} has no annotation and would be read from the "
             "query string: write 'websocket: WebSocket'."
         )
+    _refuse_uncallable(call, parameter)
     annotation = Any if annotation is EMPTY else annotation
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     depends, param = _declared(name, annotation, bare, default, name in path_names)
@@ -204,6 +205,20 @@ def _analyze(
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
     return FieldParameter(name, _bound(name, param, path_names))
+
+
+def _refuse_uncallable(call: Callable[..., Any], parameter: inspect.Parameter) -> None:
+    """Parameters are passed by name; FastAPI finds out at the first connection that one cannot be."""
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise DeclarationError(
+            f"Parameter {str(parameter).partition(':')[0]!r} of {name_of(call)} has no name that a handshake "
+            "could carry: write out the parameters, or put @functools.wraps on the decorator's wrapper."
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise PositionalOnlyError(
+            f"Parameter {parameter.name!r} of {name_of(call)} is positional-only, and parameters are passed "
+            "by name: remove the '/'."
+        )
 
 
 def refuse_foreign(call: Callable[..., Any], where: str) -> None:

@@ -53,7 +53,7 @@ class Library:
         for path in MODULES:
             try:
                 return getattr(self.module(path), name)
-            except (AttributeError, ModuleNotFoundError):
+            except (AttributeError, ImportError):
                 continue
         raise AttributeError(f"{self.name} has no {name}")
 

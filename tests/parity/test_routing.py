@@ -500,6 +500,20 @@ def test_empty_path_and_empty_prefix_below(lib):
     assert str(caught.value) == "Prefix and path cannot be both empty (path operation: named)"
 
 
+@pytest.mark.parametrize("path", ["", "/"])
+def test_mount_without_a_path_and_empty_prefix(lib, path):
+    app, router, outer = lib.FastAPI(), lib.APIRouter(), lib.APIRouter()
+    sub = lib.FastAPI()
+    sub.websocket("/ws")(says(lib, 1))
+    router.mount(path, sub, name="sub")
+    for owner in (app, outer):
+        with pytest.raises(lib.FastAPIError) as caught:
+            owner.include_router(router)
+        assert str(caught.value) == "Prefix and path cannot be both empty (path operation: sub)"
+    app.include_router(router, prefix="/a")
+    assert answer(lib, app, "/a/ws") == 1
+
+
 @pytest.mark.parametrize(
     ("prefix", "message"),
     [
@@ -1484,3 +1498,121 @@ def test_routes_are_asked_in_one_event_loop_by_hand(lib):
     scope = {"type": "websocket", "path": "/a", "headers": [], "query_string": b""}
     asyncio.run(app(scope, receive, send))
     assert [message["type"] for message in sent[:2]] == ["websocket.accept", "websocket.send"]
+
+
+# Methods that a subclass overrides
+
+
+def prefixing(lib, base, method):
+    """A subclass of `base` that adds to the path in one of its public methods."""
+
+    def override(self, path, *args, **kwargs):
+        return getattr(super(kind, self), method)(f"/mine{path}", *args, **kwargs)
+
+    kind = type("Prefixing", (base,), {method: override})
+    return kind
+
+
+@pytest.mark.parametrize("base", ["FastAPI", "APIRouter"])
+def test_the_decorator_calls_add_api_websocket_route(lib, base):
+    owner = prefixing(lib, getattr(lib, base), "add_api_websocket_route")()
+    owner.websocket("/ws", "named")(says(lib, 1))
+    assert owner.routes[-1].path == "/mine/ws"
+    assert owner.url_path_for("named") == "/mine/ws"
+
+
+def test_an_application_calls_add_api_websocket_route_of_its_router(lib):
+    app = lib.FastAPI()
+    app.router = prefixing(lib, lib.APIRouter, "add_api_websocket_route")()
+    app.websocket("/ws")(says(lib, 1))
+    app.add_api_websocket_route("/other", says(lib, 2))
+    assert answer(lib, app, "/mine/ws") == 1
+    assert answer(lib, app, "/mine/other") == 2
+
+
+@pytest.mark.filterwarnings("ignore:The `websocket_route` decorator is deprecated")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_decorator_of_starlette_calls_add_websocket_route(lib):
+    router = prefixing(lib, lib.APIRouter, "add_websocket_route")()
+    router.websocket_route("/ws")(says(lib, 1))
+    app = lib.FastAPI()
+    app.router = router
+    app.websocket_route("/other")(says(lib, 2))
+    assert [answer(lib, app, path) for path in ("/mine/ws", "/mine/other")] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("method", "call"),
+    [
+        ("mount", lambda lib, app: app.mount("/x", lib.FastAPI())),
+        ("host", lambda lib, app: app.host("x", lib.FastAPI())),
+        ("include_router", lambda lib, app: app.include_router(lib.APIRouter())),
+        ("url_path_for", lambda lib, app: app.url_path_for("name")),
+        ("add_event_handler", lambda lib, app: app.router.on_event("startup")(print)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_an_application_calls_its_router(lib, method, call):
+    called = []
+
+    class Own(lib.APIRouter):
+        pass
+
+    setattr(Own, method, lambda self, *args, **kwargs: called.append(method))
+    app = lib.FastAPI()
+    app.router = Own()
+    call(lib, app)
+    assert called == [method]
+
+
+def test_handlers_of_an_included_router_are_added_by_a_method(lib):
+    added = []
+
+    class Own(lib.APIRouter):
+        def add_event_handler(self, event_type, func):
+            added.append((event_type, func))
+
+    inner = lib.APIRouter(on_startup=[print], on_shutdown=[repr])
+    Own().include_router(inner)
+    assert added == [("startup", print), ("shutdown", repr)]
+
+
+def test_the_decorator_calls_add_exception_handler(lib):
+    added = []
+
+    class Own(lib.FastAPI):
+        def add_exception_handler(self, exc_class_or_status_code, handler):
+            added.append((exc_class_or_status_code, handler))
+
+    Own().exception_handler(404)(print)
+    assert added == [(404, print)]
+
+
+@pytest.mark.parametrize("method", ["__call__", "app"])
+def test_a_router_of_its_own_is_called(lib, method):
+    called = []
+
+    class Own(lib.APIRouter):
+        pass
+
+    async def override(self, scope, receive, send):
+        if scope["type"] == "websocket":
+            called.append(method)
+        await getattr(super(Own, self), method)(scope, receive, send)
+
+    setattr(Own, method, override)
+    app = lib.FastAPI()
+    app.router = Own()
+    app.websocket("/ws")(says(lib, 1))
+    assert answer(lib, app, "/ws") == 1
+    assert called == [method]
+
+
+def test_not_found_of_a_subclass(lib):
+    class Own(lib.APIRouter):
+        async def not_found(self, scope, receive, send):
+            await send({"type": "websocket.close", "code": 4404, "reason": ""})
+
+    app = lib.FastAPI()
+    app.router = Own()
+    assert refused(lib, app, "/nowhere") == 4404
