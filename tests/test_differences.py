@@ -466,7 +466,7 @@ def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
     async def endpoint(websocket: WebSocket):
         await websocket.accept(headers=[(b"x-room", b"1\r\nset-cookie: a=b")])
 
-    with pytest.raises(ValueError, match="Invalid value .* of header b'x-room'"):
+    with pytest.raises(ValueError, match=r"Invalid value .* of header b'x-room'"):
         with TestClient(app).websocket_connect("/ws"):
             pass
 
@@ -482,3 +482,21 @@ def test_detail_that_is_no_json_is_text():
     denied = refusal(app)
     assert isinstance(denied, WebSocketDenialResponse)
     assert denied.json() == {"detail": "why"}
+
+
+def test_work_after_the_disconnect_is_awaited():
+    """FastAPI's test client cancels what an endpoint does after the disconnect."""
+    app, done = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            await websocket.receive_text()
+        except WebSocketDisconnect:
+            await asyncio.sleep(0.1)
+            done.append("saved")
+
+    with TestClient(app).websocket_connect("/ws"):
+        pass
+    assert done == ["saved"]
