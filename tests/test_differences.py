@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 
 from fastws_compat import (
+    APIRouter,
     BackgroundTasks,
     Depends,
     FastAPI,
@@ -500,3 +501,17 @@ def test_work_after_the_disconnect_is_awaited():
     with TestClient(app).websocket_connect("/ws"):
         pass
     assert done == ["saved"]
+
+
+def test_router_alone_has_the_default_handlers():
+    """FastAPI's exception handlers belong to the application: a router alone lets the exception escape."""
+    router = APIRouter()
+
+    @router.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        raise HTTPException(409)
+
+    with pytest.raises(WebSocketDenialResponse) as denied:
+        with TestClient(router).websocket_connect("/ws"):
+            pass
+    assert denied.value.status_code == 409
