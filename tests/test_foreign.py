@@ -586,8 +586,8 @@ def test_session_of_starlette_s_kind() -> None:
             "'from fastws_compat import APIRouter'.",
         ),
         (
-            lambda: Middleware(starlette.middleware.base.BaseHTTPMiddleware),
-            "Middleware() uses starlette.middleware.base.BaseHTTPMiddleware, which has no counterpart in "
+            lambda: Middleware(starlette.middleware.gzip.GZipMiddleware),
+            "Middleware() uses starlette.middleware.gzip.GZipMiddleware, which has no counterpart in "
             "fastws_compat: remove it.",
         ),
     ],

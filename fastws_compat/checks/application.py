@@ -25,7 +25,7 @@ from fastws_compat.checks.messages import Messages, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.paths import PARAM
-from fastws_compat.routing import BaseRoute, Mount, WebSocketRoute, flatten
+from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 
 GROUPS = "fastws_compat.groups"
 
@@ -53,6 +53,7 @@ def check() -> Messages:
         *check_mounted(application),
         *check_origin(application),
         *check_shadowed(application),
+        *check_lifespans(application),
         *check_groups(),
         *check_leftovers(application),
     ]
@@ -157,6 +158,30 @@ def _kind(segment: str) -> str | None:
 
 def _unnamed(match: re.Match[str]) -> str:
     return f"{{{match[2] or ':str'}}}"
+
+
+# Lifespans that never run
+
+
+def check_lifespans(application: Any) -> Messages:
+    return [
+        found
+        for router in catalogue.asleep(application)
+        for found in message(
+            Warning,
+            "W020",
+            f"The lifespan of the application or router with {_first_path(router)} never runs: a URLRouter "
+            "serves its routes, and hands no lifespan on.",
+            "Serve the application with get_asgi_application(app, fallback=...), or as the 'lifespan' of the "
+            "ProtocolTypeRouter.",
+        )
+    ]
+
+
+def _first_path(router: Router) -> str:
+    """What tells people which router is meant."""
+    routes = [route for route in flatten(router.routes) if isinstance(route, WebSocketRoute | Mount)]
+    return f"the route {routes[0].path!r}" if routes else "no route"
 
 
 # Groups that no layer carries

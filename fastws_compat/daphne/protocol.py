@@ -97,6 +97,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.gone = False
         self._known = False
         self._partial: PartialBinary | PartialText | None = None
+        self._informed = False
         self._refusal: Message | None = None
         self._reading_paused = False
         self._writable: asyncio.Event | None = None
@@ -381,6 +382,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
                 raise RuntimeError(f"Unexpected ASGI message {kind!r}, after the connection was closed.")
             raise RuntimeError(f"Expected ASGI message {' or '.join(map(repr, expected))}, but got {kind!r}.")
         if self.gone:
+            self._informed = True
             raise ClientDisconnected("The client has disconnected.")
 
     def write_at_once(self, frame: bytes) -> bool:
@@ -442,6 +444,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.__dict__.pop(name, None)
 
     def _close(self, message: Message) -> None:
+        self._informed = True
         if self.phase is Phase.CONNECTING:
             self._refuse(403)  # no frame will carry the code
             return
@@ -469,6 +472,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             body = handshake.refusal(status, headers, body, more_body, self.server.server_name)
         self._write(body)
         if not more_body:
+            self._informed = True
             self._refused()
 
     def _refuse(self, status: int, headers: handshake.Headers = (), body: bytes = b"") -> None:
@@ -488,6 +492,15 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.openHandshakeTimeoutCall = None
 
     # The server calls these
+
+    @property
+    def is_known_to_be_over(self) -> bool:
+        """Whether the application has ended the connection itself, or was told that it is over."""
+        return self._informed or (self.gone and self.inbox.is_empty)
+
+    def inform(self) -> None:
+        """Note that the application knows: it was cancelled, for one."""
+        self._informed = True
 
     def application_done(self, task: asyncio.Task[None]) -> None:
         """End the connection as the application ended, unless it is over already."""
