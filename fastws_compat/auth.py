@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from channels.sessions import SessionMiddlewareStack
 
-from fastws_compat import logins
+from fastws_compat import logins, tenants
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.origins import CHECKED, objection
@@ -42,8 +42,9 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     if "user" not in websocket.scope:
         await _resolve(websocket.scope)
     user = await _loaded(websocket.user)
-    if user.is_authenticated and _is_of_django(user):
-        logins.keep(websocket, user_key(user), await _session_key(websocket.scope, user))
+    if logins.LOGIN not in websocket.scope and user.is_authenticated and _is_of_django(user):
+        key, place = await _session_key(websocket.scope, user), await tenants.locate(user)
+        logins.keep(websocket, user_key(user), key, place)
     return user  # type: ignore[no-any-return]
 
 
@@ -271,8 +272,10 @@ async def adisconnect_user(
 
 
 def _end(user: Any, session_key: str | None, code: int, reason: str) -> dict[str, Any]:
-    key = user_key(user) if hasattr(user, "_meta") else str(user)
-    return logins.end(key, session_key and logins.session_digest(session_key), code, reason)
+    known = hasattr(user, "_meta")
+    key = user_key(user) if known else str(user)
+    tenant = tenants.tenant_of(user) if known else tenants.current_tenant()
+    return logins.end(key, session_key and logins.session_digest(session_key), code, reason, tenant)
 
 
 def _in_event_loop() -> bool:

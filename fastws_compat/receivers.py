@@ -55,9 +55,10 @@ def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     """Close the sockets of the session; Channels' own `logout` sends no request and is seen later."""
     key = getattr(getattr(request, "session", None), "session_key", None)
     if key and user is not None:
-        from fastws_compat import logins  # with most of the library, which few processes need
+        from fastws_compat import logins, tenants  # with most of the library, which few processes need
 
-        logins.publish(logins.end(user_key(user), logins.session_digest(key)))
+        digest, tenant = logins.session_digest(key), tenants.tenant_of(user)
+        logins.publish(logins.end(user_key(user), digest, tenant=tenant))
 
 
 def user_saved(
@@ -90,6 +91,7 @@ def group_changed(using: str, action: str = "post_clear", **kwargs: Any) -> None
 
 def recheck(users: Sequence[str] | None, using: str) -> None:
     """Check the users' sockets everywhere, once what has changed can be seen."""
-    from fastws_compat import logins
+    from fastws_compat import logins, tenants
 
-    transaction.on_commit(lambda: logins.publish(logins.recheck(users)), using=using, robust=True)
+    tenant = tenants.tenant_in(using)
+    transaction.on_commit(lambda: logins.publish(logins.recheck(users, tenant)), using=using, robust=True)
