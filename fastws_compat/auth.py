@@ -16,7 +16,7 @@ from asgiref.sync import async_to_sync
 from channels.db import database_sync_to_async
 from channels.sessions import SessionMiddlewareStack
 
-from fastws_compat import logins, tenants
+from fastws_compat import logins, session_names, tenants
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.origins import CHECKED, objection
@@ -43,8 +43,9 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
         await _resolve(websocket.scope)
     user = await _loaded(websocket.user)
     if logins.LOGIN not in websocket.scope and user.is_authenticated and _is_of_django(user):
-        key, place = await _session_key(websocket.scope, user), await tenants.locate(user)
-        logins.keep(websocket, user_key(user), key, place)
+        session = await _session_of(websocket.scope, user)
+        key, name = (None, None) if session is None else (session.session_key, session_names.name_of(session))
+        logins.keep(websocket, user_key(user), key, name, await tenants.locate(user))
     return user  # type: ignore[no-any-return]
 
 
@@ -217,8 +218,8 @@ def _is_of_django(user: Any) -> bool:
     return isinstance(user, get_user_model())
 
 
-async def _session_key(scope: Scope, user: Any) -> str | None:
-    """The key of the session that the user is logged in to; None if something else told who it is."""
+async def _session_of(scope: Scope, user: Any) -> Any:
+    """The session that the user is logged in to; None if something else told who it is."""
     from django.contrib.auth import SESSION_KEY
 
     session = _django_session(scope)
@@ -226,7 +227,7 @@ async def _session_key(scope: Scope, user: Any) -> str | None:
         return None
     # Whoever found the user has read the session already, as a rule.
     named = session.get(SESSION_KEY) if session.accessed else await _of_database(session.get, SESSION_KEY)
-    return session.session_key if str(named) == user_key(user) else None
+    return session if str(named) == user_key(user) and session.session_key else None
 
 
 def _django_session(scope: Scope) -> Any:
@@ -275,7 +276,10 @@ def _end(user: Any, session_key: str | None, code: int, reason: str) -> dict[str
     known = hasattr(user, "_meta")
     key = user_key(user) if known else str(user)
     tenant = tenants.tenant_of(user) if known else tenants.current_tenant()
-    return logins.end(key, session_key and logins.session_digest(session_key), code, reason, tenant)
+    if session_key is None:
+        return logins.end(key, None, code, reason, tenant)
+    name = session_names.name_of_key(session_key) or session_key
+    return logins.end(key, logins.session_digest(name), code, reason, tenant)
 
 
 def _in_event_loop() -> bool:

@@ -72,14 +72,20 @@ class Login:
     """
 
     def __init__(
-        self, websocket: WebSocket, session: Session, user_id: str, session_key: str | None, place: Place
+        self,
+        websocket: WebSocket,
+        session: Session,
+        user_id: str,
+        session_key: str | None,
+        session_name: str | None,
+        place: Place,
     ) -> None:
         self.websocket = websocket
         self.session = session
         self.user_id = user_id
         self.place = place
         self.session_key = session_key
-        self.digest = session_digest(session_key) if session_key else None
+        self.digest = session_digest(session_name) if session_name else None
         self.conditions: list[Condition] = []
         self.end: tuple[int, str] | None = None
         self._state = WebSocketState.CONNECTING
@@ -357,13 +363,20 @@ def _call(loop: asyncio.AbstractEventLoop, context: Context, callback: Callable[
         loop.call_soon_threadsafe(callback, context=context)
 
 
-def keep(websocket: WebSocket, user_id: str, session_key: str | None, place: Place = Place()) -> Login | None:
+def keep(
+    websocket: WebSocket,
+    user_id: str,
+    session_key: str | None,
+    session_name: str | None = None,
+    place: Place = Place(),
+) -> Login | None:
     """The login of this socket, entered at the first call; None outside of a session of ours."""
     login: Login | None = websocket.scope.get(LOGIN)
     session: Session | None = websocket.scope.get(SESSION)
     if login is not None or session is None:
         return login
-    login = websocket.scope[LOGIN] = Login(websocket, session, user_id, session_key, place)
+    login = Login(websocket, session, user_id, session_key, session_name, place)
+    websocket.scope[LOGIN] = login
     with _lock:
         keeper = _keepers.get(login.loop) or _keepers.setdefault(login.loop, Keeper(login.loop))
         keeper.add(login)
@@ -419,6 +432,9 @@ def end(
     for keeper in _all_keepers():
         for login in keeper.find(users, digest, tenant):
             login.close(code, reason)
+        # The session may have had another key when other sockets of the user were opened.
+        if digest and users and (others := keeper.find(users, tenant=tenant)):
+            keeper.recheck([login for login in others if login.end is None])
     return _message("end", tenant, user=user, session=digest, code=code, reason=reason)
 
 
