@@ -183,9 +183,8 @@ class WebSocket(HTTPConnection[StateT]):
             self._answer(kind, message)
             try:
                 await self._send(message)
-            except OSError as exc:
-                self.client_error = (exc, 1006)
-                raise
+            except (OSError, RuntimeError) as exc:
+                raise self._unsent(exc)
 
     def _unsent(self, exc: OSError | RuntimeError | UnicodeEncodeError) -> Exception:
         """What the endpoint is told when a message could not be sent."""

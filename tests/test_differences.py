@@ -420,3 +420,20 @@ def test_client_that_does_not_raise_shows_what_clients_see():
     with client.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect) as closed:
         socket.receive_text()
     assert closed.value.code == 1011
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, OSError])
+def test_accept_to_a_client_that_is_gone(error):
+    """FastAPI passes the server's error on; Starlette turns it into WebSocketDisconnect only after accept."""
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        raise error("gone")
+
+    websocket = WebSocket({"type": "websocket"}, receive, send)
+    with pytest.raises(WebSocketDisconnect) as gone:
+        asyncio.run(websocket.accept())
+    assert gone.value.code == 1006
+    assert websocket.application_state is WebSocketState.DISCONNECTED

@@ -71,6 +71,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     """
 
     upgrade: Upgrade  # given by the factory
+    # The application has not answered in time, or the server stops: what it says now comes too late.
+    _refused_by_server = False
 
     # autobahn's own, as far as they are used here
     data: bytes
@@ -180,6 +182,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.openHandshakeTimeoutCall = None
         if self.state == self.STATE_CONNECTING:
             logger.warning("No answer to the handshake in time on %r.", self)
+            self._refused_by_server = True
             self._refuse(503)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
@@ -350,6 +353,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     def _expect(self, kind: str | None) -> None:
         expected = EXPECTED[self.phase]
         if kind not in expected:
+            if self._refused_by_server:
+                raise ClientDisconnected("The server has refused the handshake.")
             if not expected:
                 raise RuntimeError(f"Unexpected ASGI message {kind!r}, after the connection was closed.")
             raise RuntimeError(f"Expected ASGI message {' or '.join(map(repr, expected))}, but got {kind!r}.")
@@ -506,6 +511,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.sendCloseFrame(code, frames.cut(reason))
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
+            self._refused_by_server = True
             self._refuse(503)
         else:
             self.dropConnection(abort=True)
