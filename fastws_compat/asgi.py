@@ -7,6 +7,7 @@ from typing import Any
 
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.requests import below
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import can_deny
 
@@ -39,7 +40,20 @@ class Mount:
         self.application_mapping = {"http": http, "websocket": websocket, "lifespan": lifespan}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            scope = prefixed(scope)
         await self.application_mapping[scope["type"]](scope, receive, send)
+
+
+def prefixed(scope: Scope) -> Scope:
+    """The scope below Django's script prefix, which `reverse()` is told as by Django's own handler."""
+    from django.core.handlers.asgi import get_script_prefix
+    from django.urls import set_script_prefix
+
+    prefix = get_script_prefix(scope)
+    set_script_prefix(prefix)
+    root_path = prefix.rstrip("/")
+    return below(root_path, scope) if root_path else scope
 
 
 def load(app: Any) -> Any:

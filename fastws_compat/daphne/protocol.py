@@ -18,6 +18,7 @@ from fastws_compat import conf
 from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.requests import below
 from fastws_compat.types import Message
 from fastws_compat.watching import has_left
 
@@ -122,6 +123,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.socket_opened = self.last_ping = time()
         self.inbox.put({"type": "websocket.connect"}, 0)
         scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
+        if root_path := scope["root_path"].rstrip("/"):
+            scope = below(root_path, scope)  # a proxy may have cut it off
         self.server.start_application(self, scope)
         self._log_action("connecting")
 
