@@ -31,9 +31,7 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 
     Where a test or `async_to_sync` has all sync code run in a certain thread, this runs there too.
     """
-    if (
-        _has_thread() or any_schemas()
-    ):  # middleware has set the schema in the thread that all async code shares
+    if _has_thread() or any_schemas():  # set in the thread that all async code shares
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_with_caches_closed, thread_sensitive=False, executor=_pool())

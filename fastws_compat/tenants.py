@@ -185,7 +185,7 @@ def _callable(path: str) -> Callable[[], Any]:
 
 
 def any_schemas() -> bool:
-    """Whether some connection of the project's carries a tenant, which only the thread that it is in knows."""
+    """Whether a connection of the project carries a tenant, which only its own thread knows."""
     return any(_has_schemas(alias) for alias in connections.settings)
 
 

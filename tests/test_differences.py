@@ -651,3 +651,20 @@ def test_router_alone_has_the_default_handlers():
         with TestClient(router).websocket_connect("/ws"):
             pass
     assert denied.value.status_code == 409
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, OSError])
+def test_accept_to_a_client_that_is_gone(error):
+    """FastAPI passes the server's error on; Starlette turns it into WebSocketDisconnect only after accept."""
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        raise error("gone")
+
+    websocket = WebSocket({"type": "websocket"}, receive, send)
+    with pytest.raises(WebSocketDisconnect) as gone:
+        asyncio.run(websocket.accept())
+    assert gone.value.code == 1006
+    assert websocket.application_state is WebSocketState.DISCONNECTED

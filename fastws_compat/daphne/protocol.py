@@ -21,6 +21,7 @@ from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.requests import below
 from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message
 from fastws_compat.watching import has_left
@@ -76,6 +77,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     """
 
     upgrade: Upgrade  # given by the factory
+    # The application has not answered in time, or the server stops: what it says now comes too late.
+    _refused_by_server = False
 
     # autobahn's own, as far as they are used here
     data: bytes
@@ -127,6 +130,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.socket_opened = self.last_ping = time()
         self.inbox.put({"type": "websocket.connect"}, 0)
         scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
+        if root_path := scope["root_path"].rstrip("/"):
+            scope = below(root_path, scope)  # a proxy may have cut it off
         self.server.start_application(self, scope)
         self._log_action("connecting")
 
@@ -207,6 +212,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.openHandshakeTimeoutCall = None
         if self.state == self.STATE_CONNECTING:
             logger.warning("No answer to the handshake in time on %r.", self)
+            self._refused_by_server = True
             self._refuse(503)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
@@ -378,6 +384,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     def _expect(self, kind: str | None) -> None:
         expected = EXPECTED[self.phase]
         if kind not in expected:
+            if self._refused_by_server:
+                raise ClientDisconnected("The server has refused the handshake.")
             if not expected:
                 raise RuntimeError(f"Unexpected ASGI message {kind!r}, after the connection was closed.")
             raise RuntimeError(f"Expected ASGI message {' or '.join(map(repr, expected))}, but got {kind!r}.")
@@ -539,6 +547,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.sendCloseFrame(code, close_reason(reason).encode())
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
+            self._refused_by_server = True
             self._refuse(503)
         else:
             self.dropConnection(abort=True)
