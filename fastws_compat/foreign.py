@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any, NewType, TypeVar, get_args, get_origin
 
+from fastws_compat import elsewhere
 from fastws_compat.exceptions import DeclarationError
 
 OURS = "fastws_compat"
@@ -121,7 +122,9 @@ def _described(thing: Any, found: Any) -> str:
 def _instead(found: Any) -> str:
     home = _home(found)
     if home is None:
-        return f"has no counterpart in {OURS}: remove it"
+        path = found.__module__.partition(".")[2]
+        advice = elsewhere.advice_on(path, found.__name__) or "remove it."
+        return f"has no counterpart in {OURS}: {advice.removesuffix('.')}"
     return f"{OURS} does not recognize: write 'from {home} import {found.__name__}'"
 
 
