@@ -59,6 +59,16 @@ def roots(application: Any) -> list[Router | FastAPI]:
     return found
 
 
+def served(application: Any) -> set[FastAPI]:
+    """The FastAPI instances inside an ASGI application, those that are mounted in others too."""
+    found = {root for root in roots(application) if isinstance(root, FastAPI)}
+    mounts = [route for root in roots(application) for route in flatten(root.routes)]
+    for mount in mounts:
+        if isinstance(mount, Mount | Host):
+            found |= served(mount.app)
+    return found
+
+
 def print_routes(application: Any) -> None:
     """One line per route on standard output, for whoever has just started a server."""
     for entry in entries(application):
