@@ -101,6 +101,16 @@ def _begun_by(node: Any) -> Iterator[Any]:
         yield from _inside(node)
 
 
+def served(application: Any) -> set[Starlette]:
+    """The applications inside an ASGI application, those that are mounted in others too."""
+    found = {root for root in roots(application) if isinstance(root, Starlette)}
+    mounts = [route for root in roots(application) for route in flatten(root.routes)]
+    for mount in mounts:
+        if isinstance(mount, Mount | Host):
+            found |= served(mount.app)
+    return found
+
+
 def print_routes(application: Any) -> None:
     """One line per route on standard output, for whoever has just started a server."""
     for entry in entries(application):

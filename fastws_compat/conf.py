@@ -60,7 +60,7 @@ def values() -> dict[str, Any]:
     # Every connection asks, and Django's lazy object answers slowly; each override puts another one into it.
     holder = object.__getattribute__(settings, "_wrapped")
     if holder is not _read[0]:
-        own = getattr(settings, "FASTWS", {}) if settings.configured or _has_settings_module() else {}
+        own = getattr(settings, "FASTWS", {}) if settings.configured or has_settings_module() else {}
         # A system check tells what is no dict.
         _read = settings._wrapped if settings.configured else None, own if isinstance(own, dict) else {}
     return _read[1]
@@ -77,10 +77,11 @@ def debug() -> bool:
     """Whether Django's `DEBUG` is on; False where there are no Django settings."""
     from django.conf import settings
 
-    return bool((settings.configured or _has_settings_module()) and settings.DEBUG)
+    return bool((settings.configured or has_settings_module()) and settings.DEBUG)
 
 
-def _has_settings_module() -> bool:
+def has_settings_module() -> bool:
+    """Whether the environment names Django's settings."""
     import os
 
     from django.conf import ENVIRONMENT_VARIABLE

@@ -480,7 +480,7 @@ def shared_layer() -> Any:
     """The project's channel layer, if it has one that reaches other processes."""
     try:
         layer = get_channel_layer()
-    except InvalidChannelLayerError:  # Channels' own complaint comes when the project uses it
+    except InvalidChannelLayerError:  # a system check tells, and so does Channels when the project uses it
         return None
     return None if isinstance(layer, InMemoryChannelLayer) else layer
 

@@ -19,6 +19,7 @@ from fastws_compat.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, 
 from fastws_compat.indexes import Index, Routes
 from fastws_compat.lifespans import as_context, merged, run_all
 from fastws_compat.limits import LimitOptions, Limits, split
+from fastws_compat.logger import logger
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path as compile_path
@@ -32,7 +33,7 @@ from fastws_compat.routes import Match as Match
 from fastws_compat.routes import NoMatchFound as NoMatchFound
 from fastws_compat.routes import WebSocketRoute as WebSocketRoute
 from fastws_compat.routes import websocket_session as websocket_session
-from fastws_compat.sessions import SESSION, Session, logger
+from fastws_compat.sessions import SESSION, Session
 from fastws_compat.suggestions import nearest
 from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan, Receive, Scope, Send
 from fastws_compat.watching import drain

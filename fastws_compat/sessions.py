@@ -6,7 +6,6 @@ Whatever way the application ends, the client is told and nothing escapes to the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from math import inf
@@ -23,13 +22,12 @@ from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
+from fastws_compat.logger import logger
 from fastws_compat.requests import SESSION as SESSION
 from fastws_compat.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.watching import Ahead, has_left, sweeper
 from fastws_compat.websockets import ANSWERS, WebSocket, WebSocketDisconnect, WebSocketState
-
-logger = logging.getLogger("fastws_compat")
 
 # So long a session waits for a close frame to go out to a client that may not read.
 LAST_WORDS = 1.0

@@ -114,7 +114,8 @@ class Group:
         from django.db import transaction
 
         _refuse_running_loop("send_on_commit", "asend")
-        payload = encode(message)  # what cannot be sent fails here, where its traceback says why
+        layer_of(self.layer)  # what cannot be sent fails here, where its traceback says why
+        payload = encode(message)
         transaction.on_commit(partial(self._send_or_log, message, payload), using=using, robust=True)
 
     async def adisconnect(
