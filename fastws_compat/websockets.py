@@ -60,6 +60,8 @@ class WebSocket(HTTPConnection[StateT]):
     # A message may have so many bytes, and with so few characters it certainly has not more.
     max_message_size: int | None = None
     _surely_fits: float = inf
+    # Whether a send has failed before `receive` has given the disconnect.
+    _unread = False
     # In this state messages go past `receive` and `send`, which saves a call; in none if a class has its own.
     _shortcut: WebSocketState | None = CONNECTED
 
@@ -106,6 +108,10 @@ class WebSocket(HTTPConnection[StateT]):
         if self.farewell is not None:
             message, self.farewell = self.farewell, None
             return message
+        if self._unread:  # a send has failed; what the client had sent before, and its end, are still to come
+            message = await self._receive()
+            self._unread = message["type"] != "websocket.disconnect"
+            return await self._look(message)
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
 
     def _connected(self, message: Message) -> Message:
@@ -185,18 +191,29 @@ class WebSocket(HTTPConnection[StateT]):
                 await self._send(message)
             except OSError as exc:
                 self.client_error = (exc, 1006)
+                if kind == "websocket.accept":  # the client has sent nothing that could still be read
+                    self.lose({"type": "websocket.disconnect", "code": 1006})
+                else:
+                    self._lost()
                 raise
 
     def _unsent(self, exc: OSError | RuntimeError | UnicodeEncodeError) -> Exception:
         """What the endpoint is told when a message could not be sent."""
         if isinstance(exc, OSError) or CLOSED_BY_SERVER in str(exc):
             self.application_state = DISCONNECTED
+            self._lost()
             return WebSocketDisconnect(1006)
         if isinstance(exc, RuntimeError):
             return exc
         # Half a surrogate pair, which only JSON can write: it came with a client's frame.
         self.client_error = (exc, 1007)
         return exc
+
+    def _lost(self) -> None:
+        """Note that the client is gone, as a send has found out."""
+        if self.client_state is CONNECTED:
+            self.client_state = DISCONNECTED
+            self._unread = True
 
     def _answer(self, kind: str, message: Message) -> None:
         """Move on with a message that answers the handshake; the state changes before it is sent."""
