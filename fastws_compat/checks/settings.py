@@ -114,6 +114,7 @@ RULES: dict[str, Rule] = {
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
+    "LOGIN_FIELDS": (_or_none(_are_texts), "a list of fields of the user model, or None"),
     "MAX_CONNECTIONS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_ADDRESS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,
