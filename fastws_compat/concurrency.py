@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import functools
 import sys
+import threading
 import warnings
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -201,6 +202,33 @@ def _close_stale() -> None:
         expired = connection.close_at is not None and monotonic() >= connection.close_at + REUSE
         if expired or connection.errors_occurred:
             connection.close_if_unusable_or_obsolete()
+
+
+def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
+    """Have a new connection of the async ORM replaced before the call that follows an error, if it is lost.
+
+    Django does that between two requests, and in the thread that all sockets share there are none.
+    """
+    from asgiref.sync import SyncToAsync
+
+    executor: Any = getattr(SyncToAsync, "single_thread_executor", None)
+    if threading.current_thread() not in getattr(executor, "_threads", ()) or RECONNECTS in vars(connection):
+        return
+    ensure_connection = connection.ensure_connection
+
+    def ensure() -> None:
+        if connection.errors_occurred and connection.connection and not connection.in_atomic_block:
+            connection.errors_occurred = False  # `is_usable` comes here again
+            if not connection.is_usable():
+                connection.close()
+        ensure_connection()
+
+    setattr(connection, RECONNECTS, True)
+    connection.ensure_connection = ensure
+
+
+# Marks a connection that replaces itself.
+RECONNECTS = "_fastws_reconnects"
 
 
 def _has_django() -> bool:

@@ -110,7 +110,8 @@ def owner_key(user: Any) -> Any:
         tenant = tenant_of(user)
     except RuntimeError:  # counted together with their namesakes rather than not at all
         tenant = ""
-    return (tenant, user.pk) if tenant else user.pk
+    key = getattr(user, "pk", None)
+    return (tenant, key) if tenant else key
 
 
 def current_tenant() -> str:

@@ -69,6 +69,8 @@ class WebSocket(HTTPConnection[StateT]):
     # A message may have so many bytes, and with so few characters it certainly has not more.
     max_message_size: int | None = None
     _surely_fits: float = inf
+    # Whether a send has failed before `receive` has given the disconnect.
+    _unread = False
     # In this state messages go past `receive` and `send`, which saves a call; in none if a class has its own.
     _shortcut: WebSocketState | None = CONNECTED
 
@@ -115,6 +117,10 @@ class WebSocket(HTTPConnection[StateT]):
         if self.farewell is not None:
             message, self.farewell = self.farewell, None
             return message
+        if self._unread:  # a send has failed; what the client had sent before, and its end, are still to come
+            message = await self._receive()
+            self._unread = message["type"] != "websocket.disconnect"
+            return await self._look(message)
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
 
     def _connected(self, message: Message) -> Message:
@@ -163,6 +169,7 @@ class WebSocket(HTTPConnection[StateT]):
     def lose(self, farewell: Message) -> None:
         """Note the end of a connection which the endpoint learns from its next `receive` or `send`."""
         self.client_state = DISCONNECTED
+        self._unread = False
         self.farewell = farewell
         disconnect = _disconnect(farewell)
 
@@ -203,11 +210,14 @@ class WebSocket(HTTPConnection[StateT]):
             raise self._unsent(exc)
 
     async def _answer(self, message: Message) -> None:
-        """Answer the handshake; a client that is gone already is no mistake of the endpoint's."""
+        """Answer the handshake. If the client has left, or the server has refused it, that is a disconnect."""
         try:
             await self._move_to(self._answered_with(message), checked_answer(message))
         except (OSError, RuntimeError) as exc:
-            raise self._unsent(exc)
+            error = self._unsent(exc)
+            if isinstance(error, WebSocketDisconnect):  # the client has sent nothing that could still be read
+                self.lose({"type": "websocket.disconnect", "code": error.code, "reason": ""})
+            raise error
 
     async def _move_to(self, state: WebSocketState, message: Message) -> None:
         """Send a message that leads to `state`; the old state comes back if it could not be sent.
@@ -228,12 +238,19 @@ class WebSocket(HTTPConnection[StateT]):
         """What the endpoint is told when a message could not be sent."""
         if isinstance(exc, OSError) or CLOSED_BY_SERVER in str(exc):
             self.application_state = DISCONNECTED
+            self._lost()
             return WebSocketDisconnect(1006)
         if isinstance(exc, RuntimeError):
             return exc
         # Half a surrogate pair, which only JSON can write: it came with a client's frame.
         self.client_error = (exc, 1007)
         return exc
+
+    def _lost(self) -> None:
+        """Note that the client is gone, as a send has found out."""
+        if self.client_state is CONNECTED:
+            self.client_state = DISCONNECTED
+            self._unread = True
 
     def _answered_with(self, message: Message) -> WebSocketState:
         """The state that a message leads to which answers the handshake."""

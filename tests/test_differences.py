@@ -668,3 +668,90 @@ def test_accept_to_a_client_that_is_gone(error):
         asyncio.run(websocket.accept())
     assert gone.value.code == 1006
     assert websocket.application_state is WebSocketState.DISCONNECTED
+
+
+# --- a send that failed ends the client's state too ---
+
+
+class Gone:
+    """A server whose client has gone after `before` messages of the endpoint."""
+
+    def __init__(self, before: int, error: Exception) -> None:
+        self.left = before
+        self.error = error
+        self.inbox = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "said before"}]
+        self.inbox.append({"type": "websocket.disconnect", "code": 1006})
+
+    async def receive(self) -> dict[str, Any]:
+        return self.inbox.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if not self.left:
+            raise self.error
+        self.left -= 1
+
+
+SENDS = {
+    "send_text": lambda websocket: websocket.send_text("x"),
+    "send_bytes": lambda websocket: websocket.send_bytes(b"x"),
+    "send_json": lambda websocket: websocket.send_json(1),
+    "send_json binary": lambda websocket: websocket.send_json(1, mode="binary"),
+    "send": lambda websocket: websocket.send({"type": "websocket.send", "text": "x"}),
+    "close": lambda websocket: websocket.close(),
+}
+LOST = [
+    OSError(),
+    ConnectionResetError(),
+    RuntimeError("Unexpected message, after sending 'websocket.close'."),
+]
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("send", SENDS)
+def test_client_state_after_a_send_that_failed(send, error):
+    """FastAPI leaves `client_state` at CONNECTED, so that the usual guard before `close()` raises."""
+    server = Gone(1, error)
+    websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, server.receive, server.send)
+
+    async def main() -> list[str]:
+        await websocket.accept()
+        with pytest.raises(WebSocketDisconnect):
+            await SENDS[send](websocket)
+        assert websocket.client_state is WebSocketState.DISCONNECTED
+        if websocket.client_state != WebSocketState.DISCONNECTED:
+            await websocket.close()
+        return [(await websocket.receive())["type"] for _ in range(2)]
+
+    # What the client had said is still there for whoever reads, as in FastAPI.
+    assert asyncio.run(main()) == ["websocket.receive", "websocket.disconnect"]
+    with pytest.raises(RuntimeError, match="once a disconnect message has been received"):
+        asyncio.run(websocket.receive())
+
+
+def test_client_state_after_an_accept_that_failed():
+    """FastAPI leaves `client_state` at CONNECTED here too."""
+    server = Gone(0, ConnectionResetError("gone"))
+    websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, server.receive, server.send)
+
+    async def main() -> None:
+        with pytest.raises(WebSocketDisconnect) as end:
+            await websocket.accept()
+        assert end.value.code == 1006
+        assert websocket.client_state is WebSocketState.DISCONNECTED
+        assert await websocket.receive() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    asyncio.run(main())
+
+
+def test_client_state_after_a_refusal_that_failed():
+    """FastAPI leaves `client_state` at CONNECTED here too."""
+    server = Gone(0, ConnectionResetError("gone"))
+    websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, server.receive, server.send)
+
+    async def main() -> None:
+        await websocket.receive()
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.close()
+        assert websocket.client_state is WebSocketState.DISCONNECTED
+
+    asyncio.run(main())
