@@ -86,6 +86,26 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
+class Sweeps:
+    """Stands among the connections that are looked at and counts how often that happens."""
+
+    task = None
+
+    def __init__(self):
+        self.number = 0
+
+    def sweep(self, now):
+        self.number += 1
+
+
+async def swept(times=5):
+    """Wait until all connections were looked at so often again."""
+    sweeps = Sweeps()
+    watching.sweeper().add(sweeps)
+    await until(lambda: sweeps.number >= times)
+    watching.sweeper().discard(sweeps)
+
+
 def records(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "fastws_compat"]
 
@@ -207,21 +227,24 @@ def test_endpoint_that_was_told_takes_the_time_it_needs():
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": None})
 def test_without_a_grace_nobody_is_cancelled():
-    app = FastAPI()
+    app, seen = FastAPI(), []
 
     @app.websocket("/ws")
     async def deaf(websocket: WebSocket):
         await websocket.accept()
         while websocket.client_state.name == "CONNECTED":
             await asyncio.sleep(0.001)
-        await asyncio.sleep(0.1)
+        await swept()
+        seen.append("ran to its end")
 
     async def run():
         line = Line(app)
         line.hang_up()
         await line.end()
+        assert line.closes == []
 
     asyncio.run(run())
+    assert seen == ["ran to its end"]
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
@@ -289,7 +312,7 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
         for number in range(20):
             line.text(str(number))
         await until(lambda: line.incoming.qsize() == 4)
-        await asyncio.sleep(0.05)
+        await swept()
         assert line.incoming.qsize() == 4  # no more is read than there is room for
         go.set()
         line.hang_up()
@@ -314,7 +337,7 @@ def test_long_messages_leave_less_room_ahead():
         for number in range(5):
             line.text("x" * 40_000 + str(number))
         await until(lambda: line.incoming.qsize() == 3)
-        await asyncio.sleep(0.05)
+        await swept()
         assert line.incoming.qsize() == 3
         go.set()
         line.hang_up()

@@ -1242,7 +1242,10 @@ def test_send_in_async_code_names_asend():
 
 
 def test_sending_to_nobody():
-    Group("nobody").send("hi")
+    with record() as sent:
+        Group("nobody").send("hi")
+    assert [(item.group.name, item.message) for item in sent] == [("nobody", "hi")]
+    assert (counters["sent"], counters["failed"]) == (1, 0)
 
 
 def test_a_thread_of_its_own_sends():
