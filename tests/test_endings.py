@@ -213,7 +213,7 @@ def test_endpoint_that_was_told_takes_the_time_it_needs():
         try:
             await websocket.receive_text()
         except WebSocketDisconnect:
-            await asyncio.sleep(0.1)
+            await swept()
             seen.append("saved")
 
     async def run():
@@ -253,11 +253,11 @@ def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_g
 
     async def generator():
         yield
-        await asyncio.sleep(0.05)
+        await swept()
         seen.append("torn down")
 
     async def work():
-        await asyncio.sleep(0.05)
+        await swept()
         seen.append("worked")
 
     @app.websocket("/ws", dependencies=[Depends(generator)])
@@ -508,7 +508,7 @@ def test_error_of_the_server_reaches_the_endpoint_that_asks_later():
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        await asyncio.sleep(0.1)
+        await swept()
         try:
             await websocket.receive_text()
         except ValueError as exc:
@@ -538,7 +538,7 @@ def test_sweep_has_no_context_of_the_first_connection():
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        await asyncio.sleep(0.05)
+        await until(lambda: seen)
 
     async def run():
         incoming = [CONNECT]

@@ -893,16 +893,22 @@ def test_an_outage_is_logged_once_although_the_layer_still_takes_members(watched
 
 
 def test_a_layer_whose_waits_time_out_is_not_away(watched, impatient, caplog):
+    timeouts = []
+
     class Trap(Watched):
         async def receive(self, channel: str) -> Any:
-            async with asyncio.timeout(0.01):
-                return await super().receive(channel)
+            try:
+                async with asyncio.timeout(0.01):
+                    return await super().receive(channel)
+            except TimeoutError as exc:
+                timeouts.append(exc)
+                raise
 
     channel_layers.set("default", Trap())
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            await asyncio.sleep(0.05)
+            await until(lambda: len(timeouts) > 2)
             await Group("g").asend("hi")
             assert await socket.text() == "hi"
 
