@@ -339,7 +339,17 @@ def test_test_client_needs_no_origin(site):
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
+        await websocket.send_text("let in")
 
     client = TestClient(OriginCheck(app), cookies={"sessionid": "abcdefghijklmnop"})
-    with client.websocket_connect("/ws"):
-        pass
+    with client.websocket_connect("/ws") as socket:
+        assert socket.receive_text() == "let in"
+
+    async def connect():
+        cookie = (b"cookie", b"sessionid=abcdefghijklmnop")
+        communicator = WebsocketCommunicator(OriginCheck(app), "/ws", headers=[cookie])
+        accepted, _ = await communicator.connect()
+        await communicator.wait()
+        return accepted
+
+    assert not asyncio.run(connect())
