@@ -233,6 +233,10 @@ class WebSocket(HTTPConnection[StateT]):
         if MEMBER in self.scope:
             self.scope[MEMBER].flush()
 
+    def _raise_on_disconnect(self, message: Message) -> None:
+        if message["type"] == "websocket.disconnect":
+            raise _disconnect(message)
+
     async def receive_text(self) -> str:
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
@@ -251,7 +255,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            self._raise_on_disconnect(message)
         try:
             return cast(str, message["text"])
         except KeyError as exc:
@@ -276,7 +280,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            self._raise_on_disconnect(message)
         try:
             return cast(bytes, message["bytes"])
         except KeyError as exc:
@@ -301,7 +305,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            self._raise_on_disconnect(message)
         try:
             return jsontext.loads(message["text"] if mode == "text" else message["bytes"].decode("utf-8"))
         except (KeyError, TypeError, AttributeError) as exc:
