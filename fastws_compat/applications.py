@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, STARLETTE_HANDLERS, handle, run
 from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
-from fastws_compat.limits import LimitOptions, split
+from fastws_compat.limits import LimitOptions, check_route_options, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
@@ -211,6 +211,7 @@ class FastAPI(Starlette):
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+        check_route_options(limits, "FastAPI.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
@@ -227,6 +228,7 @@ class FastAPI(Starlette):
         dependencies: Sequence[Depends] | None = None,
         **limits: Unpack[LimitOptions],
     ) -> None:
+        check_route_options(limits, "FastAPI.add_api_websocket_route")
         self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies, **limits)
 
     def websocket_route(

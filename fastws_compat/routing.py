@@ -16,7 +16,7 @@ from fastws_compat.exceptions import FastAPIError
 from fastws_compat.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
 from fastws_compat.indexes import Index, Routes
 from fastws_compat.lifespans import as_context, merged, run_all
-from fastws_compat.limits import LimitOptions, Limits, split
+from fastws_compat.limits import LimitOptions, Limits, check_route_options, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path as compile_path
@@ -462,6 +462,7 @@ class APIRouter(Router):
         **limits: Unpack[LimitOptions],
     ) -> None:
         """Serve `endpoint` at prefix + `path`, after the router's and then these dependencies."""
+        check_route_options(limits, "APIRouter.add_api_websocket_route")
         route = APIWebSocketRoute(
             self.prefix + path,
             endpoint,
@@ -483,6 +484,7 @@ class APIRouter(Router):
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+        check_route_options(limits, "APIRouter.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)

@@ -219,7 +219,14 @@ class WebSocket(HTTPConnection[StateT]):
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
     ) -> None:
-        """Accept the handshake, with one of the offered subprotocols and with response headers."""
+        """Accept the handshake, with one of the offered subprotocols and with response headers.
+
+        Raises TypeError for headers that are not pairs of bytes, and for a subprotocol that is no text.
+        """
+        if headers is not None:
+            headers = _pairs_of_bytes(headers)
+        if subprotocol is not None and not isinstance(subprotocol, str):
+            raise TypeError(f"accept() selects one subprotocol, a str, not {type(subprotocol).__name__}.")
         if self.client_state is CONNECTING:
             if self._direct:
                 self._connected(await self._receive())
@@ -432,6 +439,19 @@ def _disconnect(message: Message) -> WebSocketDisconnect:
     code = message.get("code")
     # ASGI: a disconnect without a code means 1005; daphne says None.
     return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
+
+
+def _pairs_of_bytes(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers as a server wants them; their values may be secrets, so that an error names types only."""
+    pairs = list(headers)
+    for pair in pairs:
+        parts = pair if isinstance(pair, tuple | list) else [pair]
+        if len(parts) != 2 or not all(isinstance(part, bytes) for part in parts):
+            given = " and ".join(type(part).__name__ for part in parts) or "nothing"
+            raise TypeError(
+                f'accept() takes headers as pairs of bytes, [(b"x-name", b"value")], but got {given}.'
+            )
+    return pairs
 
 
 def _check_mode(mode: str) -> None:

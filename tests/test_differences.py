@@ -420,3 +420,51 @@ def test_client_that_does_not_raise_shows_what_clients_see():
     with client.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect) as closed:
         socket.receive_text()
     assert closed.value.code == 1011
+
+
+# --- what accept() and the decorator are given ---
+
+
+@pytest.mark.parametrize(
+    ("headers", "given"),
+    [
+        ([("x-name", "secret")], "str and str"),
+        ([(b"x-name", "secret")], "bytes and str"),
+        ([(b"x-a", b"1"), ("x-b", b"2")], "str and bytes"),
+        ({"x-name": "secret"}, "str"),
+        ({b"x-name": b"secret"}, "bytes"),
+        ([(b"x-name", b"a", b"b")], "bytes and bytes and bytes"),
+        (iter([(b"x-name", 1)]), "bytes and int"),
+        ([()], "nothing"),
+    ],
+)
+def test_headers_of_accept_that_are_no_bytes(headers, given):
+    """FastAPI hands them on, and the server fails."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        with pytest.raises(TypeError) as caught:
+            await websocket.accept(headers=headers)
+        assert str(caught.value).endswith(f'pairs of bytes, [(b"x-name", b"value")], but got {given}.')
+        assert websocket.application_state is WebSocketState.CONNECTING
+        await websocket.accept(headers=((name, b"1") for name in (b"x-one", b"x-two")))
+        await websocket.send_text("accepted")
+
+    with TestClient(app).websocket_connect("/ws") as socket:
+        assert socket.receive_text() == "accepted"
+        assert socket.extra_headers == [(b"x-one", b"1"), (b"x-two", b"1")]
+
+
+@pytest.mark.parametrize("subprotocol", [b"chat", ["chat"], 1])
+def test_subprotocol_that_is_no_text(subprotocol):
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        with pytest.raises(TypeError, match=f"a str, not {type(subprotocol).__name__}"):
+            await websocket.accept(subprotocol)
+        await websocket.accept("chat")
+
+    with TestClient(app).websocket_connect("/ws", subprotocols=["chat"]) as socket:
+        assert socket.accepted_subprotocol == "chat"
