@@ -66,10 +66,14 @@ class Starlette:
     def routes(self) -> list[BaseRoute]:
         return self.router.routes
 
+    def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
+        """The route that takes a connection, and what it adds to the scope."""
+        root_path = self.root_path or scope.get("root_path", "")
+        return self.router.match({**scope, "root_path": root_path})
+
     def serves(self, scope: Scope) -> bool:
         """Whether a route of the application takes this connection."""
-        root_path = self.root_path or scope.get("root_path", "")
-        return self.router.match({**scope, "root_path": root_path}) is not None
+        return self.match(scope) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self

@@ -59,8 +59,8 @@ class Mount(BaseRoute):
             raise AssertionError("Routed paths must start with '/'")
         if app is None and routes is None:
             raise AssertionError("Either 'app=...', or 'routes=' must be specified")
-        self._base_app: Any = Router(routes) if app is None else app
-        self.app = wrap(self._base_app, middleware)
+        self.base_app: Any = Router(routes) if app is None else app
+        self.app = wrap(self.base_app, middleware)
         self.name = name
         self._compile(path)
 
@@ -70,7 +70,7 @@ class Mount(BaseRoute):
 
     @property
     def routes(self) -> list[BaseRoute]:
-        return getattr(self._base_app, "routes", [])
+        return getattr(self.base_app, "routes", [])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         route_path = get_route_path(scope)
