@@ -28,6 +28,11 @@ Loop = asyncio.AbstractEventLoop
 PATIENCE = 5.0
 # An application that makes no progress in so many turns of so many steps waits for something outside.
 IDLE_TURNS, STEPS = 3, 10
+# Added to a time-out in an async test.
+BLOCKED = (
+    "TestClient blocks the event loop of an async test while it waits, so nothing else ran in that loop: "
+    "make the test a plain function, or use WebsocketCommunicator of channels.testing."
+)
 CLOSE_OLD = "close_if_unusable_or_obsolete"
 
 
@@ -109,8 +114,13 @@ class Portal:
         self._ended = False
         self._leftover = 0
         self._before = dict(vars(SyncToAsync.threadlocal))
-        executors[self.loop] = self.pump
-        self._lead_async_to_sync_here()
+        # In an async test this thread runs the test's loop, and Django refuses queries in such a thread.
+        self.sync_executor = _sync_executor()
+        executors[self.loop] = self.sync_executor or self.pump
+        if self.sync_executor is None:
+            self._lead_async_to_sync_here()
+        else:
+            thread_executors[self.loop] = self.sync_executor
         self._thread = threading.Thread(target=self._serve, name="fastws-testclient", daemon=True)
         self._thread.start()
 
@@ -135,7 +145,7 @@ class Portal:
 
     def share_database(self) -> None:
         """Send sync dependencies too to the test's thread, while its database is closed to other threads."""
-        if threading.get_ident() != self.pump.thread:
+        if self.sync_executor is not None or threading.get_ident() != self.pump.thread:
             return
         connections = _open_connections()
         for connection in connections:
@@ -303,7 +313,8 @@ class Conversation:
         if self.ended:
             return None
         state = "waits for a message from the test" if self.idle else "is still at work"
-        raise TimeoutError(f"{self} sent no {expected} within {timeout} s; it {state}.")
+        blocked = "" if self._portal.sync_executor is None else f" {BLOCKED}"
+        raise TimeoutError(f"{self} sent no {expected} within {timeout} s; it {state}.{blocked}")
 
     def settle(self) -> None:
         """Wait until the application has taken what it was sent, or waits for something else."""
@@ -339,6 +350,22 @@ class Conversation:
         name = getattr(endpoint, "__name__", type(endpoint).__name__)
         where = self._scope.get("path", self._scope["type"])
         return f"The application at {where}" + (f" (endpoint {name})" if endpoint is not None else "")
+
+
+def _sync_executor() -> Executor | None:
+    """Where an async test that runs in this thread has its own sync code run; None in a plain test."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    current: Executor | None = getattr(AsyncToSync.executors, "current", None)
+    return current or _asgiref_executors().get(loop) or SyncToAsync.single_thread_executor
+
+
+def in_sync_thread(call: Callable[[], T]) -> T:
+    """The result of sync code that uses the database, also in an async test."""
+    executor = _sync_executor()
+    return call() if executor is None else executor.submit(call).result()
 
 
 def _asgiref_executors() -> MutableMapping[Loop, Executor]:

@@ -6,7 +6,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
+from fastws_compat import foreign
 from fastws_compat.datastructures import State, URLPath
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, STARLETTE_HANDLERS, handle, run
 from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
 from fastws_compat.limits import LimitOptions, check_route_options, split
@@ -58,7 +61,10 @@ class Starlette:
         self.debug = debug
         self.state = State()
         self.exception_handlers = dict(exception_handlers or {})
+        _refuse_foreign_handlers(self.exception_handlers)
         self.user_middleware = list(middleware or [])
+        for item in self.user_middleware:
+            foreign.refuse(item, "middleware=")
         self.middleware_stack: ASGIApp | None = None
         _complete_server()
 
@@ -96,6 +102,7 @@ class Starlette:
 
         Around all of them the handler of everything else, if there is one.
         """
+        _refuse_foreign_handlers(self.exception_handlers)
         every = {**self.DEFAULT_HANDLERS, **self.exception_handlers}
         handlers = {key: value for key, value in every.items() if key not in self.CATCH_ALL}
         router = self.router
@@ -128,6 +135,7 @@ class Starlette:
     def add_exception_handler(
         self, exc_class_or_status_code: int | type[Exception], handler: ExceptionHandler
     ) -> None:
+        _refuse_foreign_handlers({exc_class_or_status_code: handler})
         self.exception_handlers[exc_class_or_status_code] = handler
 
     def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
@@ -280,9 +288,15 @@ def catching(app: ASGIApp, handler: ExceptionHandler) -> ASGIApp:
             if scope["type"] != "websocket" or is_disconnect(exc):
                 raise
             session: Session = scope[SESSION]
-            await run(handler, session.socket(receive, send), exc)
+            await run(handler, session.socket(receive, send), foreign.twin(exc) or exc)
 
     return caught
+
+
+def _refuse_foreign_handlers(handlers: Mapping[Any, ExceptionHandler]) -> None:
+    for key, handler in handlers.items():
+        foreign.refuse(key, f"The registration of exception handler {name_of(handler)}")
+        refuse_foreign(handler, f"Exception handler {name_of(handler)}")
 
 
 def _complete_server() -> None:

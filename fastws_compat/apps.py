@@ -8,6 +8,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.conf import settings
+from django.core.signals import setting_changed
 from django.utils.autoreload import autoreload_started
 
 
@@ -20,8 +21,16 @@ class FastWSConfig(AppConfig):
         from fastws_compat import daphne, receivers
 
         daphne.install()
+        setting_changed.connect(tests_begin, dispatch_uid="fastws_compat.tests_begin")
         receivers.connect()
         autoreload_started.connect(watch, dispatch_uid="fastws_compat.watch")
+
+
+def tests_begin(**kwargs: Any) -> None:
+    """Settings change in tests only; Channels' live server changes one before it starts its process."""
+    from fastws_compat import daphne
+
+    daphne.install_live()
 
 
 def watch(sender: Any, **kwargs: Any) -> None:

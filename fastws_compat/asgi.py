@@ -6,10 +6,12 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from fastws_compat import foreign
+from fastws_compat.closing import refusal
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.tracebacks import as_text, bare
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
-from fastws_compat.websockets import can_deny
 
 
 def get_asgi_application(
@@ -45,6 +47,7 @@ class Mount:
         self.application_mapping = {"http": http, "websocket": websocket, "lifespan": lifespan}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
         await self.application_mapping[scope["type"]](scope, receive, send)
 
 
@@ -59,6 +62,7 @@ def load(app: Any) -> Any:
         return default_app
     if isinstance(app, str):
         return _by_name(app)
+    foreign.refuse(app, "get_asgi_application()")
     if not isinstance(app, Starlette):
         raise DeclarationError(
             f"get_asgi_application() got a {type(app).__name__}: give it a FastAPI instance, or a "
@@ -90,12 +94,15 @@ class Identify:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from fastws_compat.auth import identify
 
+        __tracebackhide__ = True
         try:
             scope = await identify(scope)
         except HTTPException as exc:
             await refuse(scope, send, exc.status_code)
-        except Exception:
-            logger.exception("WebSocket refused: who connects cannot be told")
+        except Exception as exc:
+            # As text: Django's frames between here and the error hold the key of the session.
+            text = as_text(exc)
+            logger.error("WebSocket refused: who connects cannot be told\n%s", text, exc_info=bare(exc))
             await refuse(scope, send, 500)
         else:
             await self.inner(scope, receive, send)
@@ -103,11 +110,8 @@ class Identify:
 
 async def refuse(scope: Scope, send: Send, status: int) -> None:
     """Refuse a handshake with an empty response, or with 403 where the server knows no other."""
-    if can_deny(scope):
-        await send({"type": "websocket.http.response.start", "status": status, "headers": []})
-        await send({"type": "websocket.http.response.body", "body": b""})
-    else:
-        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+    for message in refusal(status, scope):
+        await send(message)
 
 
 def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
@@ -115,6 +119,7 @@ def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
         return app  # type: ignore[no-any-return]
 
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True
         await (app if app.serves(scope) else fallback)(scope, receive, send)
 
     return choose

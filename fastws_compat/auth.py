@@ -13,18 +13,18 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
-from channels.db import database_sync_to_async
-from channels.sessions import SessionMiddlewareStack
 
 from fastws_compat import logins
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.lookups import forgetting, look_up, new_session
 from fastws_compat.origins import CHECKED, objection
 from fastws_compat.param_functions import Depends
-from fastws_compat.requests import empty_receive, empty_send
-from fastws_compat.revalidation import LOGGED_OUT, Condition, owner_of, user_key
+from fastws_compat.requests import HTTPConnection
+from fastws_compat.revalidation import LOGGED_OUT, Condition, may_log_in, owner_of, user_key
 from fastws_compat.sessions import RAISES, SESSION, Session
-from fastws_compat.types import Receive, Scope, Send
+from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
 
 if TYPE_CHECKING:
@@ -34,17 +34,46 @@ if TYPE_CHECKING:
 Test = Callable[[Any], Any]
 Dependency = Callable[..., Awaitable[Any]]
 
-_IDENTITY = "fastws_compat.identity"
+# The user of the scope of whom it is known that they may log in.
+_JUDGED = "fastws_compat.judged"
 
 
 async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
-    """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed."""
-    if "user" not in websocket.scope:
-        await resolve(websocket.scope)
+    """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed.
+
+    A user whom somebody else has put into the scope is judged as in every later round: an inactive one,
+    of a token say, is nobody.
+    """
+    scope = websocket.scope
+    if "user" not in scope:
+        await resolve(scope)
     user = await _loaded(websocket.user)
-    if user.is_authenticated and _is_of_django(user):
-        logins.keep(websocket, user_key(user), await _session_key(websocket.scope, user))
+    if not user.is_authenticated:
+        return user  # type: ignore[no-any-return]
+    is_of_django = _is_of_django(user)
+    session_key = await _session_key(scope, user) if is_of_django else None
+    if scope.get(_JUDGED) is not user and not await _may_log_in(scope, user, session_key):
+        return _nobody(scope)
+    if is_of_django:
+        logins.keep(websocket, user_key(user), session_key)
     return user  # type: ignore[no-any-return]
+
+
+async def _may_log_in(scope: Scope, user: Any, session_key: str | None) -> bool:
+    if session_key is None:
+        allowed = may_log_in(user)  # asks the user alone
+    else:
+        allowed = await _of_database(may_log_in, user, _django_session(scope))
+    if allowed:
+        scope[_JUDGED] = user
+    return allowed
+
+
+def _nobody(scope: Scope) -> AnonymousUser:
+    from django.contrib.auth.models import AnonymousUser
+
+    nobody = scope["user"] = AnonymousUser()
+    return nobody
 
 
 async def login_required(websocket: WebSocket) -> AbstractBaseUser:
@@ -144,7 +173,7 @@ def _refusal(websocket: WebSocket, status: int) -> HTTPException:
 
 async def _holds(condition: Condition, user: Any) -> bool:
     if condition.is_async:
-        return bool(await condition.test(user))
+        return bool(await forgetting(condition.test(user)))
     if not condition.queries:
         return bool(condition.test(user))
     return bool(await _of_database(condition.test, user))
@@ -163,7 +192,7 @@ async def identify(scope: Scope) -> Scope:
     from django.apps import apps
 
     begun = time.monotonic()
-    identified = {**scope} if "session" in scope else await _with_session(scope)
+    identified = {**scope} if "session" in scope else _with_session(scope)
     identified[logins.IDENTIFIED_AT] = begun
     if "user" not in identified and apps.is_installed("django.contrib.auth"):
         from django.contrib.auth.models import AnonymousUser
@@ -171,22 +200,18 @@ async def identify(scope: Scope) -> Scope:
         session = _django_session(identified)
         known = session is not None and session.session_key
         identified["user"] = (known and await _of_database(owner_of, session)) or AnonymousUser()
+        identified[_JUDGED] = identified["user"]
     return identified
 
 
-async def _with_session(scope: Scope) -> Scope:
-    found: list[Scope] = []
-    await _sessions({**scope, _IDENTITY: found}, empty_receive, empty_send)
-    [identified] = found
-    del identified[_IDENTITY]
-    return identified
+def _with_session(scope: Scope) -> Scope:
+    from django.conf import settings
+    from django.utils.functional import LazyObject
 
-
-async def _tell(scope: Scope, receive: Receive, send: Send) -> None:
-    scope[_IDENTITY].append(scope)
-
-
-_sessions: Callable[..., Awaitable[None]] = SessionMiddlewareStack(_tell)
+    cookies = scope["cookies"] if "cookies" in scope else HTTPConnection(scope).cookies
+    session: Any = LazyObject()
+    session._wrapped = new_session(cookies.get(settings.SESSION_COOKIE_NAME))
+    return {**scope, "cookies": cookies, "session": session}
 
 
 async def resolve(scope: Scope) -> None:
@@ -196,7 +221,8 @@ async def resolve(scope: Scope) -> None:
         logger.warning("WebSocket refused: %s", problem)
         raise HTTPException(403)
     identified = await identify(scope)
-    scope.update({name: identified[name] for name in ("cookies", "session", "user") if name in identified})
+    names = ("cookies", "session", "user", _JUDGED)
+    scope.update({name: identified[name] for name in names if name in identified})
 
 
 async def _loaded(user: Any) -> Any:
@@ -242,7 +268,7 @@ async def _of_database(call: Callable[..., Any], *arguments: Any) -> Any:
     from django.db import Error
 
     try:
-        return await database_sync_to_async(call)(*arguments)
+        return await look_up(call, *arguments)
     except (Error, OSError) as exc:
         logger.error("WebSocket refused: who connects cannot be told (%s: %s)", type(exc).__name__, exc)
         raise HTTPException(503)
@@ -272,7 +298,8 @@ async def adisconnect_user(
 
 def _end(user: Any, session_key: str | None, code: int, reason: str) -> dict[str, Any]:
     key = user_key(user) if hasattr(user, "_meta") else str(user)
-    return logins.end(key, session_key and logins.session_digest(session_key), code, reason)
+    digest = session_key and logins.session_digest(session_key)
+    return logins.end(key, digest, close_code(code), close_reason(reason))
 
 
 def _in_event_loop() -> bool:

@@ -6,6 +6,8 @@ import math
 import uuid
 from typing import Any, ClassVar, Generic, TypeVar
 
+from fastws_compat import foreign
+
 T = TypeVar("T")
 
 
@@ -107,4 +109,5 @@ CONVERTOR_TYPES: dict[str, Convertor[Any]] = {
 
 def register_url_convertor(key: str, convertor: Convertor[Any]) -> None:
     """Let paths that are compiled from now on say `{name:key}`."""
+    foreign.refuse(convertor, f"Convertor {key!r}")
     CONVERTOR_TYPES[key] = convertor

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from fastws_compat import foreign
+from fastws_compat.closing import STATUS_OFFSET, as_text, can_deny
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.exceptions import (
     PHRASES,
@@ -18,7 +20,7 @@ from fastws_compat.requests import HTTPConnection
 from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ExceptionHandler
-from fastws_compat.websockets import WebSocket, WebSocketState, can_deny
+from fastws_compat.websockets import WebSocket, WebSocketState
 
 HANDLERS = "fastws_compat.exception_handlers"
 
@@ -29,7 +31,11 @@ async def http_exception_handler(request: HTTPConnection, exc: HTTPException) ->
     """`{"detail": ...}` with the status and headers of the exception (FastAPI)."""
     if exc.status_code < 200 or exc.status_code in BODILESS:
         return Response(status_code=exc.status_code, headers=exc.headers)
-    return JSONResponse({"detail": exc.detail}, status_code=exc.status_code, headers=exc.headers)
+    try:
+        return JSONResponse({"detail": exc.detail}, status_code=exc.status_code, headers=exc.headers)
+    except (TypeError, ValueError):  # lazy text of Django's, or an exception
+        content = {"detail": as_text(exc.detail)}
+        return JSONResponse(content, status_code=exc.status_code, headers=exc.headers)
 
 
 async def request_validation_exception_handler(
@@ -47,7 +53,8 @@ async def websocket_request_validation_exception_handler(
     FastAPI hands the list of errors on as reason. No server sends it, and it repeats what the client
     sent, so only the test client gets it here.
     """
-    reason: Any = _encodable(exc.errors()) if websocket.scope.get(RAISES) else None
+    shown = websocket.scope.get(RAISES) and websocket.application_state is WebSocketState.CONNECTING
+    reason: Any = _encodable(exc.errors()) if shown else None
     await websocket.close(1008, reason)
 
 
@@ -83,9 +90,11 @@ async def handle(
     """Run the handler for `exc`, of the innermost application if none are given; False if there is none."""
     handlers = websocket.scope.get(HANDLERS, {}) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
-        handler = None if meaning is None else find(handlers, meaning)
-        if handler is not None and meaning is not None:
+        found = None if meaning is None else find(handlers, meaning)
+        if found is not None:
+            handler, meaning = found
             await run(handler, websocket, meaning)
+            exc.__traceback__ = None  # as in run(), which may have been given what `exc` means
             return True
     return False
 
@@ -104,11 +113,22 @@ def from_django(exc: Exception) -> HTTPException | None:
     return next((HTTPException(status) for cls, status in statuses.items() if isinstance(exc, cls)), None)
 
 
-def find(handlers: Mapping[Any, ExceptionHandler], exc: Exception) -> ExceptionHandler | None:
-    """The handler for the status of an HTTPException, else for the nearest class of the exception."""
-    if isinstance(exc, HTTPException) and exc.status_code in handlers:
-        return handlers[exc.status_code]
-    return next((handlers[cls] for cls in type(exc).__mro__ if cls in handlers), None)
+def find(
+    handlers: Mapping[Any, ExceptionHandler], exc: Exception
+) -> tuple[ExceptionHandler, Exception] | None:
+    """The handler for the status of an HTTPException, else for the nearest class, and what to call it with.
+
+    An exception of FastAPI or Starlette, from a library that was not ported, counts as its twin here.
+    """
+    twin = foreign.twin(exc) or exc
+    if isinstance(twin, HTTPException) and twin.status_code in handlers:
+        return handlers[twin.status_code], twin
+    for cls in type(exc).__mro__:
+        if cls in handlers:
+            return handlers[cls], exc
+        if (own := foreign.twin_class(cls)) in handlers:
+            return handlers[own], twin
+    return None
 
 
 async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -> None:
@@ -139,8 +159,7 @@ async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
     if state is WebSocketState.CONNECTED:
         status = getattr(response, "status_code", 500)
         detail = exc.detail if isinstance(exc, HTTPException) else None
-        reason = detail if isinstance(detail, str) else PHRASES.get(status)
-        await websocket.close(4000 + status, reason)
+        await websocket.close(STATUS_OFFSET + status, PHRASES.get(status) if detail is None else detail)
     elif state is WebSocketState.CONNECTING and not can_deny(websocket.scope):
         await websocket.close()
     else:

@@ -78,6 +78,10 @@ class DeclarationError(FastAPIError):
     """A route, endpoint or parameter is written so that it could never work; raised at import."""
 
 
+class PositionalOnlyError(DeclarationError, TypeError):
+    """A parameter cannot be passed by name; a TypeError, as the call would be."""
+
+
 class DependencyScopeError(FastAPIError):
     """A dependency of scope "request" asks for one of scope "function", which ends before it."""
 
@@ -116,6 +120,9 @@ class ValidationException(Exception):
 
     def errors(self) -> Sequence[Any]:
         return self._errors
+
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self._errors)}>"  # the errors repeat what the client sent
 
     def __str__(self) -> str:
         count = len(self._errors)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
+from fastws_compat import foreign
 from fastws_compat.routes import BaseRoute
 
 # A route and its place among the others.
@@ -16,7 +17,7 @@ class Routes(list[BaseRoute]):
     """A router's routes; counts its changes, so that what was derived from it can be made anew."""
 
     def __init__(self, routes: Iterable[BaseRoute] = ()) -> None:
-        super().__init__(routes)
+        super().__init__(_native(routes))
         self.changes = 0
 
 
@@ -30,10 +31,30 @@ def _counted(name: str) -> Callable[..., Any]:
     return method
 
 
-for _name in ("append", "extend", "insert", "remove", "pop", "clear", "sort", "reverse"):
+def _native(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
+    """The routes; DeclarationError for one of FastAPI's or Starlette's, which could not be asked the same."""
+    found = list(routes)
+    for route in found:
+        foreign.refuse(route, "A list of routes")
+    return found
+
+
+def _adding(name: str) -> Callable[..., Any]:
+    change = _counted(name)
+
+    def method(self: Routes, *args: Any) -> Any:
+        *place, new = args
+        if name in ("extend", "__iadd__") or any(isinstance(index, slice) for index in place):
+            return change(self, *place, _native(new))
+        return change(self, *place, *_native([new]))
+
+    return method
+
+
+for _name in ("remove", "pop", "clear", "sort", "reverse", "__delitem__", "__imul__"):
     setattr(Routes, _name, _counted(_name))
-for _name in ("__setitem__", "__delitem__", "__iadd__", "__imul__"):
-    setattr(Routes, _name, _counted(_name))
+for _name in ("append", "insert", "extend", "__setitem__", "__iadd__"):
+    setattr(Routes, _name, _adding(_name))
 
 
 class Index:

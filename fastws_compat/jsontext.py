@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from typing import Any
 
 from pydantic_core import from_json
-
-_encoder = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-# What the encoder itself makes for each call; without its memory of what it is inside of.
-_chunks = c_make_encoder and c_make_encoder(
-    None, _encoder.default, encode_basestring, None, ":", ",", False, False, True
-)
 
 
 def loads(text: str) -> Any:
@@ -24,11 +19,24 @@ def loads(text: str) -> Any:
         return json.loads(text)
 
 
-def dumps(value: Any) -> str:
-    """The compact JSON text of `value`; TypeError or ValueError for what JSON does not have."""
-    if _chunks is None:
-        return _encoder.encode(value)
-    try:
-        return "".join(_chunks(value, 0))
-    except RecursionError:
-        return _encoder.encode(value)  # which sees a circle for what it is
+def dumper(default: Callable[[Any], Any] | None = None, *, allow_nan: bool = True) -> Callable[[Any], str]:
+    """A function that writes compact JSON text; `default` is `json.dumps`'s, as is `allow_nan`."""
+    encoder = json.JSONEncoder(
+        separators=(",", ":"), ensure_ascii=False, default=default, allow_nan=allow_nan
+    )
+    if c_make_encoder is None:
+        return encoder.encode
+    # What the encoder itself makes for each call; without its memory of what it is inside of.
+    chunks = c_make_encoder(None, encoder.default, encode_basestring, None, ":", ",", False, False, allow_nan)
+
+    def dumps(value: Any) -> str:
+        """The compact JSON text of `value`; TypeError or ValueError for what JSON does not have."""
+        try:
+            return "".join(chunks(value, 0))
+        except RecursionError:
+            return encoder.encode(value)  # which sees a circle for what it is
+
+    return dumps
+
+
+dumps = dumper()

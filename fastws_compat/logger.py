@@ -17,5 +17,16 @@ class Complete(logging.Filter):
         return True
 
 
+class WithoutQuery(logging.Filter):
+    """Cuts the query string, where tokens travel, off the line that uvicorn writes for each WebSocket."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        args = record.args
+        if isinstance(args, tuple) and len(args) > 1 and '"WebSocket %s"' in str(record.msg):
+            record.args = (args[0], str(args[1]).partition("?")[0], *args[2:])
+        return True
+
+
 logger = logging.getLogger("fastws_compat")
 logger.addFilter(Complete())
+logging.getLogger("uvicorn.error").addFilter(WithoutQuery())

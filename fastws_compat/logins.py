@@ -26,13 +26,14 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from asgiref.sync import async_to_sync
-from channels.db import database_sync_to_async
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.utils.crypto import salted_hmac
 
 from fastws_compat import conf
+from fastws_compat.closing import close_message
 from fastws_compat.logger import logger
+from fastws_compat.lookups import look_up
 from fastws_compat.revalidation import BATCH, LOGGED_OUT, Claim, Condition, judge
 from fastws_compat.sessions import SESSION, Session
 from fastws_compat.types import Message
@@ -169,7 +170,7 @@ class Login:
         extra = {**self.session.extra, "code": code}
         logger.info("WebSocket %s: the login ended; closed with %d", extra["route"], code, extra=extra)
         try:
-            await self._send({"type": "websocket.close", "code": code, "reason": reason})
+            await self._send(close_message(code, reason))
         except Exception as exc:
             logger.debug("The client was gone before its login ended (%r)", exc)
 
@@ -279,7 +280,7 @@ class Keeper:
 
     async def _check_batch(self, logins: Sequence[Login]) -> bool:
         try:
-            verdicts = await database_sync_to_async(judge)([login.claim for login in logins])
+            verdicts = await look_up(judge, [login.claim for login in logins])
         except Exception as exc:
             logger.warning("Open WebSockets could not be revalidated (%s: %s)", type(exc).__name__, exc)
             return False

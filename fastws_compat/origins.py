@@ -7,8 +7,9 @@ A WebSocket is not held back by the same-origin policy, so the `Origin` header h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import DisallowedHost
@@ -28,8 +29,13 @@ CHECKED = "fastws_compat.origin_checked"
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # RFC 6454, 6.2: scheme, host and port; no user, no path. Browsers write all of it in lower case.
 ORIGIN = re.compile(
-    r"([a-z][a-z0-9+.-]*)://([a-z0-9_.*-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.IGNORECASE | re.ASCII
+    r"([a-z][a-z0-9+.-]*)://(?:([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?)?", re.IGNORECASE | re.ASCII
 )
+# In a setting, and in this place only: any subdomain, and the domain itself.
+SUBDOMAINS = re.compile(r"://\*\.(?=\w)")
+# What a page says whose origin is nobody's: in a sandboxed frame, of a `data:` URL, and of a file in Firefox.
+OPAQUE = "null"
+EVERY = "*"
 
 
 class Origin(NamedTuple):
@@ -40,16 +46,24 @@ class Origin(NamedTuple):
     port: int | None
 
 
-def parse(text: str, *, pattern: bool = False) -> Origin | None:
-    """The parts of an origin, or None if the text is no origin; only a `pattern` may have a `*`."""
+def parse(text: str) -> Origin | None:
+    """The parts of an origin, or None if the text is no origin."""
+    if text == OPAQUE:
+        return Origin("", "", None)
     match = ORIGIN.fullmatch(text)
-    if match is None or ("*" in text and not pattern):
+    if match is None:
         return None
-    scheme, host, port = match.groups()
-    number = int(port) if port else PORTS.get(scheme.lower())
-    if number is not None and number > 65535:
+    scheme, host, port = match[1].lower(), (match[2] or "").lower(), match[3]
+    number = int(port) if port else PORTS.get(scheme)
+    if number is not None and (number > 65535 or not host):  # `file://` has no host, `http://` must
         return None
-    return Origin(scheme.lower(), host.lower(), number)
+    return Origin(scheme, host, number)
+
+
+@lru_cache(maxsize=1000)
+def parse_pattern(text: str) -> Origin | None:
+    """The parts of an origin as settings write it (`https://*.example.com:8443`), or None."""
+    return parse(SUBDOMAINS.sub("://.", text))
 
 
 class Handshake(HttpRequest):
@@ -90,6 +104,7 @@ class OriginCheck:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True
         problem = objection(scope) if scope["type"] == "websocket" else None
         if problem is None:
             await self.inner({**scope, CHECKED: True}, receive, send)
@@ -110,6 +125,8 @@ def objection(scope: Scope) -> str | None:
         return _objection_without(scope)
     if len(sent) > 1:
         return "it has several Origin headers."
+    if allows_every(conf.get("ALLOWED_ORIGINS")):
+        return None
     origin = parse(sent[0])
     if origin is None:
         return f"its Origin {sent[0][:100]!r} is none."
@@ -139,24 +156,45 @@ def has_session_cookie(scope: Scope) -> bool:
 
 
 def is_trusted(origin: Origin) -> bool:
-    """Whether the settings name this origin, or a pattern of it; `"*"` alone names every one."""
-    return any(pattern == "*" or matches(origin, pattern) for pattern in _patterns())
+    """Whether the settings name this origin, or a pattern of it."""
+    return any(matches(origin, pattern) for pattern in _patterns())
+
+
+def allows_every(origins: Any) -> bool:
+    """Whether a value of `ALLOWED_ORIGINS` allows every origin, by a `"*"` of its own."""
+    return EVERY in listed(origins)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether the text can be one of `ALLOWED_ORIGINS`; another one allows nothing."""
+    return text == EVERY or parse_pattern(text) is not None
+
+
+def listed(origins: Any) -> list[str]:
+    """The texts in a setting that lists origins; there are none in what is no list, such as a single text."""
+    if not isinstance(origins, list | tuple | set | frozenset):
+        return []
+    return [origin for origin in origins if isinstance(origin, str)]
 
 
 def matches(origin: Origin, pattern: str) -> bool:
     """Whether a pattern in Django's form (`https://example.com`, `https://*.example.com:8443`) fits."""
-    wanted = parse(pattern, pattern=True)
+    wanted = parse_pattern(pattern)
     return (
         wanted is not None
         and (origin.scheme, origin.port) == (wanted.scheme, wanted.port)
-        and is_same_domain(origin.host, wanted.host.lstrip("*"))
+        and _is_host(origin.host, wanted.host)
     )
 
 
+def _is_host(host: str, wanted: str) -> bool:
+    # Electron's `app://.` is a host, and none that others end with.
+    return host == wanted or (wanted != "." and is_same_domain(host, wanted))
+
+
 def _patterns() -> Iterator[str]:
-    own: Iterable[str] = conf.get("ALLOWED_ORIGINS")
-    yield from own
-    yield from settings.CSRF_TRUSTED_ORIGINS
+    yield from listed(conf.get("ALLOWED_ORIGINS"))
+    yield from listed(settings.CSRF_TRUSTED_ORIGINS)
 
 
 def _text(origin: Origin | None) -> str:

@@ -35,6 +35,17 @@ else:
             return value
 
 
+# Where a scope has the Session of its connection.
+SESSION = "fastws_compat.session"
+
+
+class Cookies(dict[str, str]):
+    """The cookies of a handshake by name."""
+
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)}>"
+
+
 class Kept:
     """Starlette's private name for what a lazy attribute has kept; AttributeError before, as in Starlette."""
 
@@ -84,6 +95,15 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     def __len__(self) -> int:
         return len(self.scope)
+
+    def __repr__(self) -> str:
+        """The route and the id of the connection in logs: nothing that the client sent."""
+        route, session = self.scope.get("route"), self.scope.get(SESSION)
+        parts = [type(self).__name__, getattr(route, "path", None), getattr(session, "id", None)]
+        return f"<{' '.join(filter(None, parts))}>"
+
+    # Sentry would write a mapping out.
+    __sentry_repr__ = __repr__
 
     __eq__ = object.__eq__
 
@@ -136,11 +156,10 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
     @lazy
     def cookies(self) -> dict[str, str]:
         """The cookies of every Cookie header; HTTP/2 clients may send several."""
-        cookies: dict[str, str] = {}
+        cookies = Cookies()
         for name, value in self.headers._list:
             if name == b"cookie":
-                found = parse_cookie(value.decode("latin-1"))
-                cookies = {**cookies, **found} if cookies else found
+                cookies.update(parse_cookie(value.decode("latin-1")))
         return cookies
 
     @property

@@ -24,6 +24,7 @@ from django.utils.crypto import constant_time_compare
 
 from fastws_compat.concurrency import is_async
 from fastws_compat.logger import logger
+from fastws_compat.tracebacks import for_log
 
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 
@@ -94,6 +95,24 @@ def owner_of(session: Any) -> Any:
     return _owner(claim, load_users([identity]).get(identity), sessions) if identity else None
 
 
+def may_log_in(user: Any, session: Any = None) -> bool:
+    """Whether a user whom somebody else has looked up may connect, judged as in every later round.
+
+    `session` is the one that the user is logged in to, if there is one.
+    """
+    if session is None:
+        return bool(_backend(None).user_can_authenticate(user))
+    claim = Claim(user_key(user), session.session_key, ())
+    sessions = {session.session_key: dict(session.items())}
+    identity = identify(claim, sessions)
+    if identity is None:
+        return False
+    backend = _backend(identity.backend)
+    if _looks_up_as_django(backend) and not backend.user_can_authenticate(user):
+        return False
+    return _owner(claim, user, sessions) is not None
+
+
 def identify(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | None:
     """The user that the claim's session still names, if it is the one who opened the socket."""
     if claim.session_key is None:
@@ -132,8 +151,9 @@ def holds(condition: Condition, user: Any) -> bool:
         return bool(test(user))
     except Error:
         raise
-    except Exception:
-        logger.exception("What a route asks of its user could not be asked again; its socket is closed")
+    except Exception as exc:
+        message = "What a route asks of its user could not be asked again; its socket is closed"
+        logger.error(message, exc_info=for_log(exc))
         return False
 
 
@@ -163,13 +183,11 @@ def _sessions_of_database(store: Any, keys: Sequence[str]) -> dict[str, dict[str
 
 def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
     """Those who may still log in; one query for the backends that look users up as Django's does."""
-    from django.contrib.auth.backends import ModelBackend
-
     users: dict[Identity, Any] = {}
     of_model: list[tuple[Identity, Callable[[Any], bool]]] = []
     for identity in identities:
-        backend: Any = load_backend(identity.backend) if identity.backend else ModelBackend()
-        if getattr(type(backend), "get_user", None) is ModelBackend.get_user:
+        backend = _backend(identity.backend)
+        if _looks_up_as_django(backend):
             of_model.append((identity, backend.user_can_authenticate))
         elif (user := backend.get_user(_key(identity.user_id))) is not None:
             users[identity] = user
@@ -180,6 +198,20 @@ def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
         if (user := fresh.get(identity.user_id)) is not None and is_allowed(user)
     }
     return users
+
+
+def _backend(path: str | None) -> Any:
+    """The backend of a session; for a login without one, by a token say, Django's own."""
+    from django.contrib.auth.backends import ModelBackend
+
+    return load_backend(path) if path else ModelBackend()
+
+
+def _looks_up_as_django(backend: Any) -> bool:
+    """Whether `user_can_authenticate` is what decides; any other `get_user` has decided by itself."""
+    from django.contrib.auth.backends import ModelBackend
+
+    return getattr(type(backend), "get_user", None) is ModelBackend.get_user
 
 
 def _users_of_model(ids: Iterable[str]) -> dict[str, Any]:

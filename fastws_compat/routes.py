@@ -8,10 +8,11 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fastws_compat import foreign
 from fastws_compat.datastructures import URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.plan import check_paths, compile_plan
-from fastws_compat.dependencies.signature import kind_of
+from fastws_compat.dependencies.signature import kind_of, refuse_foreign
 from fastws_compat.dependencies.solve import Plan
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
@@ -92,6 +93,7 @@ class WebSocketRoute(BaseRoute):
         limits: Limits | None = None,
     ) -> None:
         self._check_path(path)
+        self._check_endpoint(endpoint)
         self.limits = limits or Limits()
         self.path = path
         self.endpoint = endpoint
@@ -103,6 +105,11 @@ class WebSocketRoute(BaseRoute):
     def _check_path(self, path: str) -> None:
         if not path.startswith("/"):
             raise AssertionError("Routed paths must start with '/'")
+
+    def _check_endpoint(self, endpoint: Callable[..., Any]) -> None:
+        """DeclarationError for an endpoint that could never work."""
+        for call in (endpoint, *_callbacks(endpoint)):
+            refuse_foreign(call, f"WebSocket endpoint {name_of(endpoint)}")
 
     def _application(self) -> ASGIApp:
         endpoint = self.endpoint
@@ -202,7 +209,7 @@ class APIWebSocketRoute(WebSocketRoute):
         dependency_overrides_provider: Any | None = None,
         limits: Limits | None = None,
     ) -> None:
-        check_endpoint(endpoint)
+        foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
         self.owner = dependency_overrides_provider
         self.dependencies = list(dependencies or [])
         super().__init__(path, endpoint, name=name, limits=limits)
@@ -213,6 +220,10 @@ class APIWebSocketRoute(WebSocketRoute):
         """Empty is left to the router that includes the route; FastAPI takes anything."""
         if path:
             super()._check_path(path)
+
+    def _check_endpoint(self, endpoint: Callable[..., Any]) -> None:
+        foreign.refuse_call(endpoint, f"WebSocket endpoint {name_of(endpoint)}")
+        check_endpoint(endpoint)
 
     def _application(self) -> ASGIApp:
         return self.run
@@ -275,6 +286,7 @@ class APIWebSocketRoute(WebSocketRoute):
 
 def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
     """`func(websocket)` as an ASGI application (Starlette)."""
+    refuse_foreign(func, f"WebSocket endpoint {name_of(func)}")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         websocket = open_socket(scope, receive, send)
@@ -320,6 +332,14 @@ def check_endpoint(endpoint: Callable[..., Any]) -> None:
     raise DeclarationError(f"WebSocket endpoint {name} is a generator: an endpoint has no 'yield'.")
 
 
+def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:
+    """The methods of a class of endpoints that are called with the WebSocket."""
+    if not inspect.isclass(endpoint):
+        return []
+    methods = inspect.getmembers(endpoint, inspect.isfunction)
+    return [method for name, method in methods if name.startswith("on_")]
+
+
 def source_of(endpoint: Callable[..., Any]) -> EndpointContext:
     """Where the endpoint is written, for error texts; nothing where Python cannot tell."""
     try:
@@ -335,7 +355,9 @@ def source_of(endpoint: Callable[..., Any]) -> EndpointContext:
 
 def wrap(app: ASGIApp, middleware: Iterable[Middleware] | None) -> ASGIApp:
     """`app` inside its middleware, the first outermost."""
-    for cls, args, kwargs in reversed(list(middleware or [])):
+    for item in reversed(list(middleware or [])):
+        foreign.refuse(item, "middleware=")
+        cls, args, kwargs = item
         app = cls(app, *args, **kwargs)
     return app
 

@@ -10,8 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from fastws_compat import conf
+from fastws_compat import conf, foreign
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
+from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exceptions import FastAPIError
 from fastws_compat.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
 from fastws_compat.indexes import Index, Routes
@@ -293,6 +294,8 @@ class Router:
         *,
         middleware: Sequence[Middleware] | None = None,
     ) -> None:
+        if lifespan is not None:
+            refuse_foreign(lifespan, "lifespan=")
         self._routes = Routes(routes or [])
         self._included: tuple[int, list[APIRouter]] = (-1, [])
         self._index: tuple[Version, Index] = ((-1,), Index([], _indexed_path))
@@ -435,6 +438,8 @@ class APIRouter(Router):
         **extra: Any,
     ) -> None:
         super().__init__(routes, redirect_slashes, default, lifespan)
+        foreign.refuse_dependencies(dependencies or [], "dependencies= of an application or router")
+        foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
         if lifespan is None:
             self.lifespan_context = self._run_events
         check_prefix(prefix)
@@ -515,6 +520,8 @@ class APIRouter(Router):
         **extra: Any,
     ) -> None:
         """Serve the routes of `router` here, those it gets later too; HTTP's options are ignored."""
+        foreign.refuse(router, "include_router()")
+        foreign.refuse_dependencies(dependencies or [], "dependencies= of include_router()")
         if router is self:
             raise AssertionError(
                 "Cannot include the same APIRouter instance into itself. "
@@ -595,8 +602,12 @@ def _routers_in(router: APIRouter) -> Iterator[APIRouter]:
 
 def _first_url(routes: Iterable[BaseRoute], name: str, path_params: dict[str, Any]) -> URLPath:
     for route in routes:
-        with contextlib.suppress(NoMatchFound):
+        try:
             return route.url_path_for(name, **path_params)
+        except Exception as exc:
+            # The routes of a mounted application may be Starlette's.
+            if not foreign.means(exc, NoMatchFound):
+                raise
     raise NoMatchFound(name, path_params)
 
 

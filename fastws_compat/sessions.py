@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from math import inf
 from types import MethodType
 from typing import Any
 from uuid import uuid4
 
-from fastws_compat import conf
+from fastws_compat import conf, foreign
+from fastws_compat.answers import checked_answer
+from fastws_compat.closing import close_message, closing_messages, refusal
 from fastws_compat.concurrency import Cleanup, uncancel
 from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
+from fastws_compat.requests import SESSION as SESSION
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.watching import Ahead, has_left, sweeper
-from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState, can_deny
+from fastws_compat.websockets import ANSWERS, WebSocket, WebSocketDisconnect, WebSocketState
 
 logger = logging.getLogger("fastws_compat")
 
@@ -32,9 +36,11 @@ LAST_WORDS = 1.0
 # After so many messages of one connection others get a turn.
 MOST_IN_A_ROW = 64
 
-SESSION = "fastws_compat.session"
 # Set by the test client: exceptions reach the test, as with FastAPI, instead of the log.
 RAISES = "fastws_compat.raise_exceptions"
+
+# A close sent in these states is one of the socket; a later one is a mistake for the server to find.
+OPEN_STATES = (WebSocketState.CONNECTING, WebSocketState.CONNECTED)
 
 # Called with each WebSocket before its dependencies are solved; `signals` adds itself.
 observers: list[Callable[[WebSocket], None]] = []
@@ -121,8 +127,8 @@ class Session:
                 try:
                     async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
                         await self._at_end.pop()()
-                except Exception:
-                    logger.exception("The end of a WebSocket session failed")
+                except Exception as exc:
+                    logger.error("The end of a WebSocket session failed", exc_info=for_log(exc))
         finally:
             cleanup.end()
 
@@ -242,18 +248,25 @@ class Session:
         self._told = self.state
 
         def watched(message: Message) -> Any:
-            kind = message["type"]
-            if kind == "websocket.accept":
-                self._told = WebSocketState.CONNECTED
-            elif kind == "websocket.http.response.start":
-                self._told = WebSocketState.RESPONSE
-            elif kind == "websocket.close" or (
-                kind == "websocket.http.response.body" and not message.get("more_body")
-            ):
-                self._told = WebSocketState.DISCONNECTED
-            return send(message)
+            return send(message) if message["type"] == "websocket.send" else self._pass_on(message, send)
 
         return watched
+
+    async def _pass_on(self, message: Message, send: Send) -> None:
+        """Pass a message on that somebody else answers or ends the connection with, as it can be sent."""
+        messages: Sequence[Message] = [checked_answer(message)]
+        if message["type"] == "websocket.close" and self._told in OPEN_STATES:
+            accepted = self._told is WebSocketState.CONNECTED
+            messages = closing_messages(message, self.scope, accepted=accepted)
+        for message in messages:
+            before, told = self._told, _told_by(message, self._told)
+            self._told = told
+            try:
+                await send(message)
+            except BaseException:
+                if self._told is told:
+                    self._told = before  # it was not told: `finish` does it
+                raise
 
     def socket(self, receive: Receive, send: Send) -> WebSocket:
         """The endpoint's own WebSocket, or one that stands where the connection stands."""
@@ -276,17 +289,14 @@ class Session:
             elif state is WebSocketState.CONNECTING and code == 1011:
                 await self._deny(500)
             else:
-                await self._send({"type": "websocket.close", "code": code, "reason": ""})
+                await self._send(close_message(code))
         except Exception as exc:
             logger.debug("The client was gone before its socket was closed (%r)", exc)
 
     async def _deny(self, status: int) -> None:
         """Refuse the handshake with a status, where the server can; else with 403."""
-        if can_deny(self.scope):
-            await self._send({"type": "websocket.http.response.start", "status": status, "headers": []})
-            await self._send({"type": "websocket.http.response.body", "body": b""})
-        else:
-            await self._send({"type": "websocket.close", "code": 1011, "reason": ""})
+        for message in refusal(status, self.scope, code=1011):
+            await self._send(message)
 
     async def fail(self, exc: Exception) -> None:
         """Log what was raised, once, and close: 1011, or the code for the frame that was at fault."""
@@ -307,8 +317,16 @@ class Session:
             )
             await self.finish(blamed[1])
         else:
-            logger.error("Exception in WebSocket %s", template, exc_info=exc, extra=extra)
+            logger.error("Exception in WebSocket %s", template, exc_info=for_log(exc), extra=extra)
             await self.finish(1011)
+
+
+def _told_by(message: Message, before: WebSocketState | None) -> WebSocketState | None:
+    """What a client knows of its connection once it has a message."""
+    kind = message["type"]
+    if kind == "websocket.http.response.body":
+        return before if message.get("more_body") else WebSocketState.DISCONNECTED
+    return ANSWERS.get(kind, before)
 
 
 def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
@@ -382,8 +400,12 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 def is_disconnect(exc: BaseException) -> bool:
     """Whether an exception, or all of a group, only says that the client has gone: a normal end."""
     if isinstance(exc, BaseExceptionGroup):
-        return exc.split(WebSocketDisconnect)[1] is None
-    return isinstance(exc, WebSocketDisconnect)
+        return exc.split(_says_gone)[1] is None
+    return _says_gone(exc)
+
+
+def _says_gone(exc: BaseException) -> bool:
+    return foreign.means(exc, WebSocketDisconnect)
 
 
 def _innermost(exc: Exception) -> Exception:
@@ -458,8 +480,8 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
         finally:
             if session is not None:
                 session.leaving = True
-    except WebSocketDisconnect:
-        if called and solution.background_tasks is not None:
+    except Exception as exc:
+        if called and solution.background_tasks is not None and _says_gone(exc):
             await solution.background_tasks()
             solution.background_tasks = None
         raise
@@ -469,8 +491,19 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
 
 def _invalid(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
     mount = solution.websocket.scope.get("root_path", "").rstrip("/")
-    context = {**context, "path": f"WS {mount}{context['path']}"}
+    path, context = context["path"], {**context, "path": f"WS {mount}{context['path']}"}
+    session: Session | None = solution.websocket.scope.get(SESSION)
+    extra = None if session is None else session.extra
+    misfits = ", ".join(dict.fromkeys(map(_misfit, solution.errors)))
+    logger.warning("WebSocket %s: the handshake does not fit its parameters: %s", path, misfits, extra=extra)
     return WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
+
+
+def _misfit(error: dict[str, Any]) -> str:
+    """The parameter that an error is about, and what is wrong: no value, nor a name that the client chose."""
+    source, *names = error["loc"]
+    known = names[:1] if error["type"] != "extra_forbidden" else []
+    return f"{'.'.join(map(str, [source, *known]))} ({error['type']})"
 
 
 async def _after(solution: Solution) -> None:

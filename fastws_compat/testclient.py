@@ -5,17 +5,20 @@ from __future__ import annotations
 import base64
 import http.client
 import json
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from email.message import Message as MimeHeaders
-from http.cookies import SimpleCookie
+from http.cookiejar import Cookie, CookieJar
+from http.cookies import Morsel, SimpleCookie
 from inspect import isclass
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypeVar, cast
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlencode, urljoin, urlsplit
+from urllib.request import Request
 
 from asgiref.compatibility import guarantee_single_callable
 
-from fastws_compat._portal import Conversation, Portal, open_portal, use
+from fastws_compat import foreign
+from fastws_compat._portal import Conversation, Portal, in_sync_thread, open_portal, use
 from fastws_compat.datastructures import Headers
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
@@ -26,9 +29,11 @@ if TYPE_CHECKING:
     from django.test import Client
 
 
-CookieTypes = Mapping[str, str] | Iterable[tuple[str, str]]
+# A `SimpleCookie` is a mapping to morsels; httpx's `Cookies` have a jar.
+CookieTypes = Mapping[str, str] | Mapping[str, Morsel[str]] | Iterable[tuple[str, str]] | CookieJar
 ParamTypes = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 Mode = Literal["text", "binary"]
+T = TypeVar("T")
 
 PORTS = {"ws": 80, "wss": 443}
 # https://url.spec.whatwg.org/#percent-encoded-bytes; an escape that is already there stays.
@@ -132,7 +137,7 @@ class WebSocketTestSession:
         own = conversation.exception
         if own is None or own is exc or isinstance(exc, INTERRUPTIONS):
             return
-        if exc is not None and not ended_itself and isinstance(own, WebSocketDisconnect):
+        if exc is not None and not ended_itself and foreign.means(own, WebSocketDisconnect):
             return  # the test's failure says more than how the application took our hanging up
         raise own
 
@@ -257,6 +262,20 @@ class ClientHeaders(MutableMapping[str, str]):
 class Cookies(dict[str, str]):
     """The cookies that a client sends with every handshake."""
 
+    def __init__(self, cookies: CookieTypes = ()) -> None:
+        super().__init__()
+        self.update(cookies)
+
+    def __setitem__(self, name: str, value: str | Morsel[str]) -> None:
+        text = value.coded_value if isinstance(value, Morsel) else value
+        if not isinstance(text, str):
+            raise TypeError(f"The cookie {name!r} is {value!r}: give a str or a Morsel.")
+        super().__setitem__(name, text)
+
+    def update(self, cookies: CookieTypes = ()) -> None:  # type: ignore[override]
+        for name, value in _cookie_pairs(cookies, "http://testserver/"):
+            self[name] = value
+
     def set(self, name: str, value: str) -> None:
         self[name] = value
 
@@ -343,7 +362,7 @@ class TestClient:
             target = target._replace(query=_encode_params(params))
         handshake = [
             *self._handshake_headers(target, subprotocols, headers or {}),
-            *self._cookie_header(headers or {}, cookies or {}),
+            *self._cookie_header(headers or {}, _cookie_pairs(cookies or {}, _http_url(target))),
         ]
         if (auth := auth or _userinfo(target)) is not None:
             handshake = _merged(handshake, {"authorization": _basic(*auth)})
@@ -363,8 +382,10 @@ class TestClient:
         has_host = any(name == "host" for name, _ in merged)
         return merged if has_host else [("host", _netloc(target)), *merged]
 
-    def _cookie_header(self, headers: Mapping[str, str], cookies: CookieTypes) -> list[tuple[str, str]]:
-        jar = {**self.cookies, **dict(cookies)}
+    def _cookie_header(
+        self, headers: Mapping[str, str], cookies: Iterable[tuple[str, str]]
+    ) -> list[tuple[str, str]]:
+        jar = {**self.cookies, **Cookies(cookies)}
         if not jar or "cookie" in self.headers or any(name.lower() == "cookie" for name in headers):
             return []
         return [("cookie", "; ".join(f"{name}={value}" for name, value in jar.items()))]
@@ -416,32 +437,29 @@ class TestClient:
 
     def force_login(self, user: AbstractBaseUser, backend: str | None = None) -> None:
         """Django's: connections made from now on belong to the session of this user."""
-        with self._django_client() as django:
-            django.force_login(user, backend)
+        self._as_django(lambda django: django.force_login(user, backend))
 
     def login(self, **credentials: Any) -> bool:
         """Django's: log in with credentials; False if they are wrong."""
-        with self._django_client() as django:
-            return django.login(**credentials)
+        return self._as_django(lambda django: django.login(**credentials))
 
     def logout(self) -> None:
         """Django's: end the session and forget its cookie."""
-        with self._django_client() as django:
-            django.logout()
+        self._as_django(lambda django: django.logout())
 
-    @contextmanager
-    def _django_client(self) -> Iterator[Client]:
-        """A `django.test.Client` with the same session cookie, which is taken over afterwards."""
+    def _as_django(self, act: Callable[[Client], T]) -> T:
+        """Use a `django.test.Client` with the same session cookie, which is taken over afterwards."""
         from django.conf import settings
         from django.test import Client
 
         django, name = Client(), settings.SESSION_COOKIE_NAME
         if name in self.cookies:
             django.cookies[name] = self.cookies[name]
-        yield django
+        result = in_sync_thread(lambda: act(django))
         self.cookies.delete(name)
         if name in django.cookies:
             self.cookies.set(name, django.cookies[name].value)
+        return result
 
     def __getattr__(self, name: str) -> NoReturn:
         if name in HTTP_VERBS:
@@ -457,6 +475,28 @@ def _merged(
     pairs = base.items() if isinstance(base, Mapping) else base
     kept = [(name, value) for name, value in pairs if name not in names]
     return [*kept, *((name.lower(), value) for name, value in own.items())]
+
+
+def _cookie_pairs(cookies: Any, url: str) -> Iterable[tuple[str, Any]]:
+    """The names and values of cookies in any form; of a jar those that belong to `url`."""
+    jar = getattr(cookies, "jar", cookies)
+    if isinstance(jar, CookieJar):
+        return [(cookie.name, cookie.value) for cookie in jar if _belongs(cookie, url)]
+    if isinstance(cookies, str | bytes):
+        raise TypeError("cookies= takes a mapping, pairs, a SimpleCookie or a cookie jar, no text.")
+    return cookies.items() if isinstance(cookies, Mapping) else cookies
+
+
+def _belongs(cookie: Cookie, url: str) -> bool:
+    """Whether a client would send `cookie` to `url`: domain, path, age and `secure` fit."""
+    jar, request = CookieJar(), Request(url)
+    jar.set_cookie(cookie)
+    jar.add_cookie_header(request)
+    return request.has_header("Cookie")
+
+
+def _http_url(target: SplitResult) -> str:
+    return target._replace(scheme="https" if target.scheme == "wss" else "http").geturl()
 
 
 def _host(target: SplitResult) -> str:

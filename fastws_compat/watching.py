@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary, ref
 
 from fastws_compat.concurrency import close_stale_connections
 from fastws_compat.logger import logger
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket
 
@@ -73,7 +74,7 @@ class Sweeper:
     def _checked(self, task: asyncio.Task[None]) -> None:
         self._database = None
         if not task.cancelled() and (error := task.exception()) is not None:
-            logger.error("Django's database connections could not be checked", exc_info=error)
+            logger.error("Django's database connections could not be checked", exc_info=for_log(error))
 
 
 _sweepers: WeakKeyDictionary[asyncio.AbstractEventLoop, Sweeper] = WeakKeyDictionary()

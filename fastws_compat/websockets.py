@@ -9,6 +9,9 @@ from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat import jsontext
+from fastws_compat.answers import checked_answer
+from fastws_compat.closing import can_deny as can_deny
+from fastws_compat.closing import close_message, close_reason, closing_messages
 from fastws_compat.requests import HTTPConnection, StateT
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -40,6 +43,12 @@ class WebSocketState(enum.Enum):
 
 CONNECTING, CONNECTED = WebSocketState.CONNECTING, WebSocketState.CONNECTED
 RESPONSE, DISCONNECTED = WebSocketState.RESPONSE, WebSocketState.DISCONNECTED
+# How the handshake can be answered, and the state that each answer leads to.
+ANSWERS = {
+    "websocket.accept": CONNECTED,
+    "websocket.close": DISCONNECTED,
+    "websocket.http.response.start": RESPONSE,
+}
 
 
 class WebSocketDisconnect(Exception):
@@ -142,12 +151,12 @@ class WebSocket(HTTPConnection[StateT]):
         `receive` gives a disconnect with this code, `send` raises WebSocketDisconnect. The client is told
         when what this returns is awaited.
         """
-        send = self._send
-        self.lose({"type": "websocket.disconnect", "code": code, "reason": reason})
+        send, message = self._send, close_message(code, reason)
+        self.lose({**message, "type": "websocket.disconnect"})
 
         async def tell() -> None:
             with suppress(OSError):  # gone already
-                await send({"type": "websocket.close", "code": code, "reason": reason})
+                await send(message)
 
         return tell()
 
@@ -171,21 +180,50 @@ class WebSocket(HTTPConnection[StateT]):
         """
         kind = message["type"]
         if self.application_state is CONNECTED:
-            if kind == "websocket.close":
-                self.application_state = DISCONNECTED
-            elif kind != "websocket.send":
+            if kind == "websocket.send":
+                try:
+                    await self._send(message)
+                except (OSError, RuntimeError, UnicodeEncodeError) as exc:
+                    raise self._unsent(exc)
+            elif kind == "websocket.close":
+                await self._close(message)
+            else:
                 _unexpected('"websocket.send" or "websocket.close"', kind)
-            try:
-                await self._send(message)
-            except (OSError, RuntimeError, UnicodeEncodeError) as exc:
-                raise self._unsent(exc)
+        elif kind == "websocket.close" and self.application_state is CONNECTING:
+            for answer in closing_messages(message, self.scope, accepted=False):
+                await self._answer(answer)
         else:
-            self._answer(kind, message)
-            try:
-                await self._send(message)
-            except OSError as exc:
-                self.client_error = (exc, 1006)
-                raise
+            await self._answer(message)
+
+    async def _close(self, message: Message) -> None:
+        [message] = closing_messages(message, self.scope, accepted=True)
+        try:
+            await self._move_to(DISCONNECTED, message)
+        except (OSError, RuntimeError, UnicodeEncodeError) as exc:
+            raise self._unsent(exc)
+
+    async def _answer(self, message: Message) -> None:
+        """Answer the handshake; a client that is gone already is no mistake of the endpoint's."""
+        try:
+            await self._move_to(self._answered_with(message), checked_answer(message))
+        except OSError as exc:
+            self.client_error = (exc, 1006)
+            raise
+
+    async def _move_to(self, state: WebSocketState, message: Message) -> None:
+        """Send a message that leads to `state`; the old state comes back if it could not be sent.
+
+        Whoever looks while the message is on its way sees the new state, as in Starlette.
+        """
+        before, self.application_state = self.application_state, state
+        try:
+            await self._send(message)
+        except (OSError, WebSocketDisconnect):
+            raise  # the client is gone: there is nobody left to tell
+        except BaseException:
+            if self.application_state is state:
+                self.application_state = before
+            raise
 
     def _unsent(self, exc: OSError | RuntimeError | UnicodeEncodeError) -> Exception:
         """What the endpoint is told when a message could not be sent."""
@@ -198,35 +236,23 @@ class WebSocket(HTTPConnection[StateT]):
         self.client_error = (exc, 1007)
         return exc
 
-    def _answer(self, kind: str, message: Message) -> None:
-        """Move on with a message that answers the handshake; the state changes before it is sent."""
+    def _answered_with(self, message: Message) -> WebSocketState:
+        """The state that a message leads to which answers the handshake."""
+        kind = message["type"]
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
         if self.application_state is RESPONSE:
             if kind != "websocket.http.response.body":
                 _unexpected('"websocket.http.response.body"', kind)
-            if not message.get("more_body", False):
-                self.application_state = DISCONNECTED
-        elif kind == "websocket.accept":
-            self.application_state = CONNECTED
-        elif kind == "websocket.close":
-            self.application_state = DISCONNECTED
-        elif kind == "websocket.http.response.start":
-            self.application_state = RESPONSE
-        else:
+            return RESPONSE if message.get("more_body", False) else DISCONNECTED
+        if kind not in ANSWERS:
             _unexpected('"websocket.accept", "websocket.close" or "websocket.http.response.start"', kind)
+        return ANSWERS[kind]
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
     ) -> None:
-        """Accept the handshake, with one of the offered subprotocols and with response headers.
-
-        Raises TypeError for headers that are not pairs of bytes, and for a subprotocol that is no text.
-        """
-        if headers is not None:
-            headers = _pairs_of_bytes(headers)
-        if subprotocol is not None and not isinstance(subprotocol, str):
-            raise TypeError(f"accept() selects one subprotocol, a str, not {type(subprotocol).__name__}.")
+        """Accept the handshake, with one of the offered subprotocols and with response headers."""
         if self.client_state is CONNECTING:
             if self._direct:
                 self._connected(await self._receive())
@@ -383,8 +409,13 @@ class WebSocket(HTTPConnection[StateT]):
             await self.send(message)
 
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
-        """Close with `code` and `reason` (RFC 6455, 7.4); before accept it refuses the handshake with 403."""
-        await self.send({"type": "websocket.close", "code": code, "reason": reason or ""})
+        """Close with `code` and `reason`; ValueError for a code that cannot be sent (RFC 6455, 7.4).
+
+        Before accept it refuses the handshake: with `code` if that is an HTTP status, else with 403.
+        After accept such a status closes with 4000 + status. The reason is cut at 123 bytes.
+        """
+        reason = "" if reason is None else reason
+        await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def join(self, *groups: Group | str) -> None:
         """Have what the groups are sent, until the connection ends; this socket need not be reading."""
@@ -410,15 +441,12 @@ class WebSocketClose:
 
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
         self.code = code
-        self.reason = reason or ""
+        self.reason = close_reason(reason)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.close", "code": self.code, "reason": self.reason})
-
-
-def can_deny(scope: Scope) -> bool:
-    """Whether the server can refuse a handshake with a response (ASGI "WebSocket Denial Response")."""
-    return "websocket.http.response" in (scope.get("extensions") or {})
+        message = {"type": "websocket.close", "code": self.code, "reason": self.reason}
+        for answer in closing_messages(message, scope, accepted=False):
+            await send(answer)
 
 
 async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
@@ -439,19 +467,6 @@ def _disconnect(message: Message) -> WebSocketDisconnect:
     code = message.get("code")
     # ASGI: a disconnect without a code means 1005; daphne says None.
     return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
-
-
-def _pairs_of_bytes(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers as a server wants them; their values may be secrets, so that an error names types only."""
-    pairs = list(headers)
-    for pair in pairs:
-        parts = pair if isinstance(pair, tuple | list) else [pair]
-        if len(parts) != 2 or not all(isinstance(part, bytes) for part in parts):
-            given = " and ".join(type(part).__name__ for part in parts) or "nothing"
-            raise TypeError(
-                f'accept() takes headers as pairs of bytes, [(b"x-name", b"value")], but got {given}.'
-            )
-    return pairs
 
 
 def _check_mode(mode: str) -> None:

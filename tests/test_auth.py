@@ -9,6 +9,8 @@ from typing import Annotated
 
 import pytest
 from asgiref.sync import async_to_sync
+from channels.auth import AuthMiddlewareStack
+from channels.sessions import SessionMiddlewareStack
 from channels.testing import WebsocketCommunicator
 from django.contrib.auth.backends import BaseBackend
 from django.contrib.auth.models import AnonymousUser, Permission, User
@@ -397,6 +399,99 @@ def test_user_that_another_middleware_has_found():
     assert outcome(app) == "ann"
 
 
+GUARDS = [
+    login_required,
+    staff_member_required,
+    superuser_required,
+    permission_required("auth.view_user"),
+    user_passes_test(lambda user: user.is_authenticated),
+]
+
+
+@pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
+@pytest.mark.parametrize("kind", [lambda user: user, lambda user: SimpleLazyObject(lambda: user)])
+def test_inactive_user_that_somebody_else_has_found(guard, kind):
+    """Whoever has found the user, the handshake judges as the later rounds do."""
+    ann = make_user(is_staff=True, is_superuser=True)
+    app = app_for(guard)
+    app.add_middleware(InScope, user=kind(ann))
+    assert outcome(app) == "ann"
+    ann.is_active = False
+    assert outcome(app) == 401
+
+
+def test_inactive_user_of_a_token_is_nobody():
+    ann = make_user(is_active=False)
+
+    async def token_user(websocket: WebSocket):
+        websocket.scope["user"] = ann
+        return await get_user(websocket)
+
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, user: Annotated[User, Depends(token_user)]):
+        await websocket.accept()
+        await websocket.send_text(f"{user.is_authenticated} {websocket.user.is_authenticated}")
+
+    assert outcome(app) == "False False"
+
+
+def test_user_of_another_model_without_is_active():
+    class Device:
+        is_authenticated = True
+
+        def get_username(self):
+            return "sensor"
+
+    class RetiredDevice(Device):
+        is_active = False
+
+    for device, expected in ((Device(), "sensor"), (RetiredDevice(), 401)):
+        app = app_for(login_required)
+        app.add_middleware(InScope, user=device)
+        assert outcome(app) == expected
+
+
+class LetsEverybodyIn(BaseBackend):
+    def get_user(self, user_id):
+        return User.objects.get(pk=user_id)
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"),
+    [
+        ("django.contrib.auth.backends.ModelBackend", 401),
+        ("django.contrib.auth.backends.AllowAllUsersModelBackend", "ann"),
+        ("tests.test_auth.LetsEverybodyIn", "ann"),
+    ],
+)
+def test_backend_of_the_session_decides_also_where_channels_has_looked(settings, backend, expected):
+    """With a session its backend decides, at the handshake as in every later round."""
+    settings.AUTHENTICATION_BACKENDS = [backend]
+    ann = make_user()
+    client = TestClient(AuthMiddlewareStack(app_for(login_required)), timeout=5)
+    client.force_login(ann)
+    User.objects.update(is_active=False)
+    assert answer_of(client) == expected
+
+
+@pytest.mark.parametrize("damage", ["backend", "hash"])
+def test_session_that_a_later_round_would_end_is_refused_at_once(settings, damage):
+    """Middleware may have put a user there without a look at the rest of the session."""
+    ann = make_user()
+    app = app_for(login_required)
+    app.add_middleware(InScope, user=ann)
+    client = TestClient(SessionMiddlewareStack(app), timeout=5)
+    client.force_login(ann)
+    assert answer_of(client) == "ann"
+    if damage == "backend":
+        settings.AUTHENTICATION_BACKENDS = ["django.contrib.auth.backends.AllowAllUsersModelBackend"]
+    else:
+        ann.set_password("another")
+    assert answer_of(client) == 401
+
+
 def test_lazy_user_is_fetched_off_the_loop():
     make_user()
     app = app_for(login_required)
@@ -431,6 +526,20 @@ def test_custom_user_model():
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, script], cwd=root, capture_output=True, text=True, timeout=60)
     assert done.stdout == "in\n403\n401\nclosed 4401\nclosed 4401\n", done.stderr
+
+
+def test_recipes_for_tokens_of_other_packages():
+    """The documented recipes with Django REST framework itself, which needs a process of its own."""
+    script = Path(__file__).parent / "rest_framework_site" / "run.py"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run([sys.executable, script], cwd=root, capture_output=True, text=True, timeout=120)
+    told = "Hello ann | Hello ann | 4401 | 401 | 401"
+    assert done.stdout.splitlines() == [
+        f"Authorization: Token: | {told} Token",
+        f"djangorestframework-simplejwt: | {told}",
+        f"rest_framework.authtoken: | {told}",
+        f"any other JWT: | {told}",
+    ], done.stderr
 
 
 # What it costs

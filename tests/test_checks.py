@@ -143,7 +143,7 @@ def test_other_consumers_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -
 # Origins
 
 
-@pytest.mark.parametrize("origins", [["*"], ("https://example.com", "*"), "*"])
+@pytest.mark.parametrize("origins", [["*"], ("https://example.com", "*"), {"*"}])
 def test_every_origin_allowed(settings: Any, origins: Any) -> None:
     settings.FASTWS = {"ALLOWED_ORIGINS": origins}
     assert "W005" in ids()
@@ -489,6 +489,10 @@ def test_unknown_key_is_told_the_known_ones(settings: Any) -> None:
         ("SHUTDOWN_GRACE", True),
         ("ALLOWED_ORIGINS", "https://example.com"),
         ("ALLOWED_ORIGINS", [443]),
+        ("ALLOWED_ORIGINS", "*"),
+        ("ALLOWED_ORIGINS", ["https://example.com", "https://example.com/"]),
+        ("ALLOWED_ORIGINS", ["example.com"]),
+        ("ALLOWED_ORIGINS", ["NULL"]),
         ("ALLOWED_ORIGINS", None),
         ("ORIGIN_REQUIRED", 1),
         ("REVALIDATE_SECONDS", None),
@@ -520,6 +524,7 @@ def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
         ("SHUTDOWN_GRACE", 0.5),
         ("ALLOWED_ORIGINS", ("https://example.com",)),
         ("ALLOWED_ORIGINS", {"https://*.example.com"}),
+        ("ALLOWED_ORIGINS", ["null", "file://", "capacitor://localhost", "app://."]),
         ("ORIGIN_REQUIRED", True),
         ("REVALIDATE_SECONDS", 0),
         ("DISCONNECT_GRACE", None),
@@ -552,3 +557,169 @@ def test_pattern_of_another_library_in_a_urlrouter(settings: Any, monkeypatch: p
     router = URLRouter([path("legacy/", AllowedHostsOriginValidator(app_with("/ws")))])
     serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": router}))
     assert ids() == []
+
+
+# Classes of FastAPI and Starlette that are left over
+
+HEAD = """
+from typing import Annotated
+from fastws_compat import Depends, FastAPI, WebSocket
+{imports}
+app = FastAPI()
+
+async def user():
+    {dependency}
+
+@app.websocket("/ws")
+async def endpoint(websocket: WebSocket, user: Annotated[None, Depends(user)]):
+    {endpoint}
+
+{rest}
+"""
+
+
+def module_with(monkeypatch: pytest.MonkeyPatch, name: str = "leftover_sockets", **parts: str) -> ModuleType:
+    """A module with an application: what it imports, and what its dependency and its endpoint do."""
+    module = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    source = HEAD.format(**{"imports": "", "dependency": "pass", "endpoint": "pass", "rest": "", **parts})
+    exec(compile(source, name, "exec"), vars(module))
+    return module
+
+
+def told(module: ModuleType) -> list[str]:
+    return [message.msg for message in application.check_leftovers(module.app)]
+
+
+LEFT_OVER = {
+    "imported": ("from fastapi import WebSocketDisconnect", "pass"),
+    "imported under another name": ("from starlette.websockets import WebSocketDisconnect as Gone", "pass"),
+    "in a tuple": (
+        "from fastapi import websockets\nGONE = (OSError, websockets.WebSocketDisconnect)",
+        "pass",
+    ),
+    "read from the package": ("import fastapi", "print(fastapi.WebSocketDisconnect)"),
+    "read from a module": ("import starlette.websockets", "print(starlette.websockets.WebSocketDisconnect)"),
+    "read from a module with another name": (
+        "from starlette import websockets as w",
+        "w.WebSocketDisconnect",
+    ),
+    "imported by the function": (
+        "",
+        "from fastapi.websockets import WebSocketState as S, WebSocketDisconnect",
+    ),
+    "in a function inside": ("import fastapi", "(lambda: fastapi.WebSocketDisconnect)()"),
+}
+
+
+@pytest.mark.parametrize("place", ["endpoint", "dependency"])
+@pytest.mark.parametrize(("imports", "line"), LEFT_OVER.values(), ids=LEFT_OVER)
+def test_left_over(monkeypatch: pytest.MonkeyPatch, imports: str, line: str, place: str) -> None:
+    import fastapi  # noqa: F401 - the project has it installed, for a library that was not ported
+
+    [text] = told(module_with(monkeypatch, imports=imports, **{place: line}))
+    assert text.startswith("Module 'leftover_sockets' uses starlette.websockets.WebSocketDisconnect")
+
+
+@pytest.mark.parametrize(
+    "name", ["HTTPException", "WebSocketException", "WebSocketDisconnect", "websockets.WebSocketState"]
+)
+def test_left_over_names(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
+    module = module_with(monkeypatch, imports="import fastapi.websockets", endpoint=f"fastapi.{name}")
+    serve(monkeypatch, settings, get_asgi_application(module.app))
+    assert ids() == ["W010"]
+    [text] = told(module)
+    assert re.search(
+        rf" uses (fastapi|starlette)\.\w+\.{name.split('.')[-1]}, which no socket here raises", text
+    )
+
+
+def test_left_over_in_other_functions_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = "class Manager:\n    @staticmethod\n    async def send():\n        fastapi.WebSocketException"
+    function = "def helper():\n    fastapi.HTTPException"
+    assert len(told(module_with(monkeypatch, imports="import fastapi.exceptions", rest=function))) == 1
+    assert len(told(module_with(monkeypatch, imports="import fastapi", rest=method))) == 1
+
+
+def test_left_over_in_the_module_of_a_decorator(monkeypatch: pytest.MonkeyPatch) -> None:
+    guards = ModuleType("leftover_guards")
+    monkeypatch.setitem(sys.modules, "leftover_guards", guards)
+    source = """
+import functools
+from fastapi import WebSocketDisconnect
+
+def guarded(func):
+    @functools.wraps(func)
+    async def wrapper(*args, **kwargs):
+        try:
+            await func(*args, **kwargs)
+        except WebSocketDisconnect:
+            pass
+    return wrapper
+"""
+    exec(source, vars(guards))
+    module = module_with(monkeypatch)
+    module.app.add_api_websocket_route("/guarded", guards.guarded(endpoint))
+    [text] = told(module)
+    assert text.startswith("Module 'leftover_guards' uses starlette.websockets.WebSocketDisconnect")
+
+
+def test_left_over_in_the_module_of_a_base_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    bases = ModuleType("leftover_bases")
+    monkeypatch.setitem(sys.modules, "leftover_bases", bases)
+    source = "from fastapi import HTTPException\nclass Base:\n    async def __call__(self): ..."
+    exec(source, vars(bases))
+    module = module_with(
+        monkeypatch,
+        rest="import leftover_bases\nclass Own(leftover_bases.Base): ...\n"
+        "app.add_api_websocket_route('/base', endpoint, dependencies=[Depends(Own())])",
+    )
+    [text] = told(module)
+    assert text.startswith("Module 'leftover_bases' uses fastapi.exceptions.HTTPException")
+
+
+def test_left_over_below_a_mount_of_ours_and_in_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = module_with(monkeypatch, "leftover_inner", imports="from fastapi import HTTPException")
+    outer = module_with(
+        monkeypatch,
+        imports="from fastapi import WebSocketException\nfrom fastws_compat.endpoints import *",
+        rest='@app.websocket_route("/class")\nclass Chat(WebSocketEndpoint):\n    pass',
+    )
+    outer.app.mount("/inner", inner.app)
+    assert [text.split("'")[1] for text in told(outer)] == ["leftover_sockets", "leftover_inner"]
+
+
+@pytest.mark.parametrize(
+    ("imports", "line"),
+    [
+        ("from fastws_compat import HTTPException, WebSocketDisconnect, WebSocketState", "pass"),
+        ("import fastapi", "fastapi.status"),
+        ("import fastapi, fastws_compat", "fastapi.status, fastws_compat.WebSocketDisconnect"),
+        ("from fastapi import status", "status.WS_1008_POLICY_VIOLATION"),
+        (
+            "from fastapi import HTTPException\nclass Mine(HTTPException): ...\ndel HTTPException",
+            "raise Mine(401)",
+        ),
+    ],
+)
+def test_nothing_left_over(monkeypatch: pytest.MonkeyPatch, imports: str, line: str) -> None:
+    assert told(module_with(monkeypatch, imports=imports, endpoint=line)) == []
+
+
+def test_mounted_application_of_fastapi_may_use_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    import fastapi
+
+    theirs, module = fastapi.FastAPI(), module_with(monkeypatch)
+    other = ModuleType("leftover_theirs")
+    monkeypatch.setitem(sys.modules, "leftover_theirs", other)
+    exec("from fastapi import WebSocket, HTTPException\nasync def ws(socket: WebSocket): ...", vars(other))
+    theirs.websocket("/ws")(other.ws)
+    module.app.mount("/theirs", theirs)
+    assert told(module) == []
+
+
+def test_without_fastapi_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = module_with(monkeypatch, imports="from fastapi import HTTPException")
+    monkeypatch.delitem(sys.modules, "starlette")
+    monkeypatch.delitem(sys.modules, "fastapi")
+    assert told(module) == []

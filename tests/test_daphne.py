@@ -9,15 +9,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from autobahn.twisted.websocket import WebSocketServerProtocol
+from autobahn.websocket.utf8validator import Utf8Validator
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fastws_compat import daphne
 from fastws_compat.concurrency import Cleanup
 from fastws_compat.daphne import frames, handshake, portable, shutdown
+from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
@@ -72,18 +77,6 @@ def test_an_unusual_frame_is_left_to_autobahn(data: bytes) -> None:
 def test_the_end_of_a_frame_without_its_header_is_the_end_of_the_data(cut_at: int) -> None:
     data = masked(frames.BINARY, b"x" * 65536)[:cut_at]
     assert frames.end(data, 0) == cut_at
-
-
-def test_valid_close_codes() -> None:
-    valid = {code for code in range(-1, 6000) if frames.is_close_code(code)}
-    assert valid == {*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)}
-    assert not frames.is_close_code("1000")
-
-
-@pytest.mark.parametrize(("reason", "kept"), [("é" * 62, 122), ("x" * 200, 123), ("🙂" * 31, 120), ("ok", 2)])
-def test_a_reason_is_cut_between_characters(reason: str, kept: int) -> None:
-    assert len(frames.cut(reason)) == kept
-    assert reason.startswith(frames.cut(reason).decode())
 
 
 # The handshake
@@ -391,7 +384,8 @@ def test_autobahn_and_the_fast_path_read_the_same() -> None:
             chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if b > a]
             (messages, answers, is_open), expected = await ours(chunks, limit), autobahns(chunks, limit)
             assert messages == expected[0], f"seed {seed}"
-            assert without_reasons(answers) == without_reasons(expected[1]), f"seed {seed}"
+            # Also each answer after the same piece of the stream.
+            assert [*map(without_reasons, answers)] == [*map(without_reasons, expected[1])], f"seed {seed}"
             assert is_open == expected[2], f"seed {seed}"
 
     asyncio.run(main())
@@ -403,22 +397,117 @@ def without_reasons(answers: bytes) -> bytes:
     return re.sub(rb"\x88.\x03\xef(?:%b)" % reasons, b"\x88 1007", answers)
 
 
-def test_a_text_in_fragments_is_looked_at_when_it_is_whole() -> None:
-    """Autobahn alone would close with the first bad fragment."""
+IMPOSSIBLE = [
+    b"\xff",
+    b"\xc0",
+    b"\x80",
+    b"\xed\xa0",
+    b"\xf4\x90",
+    b"\xe0\x9f",
+    b"\xf0\x8f",
+    b"\xc3x",
+]
+
+
+@pytest.mark.parametrize("bad", IMPOSSIBLE)
+@pytest.mark.parametrize("fragmented", [True, False], ids=["fragment by fragment", "byte by byte"])
+def test_a_text_that_cannot_become_utf_8_is_refused_at_once(bad: bytes, fragmented: bool) -> None:
+    """Before its frame or its message is whole, as Autobahn's cases 6.4.1 to 6.4.4 ask for."""
+    text = "κόσμε".encode() + bad
+    pieces = [masked(frames.TEXT if at == 0 else 0, text[at : at + 1], fin=False) for at in range(len(text))]
+    if not fragmented:
+        frame = masked(frames.TEXT, text + b"x" * 300)
+        head = len(frame) - 300 - len(text)
+        pieces = [frame[:head], *(frame[at : at + 1] for at in range(head, head + len(text)))]
 
     async def main() -> None:
         received: list[Any] = []
         connection = await Connection(recorder(received)).open()
-        connection.receive(masked(frames.TEXT, b"a\xff", fin=False))
+        for piece in pieces[:-1]:
+            connection.receive(piece)
         assert connection.transport.take() == b""
-        connection.receive(masked(0, b"b"))
+        connection.receive(pieces[-1])
         assert connection.transport.take()[2:4] == (1007).to_bytes(2, "big")
         await settle()
         assert [(message["type"], message.get("code")) for message in received] == [
             ("websocket.disconnect", 1007)
         ]
+        connection.receive(b"x" * 100)  # what is still coming is not kept
+        assert connection.protocol._partial is None
+        connection.lose()
 
     asyncio.run(main())
+
+
+PARTS = st.one_of(
+    st.binary(max_size=9), st.text(max_size=9).map(str.encode), st.sampled_from([b"\xed\xa0", *IMPOSSIBLE])
+)
+
+
+@given(st.lists(PARTS, max_size=9), st.data())
+def test_a_text_in_pieces_has_the_verdict_of_the_whole_at_the_first_possible_piece(
+    parts: list[bytes], draw: st.DataObject
+) -> None:
+    whole = b"".join(parts)
+    cuts = draw.draw(st.lists(st.integers(0, len(whole)), max_size=9).map(sorted))
+    validator, partial = Utf8Validator(), PartialText()
+    verdict: str | None = None
+    for start, stop in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+        if not validator.validate(whole[start:stop])[0]:
+            with pytest.raises(InvalidText):
+                partial.add(whole[start:stop])
+            break
+        partial.add(whole[start:stop])
+    else:
+        with suppress(InvalidText):
+            verdict = partial.message()["text"]
+    try:
+        assert verdict == whole.decode()
+    except UnicodeDecodeError:
+        assert verdict is None
+
+
+@pytest.mark.parametrize("pieces", [[b"ab\xff"], [b"\xc3", b"\xa9\xff"], [b"abc\xf0\x9f", b"\x99"]])
+def test_the_first_byte_that_is_not_utf_8_is_named(pieces: list[bytes]) -> None:
+    partial = PartialText()
+    with pytest.raises(InvalidText) as raised:
+        for piece in pieces:
+            partial.add(piece)
+        partial.message()
+    with pytest.raises(UnicodeDecodeError) as expected:
+        b"".join(pieces).decode()
+    assert str(raised.value) == f"not UTF-8 from byte {expected.value.start} on"
+
+
+@pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
+def test_a_message_has_a_maximum_of_fragments(kind: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Also if they hold nothing, or one byte each, or control frames come in between."""
+
+    async def main() -> None:
+        received: list[Any] = []
+        connection = await Connection(recorder(received)).open()
+        connection.receive(masked(kind, b"a", fin=False))
+        connection.receive((masked(0, b"", fin=False) + masked(0xA, b"?")) * (MAX_FRAGMENTS - 1001))
+        connection.receive(masked(0, b"\n", fin=False) * 999)
+        connection.receive(masked(0, b"z"))
+        await settle()
+        assert connection.transport.take() == b""
+        (message,) = received
+        assert message[("", "text", "bytes")[kind]] in ("a" + "\n" * 999 + "z", b"a" + b"\n" * 999 + b"z")
+
+        connection.receive(masked(kind, b"a", fin=False))
+        connection.receive(masked(0, b"", fin=False) * (MAX_FRAGMENTS - 1))
+        assert connection.transport.take() == b""
+        connection.receive(masked(0, b"", fin=False) * 1000)
+        assert connection.transport.take()[2:4] == (1009).to_bytes(2, "big")
+        await settle()
+        assert received[1:] == [
+            {"type": "websocket.disconnect", "code": 1009, "reason": "a message of too many fragments"}
+        ]
+        connection.lose()
+
+    asyncio.run(main())
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def random_frame(rng: random.Random) -> bytes:
@@ -431,6 +520,9 @@ def random_frame(rng: random.Random) -> bytes:
         return masked(frames.BINARY, rng.randbytes(rng.choice([0, 5, 126, 2000, 66_000])), mask=mask)
     if kind < 0.8:
         data = text.encode()
+        if rng.random() < 0.2:
+            at_byte = rng.randint(0, len(data))
+            data = data[:at_byte] + rng.choice(IMPOSSIBLE) + data[at_byte:]
         at = sorted(rng.randint(0, len(data)) for _ in range(2))
         parts = [data[: at[0]], data[at[0] : at[1]], data[at[1] :]]
         ping = masked(0x9, b"in between", mask=mask) if rng.random() < 0.5 else b""
@@ -453,26 +545,29 @@ def random_frame(rng: random.Random) -> bytes:
     return bytes(bad)
 
 
-async def ours(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, bool]:
+async def ours(chunks: list[bytes], limit: int) -> tuple[list[Any], list[bytes], bool]:
     messages: list[Any] = []
+    answers: list[bytes] = []
     connection = Connection(recorder(messages), maxMessagePayloadSize=limit, maxFramePayloadSize=limit)
     await connection.open()
     for chunk in chunks:
         connection.receive(chunk)
+        answers.append(connection.transport.take())
         await settle()
     received = [(m.get("text"), m.get("bytes")) for m in messages if m["type"] == "websocket.receive"]
     is_open = connection.protocol.state == connection.protocol.STATE_OPEN
-    result = received, connection.transport.take(), is_open
+    result = received, answers, is_open
     connection.task.cancel()
     connection.lose()
     await settle()
     return result
 
 
-def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, bool]:
+def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], list[bytes], bool]:
     from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 
     received: list[Any] = []
+    answers: list[bytes] = []
 
     class Protocol(WebSocketServerProtocol):
         def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -494,7 +589,8 @@ def autobahns(chunks: list[bytes], limit: int) -> tuple[list[Any], bytes, bool]:
     transport.take()
     for chunk in chunks:
         protocol.dataReceived(chunk)
-    return received, transport.take(), protocol.state == protocol.STATE_OPEN
+        answers.append(transport.take())
+    return received, answers, protocol.state == protocol.STATE_OPEN
 
 
 def test_the_options_of_a_connection_are_those_of_its_server() -> None:
@@ -1034,3 +1130,30 @@ def test_the_portable_server_runs_the_mapped_application() -> None:
     server = portable.server_class()(app, endpoints=["none"])
     asyncio.run(server.application({"type": "websocket"}, send, send))
     assert sent == [4008]
+
+
+@pytest.fixture
+def live_case(monkeypatch: pytest.MonkeyPatch) -> Any:
+    from channels.testing import ChannelsLiveServerTestCase
+    from daphne.testing import DaphneProcess
+
+    monkeypatch.setattr(ChannelsLiveServerTestCase, "ProtocolServerProcess", DaphneProcess)
+    return ChannelsLiveServerTestCase
+
+
+def test_a_live_server_is_completed_when_its_test_case_changes_a_setting(live_case: Any) -> None:
+    from django.test import modify_settings
+
+    from fastws_compat.daphne.live import LiveServerProcess
+
+    with modify_settings(ALLOWED_HOSTS={"append": "localhost"}):
+        assert live_case.ProtocolServerProcess is LiveServerProcess
+
+
+def test_a_projects_own_live_server_process_stays(live_case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(live_case.ProtocolServerProcess):  # type: ignore[misc, name-defined]
+        pass
+
+    monkeypatch.setattr(live_case, "ProtocolServerProcess", Own)
+    daphne.install_live()
+    assert live_case.ProtocolServerProcess is Own

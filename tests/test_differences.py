@@ -1,24 +1,34 @@
 """Where this library differs from FastAPI on purpose; one sentence each, the same as in docs/porting.md."""
 
 import asyncio
+import inspect
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
+from unittest.mock import MagicMock
 
 import pytest
+from pydantic import BaseModel
 
 from fastws_compat import (
+    APIRouter,
     BackgroundTasks,
+    Body,
     Depends,
     FastAPI,
+    File,
+    Form,
     HTTPException,
     Path,
     Query,
     Request,
     Response,
+    UploadFile,
     WebSocket,
     WebSocketDisconnect,
     WebSocketState,
 )
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 
 if TYPE_CHECKING:
@@ -399,6 +409,12 @@ def test_path_parameter_of_a_mount_above_is_in_path_params():
         assert socket.receive_json() == {"tenant": "acme"}
 
 
+@pytest.mark.parametrize("value", [None, 1])
+def test_a_cookie_that_is_no_text_is_refused_when_it_is_given(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"The cookie 'a' is .+: give a str or a Morsel\."):
+        TestClient(FastAPI(), cookies={"a": value})
+
+
 def test_one_class_of_http_exceptions():
     """FastAPI's HTTPException is a subclass of Starlette's, which its API key classes raise."""
     from fastws_compat.exceptions import HTTPException
@@ -422,49 +438,184 @@ def test_client_that_does_not_raise_shows_what_clients_see():
     assert closed.value.code == 1011
 
 
-# --- what accept() and the decorator are given ---
+# --- endpoints that can never be called are refused at import ---
 
 
-@pytest.mark.parametrize(
-    ("headers", "given"),
-    [
-        ([("x-name", "secret")], "str and str"),
-        ([(b"x-name", "secret")], "bytes and str"),
-        ([(b"x-a", b"1"), ("x-b", b"2")], "str and bytes"),
-        ({"x-name": "secret"}, "str"),
-        ({b"x-name": b"secret"}, "bytes"),
-        ([(b"x-name", b"a", b"b")], "bytes and bytes and bytes"),
-        (iter([(b"x-name", 1)]), "bytes and int"),
-        ([()], "nothing"),
-    ],
-)
-def test_headers_of_accept_that_are_no_bytes(headers, given):
-    """FastAPI hands them on, and the server fails."""
+class Item(BaseModel):
+    name: str
+
+
+@dataclass
+class Data:
+    name: str
+
+
+class Loose:
+    def __init__(self, *args: Any) -> None: ...
+
+
+def star(*args): ...
+
+
+def double_star(**kwargs): ...
+
+
+def undecorated(function):
+    async def wrapper(*args, **kwargs): ...
+
+    return wrapper
+
+
+def positional(websocket: WebSocket, /): ...
+
+
+def body_of(annotation: Any):
+    def dependency(value): ...
+
+    dependency.__annotations__["value"] = annotation
+    return dependency
+
+
+UNCALLABLE = {
+    "star": (star, r"Parameter '\*args' of star .* write out the parameters, or put @functools.wraps"),
+    "double star": (double_star, r"Parameter '\*\*kwargs' of double_star"),
+    "decorated": (undecorated(star), r"'\*args' of .*wrapper"),
+    "class": (Loose, r"'\*args' of Loose"),
+    "mock": (MagicMock(), r"'\*args'"),
+    "positional": (positional, r"'websocket' of positional is positional-only"),
+    "form login": (
+        OAuth2PasswordRequestForm,
+        "'username' of OAuth2PasswordRequestForm is read from the body",
+    ),
+    **{
+        f"body {number}": (body_of(annotation), "Parameter 'value' of dependency is read from the body")
+        for number, annotation in enumerate(
+            [
+                Item,
+                Data,
+                dict,
+                list[int],
+                UploadFile,
+                list[UploadFile],
+                Annotated[int, Body()],
+                Annotated[int, Body(embed=True)],
+                Annotated[Item, Form()],
+                Annotated[str, Form()],
+                Annotated[bytes, File()],
+            ]
+        )
+    },
+}
+
+
+def as_endpoint(call: Any) -> None:
+    async def endpoint(*args: Any, **kwargs: Any): ...
+
+    endpoint.__signature__ = inspect.signature(call, eval_str=True)
+    endpoint.__name__ = getattr(call, "__name__", "mock")
+    FastAPI().websocket("/ws")(endpoint)
+
+
+def as_dependency(call: Any) -> None:
+    async def endpoint(websocket: WebSocket, value: Annotated[Any, Depends(call)]): ...
+
+    FastAPI().websocket("/ws")(endpoint)
+
+
+def deep(call: Any) -> None:
+    def dependency(value: Annotated[Any, Depends(call)]): ...
+
+    async def endpoint(websocket: WebSocket): ...
+
+    APIRouter().websocket("/ws", dependencies=[Depends(dependency)])(endpoint)
+
+
+@pytest.mark.parametrize("place", [as_endpoint, as_dependency, deep])
+@pytest.mark.parametrize(("call", "sentence"), UNCALLABLE.values(), ids=UNCALLABLE)
+def test_endpoint_that_can_never_be_called_is_refused_at_import(place: Any, call: Any, sentence: str):
+    """FastAPI finds out when the first client connects, and says nothing."""
+    with pytest.raises(DeclarationError, match=sentence):
+        place(call)
+
+
+def test_failed_validation_leaves_one_line_without_values(caplog):
+    """FastAPI logs nothing."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, number: int): ...
+
+    refusal(app, "/ws?number=s3cret")
+    assert caplog.messages == [
+        "WebSocket /ws: the handshake does not fit its parameters: query.number (int_parsing)"
+    ]
+
+
+# --- how a connection is closed ---
+
+
+def closing(code: Any, reason: Any = None, accept: bool = True) -> FastAPI:
     app = FastAPI()
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
-        with pytest.raises(TypeError) as caught:
-            await websocket.accept(headers=headers)
-        assert str(caught.value).endswith(f'pairs of bytes, [(b"x-name", b"value")], but got {given}.')
-        assert websocket.application_state is WebSocketState.CONNECTING
-        await websocket.accept(headers=((name, b"1") for name in (b"x-one", b"x-two")))
-        await websocket.send_text("accepted")
+        if accept:
+            await websocket.accept()
+        await websocket.close(code, reason)
 
-    with TestClient(app).websocket_connect("/ws") as socket:
-        assert socket.receive_text() == "accepted"
-        assert socket.extra_headers == [(b"x-one", b"1"), (b"x-two", b"1")]
+    return app
 
 
-@pytest.mark.parametrize("subprotocol", [b"chat", ["chat"], 1])
-def test_subprotocol_that_is_no_text(subprotocol):
+def test_http_status_as_close_code():
+    """FastAPI refuses with 403 before accept; after it the server cannot send the code."""
+    denied = refusal(closing(404, accept=False))
+    assert isinstance(denied, WebSocketDenialResponse)
+    assert denied.status_code == 404
+    assert close_after_accept(closing(404)).code == 4404
+
+
+def test_close_code_that_no_frame_can_carry():
+    """FastAPI hands any code on: its test client shows it, a server fails."""
+    with pytest.raises(ValueError, match="cannot be closed with 1006"):
+        close_after_accept(closing(1006))
+    assert close_after_accept(closing(1006), raise_server_exceptions=False).code == 1011
+
+
+def test_close_reason_of_any_kind():
+    """FastAPI hands any reason on; a server fails if it is no text, or has more than 123 bytes."""
+    assert close_after_accept(closing(4000, ValueError("why"))).reason == "why"
+    assert close_after_accept(closing(4000, "x" * 200)).reason == "x" * 123
+
+
+def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
+    """FastAPI leaves headers and subprotocol to the server."""
     app = FastAPI()
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
-        with pytest.raises(TypeError, match=f"a str, not {type(subprotocol).__name__}"):
-            await websocket.accept(subprotocol)
-        await websocket.accept("chat")
+        await websocket.accept(headers=[(b"x-room", b"1\r\nset-cookie: a=b")])
 
-    with TestClient(app).websocket_connect("/ws", subprotocols=["chat"]) as socket:
-        assert socket.accepted_subprotocol == "chat"
+    with pytest.raises(ValueError, match=r"Invalid value .* of header b'x-room'"):
+        with TestClient(app).websocket_connect("/ws"):
+            pass
+
+
+def test_detail_that_is_no_json_is_text():
+    """FastAPI's handler raises TypeError for it."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        raise HTTPException(403, ValueError("why"))
+
+    denied = refusal(app)
+    assert isinstance(denied, WebSocketDenialResponse)
+    assert denied.json() == {"detail": "why"}
+
+
+def test_middleware_of_starlette_is_refused():
+    """Starlette's ASGI middleware might work by chance; like all other leftovers it is refused at import."""
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    with pytest.raises(DeclarationError, match=r"uses starlette.*TrustedHostMiddleware, which"):
+        FastAPI().add_middleware(TrustedHostMiddleware, allowed_hosts=["example.com"])

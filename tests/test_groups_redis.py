@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 from channels.layers import channel_layers
+from django.contrib.auth.models import User
+from django.utils import translation
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupSendError
@@ -292,5 +296,20 @@ def test_redis_is_frozen_and_goes_on(redis_server: RedisServer, settings: Any) -
                 redis_server.thaw()
                 await until_sent("back", *sockets)
                 await until_sent("back", late, group="late")
+
+    run(main)
+
+
+def test_lazy_text_reaches_every_process_as_text_and_a_model_instance_none() -> None:
+    async def main() -> None:
+        async with opened(app_of("default", "g")) as here, opened(app_of("other", "g")) as there:
+            with pytest.raises(TypeError, match="User"):
+                await Group("g").asend({"user": User(pk=1, username="ann")})
+            with translation.override("de"):
+                await Group("g").asend({"day": gettext_lazy("Monday"), "name": mark_safe("<b>")})
+                await Group("g").asend(gettext_lazy("Monday"))
+            for socket in (here, there):
+                assert await socket.text() == '{"day":"Montag","name":"<b>"}'
+                assert await socket.text() == "Montag"
 
     run(main)

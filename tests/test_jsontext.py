@@ -101,5 +101,5 @@ def test_a_circle_is_told_from_depth() -> None:
 
 
 def test_without_the_compiled_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jsontext, "_chunks", None)
-    assert jsontext.dumps({"a": [1, "é"]}) == '{"a":[1,"é"]}'
+    monkeypatch.setattr(jsontext, "c_make_encoder", None)
+    assert jsontext.dumper()({"a": [1, "é"]}) == '{"a":[1,"é"]}'

@@ -4,8 +4,13 @@ import asyncio
 
 import pytest
 from channels.testing import WebsocketCommunicator
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
 from fastws_compat import FastAPI, WebSocket
+from fastws_compat.checks.settings import check_setting
 from fastws_compat.origins import CHECKED, Origin, OriginCheck, has_session_cookie, matches, objection, parse
 from fastws_compat.testclient import TestClient
 from tests.origins import CREDENTIALS, HOSTS, ORIGINS, SITE
@@ -139,12 +144,94 @@ def test_debug_without_allowed_hosts(site):
     assert not is_allowed(scope_of((b"host", b"evil.example"), (b"origin", b"http://evil.example")))
 
 
-@pytest.mark.parametrize("origin", [b"http://evil.example", b"app://electron", b"https://a.b:1"])
+# What pages say that come from no web server.
+APPS = [
+    "null",
+    "file://",
+    "app://.",
+    "app://electron",
+    "capacitor://localhost",
+    "ionic://localhost",
+    "tauri://localhost",
+    "chrome-extension://knldjmfmopnpolahpmmgbagdohdnhkik",
+    "moz-extension://2c127fa4-62c7-7e4f-90e5-472b45eecfdc",
+    "safari-web-extension://8B4D9A1C-54F1-4C52-8C42-6F0A9B1E2D3C",
+    "vscode-webview://1k2h3jv4q5",
+    "vscode-file://vscode-app",
+    "content://",
+]
+
+
+@pytest.mark.parametrize("origin", [*APPS, "http://evil.example", "https://a.b:1", "http://me@a.b", ""])
 def test_check_switched_off(site, origin):
     site.FASTWS = {"ALLOWED_ORIGINS": ["*"]}
-    assert is_allowed(scope_of((b"host", b"testserver"), (b"origin", origin)))
-    assert not is_allowed(scope_of((b"host", b"testserver"), (b"origin", b"null")))
-    assert not is_allowed(scope_of((b"host", b"evil.example"), (b"origin", origin)))
+    header = (b"origin", origin.encode())
+    assert is_allowed(scope_of((b"host", b"testserver"), header))
+    assert not is_allowed(scope_of((b"host", b"evil.example"), header))
+    assert not is_allowed(scope_of((b"host", b"testserver"), header, header))
+
+
+@pytest.mark.parametrize("origin", APPS)
+def test_origin_that_is_no_web_server(site, origin):
+    """Each is allowed by its own name, and by no other."""
+    headers = [(b"host", b"testserver"), (b"origin", origin.encode())]
+    assert not is_allowed(scope_of(*headers))
+    for name in ("FASTWS", "CSRF_TRUSTED_ORIGINS"):
+        site.FASTWS, site.CSRF_TRUSTED_ORIGINS = {}, []
+        setattr(site, name, {"ALLOWED_ORIGINS": [origin]} if name == "FASTWS" else [origin])
+        assert is_allowed(scope_of(*headers))
+        for other in set(APPS) - {origin}:
+            assert not is_allowed(scope_of((b"host", b"testserver"), (b"origin", other.encode())))
+
+
+def test_star_is_every_origin_in_the_setting_of_that_name_only(site):
+    site.CSRF_TRUSTED_ORIGINS = ["*"]
+    assert not is_allowed(scope_of((b"host", b"testserver"), (b"origin", b"http://evil.example")))
+
+
+@pytest.mark.parametrize("value", ["*", "https://*.wild.org", "https://trusted.org", None, [443, None], 443])
+def test_setting_of_a_wrong_kind_allows_nothing(site, value):
+    site.CSRF_TRUSTED_ORIGINS = []
+    site.FASTWS = {"ALLOWED_ORIGINS": value}
+    assert check_setting("ALLOWED_ORIGINS", value) != []
+    for origin in (b"https://a.wild.org", b"https://trusted.org", b"http://evil.example"):
+        assert not is_allowed(scope_of((b"host", b"testserver"), (b"origin", origin)))
+
+
+schemes = st.sampled_from(["http", "https", "HTTPS", "file", "app", "null", "capacitor", "1x", "", "a b"])
+HOST_TEXTS = """
+a.org A.org *.a.org *a.org * *. . .a.org a.*.org *.*.org [::1] [::1 [*] a.org.
+me@a.org m\xfcnchen.example a_b.org
+"""
+hosts = st.sampled_from(["", "a org", *HOST_TEXTS.split()])
+ports = st.sampled_from(["", ":", ":80", ":443", ":8443", ":99999", ":*", ":-1"])
+ends = st.sampled_from(["", "", "", "/", "/path", "?", " ", "\n"])
+patterns = st.one_of(
+    st.builds(lambda s, h, p, e: f"{s}://{h}{p}{e}", schemes, hosts, ports, ends),
+    st.sampled_from(["null", "NULL", "*", "**", "file:///", "a.org", "//a.org", "://", "http:a.org", ""]),
+    st.text(max_size=12),
+)
+
+
+def witnesses(pattern):
+    """Origins that a reader of the pattern would expect it to allow."""
+    bare = pattern.strip().rstrip("/?")
+    for text in (pattern, bare, bare.lower(), bare.replace("*.", "x.", 1), bare.replace("*", "x")):
+        yield text
+        yield text.replace("://.", "://x.", 1)
+
+
+@hypothesis_settings(max_examples=600, deadline=None)
+@given(patterns)
+def test_system_check_accepts_what_allows_something(pattern):
+    accepted = check_setting("ALLOWED_ORIGINS", [pattern]) == []
+    with override_settings(FASTWS={"ALLOWED_ORIGINS": [pattern]}, CSRF_TRUSTED_ORIGINS=[]):
+        allowed = [
+            text
+            for text in witnesses(pattern)
+            if objection(scope_of((b"origin", text.encode("latin1", "replace")))) is None
+        ]
+    assert accepted == bool(allowed)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +244,13 @@ def test_check_switched_off(site, origin):
         ("a.org", [], ["https://a.org"]),
         ("https://a.org/", [], ["https://a.org"]),
         ("http://[::1]:8000", ["http://[::1]:8000"], ["http://[::1]", "http://[::2]:8000"]),
+        ("null", ["null"], ["null://", "file://", "https://null"]),
+        ("file://", ["file://"], ["null", "file://host", "app://"]),
+        ("app://.", ["app://."], ["app://x.", "app://x", "app://"]),
+        ("https://*", [], ["https://a.org"]),
+        ("https://*.", [], ["https://a.org", "https://a.org.", "https://."]),
+        ("https://*a.org", [], ["https://a.org", "https://ba.org"]),
+        ("https://b.*.org", [], ["https://b.a.org"]),
     ],
 )
 def test_patterns(pattern, fitting, others):
@@ -166,6 +260,9 @@ def test_patterns(pattern, fitting, others):
 def test_parts():
     assert parse("HTTPS://Example.COM") == Origin("https", "example.com", 443)
     assert parse("app://x") == Origin("app", "x", None)
+    assert parse("file://") == Origin("file", "", None)
+    assert parse("null") == Origin("", "", None)
+    assert [parse(text) for text in ("http://", "https://:443", "wss://", "file:///", "://")] == [None] * 5
     assert parse("http://x:0") == Origin("http", "x", 0)
 
 

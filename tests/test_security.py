@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
-from fastws_compat.exceptions import HTTPException
+from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.security import (
     HTTPAuthorizationCredentials,
@@ -142,6 +142,26 @@ def test_options_of_a_bearer():
         "bearerFormat": "JWT",
         "description": "how to",
     }
+
+
+@pytest.mark.parametrize("header", ["Token abc", "token abc", "TOKEN  abc"])
+def test_header_of_another_scheme(header):
+    scheme = WebSocketBearer(scheme="Token", bearerFormat="hex")
+    found = asyncio.run(scheme(connect(headers=[("authorization", header)])))
+    assert (found.scheme.lower(), found.credentials) == ("token", "abc")
+    offered = asyncio.run(scheme(connect(["bearer", "abc"])))
+    assert (offered.scheme, offered.credentials) == ("Token", "abc")
+    for refused in ("Bearer abc", "Token", "Tokenabc", "abc"):
+        with pytest.raises(HTTPException) as raised:
+            asyncio.run(scheme(connect(headers=[("authorization", refused)])))
+        assert raised.value.headers == {"WWW-Authenticate": "Token"}
+    assert scheme.model.model_dump(exclude_none=True)["scheme"] == "token"
+
+
+@pytest.mark.parametrize("scheme", ["", "Token ", "Token abc", "Token:", "Tok\u00e9n"])
+def test_scheme_that_is_no_word(scheme):
+    with pytest.raises(DeclarationError, match="give it one word"):
+        WebSocketBearer(scheme=scheme)
 
 
 def test_own_error_of_a_websocket_bearer():

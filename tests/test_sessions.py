@@ -2,10 +2,22 @@
 
 import asyncio
 import logging
+from typing import Annotated
 
 import pytest
+from pydantic import BaseModel, Json
 
-from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect, WebSocketException
+from fastws_compat import (
+    Cookie,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    Query,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+)
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.responses import Response
 from fastws_compat.websockets import WebSocketDisconnected
@@ -351,7 +363,31 @@ def test_failed_validation_tells_no_reason(caplog):
     async def endpoint(websocket: WebSocket, number: int): ...
 
     assert converse(serving(endpoint)) == [{"type": "websocket.close", "code": 1008, "reason": ""}]
-    assert records(caplog) == []
+    [record] = records(caplog)
+    line = "WebSocket /ws: the handshake does not fit its parameters: query.number (missing)"
+    assert (record.levelname, record.getMessage(), record.exc_info) == ("WARNING", line, None)
+    assert record.route == "/ws"
+
+
+def test_failed_validation_is_logged_without_anything_that_the_client_sent(caplog):
+    class Strict(BaseModel):
+        model_config = {"extra": "forbid"}
+        name: str
+
+    async def endpoint(
+        websocket: WebSocket,
+        strict: Annotated[Strict, Query()],
+        token: Annotated[int, Header()],
+        nested: Annotated[Json[dict[str, int]], Cookie()],
+    ): ...
+
+    headers = [(b"token", b"s3cret"), (b"cookie", b'nested={"s3cret": "s3cret"}')]
+    converse(serving(endpoint), query_string=b"s3cret=s3cret&other%0aline=1", headers=headers)
+    [record] = records(caplog)
+    assert record.getMessage().partition("parameters: ")[2] == (
+        "query.name (missing), query (extra_forbidden), "
+        "header.token (int_parsing), cookie.nested (int_parsing)"
+    )
 
 
 def test_used_before_accept_is_a_mistake_of_the_endpoint(caplog):

@@ -1292,9 +1292,118 @@ def test_login_with_credentials(db):
     assert client.cookies == {"theme": "dark"}
 
 
+@pytest.mark.parametrize(
+    "hand_over",
+    [
+        lambda cookies: TestClient(authenticated(user_of_session), cookies=cookies),
+        lambda cookies: set_attribute(TestClient(authenticated(user_of_session)), cookies),
+        lambda cookies: updated(TestClient(authenticated(user_of_session)), cookies),
+    ],
+    ids=["argument", "attribute", "update"],
+)
+def test_the_cookies_of_djangos_client(db, client, hand_over):
+    """A `SimpleCookie`, whose values are morsels: they are sent as Django's client sends them."""
+    client.force_login(get_user_model().objects.create(username="ada"))
+    client.cookies["theme"] = "dark; grey"
+    socket_client = hand_over(client.cookies)
+    assert who(socket_client) == "ada"
+    assert socket_client.cookies["theme"] == client.cookies["theme"].coded_value == '"dark\\073 grey"'
+    session = TestClient(echo).websocket_connect("/", cookies=client.cookies)
+    key = client.cookies["sessionid"].value
+    assert dict(session.scope["headers"])[b"cookie"].decode() == f'sessionid={key}; theme="dark\\073 grey"'
+
+
+def set_attribute(client, cookies):
+    client.cookies = cookies
+    return client
+
+
+def updated(client, cookies):
+    client.cookies.update(cookies)
+    return client
+
+
+@pytest.mark.parametrize("cookies", ["a=1", b"a=1", {"a": None}, {"a": 1}])
+def test_cookies_that_are_none(cookies):
+    for connect in (
+        lambda: TestClient(echo, cookies=cookies),
+        lambda: TestClient(echo).websocket_connect("/", cookies=cookies),
+    ):
+        with pytest.raises(TypeError, match="cookie"):
+            connect()
+
+
 def test_login_of_another_user_replaces_the_first(db):
     User = get_user_model()
     client = TestClient(authenticated(user_of_session))
     client.force_login(User.objects.create(username="ada"))
     client.force_login(User.objects.create(username="bob"))
     assert who(client) == "bob"
+
+
+# --- async tests
+
+
+async def rows(scope, receive, send):
+    """How many users each way to the database sees."""
+    await send(ACCEPT)
+    User = get_user_model()
+    counts = [await User.objects.acount(), await run_in_threadpool(User.objects.count)]
+    counts.append(await sync_to_async(User.objects.count)())
+    await send(text(str(counts)))
+
+
+async def ask_in_an_async_test():
+    user = await sync_to_async(get_user_model().objects.create)(username="ada")
+    client = TestClient(authenticated(user_of_session))
+    client.force_login(user)
+    with client.websocket_connect("/") as websocket:
+        assert websocket.receive_text() == "ada"
+    client.logout()
+    with TestClient(rows).websocket_connect("/") as websocket:
+        return websocket.receive_text()
+
+
+class AsyncTests(TestCase):
+    """In the transaction of the test, which Django runs through `async_to_sync`."""
+
+    async def test_the_application_sees_the_tests_rows(self):
+        assert await ask_in_an_async_test() == "[1, 1, 1]"
+
+    async def test_and_they_are_gone(self):
+        with TestClient(rows).websocket_connect("/") as websocket:
+            assert websocket.receive_text() == "[0, 0, 0]"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_async_test_without_djangos_runner():
+    """As pytest-asyncio and anyio run tests: the thread has a loop, and asgiref knows of none."""
+    assert asyncio.run(ask_in_an_async_test()) == "[1, 1, 1]"
+    assert asyncio.run(sync_to_async(get_user_model().objects.count)()) == 1
+
+
+def test_a_client_that_blocks_the_tests_own_loop_says_so():
+    async def main():
+        from_the_test = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        async def waits(scope, receive, send):
+            await send(ACCEPT)
+            while not from_the_test.is_set():
+                await asyncio.sleep(0.01)
+            await send(text("set"))
+
+        loop.call_soon(from_the_test.set)
+        with TestClient(waits).websocket_connect("/") as websocket:
+            with pytest.raises(
+                TimeoutError, match=r"blocks the event loop of an async test.+WebsocketCommunicator"
+            ):
+                websocket.receive_text(timeout=0.2)
+            await asyncio.sleep(0)
+            assert websocket.receive_text() == "set"
+
+    asyncio.run(main())
+    with TestClient(silent).websocket_connect("/") as websocket:
+        with pytest.raises(TimeoutError) as caught:
+            websocket.receive_text(timeout=0.05)
+    assert "async test" not in str(caught.value)

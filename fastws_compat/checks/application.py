@@ -20,9 +20,10 @@ from django.core.checks import Error, Warning
 import fastws_compat
 from fastws_compat import catalogue, conf
 from fastws_compat.checks.layers import IN_MEMORY, declared
+from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, message
 from fastws_compat.convertors import CONVERTOR_TYPES
-from fastws_compat.origins import OriginCheck
+from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.paths import PARAM
 from fastws_compat.routing import BaseRoute, Mount, WebSocketRoute, flatten
 
@@ -53,6 +54,7 @@ def check() -> Messages:
         *check_origin(application),
         *check_shadowed(application),
         *check_groups(),
+        *check_leftovers(application),
     ]
 
 
@@ -89,14 +91,10 @@ def check_origin(application: Any) -> Messages:
 def _checks_origin(application: Any) -> bool:
     for node in catalogue.walk(application):
         if isinstance(node, OriginCheck):
-            return not _allows_all(conf.get("ALLOWED_ORIGINS"))
+            return not allows_every(conf.get("ALLOWED_ORIGINS"))
         if isinstance(node, OriginValidator):
-            return not _allows_all(node.allowed_origins)
+            return "*" not in (node.allowed_origins or ())
     return False
-
-
-def _allows_all(origins: Any) -> bool:
-    return isinstance(origins, str | list | tuple | set | frozenset) and "*" in origins
 
 
 # Routes that another one shadows

@@ -73,8 +73,16 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and _is_number(value) and value > 0
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(item, str) for item in value)
+def _are_origins(value: Any) -> bool:
+    """Asks what the origin check asks, so that no value is accepted here that allows nothing there."""
+    from fastws_compat.origins import is_pattern, listed  # with most of the library, which few commands need
+
+    texts = listed(value)
+    return (
+        isinstance(value, list | tuple | set | frozenset)
+        and len(texts) == len(value)
+        and all(map(is_pattern, texts))
+    )
 
 
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
@@ -95,7 +103,11 @@ COUNT: Rule = (_is_count, "a whole number above 0")
 COUNT_OR_NONE: Rule = (_or_none(_is_count), "a whole number above 0, or None")
 SECONDS: Rule = (_is_seconds, "a number of seconds, 0 or more")
 SECONDS_OR_NONE: Rule = (_or_none(_is_seconds), "a number of seconds, 0 or more, or None")
-ORIGINS: Rule = (_are_texts, 'a list of origins, as ["https://example.com"]')
+ORIGINS: Rule = (
+    _are_origins,
+    'a list of origins, none of which has a path or ends with "/": as "https://example.com", '
+    '"https://*.example.com:8443", "capacitor://localhost", "file://", "null", or "*" for every one',
+)
 
 # What the value of a key must be.
 RULES: dict[str, Rule] = {

@@ -26,7 +26,9 @@ NEEDED = {
     "daphne.http_protocol:HTTPFactory": "buildProtocol",
     "daphne.ws_protocol:WebSocketFactory": "protocol buildProtocol setProtocolOptions",
     "daphne.ws_protocol:WebSocketProtocol": (
-        "duration processData consumeData _dataReceived sendData sendCloseFrame sendPing sendPong"
+        "duration processData consumeData _dataReceived onMessageBegin onMessageFrameBegin"
+        " onMessageFrameData onMessageFrameEnd onMessageEnd _invalid_payload"
+        " sendData sendCloseFrame sendPing sendPong"
         " onCloseFrame onOpenHandshakeTimeout failHandshake dropConnection _fail_connection"
         " _sendAutoPing _cancelAutoPingTimeoutCall STATE_OPEN STATE_CONNECTING STATE_CLOSED"
     ),
@@ -106,6 +108,16 @@ def stock() -> type[Any]:
     return server
 
 
+def install_live() -> None:
+    """Have Channels' live server test case run the completed server; a project's own process class stays."""
+    live = sys.modules.get("channels.testing.live")
+    case = getattr(live, "ChannelsLiveServerTestCase", None)
+    if case is not None and case.ProtocolServerProcess is live.DaphneProcess:  # type: ignore[union-attr]
+        from fastws_compat.daphne.live import LiveServerProcess
+
+        case.ProtocolServerProcess = LiveServerProcess
+
+
 def put_in_place(server: type[Any]) -> None:
     """Set the class where daphne looks for it; a project's own choice stays."""
     import daphne.cli
@@ -116,8 +128,11 @@ def put_in_place(server: type[Any]) -> None:
     if "daphne" in installed_apps():
         from daphne.management.commands.runserver import Command
 
+        from fastws_compat.daphne import reloader
+
         if Command.server_cls in ours:
             Command.server_cls = server
+            Command.run = reloader.run
 
 
 def installed_apps() -> set[str]:

@@ -76,13 +76,3 @@ def end(data: bytes, start: int) -> int:
     if extended:
         length = int.from_bytes(data[start + 2 : start + 2 + extended], "big")
     return min(available, start + header + extended + length)
-
-
-def is_close_code(code: object) -> bool:
-    """Whether an endpoint may put `code` into a close frame (RFC 6455, 7.4, and the IANA registry)."""
-    return isinstance(code, int) and (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999)
-
-
-def cut(reason: str) -> bytes:
-    """What of `reason` fits into a close frame: 123 bytes, whole characters only."""
-    return reason.encode()[:123].decode(errors="ignore").encode()

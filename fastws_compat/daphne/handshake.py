@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +10,12 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
+from fastws_compat.answers import checked_headers
 from fastws_compat.types import Scope
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
-TOKEN = re.compile(rb"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")  # RFC 9110, 5.6.2
-FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
 
 # What the handshake itself says; an application that said it too would contradict the server.
 OURS = frozenset([b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"])
@@ -95,20 +93,9 @@ class Upgrade:
         }
 
 
-def check(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """The headers an application wants to send, or a ValueError for what would break out of a header."""
-    checked = [(bytes(name), bytes(value)) for name, value in headers]
-    for name, value in checked:
-        if not TOKEN.fullmatch(name):
-            raise ValueError(f"Invalid header name {name!r}.")
-        if FORBIDDEN.search(value):
-            raise ValueError(f"Invalid value {value!r} of header {name!r}.")
-    return checked
-
-
 def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: str) -> bytes:
     """The answer that turns the connection into a WebSocket."""
-    given = check(headers)
+    given = checked_headers(headers)
     names = {name.lower() for name, _ in given}
     if taken := names & OURS:
         raise ValueError(f"The server itself sends the header {min(taken)!r}.")
@@ -124,7 +111,7 @@ def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: st
 
 def refusal(status: int, headers: Headers, body: bytes, more_body: bool, server: str) -> bytes:
     """The beginning of an HTTP answer that ends with the connection; with its length if all of it is here."""
-    given = [header for header in check(headers) if header[0].lower() not in FRAMING]
+    given = [header for header in checked_headers(headers) if header[0].lower() not in FRAMING]
     names = {name.lower() for name, _ in given}
     if not more_body and b"content-length" not in names:
         given.append((b"Content-Length", b"%d" % len(body)))

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Scope
 
 logger = logging.getLogger("daphne.server")
@@ -59,7 +60,7 @@ class Lifespan:
         if self._failed:
             return
         if self._started.is_set():
-            logger.error("Exception in the lifespan of the application: %s", error, exc_info=error)
+            logger.error("Exception in the lifespan of the application: %s", error, exc_info=for_log(error))
         else:
             logger.info("The application does not support the lifespan protocol: %s", error)
 

@@ -15,9 +15,13 @@ from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
+from fastws_compat.answers import checked_answer
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.daphne import frames, handshake
+from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message
 from fastws_compat.watching import has_left
 
@@ -38,6 +42,7 @@ LEFT_OVER = ("http_request_data", "http_status_line", "http_headers", "http_requ
 
 ABNORMAL = 1006
 NO_STATUS = 1005
+MESSAGE_TOO_BIG = 1009
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 BAD_GATEWAY = 1014
@@ -91,6 +96,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.phase = Phase.CONNECTING
         self.gone = False
         self._known = False
+        self._partial: PartialBinary | PartialText | None = None
         self._refusal: Message | None = None
         self._reading_paused = False
         self._writable: asyncio.Event | None = None
@@ -135,17 +141,37 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         elif len(self.data) > MOST_EARLY_BYTES:
             self.transport.pauseProducing()
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        message: Message
-        if isBinary:
-            message = {"type": "websocket.receive", "bytes": payload}
-        else:
+    def onMessageBegin(self, isBinary: bool) -> None:
+        self.message_data_total_length = 0
+        if not self.failedByMe:
+            self._partial = PartialBinary() if isBinary else PartialText()
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
+        if self._partial is None:
+            return
+        self._partial.fragments += 1
+        if self._partial.fragments > MAX_FRAGMENTS:
+            logger.warning("WebSocket closed: a message of more than %d fragments on %r", MAX_FRAGMENTS, self)
+            self._fail_connection(MESSAGE_TOO_BIG, "a message of too many fragments")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        if self._partial is not None:
             try:
-                message = {"type": "websocket.receive", "text": payload.decode()}
-            except UnicodeDecodeError as exc:
-                self._invalid_payload(f"not UTF-8 from byte {exc.start} on")
-                return
-        self._deliver(message, len(payload))
+                self._partial.add(payload)
+            except InvalidText as error:
+                self._invalid_payload(str(error))
+
+    def onMessageFrameEnd(self) -> None:
+        """Nothing is left to do: the pieces of a frame are added as they come."""
+
+    def onMessageEnd(self) -> None:
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            try:
+                self._deliver(partial.message(), partial.size)
+            except InvalidText as error:
+                self._invalid_payload(str(error))
 
     def onPing(self, payload: bytes) -> None:
         if self._writable is None:
@@ -192,6 +218,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         if self.failedByMe:
             return  # one fault is often found twice, and the peer is to read about the first
         self.closeHandshakeTimeout = FAULT_TIMEOUT
+        self._partial = None
         super()._fail_connection(code, reason)
         self._disconnected(code, reason)
 
@@ -415,27 +442,20 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.__dict__.pop(name, None)
 
     def _close(self, message: Message) -> None:
-        code, reason = message.get("code"), message.get("reason") or ""
-        code = 1000 if code is None else code
-        if not frames.is_close_code(code):
-            raise ValueError(f"Invalid close code {code!r}.")
-        if self.phase is Phase.OPEN:
-            self._finish(code, reason)
-        else:
-            self._refuse(403)
+        if self.phase is Phase.CONNECTING:
+            self._refuse(403)  # no frame will carry the code
+            return
+        code = message.get("code")
+        self._finish(1000 if code is None else close_code(code), close_reason(message.get("reason")))
 
     def _finish(self, code: int, reason: str) -> None:
         """Say goodbye; `websocket.disconnect` comes when the client has answered, or has not."""
         self.phase = Phase.CLOSED
-        self.sendCloseFrame(code, frames.cut(reason))
+        self.sendCloseFrame(code, reason.encode())
         self._resume_reading()
 
     def _begin_refusal(self, message: Message) -> None:
-        status = message["status"]
-        if not 200 <= status < 600:
-            raise RuntimeError(f"Invalid HTTP status code {status!r} in response.")
-        handshake.check(message.get("headers") or ())
-        self._refusal = message
+        self._refusal = checked_answer(message)
         self.phase = Phase.REFUSING
         self._stop_handshake_timer()
 
@@ -477,7 +497,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         if isinstance(error, KeyboardInterrupt):
             self.server.stop()
         elif error is not None and not isinstance(error, ClientDisconnected):
-            logger.error("Exception inside application: %s", error, exc_info=error)
+            logger.error("Exception inside application: %s", error, exc_info=for_log(error))
         elif error is None and not task.cancelled() and self.phase is Phase.CONNECTING and not self.gone:
             logger.error("The application returned and did not answer the handshake on %r.", self)
         self._end(failed=error is not None or task.cancelled())
@@ -503,7 +523,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             return
         self._disconnected(code, reason)
         if self.phase is Phase.OPEN:
-            self.sendCloseFrame(code, frames.cut(reason))
+            self.sendCloseFrame(code, close_reason(reason).encode())
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
             self._refuse(503)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 import sys
+import threading
 from math import inf
 from time import monotonic, time
 from typing import Any
@@ -23,7 +24,14 @@ from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
-from fastws_compat.daphne.shutdown import LAST_SECOND, MOMENT, drain, leave_by
+from fastws_compat.daphne.shutdown import (
+    DEVELOPMENT_GRACE,
+    LAST_SECOND,
+    MOMENT,
+    drain,
+    leave_by,
+    stop_at_exit,
+)
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger("daphne.server")
@@ -112,19 +120,29 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         asyncio.set_event_loop(loop)
         if not loop.run_until_complete(self.lifespan.startup()):
             sys.exit(1)
-        if self.signal_handlers:
-            # From the first connection until Twisted's own handlers are there.
-            signal.signal(signal.SIGTERM, lambda *_: self.stop())
-            reactor.callWhenRunning(self._stop_if_asked)
-        super().run()
-        if self.abort_start:
-            loop.run_until_complete(self.lifespan.shutdown(timeout=grace()))
+        self._stop_with_process()
+        try:
+            super().run()
+            if self.abort_start:
+                loop.run_until_complete(self.lifespan.shutdown(timeout=self.grace))
+        finally:
+            self.ended.set()
         if self.signal_handlers and self.deadline is not None:
             leave_by(max(self.deadline, monotonic() + MOMENT))
 
-    def _stop_if_asked(self) -> None:
-        if self.abort_start:
-            self.stop()
+    def _stop_with_process(self) -> None:
+        """Shut down in order where Twisted's signal handlers are not there, or not yet there."""
+        self.ended = threading.Event()
+        if threading.current_thread() is not threading.main_thread():
+            stop_at_exit(self)
+        elif self.signal_handlers or signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(self.stop))
+
+    @property
+    def grace(self) -> float:
+        """Seconds that endpoints have to end. Without signal handlers somebody waits at a keyboard."""
+        seconds = float(conf.get("SHUTDOWN_GRACE"))
+        return seconds if self.signal_handlers else min(seconds, DEVELOPMENT_GRACE)
 
     # `run` of daphne makes its factories and assigns them; these are the ones it shall use.
 
@@ -217,8 +235,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
             self.emptied.set()
 
     def kill_all_applications(self) -> Deferred[None]:
-        self.deadline = monotonic() + grace() + LAST_SECOND
-        drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, grace())))
+        self.deadline = monotonic() + self.grace + LAST_SECOND
+        drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, self.grace)))
         drained.addErrback(lambda failure: logger.error("The shutdown failed: %s", failure))
         return drained
 
@@ -226,7 +244,3 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """An application may fail before it returns something to await; in here that is the same."""
     await application(scope, receive, send)
-
-
-def grace() -> float:
-    return float(conf.get("SHUTDOWN_GRACE"))

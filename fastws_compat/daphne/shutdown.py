@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -32,6 +33,8 @@ LEFT_OVER = 0.05
 MOMENT = 0.2
 # So long clients may take to answer the close frame when nothing else is waited for.
 GOODBYE = 1.0
+# The maximum of `SHUTDOWN_GRACE` where a developer waits: on a reload of `runserver`, at the end of a test.
+DEVELOPMENT_GRACE = 2.0
 
 
 async def drain(server: Server, grace: float) -> None:
@@ -84,6 +87,26 @@ def cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
 async def wait(tasks: Iterable[asyncio.Task[Any]], timeout: float) -> None:
     if tasks := list(tasks):
         await asyncio.wait(tasks, timeout=max(0, timeout))
+
+
+def stop_at_exit(server: Server) -> None:
+    """Shut a server down that runs in a thread, before the process that exits kills the thread.
+
+    `runserver` watches files in the main thread and exits there, for a reload as for Ctrl-C.
+    """
+    from twisted.internet import reactor
+
+    def stop() -> None:
+        if server.ended.is_set():
+            return
+        # The parent process may send both Ctrl-C and this; a second Ctrl-C is meant.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        reactor.callFromThread(server.stop)
+        with suppress(KeyboardInterrupt):
+            server.ended.wait(server.grace + LAST_SECOND + MOMENT)
+
+    # `atexit` would be too late for cleanup that needs a thread: it comes after the executors have closed.
+    threading._register_atexit(stop)  # type: ignore[attr-defined]
 
 
 def leave_by(deadline: float) -> None:

@@ -91,6 +91,9 @@ class Headers(Mapping[str, str]):
         shown = f"{unique!r}" if len(unique) == len(self) else f"raw={self.raw!r}"
         return f"{type(self).__name__}({shown})"
 
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)}>"
+
 
 class MutableHeaders(Headers):
     """Headers that can be changed; `raw` is the list itself."""

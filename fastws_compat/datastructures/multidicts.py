@@ -71,6 +71,9 @@ class ImmutableMultiDict(Mapping[K, V]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.multi_items()!r})"
 
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self)}>"
+
 
 def _pairs(value: Any) -> list[tuple[Any, Any]]:
     if not value:

@@ -175,6 +175,9 @@ class URL:
     def __str__(self) -> str:
         return self._url
 
+    def __sentry_repr__(self) -> str:
+        return repr(self.replace(query="", fragment=""))
+
     def __repr__(self) -> str:
         shown = self.replace(password="********") if self.password else self
         return f"{type(self).__name__}({str(shown)!r})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic.errors import PydanticSchemaGenerationError
 
+from fastws_compat import foreign
 from fastws_compat.concurrency import Concurrency, contextmanager_in_threadpool
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.arguments import gatherer
@@ -65,6 +67,9 @@ def compile_plan(
     Raises what `parameters_of` raises, DependencyScopeError, and FastAPIError for an annotation that
     pydantic cannot validate.
     """
+    foreign.refuse_dependencies(dependencies, f"dependencies= of {name_of(endpoint)}")
+    for call in itertools.chain.from_iterable((overrides or {}).items()):
+        foreign.refuse_call(call, "dependency_overrides")
     return Compiler(path, overrides or {}).compile(endpoint, dependencies)
 
 
@@ -212,15 +217,23 @@ class Compiler:
         try:
             if isinstance(param, Body):
                 named = embed or isinstance(param, Form)
-                return BodyField(
-                    name, param, ("body", aliases_of(name, param)[0].sent) if named else ("body",)
-                )
+                loc = ("body", aliases_of(name, param)[0].sent) if named else ("body",)
+                return _optional(call, BodyField(name, param, loc))
             return field_for(name, param)
         except PydanticSchemaGenerationError as exc:
             raise FastAPIError(
                 f"Parameter {name!r} of {name_of(call)} has an annotation that pydantic cannot validate: "
                 f"{param.annotation!r}."
             ) from exc
+
+
+def _optional(call: Call, field: BodyField) -> BodyField:
+    if field.default.required:
+        raise DeclarationError(
+            f"Parameter {field.name!r} of {name_of(call)} is read from the body, which a WebSocket handshake "
+            "does not have: receive it as a message, or read it with Query(), Header() or Cookie()."
+        )
+    return field
 
 
 def lifetime_of(call: Call, given: Lifetime | None) -> Lifetime | None:

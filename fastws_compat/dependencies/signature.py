@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
@@ -12,10 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from asgiref.sync import iscoroutinefunction
-from pydantic import AliasChoices
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from fastws_compat import foreign
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.dependencies.annotations import (
     is_pydantic_v1,
@@ -28,7 +30,7 @@ from fastws_compat.dependencies.annotations import (
     name_of,
     unwrap_alias,
 )
-from fastws_compat.exceptions import DeclarationError, PydanticV1NotSupportedError
+from fastws_compat.exceptions import DeclarationError, PositionalOnlyError, PydanticV1NotSupportedError
 from fastws_compat.params import Body, Declaration, Depends, File, Path, Query
 from fastws_compat.requests import HTTPConnection, Request
 from fastws_compat.responses import Response
@@ -166,17 +168,21 @@ def _analyze(
 ) -> Parameter | None:
     """Where one parameter comes from; None for one that keeps its default."""
     name, default = parameter.name, parameter.default
+    where = f"Parameter {name!r} of {name_of(call)}"
+    _refuse_foreign(annotation, default, where)
     if name == "websocket" and annotation is EMPTY and default is EMPTY:
         raise DeclarationError(
             f"Parameter 'websocket' of {name_of(call)} has no annotation and would be read from the "
             "query string: write 'websocket: WebSocket'."
         )
+    _refuse_uncallable(call, parameter)
     annotation = Any if annotation is EMPTY else annotation
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     depends, param = _declared(name, annotation, bare, default, name in path_names)
     if depends is not None:
         if depends.dependency is None:
             depends = dataclasses.replace(depends, dependency=bare)
+        foreign.refuse_call(depends.dependency, where)
         return Dependency(name, depends)
     kind = injection_of(bare)
     if kind is not None:
@@ -195,9 +201,68 @@ def _analyze(
             f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
             "define the name at the top of its module."
         )
+    _refuse_foreign_fields(bare, where)
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
     return FieldParameter(name, _bound(name, param, path_names))
+
+
+def _refuse_uncallable(call: Callable[..., Any], parameter: inspect.Parameter) -> None:
+    """Parameters are passed by name; FastAPI finds out at the first connection that one cannot be."""
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise DeclarationError(
+            f"Parameter {str(parameter).partition(':')[0]!r} of {name_of(call)} has no name that a handshake "
+            "could carry: write out the parameters, or put @functools.wraps on the decorator's wrapper."
+        )
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise PositionalOnlyError(
+            f"Parameter {parameter.name!r} of {name_of(call)} is positional-only, and parameters are passed "
+            "by name: remove the '/'."
+        )
+
+
+def refuse_foreign(call: Callable[..., Any], where: str) -> None:
+    """DeclarationError for a callable of FastAPI or Starlette, or one whose parameters name their classes.
+
+    For what has no plan: annotations that cannot be read mean nothing there.
+    """
+    foreign.refuse_call(call, where)
+    try:
+        parameters = list(_annotated_parameters(call))
+    except Exception:
+        return
+    for parameter, annotation in parameters:
+        _refuse_foreign(annotation, parameter.default, f"Parameter {parameter.name!r} of {name_of(call)}")
+
+
+def _refuse_foreign(annotation: Any, default: Any, where: str) -> None:
+    markers = [default, *foreign.pieces(annotation)]
+    foreign.refuse(default, where)
+    foreign.refuse_annotation(annotation, where, is_given=any(isinstance(m, Depends) for m in markers))
+    for marker in markers:
+        if isinstance(marker, Declaration):
+            foreign.refuse(marker.default, where)
+            foreign.refuse_call(marker.default_factory, where)
+
+
+def _refuse_foreign_fields(annotation: Any, where: str) -> None:
+    """The same for the fields of a parameter model."""
+    model = model_of(annotation)
+    if model is None:
+        return
+    for info in model.model_fields.values():
+        for item in (info, *info.metadata):
+            foreign.refuse(item, where)
+    for annotation in _own_annotations(model):
+        foreign.refuse_annotation(annotation, where)
+
+
+def _own_annotations(model: type[BaseModel]) -> Iterator[Any]:
+    """What the classes of the project say of the fields: pydantic keeps no FieldInfo out of `Annotated`."""
+    for cls in model.__mro__[: model.__mro__.index(BaseModel)]:
+        # One that names what cannot be found has been resolved by pydantic in its own way.
+        with contextlib.suppress(NameError):
+            yield from inspect.get_annotations(cls, eval_str=True).values()
 
 
 def injection_of(annotation: Any) -> Injection | None:

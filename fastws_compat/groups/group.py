@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
+from fastws_compat.closing import close_code, close_reason
 from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.hub import Hub, home_of, hub_of
 from fastws_compat.groups.layers import DEFAULT, group_send, is_bound_to_loop, layer_of
@@ -81,11 +82,16 @@ class Group:
         return f"Group({self.name!r})"
 
     async def asend(self, message: Any, exclude: WebSocket[Any] | None = None) -> None:
-        """Send to every member: a dict, list or pydantic model as JSON, a `str` as text, `bytes`.
+        """Send to every member: a dict, list, pydantic model or dataclass as JSON, a `str` as text, `bytes`.
 
-        Raises GroupSendError if the channel layer fails or does not answer in time.
+        Raises TypeError for what may not be sent, such as a model instance of Django, and GroupSendError if
+        the channel layer fails or does not answer in time.
         """
-        payload = encode(message)
+        await self._send_encoded(message, encode(message), exclude)
+
+    async def _send_encoded(
+        self, message: Any, payload: Payload, exclude: WebSocket[Any] | None = None
+    ) -> None:
         await self._asend(pack(self.name, payload, self.type, self._extra(exclude)))
         for observer in observers:
             observer(Sent(self, message, payload))
@@ -93,7 +99,8 @@ class Group:
     def send(self, message: Any, exclude: WebSocket[Any] | None = None) -> None:
         """As `asend`, for sync code: views, signal handlers, management commands, tasks, the shell."""
         _refuse_running_loop("send", "asend")
-        async_to_sync(self.asend)(message, exclude)
+        # Encoded here, in the caller's thread: a computed field of a model may query the database.
+        async_to_sync(self._send_encoded)(message, encode(message), exclude)
 
     def send_on_commit(self, message: Any, using: str | None = None) -> None:
         """Send once the transaction is committed; now, if there is none; never, if it is rolled back.
@@ -103,14 +110,18 @@ class Group:
         from django.db import transaction
 
         _refuse_running_loop("send_on_commit", "asend")
-        encode(message)  # what cannot be sent fails here, where its traceback says why
-        transaction.on_commit(partial(self._send_or_log, message), using=using, robust=True)
+        payload = encode(message)  # what cannot be sent fails here, where its traceback says why
+        transaction.on_commit(partial(self._send_or_log, message, payload), using=using, robust=True)
 
     async def adisconnect(
         self, code: int = 1000, reason: str = "", exclude: WebSocket[Any] | None = None
     ) -> None:
-        """Close the sockets of all members, in every process; their endpoints see WebSocketDisconnect."""
-        await self._asend(pack_close(self.name, Close(code, reason), self._extra(exclude)))
+        """Close the sockets of all members, in every process; their endpoints see WebSocketDisconnect.
+
+        Raises ValueError for a code that cannot be sent; the reason is cut at 123 bytes.
+        """
+        close = Close(close_code(code), close_reason(reason))
+        await self._asend(pack_close(self.name, close, self._extra(exclude)))
 
     def disconnect(self, code: int = 1000, reason: str = "", exclude: WebSocket[Any] | None = None) -> None:
         """As `adisconnect`, for sync code."""
@@ -138,9 +149,9 @@ class Group:
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, home))
 
-    def _send_or_log(self, message: Any) -> None:
+    def _send_or_log(self, message: Any, payload: Payload) -> None:
         try:
-            self.send(message)
+            async_to_sync(self._send_encoded)(message, payload)
         except Exception as exc:
             logger.error("%r could not be sent a message after the commit: %s", self, exc)
 

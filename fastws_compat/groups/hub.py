@@ -22,6 +22,7 @@ from fastws_compat.groups.member import Delivery, Participant
 from fastws_compat.groups.numbers import Gaps
 from fastws_compat.groups.wire import Close, Envelope, Payload, unpack
 from fastws_compat.logger import logger
+from fastws_compat.tracebacks import for_log
 
 # After a failure the layer is asked again so often, in seconds.
 RETRY = 1.0
@@ -257,8 +258,8 @@ class Hub:
                 return
             try:
                 await self._dispatch(message, line.group)
-            except Exception:
-                logger.exception("A message of a group could not be handled")
+            except Exception as exc:
+                logger.error("A message of a group could not be handled", exc_info=for_log(exc))
             await asyncio.sleep(0)  # members that wait for their server come first
 
     # Messages

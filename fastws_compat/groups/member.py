@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from fastws_compat import conf
+from fastws_compat.closing import close_message
 from fastws_compat.groups.layers import counters
 from fastws_compat.groups.wire import Close, Payload
 from fastws_compat.logger import logger
 from fastws_compat.sessions import SESSION, Session
+from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message, Send
 from fastws_compat.websockets import (
     CONNECTED,
@@ -135,8 +137,9 @@ class Member:
         if websocket.application_state is CONNECTING:
             self._queue.clear()
         self._last = websocket._send
-        websocket.lose({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
-        self._queue.append({"type": "websocket.close", "code": close.code, "reason": close.reason})
+        message = close_message(close.code, close.reason)
+        websocket.lose({**message, "type": "websocket.disconnect"})
+        self._queue.append(message)
         self.flush()
         asyncio.get_running_loop().call_later(PATIENCE, self._hurry)
 
@@ -252,7 +255,7 @@ class Member:
         """The socket is broken or closed; its endpoint finds out for itself."""
         self._queue.clear()
         if not isinstance(exc, (OSError, RuntimeError)):
-            logger.error("A message of a group could not be sent to a member", exc_info=exc)
+            logger.error("A message of a group could not be sent to a member", exc_info=for_log(exc))
 
 
 def _between(send: Any, server: Send) -> list[Any] | None:

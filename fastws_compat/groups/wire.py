@@ -16,9 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import BaseModel
-
-from fastws_compat.encoders import jsonable_encoder
+from fastws_compat.closing import close_code, close_reason
+from fastws_compat.groups.content import dump, dump_model, is_model, text_of, way_out
 from fastws_compat.types import Message
 
 KEY = "fastws"
@@ -66,30 +65,24 @@ class Envelope:
 
 
 def encode(message: Any) -> Payload:
-    """The payload for a dict, list or pydantic model (as JSON), a `str` or `bytes`.
+    """The payload for a `str` (as text), `bytes`, or a dict, list, pydantic model or dataclass (as JSON).
 
-    Inside a dict or list everything is taken that `jsonable_encoder` knows: models, dates, UUIDs.
+    Raises TypeError for what `groups.content` does not know, at the top or inside.
     """
-    if isinstance(message, str):
-        message.encode()  # a lone surrogate has to fail here, not at each member
-        return Payload("text", message)
-    if isinstance(message, (bytes, bytearray, memoryview)):
+    kind = type(message)
+    if issubclass(kind, (dict, list, tuple)):
+        return Payload("json", dump(message))
+    if issubclass(kind, (bytes, bytearray, memoryview)):
         return Payload("bytes", bytes(message))
-    if isinstance(message, BaseModel):
-        return Payload("json", message.model_dump_json(by_alias=True))
-    if isinstance(message, (dict, list, tuple)):
-        return Payload("json", _dump(message))
-    raise TypeError(
-        f"A group sends a dict, list, pydantic model, str or bytes, not {type(message).__name__}."
-    )
-
-
-def _dump(message: Any) -> str:
-    text = json.dumps(
-        message, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=jsonable_encoder
-    )
-    text.encode()
-    return text
+    if is_model(kind):
+        return Payload("json", dump_model(message))
+    text = text_of(message)
+    if text is None:
+        raise TypeError(
+            f"A group sends a dict, list, pydantic model, str or bytes, not {kind.__name__}{way_out(kind)}."
+        )
+    text.encode()  # a lone surrogate has to fail here, not at each member
+    return Payload("text", text)
 
 
 def pack(group: str, payload: Payload, own_type: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -132,9 +125,8 @@ def _content(wire: Mapping[str, Any]) -> Payload | Close:
             _expect(wire[kind], type)
             return Payload(kind, wire[kind])
     code, reason = wire["close"]
-    _expect(code, int)
     _expect(reason, str)
-    return Close(code, reason)
+    return Close(close_code(code), close_reason(reason))
 
 
 def _expect(value: Any, type: Any) -> None:

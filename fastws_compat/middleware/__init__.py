@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec
 
+from fastws_compat import foreign
+
 P = ParamSpec("P")
 
 
@@ -13,6 +15,7 @@ class Middleware:
 
     # Any instead of ASGIApp: the middleware of other libraries name the same shapes differently.
     def __init__(self, cls: Callable[Concatenate[Any, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        foreign.refuse_call(cls, "Middleware()")
         self.cls = cls
         self.args = args
         self.kwargs = kwargs

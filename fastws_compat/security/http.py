@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -19,6 +18,9 @@ class HTTPBasicCredentials(BaseModel):
     username: str
     password: str
 
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
 
 class HTTPAuthorizationCredentials(BaseModel):
     """What the other schemes give: both halves of the header, as the client wrote them."""
@@ -26,12 +28,16 @@ class HTTPAuthorizationCredentials(BaseModel):
     scheme: str
     credentials: str
 
+    def __sentry_repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
 
 class HTTPBase(Scheme):
     """Credentials of any scheme; `scheme` only names the challenge."""
 
     model: models.HTTPBase
-    accepts: ClassVar[str | None] = None
+    # The scheme in lower case that the header must have; None is any.
+    accepts: str | None = None
 
     def __init__(
         self,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from fastws_compat.exceptions import DeclarationError
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.security.http import HTTPAuthorizationCredentials, HTTPBearer
+
+SCHEME = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")  # RFC 9110, 11.1
 
 
 class WebSocketBearer(HTTPBearer):
@@ -11,12 +16,14 @@ class WebSocketBearer(HTTPBearer):
 
     The marker `subprotocol` is offered last but one and the token last; protocols of the application
     may come before. `accept()` selects the marker unless told otherwise, never the token.
+    `scheme` is the word before the token in the header: "Token" for Django REST framework's.
     """
 
     def __init__(
         self,
         subprotocol: str = "bearer",
         *,
+        scheme: str = "Bearer",
         bearerFormat: str | None = None,
         scheme_name: str | None = None,
         description: str | None = None,
@@ -28,7 +35,16 @@ class WebSocketBearer(HTTPBearer):
             description=description,
             auto_error=auto_error,
         )
+        if not SCHEME.fullmatch(scheme):
+            raise DeclarationError(
+                f"WebSocketBearer got the scheme {scheme!r}: give it one word, as 'Token', without the token."
+            )
+        self.scheme, self.accepts = scheme, scheme.lower()
+        self.model = self.model.model_copy(update={"scheme": self.accepts})
         self.subprotocol = subprotocol
+
+    def make_authenticate_headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": self.scheme}
 
     async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
         offers = offered_subprotocols(request)
@@ -38,7 +54,7 @@ class WebSocketBearer(HTTPBearer):
         request.scope["fastws_compat.subprotocol"] = self.subprotocol
         if offers.index(self.subprotocol) != len(offers) - 2 or offers[-1] == self.subprotocol:
             return self.require(None)
-        return HTTPAuthorizationCredentials(scheme="Bearer", credentials=offers[-1])
+        return HTTPAuthorizationCredentials(scheme=self.scheme, credentials=offers[-1])
 
 
 def offered_subprotocols(connection: HTTPConnection) -> list[str]:

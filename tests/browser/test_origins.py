@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,6 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from tests.servers.conftest import Running, launch
 
 pytestmark = pytest.mark.browser
 
@@ -62,3 +66,49 @@ def test_logout_in_one_tab_ends_the_socket_of_another(visit):
     state.get_by_text("Online").wait_for()
     other.get_by_role("button", name="Log out").click()
     state.get_by_text("Signed out").wait_for(timeout=5_000)
+
+
+FRAME = """url => new Promise(resolve => {
+    window.onmessage = event => resolve(event.data);
+    const frame = document.createElement("iframe");
+    frame.sandbox = "allow-scripts";
+    frame.srcdoc = `<script>
+        const socket = new WebSocket("${url}");
+        socket.onopen = () => parent.postMessage("open", "*");
+        socket.onclose = event => parent.postMessage(event.code, "*");
+    </script>`;
+    document.body.append(frame);
+})"""
+
+
+@pytest.fixture(params=[(), ("null", "file://"), ("*",)], ids=["none", "named", "every"])
+def site(request: pytest.FixtureRequest) -> Iterator[tuple[Running, int | str]]:
+    """A site that allows these origins besides its own, and what becomes of a page of such an origin."""
+    env = {
+        "SETTINGS": json.dumps({"ALLOWED_HOSTS": ["127.0.0.1"], "FASTWS": {"ALLOWED_ORIGINS": request.param}})
+    }
+    running = launch("daphne", "tests.servers.checked:application", [], None, env, ready=True)
+    yield running, "open" if request.param else 1006
+    running.stop()
+
+
+def test_page_of_a_sandboxed_frame(browser, elsewhere, site):
+    running, expected = site
+    page = browser.new_page()
+    page.goto(elsewhere)
+    assert page.evaluate(FRAME, running.url("/ws/echo")) == expected
+    if expected != "open":
+        assert "its Origin 'null' is not the site's own" in running.logs()
+    page.close()
+
+
+def test_page_of_a_file(browser, site, tmp_path):
+    running, expected = site
+    (tmp_path / "page.html").write_text("<!doctype html><title>App</title>")
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    assert page.evaluate(TRY_SOCKET, running.url("/ws/echo")) == expected
+    if expected != "open":
+        # Chromium used to say file://.
+        assert re.search(r"its Origin '(null|file://)' is not the site's own", running.logs())
+    page.close()

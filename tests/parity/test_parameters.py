@@ -236,7 +236,6 @@ def test_sequence_of_empty_values(lib):
 
 
 def test_list_without_marker_belongs_to_the_body(lib):
-    assert [error["loc"] for error in errors(lib, echo(lib, list[int]), "/ws?value=1")] == [["body"]]
     assert ask(lib, echo(lib, list[int], [5]), "/ws?value=1") == "[5]"
 
 
@@ -828,15 +827,6 @@ def _forms(monkeypatch):
 
 
 @pytest.mark.usefixtures("_forms")
-@pytest.mark.parametrize("source", ["Body", "Form"])
-def test_required_body_is_missing(lib, source):
-    found = errors(lib, echo(lib, Annotated[dict, getattr(lib, source)()]))
-
-    assert [error["type"] for error in found] == ["missing"]
-    assert found[0]["loc"][0] == "body"
-
-
-@pytest.mark.usefixtures("_forms")
 @pytest.mark.parametrize("source", ["Body", "Form", "File"])
 def test_body_with_default(lib, source):
     assert ask(lib, echo(lib, Annotated[str | None, getattr(lib, source)()], None), "/ws?value=x") == "None"
@@ -867,15 +857,20 @@ def test_body_with_default(lib, source):
     ],
     ids=lambda value: "/".join(value) if isinstance(value, list) else "",
 )
-def test_loc_of_a_missing_body(lib, make, loc):
-    assert [error["loc"] for error in errors(lib, echo(lib, make(lib)))] == [loc]
+def test_loc_of_a_body_whose_default_does_not_fit(lib, make, loc):
+    annotation = Annotated[make(lib), Field(validate_default=True)]
+    assert [error["loc"] for error in errors(lib, echo(lib, annotation, 1.5))] == [loc]
 
 
 def test_two_body_parameters_are_embedded(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, a: dict, b: Annotated[int, lib.Body()]):
+    async def endpoint(
+        websocket: lib.WebSocket,
+        a: Annotated[int, Field(validate_default=True), lib.Body()] = "x",
+        b: Annotated[int, Field(validate_default=True), lib.Body()] = "x",
+    ):
         pass
 
     assert [error["loc"] for error in errors(lib, app)] == [["body", "a"], ["body", "b"]]
@@ -886,16 +881,15 @@ def test_model_and_dataclass_without_marker_belong_to_the_body(lib):
     class Data:
         a: int = 1
 
-    assert [error["loc"] for error in errors(lib, echo(lib, Model))] == [["body"]]
-    assert [error["loc"] for error in errors(lib, echo(lib, Data))] == [["body"]]
-    assert ask(lib, echo(lib, Model | None, None)) == "None"
+    assert ask(lib, echo(lib, Model | None, None), "/ws?value=1&a=1") == "None"
+    assert ask(lib, echo(lib, Data | None, None), "/ws?value=1&a=1") == "None"
 
 
 def test_body_parameters_of_dependencies_count_together(lib):
-    def first(a: dict):
+    def first(a: Annotated[int, Field(validate_default=True), lib.Body()] = "x"):
         pass
 
-    def second(b: dict):
+    def second(b: Annotated[int, Field(validate_default=True), lib.Body()] = "x"):
         pass
 
     app = lib.FastAPI()
@@ -916,12 +910,12 @@ def test_errors_are_ordered_by_source(lib):
     @app.websocket("/ws/{p}")
     async def endpoint(
         websocket: lib.WebSocket,
-        body: dict,
         c: Annotated[int, lib.Cookie()],
         h: Annotated[int, lib.Header()],
         q: int,
         p: int,
         q2: int,
+        body: Annotated[int, Field(validate_default=True), lib.Body()] = "x",
     ):
         pass
 

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 from contextlib import asynccontextmanager
 
+import httpx2
 import pytest
 
 # Keys that our client and our applications use among themselves; Starlette's client has none.
@@ -134,6 +135,37 @@ def test_cookies(cookies):
     same_scope(lambda: {"cookies": dict(cookies)}, "/ws")
     same_scope(lambda: {"cookies": {"a": "0", "z": "9"}}, "/ws", cookies=cookies)
     same_scope(lambda: {"cookies": dict(cookies)}, "/ws", headers={"Cookie": "own=1"})
+
+
+def cookie_jar():
+    jar = httpx2.Cookies({"a": "1", "q": 'x y;"z'})
+    jar.set("elsewhere", "2", domain="other.example")
+    jar.set("below", "3", path="/ws")
+    return jar
+
+
+@pytest.mark.filterwarnings("ignore:Setting per-request cookies")
+@pytest.mark.parametrize("jar", [cookie_jar, lambda: cookie_jar().jar], ids=["httpx", "http.cookiejar"])
+@pytest.mark.parametrize("url", ["/", "/ws/a", "wss://other.example/ws"])
+def test_cookie_jars(jar, url):
+    from fastapi.testclient import TestClient as Oracle
+
+    from fastws_compat.testclient import TestClient
+
+    def sent(client):
+        headers = dict(scope_of(client, url, cookies=jar())["headers"])
+        return sorted(headers[b"cookie"].split(b"; "))
+
+    assert sent(TestClient) == sent(Oracle)
+    same_scope(lambda: {"cookies": httpx2.Cookies({"a": "1", "q": 'x y;"z'})}, "/ws")
+    same_scope(lambda: {"cookies": httpx2.Cookies({"a": "1"}).jar}, "/ws")
+
+
+@pytest.mark.parametrize("cookies", [{"a": 1}, [("a", 1)]])
+def test_cookies_that_are_no_text(lib, cookies):
+    with pytest.raises(TypeError):
+        with lib.TestClient(None, cookies=cookies).websocket_connect("/"):
+            pass
 
 
 def test_options_of_the_client():

@@ -713,7 +713,7 @@ def test_write_after_close(lib, name, value):
         ({"code": 4001}, 4001, ""),
         ({"code": 1008, "reason": "no"}, 1008, "no"),
         ({"reason": None}, 1000, ""),
-        ({"code": 99999}, 99999, ""),
+        ({"code": 4999}, 4999, ""),
     ],
 )
 def test_close(lib, arguments, code, reason):

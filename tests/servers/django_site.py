@@ -59,6 +59,20 @@ def crowd() -> None:
     print(json.dumps(keys))
 
 
+def sessions(*names: str) -> None:
+    """Log users in again, where the settings of today have sessions, and print the keys."""
+    from django.conf import settings
+    from django.contrib.auth.models import User
+    from django.test import Client
+
+    keys = {}
+    for name in names:
+        client = Client()
+        client.force_login(User.objects.get(username=name))
+        keys[name] = client.cookies[settings.SESSION_COOKIE_NAME].value
+    print(json.dumps(keys))
+
+
 def act(what: str, name: str) -> None:
     from django.contrib.auth.models import User
 
@@ -84,5 +98,7 @@ if __name__ == "__main__":
         prepare()
     elif sys.argv[1] == "crowd":
         crowd()
+    elif sys.argv[1] == "sessions":
+        sessions(*sys.argv[2:])
     else:
         act(*sys.argv[1:])

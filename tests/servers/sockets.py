@@ -77,3 +77,7 @@ async def token(
 ) -> None:
     await websocket.accept()
     await websocket.send_text(credentials.credentials)
+
+
+@app.websocket("/number")
+async def number(websocket: WebSocket, number: int) -> None: ...

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from contextlib import suppress
 
 import pytest
 
-from tests.servers.client import Raw, event, frame, open_socket
+from fastws_compat.daphne.fragments import MAX_FRAGMENTS
+from tests.servers.client import Raw, event, frame, open_socket, unique
 from tests.servers.conftest import Running, Server, has_ended
 
 pytestmark = pytest.mark.servers
@@ -136,3 +139,34 @@ def test_pings_of_a_client_that_does_not_read_do_not_pile_up(daphne: Server) -> 
         except TimeoutError:
             pass
         assert memory(running) - before < 4 * MIB
+
+
+EMPTY = frame(0, first=0)
+PING = frame(9, b"p" * 125)
+
+
+@pytest.mark.parametrize(
+    "unit", [EMPTY, EMPTY + PING, frame(0, b"x", first=0)], ids=["empty", "with pings", "one byte each"]
+)
+def test_a_message_that_never_ends_is_ended(daphne: Server, unit: bytes) -> None:
+    running, name = daphne.start(APP), unique()
+    before = memory(running)
+    with Raw(running, f"/echo?as={name}").accepted() as client:
+        client.socket.settimeout(60)
+        client.socket.sendall(frame(1, b"a", first=1))
+        block, sent = unit * 500, 0
+        reader = threading.Thread(target=client.ended)
+        reader.start()
+        with suppress(ConnectionError):
+            while sent < 200_000 and reader.is_alive():
+                client.socket.sendall(block)
+                sent += 500
+                if sent == MAX_FRAGMENTS // 1000 * 1000 - 1000:
+                    assert memory(running) - before < 2 * MIB
+        reader.join(60)
+        reason = b"a message of too many fragments"
+        assert client.data.endswith(b"\x88" + bytes([2 + len(reason)]) + b"\x03\xf1" + reason)
+        assert memory(running) - before < 2 * MIB
+    assert event(running, name) == "1009 a message of too many fragments"
+    assert running.logs().count("a message of more than 131072 fragments") == 1
+    assert "Traceback" not in running.logs()

@@ -20,6 +20,26 @@ APP = "tests.servers.apps:app"
 
 
 @pytest.mark.parametrize(
+    "sent",
+    [
+        frame(1, b"\xce\xba\xe1\xbd\xb9\xf4\x90", first=1),
+        frame(1, b"\xce\xba\xe1", first=1) + frame(0, b"\xbd\xb9\xf4", first=0) + frame(0, b"\x90", first=0),
+        frame(1, b"\xce\xba\xe1\xbd\xb9\xf4\x90" + b"x" * 1000)[:-1000],
+        frame(1, b"ab\xed\xa0" + b"x" * 100_000)[:-100_000],
+    ],
+    ids=["6.4.1", "6.4.2", "6.4.3", "surrogate"],
+)
+def test_a_text_that_cannot_become_utf_8_is_refused_at_once(daphne: Server, sent: bytes) -> None:
+    """As Autobahn's cases 6.4 ask for: the client need not end the message, nor even the frame."""
+    running, name = daphne.shared(APP), unique()
+    with Raw(running, f"/echo?as={name}").accepted() as client:
+        client.socket.sendall(sent)
+        code, reason = client.close_frame()
+        assert (code, reason[:20]) == (1007, "not UTF-8 from byte ")
+        assert event(running, name).startswith("1007 not UTF-8")
+
+
+@pytest.mark.parametrize(
     ("data", "code"),
     [
         (frame(1, b"\xff\xfe"), 1007),

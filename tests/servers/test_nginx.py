@@ -146,7 +146,7 @@ def test_headers_of_a_client_are_not_believed(server: Server, tmp_path: Path) ->
     assert scope["root_path"] == ""
     assert scope["headers"].get("x-forwarded-proto") == "https"
     assert scope["headers"].get("x-forwarded-for") == "127.0.0.1"
-    assert scope["headers"].get("host") == "127.0.0.1"
+    assert scope["headers"].get("host") == f"127.0.0.1:{port}"
     assert not {"x-forwarded-host", "x-real-ip", "daphne-root-path"} & scope["headers"].keys()
 
 
@@ -155,3 +155,20 @@ def test_slashes_reach_the_application(server: Server, tmp_path: Path) -> None:
         with pytest.raises(websockets.InvalidStatus) as refused:
             through(port, "//ws/echo")
     assert refused.value.response.status_code == 403
+
+
+def test_page_of_a_site_on_another_port_than_443_is_its_own(server: Server, tmp_path: Path) -> None:
+    settings = {
+        "ALLOWED_HOSTS": ["127.0.0.1"],
+        "SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"],
+    }
+    running = server.start("tests.servers.checked:application", env={"SETTINGS": json.dumps(settings)})
+    with nginx(tmp_path, running) as port:
+        assert port != 443
+        with through(port, "/ws/echo", origin=f"https://127.0.0.1:{port}") as client:
+            client.send("hello")
+            assert client.recv(timeout=10) == "hello"
+        for foreign in ("https://127.0.0.1", f"http://127.0.0.1:{port}", f"https://127.0.0.1:{port + 1}"):
+            with pytest.raises(websockets.InvalidStatus) as refused:
+                through(port, "/ws/echo", origin=foreign)
+            assert refused.value.response.status_code == 403

@@ -1,0 +1,94 @@
+"""What of an exception may be logged.
+
+Error trackers send the local variables of every frame along. Those of this library's frames are scopes,
+messages and arguments, with cookies, tokens and query strings in clear. So these frames leave a traceback
+before it is logged, and so do the frames that run a function for the library, which hold its arguments.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TypeVar
+
+from fastws_compat.exceptions import ValidationException
+
+OWN = __name__.partition(".")[0]
+# What runs a function on somebody's behalf: left out where it runs one for us.
+RUNNERS = frozenset({"anyio", "asgiref", "asyncio", "concurrent", "contextlib", "contextvars", "threading"})
+
+ExceptionT = TypeVar("ExceptionT", bound=BaseException)
+
+
+def for_log(exc: ExceptionT) -> ExceptionT:
+    """The exception itself, without the library's frames in its traceback and in those of its causes."""
+    place = _place_of(exc)
+    for link in list(_chain(exc)):
+        link.__traceback__ = _without_own(link.__traceback__)
+        _cut_off_inputs(link)
+    if exc.__traceback__ is None and place is not None:
+        exc.add_note(place)
+    return exc
+
+
+def as_text(exc: BaseException) -> str:
+    """The traceback as Python prints it, which has no local variables."""
+    return "".join(traceback.format_exception(exc)).rstrip()
+
+
+def bare(exc: ExceptionT) -> ExceptionT:
+    """The exception itself, without any frame and without what caused it."""
+    exc.__cause__ = exc.__context__ = exc.__traceback__ = None
+    return exc
+
+
+def _chain(exc: BaseException) -> Iterator[BaseException]:
+    """The exception, its causes and contexts and the members of groups, each once."""
+    waiting: list[BaseException | None] = [exc]
+    seen: set[int] = set()
+    while waiting:
+        link = waiting.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        waiting += [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            waiting += link.exceptions
+
+
+def _without_own(tb: TracebackType | None) -> TracebackType | None:
+    kept = list(_foreign(tb))
+    following = None
+    for item in reversed(kept):
+        following = TracebackType(following, item.tb_frame, item.tb_lasti, item.tb_lineno)
+    return following
+
+
+def _foreign(tb: TracebackType | None) -> Iterator[TracebackType]:
+    ours = True
+    while tb is not None:
+        package = _package(tb)
+        ours = package == OWN or (ours and package in RUNNERS)
+        if not ours:
+            yield tb
+        tb = tb.tb_next
+
+
+def _package(tb: TracebackType) -> str:
+    return str(tb.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _cut_off_inputs(exc: BaseException) -> None:
+    """Part an exception from a failed validation behind it, whose text repeats what the client sent."""
+    if isinstance(exc.__cause__, ValidationException):
+        exc.__cause__ = None
+    if isinstance(exc.__context__, ValidationException):
+        exc.__context__ = None
+
+
+def _place_of(exc: BaseException) -> str | None:
+    """Where a traceback ends, in words."""
+    frames = traceback.extract_tb(exc.__traceback__, limit=-1)
+    return f"Raised in {frames[0].filename}, line {frames[0].lineno}, in {frames[0].name}" if frames else None

@@ -1,0 +1,68 @@
+"""Who connects is looked up beside the async ORM, and nothing of it stays with the socket."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import pytest
+
+from tests.redis_server import RedisServer
+from tests.redis_server import redis_server as redis_server  # a fixture
+from tests.servers.conftest import Server
+from tests.servers.test_django_users import Site
+from tests.servers.test_django_users import prepared as prepared  # fixtures
+from tests.servers.test_django_users import site as site
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.lookups:application"
+SOCKETS = 200
+
+
+def test_busy_thread_of_the_async_orm_shuts_nobody_out(server: Server, site: Site) -> None:
+    running = site.start(server, APP)
+    names = list(site.sessions) * 4
+    with site.open(running, "/block?seconds=7") as blocker:
+        assert blocker.recv(timeout=10) == "blocking"
+        begun = time.monotonic()
+
+        def enter(name: str) -> tuple[str, str | bytes]:
+            with site.open(running, "/members", name) as client:
+                return name, client.recv(timeout=10)
+
+        with ThreadPoolExecutor(5) as threads:
+            answers = list(threads.map(enter, names))
+        assert len(answers) == 20
+        assert all(name == answer for name, answer in answers)
+        assert time.monotonic() - begun < 6
+        assert blocker.recv(timeout=20) == "done"
+    assert "Traceback" not in running.logs()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+def test_no_connection_to_the_cache_per_open_socket(
+    server: Server, site: Site, redis_server: RedisServer, engine: str
+) -> None:
+    redis = pytest.importorskip("redis")
+    cache = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": redis_server.url}
+    settings = {
+        "SESSION_ENGINE": f"django.contrib.sessions.backends.{engine}",
+        "CACHES": {"default": cache, "sessions": cache},
+        "SESSION_CACHE_ALIAS": "sessions",
+    }
+    env = {"SETTINGS": json.dumps(settings)}
+    site.sessions = json.loads(site.run("sessions", *site.sessions, **env))
+    running = site.start(server, APP, **env)
+    client = redis.Redis(port=redis_server.port)
+    before = len(client.client_list())
+    with ExitStack() as stack:
+        for number in range(SOCKETS):
+            socket = stack.enter_context(site.open(running, ("/members", "/known")[number % 2], "ann"))
+            socket.recv(timeout=20)
+        # Threads have connections of their own: 8 for look-ups, and the loop's and the async ORM's.
+        assert len(client.client_list()) - before <= 20
+    assert "Traceback" not in running.logs()
