@@ -184,8 +184,8 @@ _OPENAPI = (
 
 _PLACES = {name: f"{home}.{name}".lstrip(".") for home, names in HOMES.items() for name in names.split()}
 _PLACES |= ALIASES
-_ADVICE = {name: advice for names, advice in _NAMES for name in names.split()}
-_ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
+ADVICE = {name: advice for names, advice in _NAMES for name in names.split()}
+ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
 
 
 def explain(module: str) -> None:
@@ -203,7 +203,7 @@ def find(module: str, name: str) -> Any:
     that nobody has.
     """
     own = module.removeprefix(PACKAGE).removeprefix(".")
-    advice = _ADVICE.get(f"{own}.{name}") or _ADVICE.get(name)
+    advice = ADVICE.get(f"{own}.{name}") or ADVICE.get(name)
     place = _PLACES.get(name)
     if advice is None and place is not None and place != f"{own}.{name}":
         if own:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import FunctionType, MethodType
 from typing import Any, NewType, TypeVar, get_args, get_origin
 
+from fastws_compat import elsewhere
 from fastws_compat.exceptions import DeclarationError
 
 OURS = "fastws_compat"
@@ -121,7 +122,8 @@ def _described(thing: Any, found: Any) -> str:
 def _instead(found: Any) -> str:
     home = _home(found)
     if home is None:
-        return f"has no counterpart in {OURS}: remove it"
+        advice = elsewhere.ADVICE.get(found.__name__, "").rstrip(".")
+        return f"has no counterpart in {OURS}: remove it{advice and f'. {advice}'}"
     return f"{OURS} does not recognize: write 'from {home} import {found.__name__}'"
 
 
@@ -131,10 +133,11 @@ def _home(found: Any) -> str | None:
     for depth in range(len(parts) + 1):
         module = ".".join([OURS, *parts[:depth]])
         try:
-            getattr(importlib.import_module(module), found.__name__)
-        except (ImportError, AttributeError):
+            names = dir(importlib.import_module(module))
+        except ImportError:
             continue
-        return module
+        if found.__name__ in names:
+            return module
     return None
 
 

@@ -45,7 +45,7 @@ from fastws_compat.routing import Mount, Router, WebSocketRoute, websocket_sessi
 from fastws_compat.testclient import TestClient
 
 SENTENCE = re.compile(
-    r"[^\n]+ uses [\w., ]+, which (has no counterpart in fastws_compat: remove it"
+    r"[^\n]+ uses [\w., ]+, which (has no counterpart in fastws_compat: remove it(\. [^\n]+)?"
     r"|fastws_compat does not recognize: write '(?P<line>from fastws_compat[\w.]* import \w+)')\."
 )
 
@@ -587,8 +587,14 @@ def test_session_of_starlette_s_kind() -> None:
         ),
         (
             lambda: Middleware(starlette.middleware.base.BaseHTTPMiddleware),
-            "Middleware() uses starlette.middleware.base.BaseHTTPMiddleware, which has no counterpart in "
-            "fastws_compat: remove it.",
+            "Middleware() uses starlette.middleware.base.BaseHTTPMiddleware, which fastws_compat does not "
+            "recognize: write 'from fastws_compat.middleware.base import BaseHTTPMiddleware'.",
+        ),
+        (
+            lambda: Middleware(starlette.middleware.gzip.GZipMiddleware),
+            "Middleware() uses starlette.middleware.gzip.GZipMiddleware, which has no counterpart in "
+            "fastws_compat: remove it. Django compresses HTTP responses with "
+            "django.middleware.gzip.GZipMiddleware; sockets pass it.",
         ),
     ],
 )
