@@ -48,7 +48,10 @@ def checked_headers(headers: Iterable[Any]) -> list[tuple[bytes, bytes]]:
 
 def _checked_header(header: Any) -> tuple[bytes, bytes]:
     if not isinstance(header, tuple | list) or len(header) != 2 or not all(map(_is_bytes, header)):
-        raise TypeError(f"A header is a pair of bytes, as (b'x-room', b'1'), not {header!r}.")
+        # The value may be a secret, and the error is logged.
+        parts = header if isinstance(header, tuple | list) else [header]
+        given = " and ".join(type(part).__name__ for part in parts) or "nothing"
+        raise TypeError(f"A header is a pair of bytes, as (b'x-room', b'1'), but got {given}.")
     name, value = map(bytes, header)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"Invalid header name {name!r}.")

@@ -12,7 +12,7 @@ from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run, with_handlers
 from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
-from fastws_compat.limits import LimitOptions, split
+from fastws_compat.limits import LimitOptions, check_route_options, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.routes import BaseRoute, wrap
@@ -72,10 +72,14 @@ class Starlette:
     def routes(self) -> list[BaseRoute]:
         return self.router.routes
 
+    def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
+        """The route that takes a connection, and what it adds to the scope."""
+        root_path = self.root_path or scope.get("root_path", "")
+        return self.router.match({**scope, "root_path": root_path})
+
     def serves(self, scope: Scope) -> bool:
         """Whether a route of the application takes this connection."""
-        root_path = self.root_path or scope.get("root_path", "")
-        return self.router.match({**scope, "root_path": root_path}) is not None
+        return self.match(scope) is not None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self
@@ -204,6 +208,7 @@ class FastAPI(Starlette):
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+        check_route_options(limits, "FastAPI.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
@@ -220,6 +225,7 @@ class FastAPI(Starlette):
         dependencies: Sequence[Depends] | None = None,
         **limits: Unpack[LimitOptions],
     ) -> None:
+        check_route_options(limits, "FastAPI.add_api_websocket_route")
         self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies, **limits)
 
     def websocket_route(

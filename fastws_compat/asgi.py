@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from typing import Any
 
 from fastws_compat import foreign
@@ -14,25 +15,30 @@ from fastws_compat.tracebacks import as_text, bare
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 
-def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) -> ASGIApp:
+def get_asgi_application(
+    app: Any = None, *, fallback: ASGIApp | None = None, http: Sequence[str] = ()
+) -> ASGIApp:
     """Set Django up and serve it together with the sockets of `app`.
 
     `app` is an application, its dotted name `"module:attribute"`, or nothing for the default app with the
     routes of every installed app's `sockets.py`. Paths that it does not have go to `fallback`, the
     project's existing consumers. Origins are checked and the session's user is resolved for both.
-    Raises DeclarationError for a name that leads to no application.
+    `http` lists the paths of mounts of `app` that serve HTTP as well as sockets.
+    Raises DeclarationError for a name that leads to no application and for a path that no mount has.
     """
     from django.core.asgi import get_asgi_application as get_django_application
 
-    http: Any = get_django_application()  # django.setup(): before anything imports a model
+    django: Any = get_django_application()  # django.setup(): before anything imports a model
 
     from fastws_compat import daphne, receivers
+    from fastws_compat.mounts import with_mounts
     from fastws_compat.origins import OriginCheck
 
     daphne.install()
     receivers.connect()  # for a project that has forgotten INSTALLED_APPS too
     sockets = load(app)
-    return Mount(http, OriginCheck(Identify(_with_fallback(sockets, fallback))), sockets)
+    pages = with_mounts(django, sockets, http)
+    return Mount(pages, OriginCheck(Identify(_with_fallback(sockets, fallback))), sockets)
 
 
 class Mount:

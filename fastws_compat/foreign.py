@@ -134,10 +134,11 @@ def _home(found: Any) -> str | None:
     for depth in range(len(parts) + 1):
         module = ".".join([OURS, *parts[:depth]])
         try:
-            getattr(importlib.import_module(module), found.__name__)
-        except (ImportError, AttributeError):
+            names = dir(importlib.import_module(module))
+        except ImportError:
             continue
-        return module
+        if found.__name__ in names:
+            return module
     return None
 
 

@@ -42,6 +42,13 @@ APP_OPTIONS = (ROUTER_OPTIONS - {"tags", "route_class"}) | {
     "separate_input_output_schemas",
     "openapi_external_docs",
 }
+# Options of HTTP's decorators; FastAPI's `websocket()` has none of them either.
+OPERATION_OPTIONS = INCLUDE_OPTIONS | {
+    *("response_model", "response_class", "response_description", "status_code", "summary", "description"),
+    *("response_model_include", "response_model_exclude", "response_model_by_alias"),
+    *("response_model_exclude_unset", "response_model_exclude_defaults", "response_model_exclude_none"),
+    *("operation_id", "openapi_extra", "methods", "strict_content_type", "route_class_override"),
+}
 # Options of SessionMiddleware's that Django has as settings.
 SESSION_OPTIONS = frozenset(
     {"session_cookie", "max_age", "path", "same_site", "https_only", "domain", "partitioned"}

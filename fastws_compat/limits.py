@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.http_only import OPERATION_OPTIONS
 from fastws_compat.logger import logger
 from fastws_compat.types import Message, Scope
 from fastws_compat.websockets import WebSocket, WebSocketState, message_size
@@ -58,6 +59,17 @@ def split(options: Mapping[str, Any]) -> tuple[LimitOptions, dict[str, Any]]:
     """The limits among the options, and the others."""
     limits: Any = {name: value for name, value in options.items() if name in OPTIONS}
     return limits, {name: value for name, value in options.items() if name not in OPTIONS}
+
+
+def check_route_options(options: Mapping[str, Any], function: str) -> None:
+    """TypeError for an option that no WebSocket route has."""
+    for unknown in sorted(options.keys() - OPTIONS):
+        why = (
+            "it describes HTTP operations, which stay with Django"
+            if unknown in OPERATION_OPTIONS
+            else f"the limits of a route are {', '.join(OPTIONS)}"
+        )
+        raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}: {why}.")
 
 
 class Limits:

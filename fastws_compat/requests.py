@@ -47,6 +47,32 @@ class Cookies(dict[str, str]):
         return f"<{type(self).__name__}: {len(self)}>"
 
 
+class Kept:
+    """Starlette's private name for what a lazy attribute has kept; AttributeError before, as in Starlette."""
+
+    def __init__(self, public: str) -> None:
+        self.public = public
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, connection: Any, owner: type | None = None) -> Any:
+        if connection is None:
+            return self
+        try:
+            return vars(connection)[self.public]
+        except KeyError:
+            kind = type(connection).__name__
+            raise AttributeError(f"{kind!r} object has no attribute {self.name!r}") from None
+
+    def __set__(self, connection: Any, value: Any) -> None:
+        vars(connection)[self.public] = value
+
+    def __delete__(self, connection: Any) -> None:
+        self.__get__(connection)
+        del vars(connection)[self.public]
+
+
 class HTTPConnection(Mapping[str, Any], Generic[StateT]):
     """What HTTP and WebSocket connections have in common; also a mapping of its scope.
 
@@ -84,6 +110,22 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     def __hash__(self) -> int:
         return object.__hash__(self)
+
+    # Starlette's own names, which the world reads, sets and deletes.
+    if TYPE_CHECKING:
+        _base_url: URL
+        _cookies: dict[str, str]
+        _headers: Headers
+        _query_params: QueryParams
+        _state: StateT
+        _url: URL
+    else:
+        _base_url = Kept("base_url")
+        _cookies = Kept("cookies")
+        _headers = Kept("headers")
+        _query_params = Kept("query_params")
+        _state = Kept("state")
+        _url = Kept("url")
 
     @property
     def app(self) -> Any:

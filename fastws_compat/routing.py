@@ -18,7 +18,7 @@ from fastws_compat.exceptions import FastAPIError
 from fastws_compat.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
 from fastws_compat.indexes import Index, Routes
 from fastws_compat.lifespans import as_context, merged, run_all
-from fastws_compat.limits import LimitOptions, Limits, split
+from fastws_compat.limits import LimitOptions, Limits, check_route_options, split
 from fastws_compat.logger import logger
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
@@ -65,8 +65,8 @@ class Mount(BaseRoute):
             raise AssertionError("Routed paths must start with '/'")
         if app is None and routes is None:
             raise AssertionError("Either 'app=...', or 'routes=' must be specified")
-        self._base_app: Any = Router(routes) if app is None else app
-        self.app = wrap(self._base_app, middleware)
+        self.base_app: Any = Router(routes) if app is None else app
+        self.app = wrap(self.base_app, middleware)
         self.name = name
         self._compile(path)
 
@@ -76,7 +76,7 @@ class Mount(BaseRoute):
 
     @property
     def routes(self) -> list[BaseRoute]:
-        return getattr(self._base_app, "routes", [])
+        return getattr(self.base_app, "routes", [])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         route_path = get_route_path(scope)
@@ -478,6 +478,7 @@ class APIRouter(Router):
         **limits: Unpack[LimitOptions],
     ) -> None:
         """Serve `endpoint` at prefix + `path`, after the router's and then these dependencies."""
+        check_route_options(limits, "APIRouter.add_api_websocket_route")
         route = APIWebSocketRoute(
             self.prefix + path,
             endpoint,
@@ -499,6 +500,7 @@ class APIRouter(Router):
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+        check_route_options(limits, "APIRouter.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)

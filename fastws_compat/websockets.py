@@ -210,7 +210,7 @@ class WebSocket(HTTPConnection[StateT]):
             raise self._unsent(exc)
 
     async def _answer(self, message: Message) -> None:
-        """Answer the handshake. If the client has left, or the server has refused it, that is a disconnect."""
+        """Answer the handshake. A client that has left, or a refusal by the server, is a disconnect."""
         try:
             await self._move_to(self._answered_with(message), checked_answer(message))
         except (OSError, RuntimeError) as exc:
@@ -282,6 +282,10 @@ class WebSocket(HTTPConnection[StateT]):
         if MEMBER in self.scope:
             self.scope[MEMBER].flush()
 
+    def _raise_on_disconnect(self, message: Message) -> None:
+        if message["type"] == "websocket.disconnect":
+            raise _disconnect(message)
+
     async def receive_text(self) -> str:
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
@@ -300,7 +304,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            self._raise_on_disconnect(message)
         try:
             return cast(str, message["text"])
         except KeyError as exc:
@@ -325,7 +329,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            self._raise_on_disconnect(message)
         try:
             return cast(bytes, message["bytes"])
         except KeyError as exc:
@@ -350,7 +354,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            self._raise_on_disconnect(message)
         try:
             return jsontext.loads(message["text"] if mode == "text" else message["bytes"].decode("utf-8"))
         except (KeyError, TypeError, AttributeError) as exc:

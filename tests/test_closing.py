@@ -8,6 +8,7 @@ import pytest
 from django.utils.functional import lazystr
 
 from fastws_compat import FastAPI, HTTPException, WebSocket, WebSocketDisconnect, WebSocketException
+from fastws_compat.answers import checked_answer
 from fastws_compat.auth import adisconnect_user
 from fastws_compat.closing import as_text, close_code, close_message, close_reason, is_close_code
 from fastws_compat.exceptions import WebSocketRequestValidationError
@@ -325,3 +326,19 @@ def test_headers_that_are_none_are_refused_before_anything_is_sent(headers, erro
         close_message(),
     ]
     assert states == [WebSocketState.CONNECTING]
+
+
+@pytest.mark.parametrize(
+    ("header", "given"),
+    [
+        (("set-cookie", "secret"), "str and str"),
+        ((b"set-cookie", "secret"), "bytes and str"),
+        ("secret", "str"),
+        ((b"a", b"b", b"secret"), "bytes and bytes and bytes"),
+        ((), "nothing"),
+    ],
+)
+def test_what_is_wrong_with_a_header_is_told_by_its_types(header, given):
+    with pytest.raises(TypeError) as caught:
+        checked_answer({"type": "websocket.accept", "headers": [header]})
+    assert str(caught.value).endswith(f"pair of bytes, as (b'x-room', b'1'), but got {given}.")

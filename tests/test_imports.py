@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from starlette.middleware.cors import CORSMiddleware
 
-from fastws_compat import elsewhere
+from fastws_compat import FastAPI, elsewhere
 from fastws_compat.datastructures import URL
-from fastws_compat.exceptions import HTTPException
+from fastws_compat.exceptions import DeclarationError, HTTPException
 
 PACKAGES = ("fastapi", "starlette")
 # "There is no fastws_compat.x. Use y." and "fastws_compat.x has no 'y'. Use z."
@@ -128,7 +129,7 @@ def test_a_name_is_here_or_says_what_to_use(module: str, name: str) -> None:
 
 def test_a_name_that_only_this_table_has_is_wrong() -> None:
     known = {name for _, name in NAMES} | {module.rpartition(".")[2] for module in modules()}
-    advised = {key.rpartition(".")[2] for key in elsewhere._ADVICE}
+    advised = {key.rpartition(".")[2] for key in elsewhere.ADVICE}
     assert advised <= known
     assert set(elsewhere.MODULES) <= {module.partition(".")[2] for module in modules()}
 
@@ -219,3 +220,10 @@ def test_an_import_of_something_else_is_not_explained() -> None:
     check += "\nprint('fastws_compat.elsewhere' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["No module named 'nothing_of_the_kind'", "False"]
+
+
+def test_the_advice_for_a_middleware_that_was_not_ported() -> None:
+    with pytest.raises(
+        DeclarationError, match=r'remove it\. CORS does not cover .* FASTWS\["ALLOWED_ORIGINS"\]'
+    ):
+        FastAPI().add_middleware(CORSMiddleware, allow_origins=["*"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from operator import itemgetter
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import parse_qsl, urlencode
 
 T = TypeVar("T")
@@ -46,9 +46,12 @@ class ImmutableMultiDict(Mapping[K, V]):
     def __getitem__(self, key: K) -> V:
         return self._dict[key]
 
-    def get(self, key: K, default: Any = None) -> Any:
-        # Mapping's own `get` asks for the KeyError first.
-        return self._dict.get(key, default)
+    if (
+        not TYPE_CHECKING
+    ):  # type checkers read the overloads of Mapping's own `get`, which asks for the KeyError
+
+        def get(self, key, default=None):
+            return self._dict.get(key, default)
 
     def __contains__(self, key: object) -> bool:
         return key in self._dict

@@ -343,3 +343,18 @@ def test_unknown_attribute(lib):
         _ = lib.FastAPI().missing
     with pytest.raises(AttributeError, match="'APIRouter' object has no attribute 'missing'"):
         _ = lib.APIRouter().missing
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["tags", "summary", "description", "deprecated", "responses", "response_model", "status_code", "x"],
+)
+@pytest.mark.parametrize("owner", ["FastAPI", "APIRouter"])
+def test_options_that_a_websocket_does_not_have(lib, owner, option):
+    target = getattr(lib, owner)()
+    with pytest.raises(
+        TypeError, match=rf"{owner}\.websocket\(\) got an unexpected keyword argument '{option}'"
+    ):
+        target.websocket("/ws", **{option: None})
+    with pytest.raises(TypeError, match=rf"add_api_websocket_route\(\) got an unexpected .* '{option}'"):
+        target.add_api_websocket_route("/ws", says(lib), **{option: None})

@@ -250,3 +250,63 @@ def test_any_cookies_are_the_same(headers: list[str]) -> None:
 def test_any_path_below_the_root_path(path: str, root_path: str | None) -> None:
     scope: dict[str, Any] = {"path": path} if root_path is None else {"path": path, "root_path": root_path}
     assert ours.get_route_path(scope) == starlette._utils.get_route_path(scope)
+
+
+# Starlette's private names, which code in the wild uses
+
+KEPT = {
+    "_url": "url",
+    "_base_url": "base_url",
+    "_headers": "headers",
+    "_query_params": "query_params",
+    "_cookies": "cookies",
+    "_state": "state",
+}
+
+
+@pytest.mark.parametrize(("private", "public"), KEPT.items())
+def test_what_is_kept_is_there_after_the_first_look(lib: Any, private: str, public: str) -> None:
+    connection = lib.HTTPConnection(websocket_scope())
+    assert not hasattr(connection, private)
+    with pytest.raises(AttributeError, match=f"'HTTPConnection' object has no attribute '{private}'"):
+        getattr(connection, private)
+    value = getattr(connection, public)
+    assert getattr(connection, private) is value
+    assert getattr(connection, public) is value
+
+
+@pytest.mark.parametrize(("private", "public"), KEPT.items())
+def test_what_is_kept_may_be_set_and_deleted(lib: Any, private: str, public: str) -> None:
+    connection = lib.HTTPConnection(websocket_scope())
+    before = getattr(connection, public)
+    own = object()
+    setattr(connection, private, own)
+    assert getattr(connection, public) is own
+    delattr(connection, private)
+    assert not hasattr(connection, private)
+    with pytest.raises(AttributeError, match=private):
+        delattr(connection, private)
+    assert type(getattr(connection, public)) is type(before)
+
+
+def test_headers_that_are_changed_in_the_scope_are_read_anew(lib: Any) -> None:
+    connection = lib.HTTPConnection(websocket_scope())
+    assert "x-new" not in connection.headers
+    connection.scope["headers"] = [(b"x-new", b"1")]
+    assert "x-new" not in connection.headers
+    del connection._headers
+    assert connection.headers["x-new"] == "1"
+
+
+def test_cookies_that_are_set_before_anybody_looks(lib: Any) -> None:
+    connection = lib.HTTPConnection(websocket_scope())
+    connection._cookies = {"session": "forged by a test"}
+    assert connection.cookies == {"session": "forged by a test"}
+
+
+@pytest.mark.parametrize(("private", "public"), KEPT.items())
+def test_two_connections_keep_their_own(lib: Any, private: str, public: str) -> None:
+    one, two = lib.HTTPConnection(websocket_scope()), lib.HTTPConnection(websocket_scope())
+    setattr(one, private, "one")
+    assert not hasattr(two, private)
+    assert getattr(two, public) != "one"

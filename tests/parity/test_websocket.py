@@ -973,3 +973,58 @@ def test_every_method_goes_by_way_of_receive_and_send_of_a_subclass(lib):
         assert (socket.receive_text(), socket.receive_bytes(), socket.receive_json()) == ("a", b"b", {"c": 1})
     assert heard == ["websocket.connect", *["websocket.receive"] * 3]
     assert spoken == ["websocket.accept", *["websocket.send"] * 3, "websocket.close"]
+
+
+def test_raise_on_disconnect(lib):
+    websocket = lib.WebSocket({"type": "websocket"}, None, None)
+    assert websocket._raise_on_disconnect({"type": "websocket.receive", "text": "x"}) is None
+    with pytest.raises(lib.WebSocketDisconnect) as caught:
+        websocket._raise_on_disconnect({"type": "websocket.disconnect", "code": 4001, "reason": "why"})
+    assert (caught.value.code, caught.value.reason) == (4001, "why")
+    with pytest.raises(lib.WebSocketDisconnect) as caught:
+        websocket._raise_on_disconnect({"type": "websocket.disconnect", "code": 1001})
+    assert (caught.value.code, caught.value.reason) == (1001, "")
+
+
+@pytest.mark.parametrize("method", ["receive_text", "receive_bytes", "receive_json"])
+def test_raise_on_disconnect_of_a_subclass(lib, method):
+    """As a library of sessions does it that wants another exception."""
+    raised = []
+
+    class Own(lib.WebSocket):
+        def _raise_on_disconnect(self, message):
+            if message["type"] == "websocket.disconnect":
+                raised.append(message["code"])
+            super()._raise_on_disconnect(message)
+
+    async def app(scope, receive, send):
+        websocket = Own(scope, receive, send)
+        await websocket.accept()
+        with pytest.raises(lib.WebSocketDisconnect):
+            await getattr(websocket, method)()
+
+    with lib.TestClient(app).websocket_connect("/ws") as websocket:
+        websocket.close(4002)
+    assert raised == [4002]
+
+
+def test_receiving_by_hand(lib):
+    """The loop that takes text and bytes alike, as public code has it."""
+    seen = []
+
+    async def app(scope, receive, send):
+        websocket = lib.WebSocket(scope, receive, send)
+        await websocket.accept()
+        try:
+            while True:
+                message = await websocket.receive()
+                websocket._raise_on_disconnect(message)
+                seen.append(message.get("text") or message.get("bytes"))
+        except lib.WebSocketDisconnect as exc:
+            seen.append(exc.code)
+
+    with lib.TestClient(app).websocket_connect("/ws") as websocket:
+        websocket.send_text("a")
+        websocket.send_bytes(b"b")
+        websocket.close(1001)
+    assert seen == ["a", b"b", 1001]

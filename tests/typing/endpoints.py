@@ -17,6 +17,7 @@ from fastws_compat import (
     Path,
     Query,
     Security,
+    UploadFile,
     WebSocket,
     WebSocketDisconnect,
     WebSocketException,
@@ -24,8 +25,14 @@ from fastws_compat import (
     status,
     websocket,
 )
-from fastws_compat.datastructures import Address, Headers, QueryParams, State
+from fastws_compat.applications import Starlette
+from fastws_compat.datastructures import Address, FormData, Headers, QueryParams, State
+from fastws_compat.middleware import Middleware
+from fastws_compat.middleware.sessions import SessionMiddleware
+from fastws_compat.middleware.trustedhost import TrustedHostMiddleware
 from fastws_compat.requests import HTTPConnection
+from fastws_compat.responses import StreamingResponse
+from fastws_compat.routing import WebSocketRoute
 from fastws_compat.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 from fastws_compat.testclient import TestClient
 
@@ -79,6 +86,16 @@ async def chat(
 ) -> None:
     assert_type(websocket.headers, Headers)
     assert_type(websocket.query_params, QueryParams)
+    assert_type(websocket.query_params.get("a"), str | None)
+    assert_type(websocket.query_params.get("a", "b"), str)
+    assert_type(websocket.query_params.get("a", 1), str | int)
+    assert_type(websocket.query_params["a"], str)
+    assert_type(websocket.query_params.getlist("a"), list[str])
+    assert_type(websocket.query_params.multi_items(), list[tuple[str, str]])
+    assert_type(websocket.headers.get("a"), str | None)
+    assert_type(websocket.headers.get("a", "b"), str)
+    assert_type(websocket.cookies.get("a"), str | None)
+    assert_type(websocket.path_params, dict[str, Any])
     assert_type(websocket.client, Address | None)
     assert_type(limited, int)
     await websocket.accept(subprotocol="v1", headers=[(b"x", b"y")])
@@ -137,3 +154,16 @@ async def typed(websocket: WebSocket[Shared]) -> None:
 
 async def untyped(websocket: WebSocket) -> None:
     assert_type(websocket.state, State)
+
+
+plain = Starlette(
+    routes=[WebSocketRoute("/plain", untyped)], middleware=[Middleware(TrustedHostMiddleware, ["a"])]
+)
+plain.add_middleware(SessionMiddleware, secret_key="unused")
+
+
+async def denied(websocket: WebSocket, form: FormData) -> None:
+    assert_type(form.get("a"), str | UploadFile | None)
+    assert_type(websocket._headers, Headers)
+    websocket._raise_on_disconnect(await websocket.receive())
+    await websocket.send_denial_response(StreamingResponse(iter(["a", "b"]), status_code=503))
