@@ -30,7 +30,10 @@ def get_asgi_application(app: Any = None, *, fallback: ASGIApp | None = None) ->
     daphne.install()
     receivers.connect()  # for a project that has forgotten INSTALLED_APPS too
     sockets = load(app)
-    return Mount(http, OriginCheck(Identify(_with_fallback(sockets, fallback))), sockets)
+    if fallback is None:
+        return Mount(http, OriginCheck(Identify(sockets)), sockets)
+    chosen = Identify(_with_fallback(sockets, fallback))
+    return Mount(http, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
 class Mount:
@@ -118,11 +121,23 @@ async def refuse(scope: Scope, send: Send, status: int) -> None:
         await send({"type": "websocket.close", "code": 1000, "reason": ""})
 
 
-def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
-    if fallback is None:
-        return app  # type: ignore[no-any-return]
-
+def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
-        await (app if app.serves(scope) else fallback)(scope, receive, send)
+        if app.serves(scope):
+            await app(scope, receive, send)
+        else:
+            await fallback(_with_lazy_user(scope), receive, send)
 
     return choose
+
+
+def _with_lazy_user(scope: Scope) -> Scope:
+    """The scope as Channels' `AuthMiddleware` leaves it: middleware puts another user into `_wrapped`."""
+    from channels.auth import UserLazyObject
+    from django.utils.functional import LazyObject
+
+    if "user" not in scope or isinstance(scope["user"], LazyObject):
+        return scope
+    user = UserLazyObject()
+    user._wrapped = scope["user"]
+    return {**scope, "user": user}
