@@ -305,6 +305,19 @@ def test_refusal_is_one_line_that_says_what_to_do(site, caplog):
     ]
 
 
+def test_communicator_with_a_cookie_is_told_what_it_lacks(site, caplog):
+    async def connect(*headers):
+        communicator = WebsocketCommunicator(OriginCheck(FastAPI()), "/ws", headers=headers)
+        accepted, _ = await communicator.connect()
+        await communicator.wait()
+        return accepted
+
+    assert not asyncio.run(connect(*CREDENTIALS["session cookie"]))
+    [message] = caplog.messages
+    assert message.endswith('(b"origin", b"http://testserver"), (b"cookie", ...)].')
+    assert "WebsocketCommunicator" in message
+
+
 def test_other_kinds_of_connections_pass():
     seen = []
 
