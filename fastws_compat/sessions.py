@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
-from fastws_compat.concurrency import Cleanup, uncancel
+from fastws_compat.concurrency import Cleanup, own_thread, uncancel
 from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
@@ -405,9 +405,10 @@ async def _unwound(plan: Plan, websocket: WebSocket, context: EndpointContext) -
     timeout = conf.get("CLEANUP_TIMEOUT")
     try:
         async with AsyncExitStack() as request_stack:
+            thread = request_stack.enter_context(own_thread()) if plan.needs_thread else None
             try:
                 async with AsyncExitStack() as function_stack:
-                    solution = Solution(websocket, request_stack, function_stack)
+                    solution = Solution(websocket, request_stack, function_stack, thread)
                     try:
                         await _call(plan, solution, context)
                     finally:
@@ -447,6 +448,8 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
             arguments = plan.endpoint.gather(solution)
             if arguments is None or solution.errors:
                 raise _invalid(solution, context)
+            if solution.thread is not None:
+                solution.solved()
             called = True
             work = plan.endpoint.call(**arguments)
             del arguments  # not to be held for as long as it runs

@@ -67,7 +67,7 @@ def postgresql() -> Iterator[int]:
     initdb = [program("initdb"), "--auth", "trust", "--username", "postgres", "--no-sync", "--pgdata", data]
     subprocess.run(initdb, check=True, **quiet)
     control = [program("pg_ctl"), "--pgdata", data, "-w"]
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
     subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], check=True, **quiet)
     try:
         yield port
