@@ -22,7 +22,13 @@ from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidation
 from fastws_compat.limits import Guard
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.watching import Ahead, has_left, sweeper
-from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState, can_deny
+from fastws_compat.websockets import (
+    MOST_FAILURES,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketState,
+    can_deny,
+)
 
 logger = logging.getLogger("fastws_compat")
 
@@ -49,6 +55,7 @@ class Session:
         "_at_end",
         "_cancels",
         "_deadline",
+        "_failures",
         "_id",
         "_send",
         "_server",
@@ -74,6 +81,7 @@ class Session:
         self._ahead: Ahead | None = None
         self._deadline: float | None = None
         self._cancels = 0
+        self._failures = 0
         self._tasks: set[asyncio.Task[None]] | None = None
         # The server's own object for the connection, where `send` is a method of it.
         self._server: Any = send.__self__ if type(send) is MethodType else None
@@ -157,7 +165,9 @@ class Session:
         websocket = self.websocket
         if websocket is None or self.leaving:
             return
-        if websocket.farewell is not None:
+        if websocket.failures and self._is_failing(websocket):
+            self._end_failing(now)
+        elif websocket.farewell is not None:
             if self._is_time_to_end(now):
                 self._cancel()
         elif websocket.application_state is WebSocketState.CONNECTING:
@@ -180,6 +190,25 @@ class Session:
                 ahead.farewell = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         elif self._is_time_to_end(now):
             websocket.lose(ahead.farewell)
+            self._cancel()
+
+    def _is_failing(self, websocket: WebSocket) -> bool:
+        """Whether the endpoint does nothing but use a closed socket; a handshake has a limit of its own."""
+        seen, self._failures = self._failures, websocket.failures
+        if websocket.failures > max(seen, MOST_FAILURES):
+            return websocket.application_state is not WebSocketState.CONNECTING
+        websocket.failures = self._failures = 0
+        return False
+
+    def _end_failing(self, now: float) -> None:
+        if self._deadline is None:
+            logger.warning(
+                "WebSocket %s: the endpoint goes on using a socket that is closed, in a loop that swallows "
+                "the errors; it will be cancelled",
+                self.extra["route"],
+                extra=self.extra,
+            )
+        if self._is_time_to_end(now):
             self._cancel()
 
     def _is_left(self) -> bool:
