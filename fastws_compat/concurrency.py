@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
 import sys
 import warnings
 from collections import deque
@@ -199,6 +200,16 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(conf.get("THREADS"), thread_name_prefix="fastws-sync")
 
 
+def _forget_threads() -> None:
+    """In a forked process, as Channels' test server is one: the threads have stayed behind."""
+    _pool.cache_clear()
+    _resting.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_threads)
+
+
 async def call(
     executor: Executor | None, work: Callable[[], T], *, certainly: bool = False
 ) -> tuple[T, asyncio.CancelledError | None]:
@@ -355,13 +366,22 @@ async def close_stale_connections() -> None:
     All async ORM calls of a process share one thread with one connection per database, and an endpoint
     may use it for hours.
     """
-    from asgiref.sync import SyncToAsync, sync_to_async
-
-    executor: Any = getattr(SyncToAsync, "single_thread_executor", None)
-    unused = not getattr(executor, "_threads", True)
+    unused = _orm_thread() is None
     if unused or not has_django() or asyncio.get_running_loop() in thread_executors:
         return
-    await sync_to_async(_close_stale, thread_sensitive=True)()
+    await sync.sync_to_async(_close_stale, thread_sensitive=True)()
+
+
+def release_orm_thread() -> Future[None] | None:
+    """Have the async ORM's thread close its connections, so that a test database can be dropped."""
+    thread = _orm_thread()
+    return thread.submit(databases.release) if thread is not None and has_django() else None
+
+
+def _orm_thread() -> Executor | None:
+    """asgiref's one thread, if it was used."""
+    executor: Any = getattr(SyncToAsync, "single_thread_executor", None)
+    return executor if getattr(executor, "_threads", None) else None
 
 
 def _close_stale() -> None:

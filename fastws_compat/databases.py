@@ -56,7 +56,7 @@ def keep_held() -> Opened:
 
 
 def _close_if_old(connection: Any) -> None:
-    if _in_tests():
+    if in_tests():
         connection.close()  # a test database cannot be dropped while somebody is connected to it
     connection.close_if_unusable_or_obsolete()
 
@@ -123,7 +123,7 @@ def _is_held(connection: Any) -> bool:
     return _in_transaction(connection) or has_cursors
 
 
-def _in_tests() -> bool:
+def in_tests() -> bool:
     """Whether Django's test environment is set up, by any test runner."""
     return hasattr(sys.modules.get("django.core.mail"), "outbox")
 

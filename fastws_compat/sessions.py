@@ -15,7 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
-from fastws_compat.concurrency import Cleanup, own_thread, uncancel
+from fastws_compat.concurrency import Cleanup, own_thread, release_orm_thread, uncancel
+from fastws_compat.databases import in_tests
 from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
@@ -402,6 +403,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     finally:
         session.leaving = True
         sweep.discard(session)
+        if not sweep.members and in_tests():
+            release_orm_thread()
         if session.guard or session._ahead or session._tasks:
             await session.stop()
         if session._at_end:

@@ -62,7 +62,7 @@ class Site:
 
     def is_well(self) -> bool:
         """Whether dependencies of another route work, in every thread of the pool."""
-        return all(told == [[1, False]] for told in self.connections("/count", 2 * AT_A_TIME))
+        return all(told == [[1, False]] for told in self.connections("/count", AT_A_TIME))
 
     def row(self) -> tuple[str, ...]:
         query = "SELECT first_name, last_name, email FROM auth_user WHERE username = 'counter'"
