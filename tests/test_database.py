@@ -84,6 +84,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     def restart() -> None:
         subprocess.run([*control, "-m", "fast", "restart"], check=True, **quiet)
 
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
     subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], check=True, **quiet)
     try:
         yield PostgreSQL(port, restart)
