@@ -26,6 +26,8 @@ Loop = asyncio.AbstractEventLoop
 
 # How long, in seconds, an application may take to end once it is cancelled.
 PATIENCE = 5.0
+# How long it may work on after the end of its connection before it is cancelled, which is then an error.
+GRACE = 30.0
 # An application that makes no progress in so many turns of so many steps waits for something outside.
 IDLE_TURNS, STEPS = 3, 10
 # Added to a time-out in an async test.
@@ -243,6 +245,7 @@ class Conversation:
         self._outbox: deque[Message] = deque()
         self._receiving = 0
         self._last: str | None = None
+        self._has_closed = False
         self._cancelled = False
         self._task: asyncio.Task[None] | None = None
         portal.share_database()
@@ -288,6 +291,7 @@ class Conversation:
         if self.ended:
             raise OSError("The test has closed this connection.")
         await asyncio.sleep(0)  # an application that only sends must not keep the loop for itself
+        self._has_closed = self._has_closed or _is_last(message)
         self._portal.loop.call_soon_threadsafe(self._show, message)
 
     def _show(self, message: Message) -> None:
@@ -323,22 +327,37 @@ class Conversation:
             before, state = state, (self._inbox.qsize(), self._portal.pump.performed)
             turns = turns + 1 if state == before else 0
 
-    def finish(self, grace: float) -> None:
-        """Let the application end within `grace` seconds, unless it waits for messages; then cancel it."""
+    def finish(self, grace: float) -> bool:
+        """Let the application end within `grace` seconds, unless it waits for messages; then cancel it.
+
+        False if it was still at work when its time was over. Dependencies may always clean up.
+        """
         pump = self._portal.pump
-        if grace:
-            pump.run_until(lambda: self.ended or self.idle, grace)
+        waited = not grace or pump.run_until(lambda: self.ended or self.idle, grace)
         if is_cleaning(self._task):
-            pump.run_until(lambda: self.ended, PATIENCE)
+            waited = pump.run_until(lambda: self.ended, GRACE)
         if self.ended:
-            return
+            return True
         self._portal.loop.call_soon_threadsafe(self._cancel)
         if not pump.run_until(lambda: self.ended, PATIENCE):
             raise RuntimeError(f"{self} did not end within {PATIENCE} s of being cancelled.")
+        return waited
 
     def took(self, kind: str) -> bool:
         """Whether a message of this type is the last that the application received."""
         return self._last == kind
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the application knows that the connection is over: it has closed it, or was told."""
+        return self._has_closed or (self.took("websocket.disconnect") and not self._is_unaware)
+
+    @property
+    def _is_unaware(self) -> bool:
+        """Whether the disconnect was received on behalf of an endpoint that was not told yet."""
+        from fastws_compat.watching import sessions_of
+
+        return any(session.is_unaware for session in sessions_of(self._portal.loop, self._task))
 
     def _cancel(self) -> None:
         assert self._task is not None
@@ -366,6 +385,14 @@ def in_sync_thread(call: Callable[[], T]) -> T:
     """The result of sync code that uses the database, also in an async test."""
     executor = _sync_executor()
     return call() if executor is None else executor.submit(call).result()
+
+
+def _is_last(message: Message) -> bool:
+    """Whether an application ends its connection with a message."""
+    kind = message["type"]
+    return kind == "websocket.close" or (
+        kind == "websocket.http.response.body" and not message.get("more_body", False)
+    )
 
 
 def _asgiref_executors() -> MutableMapping[Loop, Executor]:

@@ -10,7 +10,7 @@ from fastws_compat import foreign
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
-from fastws_compat.exception_handlers import DEFAULT_HANDLERS, HANDLERS, STARLETTE_HANDLERS, handle, run
+from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run, with_handlers
 from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
 from fastws_compat.limits import LimitOptions, check_route_options, split
 from fastws_compat.middleware import Middleware
@@ -105,22 +105,7 @@ class Starlette:
         _refuse_foreign_handlers(self.exception_handlers)
         every = {**self.DEFAULT_HANDLERS, **self.exception_handlers}
         handlers = {key: value for key, value in every.items() if key not in self.CATCH_ALL}
-        router = self.router
-
-        async def with_handlers(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "websocket":
-                await router(scope, receive, send)
-                return
-            scope[HANDLERS] = handlers
-            try:
-                await router.target(scope)(scope, receive, send)
-            except Exception as exc:
-                # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
-                session: Session = scope[SESSION]
-                if not await handle(session.socket(receive, send), exc, handlers):
-                    raise
-
-        stack = wrap(with_handlers, self.user_middleware)
+        stack = wrap(with_handlers(self.router.target, handlers), self.user_middleware)
         for key in self.CATCH_ALL:
             if key in self.exception_handlers:
                 return catching(stack, self.exception_handlers[key])

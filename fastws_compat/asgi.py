@@ -10,6 +10,7 @@ from fastws_compat import foreign
 from fastws_compat.closing import refusal
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.requests import below
 from fastws_compat.tracebacks import as_text, bare
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
@@ -48,7 +49,20 @@ class Mount:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
+        if scope["type"] == "websocket":
+            scope = prefixed(scope)
         await self.application_mapping[scope["type"]](scope, receive, send)
+
+
+def prefixed(scope: Scope) -> Scope:
+    """The scope below Django's script prefix, which `reverse()` is told as by Django's own handler."""
+    from django.core.handlers.asgi import get_script_prefix
+    from django.urls import set_script_prefix
+
+    prefix = get_script_prefix(scope)
+    set_script_prefix(prefix)
+    root_path = prefix.rstrip("/")
+    return below(root_path, scope) if root_path else scope
 
 
 def load(app: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
-from fastws_compat import logins
+from fastws_compat import logins, session_names, tenants
 from fastws_compat.closing import close_code, close_reason
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
@@ -48,14 +48,15 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     if "user" not in scope:
         await resolve(scope)
     user = await _loaded(websocket.user)
-    if not user.is_authenticated:
+    if not user.is_authenticated or (logins.LOGIN in scope and scope.get(_JUDGED) is user):
         return user  # type: ignore[no-any-return]
-    is_of_django = _is_of_django(user)
-    session_key = await _session_key(scope, user) if is_of_django else None
+    session = await _session_of(scope, user) if _is_of_django(user) else None
+    session_key = None if session is None else session.session_key
     if scope.get(_JUDGED) is not user and not await _may_log_in(scope, user, session_key):
         return _nobody(scope)
-    if is_of_django:
-        logins.keep(websocket, user_key(user), session_key)
+    if logins.LOGIN not in scope and _is_of_django(user):
+        name = None if session is None else session_names.name_of(session)
+        logins.keep(websocket, user_key(user), session_key, name, await tenants.locate(user))
     return user  # type: ignore[no-any-return]
 
 
@@ -242,8 +243,8 @@ def _is_of_django(user: Any) -> bool:
     return isinstance(user, get_user_model())
 
 
-async def _session_key(scope: Scope, user: Any) -> str | None:
-    """The key of the session that the user is logged in to; None if something else told who it is."""
+async def _session_of(scope: Scope, user: Any) -> Any:
+    """The session that the user is logged in to; None if something else told who it is."""
     from django.contrib.auth import SESSION_KEY
 
     session = _django_session(scope)
@@ -251,7 +252,7 @@ async def _session_key(scope: Scope, user: Any) -> str | None:
         return None
     # Whoever found the user has read the session already, as a rule.
     named = session.get(SESSION_KEY) if session.accessed else await _of_database(session.get, SESSION_KEY)
-    return session.session_key if str(named) == user_key(user) else None
+    return session if str(named) == user_key(user) and session.session_key else None
 
 
 def _django_session(scope: Scope) -> Any:
@@ -297,9 +298,13 @@ async def adisconnect_user(
 
 
 def _end(user: Any, session_key: str | None, code: int, reason: str) -> dict[str, Any]:
-    key = user_key(user) if hasattr(user, "_meta") else str(user)
-    digest = session_key and logins.session_digest(session_key)
-    return logins.end(key, digest, close_code(code), close_reason(reason))
+    known = hasattr(user, "_meta")
+    key = user_key(user) if known else str(user)
+    tenant = tenants.tenant_of(user) if known else tenants.current_tenant()
+    if session_key is None:
+        return logins.end(key, None, close_code(code), close_reason(reason), tenant)
+    name = session_names.name_of_key(session_key) or session_key
+    return logins.end(key, logins.session_digest(name), close_code(code), close_reason(reason), tenant)
 
 
 def _in_event_loop() -> bool:

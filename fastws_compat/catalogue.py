@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
 from fastws_compat.applications import Starlette
 from fastws_compat.dependencies.annotations import name_of
-from fastws_compat.routing import APIWebSocketRoute, BaseRoute, Host, Mount, Router, WebSocketRoute, flatten
+from fastws_compat.routing import (
+    PATTERN_OF,
+    APIWebSocketRoute,
+    BaseRoute,
+    Host,
+    Mount,
+    Router,
+    WebSocketRoute,
+    flatten,
+)
 
 # Where Channels, Django and Starlette keep the application that they wrap.
 WRAPPED = ("application", "inner", "app")
@@ -37,15 +46,16 @@ def project() -> Any:
     return import_string(name)
 
 
-def walk(application: Any) -> Iterator[Any]:
+def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None) -> Iterator[Any]:
     """An ASGI application and all inside it that it hands connections to, down to FastAPI instances."""
+    inside = inside or _inside
     todo, seen = [application], set[int]()
     while todo:
         node = todo.pop()
         if id(node) not in seen:
             seen.add(id(node))
             yield node
-            todo += reversed(list(_inside(node)))
+            todo += reversed(list(inside(node)))
 
 
 def roots(application: Any) -> list[Router | Starlette]:
@@ -56,6 +66,48 @@ def roots(application: Any) -> list[Router | Starlette]:
             found.append(node)
         elif isinstance(node, APIWebSocketRoute) and not isinstance(node.owner, Starlette):
             found.append(Router([node]))
+    return found
+
+
+def asleep(application: Any) -> list[Router]:
+    """The routers that have a lifespan which no server ever runs: only their routes are mounted."""
+    run = {id(node.router if isinstance(node, Starlette) else node) for node in walk(application, _begun_by)}
+    routers = {id(router): router for router in _routers(application)}
+    return [router for key, router in routers.items() if key not in run and _has_events(router)]
+
+
+def _routers(application: Any) -> Iterator[Router]:
+    """The routers of which an ASGI application serves routes."""
+    for node in walk(application):
+        if isinstance(node, Starlette | Router):
+            yield node.router if isinstance(node, Starlette) else node
+        for pattern in _patterns(node):
+            if (router := getattr(pattern, PATTERN_OF, None)) is not None:
+                yield router
+
+
+def _has_events(router: Router) -> bool:
+    events = [*getattr(router, "on_startup", []), *getattr(router, "on_shutdown", [])]
+    return router.has_lifespan or bool(events)
+
+
+def _begun_by(node: Any) -> Iterator[Any]:
+    """What an ASGI application hands the server's lifespan to; a `URLRouter` hands it to nobody."""
+    mapping = getattr(node, "application_mapping", None)
+    if isinstance(mapping, dict):
+        if "lifespan" in mapping:
+            yield mapping["lifespan"]
+    elif not isinstance(node, Router) and not _patterns(node):
+        yield from _inside(node)
+
+
+def served(application: Any) -> set[Starlette]:
+    """The applications inside an ASGI application, those that are mounted in others too."""
+    found = {root for root in roots(application) if isinstance(root, Starlette)}
+    mounts = [route for root in roots(application) for route in flatten(root.routes)]
+    for mount in mounts:
+        if isinstance(mount, Mount | Host):
+            found |= served(mount.app)
     return found
 
 
@@ -87,9 +139,15 @@ def _inside(node: Any) -> Iterator[Any]:
     for attribute in WRAPPED:
         if (wrapped := getattr(node, attribute, None)) is not None:
             yield wrapped
-    patterns = getattr(node, "routes", None)
-    if isinstance(patterns, list | tuple):  # of Channels' URLRouter
-        yield from (pattern.callback for pattern in patterns if hasattr(pattern, "callback"))
+    yield from (pattern.callback for pattern in _patterns(node))
+
+
+def _patterns(node: Any) -> list[Any]:
+    """The entries of Channels' `URLRouter`; nothing else has any."""
+    routes = getattr(node, "routes", None)
+    if not isinstance(routes, list | tuple):
+        return []
+    return [route for route in routes if hasattr(route, "callback")]
 
 
 def _content(cell: Any) -> Any:

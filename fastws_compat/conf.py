@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "MAX_CONNECTIONS": None,
     "MAX_CONNECTIONS_PER_USER": None,
     "MAX_CONNECTIONS_PER_ADDRESS": None,
+    # Dotted name of a callable that returns the current tenant, where tenants share a database.
+    "TENANT": None,
     # How often open sockets are asked whether their login still holds; 0 is never.
     "REVALIDATE_SECONDS": 60,
     # Seconds that a channel layer has to answer.
@@ -58,7 +60,7 @@ def values() -> dict[str, Any]:
     # Every connection asks, and Django's lazy object answers slowly; each override puts another one into it.
     holder = object.__getattribute__(settings, "_wrapped")
     if holder is not _read[0]:
-        own = getattr(settings, "FASTWS", {}) if settings.configured or _has_settings_module() else {}
+        own = getattr(settings, "FASTWS", {}) if settings.configured or has_settings_module() else {}
         # A system check tells what is no dict.
         _read = settings._wrapped if settings.configured else None, own if isinstance(own, dict) else {}
     return _read[1]
@@ -75,10 +77,11 @@ def debug() -> bool:
     """Whether Django's `DEBUG` is on; False where there are no Django settings."""
     from django.conf import settings
 
-    return bool((settings.configured or _has_settings_module()) and settings.DEBUG)
+    return bool((settings.configured or has_settings_module()) and settings.DEBUG)
 
 
-def _has_settings_module() -> bool:
+def has_settings_module() -> bool:
+    """Whether the environment names Django's settings."""
     import os
 
     from django.conf import ENVIRONMENT_VARIABLE

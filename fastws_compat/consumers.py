@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
+from django.core.handlers.asgi import get_script_prefix
+from django.urls import set_script_prefix
 
 from fastws_compat.types import Receive, Scope, Send
 
@@ -25,6 +27,7 @@ class RouteConsumer(AsyncConsumer):  # type: ignore[misc]
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
         self.base_send = send
+        set_script_prefix(get_script_prefix(scope))  # for `reverse()`, as Django's own handler does
         await self.route.enter(scope, receive, send)
 
     @property

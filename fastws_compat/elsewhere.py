@@ -184,8 +184,8 @@ _OPENAPI = (
 
 _PLACES = {name: f"{home}.{name}".lstrip(".") for home, names in HOMES.items() for name in names.split()}
 _PLACES |= ALIASES
-ADVICE = {name: advice for names, advice in _NAMES for name in names.split()}
-ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
+_ADVICE = {name: advice for names, advice in _NAMES for name in names.split()}
+_ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
 
 
 def explain(module: str) -> None:
@@ -196,6 +196,15 @@ def explain(module: str) -> None:
         raise ModuleNotFoundError(f"There is no {module}. {advice}")
 
 
+def advice_on(path: str, name: str) -> str | None:
+    """What to use instead of a name that FastAPI or Starlette has in its module `path`."""
+    return _advice(path, name) or MODULES.get(path)
+
+
+def _advice(path: str, name: str) -> str | None:
+    return _ADVICE.get(f"{path}.{name}") or _ADVICE.get(name)
+
+
 def find(module: str, name: str) -> Any:
     """What a module of the package lacks and its twin hands on from another module.
 
@@ -203,7 +212,7 @@ def find(module: str, name: str) -> Any:
     that nobody has.
     """
     own = module.removeprefix(PACKAGE).removeprefix(".")
-    advice = ADVICE.get(f"{own}.{name}") or ADVICE.get(name)
+    advice = _advice(own, name)
     place = _PLACES.get(name)
     if advice is None and place is not None and place != f"{own}.{name}":
         if own:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Generator
 from typing import Any, Literal
 
+from fastws_compat.exception_handlers import serve_alone
 from fastws_compat.limits import limits_of
 from fastws_compat.sessions import SESSION, open_socket
 from fastws_compat.types import Message, Receive, Scope, Send
@@ -31,7 +32,14 @@ class WebSocketEndpoint:
 
     async def dispatch(self) -> None:
         """Run the connection: connect, every message, disconnect, which also follows an exception (1011)."""
-        websocket = open_socket(self.scope, self.receive, self.send)
+        if SESSION in self.scope:
+            await self._serve(self.scope, self.receive, self.send)
+        else:
+            await serve_alone(lambda scope: self._serve, self.scope, self.receive, self.send, watched=True)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.send = send
+        websocket = open_socket(scope, receive, send)
         with limits_of(self.scope).apply(websocket, self.scope.get(SESSION)):
             await self._run(websocket)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastws_compat import foreign
@@ -18,8 +18,8 @@ from fastws_compat.exceptions import (
 )
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
-from fastws_compat.sessions import RAISES
-from fastws_compat.types import ExceptionHandler
+from fastws_compat.sessions import RAISES, SESSION, Session, serve
+from fastws_compat.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket, WebSocketState
 
 HANDLERS = "fastws_compat.exception_handlers"
@@ -84,11 +84,37 @@ STARLETTE_HANDLERS: Mapping[Any, ExceptionHandler] = {
 }
 
 
+def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
+    """What `target` names for a connection, as an application whose exceptions go to `handlers`."""
+
+    async def handled(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await target(scope)(scope, receive, send)
+            return
+        scope[HANDLERS] = handlers
+        try:
+            await target(scope)(scope, receive, send)
+        except Exception as exc:
+            # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
+            session: Session = scope[SESSION]
+            if not await handle(session.socket(receive, send), exc, handlers):
+                raise
+
+    return handled
+
+
+async def serve_alone(
+    target: Callable[[Scope], ASGIApp], scope: Scope, receive: Receive, send: Send, *, watched: bool = False
+) -> None:
+    """Serve a connection that reached a route or router without an application, as the plainest one would."""
+    await serve(with_handlers(target, DEFAULT_HANDLERS), scope, receive, send, watched=watched)
+
+
 async def handle(
     websocket: WebSocket, exc: Exception, handlers: Mapping[Any, ExceptionHandler] | None = None
 ) -> bool:
     """Run the handler for `exc`, of the innermost application if none are given; False if there is none."""
-    handlers = websocket.scope.get(HANDLERS, {}) if handlers is None else handlers
+    handlers = websocket.scope.get(HANDLERS, DEFAULT_HANDLERS) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
         found = None if meaning is None else find(handlers, meaning)
         if found is not None:

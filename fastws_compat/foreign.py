@@ -122,8 +122,9 @@ def _described(thing: Any, found: Any) -> str:
 def _instead(found: Any) -> str:
     home = _home(found)
     if home is None:
-        advice = elsewhere.ADVICE.get(found.__name__, "").rstrip(".")
-        return f"has no counterpart in {OURS}: remove it{advice and f'. {advice}'}"
+        path = found.__module__.partition(".")[2]
+        advice = elsewhere.advice_on(path, found.__name__) or "remove it."
+        return f"has no counterpart in {OURS}: {advice.removesuffix('.')}"
     return f"{OURS} does not recognize: write 'from {home} import {found.__name__}'"
 
 
@@ -133,11 +134,10 @@ def _home(found: Any) -> str | None:
     for depth in range(len(parts) + 1):
         module = ".".join([OURS, *parts[:depth]])
         try:
-            names = dir(importlib.import_module(module))
-        except ImportError:
+            getattr(importlib.import_module(module), found.__name__)
+        except (ImportError, AttributeError):
             continue
-        if found.__name__ in names:
-            return module
+        return module
     return None
 
 

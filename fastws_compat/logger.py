@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+from typing import Any, cast
+
+NAME = "fastws_compat"
 
 # What a record about a connection says of it, in `extra`.
 FIELDS = ("route", "endpoint", "user_id", "connection_id")
@@ -27,6 +30,22 @@ class WithoutQuery(logging.Filter):
         return True
 
 
-logger = logging.getLogger("fastws_compat")
-logger.addFilter(Complete())
+class Late:
+    """A logger that is made when it is first used.
+
+    `LOGGING` without `disable_existing_loggers: False` switches every logger off that exists before
+    `django.setup()` and that it does not name; a project's `asgi.py` imports this library earlier.
+    """
+
+    def __init__(self, name: str, added: logging.Filter) -> None:
+        self._name = name
+        self._added = added
+
+    def __getattr__(self, attribute: str) -> Any:
+        logger = logging.getLogger(self._name)
+        logger.addFilter(self._added)  # once: the same filter is not added again
+        return getattr(logger, attribute)
+
+
+logger = cast("logging.Logger", Late(NAME, Complete()))
 logging.getLogger("uvicorn.error").addFilter(WithoutQuery())

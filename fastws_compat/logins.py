@@ -7,7 +7,8 @@ group `fastws_compat.logins` are
      "code": 4401, "reason": ""}
     {"type": "fastws.logins", "sender": ..., "event": "recheck", "users": ["5"], or None for everybody}
 
-where a digest stands for the session's key, which would open the session to whoever reads it.
+where a digest stands for the session's key, which would open the session to whoever reads it. A "tenant" is
+added for users outside of the default database, see `tenants`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import asyncio
 import os
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
@@ -34,8 +35,9 @@ from fastws_compat import conf
 from fastws_compat.closing import close_message
 from fastws_compat.logger import logger
 from fastws_compat.lookups import look_up
-from fastws_compat.revalidation import BATCH, LOGGED_OUT, Claim, Condition, judge
+from fastws_compat.revalidation import BATCH, LOGGED_OUT, Claim, Condition, judge, run_in
 from fastws_compat.sessions import SESSION, Session
+from fastws_compat.tenants import Place, activated
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
@@ -70,17 +72,27 @@ class Login:
     Once it has ended the endpoint is given nothing more of what the client sends, and can send nothing.
     """
 
-    def __init__(self, websocket: WebSocket, session: Session, user_id: str, session_key: str | None) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        session: Session,
+        user_id: str,
+        session_key: str | None,
+        session_name: str | None,
+        place: Place,
+    ) -> None:
         self.websocket = websocket
         self.session = session
         self.user_id = user_id
+        self.place = place
         self.session_key = session_key
-        self.digest = session_digest(session_key) if session_key else None
+        self.digest = session_digest(session_name) if session_name else None
         self.conditions: list[Condition] = []
         self.end: tuple[int, str] | None = None
         self._state = WebSocketState.CONNECTING
         self.loop = asyncio.get_running_loop()
-        self._context = copy_context()
+        # Middleware may have put into it which tenant's this is.
+        self.context = copy_context()
         self._holds = 0
         self._released = asyncio.Event()
         self._waiting: set[asyncio.Task[Any]] = set()
@@ -96,7 +108,8 @@ class Login:
 
     @property
     def claim(self) -> Claim:
-        return Claim(self.user_id, self.session_key, tuple(self.conditions))
+        conditions = tuple(self.conditions)
+        return Claim(self.user_id, self.session_key, conditions, self.place.using, self.context)
 
     def ask(self, condition: Condition) -> None:
         """Have the user meet `condition` for as long as the socket is open."""
@@ -153,7 +166,7 @@ class Login:
                 self.session.closed()
             # Outermost from here on, so that nothing is handed out that somebody else has read ahead.
             self.websocket._receive, self.websocket._send = self.receive, self.send
-        _call(self.loop, self._context, self._leave)
+        _call(self.loop, self.context, self._leave)
 
     def _leave(self) -> None:
         if self._farewell is not None:
@@ -198,7 +211,6 @@ class Keeper:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._context = copy_context()
         self.logins: set[Login] = set()
         self.by_user: dict[str, set[Login]] = {}
         self.by_session: dict[str, set[Login]] = {}
@@ -226,13 +238,15 @@ class Keeper:
                 _keepers.pop(self.loop, None)
         await login.over()
 
-    def find(self, users: Iterable[str] | None, digest: str | None = None) -> set[Login]:
-        """The logins of these users (None: of all), or those of them in one session."""
+    def find(
+        self, users: Iterable[str] | None, digest: str | None = None, tenant: str | None = None
+    ) -> set[Login]:
+        """The logins of these users (None: of all), or those of them in one session or of one tenant."""
         with _lock:
-            found = self.logins if digest is None else self.by_session.get(digest, set())
-            if users is None:
-                return set(found)
-            return found & set[Login]().union(*(self.by_user.get(user, ()) for user in users))
+            found = set(self.logins if digest is None else self.by_session.get(digest, ()))
+            if users is not None:
+                found &= set[Login]().union(*(self.by_user.get(user, ()) for user in users))
+        return found if tenant is None else {login for login in found if login.place.tenant == tenant}
 
     def _start(self) -> None:
         seconds, layer = conf.get("REVALIDATE_SECONDS"), shared_layer()
@@ -242,7 +256,8 @@ class Keeper:
             self._serve(self._listen(layer))
 
     def _serve(self, service: Coroutine[Any, Any, None]) -> None:
-        self._services.append(self.loop.create_task(service))
+        # In no connection's context: it serves those of all tenants.
+        self._services.append(self.loop.create_task(service, context=Context()))
 
     def _stop(self) -> None:
         for service in self._services:
@@ -258,7 +273,7 @@ class Keeper:
         """Check the logins soon, from any thread; meanwhile none of their clients is heard."""
         for login in logins:
             login.hold()
-        _call(self.loop, self._context, lambda: self._begin(logins))
+        _call(self.loop, Context(), lambda: self._begin(logins))
 
     def _begin(self, logins: Sequence[Login]) -> None:
         task = self.loop.create_task(self._check_held(logins))
@@ -274,13 +289,22 @@ class Keeper:
 
     async def check(self, logins: Sequence[Login]) -> None:
         """Judge the logins and close those that no longer hold; all stay if the database cannot tell."""
-        for start in range(0, len(logins), BATCH):
-            if not await self._check_batch(logins[start : start + BATCH]):
-                return
+        of_place: dict[Place, list[Login]] = defaultdict(list)
+        for login in logins:
+            of_place[login.place].append(login)
+        for place, neighbours in of_place.items():
+            for start in range(0, len(neighbours), BATCH):
+                if not await self._check_batch(place, neighbours[start : start + BATCH]):
+                    break
 
-    async def _check_batch(self, logins: Sequence[Login]) -> bool:
+    async def _check_batch(self, place: Place, batch: Sequence[Login]) -> bool:
+        """Judge logins of one place, in the context of one of them."""
+        logins = [login for login in batch if login in self.logins]  # others have ended meanwhile
+        if not logins:
+            return True
+        claims = [login.claim for login in logins]
         try:
-            verdicts = await look_up(judge, [login.claim for login in logins])
+            verdicts = await look_up(_judge, place, claims, logins[0].context)
         except Exception as exc:
             logger.warning("Open WebSockets could not be revalidated (%s: %s)", type(exc).__name__, exc)
             return False
@@ -319,6 +343,11 @@ class Keeper:
                     await layer.group_discard(GROUP, channel)
 
 
+def _judge(place: Place, claims: Sequence[Claim], context: Context) -> list[int | None]:
+    with activated(place):
+        return run_in(context, judge, claims)
+
+
 def _discard(index: dict[str, set[Login]], key: str, login: Login) -> None:
     logins = index.get(key, set())
     logins.discard(login)
@@ -335,13 +364,20 @@ def _call(loop: asyncio.AbstractEventLoop, context: Context, callback: Callable[
         loop.call_soon_threadsafe(callback, context=context)
 
 
-def keep(websocket: WebSocket, user_id: str, session_key: str | None) -> Login | None:
+def keep(
+    websocket: WebSocket,
+    user_id: str,
+    session_key: str | None,
+    session_name: str | None = None,
+    place: Place = Place(),
+) -> Login | None:
     """The login of this socket, entered at the first call; None outside of a session of ours."""
     login: Login | None = websocket.scope.get(LOGIN)
     session: Session | None = websocket.scope.get(SESSION)
     if login is not None or session is None:
         return login
-    login = websocket.scope[LOGIN] = Login(websocket, session, user_id, session_key)
+    login = Login(websocket, session, user_id, session_key, session_name, place)
+    websocket.scope[LOGIN] = login
     with _lock:
         keeper = _keepers.get(login.loop) or _keepers.setdefault(login.loop, Keeper(login.loop))
         keeper.add(login)
@@ -362,10 +398,12 @@ class News:
     users: Sequence[str] | None
     digest: str | None = None
     end: tuple[int, str] | None = None
+    tenant: str | None = None
 
     def concerns(self, login: Login) -> bool:
         is_user = self.users is None or login.user_id in self.users
-        return is_user and self.digest in (None, login.digest)
+        is_tenant = self.tenant in (None, login.place.tenant)
+        return is_user and is_tenant and self.digest in (None, login.digest)
 
 
 def _catch_up(keeper: Keeper, login: Login, since: float) -> None:
@@ -383,23 +421,34 @@ def _catch_up(keeper: Keeper, login: Login, since: float) -> None:
 
 
 def end(
-    user: str | None, digest: str | None = None, code: int = LOGGED_OUT, reason: str = ""
+    user: str | None,
+    digest: str | None = None,
+    code: int = LOGGED_OUT,
+    reason: str = "",
+    tenant: str | None = "",
 ) -> dict[str, Any]:
     """Close sockets of this process; gives the message that has other processes do the same."""
-    _news.append(News(time.monotonic(), None if user is None else [user], digest, (code, reason)))
+    users = None if user is None else [user]
+    _news.append(News(time.monotonic(), users, digest, (code, reason), tenant))
     for keeper in _all_keepers():
-        for login in keeper.find(None if user is None else [user], digest):
+        for login in keeper.find(users, digest, tenant):
             login.close(code, reason)
-    return _message("end", user=user, session=digest, code=code, reason=reason)
+        # The session may have had another key when other sockets of the user were opened.
+        if digest and users and (others := keeper.find(users, tenant=tenant)):
+            keeper.recheck([login for login in others if login.end is None])
+    return _message("end", tenant, user=user, session=digest, code=code, reason=reason)
 
 
-def recheck(users: Sequence[str] | None) -> dict[str, Any]:
-    """Check sockets of this process; gives the message that has other processes do the same."""
-    _news.append(News(time.monotonic(), users))
+def recheck(users: Sequence[str] | None, tenant: str | None = None) -> dict[str, Any]:
+    """Check sockets of this process; gives the message that has other processes do the same.
+
+    Without a tenant the users of that key are checked in all of them.
+    """
+    _news.append(News(time.monotonic(), users, tenant=tenant))
     for keeper in _all_keepers():
-        if logins := keeper.find(users):
+        if logins := keeper.find(users, tenant=tenant):
             keeper.recheck(list(logins))
-    return _message("recheck", users=users)
+    return _message("recheck", tenant, users=users)
 
 
 def obey(message: dict[str, Any]) -> None:
@@ -407,9 +456,10 @@ def obey(message: dict[str, Any]) -> None:
     if message.get("sender") == _process():
         return
     if message.get("event") == "recheck":
-        recheck(message["users"])
+        recheck(message["users"], message.get("tenant"))
     elif message.get("event") == "end" and (message["user"] or message["session"]):
-        end(message["user"], message["session"], message["code"], message["reason"])
+        tenant = message.get("tenant", None if message["session"] else "")
+        end(message["user"], message["session"], message["code"], message["reason"], tenant)
 
 
 def _all_keepers() -> list[Keeper]:
@@ -417,8 +467,9 @@ def _all_keepers() -> list[Keeper]:
         return [keeper for keeper in _keepers.values() if keeper.logins]
 
 
-def _message(event: str, **values: Any) -> dict[str, Any]:
-    return {"type": MESSAGE_TYPE, "sender": _process(), "event": event, **values}
+def _message(event: str, tenant: str | None, **values: Any) -> dict[str, Any]:
+    of_tenant = {"tenant": tenant} if tenant else {}
+    return {"type": MESSAGE_TYPE, "sender": _process(), "event": event, **values, **of_tenant}
 
 
 def _process() -> str:
@@ -429,7 +480,7 @@ def shared_layer() -> Any:
     """The project's channel layer, if it has one that reaches other processes."""
     try:
         layer = get_channel_layer()
-    except InvalidChannelLayerError:  # Channels' own complaint comes when the project uses it
+    except InvalidChannelLayerError:  # a system check tells, and so does Channels when the project uses it
         return None
     return None if isinstance(layer, InMemoryChannelLayer) else layer
 

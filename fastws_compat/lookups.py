@@ -21,6 +21,7 @@ from django.conf import settings
 from django.core.cache import BaseCache, caches
 
 from fastws_compat import conf
+from fastws_compat.tenants import any_schemas
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 
     Where a test or `async_to_sync` has all sync code run in a certain thread, this runs there too.
     """
-    if _has_thread():
+    if _has_thread() or any_schemas():  # set in the thread that all async code shares
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_with_caches_closed, thread_sensitive=False, executor=_pool())

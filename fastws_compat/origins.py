@@ -19,6 +19,7 @@ from django.utils.http import is_same_domain
 from fastws_compat import conf
 from fastws_compat.logger import logger
 from fastws_compat.requests import parse_cookie
+from fastws_compat.routing import run_router
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocketClose
@@ -98,7 +99,10 @@ class Handshake(HttpRequest):
 
 
 class OriginCheck:
-    """Refuses, with 403 and one line in the log, what a page of somebody else asks for."""
+    """Refuses, with 403 and one line in the log, what a page of somebody else asks for.
+
+    As it is outermost, it also refuses a path that no `URLRouter` below it has.
+    """
 
     def __init__(self, inner: ASGIApp) -> None:
         self.inner = inner
@@ -107,7 +111,7 @@ class OriginCheck:
         __tracebackhide__ = True
         problem = objection(scope) if scope["type"] == "websocket" else None
         if problem is None:
-            await self.inner({**scope, CHECKED: True}, receive, send)
+            await run_router(self.inner, {**scope, CHECKED: True}, receive, send)
         else:
             logger.warning("WebSocket refused: %s", problem)
             await WebSocketClose()(scope, receive, send)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
+from urllib.parse import quote
 
 from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
 from fastws_compat.types import Message, Receive, Scope, Send
@@ -245,6 +246,15 @@ class Request(HTTPConnection[StateT]):
     @property
     def method(self) -> str:
         return cast(str, self.scope["method"])
+
+
+def below(root_path: str, scope: Scope) -> Scope:
+    """The scope with this root path, with which its path begins (ASGI), also where a proxy has cut it off."""
+    path: str = scope["path"]
+    if path == root_path or path.startswith(f"{root_path}/"):
+        return {**scope, "root_path": root_path}
+    raw_path = quote(root_path).encode() + (scope.get("raw_path") or quote(path).encode())
+    return {**scope, "root_path": root_path, "path": root_path + path, "raw_path": raw_path}
 
 
 def get_route_path(scope: Scope) -> str:

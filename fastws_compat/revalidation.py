@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
-from asgiref.sync import async_to_sync
+from asgiref.sync import _restore_context, async_to_sync
 from django.conf import settings
 from django.contrib.auth import (
     BACKEND_SESSION_KEY,
@@ -18,13 +19,16 @@ from django.contrib.auth import (
     load_backend,
 )
 from django.core.exceptions import FieldDoesNotExist
-from django.db import Error
+from django.db import Error, router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
 from fastws_compat.concurrency import is_async
 from fastws_compat.logger import logger
+from fastws_compat.tenants import remember_schema
 from fastws_compat.tracebacks import for_log
+
+T = TypeVar("T")
 
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 
@@ -52,6 +56,10 @@ class Claim:
     user_id: str
     session_key: str | None
     conditions: tuple[Condition, ...]
+    # The user's database, where the router would choose another one.
+    using: str | None = None
+    # The context in which the route asked; None is that of the caller.
+    context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,14 @@ class Identity:
 
     user_id: str
     backend: str | None
+    using: str | None = None
 
 
 def judge(claims: Sequence[Claim]) -> list[int | None]:
     """For each claim the code to close with, or None where it holds; raises if the database fails.
 
-    Asks for all of them at once: give it no more than `BATCH`.
+    Asks for all of them at once: give it no more than `BATCH`, whose sessions and users are in the databases
+    that the router chooses here.
     """
     sessions = load_sessions({claim.session_key for claim in claims if claim.session_key})
     identities = [identify(claim, sessions) for claim in claims]
@@ -92,7 +102,8 @@ def owner_of(session: Any) -> Any:
     claim = Claim(str(named), session.session_key, ())
     sessions = {session.session_key: dict(session.items())}
     identity = identify(claim, sessions)
-    return _owner(claim, load_users([identity]).get(identity), sessions) if identity else None
+    user = _owner(claim, load_users([identity]).get(identity), sessions) if identity else None
+    return user and remember_schema(user)
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:
@@ -116,12 +127,12 @@ def may_log_in(user: Any, session: Any = None) -> bool:
 def identify(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | None:
     """The user that the claim's session still names, if it is the one who opened the socket."""
     if claim.session_key is None:
-        return Identity(claim.user_id, None)
+        return Identity(claim.user_id, None, claim.using)
     data = sessions.get(claim.session_key, {})
     backend = data.get(BACKEND_SESSION_KEY)
     if str(data.get(SESSION_KEY)) != claim.user_id or backend not in settings.AUTHENTICATION_BACKENDS:
         return None
-    return Identity(claim.user_id, backend)
+    return Identity(claim.user_id, backend, claim.using)
 
 
 def _owner(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
@@ -141,7 +152,28 @@ def _hashes(user: Any) -> Iterator[str]:
 def _verdict(claim: Claim, user: Any) -> int | None:
     if user is None:
         return LOGGED_OUT
-    return None if all(holds(condition, user) for condition in claim.conditions) else FORBIDDEN
+    return None if all(_holds_for(claim, condition, user) for condition in claim.conditions) else FORBIDDEN
+
+
+def _holds_for(claim: Claim, condition: Condition, user: Any) -> bool:
+    """As `holds`, in the context of the claim: the queries of a test are routed as in its endpoint."""
+    if claim.context is None:
+        return holds(condition, user)
+    return run_in(claim.context, holds, condition, user)
+
+
+def run_in(context: Context, call: Callable[..., T], *arguments: Any) -> T:
+    """What `call` returns in a copy of a context that belongs to another thread.
+
+    asgiref's `Local` is bound to a thread, so its values move over as asgiref itself moves them.
+    """
+    copied = context.copy()
+
+    def moved() -> T:
+        _restore_context(copied)
+        return call(*arguments)
+
+    return copied.run(moved)
 
 
 def holds(condition: Condition, user: Any) -> bool:
@@ -191,11 +223,11 @@ def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
             of_model.append((identity, backend.user_can_authenticate))
         elif (user := backend.get_user(_key(identity.user_id))) is not None:
             users[identity] = user
-    fresh = _users_of_model({identity.user_id for identity, _ in of_model})
+    fresh = _users_of_model(identity for identity, _ in of_model)
     users |= {
         identity: user
         for identity, is_allowed in of_model
-        if (user := fresh.get(identity.user_id)) is not None and is_allowed(user)
+        if (user := fresh.get((identity.using, identity.user_id))) is not None and is_allowed(user)
     }
     return users
 
@@ -214,12 +246,17 @@ def _looks_up_as_django(backend: Any) -> bool:
     return getattr(type(backend), "get_user", None) is ModelBackend.get_user
 
 
-def _users_of_model(ids: Iterable[str]) -> dict[str, Any]:
-    keys = [_key(user_id) for user_id in ids]
-    if not keys:
-        return {}
-    model: Any = get_user_model()
-    return {user_key(user): user for user in model._default_manager.filter(pk__in=keys)}
+def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
+    """The users, with the names of their databases; one query for each database."""
+    keys: dict[str | None, set[Any]] = defaultdict(set)
+    for identity in identities:
+        keys[identity.using].add(_key(identity.user_id))
+    manager: Any = get_user_model()._default_manager
+    return {
+        (using, user_key(user)): user
+        for using, pks in keys.items()
+        for user in (manager.using(using) if using else manager).filter(pk__in=pks)
+    }
 
 
 def _key(user_id: str) -> Any:
@@ -241,17 +278,23 @@ def load_permissions(users: Iterable[Any]) -> None:
     It keeps the answers in attributes of the user; if a Django has other names for these, it asks again.
     """
     asking = {id(user): user for user in users if _has_listed_permissions(user)}.values()
-    by_key: dict[Any, list[Any]] = defaultdict(list)
+    by_database: dict[str | None, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
     for user in asking:
-        by_key[user.pk].append(user)
-    if not by_key or not _uses_model_backend():
-        return
+        by_database[user._state.db][user.pk].append(user)
+    if by_database and _uses_model_backend():
+        for by_key in by_database.values():
+            _load_permissions(by_key)
+
+
+def _load_permissions(by_key: Mapping[Any, Sequence[Any]]) -> None:
+    """As `load_permissions`, for users of one database by their keys."""
+    [[some, *_], *_] = by_key.values()
     for attribute, field in (
         ("_user_perm_cache", "user_permissions"),
         ("_group_perm_cache", "groups"),
     ):
         try:
-            listed = _permissions(field, list(by_key))
+            listed = _permissions(field, list(by_key), some)
         except FieldDoesNotExist:
             continue
         for key, owners in by_key.items():
@@ -281,14 +324,15 @@ def _uses_model_backend() -> bool:
     )
 
 
-def _permissions(field: str, keys: Sequence[Any]) -> dict[Any, set[str]]:
-    """The permissions of each user, by one of the two roads that lead to them."""
+def _permissions(field: str, keys: Sequence[Any], some: Any) -> dict[Any, set[str]]:
+    """The permissions of each user, by one of the two roads that lead to them; `some` user is one of them."""
     from django.contrib.auth.models import Permission
 
     relation: Any = get_user_model()._meta.get_field(field)
     query_name = relation.related_query_name()
     road = query_name if field == "user_permissions" else f"group__{query_name}"
-    rows = Permission.objects.filter(**{f"{road}__in": keys}).order_by()
+    database = router.db_for_read(Permission, instance=some)
+    rows = Permission.objects.using(database).filter(**{f"{road}__in": keys}).order_by()
     listed: dict[Any, set[str]] = defaultdict(set)
     for key, app, codename in rows.values_list(f"{road}__pk", "content_type__app_label", "codename"):
         listed[key].add(f"{app}.{codename}")

@@ -14,14 +14,14 @@ from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.plan import check_paths, compile_plan
 from fastws_compat.dependencies.signature import kind_of, refuse_foreign
 from fastws_compat.dependencies.solve import Plan
-from fastws_compat.exception_handlers import handle
+from fastws_compat.exception_handlers import handle, serve_alone
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import UNCOUNTED, Limits, limits_of
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path, convert, replace_params
 from fastws_compat.requests import get_route_path
-from fastws_compat.sessions import SESSION, Session, open_socket, run_endpoint, serve
+from fastws_compat.sessions import SESSION, Session, open_socket, run_endpoint
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket, WebSocketClose
 
@@ -69,7 +69,7 @@ class BaseRoute:
                 await not_found(send)
             return
         scope.update(child_scope)
-        await self.handle(scope, receive, send)
+        await handle_alone(self, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
         """The route as a router with a prefix and dependencies includes it."""
@@ -289,6 +289,9 @@ def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
     refuse_foreign(func, f"WebSocket endpoint {name_of(func)}")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if SESSION not in scope:
+            await serve_alone(lambda scope: app, scope, receive, send)
+            return
         websocket = open_socket(scope, receive, send)
         place = limits_of(scope).apply(websocket, scope.get(SESSION))
         try:
@@ -310,10 +313,15 @@ async def enter(
         await owner(scope, receive, send)
         return
     scope.update(child_scope)
+    await handle_alone(route, scope, receive, send)
+
+
+async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run a route that no application has chosen, in the session there is or in one of its own."""
     if SESSION in scope:
         await route.handle(scope, receive, send)
     else:
-        await serve(route.handle, scope, receive, send)
+        await serve_alone(lambda scope: route.handle, scope, receive, send)
 
 
 def check_endpoint(endpoint: Callable[..., Any]) -> None:

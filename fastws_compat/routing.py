@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any, Unpack, cast
 from fastws_compat import conf, foreign
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
+from fastws_compat.exception_handlers import serve_alone
 from fastws_compat.exceptions import FastAPIError
 from fastws_compat.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
 from fastws_compat.indexes import Index, Routes
 from fastws_compat.lifespans import as_context, merged, run_all
 from fastws_compat.limits import LimitOptions, Limits, check_route_options, split
+from fastws_compat.logger import logger
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.paths import compile_path as compile_path
@@ -31,7 +33,7 @@ from fastws_compat.routes import Match as Match
 from fastws_compat.routes import NoMatchFound as NoMatchFound
 from fastws_compat.routes import WebSocketRoute as WebSocketRoute
 from fastws_compat.routes import websocket_session as websocket_session
-from fastws_compat.sessions import SESSION, Session, logger
+from fastws_compat.sessions import SESSION, Session
 from fastws_compat.suggestions import nearest
 from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan, Receive, Scope, Send
 from fastws_compat.watching import drain
@@ -39,6 +41,9 @@ from fastws_compat.websockets import WebSocketClose
 
 if TYPE_CHECKING:
     from django.urls import URLPattern
+
+# The attribute of a pattern for `URLRouter` that tells the system checks which router it is of.
+PATTERN_OF = "fastws_router"
 
 # A router's state: how often its routes have changed, and the versions of the routers that it includes.
 Version = tuple[Any, ...]
@@ -300,6 +305,8 @@ class Router:
         self._included: tuple[int, list[APIRouter]] = (-1, [])
         self._index: tuple[Version, Index] = ((-1,), Index([], _indexed_path))
         self.redirect_slashes = redirect_slashes
+        # Whether there is a lifespan of the user's; `lifespan_context` is always something.
+        self.has_lifespan = lifespan is not None
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
         self.middleware_stack = wrap(self.app, middleware)
@@ -340,7 +347,10 @@ class Router:
         return None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.middleware_stack(scope, receive, send)
+        if scope["type"] == "websocket" and SESSION not in scope:
+            await serve_alone(self.target, scope, receive, send, watched=not self._is_plain)
+        else:
+            await self.middleware_stack(scope, receive, send)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._target(scope)(scope, receive, send)
@@ -361,11 +371,9 @@ class Router:
         return route.handle
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a path that nobody has: HTTP 403, and one line in the log."""
+        """What becomes of a path that no route has; for HTTP it is 404."""
         if scope["type"] == "websocket":
-            # The client chose the path: escaped and cut, it cannot forge a line.
-            logger.warning("No WebSocket route for %.200r%s", scope["path"], self._hint(scope))
-            await WebSocketClose()(scope, receive, _watched(scope, send))
+            await _refuse_path(scope, receive, send, self._hint(scope))
         else:
             await not_found(send)
 
@@ -455,7 +463,10 @@ class APIRouter(Router):
     @property
     def websocket_urlpatterns(self) -> list[URLPattern]:
         """The routes that the router has now, as entries for Channels' `URLRouter`."""
-        return [route.urlpattern(self.dependency_overrides_provider) for route in flatten(self.routes)]
+        patterns = [route.urlpattern(self.dependency_overrides_provider) for route in flatten(self.routes)]
+        for pattern in patterns:
+            vars(pattern)[PATTERN_OF] = self
+        return patterns
 
     def add_api_websocket_route(
         self,
@@ -547,6 +558,7 @@ class APIRouter(Router):
         for event_type, handlers in (("startup", router.on_startup), ("shutdown", router.on_shutdown)):
             for handler in handlers:
                 self.add_event_handler(event_type, handler)
+        self.has_lifespan = self.has_lifespan or router.has_lifespan
         self.lifespan_context = merged(self.lifespan_context, router.lifespan_context)
 
     def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
@@ -626,4 +638,30 @@ def _watched(scope: Scope, send: Send) -> Send:
 
 async def _run_foreign(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run an application that may speak ASGI by itself."""
-    await app(scope, receive, _watched(scope, send) if scope["type"] == "websocket" else send)
+    if scope["type"] == "websocket":
+        await run_router(app, scope, receive, _watched(scope, send))
+    else:
+        await app(scope, receive, send)
+
+
+async def run_router(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an application; a path that Channels' `URLRouter` in it does not have is refused as one of ours."""
+    try:
+        await app(scope, receive, send)
+    except ValueError as exc:
+        if not is_unrouted(exc):
+            raise
+        await _refuse_path(scope, receive, send)
+
+
+def is_unrouted(exc: ValueError) -> bool:
+    """Whether Channels' `URLRouter` itself has raised this, which no consumer below it may have done."""
+    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
+    return bool(frames) and frames[-1].f_globals.get("__name__") == "channels.routing"
+
+
+async def _refuse_path(scope: Scope, receive: Receive, send: Send, hint: str = "") -> None:
+    """Refuse a path that nobody has: HTTP 403, and one line in the log."""
+    # The client chose the path: escaped and cut, it cannot forge a line.
+    logger.warning("No WebSocket route for %.200r%s", scope["path"], hint)
+    await WebSocketClose()(scope, receive, _watched(scope, send))

@@ -6,13 +6,13 @@ Whatever way the application ends, the client is told and nothing escapes to the
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
 from math import inf
 from types import MethodType
 from typing import Any
 from uuid import uuid4
+from weakref import ref
 
 from fastws_compat import conf, foreign
 from fastws_compat.answers import checked_answer
@@ -22,13 +22,12 @@ from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.limits import Guard
+from fastws_compat.logger import logger
 from fastws_compat.requests import SESSION as SESSION
 from fastws_compat.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.watching import Ahead, has_left, sweeper
 from fastws_compat.websockets import ANSWERS, WebSocket, WebSocketDisconnect, WebSocketState
-
-logger = logging.getLogger("fastws_compat")
 
 # So long a session waits for a close frame to go out to a client that may not read.
 LAST_WORDS = 1.0
@@ -46,6 +45,10 @@ OPEN_STATES = (WebSocketState.CONNECTING, WebSocketState.CONNECTED)
 observers: list[Callable[[WebSocket], None]] = []
 
 
+class Notice(str):
+    """The message of a cancellation: it is there as long as somebody handles the exception."""
+
+
 class Session:
     """What the server was told on a connection; lives in the scope while the connection does."""
 
@@ -56,6 +59,7 @@ class Session:
         "_cancels",
         "_deadline",
         "_id",
+        "_notice",
         "_send",
         "_server",
         "_tasks",
@@ -80,6 +84,7 @@ class Session:
         self._ahead: Ahead | None = None
         self._deadline: float | None = None
         self._cancels = 0
+        self._notice: ref[Notice] | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
         # The server's own object for the connection, where `send` is a method of it.
         self._server: Any = send.__self__ if type(send) is MethodType else None
@@ -158,6 +163,11 @@ class Session:
         """Whether the endpoint is left, or cancelled, and only the cleanup remains."""
         return self.leaving or (self.task is not None and self.task.cancelling() > 0)
 
+    @property
+    def is_unaware(self) -> bool:
+        """Whether the client has gone and the endpoint was not told yet."""
+        return self.websocket is not None and self.websocket.farewell is not None and not self.is_ending
+
     def sweep(self, now: float) -> None:
         """See what the endpoint does not see: that the client has gone, or waits too long for an answer."""
         websocket = self.websocket
@@ -220,9 +230,14 @@ class Session:
         self._cancel()
 
     def _cancel(self) -> None:
-        if self.task is not None and not self.task.done():
-            self._cancels += 1
-            self.task.cancel()
+        """Cancel the endpoint, unless it is still at what it does because it was cancelled before."""
+        handled = self._notice is not None and self._notice() is not None
+        if self.task is None or self.task.done() or handled or self.task.cancelling() > self._cancels:
+            return
+        notice = Notice("The client has gone")
+        self._notice = ref(notice)
+        self._cancels += 1
+        self.task.cancel(notice)
 
     @property
     def gone_with(self) -> int:

@@ -18,7 +18,7 @@ from urllib.request import Request
 from asgiref.compatibility import guarantee_single_callable
 
 from fastws_compat import foreign
-from fastws_compat._portal import Conversation, Portal, in_sync_thread, open_portal, use
+from fastws_compat._portal import GRACE, Conversation, Portal, in_sync_thread, open_portal, use
 from fastws_compat.datastructures import Headers
 from fastws_compat.sessions import RAISES
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
@@ -133,8 +133,11 @@ class WebSocketTestSession:
     def _end(self, kind: object, exc: BaseException | None, traceback: object) -> None:
         conversation = self._conversation
         ended_itself = conversation.ended
-        conversation.finish(self._farewell(exc))
+        grace = self._farewell(exc)
+        in_time = conversation.finish(grace)
         own = conversation.exception
+        if own is None and not in_time and (exc is None or isinstance(exc, WebSocketDisconnect)):
+            raise _overtime(conversation, grace)
         if own is None or own is exc or isinstance(exc, INTERRUPTIONS):
             return
         if exc is not None and not ended_itself and foreign.means(own, WebSocketDisconnect):
@@ -149,7 +152,7 @@ class WebSocketTestSession:
             return self._grace if isinstance(exc, WebSocketDisconnect) else 0
         self._conversation.put(_disconnect(1000))
         self._conversation.settle()
-        return self._grace if self._conversation.took("websocket.disconnect") else 0
+        return self._grace if self._conversation.is_over else 0
 
     def send(self, message: Message) -> None:
         """Send an ASGI message to the application; its own exception if it has died."""
@@ -230,6 +233,13 @@ def _single_callable(app: Any) -> ASGIApp:
     return cast(ASGIApp, guarantee_single_callable(app))  # type: ignore[no-untyped-call]
 
 
+def _overtime(conversation: Conversation, grace: float) -> TimeoutError:
+    return TimeoutError(
+        f"{conversation} was still at work {grace:g} s after its connection had ended, and was cancelled; "
+        "TestClient(grace=...) gives it longer."
+    )
+
+
 def _disconnect(code: int, reason: str | None = None) -> Message:
     return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
@@ -287,7 +297,8 @@ class TestClient:
     """Opens WebSocket connections to an ASGI application; as a context manager it runs the lifespan too.
 
     A wait for the application ends after `timeout` seconds (None: never) in a TimeoutError.
-    An application that has taken the client's farewell has `grace` seconds to clean up.
+    An application that knows its connection to be over has `grace` seconds to finish its work; one that is
+    still at work then is cancelled, and leaving the connection raises TimeoutError.
     With `raise_server_exceptions=False` this library's applications close with 1011 as on a server.
     `follow_redirects` and `base_url` are for HTTP: as in Starlette, a socket's URL is relative to ws://testserver.
     """
@@ -308,7 +319,7 @@ class TestClient:
         client: tuple[str, int] = ("testclient", 50000),
         *,
         timeout: float | None = 10,
-        grace: float = 1,
+        grace: float = GRACE,
     ) -> None:
         if backend != "asyncio" or backend_options:
             raise ValueError("TestClient runs on asyncio alone: leave out backend and backend_options.")

@@ -30,6 +30,9 @@ class Swept(Protocol):
     @property
     def is_ending(self) -> bool: ...
 
+    @property
+    def is_unaware(self) -> bool: ...
+
     def sweep(self, now: float) -> None: ...
 
 
@@ -93,13 +96,23 @@ def sweeper() -> Sweeper:
     return found
 
 
+def sessions_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Swept]:
+    """The sessions whose endpoints run in `task`."""
+    swept = _sweepers.get(loop)
+    return [] if swept is None else [member for member in list(swept.members) if member.task is task]
+
+
+def ending_tasks() -> set[asyncio.Task[Any]]:
+    """The tasks of this loop whose endpoints have ended, or are being ended, and that finish their work."""
+    return {member.task for member in sweeper().members if member.task and member.is_ending}
+
+
 async def drain(seconds: float) -> None:
     """Let the connections of this loop that are ending run their cleanup, before the process leaves.
 
     uvicorn cancels what is left after its time-out and then waits for the lifespan alone.
     """
-    ending = {member.task for member in sweeper().members if member.task and member.is_ending}
-    if ending:
+    if ending := ending_tasks():
         await asyncio.wait(ending, timeout=seconds)
 
 

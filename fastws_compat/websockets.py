@@ -206,9 +206,8 @@ class WebSocket(HTTPConnection[StateT]):
         """Answer the handshake; a client that is gone already is no mistake of the endpoint's."""
         try:
             await self._move_to(self._answered_with(message), checked_answer(message))
-        except OSError as exc:
-            self.client_error = (exc, 1006)
-            raise
+        except (OSError, RuntimeError) as exc:
+            raise self._unsent(exc)
 
     async def _move_to(self, state: WebSocketState, message: Message) -> None:
         """Send a message that leads to `state`; the old state comes back if it could not be sent.

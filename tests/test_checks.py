@@ -627,7 +627,7 @@ def test_left_over(monkeypatch: pytest.MonkeyPatch, imports: str, line: str, pla
 def test_left_over_names(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
     module = module_with(monkeypatch, imports="import fastapi.websockets", endpoint=f"fastapi.{name}")
     serve(monkeypatch, settings, get_asgi_application(module.app))
-    assert ids() == ["W010"]
+    assert ids() == ["W012"]
     [text] = told(module)
     assert re.search(
         rf" uses (fastapi|starlette)\.\w+\.{name.split('.')[-1]}, which no socket here raises", text
@@ -723,3 +723,69 @@ def test_without_fastapi_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "starlette")
     monkeypatch.delitem(sys.modules, "fastapi")
     assert told(module) == []
+
+
+# Lifespans that nobody runs
+
+
+def app_that_begins(**options: Any) -> FastAPI:
+    app = FastAPI(**options)
+    app.add_api_websocket_route("/begins", endpoint)
+    return app
+
+
+def nothing() -> None: ...
+
+
+async def lifespan(app: Any) -> Any:
+    yield
+
+
+BEGINNINGS: list[dict[str, Any]] = [
+    {"on_startup": [nothing]},
+    {"on_shutdown": [nothing]},
+    {"lifespan": lifespan},
+]
+
+
+@pytest.mark.parametrize("options", BEGINNINGS)
+def test_lifespan_of_an_application_in_a_url_router(options: dict[str, Any]) -> None:
+    app = app_that_begins(**options)
+    checked = OriginCheck(URLRouter(app.websocket_urlpatterns))
+    [message] = application.check_lifespans(ProtocolTypeRouter({"websocket": checked}))
+    assert message.id == "fastws.W020"
+    assert "the route '/begins' never runs" in message.msg
+
+
+def test_lifespan_of_a_router_in_a_url_router() -> None:
+    inner, router = APIRouter(lifespan=lifespan), APIRouter()
+    router.add_api_websocket_route("/begins", endpoint)
+    router.include_router(inner)
+    [message] = application.check_lifespans(URLRouter(router.websocket_urlpatterns))
+    assert "the route '/begins' never runs" in message.msg
+
+
+def test_lifespan_of_a_consumer_in_a_url_router() -> None:
+    route = app_that_begins(lifespan=lifespan).routes[0]
+    [message] = application.check_lifespans(URLRouter([path("x/", route.consumer.as_asgi())]))
+    assert message.id == "fastws.W020"
+
+
+def test_lifespan_in_a_fallback() -> None:
+    app = app_that_begins(lifespan=lifespan)
+    served = get_asgi_application(app_with("/ws"), fallback=URLRouter(app.websocket_urlpatterns))
+    assert [message.id for message in application.check_lifespans(served)] == ["fastws.W020"]
+
+
+def test_lifespans_that_run() -> None:
+    app = app_that_begins(lifespan=lifespan)
+    both = {"websocket": URLRouter(app.websocket_urlpatterns), "lifespan": app}
+    fallback = get_asgi_application(app, fallback=URLRouter(app.websocket_urlpatterns))
+    for served in (app, app.router, ProtocolTypeRouter(both), get_asgi_application(app), fallback):
+        assert application.check_lifespans(served) == []
+
+
+def test_no_lifespan_in_a_url_router() -> None:
+    app, router = app_with("/ws"), APIRouter()
+    app.include_router(router)
+    assert application.check_lifespans(URLRouter(app.websocket_urlpatterns)) == []

@@ -619,3 +619,52 @@ def test_middleware_of_starlette_is_refused():
 
     with pytest.raises(DeclarationError, match=r"uses starlette.*TrustedHostMiddleware, which"):
         FastAPI().add_middleware(TrustedHostMiddleware, allowed_hosts=["example.com"])
+
+
+def test_work_after_the_disconnect_is_awaited():
+    """FastAPI's test client cancels what an endpoint does after the disconnect."""
+    app, done = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            await websocket.receive_text()
+        except WebSocketDisconnect:
+            await asyncio.sleep(0.1)
+            done.append("saved")
+
+    with TestClient(app).websocket_connect("/ws"):
+        pass
+    assert done == ["saved"]
+
+
+def test_router_alone_has_the_default_handlers():
+    """FastAPI's exception handlers belong to the application: a router alone lets the exception escape."""
+    router = APIRouter()
+
+    @router.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        raise HTTPException(409)
+
+    with pytest.raises(WebSocketDenialResponse) as denied:
+        with TestClient(router).websocket_connect("/ws"):
+            pass
+    assert denied.value.status_code == 409
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError, BrokenPipeError, OSError])
+def test_accept_to_a_client_that_is_gone(error):
+    """FastAPI passes the server's error on; Starlette turns it into WebSocketDisconnect only after accept."""
+
+    async def receive():
+        return {"type": "websocket.connect"}
+
+    async def send(message):
+        raise error("gone")
+
+    websocket = WebSocket({"type": "websocket"}, receive, send)
+    with pytest.raises(WebSocketDisconnect) as gone:
+        asyncio.run(websocket.accept())
+    assert gone.value.code == 1006
+    assert websocket.application_state is WebSocketState.DISCONNECTED

@@ -12,6 +12,7 @@ from django.test import override_settings
 
 from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect, watching
 from fastws_compat.concurrency import _close_stale, is_cleaning, run_in_threadpool
+from fastws_compat.sessions import SESSION
 from fastws_compat.testclient import TestClient
 from tests.servers import faults
 
@@ -181,6 +182,52 @@ def test_endpoint_that_sleeps_is_cancelled_after_the_grace(kind, caplog):
     asyncio.run(run())
     assert seen == ["cancelled", *(["WebSocketDisconnect(1001)"] if kind == "with a generator" else [])]
     assert records(caplog) == []
+
+
+@override_settings(FASTWS={"DISCONNECT_GRACE": 0})
+def test_endpoint_is_not_cancelled_again_while_it_handles_the_first_time():
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def sleeps(websocket: WebSocket):
+        await websocket.accept()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for seconds in (10, 20):  # much later
+                websocket.scope[SESSION].sweep(asyncio.get_running_loop().time() + seconds)
+            await asyncio.sleep(0)
+            seen.append("saved")
+
+    async def run():
+        line = Line(app)
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+    assert seen == ["saved"]
+
+
+@override_settings(FASTWS={"DISCONNECT_GRACE": 0})
+def test_endpoint_that_swallows_its_cancellation_is_cancelled_again():
+    app, seen = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def stubborn(websocket: WebSocket):
+        await websocket.accept()
+        while len(seen) < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                seen.append("cancelled")
+
+    async def run():
+        line = Line(app)
+        line.hang_up()
+        await line.end()
+
+    asyncio.run(run())
+    assert seen == ["cancelled", "cancelled"]
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})

@@ -25,7 +25,7 @@ from fastws_compat import (
     WebSocketException,
     foreign,
 )
-from fastws_compat.authentication import AuthenticationError
+from fastws_compat.authentication import AuthenticationBackend, AuthenticationError
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import (
     RequestValidationError,
@@ -33,6 +33,7 @@ from fastws_compat.exceptions import (
     ValidationException,
     WebSocketRequestValidationError,
 )
+from fastws_compat.middleware.authentication import AuthenticationMiddleware
 from fastws_compat.responses import JSONResponse
 
 ERRORS = [{"type": "missing", "loc": ("query", "q"), "msg": "Field required", "input": None}]
@@ -379,6 +380,18 @@ def test_response_of_theirs_that_a_handler_returns() -> None:
     start, body, *_ = sent_by(app)
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 402)
     assert body["body"] == b'{"a":1}'
+
+
+@pytest.mark.parametrize("kind", [AuthenticationError, starlette.authentication.AuthenticationError])
+def test_authentication_error_in_a_backend(kind: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    class Backend(AuthenticationBackend):
+        async def authenticate(self, conn: Any) -> Any:
+            raise kind("who?")
+
+    app = after_accept(raising(RuntimeError))
+    app.add_middleware(AuthenticationMiddleware, backend=Backend())
+    assert [message["type"] for message in sent_by(app)] == ["websocket.close"]
+    assert logged(caplog) == []
 
 
 def test_neither_package_is_imported() -> None:

@@ -12,7 +12,14 @@ import pytest
 
 import fastws_compat
 from fastws_compat.datastructures import State
-from fastws_compat.requests import HTTPConnection, Request, empty_receive, empty_send, get_route_path
+from fastws_compat.requests import (
+    HTTPConnection,
+    Request,
+    below,
+    empty_receive,
+    empty_send,
+    get_route_path,
+)
 
 
 def test_construction_reads_only_the_type() -> None:
@@ -95,3 +102,20 @@ def test_imports_without_settings_and_without_other_frameworks() -> None:
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env={})
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/ws", "/app x/ws"),
+        ("/app x/ws", "/app x/ws"),
+        ("/app x", "/app x"),
+        ("/app xs", "/app x/app xs"),
+        ("/", "/app x/"),
+    ],
+)
+def test_scope_below_a_root_path(path, expected):
+    scope = below("/app x", {"type": "websocket", "path": path, "root_path": ""})
+    assert (scope["path"], scope["root_path"]) == (expected, "/app x")
+    if path != expected:
+        assert scope["raw_path"] == expected.replace(" ", "%20").encode()

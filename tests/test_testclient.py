@@ -6,18 +6,20 @@ import json
 import sys
 import threading
 import time
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 import pytest
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.contrib.auth import get_user_model
-from django.db import close_old_connections, connection
+from django.db import close_old_connections, connection, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TestCase, TransactionTestCase
 
-from fastws_compat import FastAPI, WebSocket, _portal
+from fastws_compat import BackgroundTasks, FastAPI, WebSocket, _portal
 from fastws_compat._portal import Pump
 from fastws_compat.concurrency import run_in_threadpool, thread_executors
+from fastws_compat.sessions import SESSION
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from fastws_compat.websockets import WebSocketDisconnect
 
@@ -420,9 +422,84 @@ def test_cleanup_that_outlasts_the_grace_is_cancelled():
             await asyncio.sleep(0)
             events.append("finally")
 
-    with TestClient(app, grace=0.01).websocket_connect("/"):
-        pass
+    with pytest.raises(TimeoutError, match=r"at / was still at work 0\.01 s after its connection"):
+        with TestClient(app, grace=0.01).websocket_connect("/"):
+            pass
     assert events == ["finally"]
+
+
+def test_failure_of_a_test_says_more_than_work_that_outlasts_the_grace():
+    async def app(scope, receive, send):
+        await silent(scope, receive, send)
+        await asyncio.Event().wait()
+
+    with pytest.raises(ZeroDivisionError):
+        with TestClient(app, grace=0.01).websocket_connect("/"):
+            raise ZeroDivisionError
+
+
+def test_work_after_a_close_of_the_application_itself_is_awaited():
+    done = []
+
+    async def app(scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        await send({"type": "websocket.close", "code": 1000})
+        await asyncio.to_thread(time.sleep, 0.1)
+        done.append(True)
+
+    with TestClient(app).websocket_connect("/"):
+        pass
+    assert done
+
+
+def test_overtime_names_the_endpoint():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def saves(websocket: WebSocket, tasks: BackgroundTasks):
+        tasks.add_task(asyncio.Event().wait)
+        await websocket.accept()
+
+    with pytest.raises(TimeoutError, match=r"at /ws \(endpoint saves\) was still at work 0\.05 s"):
+        with TestClient(app, grace=0.05).websocket_connect("/ws"):
+            pass
+
+
+def test_background_tasks_are_awaited():
+    app, done = FastAPI(), []
+
+    async def work():
+        await asyncio.sleep(0.1)
+        done.append(True)
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks):
+        tasks.add_task(work)
+        await websocket.accept()
+
+    with TestClient(app).websocket_connect("/ws"):
+        pass
+    assert done
+
+
+def test_endpoint_that_was_not_told_of_the_disconnect_is_cancelled_at_once():
+    """Somebody else has received it on behalf of an endpoint that never looks."""
+    app, ahead = FastAPI(), threading.Event()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        session = websocket.scope[SESSION]
+        while session._ahead is None:
+            await asyncio.sleep(0.01)
+        ahead.set()
+        await asyncio.Event().wait()
+
+    with TestClient(app, grace=60).websocket_connect("/ws"):
+        assert ahead.wait(30)
+        began = time.monotonic()
+    assert time.monotonic() - began < 3
 
 
 def test_no_grace():
@@ -1375,11 +1452,21 @@ class AsyncTests(TestCase):
             assert websocket.receive_text() == "[0, 0, 0]"
 
 
+@pytest.fixture
+def sync_thread(monkeypatch):
+    """A thread of the test's own in place of asgiref's: what it leaves open would reach other tests."""
+    with ThreadPoolExecutor(max_workers=1) as executor:
+        monkeypatch.setattr(SyncToAsync, "single_thread_executor", executor)
+        yield
+        # `close` of an SQLite database in memory does nothing.
+        executor.submit(lambda: BaseDatabaseWrapper.close(connections["default"])).result()
+
+
 @pytest.mark.django_db(transaction=True)
-def test_an_async_test_without_djangos_runner():
+def test_an_async_test_without_djangos_runner(sync_thread):
     """As pytest-asyncio and anyio run tests: the thread has a loop, and asgiref knows of none."""
     assert asyncio.run(ask_in_an_async_test()) == "[1, 1, 1]"
-    assert asyncio.run(sync_to_async(get_user_model().objects.count)()) == 1
+    assert get_user_model().objects.count() == 1
 
 
 def test_a_client_that_blocks_the_tests_own_loop_says_so():

@@ -19,14 +19,16 @@ from django.core.checks import Error, Warning
 
 import fastws_compat
 from fastws_compat import catalogue, conf
+from fastws_compat.applications import FastAPI, default_app
 from fastws_compat.checks.layers import IN_MEMORY, declared
 from fastws_compat.checks.leftovers import check_leftovers
-from fastws_compat.checks.messages import Messages, message
+from fastws_compat.checks.messages import Messages, Unserved, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.paths import PARAM
-from fastws_compat.routing import BaseRoute, Mount, WebSocketRoute, flatten
+from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 
+DECLARES = re.compile(r"^@(\w+\.)?websocket(_route)?\(", re.MULTILINE)
 GROUPS = "fastws_compat.groups"
 
 
@@ -43,7 +45,7 @@ def check() -> Messages:
         application = catalogue.project()
     except Exception as exc:
         return message(
-            Error,
+            Unserved,
             "E002",
             f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}"
             f"{_place(exc)}",
@@ -53,6 +55,9 @@ def check() -> Messages:
         *check_mounted(application),
         *check_origin(application),
         *check_shadowed(application),
+        *check_lifespans(application),
+        *check_unserved(application),
+        *check_unimported(),
         *check_groups(),
         *check_leftovers(application),
     ]
@@ -66,7 +71,17 @@ def _place(exc: Exception) -> str:
 
 
 def check_mounted(application: Any) -> Messages:
-    if catalogue.roots(application):
+    roots = catalogue.roots(application)
+    if default_app in roots and not any(root.routes for root in roots):
+        return message(
+            Warning,
+            "W002",
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: no sockets.py of an "
+            "installed app declares one.",
+            "Write @websocket in the sockets.py of an app, or name your own application in "
+            'get_asgi_application("module:attribute").',
+        )
+    if roots:
         return []
     return message(
         Warning,
@@ -159,11 +174,96 @@ def _unnamed(match: re.Match[str]) -> str:
     return f"{{{match[2] or ':str'}}}"
 
 
+# Lifespans that never run
+
+
+def check_lifespans(application: Any) -> Messages:
+    return [
+        found
+        for router in catalogue.asleep(application)
+        for found in message(
+            Warning,
+            "W020",
+            f"The lifespan of the application or router with {_first_path(router)} never runs: a URLRouter "
+            "serves its routes, and hands no lifespan on.",
+            "Serve the application with get_asgi_application(app, fallback=...), or as the 'lifespan' of the "
+            "ProtocolTypeRouter.",
+        )
+    ]
+
+
+def _first_path(router: Router) -> str:
+    """What tells people which router is meant."""
+    routes = [route for route in flatten(router.routes) if isinstance(route, WebSocketRoute | Mount)]
+    return f"the route {routes[0].path!r}" if routes else "no route"
+
+
+# Sockets that nobody serves
+
+
+def check_unserved(application: Any) -> Messages:
+    """Applications of modules that are imported."""
+    served = catalogue.served(application)
+    return [
+        found
+        for name, app in sorted(_applications())
+        if app.routes and app not in served
+        for found in message(
+            Warning,
+            "W013",
+            f"{name} has WebSocket routes, and ASGI_APPLICATION does not serve them.",
+            f'In asgi.py, name it in get_asgi_application("{name}"), or mount it in the application that is '
+            "served.",
+        )
+    ]
+
+
+def _applications() -> Iterator[tuple[str, FastAPI]]:
+    """The applications in the modules of installed apps, each under one name."""
+    found: dict[int, tuple[str, FastAPI]] = {}
+    for module in _modules():
+        for name, value in list(vars(module).items()):
+            if isinstance(value, FastAPI) and value is not default_app:
+                found.setdefault(id(value), (f"{module.__name__}:{name}", value))
+    yield from found.values()
+
+
+def check_unimported() -> Messages:
+    """Modules that are not imported, as far as their text shows what they are for."""
+    return [
+        found
+        for path in sorted(_unimported())
+        if DECLARES.search(source := path.read_text(errors="replace")) and "fastws_compat" in source
+        for found in message(
+            Warning,
+            "W014",
+            f"{path} declares WebSocket routes, and nothing imports it: they are not served.",
+            "Move them to the app's sockets.py, which get_asgi_application() finds, or import the module "
+            "there.",
+        )
+    ]
+
+
+def _unimported() -> Iterator[Path]:
+    for app in apps.get_app_configs():
+        for path in Path(app.path).glob("*.py"):
+            if app.name != "fastws_compat" and f"{app.name}.{path.stem}" not in sys.modules:
+                yield path
+
+
 # Groups that no layer carries
 
 
 def check_groups() -> Messages:
     """Called once the project's sockets are imported."""
+    unknown = sorted({(group.layer, group.name) for group in _groups() if group.layer not in declared()})
+    if mistyped := [f"{layer!r} (of group {name!r})" for layer, name in unknown if layer != "default"]:
+        return message(
+            Error,
+            "E010",
+            f"Groups name channel layers that CHANNEL_LAYERS does not have: {', '.join(mistyped)}.",
+            "Correct the name, or add the layer.",
+        )
     if declared().get("default") or not _uses_groups():
         return []
     return message(
@@ -175,12 +275,23 @@ def check_groups() -> Messages:
     )
 
 
+def _groups() -> Iterator[Any]:
+    """The groups that modules of installed apps hold under a name."""
+    values = [value for module in _modules() for value in list(vars(module).values())]
+    yield from (value for value in values if _is_of_groups(type(value)) and hasattr(value, "layer"))
+
+
 def _uses_groups() -> bool:
     """Whether a module of an installed app, our own ones aside, has a name from `groups` or joins one."""
-    packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
-    modules = [module for name, module in list(sys.modules.items()) if f"{name}.".startswith(packages)]
-    values = [value for module in modules for value in list(vars(module).values())]
+    values = [value for module in _modules() for value in list(vars(module).values())]
     return any(_is_of_groups(value) or _joins(value) for value in values)
+
+
+def _modules() -> list[ModuleType]:
+    """The modules of installed apps, our own ones aside."""
+    packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
+    modules = list(sys.modules.items())
+    return [module for name, module in modules if module is not None and f"{name}.".startswith(packages)]
 
 
 def _is_of_groups(value: Any) -> bool:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from channels.layers import channel_layers
 from django.conf import settings
 from django.core.checks import Warning, register
 
-from fastws_compat.checks.messages import TAG, Messages, message
+from fastws_compat.checks.messages import TAG, Messages, Unserved, message
 from fastws_compat.checks.packages import major
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
@@ -63,6 +64,30 @@ def check_group_expiry(**kwargs: Any) -> Messages:
         f"group_expiry is below the {DAY} s that daphne keeps sockets: members are forgotten ({found}).",
         f"Raise group_expiry to {DAY}, or silence this check if --websocket_timeout is lower still.",
     )
+
+
+@register(TAG)
+def check_backends(**kwargs: Any) -> Messages:
+    return [
+        found
+        for alias in declared()
+        if (problem := _problem(alias)) is not None
+        for found in message(
+            Unserved,
+            "E009",
+            f"Channel layer {alias!r} cannot be made: {problem}.",
+            "Correct its BACKEND and CONFIG in CHANNEL_LAYERS.",
+        )
+    ]
+
+
+def _problem(alias: str) -> str | None:
+    """Why there is no such layer; it makes no connection yet."""
+    try:
+        channel_layers[alias]
+    except Exception as exc:
+        return f"{type(exc).__name__}: {exc}"
+    return None
 
 
 def _forgets_members(layer: dict[str, Any]) -> bool:

@@ -27,7 +27,7 @@ def check_leftovers(application: Any) -> Messages:
         if (names := sorted(set(map(_full_name, held(module)))))
         for found in message(
             Warning,
-            "W010",
+            "W012",
             f"Module {module.__name__!r} uses {', '.join(names)}, which no socket here raises or has: "
             "`except` and comparisons with it never match.",
             "Import the name from fastws_compat.",

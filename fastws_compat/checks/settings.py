@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import Error, Warning, register
+from django.utils.module_loading import import_string
 
 from fastws_compat import conf
 from fastws_compat.checks.messages import TAG, Messages, message
@@ -85,6 +86,13 @@ def _are_origins(value: Any) -> bool:
     )
 
 
+def _is_callable_name(value: Any) -> bool:
+    try:
+        return callable(import_string(value))
+    except (ImportError, AttributeError):
+        return False
+
+
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
@@ -127,5 +135,9 @@ RULES: dict[str, Rule] = {
     "SHUTDOWN_GRACE": SECONDS,
     "SLOW_CONSUMER": _one_of("close", "drop_oldest"),
     "SLOW_CONSUMER_QUEUE": COUNT,
+    "TENANT": (
+        _or_none(_is_callable_name),
+        "the dotted name of a callable, as 'shop.tenants.current', or None",
+    ),
     "THREADS": COUNT,
 }

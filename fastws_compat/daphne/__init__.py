@@ -11,6 +11,7 @@ import sys
 from typing import Any, Literal
 
 from fastws_compat import conf
+from fastws_compat.logger import logger
 
 Mode = Literal["absent", "stock", "portable", "complete"]
 
@@ -34,7 +35,6 @@ NEEDED = {
     ),
 }
 
-logger = logging.getLogger("fastws_compat")
 _chosen: tuple[Mode, type[Any]] | None = None
 _mode: Mode = "absent"
 
@@ -47,6 +47,7 @@ def install() -> Mode:
     global _mode, _chosen
     if "daphne.server" not in sys.modules:
         return "absent"
+    _switch_on_log()
     if conf.get("DAPHNE") == "stock":
         _mode, server = "stock", stock()
     else:
@@ -54,6 +55,20 @@ def install() -> Mode:
         _mode, server = _chosen
     put_in_place(server)
     return _mode
+
+
+def _switch_on_log() -> None:
+    """Undo what `LOGGING` does to daphne's logger, which existed before it was read, unless it names it.
+
+    The completed server logs there too.
+    """
+    from django.conf import settings
+
+    if not (settings.configured or conf.has_settings_module()) or not settings.LOGGING_CONFIG:
+        return
+    config = settings.LOGGING
+    if config.get("disable_existing_loggers", True) and "daphne.server" not in config.get("loggers", {}):
+        logging.getLogger("daphne.server").disabled = False
 
 
 def mode() -> Mode:

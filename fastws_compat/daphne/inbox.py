@@ -24,6 +24,10 @@ class Inbox:
         self._bytes = 0
 
     @property
+    def is_empty(self) -> bool:
+        return not self._messages
+
+    @property
     def is_full(self) -> bool:
         return self._bytes >= MOST_BYTES
 

@@ -21,6 +21,7 @@ from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.requests import below
 from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message
 from fastws_compat.watching import has_left
@@ -76,6 +77,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     """
 
     upgrade: Upgrade  # given by the factory
+    # The application has not answered in time, or the server stops: what it says now comes too late.
+    _refused_by_server = False
 
     # autobahn's own, as far as they are used here
     data: bytes
@@ -97,6 +100,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.gone = False
         self._known = False
         self._partial: PartialBinary | PartialText | None = None
+        self._informed = False
         self._refusal: Message | None = None
         self._reading_paused = False
         self._writable: asyncio.Event | None = None
@@ -126,6 +130,8 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.socket_opened = self.last_ping = time()
         self.inbox.put({"type": "websocket.connect"}, 0)
         scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
+        if root_path := scope["root_path"].rstrip("/"):
+            scope = below(root_path, scope)  # a proxy may have cut it off
         self.server.start_application(self, scope)
         self._log_action("connecting")
 
@@ -206,6 +212,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         self.openHandshakeTimeoutCall = None
         if self.state == self.STATE_CONNECTING:
             logger.warning("No answer to the handshake in time on %r.", self)
+            self._refused_by_server = True
             self._refuse(503)
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
@@ -377,10 +384,13 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
     def _expect(self, kind: str | None) -> None:
         expected = EXPECTED[self.phase]
         if kind not in expected:
+            if self._refused_by_server:
+                raise ClientDisconnected("The server has refused the handshake.")
             if not expected:
                 raise RuntimeError(f"Unexpected ASGI message {kind!r}, after the connection was closed.")
             raise RuntimeError(f"Expected ASGI message {' or '.join(map(repr, expected))}, but got {kind!r}.")
         if self.gone:
+            self._informed = True
             raise ClientDisconnected("The client has disconnected.")
 
     def write_at_once(self, frame: bytes) -> bool:
@@ -442,6 +452,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.__dict__.pop(name, None)
 
     def _close(self, message: Message) -> None:
+        self._informed = True
         if self.phase is Phase.CONNECTING:
             self._refuse(403)  # no frame will carry the code
             return
@@ -469,6 +480,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             body = handshake.refusal(status, headers, body, more_body, self.server.server_name)
         self._write(body)
         if not more_body:
+            self._informed = True
             self._refused()
 
     def _refuse(self, status: int, headers: handshake.Headers = (), body: bytes = b"") -> None:
@@ -488,6 +500,15 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.openHandshakeTimeoutCall = None
 
     # The server calls these
+
+    @property
+    def is_known_to_be_over(self) -> bool:
+        """Whether the application has ended the connection itself, or was told that it is over."""
+        return self._informed or (self.gone and self.inbox.is_empty)
+
+    def inform(self) -> None:
+        """Note that the application knows: it was cancelled, for one."""
+        self._informed = True
 
     def application_done(self, task: asyncio.Task[None]) -> None:
         """End the connection as the application ended, unless it is over already."""
@@ -526,6 +547,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
             self.sendCloseFrame(code, close_reason(reason).encode())
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
+            self._refused_by_server = True
             self._refuse(503)
         else:
             self.dropConnection(abort=True)

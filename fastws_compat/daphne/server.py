@@ -20,7 +20,6 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
-from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
@@ -33,6 +32,7 @@ from fastws_compat.daphne.shutdown import (
     stop_at_exit,
 )
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
+from fastws_compat.watching import ending_tasks
 
 logger = logging.getLogger("daphne.server")
 
@@ -211,20 +211,24 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     def application_checker(self) -> None:
         """Cancel each application whose client went too long ago, as daphne does once a second.
 
-        One that cleans up is spared, and one that was cancelled has as long again to clean up.
+        One that knows it, because it was told or was cancelled once, works for as long as it needs.
         """
         now = time()
-        late = [
-            details
-            for details in self.connections.values()
+        late = {
+            protocol: details
+            for protocol, details in self.connections.items()
             if now - details.get("disconnected", now) > self.application_close_timeout
-        ]
-        for details in late:
-            if is_cleaning(details.get("application_instance")):
-                details["disconnected"] = inf
+        }
+        ending = ending_tasks() if late else set()
+        for protocol, details in late.items():
+            if isinstance(protocol, WebSocketProtocol):
+                knows = protocol.is_known_to_be_over or details.get("application_instance") in ending
+                details["disconnected"] = inf if knows else details["disconnected"]
         super().application_checker()
-        for details in late:
+        for protocol, details in late.items():
             details["disconnected"] = now
+            if isinstance(protocol, WebSocketProtocol):
+                protocol.inform()
 
     def websocket_lost(self, protocol: WebSocketProtocol) -> None:
         self.websockets.discard(protocol)

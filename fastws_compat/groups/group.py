@@ -62,6 +62,10 @@ class Group:
         """The group for all sockets of a user, once they have joined it."""
         if user.pk is None:
             raise GroupNameError(f"{user} has no group: only a saved user has one.")
+        from fastws_compat.tenants import tenant_of
+
+        if tenant := tenant_of(user):
+            return cls(f"fastws.tenant.{sha256(f'{tenant} {user.pk}'.encode()).hexdigest()}")
         name = f"fastws.user.{user.pk}"
         if not NAME.fullmatch(name):  # not every key is a number or a UUID
             name = f"fastws.user.{sha256(str(user.pk).encode()).hexdigest()}"
@@ -110,7 +114,8 @@ class Group:
         from django.db import transaction
 
         _refuse_running_loop("send_on_commit", "asend")
-        payload = encode(message)  # what cannot be sent fails here, where its traceback says why
+        layer_of(self.layer)  # what cannot be sent fails here, where its traceback says why
+        payload = encode(message)
         transaction.on_commit(partial(self._send_or_log, message, payload), using=using, robust=True)
 
     async def adisconnect(

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fastws_compat import conf
@@ -22,16 +22,30 @@ counters: Counter[str] = Counter()
 
 
 def layer_of(alias: str) -> Any:
-    """The project's channel layer of that name, or the process's own where there is none."""
+    """The project's channel layer of that name, or the process's own where `CHANNEL_LAYERS` is empty.
+
+    Raises InvalidChannelLayerError for a name that it does not have, and for a layer that cannot be made.
+    """
+    from channels.layers import channel_layers
     from django.core.exceptions import ImproperlyConfigured
 
     try:
-        from channels.layers import get_channel_layer
-
-        layer = get_channel_layer(alias)
+        return channel_layers[alias]
     except ImproperlyConfigured:  # no settings at all
-        layer = None
-    return local_layer(alias) if layer is None else layer
+        return local_layer(alias)
+    except KeyError as exc:  # Channels' `get_channel_layer` takes every KeyError for a missing name
+        return _without(alias, channel_layers.configs, exc)
+
+
+def _without(alias: str, declared: Mapping[str, Any], exc: KeyError) -> Any:
+    from channels.exceptions import InvalidChannelLayerError
+
+    if alias in declared:
+        raise InvalidChannelLayerError(f"Channel layer {alias!r} cannot be made: KeyError: {exc}") from exc
+    if declared or alias != DEFAULT:
+        known = ", ".join(map(repr, declared)) or "none"
+        raise InvalidChannelLayerError(f"CHANNEL_LAYERS has no {alias!r}; there is: {known}.") from None
+    return local_layer(alias)
 
 
 def is_bound_to_loop(layer: Any) -> bool:

@@ -16,6 +16,10 @@ class Middleware:
     # Any instead of ASGIApp: the middleware of other libraries name the same shapes differently.
     def __init__(self, cls: Callable[Concatenate[Any, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
         foreign.refuse_call(cls, "Middleware()")
+        if getattr(cls, "__module__", "").startswith(__name__):
+            # A backend of Starlette's would decide about access in a class of ours.
+            for value in (*args, *kwargs.values()):
+                foreign.refuse(value, f"An argument of {cls.__name__}")
         self.cls = cls
         self.args = args
         self.kwargs = kwargs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fastws_compat import foreign
 from fastws_compat.authentication import (
     AuthCredentials,
     AuthenticationBackend,
@@ -26,6 +27,7 @@ class AuthenticationMiddleware:
     """
 
     def __init__(self, app: ASGIApp, backend: AuthenticationBackend, on_error: OnError | None = None) -> None:
+        foreign.refuse(backend, "The backend of AuthenticationMiddleware")
         self.app = app
         self.backend = backend
         self.on_error: OnError = self.default_on_error if on_error is None else on_error
@@ -37,8 +39,11 @@ class AuthenticationMiddleware:
         conn = HTTPConnection(scope)
         try:
             result = await self.backend.authenticate(conn)
-        except AuthenticationError as exc:
-            response = self.on_error(conn, exc)
+        except Exception as exc:
+            error = foreign.twin(exc) or exc
+            if not isinstance(error, AuthenticationError):
+                raise
+            response = self.on_error(conn, error)
             await (WebSocketClose() if scope["type"] == "websocket" else response)(scope, receive, send)
             return
         scope["auth"], scope["user"] = result or (AuthCredentials(), UnauthenticatedUser())

@@ -292,13 +292,6 @@ def test_close_to_a_lost_client(lib):
     assert caught.value.code == 1006
 
 
-def test_accept_to_a_lost_client_raises_the_servers_error(lib):
-    websocket = connect(lib, Server(CONNECT, error=ConnectionResetError("gone")))
-    with pytest.raises(ConnectionResetError, match="gone"):
-        run(websocket.accept())
-    assert states(websocket) == ("CONNECTED", "CONNECTED")
-
-
 def test_other_errors_of_the_server_pass(lib):
     websocket, server = accepted(lib)
     server.error = LookupError("server")

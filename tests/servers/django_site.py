@@ -74,12 +74,18 @@ def sessions(*names: str) -> None:
 
 
 def act(what: str, name: str) -> None:
+    from django.conf import settings
     from django.contrib.auth.models import User
+    from django.test import Client
 
     from fastws_compat.auth import disconnect_user
 
     user = User.objects.get(username=name)
-    if what == "disconnect":
+    if what == "login":
+        client = Client()
+        client.force_login(user)
+        print(client.cookies[settings.SESSION_COOKIE_NAME].value)
+    elif what == "disconnect":
         disconnect_user(user, reason="by hand")
     elif what == "deactivate":
         user.is_active = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from typing import Annotated, Any
@@ -21,6 +22,7 @@ from fastws_compat.auth import login_required, user_passes_test  # noqa: E402
 
 app = FastAPI()
 outcomes: list[str] = []
+begun, told = asyncio.Event(), asyncio.Event()
 
 
 def known_to_cache(user: Any) -> bool:
@@ -67,6 +69,7 @@ async def block(websocket: WebSocket, seconds: float) -> None:
 @app.websocket("/late")
 async def late(websocket: WebSocket, seconds: float) -> None:
     """Accepts when the server may have given the client up."""
+    begun.set()
     await database_sync_to_async(time.sleep)(seconds)
     try:
         await websocket.accept()
@@ -76,14 +79,20 @@ async def late(websocket: WebSocket, seconds: float) -> None:
     except BaseException as exc:
         outcomes.append(repr(exc))
         raise
+    finally:
+        told.set()
+
+
+@app.websocket("/begun")
+async def wait_for_late(websocket: WebSocket) -> None:
+    await begun.wait()
+    await websocket.accept()
 
 
 @app.websocket("/outcomes")
 async def tell(websocket: WebSocket) -> None:
     await websocket.accept()
-    while not outcomes:
-        await websocket.receive_text()
-        await websocket.send_json(outcomes)
+    await told.wait()
     await websocket.send_json(outcomes)
 
 

@@ -181,6 +181,19 @@ def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> N
     assert site.status(running, "/members", "ann") == 401
 
 
+def test_logout_ends_the_sockets_of_a_session_in_a_cookie(server: Server, site: Site) -> None:
+    engine = {"SETTINGS": '{"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}'}
+    running = site.start(server, **engine)
+    for browser in ("here", "there"):
+        site.sessions = {**site.sessions, browser: site.run("login", "ann", **engine).strip()}
+    with site.open(running, "/members", "here") as here, site.open(running, "/members", "there") as there:
+        assert (here.recv(timeout=10), there.recv(timeout=10)) == ("ann", "ann")
+        site.log_out(running, "here")
+        assert closing(here)[0] == 4401
+        there.send("still here")
+        assert there.recv(timeout=10) == "still here"
+
+
 def test_change_in_the_admin_is_seen_at_once(server: Server, site: Site) -> None:
     running = site.start(server)
     with site.open(running, "/members", "ann") as ann, site.open(running, "/members", "bob") as bob:

@@ -11,7 +11,8 @@ import pytest
 
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
-from tests.servers.conftest import Server
+from tests.servers.client import Raw
+from tests.servers.conftest import Running, Server
 from tests.servers.test_django_users import Site
 from tests.servers.test_django_users import prepared as prepared  # fixtures
 from tests.servers.test_django_users import site as site
@@ -66,3 +67,35 @@ def test_no_connection_to_the_cache_per_open_socket(
         # Threads have connections of their own: 8 for look-ups, and the loop's and the async ORM's.
         assert len(client.client_list()) - before <= 20
     assert "Traceback" not in running.logs()
+
+
+def test_refusal_by_the_server_is_a_disconnect_for_the_endpoint(daphne: Server, site: Site) -> None:
+    """daphne gives a handshake up that nobody answers; the endpoint that comes too late is not to blame."""
+    settings = json.dumps({"FASTWS": {"HANDSHAKE_TIMEOUT": 60}})
+    running = daphne.start(
+        APP,
+        "--websocket_connect_timeout",
+        "1",
+        settings="tests.servers.django_settings",
+        env={**site.env, "SETTINGS": settings},
+    )
+    assert site.status(running, "/late?seconds=3") == 503
+    assert outcomes(running, site) == ["WebSocketDisconnect 1006"]
+    assert "Traceback" not in running.logs()
+    assert "ERROR" not in running.logs()
+
+
+def test_client_that_leaves_during_the_handshake_is_a_disconnect(server: Server, site: Site) -> None:
+    running = site.start(server, APP)
+    with Raw(running, "/late?seconds=2", {"Host": f"127.0.0.1:{running.port}"}) as client:
+        assert site.status(running, "/begun") == 101
+        client.reset()
+    assert outcomes(running, site)[0].startswith("WebSocketDisconnect ")
+    assert "Traceback" not in running.logs()
+
+
+def outcomes(running: Running, site: Site) -> list[str]:
+    """What has become of `/late`, once it has come back."""
+    with site.open(running, "/outcomes") as client:
+        found: list[str] = json.loads(client.recv(timeout=30))
+        return found

@@ -1,0 +1,222 @@
+"""Which tenant a user belongs to, where several tenants share a project: a database each, or a schema each.
+
+A tenant is named by the alias of its database and, with schemas, by the name of its schema. In a project with
+one database it is the empty string, so that names and messages stay as they are. `FASTWS["TENANT"]` names a
+callable that returns the current tenant; the schemas of django-tenants need no setting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+from urllib.parse import quote
+
+from channels.db import database_sync_to_async
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db.utils import load_backend
+from django.utils.module_loading import import_string
+
+from fastws_compat import conf
+
+# Where `user._state` keeps the schema in which the user was found, as it keeps the database.
+SCHEMA = "fastws_schema"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a login is judged: logins of one place are judged together, in the context of any of them."""
+
+    tenant: str = ""
+    # The databases that the router chooses for the user and for the session.
+    databases: tuple[str, ...] = ()
+    # The schema that django-tenants had set, and its tenant.
+    schema: str | None = None
+    active: Any = field(default=None, compare=False)
+    # The database of the user, where the router would choose another one.
+    using: str | None = None
+
+
+@contextmanager
+def activated(place: Place) -> Iterator[None]:
+    """Sets the schema of the place for this thread, where connections carry it (django-tenants)."""
+    if place.active is None:
+        yield
+        return
+    connection: Any = connections[place.databases[0]]
+    before = connection.tenant
+    connection.set_tenant(place.active)
+    try:
+        yield
+    finally:
+        connection.set_tenant(before)
+
+
+async def locate(user: Any) -> Place:
+    """The place of the user who is connecting."""
+    if _has_schemas(database_of(user)):
+        place: Place = await database_sync_to_async(place_of)(user)
+        return place
+    return place_of(user)
+
+
+def place_of(user: Any) -> Place:
+    """As `locate`, for the thread that the user's queries run in."""
+    remember_schema(user)
+    routed = router.db_for_write(type(user))
+    alias = database_of(user)
+    connection: Any = connections[alias] if _has_schemas(alias) else None
+    return Place(
+        tenant=tenant_of(user),
+        databases=(alias, _session_database()),
+        schema=getattr(connection, "schema_name", None),
+        active=getattr(connection, "tenant", None),
+        using=None if alias == routed else user._state.db,
+    )
+
+
+def _session_database() -> str:
+    store = _session_store(settings.SESSION_ENGINE)
+    return router.db_for_write(store.get_model_class()) if hasattr(store, "get_model_class") else ""
+
+
+@functools.cache
+def _session_store(engine: str) -> Any:
+    return import_module(engine).SessionStore
+
+
+def tenant_of(user: Any) -> str:
+    """The tenant that a user belongs to.
+
+    RuntimeError in async code if only a thread's connection knows the schema and no dependency gave the user.
+    """
+    state = getattr(user, "_state", None)
+    if state is None:  # not a user of Django's
+        return ""
+    alias = database_of(user)
+    schema = getattr(state, SCHEMA, None)
+    return _name(alias, _schema(alias) if schema is None else schema)
+
+
+def owner_key(user: Any) -> Any:
+    """Distinguishes users of all tenants from each other, for those who count."""
+    try:
+        tenant = tenant_of(user)
+    except RuntimeError:  # counted together with their namesakes rather than not at all
+        tenant = ""
+    return (tenant, user.pk) if tenant else user.pk
+
+
+def current_tenant() -> str:
+    """The tenant whose users the running code would find."""
+    return tenant_in(router.db_for_write(get_user_model()))
+
+
+def tenant_in(alias: str) -> str:
+    """The tenant whose users are in a database, as seen by the running code."""
+    return _name(alias, _schema(alias))
+
+
+def remember_schema(user: Any) -> Any:
+    """Notes the schema in which a user was found, for code that runs elsewhere; gives the user."""
+    state = getattr(user, "_state", None)
+    if state is not None and getattr(state, SCHEMA, None) is None:
+        alias = database_of(user)
+        if _has_schemas(alias):
+            setattr(state, SCHEMA, _schema(alias))
+    return user
+
+
+def database_of(user: Any) -> str:
+    """The alias of the database that a user was read from, or of its primary if that was a replica."""
+    alias: str | None = user._state.db if hasattr(user, "_state") else DEFAULT_DB_ALIAS
+    if alias is not None and not router.routers:
+        return alias
+    try:
+        primary = router.db_for_write(type(user), instance=user)
+        if alias is None or (alias != primary and _is_replica(alias, primary, user)):
+            return primary
+    except (LookupError, AttributeError):  # outside of any tenant's context
+        if alias is None:
+            raise
+    return alias
+
+
+def _is_replica(alias: str, primary: str, user: Any) -> bool:
+    """Whether `alias` is read from and `primary` written to: the user may also be of another tenant."""
+    replica, original = connections.settings[alias], connections.settings.get(primary, {})
+    if replica.get("TEST", {}).get("MIRROR") == primary:
+        return True
+    if all(replica.get(key) == original.get(key) for key in ("ENGINE", "NAME")):
+        return True
+    return bool(router.db_for_read(type(user), instance=user) != primary)
+
+
+def _name(alias: str, schema: str) -> str:
+    return "" if alias == DEFAULT_DB_ALIAS and not schema else f"{quote(alias, safe='')}:{schema}"
+
+
+def _schema(alias: str) -> str:
+    """What distinguishes the tenants of one database; an empty string if it has but one."""
+    path = conf.get("TENANT")
+    if path:
+        return str(_callable(path)() or "")
+    if not _has_schemas(alias) or not _users_have_schemas():
+        return ""
+    if _in_event_loop():
+        raise RuntimeError(
+            "In async code the tenant is known for the users that a dependency of fastws_compat.auth gives. "
+            "For others call this in database_sync_to_async, or set FASTWS['TENANT']."
+        )
+    connection: Any = connections[alias]
+    return str(connection.schema_name)
+
+
+@functools.cache
+def _callable(path: str) -> Callable[[], Any]:
+    found: Callable[[], Any] = import_string(path)
+    return found
+
+
+def any_schemas() -> bool:
+    """Whether a connection of the project carries a tenant, which only its own thread knows."""
+    return any(_has_schemas(alias) for alias in connections.settings)
+
+
+def _has_schemas(alias: str) -> bool:
+    """Whether the database's connections carry the tenant, as those of django-tenants do."""
+    return _sets_tenants(connections.settings[alias]["ENGINE"])
+
+
+@functools.cache
+def _sets_tenants(engine: str) -> bool:
+    # The class is asked: in an event loop each context would get a connection object of its own.
+    return hasattr(load_backend(engine).DatabaseWrapper, "set_tenant")
+
+
+def _users_have_schemas() -> bool:
+    """Whether the tables of users are in the tenants' schemas and not in the shared one (django-tenants)."""
+    return _is_listed(get_user_model()._meta.app_config.name, tuple(_tenant_apps()))
+
+
+def _tenant_apps() -> list[str]:
+    types = getattr(settings, "TENANT_TYPES", {})
+    return [*getattr(settings, "TENANT_APPS", ()), *(app for each in types.values() for app in each["APPS"])]
+
+
+def _is_listed(name: str, apps: tuple[str, ...]) -> bool:
+    return any(app == name or app.startswith(f"{name}.apps.") for app in apps)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

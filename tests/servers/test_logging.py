@@ -1,0 +1,71 @@
+"""What is logged under Django's default for `LOGGING`, which switches off the loggers that it finds."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers.client import Raw
+from tests.servers.conftest import ROOT, Running, Server, free_port, wait_until_ready
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.quiet_asgi:application"
+SETTINGS = "tests.servers.quiet"
+
+
+def visit(running: Running, *paths: str) -> str:
+    """The log of a server after a client has asked for each path."""
+    for path in paths:
+        with Raw(running, path, {"Origin": "http://localhost"}) as client:
+            assert client.answer()
+    running.stop()
+    return running.logs()
+
+
+def assert_everything_is_logged(log: str) -> None:
+    assert "LOG fastws_compat Exception in WebSocket /boom" in log
+    assert "ZeroDivisionError: boom" in log
+    assert "LOG fastws_compat WebSocket /number: the handshake does not fit its parameters" in log
+
+
+def test_everything_is_logged(server: Server) -> None:
+    assert_everything_is_logged(visit(server.start(APP, settings=SETTINGS), "/boom", "/number"))
+
+
+def test_what_the_completed_daphne_logs_is_logged(daphne: Server) -> None:
+    log = visit(daphne.start(APP, settings=SETTINGS), "/elsewhere")
+    assert "LOG daphne.server Exception inside application: broken fallback" in log
+
+
+@pytest.mark.parametrize("how", ["SILENCED", "LOGGERS"])
+def test_a_logger_that_the_project_switched_off_stays_off(server: Server, how: str) -> None:
+    named = '{"fastws_compat": {"level": "CRITICAL"}}'
+    env = {how: {"SILENCED": "fastws_compat", "LOGGERS": named}[how]}
+    assert "LOG fastws_compat" not in visit(server.start(APP, settings=SETTINGS, env=env), "/boom", "/number")
+
+
+@pytest.fixture
+def runserver(tmp_path: Any) -> Iterator[Running]:
+    port = free_port()
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "runserver", "--noreload", str(port)],
+            cwd=ROOT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "PYTHONUNBUFFERED": "1"},
+            stdout=log,
+            stderr=log,
+        )
+        running = Running(process, port, log)
+        wait_until_ready(running)
+        yield running
+        running.stop()
+
+
+def test_everything_is_logged_by_runserver(runserver: Running) -> None:
+    assert_everything_is_logged(visit(runserver, "/boom", "/number"))

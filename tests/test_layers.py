@@ -1,0 +1,98 @@
+"""Channel layers that a project named wrongly, or that cannot be made."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import ModuleType
+from typing import Any
+
+import pytest
+from channels.exceptions import InvalidChannelLayerError
+from channels.layers import InMemoryChannelLayer
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.groups import Group, record
+from fastws_compat.groups.layers import layer_of
+from fastws_compat.groups.local import LocalLayer
+from fastws_compat.testclient import TestClient
+from tests.test_checks import ids
+
+IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+
+
+class Broken(InMemoryChannelLayer):
+    def __init__(self, **config: Any) -> None:
+        raise KeyError("REDIS_URL")
+
+
+BROKEN = {"BACKEND": f"{__name__}.Broken"}
+NOT_THERE = {"BACKEND": "no.such.Layer"}
+CASES = [
+    ({"default": IN_MEMORY}, "chta", r"CHANNEL_LAYERS has no 'chta'; there is: 'default'"),
+    ({"defualt": IN_MEMORY}, "default", r"CHANNEL_LAYERS has no 'default'; there is: 'defualt'"),
+    ({}, "chat", r"CHANNEL_LAYERS has no 'chat'; there is: none"),
+    ({"default": BROKEN}, "default", r"Channel layer 'default' cannot be made: KeyError: 'REDIS_URL'"),
+    ({"default": IN_MEMORY, "chat": BROKEN}, "chat", r"Channel layer 'chat' cannot be made"),
+    ({"default": NOT_THERE}, "default", r"Cannot import BACKEND"),
+    ({"default": {}}, "default", r"No BACKEND specified"),
+]
+
+
+def join(group: Group) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(group)
+
+    with TestClient(app).websocket_connect("/ws") as socket:
+        socket.receive()
+
+
+WAYS = {
+    "asend": lambda group: asyncio.run(group.asend("hi")),
+    "send": lambda group: group.send("hi"),
+    "send_on_commit": lambda group: group.send_on_commit("hi"),
+    "disconnect": lambda group: group.disconnect(),
+    "join": join,
+}
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize(("declared", "alias", "problem"), CASES)
+def test_a_layer_that_is_not_there_is_an_error(
+    settings: Any, declared: Any, alias: str, problem: str, way: Any
+) -> None:
+    settings.CHANNEL_LAYERS = declared
+    with record() as sent, pytest.raises(InvalidChannelLayerError, match=problem):
+        way(Group("g", layer=alias))
+    assert sent == []
+
+
+def test_without_any_layer_groups_are_the_processs_own(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    assert isinstance(layer_of("default"), LocalLayer)
+
+
+# System checks
+
+
+@pytest.mark.parametrize("backend", [BROKEN, NOT_THERE, {}])
+def test_check_of_a_layer_that_cannot_be_made(settings: Any, backend: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": IN_MEMORY, "chat": backend}
+    settings.DEBUG = True
+    assert "E009" in ids()
+
+
+def test_check_of_a_group_whose_layer_is_mistyped(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("wsproject.rooms")
+    module.group = Group("g", layer="chta")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings.DEBUG = True
+    settings.CHANNEL_LAYERS = {"default": IN_MEMORY}
+    assert ids() == ["E010"]
+    settings.CHANNEL_LAYERS = {"default": IN_MEMORY, "chta": IN_MEMORY}
+    assert ids() == []
