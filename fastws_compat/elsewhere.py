@@ -184,8 +184,8 @@ _OPENAPI = (
 
 _PLACES = {name: f"{home}.{name}".lstrip(".") for home, names in HOMES.items() for name in names.split()}
 _PLACES |= ALIASES
-ADVICE = {name: advice for names, advice in _NAMES for name in names.split()}
-ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
+_ADVICE = {name: advice for names, advice in _NAMES for name in names.split()}
+_ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
 
 
 def explain(module: str) -> None:

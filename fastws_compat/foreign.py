@@ -134,11 +134,10 @@ def _home(found: Any) -> str | None:
     for depth in range(len(parts) + 1):
         module = ".".join([OURS, *parts[:depth]])
         try:
-            names = dir(importlib.import_module(module))
-        except ImportError:
+            getattr(importlib.import_module(module), found.__name__)
+        except (ImportError, AttributeError):
             continue
-        if found.__name__ in names:
-            return module
+        return module
     return None
 
 
