@@ -19,9 +19,9 @@ import pytest
 SCRIPT = Path(__file__).parent / "databases" / "run.py"
 
 
-def run(databases: dict[str, Any]) -> None:
+def run(databases: dict[str, Any], script: str = "run.py") -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT],
+        [sys.executable, SCRIPT.with_name(script)],
         cwd=Path(__file__).resolve().parents[1],
         env={**os.environ, "DATABASES": json.dumps(databases)},
         capture_output=True,
@@ -132,3 +132,9 @@ def test_restart_of_the_database_fails_one_call(postgresql: PostgreSQL, how: str
         process.wait(30)
         process.stdout.close()
     assert answers == ["1", '"OperationalError"', "1", "1"]
+
+
+def test_schemas_of_tenants(postgresql: PostgreSQL) -> None:
+    pytest.importorskip("django_tenants", reason="django-tenants is not installed")
+    engine = {"ENGINE": "django_tenants.postgresql_backend"}
+    run({"default": {**postgresql.settings("postgres"), **engine}}, "schemas.py")
