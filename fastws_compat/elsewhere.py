@@ -202,7 +202,7 @@ def advice_on(path: str, name: str) -> str | None:
 
 
 def _advice(path: str, name: str) -> str | None:
-    return ADVICE.get(f"{path}.{name}") or ADVICE.get(name)
+    return _ADVICE.get(f"{path}.{name}") or _ADVICE.get(name)
 
 
 def find(module: str, name: str) -> Any:
