@@ -1,6 +1,9 @@
 """Where this library differs from FastAPI on purpose; one sentence each, the same as in docs/porting.md."""
 
 import asyncio
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
@@ -420,3 +423,64 @@ def test_client_that_does_not_raise_shows_what_clients_see():
     with client.websocket_connect("/ws") as socket, pytest.raises(WebSocketDisconnect) as closed:
         socket.receive_text()
     assert closed.value.code == 1011
+
+
+def test_sync_dependencies_beside_a_sync_generator_share_its_thread():
+    threads = []
+
+    def generator():
+        threads.append(threading.get_ident())
+        yield
+        threads.append(threading.get_ident())
+
+    def beside():
+        threads.append(threading.get_ident())
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(beside), Depends(generator)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    for _ in range(3):
+        close_after_accept(app)
+    assert [threads[i : i + 3] for i in (0, 3, 6)] == [[threads[i]] * 3 for i in (0, 3, 6)]
+
+
+def test_locals_of_a_sync_dependency_last_and_context_variables_do_not():
+    from asgiref.local import Local
+
+    local, variable = Local(), ContextVar("variable", default="unset")
+
+    def dependency():
+        local.value = "thread"
+        variable.set("thread")
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(dependency)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_json([local.value, variable.get()])
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_json() == ["thread", "unset"]
+
+
+def test_socket_used_in_vain_lets_others_run():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        others = asyncio.Event()
+        asyncio.get_running_loop().call_soon(others.set)
+        failures = 0
+        while not others.is_set() and failures < 100:
+            with suppress(RuntimeError):
+                await websocket.receive_text()
+            failures += 1
+        await websocket.accept()
+        await websocket.send_json(failures)
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_json() == 17
