@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 from unittest.mock import MagicMock
@@ -755,3 +758,64 @@ def test_client_state_after_a_refusal_that_failed():
         assert websocket.client_state is WebSocketState.DISCONNECTED
 
     asyncio.run(main())
+
+
+def test_sync_dependencies_beside_a_sync_generator_share_its_thread():
+    threads = []
+
+    def generator():
+        threads.append(threading.get_ident())
+        yield
+        threads.append(threading.get_ident())
+
+    def beside():
+        threads.append(threading.get_ident())
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(beside), Depends(generator)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    for _ in range(3):
+        close_after_accept(app)
+    assert [threads[i : i + 3] for i in (0, 3, 6)] == [[threads[i]] * 3 for i in (0, 3, 6)]
+
+
+def test_locals_of_a_sync_dependency_last_and_context_variables_do_not():
+    from asgiref.local import Local
+
+    local, variable = Local(), ContextVar("variable", default="unset")
+
+    def dependency():
+        local.value = "thread"
+        variable.set("thread")
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(dependency)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_json([local.value, variable.get()])
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_json() == ["thread", "unset"]
+
+
+def test_socket_used_in_vain_lets_others_run():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        others = asyncio.Event()
+        asyncio.get_running_loop().call_soon(others.set)
+        failures = 0
+        while not others.is_set() and failures < 100:
+            with suppress(RuntimeError):
+                await websocket.receive_text()
+            failures += 1
+        await websocket.accept()
+        await websocket.send_json(failures)
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_json() == 17
