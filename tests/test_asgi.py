@@ -1,6 +1,7 @@
 """`get_asgi_application`: Django for HTTP, our sockets behind the origin check and the session's user."""
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
-from channels.testing import WebsocketCommunicator
+from channels.testing import ApplicationCommunicator, WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.handlers.asgi import ASGIHandler
@@ -474,3 +475,23 @@ def test_parts_stand_under_channels_name():
     assert set(mapping) == {"http", "websocket", "lifespan"}
     assert isinstance(mapping["http"], ASGIHandler)
     assert mapping["lifespan"] is app
+
+
+def test_runworker_needs_a_place_for_its_consumers(capsys):
+    """The recipe of docs/deployment.md, asked as `manage.py runworker thumbnails` asks the application."""
+    page = (Path(__file__).resolve().parents[1] / "docs" / "deployment.md").read_text()
+    [source] = re.findall(r"```python run\n(from channels\.consumer.*?)```", page, re.DOTALL)
+    recipe = {"__name__": "recipe"}
+    exec(source, recipe)
+
+    async def work():
+        scope = {"type": "channel", "channel": "thumbnails"}
+        communicator = ApplicationCommunicator(recipe["application"], scope)
+        await communicator.send_input({"type": "generate", "picture": "cat.png"})
+        async with asyncio.timeout(20):
+            while not (out := capsys.readouterr().out):
+                await asyncio.sleep(0.01)
+        communicator.stop(exceptions=False)
+        return out
+
+    assert async_to_sync(work)() == "cat.png\n"
