@@ -140,6 +140,7 @@ class OwnThread(ThreadPoolExecutor):
         # Calls that have not come back, and the database connections that are open after the last one.
         self.calls = 0
         self._opened = databases.NONE
+        self.tenants: Mapping[str, Any] | None = None
 
     def run(self, journey: _Journey) -> Any:
         """In the thread."""
@@ -159,6 +160,7 @@ class OwnThread(ThreadPoolExecutor):
 
     def leave(self) -> None:
         """The owner needs the thread no more."""
+        self.tenants = None
         if self.calls or any(self._opened) or len(_resting) >= conf.get("THREADS"):
             with suppress(RuntimeError):  # the interpreter ends
                 self.submit(self._leave)
@@ -221,7 +223,8 @@ async def call(
     keep what the thread did to them, as with `sync_to_async`.
     """
     loop = asyncio.get_running_loop()
-    journey = _Journey(loop, work)
+    tenants = await _tenants(executor) if databases.has_tenants() else {}
+    journey = _Journey(loop, work, tenants)
     future = _submit(executor or thread_executors.get(loop), journey)
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
@@ -240,6 +243,20 @@ async def call(
     if future.cancelled() or (cancelled is not None and future.exception() is not None):
         raise cancelled or asyncio.CancelledError
     return future.result(), cancelled
+
+
+async def _tenants(executor: Executor | None) -> Mapping[str, Any]:
+    """The tenants that `database_sync_to_async` sees: of the thread that middleware sets them in.
+
+    What a thread of its own begins for a tenant, it ends for the same.
+    """
+    if executor is None and asyncio.get_running_loop() in thread_executors:
+        return {}  # the test's thread is both
+    if not isinstance(executor, OwnThread):
+        return await sync.sync_to_async(databases.tenants)() if executor is None else {}
+    if executor.tenants is None:
+        executor.tenants = await sync.sync_to_async(databases.tenants)()
+    return executor.tenants
 
 
 def _submit(executor: Executor | None, journey: _Journey) -> Future[Any]:
@@ -264,11 +281,14 @@ def _set(back: asyncio.Future[None]) -> None:
 class _Journey:
     """One call into a thread."""
 
-    __slots__ = ("_context", "_inner", "_loop", "_work", "changed")
+    __slots__ = ("_context", "_inner", "_loop", "_tenants", "_work", "changed")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any]) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], tenants: Mapping[str, Any]
+    ) -> None:
         self._loop = loop
         self._work = work
+        self._tenants = tenants
         self._context = contextvars.copy_context()
         # The task that asgiref runs for an `async_to_sync` in the thread.
         self._inner: list[asyncio.Task[Any]] = []
@@ -284,6 +304,8 @@ class _Journey:
     def _arrived(self) -> Any:
         if MOVES_LOCALS:
             _set_locals(_locals(self._context))
+        if self._tenants:
+            databases.set_tenants(self._tenants)
         home = contextvars.copy_context()
         lent = databases.lend_caches()
         given = _locals(self._context)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context
+from functools import cache
 from typing import Any, NamedTuple
 
 logger = logging.getLogger("fastws_compat")
@@ -19,6 +21,34 @@ def has_django() -> bool:
 def _opened() -> list[Any]:
     """The wrappers of this thread's database connections; makes none."""
     return sys.modules["django.db"].connections.all(initialized_only=True) if has_django() else []
+
+
+def has_tenants() -> bool:
+    """Whether a database has a tenant per thread, as with django-tenants."""
+    return has_django() and bool(_with_tenants())
+
+
+@cache
+def _with_tenants() -> tuple[str, ...]:
+    from django.db import connections
+    from django.db.utils import load_backend
+
+    engines = {alias: load_backend(connections.settings[alias]["ENGINE"]) for alias in connections}
+    return tuple(alias for alias, engine in engines.items() if hasattr(engine.DatabaseWrapper, "set_tenant"))
+
+
+def tenants() -> dict[str, Any]:
+    """The tenants of this thread."""
+    connections = sys.modules["django.db"].connections
+    return {alias: connections[alias].tenant for alias in _with_tenants()}
+
+
+def set_tenants(wanted: Mapping[str, Any]) -> None:
+    """Make them this thread's: every call sets its own, so none meets another's."""
+    connections = sys.modules["django.db"].connections
+    for alias, tenant in wanted.items():
+        if connections[alias].tenant is not tenant:
+            connections[alias].set_tenant(tenant)
 
 
 def tidy() -> None:
@@ -138,9 +168,9 @@ def lend_caches() -> dict[str, Any]:
     if not _spare:
         return {}
     caches = _caches()
-    lent = {alias: cache for alias, cache in _spare_caches(caches.settings).items() if not _has(alias)}
-    for alias, cache in lent.items():
-        caches[alias] = cache
+    lent = {alias: client for alias, client in _spare_caches(caches.settings).items() if not _has(alias)}
+    for alias, client in lent.items():
+        caches[alias] = client
     return lent
 
 

@@ -5,6 +5,7 @@ import contextvars
 import threading
 
 import pytest
+from anyio import from_thread
 
 run = asyncio.run
 
@@ -156,6 +157,21 @@ def test_run_in_threadpool_leaves_the_loop_free(lib):
         return await lib.run_in_threadpool(event.wait, 5)
 
     assert run(main()) is True
+
+
+def test_way_back_from_a_thread(lib):
+    async def where():
+        return id(asyncio.get_running_loop())
+
+    def work():
+        from_thread.check_cancelled()
+        inside = from_thread.run_sync(lambda: id(asyncio.get_running_loop()))
+        return inside, from_thread.run(where)
+
+    async def main():
+        return [*await lib.run_in_threadpool(work), await where()]
+
+    assert len(set(run(main()))) == 1
 
 
 # iterate_in_threadpool()

@@ -231,3 +231,19 @@ def test_caches_are_neither_made_for_each_call_nor_held_by_each_socket(sqlite_si
 
 def test_sync_iterator_stays_in_one_thread(sqlite_site: Site) -> None:
     assert sqlite_site.ask("/iterated") == [1]
+
+
+def test_tenant_goes_into_the_threads(server: Server, tmp_path: Path) -> None:
+    site = Site(server, {"ENGINE": "tests.servers.tenants", "NAME": str(tmp_path / "db")})
+    assert site.ask("/pooled_tenant") == ["public"] * 3
+    with ExitStack() as stack:
+        for number in range(20):
+            for path, times in (("pooled_tenant", 3), ("held_tenant", 2)):
+                socket = stack.enter_context(open_socket(site.running, f"/tenants/t{number}/{path}"))
+                assert json.loads(socket.recv(timeout=20)) == [f"t{number}"] * times
+        assert site.ask("/pooled_tenant") == ["public"] * 3
+    ends = {f"ENDED FOR t{number}" for number in range(20)}
+    assert (
+        until(lambda: {end for end in ends if end in site.running.logs()}, lambda seen: seen == ends) == ends
+    )
+    assert site.ask("/tenant_of_all") == ["all"] * 3

@@ -18,7 +18,7 @@ from contextvars import ContextVar  # noqa: E402
 from typing import Annotated, Any  # noqa: E402
 
 import anyio  # noqa: E402
-from asgiref.sync import async_to_sync  # noqa: E402
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.cache import caches  # noqa: E402
 from django.core.cache.backends.locmem import LocMemCache  # noqa: E402
@@ -215,7 +215,15 @@ class Tenants:
             scope = {**scope, "path": scope["path"][3:]}
             translation.activate("fr")
             variable.set("middleware")
-        await self.app(scope, receive, send)
+        if scope["path"].startswith("/tenants/"):
+            _, _, tenant, path = scope["path"].split("/")
+            async with ThreadSensitiveContext():
+                await sync_to_async(lambda: connection.set_tenant(tenant))()
+                await self.app({**scope, "path": f"/{path}"}, receive, send)
+        else:
+            if scope["path"] == "/tenant_of_all":
+                await sync_to_async(lambda: connection.set_tenant("all"))()
+            await self.app(scope, receive, send)
 
 
 application = Tenants(get_asgi_application(app))
@@ -281,3 +289,31 @@ def threads_of_rows() -> Iterator[int]:
         yield me()
     for _ in range(10):
         yield me()
+
+
+def for_tenant() -> Iterator[str]:
+    yield connection.tenant
+    print(f"ENDED FOR {connection.tenant}", flush=True)
+
+
+def tenant_in_pool() -> str:
+    return str(connection.tenant)
+
+
+@app.websocket("/pooled_tenant")
+async def pooled_tenant(websocket: WebSocket, tenant: Annotated[str, Depends(tenant_in_pool)]) -> None:
+    await serve(
+        websocket, tenant, await sync_to_async(tenant_in_pool)(), await run_in_threadpool(tenant_in_pool)
+    )
+
+
+app.add_api_websocket_route("/tenant_of_all", pooled_tenant)
+
+
+@app.websocket("/held_tenant")
+async def held_tenant(
+    websocket: WebSocket,
+    begun: Annotated[str, Depends(for_tenant)],
+    tenant: Annotated[str, Depends(tenant_in_pool)],
+) -> None:
+    await serve(websocket, begun, tenant)
