@@ -38,7 +38,10 @@ def get_asgi_application(
     receivers.connect()  # for a project that has forgotten INSTALLED_APPS too
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
-    return Mount(pages, OriginCheck(Identify(_with_fallback(sockets, fallback))), sockets)
+    if fallback is None:
+        return Mount(pages, OriginCheck(Identify(sockets)), sockets)
+    chosen = Identify(_with_fallback(sockets, fallback))
+    return Mount(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
 class Mount:
@@ -128,12 +131,24 @@ async def refuse(scope: Scope, send: Send, status: int) -> None:
         await send(message)
 
 
-def _with_fallback(app: Any, fallback: ASGIApp | None) -> ASGIApp:
-    if fallback is None:
-        return app  # type: ignore[no-any-return]
-
+def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
     async def choose(scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True
-        await (app if app.serves(scope) else fallback)(scope, receive, send)
+        if app.serves(scope):
+            await app(scope, receive, send)
+        else:
+            await fallback(_with_lazy_user(scope), receive, send)
 
     return choose
+
+
+def _with_lazy_user(scope: Scope) -> Scope:
+    """The scope as Channels' `AuthMiddleware` leaves it: middleware puts another user into `_wrapped`."""
+    from channels.auth import UserLazyObject
+    from django.utils.functional import LazyObject
+
+    if "user" not in scope or isinstance(scope["user"], LazyObject):
+        return scope
+    user = UserLazyObject()
+    user._wrapped = scope["user"]
+    return {**scope, "user": user}

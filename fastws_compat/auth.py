@@ -90,7 +90,7 @@ def user_passes_test(test: Test) -> Dependency:
 
     The test is made again while the socket is open.
     """
-    return _named(_demand(Condition(test)), "user_passes_test", getattr(test, "__name__", test))
+    return _named(_demand(Condition(test, is_own=True)), "user_passes_test", getattr(test, "__name__", test))
 
 
 async def staff_member_required(websocket: WebSocket) -> AbstractBaseUser:

@@ -30,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "MAX_CONNECTIONS": None,
     "MAX_CONNECTIONS_PER_USER": None,
     "MAX_CONNECTIONS_PER_ADDRESS": None,
+    # Fields of a user whose change is told to other processes at once; None lets the library find out.
+    "LOGIN_FIELDS": None,
     # Dotted name of a callable that returns the current tenant, where tenants share a database.
     "TENANT": None,
     # How often open sockets are asked whether their login still holds; 0 is never.

@@ -191,8 +191,8 @@ def owner(scope: Scope, of: str) -> Any:
         return client[0] if client else None
     if of == "user":
         user = scope.get("user")
-        if not getattr(user, "is_authenticated", False) or not hasattr(user, "_state"):
-            return getattr(user, "pk", None) if getattr(user, "is_authenticated", False) else None
+        if not getattr(user, "is_authenticated", False):
+            return None
         from fastws_compat.tenants import owner_key
 
         return owner_key(user)

@@ -35,6 +35,7 @@ from fastws_compat import conf
 from fastws_compat.closing import close_message
 from fastws_compat.logger import logger
 from fastws_compat.lookups import look_up
+from fastws_compat.outbox import PATIENCE, RETRY, outbox_of
 from fastws_compat.revalidation import BATCH, LOGGED_OUT, Claim, Condition, judge, run_in
 from fastws_compat.sessions import SESSION, Session
 from fastws_compat.tenants import Place, activated
@@ -48,9 +49,9 @@ GROUP = "fastws_compat.logins"
 MESSAGE_TYPE = "fastws.logins"
 PROCESS = uuid4().hex
 
-# Seconds: until a layer that failed is tried again, that a message to it may take, and after which the
-# membership of its group is renewed (channels_redis forgets it after a day, and Redis when it restarts).
-RETRY, PATIENCE, RENEWAL = 5, 2, 600
+# Seconds after which the membership of the layer's group is renewed: channels_redis forgets it after a day,
+# and Redis when it restarts.
+RENEWAL = 600
 
 # When the user of a scope was looked up, as `time.monotonic()` says it.
 IDENTIFIED_AT = "fastws_compat.identified_at"
@@ -451,6 +452,15 @@ def recheck(users: Sequence[str] | None, tenant: str | None = None) -> dict[str,
     return _message("recheck", tenant, users=users)
 
 
+def recheck_own_tests(users: Sequence[str] | None, tenant: str | None = None) -> None:
+    """Check those sockets of this process whose route tests its user by code of the project."""
+    for keeper in _all_keepers():
+        logins = keeper.find(users, tenant=tenant)
+        asked = [login for login in logins if any(condition.is_own for condition in login.conditions)]
+        if asked:
+            keeper.recheck(asked)
+
+
 def obey(message: dict[str, Any]) -> None:
     """Do what another process says."""
     if message.get("sender") == _process():
@@ -486,15 +496,10 @@ def shared_layer() -> Any:
 
 
 async def apublish(message: dict[str, Any]) -> None:
-    """Send a message to the other processes; a layer that fails is logged in one line."""
+    """Send a message to the other processes, or keep it while the layer fails."""
     layer = shared_layer()
-    if layer is None:
-        return
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await layer.group_send(GROUP, message)
-    except Exception as exc:
-        logger.warning("Other processes were not told that a login ended: %r", exc)
+    if layer is not None:
+        await outbox_of(layer, GROUP, _message("recheck", None, users=None)).send(message)
 
 
 _publishing: set[asyncio.Task[None]] = set()

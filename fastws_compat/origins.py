@@ -7,7 +7,7 @@ A WebSocket is not held back by the same-origin policy, so the `Origin` header h
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -26,6 +26,13 @@ from fastws_compat.websockets import WebSocketClose
 
 # Says in a scope that the check was made above.
 CHECKED = "fastws_compat.origin_checked"
+
+Exempt = Callable[[Scope], bool]
+
+COMMUNICATOR = (
+    " A test with WebsocketCommunicator passes what a browser sends: "
+    'headers=[(b"host", b"testserver"), (b"origin", b"http://testserver"), (b"cookie", ...)].'
+)
 
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # RFC 6454, 6.2: scheme, host and port; no user, no path. Browsers write all of it in lower case.
@@ -102,14 +109,17 @@ class OriginCheck:
     """Refuses, with 403 and one line in the log, what a page of somebody else asks for.
 
     As it is outermost, it also refuses a path that no `URLRouter` below it has.
+
+    A connection that is `exempt` may have a session cookie without an Origin, which no browser's has.
     """
 
-    def __init__(self, inner: ASGIApp) -> None:
+    def __init__(self, inner: ASGIApp, exempt: Exempt | None = None) -> None:
         self.inner = inner
+        self.exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True
-        problem = objection(scope) if scope["type"] == "websocket" else None
+        problem = objection(scope, self.exempt) if scope["type"] == "websocket" else None
         if problem is None:
             await run_router(self.inner, {**scope, CHECKED: True}, receive, send)
         else:
@@ -117,7 +127,7 @@ class OriginCheck:
             await WebSocketClose()(scope, receive, send)
 
 
-def objection(scope: Scope) -> str | None:
+def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
     """Why this handshake must not be accepted, in words for the log; None if it may."""
     handshake = Handshake(scope)
     try:
@@ -126,7 +136,9 @@ def objection(scope: Scope) -> str | None:
         return str(exc)
     sent = [value.decode("latin1") for name, value in scope["headers"] if name == b"origin"]
     if not sent:
-        return _objection_without(scope)
+        problem = _objection_without(scope, exempt)
+        # A server names a scheme, Channels' communicator does not.
+        return problem and (problem if "scheme" in scope else problem + COMMUNICATOR)
     if len(sent) > 1:
         return "it has several Origin headers."
     if allows_every(conf.get("ALLOWED_ORIGINS")):
@@ -142,11 +154,13 @@ def objection(scope: Scope) -> str | None:
     )
 
 
-def _objection_without(scope: Scope) -> str | None:
+def _objection_without(scope: Scope, exempt: Exempt | None) -> str | None:
     """Browsers always send an Origin: whoever sends none is a program, and needs no session cookie."""
     if conf.get("ORIGIN_REQUIRED"):
         return "it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."
-    if has_session_cookie(scope) and RAISES not in scope:  # Django's test client needs no CSRF token either
+    if RAISES in scope or (exempt is not None and exempt(scope)):  # Django's test client needs no CSRF token
+        return None
+    if has_session_cookie(scope):
         return "it has a session cookie but no Origin header; clients that are no browsers use tokens."
     return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from fastws_compat.groups import Sent
     from fastws_compat.testclient import TestClient
+
+# How long a test waits for the async ORM's thread, in seconds.
+PATIENCE = 5.0
 
 
 @pytest.fixture
@@ -28,3 +33,13 @@ def group_messages() -> Iterator[list[Sent]]:
 
     with record() as sent:
         yield sent
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """PostgreSQL does not drop a test database that somebody is connected to."""
+    concurrency = sys.modules.get("fastws_compat.concurrency")
+    closing = concurrency.release_orm_thread() if concurrency is not None else None
+    if closing is not None:
+        with suppress(TimeoutError):  # the test has left the thread blocked
+            closing.result(PATIENCE)

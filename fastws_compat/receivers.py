@@ -10,9 +10,11 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
+from fastws_compat.concurrency import reconnect_after_errors
 from fastws_compat.revalidation import user_key
 
 Subject = tuple[Any, Any, Callable[..., None]]
@@ -26,6 +28,7 @@ def connect() -> None:
     """Listen to what may end a login; called once Django's models are there."""
     user_logged_in.connect(logged_in, dispatch_uid="fastws_compat.logged_in")
     user_logged_out.connect(logged_out, dispatch_uid="fastws_compat.logged_out")
+    connection_created.connect(reconnect_after_errors, dispatch_uid="fastws_compat.reconnect_after_errors")
     class_prepared.connect(listen_to, dispatch_uid="fastws_compat.listen_to")
     for model in apps.get_models(include_auto_created=True):
         listen_to(model)
@@ -89,8 +92,12 @@ def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
 def user_saved(
     instance: Model, created: bool, using: str, update_fields: Iterable[str] | None = None, **kwargs: Any
 ) -> None:
-    if not created and not (update_fields and set(update_fields) <= HARMLESS):
-        recheck(_keys_of(instance), using)
+    if created or (update_fields and set(update_fields) <= HARMLESS):
+        return
+    from fastws_compat.login_fields import may_end_login
+
+    everywhere = update_fields is None or may_end_login(update_fields)
+    (recheck if everywhere else recheck_own_tests)(_keys_of(instance), using)
 
 
 def user_deleted(instance: Model, using: str, **kwargs: Any) -> None:
@@ -135,3 +142,11 @@ def recheck(users: Sequence[str] | None, using: str) -> None:
 
     tenant = tenants.tenant_in(using)
     transaction.on_commit(lambda: logins.publish(logins.recheck(users, tenant)), using=using, robust=True)
+
+
+def recheck_own_tests(users: Sequence[str] | None, using: str) -> None:
+    """As `recheck`, in this process and only where code of the project tests the user."""
+    from fastws_compat import logins, tenants
+
+    tenant = tenants.tenant_in(using)
+    transaction.on_commit(lambda: logins.recheck_own_tests(users, tenant), using=using, robust=True)

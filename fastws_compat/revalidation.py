@@ -43,6 +43,8 @@ class Condition:
     test: Callable[[Any], Any]
     # Whether the answer may need the database: such a test runs in a thread.
     queries: bool = True
+    # Whether the project wrote the test, which then may read any field of the user.
+    is_own: bool = False
 
     @property
     def is_async(self) -> bool:

@@ -17,7 +17,8 @@ from weakref import ref
 from fastws_compat import conf, foreign
 from fastws_compat.answers import checked_answer
 from fastws_compat.closing import close_message, closing_messages, refusal
-from fastws_compat.concurrency import Cleanup, uncancel
+from fastws_compat.concurrency import Cleanup, own_thread, release_orm_thread, uncancel
+from fastws_compat.databases import in_tests
 from fastws_compat.dependencies.arguments import FAILED
 from fastws_compat.dependencies.solve import Plan, Solution
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
@@ -27,7 +28,7 @@ from fastws_compat.requests import SESSION as SESSION
 from fastws_compat.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.watching import Ahead, has_left, sweeper
-from fastws_compat.websockets import ANSWERS, WebSocket, WebSocketDisconnect, WebSocketState
+from fastws_compat.websockets import ANSWERS, MOST_FAILURES, WebSocket, WebSocketDisconnect, WebSocketState
 
 # So long a session waits for a close frame to go out to a client that may not read.
 LAST_WORDS = 1.0
@@ -58,6 +59,7 @@ class Session:
         "_at_end",
         "_cancels",
         "_deadline",
+        "_failures",
         "_id",
         "_notice",
         "_send",
@@ -85,6 +87,7 @@ class Session:
         self._deadline: float | None = None
         self._cancels = 0
         self._notice: ref[Notice] | None = None
+        self._failures = 0
         self._tasks: set[asyncio.Task[None]] | None = None
         # The server's own object for the connection, where `send` is a method of it.
         self._server: Any = send.__self__ if type(send) is MethodType else None
@@ -173,7 +176,9 @@ class Session:
         websocket = self.websocket
         if websocket is None or self.leaving:
             return
-        if websocket.farewell is not None:
+        if websocket.failures and self._is_failing(websocket):
+            self._end_failing(now)
+        elif websocket.farewell is not None:
             if self._is_time_to_end(now):
                 self._cancel()
         elif websocket.application_state is WebSocketState.CONNECTING:
@@ -196,6 +201,25 @@ class Session:
                 ahead.farewell = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
         elif self._is_time_to_end(now):
             websocket.lose(ahead.farewell)
+            self._cancel()
+
+    def _is_failing(self, websocket: WebSocket) -> bool:
+        """Whether the endpoint does nothing but use a closed socket; a handshake has a limit of its own."""
+        seen, self._failures = self._failures, websocket.failures
+        if websocket.failures > max(seen, MOST_FAILURES):
+            return websocket.application_state is not WebSocketState.CONNECTING
+        websocket.failures = self._failures = 0
+        return False
+
+    def _end_failing(self, now: float) -> None:
+        if self._deadline is None:
+            logger.warning(
+                "WebSocket %s: the endpoint goes on using a socket that is closed, in a loop that swallows "
+                "the errors; it will be cancelled",
+                self.extra["route"],
+                extra=self.extra,
+            )
+        if self._is_time_to_end(now):
             self._cancel()
 
     def _is_left(self) -> bool:
@@ -406,6 +430,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     finally:
         session.leaving = True
         sweep.discard(session)
+        if not sweep.members and in_tests():
+            release_orm_thread()
         if session.guard or session._ahead or session._tasks:
             await session.stop()
         if session._at_end:
@@ -442,9 +468,10 @@ async def _unwound(plan: Plan, websocket: WebSocket, context: EndpointContext) -
     timeout = conf.get("CLEANUP_TIMEOUT")
     try:
         async with AsyncExitStack() as request_stack:
+            thread = request_stack.enter_context(own_thread()) if plan.needs_thread else None
             try:
                 async with AsyncExitStack() as function_stack:
-                    solution = Solution(websocket, request_stack, function_stack)
+                    solution = Solution(websocket, request_stack, function_stack, thread)
                     try:
                         await _call(plan, solution, context)
                     finally:
@@ -484,6 +511,8 @@ async def _call(plan: Plan, solution: Solution, context: EndpointContext) -> Non
             arguments = plan.endpoint.gather(solution)
             if arguments is None or solution.errors:
                 raise _invalid(solution, context)
+            if solution.thread is not None:
+                solution.solved()
             called = True
             work = plan.endpoint.call(**arguments)
             del arguments  # not to be held for as long as it runs

@@ -43,6 +43,10 @@ class Place:
     using: str | None = None
 
 
+# The place of every login in a project with one database and no schemas.
+ONLY_PLACE = Place()
+
+
 @contextmanager
 def activated(place: Place) -> Iterator[None]:
     """Sets the schema of the place for this thread, where connections carry it (django-tenants)."""
@@ -60,7 +64,15 @@ def activated(place: Place) -> Iterator[None]:
 
 async def locate(user: Any) -> Place:
     """The place of the user who is connecting."""
-    if _has_schemas(database_of(user)):
+    alias = database_of(user)
+    if (
+        alias == DEFAULT_DB_ALIAS
+        and not router.routers
+        and not conf.get("TENANT")
+        and not _has_schemas(alias)
+    ):
+        return ONLY_PLACE
+    if _has_schemas(alias):
         place: Place = await database_sync_to_async(place_of)(user)
         return place
     return place_of(user)
@@ -110,7 +122,8 @@ def owner_key(user: Any) -> Any:
         tenant = tenant_of(user)
     except RuntimeError:  # counted together with their namesakes rather than not at all
         tenant = ""
-    return (tenant, user.pk) if tenant else user.pk
+    key = getattr(user, "pk", None)
+    return (tenant, key) if tenant else key
 
 
 def current_tenant() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import enum
 from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import suppress
@@ -30,6 +31,10 @@ CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
 NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
 MOST_BYTES_A_CHARACTER = 4
+# A socket that is used in vain more often than this lets others run before it raises once more.
+MOST_FAILURES = 16
+PAUSE, LONGEST_PAUSE = 0.001, 0.1
+MODES = ("text", "binary")
 
 
 class WebSocketState(enum.Enum):
@@ -69,6 +74,10 @@ class WebSocket(HTTPConnection[StateT]):
     # A message may have so many bytes, and with so few characters it certainly has not more.
     max_message_size: int | None = None
     _surely_fits: float = inf
+    # Whether a send has failed before `receive` has given the disconnect.
+    _unread = False
+    # How often the endpoint has used the socket in a way that failed at once; the session counts anew.
+    failures = 0
     # In this state messages go past `receive` and `send`, which saves a call; in none if a class has its own.
     _shortcut: WebSocketState | None = CONNECTED
 
@@ -115,7 +124,18 @@ class WebSocket(HTTPConnection[StateT]):
         if self.farewell is not None:
             message, self.farewell = self.farewell, None
             return message
+        if self._unread:  # a send has failed; what the client had sent before, and its end, are still to come
+            message = await self._receive()
+            self._unread = message["type"] != "websocket.disconnect"
+            return await self._look(message)
+        await self._failed()
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
+
+    async def _failed(self) -> None:
+        """Before an error that costs no time: a loop that swallows such errors must not hold the process."""
+        self.failures += 1
+        if self.failures > MOST_FAILURES:
+            await asyncio.sleep(min(PAUSE * (self.failures - MOST_FAILURES), LONGEST_PAUSE))
 
     def _connected(self, message: Message) -> Message:
         if message["type"] != "websocket.connect":
@@ -163,6 +183,7 @@ class WebSocket(HTTPConnection[StateT]):
     def lose(self, farewell: Message) -> None:
         """Note the end of a connection which the endpoint learns from its next `receive` or `send`."""
         self.client_state = DISCONNECTED
+        self._unread = False
         self.farewell = farewell
         disconnect = _disconnect(farewell)
 
@@ -183,11 +204,12 @@ class WebSocket(HTTPConnection[StateT]):
             if kind == "websocket.send":
                 try:
                     await self._send(message)
-                except (OSError, RuntimeError, UnicodeEncodeError) as exc:
-                    raise self._unsent(exc)
+                except Exception as exc:
+                    raise await self._unsent(exc)
             elif kind == "websocket.close":
                 await self._close(message)
             else:
+                await self._failed()
                 _unexpected('"websocket.send" or "websocket.close"', kind)
         elif kind == "websocket.close" and self.application_state is CONNECTING:
             for answer in closing_messages(message, self.scope, accepted=False):
@@ -196,18 +218,24 @@ class WebSocket(HTTPConnection[StateT]):
             await self._answer(message)
 
     async def _close(self, message: Message) -> None:
-        [message] = closing_messages(message, self.scope, accepted=True)
         try:
+            [message] = closing_messages(message, self.scope, accepted=True)
             await self._move_to(DISCONNECTED, message)
-        except (OSError, RuntimeError, UnicodeEncodeError) as exc:
-            raise self._unsent(exc)
+        except Exception as exc:
+            raise await self._unsent(exc)
 
     async def _answer(self, message: Message) -> None:
-        """Answer the handshake; a client that is gone already is no mistake of the endpoint's."""
+        """Answer the handshake. A client that has left, or a refusal by the server, is a disconnect."""
         try:
             await self._move_to(self._answered_with(message), checked_answer(message))
         except (OSError, RuntimeError) as exc:
-            raise self._unsent(exc)
+            error = await self._unsent(exc)
+            if error is not exc:  # a disconnect; the client has sent nothing that could still be read
+                self.lose({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+            raise error
+        except Exception:
+            await self._failed()
+            raise
 
     async def _move_to(self, state: WebSocketState, message: Message) -> None:
         """Send a message that leads to `state`; the old state comes back if it could not be sent.
@@ -224,16 +252,24 @@ class WebSocket(HTTPConnection[StateT]):
                 self.application_state = before
             raise
 
-    def _unsent(self, exc: OSError | RuntimeError | UnicodeEncodeError) -> Exception:
+    async def _unsent(self, exc: Exception) -> Exception:
         """What the endpoint is told when a message could not be sent."""
-        if isinstance(exc, OSError) or CLOSED_BY_SERVER in str(exc):
+        error = exc
+        if isinstance(exc, OSError) or (isinstance(exc, RuntimeError) and CLOSED_BY_SERVER in str(exc)):
             self.application_state = DISCONNECTED
-            return WebSocketDisconnect(1006)
-        if isinstance(exc, RuntimeError):
-            return exc
-        # Half a surrogate pair, which only JSON can write: it came with a client's frame.
-        self.client_error = (exc, 1007)
-        return exc
+            self._lost()
+            error = WebSocketDisconnect(1006)
+        elif isinstance(exc, UnicodeEncodeError):
+            # Half a surrogate pair, which only JSON can write: it came with a client's frame.
+            self.client_error = (exc, 1007)
+        await self._failed()
+        return error
+
+    def _lost(self) -> None:
+        """Note that the client is gone, as a send has found out."""
+        if self.client_state is CONNECTED:
+            self.client_state = DISCONNECTED
+            self._unread = True
 
     def _answered_with(self, message: Message) -> WebSocketState:
         """The state that a message leads to which answers the handshake."""
@@ -272,6 +308,7 @@ class WebSocket(HTTPConnection[StateT]):
     async def receive_text(self) -> str:
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
+            await self._failed()
             raise WebSocketDisconnected(NOT_ACCEPTED)
         if self.client_state is self._direct:
             # As `receive` does; here because each call less saves a sixth of a message's time.
@@ -297,6 +334,7 @@ class WebSocket(HTTPConnection[StateT]):
     async def receive_bytes(self) -> bytes:
         """The next binary frame; KeyError for a text one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
+            await self._failed()
             raise WebSocketDisconnected(NOT_ACCEPTED)
         if self.client_state is self._direct:
             # As in receive_text.
@@ -321,8 +359,11 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def receive_json(self, mode: str = "text") -> Any:
         """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is none."""
-        _check_mode(mode)
+        if mode not in MODES:
+            await self._failed()
+            raise _wrong_mode()
         if self.application_state is not CONNECTED:
+            await self._failed()
             raise WebSocketDisconnected(NOT_ACCEPTED)
         if self.client_state is self._direct:
             # As in receive_text.
@@ -376,8 +417,8 @@ class WebSocket(HTTPConnection[StateT]):
             # As `send` does; see receive_text.
             try:
                 await self._send({"type": "websocket.send", "text": data})
-            except (OSError, RuntimeError, UnicodeEncodeError) as exc:
-                raise self._unsent(exc)
+            except Exception as exc:
+                raise await self._unsent(exc)
         else:
             await self.send({"type": "websocket.send", "text": data})
 
@@ -385,15 +426,21 @@ class WebSocket(HTTPConnection[StateT]):
         if self.application_state is self._direct:
             try:
                 await self._send({"type": "websocket.send", "bytes": data})
-            except (OSError, RuntimeError) as exc:
-                raise self._unsent(exc)
+            except Exception as exc:
+                raise await self._unsent(exc)
         else:
             await self.send({"type": "websocket.send", "bytes": data})
 
     async def send_json(self, data: Any, mode: str = "text") -> None:
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
-        _check_mode(mode)
-        text = jsontext.dumps(data)
+        if mode not in MODES:
+            await self._failed()
+            raise _wrong_mode()
+        try:
+            text = jsontext.dumps(data)
+        except Exception:
+            await self._failed()
+            raise
         message: Message = {"type": "websocket.send"}
         if mode == "text":
             message["text"] = text
@@ -402,8 +449,8 @@ class WebSocket(HTTPConnection[StateT]):
         if self.application_state is self._direct:
             try:
                 await self._send(message)
-            except (OSError, RuntimeError, UnicodeEncodeError) as exc:
-                raise self._unsent(exc)
+            except Exception as exc:
+                raise await self._unsent(exc)
         else:
             await self.send(message)
 
@@ -420,7 +467,11 @@ class WebSocket(HTTPConnection[StateT]):
         """Have what the groups are sent, until the connection ends; this socket need not be reading."""
         from fastws_compat.groups.group import join
 
-        await join(self, *groups)
+        try:
+            await join(self, *groups)
+        except WebSocketDisconnected:
+            await self._failed()
+            raise
 
     async def leave(self, *groups: Group | str) -> None:
         """Have no more of what the groups are sent."""
@@ -431,6 +482,7 @@ class WebSocket(HTTPConnection[StateT]):
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError where the server cannot send one."""
         if not can_deny(self.scope):
+            await self._failed()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
         await response(self.scope, self.receive, self.send)
 
@@ -468,9 +520,8 @@ def _disconnect(message: Message) -> WebSocketDisconnect:
     return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
 
 
-def _check_mode(mode: str) -> None:
-    if mode not in ("text", "binary"):
-        raise RuntimeError('The "mode" argument should be "text" or "binary".')
+def _wrong_mode() -> RuntimeError:
+    return RuntimeError('The "mode" argument should be "text" or "binary".')
 
 
 def _unexpected(expected: str, kind: str) -> NoReturn:

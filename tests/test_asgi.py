@@ -13,7 +13,7 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.core.handlers.asgi import ASGIHandler
 from django.test import Client
 from django.urls import path
@@ -293,6 +293,50 @@ def test_user_reaches_the_fallback():
     client.force_login(User.objects.create_user("ann"))
     cookie = f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
     assert answer(get_asgi_application(FastAPI(), fallback=Who.as_asgi()), "/ws", cookie=cookie) == "ann"
+
+
+def member_cookie():
+    client = Client()
+    client.force_login(User.objects.create_user("ann"))
+    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+class Impersonation:
+    """Middleware as projects write it for Channels: it puts another user into the lazy object."""
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    async def __call__(self, scope, receive, send):
+        if scope["user"].is_authenticated:
+            scope["user"]._wrapped = User(username=f"{scope['user']._wrapped.username} as bob")
+        await self.inner(scope, receive, send)
+
+
+class Who(AsyncWebsocketConsumer):
+    async def connect(self):
+        await self.accept()
+        user = self.scope["user"]
+        await self.send(text_data=f'"{user.username} {isinstance(user, User | AnonymousUser)}"')
+
+
+def test_middleware_of_the_fallback_may_put_another_user_into_the_lazy_one():
+    application = get_asgi_application(FastAPI(), fallback=Impersonation(Who.as_asgi()))
+    assert answer(application, "/ws", cookie=member_cookie()) == "ann as bob True"
+    assert answer(application, "/ws") == " True"
+
+
+def test_client_of_the_fallback_with_a_cookie_may_lack_an_origin(settings):
+    """The old consumers let programs in that have a session cookie; our own routes do not."""
+    sockets = FastAPI()
+    sockets.websocket("/ws")(says("ours"))
+    application = get_asgi_application(sockets, fallback=Who.as_asgi())
+    cookie = member_cookie()
+    assert answer(application, "/old", cookie=cookie, origin=None) == "ann True"
+    assert answer(application, "/old", cookie=cookie, origin="http://evil.example") == 1000
+    assert answer(application, "/ws", cookie=cookie, origin=None) == 1000
+    settings.FASTWS = {"ORIGIN_REQUIRED": True}
+    assert answer(application, "/old", cookie=cookie, origin=None) == 1000
 
 
 def seen_in(stack, cookie):

@@ -20,7 +20,15 @@ from django.http import Http404
 from django.test.utils import CaptureQueriesContext
 from django.utils.functional import SimpleLazyObject
 
-from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect, WebSocketException
+from fastws_compat import (
+    Depends,
+    FastAPI,
+    HTTPException,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    logins,
+)
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import (
     adisconnect_user,
@@ -632,7 +640,22 @@ def test_disconnect_user_in_an_event_loop_says_what_to_do():
         asyncio.run(main())
 
 
-def test_disconnect_of_somebody_without_sockets():
-    disconnect_user(make_user())
+def test_disconnect_of_somebody_without_sockets(monkeypatch):
+    told = []
+
+    async def publish(message):
+        told.append(message)
+
+    monkeypatch.setattr(logins, "apublish", publish)
+    user = make_user()
+    disconnect_user(user)
     disconnect_user(17)
-    asyncio.run(adisconnect_user(AnonymousUser.id or 17, session_key="abcdefgh", code=4403, reason="gone"))
+    asyncio.run(adisconnect_user(18, session_key="abcdefgh", code=4403, reason="gone"))
+    assert [message["user"] for message in told] == [str(user.pk), "17", "18"]
+    assert [message["session"] is None for message in told] == [True, True, False]
+    assert [(message["code"], message["reason"]) for message in told] == [
+        (4401, ""),
+        (4401, ""),
+        (4403, "gone"),
+    ]
+    assert "abcdefgh" not in str(told)

@@ -917,7 +917,7 @@ def test_daphnes_look_spares_an_application_that_cleans_up(monkeypatch: pytest.M
         details["disconnected"] = 1.0
         server.application_checker()
         server.application_checker()
-        assert connection.task.cancelling() == 1  # and now it has as long again
+        assert connection.task.cancelling() == 1  # and now it knows
         await settle()
         assert server.connections == {}
 

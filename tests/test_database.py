@@ -9,7 +9,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ import pytest
 SCRIPT = Path(__file__).parent / "databases" / "run.py"
 
 
-def run(databases: dict[str, Any]) -> None:
+def run(databases: dict[str, Any], script: str = "run.py") -> None:
     done = subprocess.run(
-        [sys.executable, SCRIPT],
+        [sys.executable, SCRIPT.with_name(script)],
         cwd=Path(__file__).resolve().parents[1],
         env={**os.environ, "DATABASES": json.dumps(databases)},
         capture_output=True,
@@ -44,9 +45,20 @@ def program(name: str) -> str:
     return found
 
 
+@dataclass
+class PostgreSQL:
+    """A server of the test's own, which trusts everybody on loopback."""
+
+    port: int
+    restart: Callable[[], None]
+
+    def settings(self, name: str, **more: Any) -> dict[str, Any]:
+        engine = {"ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "USER": "postgres"}
+        return {**engine, "PORT": self.port, "NAME": name, **more}
+
+
 @pytest.fixture
-def postgresql() -> Iterator[int]:
-    """The port of a PostgreSQL server of this test's own, which trusts everybody on loopback."""
+def postgresql() -> Iterator[PostgreSQL]:
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="fastws-postgresql-"))
     # PostgreSQL refuses to run as root.
@@ -68,28 +80,61 @@ def postgresql() -> Iterator[int]:
     subprocess.run(initdb, check=True, **quiet)
     control = [program("pg_ctl"), "--pgdata", data, "-w"]
     options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+
+    def restart() -> None:
+        subprocess.run([*control, "-m", "fast", "restart"], check=True, **quiet)
+
+    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c max_connections=300"
     subprocess.run([*control, "-l", folder / "log", "-o", options, "start"], check=True, **quiet)
     try:
-        yield port
+        yield PostgreSQL(port, restart)
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)
         shutil.rmtree(folder)
 
 
-def test_two_postgresql_databases(postgresql: int) -> None:
+def test_two_postgresql_databases(postgresql: PostgreSQL) -> None:
     import psycopg
 
     with psycopg.connect(
-        host="127.0.0.1", port=postgresql, user="postgres", dbname="postgres", autocommit=True
+        host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres", autocommit=True
     ) as connection:
         connection.execute("CREATE DATABASE one")
         connection.execute("CREATE DATABASE two")
-    server = {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": "127.0.0.1",
-        "PORT": postgresql,
-        "USER": "postgres",
-        "CONN_MAX_AGE": None,
-        "CONN_HEALTH_CHECKS": True,
-    }
-    run({"default": {**server, "NAME": "one"}, "other": {**server, "NAME": "two"}})
+    kept = {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
+    run({alias: postgresql.settings(name, **kept) for alias, name in (("default", "one"), ("other", "two"))})
+
+
+@pytest.mark.parametrize("how", ["get", "iterate"])
+def test_restart_of_the_database_fails_one_call(postgresql: PostgreSQL, how: str) -> None:
+    """The call that finds the connection lost fails, and the next one has a new connection."""
+    databases = {"default": postgresql.settings("postgres", CONN_MAX_AGE=None)}
+    process = subprocess.Popen(
+        [sys.executable, SCRIPT.with_name("restart.py")],
+        cwd=Path(__file__).resolve().parents[1],
+        env={**os.environ, "DATABASES": json.dumps(databases)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    answers = []
+    try:
+        for restarts in (False, True, False, False):
+            if restarts:
+                postgresql.restart()
+            process.stdin.write(f"{how}\n")
+            process.stdin.flush()
+            answers.append(process.stdout.readline().strip())
+    finally:
+        process.stdin.close()
+        process.wait(30)
+        process.stdout.close()
+    assert answers == ["1", '"OperationalError"', "1", "1"]
+
+
+def test_schemas_of_tenants(postgresql: PostgreSQL) -> None:
+    pytest.importorskip("django_tenants", reason="django-tenants is not installed")
+    engine = {"ENGINE": "django_tenants.postgresql_backend"}
+    run({"default": {**postgresql.settings("postgres"), **engine}}, "schemas.py")

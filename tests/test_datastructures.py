@@ -115,8 +115,12 @@ def test_upload_file_as_a_field() -> None:
         adapter.validate_python("text")
 
 
-def test_form_without_files_closes() -> None:
-    asyncio.run(FormData({"a": "1"}).close())
+def test_form_closes_its_files_and_keeps_its_texts() -> None:
+    first, second = io.BytesIO(), io.BytesIO()
+    form = FormData([("a", "1"), ("b", UploadFile(first)), ("b", UploadFile(second))])
+    asyncio.run(form.close())
+    assert (first.closed, second.closed) == (True, True)
+    assert form["a"] == "1"
 
 
 @pytest.mark.parametrize("header", ["a/b", "a?b", "a#b", "a@b", "a\\b", "a b", "a\r\nb", "[::1]]", "a:b:c"])

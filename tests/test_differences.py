@@ -2,6 +2,9 @@
 
 import asyncio
 import inspect
+import threading
+from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 from unittest.mock import MagicMock
@@ -668,3 +671,151 @@ def test_accept_to_a_client_that_is_gone(error):
         asyncio.run(websocket.accept())
     assert gone.value.code == 1006
     assert websocket.application_state is WebSocketState.DISCONNECTED
+
+
+# --- a send that failed ends the client's state too ---
+
+
+class Gone:
+    """A server whose client has gone after `before` messages of the endpoint."""
+
+    def __init__(self, before: int, error: Exception) -> None:
+        self.left = before
+        self.error = error
+        self.inbox = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "said before"}]
+        self.inbox.append({"type": "websocket.disconnect", "code": 1006})
+
+    async def receive(self) -> dict[str, Any]:
+        return self.inbox.pop(0)
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if not self.left:
+            raise self.error
+        self.left -= 1
+
+
+SENDS = {
+    "send_text": lambda websocket: websocket.send_text("x"),
+    "send_bytes": lambda websocket: websocket.send_bytes(b"x"),
+    "send_json": lambda websocket: websocket.send_json(1),
+    "send_json binary": lambda websocket: websocket.send_json(1, mode="binary"),
+    "send": lambda websocket: websocket.send({"type": "websocket.send", "text": "x"}),
+    "close": lambda websocket: websocket.close(),
+}
+LOST = [
+    OSError(),
+    ConnectionResetError(),
+    RuntimeError("Unexpected message, after sending 'websocket.close'."),
+]
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("send", SENDS)
+def test_client_state_after_a_send_that_failed(send, error):
+    """FastAPI leaves `client_state` at CONNECTED, so that the usual guard before `close()` raises."""
+    server = Gone(1, error)
+    websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, server.receive, server.send)
+
+    async def main() -> list[str]:
+        await websocket.accept()
+        with pytest.raises(WebSocketDisconnect):
+            await SENDS[send](websocket)
+        assert websocket.client_state is WebSocketState.DISCONNECTED
+        if websocket.client_state != WebSocketState.DISCONNECTED:
+            await websocket.close()
+        return [(await websocket.receive())["type"] for _ in range(2)]
+
+    # What the client had said is still there for whoever reads, as in FastAPI.
+    assert asyncio.run(main()) == ["websocket.receive", "websocket.disconnect"]
+    with pytest.raises(RuntimeError, match="once a disconnect message has been received"):
+        asyncio.run(websocket.receive())
+
+
+def test_client_state_after_an_accept_that_failed():
+    """FastAPI leaves `client_state` at CONNECTED here too."""
+    server = Gone(0, ConnectionResetError("gone"))
+    websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, server.receive, server.send)
+
+    async def main() -> None:
+        with pytest.raises(WebSocketDisconnect) as end:
+            await websocket.accept()
+        assert end.value.code == 1006
+        assert websocket.client_state is WebSocketState.DISCONNECTED
+        assert await websocket.receive() == {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+    asyncio.run(main())
+
+
+def test_client_state_after_a_refusal_that_failed():
+    """FastAPI leaves `client_state` at CONNECTED here too."""
+    server = Gone(0, ConnectionResetError("gone"))
+    websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, server.receive, server.send)
+
+    async def main() -> None:
+        await websocket.receive()
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.close()
+        assert websocket.client_state is WebSocketState.DISCONNECTED
+
+    asyncio.run(main())
+
+
+def test_sync_dependencies_beside_a_sync_generator_share_its_thread():
+    threads = []
+
+    def generator():
+        threads.append(threading.get_ident())
+        yield
+        threads.append(threading.get_ident())
+
+    def beside():
+        threads.append(threading.get_ident())
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(beside), Depends(generator)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+
+    for _ in range(3):
+        close_after_accept(app)
+    assert [threads[i : i + 3] for i in (0, 3, 6)] == [[threads[i]] * 3 for i in (0, 3, 6)]
+
+
+def test_locals_of_a_sync_dependency_last_and_context_variables_do_not():
+    from asgiref.local import Local
+
+    local, variable = Local(), ContextVar("variable", default="unset")
+
+    def dependency():
+        local.value = "thread"
+        variable.set("thread")
+
+    app = FastAPI()
+
+    @app.websocket("/ws", dependencies=[Depends(dependency)])
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.send_json([local.value, variable.get()])
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_json() == ["thread", "unset"]
+
+
+def test_socket_used_in_vain_lets_others_run():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        others = asyncio.Event()
+        asyncio.get_running_loop().call_soon(others.set)
+        failures = 0
+        while not others.is_set() and failures < 100:
+            with suppress(RuntimeError):
+                await websocket.receive_text()
+            failures += 1
+        await websocket.accept()
+        await websocket.send_json(failures)
+
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive_json() == 17

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
+import inspect
 import re
+import unittest
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.test import TestCase
+from django.utils.module_loading import import_string
 
 from fastws_compat import conf
+from fastws_compat.checks.settings import check_setting
+from fastws_compat.groups import Group, record
+from fastws_compat.testclient import TestClient
+from tests import documented
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -62,11 +73,117 @@ def test_block_compiles_and_imports_what_exists(source: str) -> None:
                 assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
 
 
+def is_settings(source: str) -> bool:
+    """Whether a block only assigns names in capitals, as a settings module does."""
+    body = compile(source, "docs", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT).body
+    targets = [target for node in body if isinstance(node, ast.Assign) for target in node.targets]
+    return all(isinstance(node, ast.Assign) for node in body) and all(
+        isinstance(target, ast.Name) and target.id.isupper() for target in targets
+    )
+
+
+def execute(source: str, values: dict[str, Any]) -> dict[str, Any]:
+    """Run a block, also one that awaits; gives the names that it leaves."""
+    code = compile(dedent(source), "docs", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    if code.co_flags & inspect.CO_COROUTINE:
+
+        async def run() -> None:
+            await eval(code, values)
+
+        async_to_sync(run)()
+    else:
+        exec(code, values)
+    return values
+
+
 @pytest.mark.django_db
 @pytest.mark.parametrize("source", blocks("run"))
 def test_block_runs(source: str) -> None:
-    module = ModuleType("documented")
-    exec(compile(source, "docs", "exec"), vars(module))
+    with documented.project():
+        execute(source, vars(ModuleType("documented")))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("source", blocks("given"))
+def test_fragment_runs_in_the_project_around_it(source: str, admin_user: User) -> None:
+    with documented.project():
+        values = execute(source, {**documented.names(), "user": admin_user})
+        for name, use in USES.items():
+            if f"def {name}(" in source:
+                async_to_sync(use)(values[name])
+
+
+async def use_first_alarm(first_alarm: Any) -> None:
+    waiting = asyncio.ensure_future(first_alarm())
+    async with asyncio.timeout(20):
+        while not waiting.done():
+            await Group("alarms").asend({"smoke": True})
+            await asyncio.sleep(0)
+    assert await waiting == {"smoke": True}
+
+
+async def use_fastws_message(fastws_message: Any) -> None:
+    sent: list[Any] = []
+    consumer = documented.consumer_of(sent)
+    await fastws_message(consumer, {"fastws": {"group": "chat.1", "json": '{"text":"hi"}'}})
+    await fastws_message(consumer, {"fastws": {"group": "chat.1", "close": [4000, ""]}})
+    assert sent == [{"text": "hi"}, 4000]
+
+
+# What some fragments only define.
+USES = {"first_alarm": use_first_alarm, "fastws_message": use_fastws_message}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("source", blocks("pytest"))
+def test_documented_tests_pass(source: str, request: pytest.FixtureRequest) -> None:
+    """Each test of the block gets its fixtures, also those of our own plugin and of the reader's project."""
+    with documented.project(), record() as sent:
+        own = {
+            "ws_client": TestClient(documented.MODULES["mysite.asgi"]["application"], timeout=10),
+            "group_messages": sent,
+            "client": documented.Page(),
+            "room": None,
+        }
+        values = execute(source, documented.names())
+        tests = [value for name, value in values.items() if name.startswith("test_")]
+        for test in tests:
+            fixtures = inspect.signature(test).parameters
+            test(**{name: own[name] if name in own else request.getfixturevalue(name) for name in fixtures})
+        cases = [value for value in values.values() if isinstance(value, type) and value is not TestCase]
+        for case in cases:
+            if issubclass(case, TestCase):
+                result = unittest.TestResult()
+                unittest.defaultTestLoader.loadTestsFromTestCase(case).run(result)
+                assert (result.testsRun > 0, result.errors, result.failures) == (True, [], [])
+                tests.append(case)
+        assert tests
+
+
+@pytest.mark.parametrize("source", [block for block in blocks() if is_settings(block.values[0])])
+def test_documented_settings_are_right(source: str) -> None:
+    values = execute(source, {})
+    for name, value in values.get("FASTWS", {}).items():
+        assert check_setting(name, value) == []
+    for layer in values.get("CHANNEL_LAYERS", {}).values():
+        assert import_string(layer["BACKEND"])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=label)
+def test_every_block_is_run(page: Path) -> None:
+    """By this module, or by a test that is named here; the tutorial is followed step by step."""
+    elsewhere = {"rest_framework": "tests/rest_framework_site/run.py"}
+    followed = (ROOT / "tests" / "test_tutorial.py").read_text()
+    for said, body in BLOCK.findall(page.read_text()):
+        source, way = dedent(body), said.strip()
+        if way in ("run", "given", "pytest") or is_settings(source):
+            continue
+        if page.name == "tutorial.md":
+            starts = re.findall(r'block\("(.+?)"\)', followed)
+            assert any(body.startswith(start) for start in starts), source
+        else:
+            assert way in elsewhere, f"nothing runs this block:\n{source}"
+            assert page.name in (ROOT / elsewhere[way]).read_text()
 
 
 @pytest.mark.parametrize("page", module_pages(), ids=label)

@@ -87,6 +87,26 @@ async def until(condition):
             await asyncio.sleep(0.001)
 
 
+class Sweeps:
+    """Stands among the connections that are looked at and counts how often that happens."""
+
+    task = None
+
+    def __init__(self):
+        self.number = 0
+
+    def sweep(self, now):
+        self.number += 1
+
+
+async def swept(times=5):
+    """Wait until all connections were looked at so often again."""
+    sweeps = Sweeps()
+    watching.sweeper().add(sweeps)
+    await until(lambda: sweeps.number >= times)
+    watching.sweeper().discard(sweeps)
+
+
 def records(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "fastws_compat"]
 
@@ -240,7 +260,7 @@ def test_endpoint_that_was_told_takes_the_time_it_needs():
         try:
             await websocket.receive_text()
         except WebSocketDisconnect:
-            await asyncio.sleep(0.1)
+            await swept()
             seen.append("saved")
 
     async def run():
@@ -254,21 +274,24 @@ def test_endpoint_that_was_told_takes_the_time_it_needs():
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": None})
 def test_without_a_grace_nobody_is_cancelled():
-    app = FastAPI()
+    app, seen = FastAPI(), []
 
     @app.websocket("/ws")
     async def deaf(websocket: WebSocket):
         await websocket.accept()
         while websocket.client_state.name == "CONNECTED":
             await asyncio.sleep(0.001)
-        await asyncio.sleep(0.1)
+        await swept()
+        seen.append("ran to its end")
 
     async def run():
         line = Line(app)
         line.hang_up()
         await line.end()
+        assert line.closes == []
 
     asyncio.run(run())
+    assert seen == ["ran to its end"]
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
@@ -277,11 +300,11 @@ def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_g
 
     async def generator():
         yield
-        await asyncio.sleep(0.05)
+        await swept()
         seen.append("torn down")
 
     async def work():
-        await asyncio.sleep(0.05)
+        await swept()
         seen.append("worked")
 
     @app.websocket("/ws", dependencies=[Depends(generator)])
@@ -336,7 +359,7 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
         for number in range(20):
             line.text(str(number))
         await until(lambda: line.incoming.qsize() == 4)
-        await asyncio.sleep(0.05)
+        await swept()
         assert line.incoming.qsize() == 4  # no more is read than there is room for
         go.set()
         line.hang_up()
@@ -361,7 +384,7 @@ def test_long_messages_leave_less_room_ahead():
         for number in range(5):
             line.text("x" * 40_000 + str(number))
         await until(lambda: line.incoming.qsize() == 3)
-        await asyncio.sleep(0.05)
+        await swept()
         assert line.incoming.qsize() == 3
         go.set()
         line.hang_up()
@@ -532,7 +555,7 @@ def test_error_of_the_server_reaches_the_endpoint_that_asks_later():
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        await asyncio.sleep(0.1)
+        await swept()
         try:
             await websocket.receive_text()
         except ValueError as exc:
@@ -562,7 +585,7 @@ def test_sweep_has_no_context_of_the_first_connection():
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        await asyncio.sleep(0.05)
+        await until(lambda: seen)
 
     async def run():
         incoming = [CONNECT]

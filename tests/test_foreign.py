@@ -602,9 +602,6 @@ def test_session_of_starlette_s_kind() -> None:
             "'from fastws_compat import APIRouter'.",
         ),
         (
-            lambda: Middleware(starlette.middleware.gzip.GZipMiddleware),
-            "Middleware() uses starlette.middleware.gzip.GZipMiddleware, which has no counterpart in "
-            "fastws_compat: remove it.",
             lambda: Middleware(starlette.middleware.cors.CORSMiddleware),
             "Middleware() uses starlette.middleware.cors.CORSMiddleware, which has no counterpart in "
             "fastws_compat: CORS does not cover WebSockets: name the origins of other sites in "

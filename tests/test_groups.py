@@ -893,16 +893,22 @@ def test_an_outage_is_logged_once_although_the_layer_still_takes_members(watched
 
 
 def test_a_layer_whose_waits_time_out_is_not_away(watched, impatient, caplog):
+    timeouts = []
+
     class Trap(Watched):
         async def receive(self, channel: str) -> Any:
-            async with asyncio.timeout(0.01):
-                return await super().receive(channel)
+            try:
+                async with asyncio.timeout(0.01):
+                    return await super().receive(channel)
+            except TimeoutError as exc:
+                timeouts.append(exc)
+                raise
 
     channel_layers.set("default", Trap())
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            await asyncio.sleep(0.05)
+            await until(lambda: len(timeouts) > 2)
             await Group("g").asend("hi")
             assert await socket.text() == "hi"
 
@@ -1242,7 +1248,10 @@ def test_send_in_async_code_names_asend():
 
 
 def test_sending_to_nobody():
-    Group("nobody").send("hi")
+    with record() as sent:
+        Group("nobody").send("hi")
+    assert [(item.group.name, item.message) for item in sent] == [("nobody", "hi")]
+    assert (counters["sent"], counters["failed"]) == (1, 0)
 
 
 def test_a_thread_of_its_own_sends():

@@ -11,6 +11,7 @@ from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Bucket, Limits, parse_rate
 from fastws_compat.routing import flatten
+from fastws_compat.sessions import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketState
 from tests.test_endings import Line, records, until
@@ -226,21 +227,43 @@ def test_idle_connection_closes_with_4408():
     assert ended == [(4408, "idle")]
 
 
-def test_messages_in_either_direction_keep_a_connection_alive():
-    app, seen = FastAPI(), []
+@pytest.mark.parametrize("direction", ["from the client", "to the client"])
+def test_a_message_in_either_direction_keeps_a_connection_alive(monkeypatch, direction):
+    now, app, sockets, go = 0.0, FastAPI(), [], asyncio.Event()
+    monkeypatch.setattr(limits, "monotonic", lambda: now)
 
-    @app.websocket("/ws", idle_timeout=0.2)
-    async def ticker(websocket: WebSocket):
+    @app.websocket("/ws", idle_timeout=3600)
+    async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        for _ in range(30):
-            await asyncio.sleep(0.01)
-            await websocket.send_text("tick")
-        seen.append("done")
+        sockets.append(websocket)
+        if direction == "to the client":
+            await go.wait()
+            await websocket.send_text("hello")
+        await websocket.receive_text()
         await websocket.receive_text()
 
-    line = after(app)
-    assert seen == ["done"]
-    assert line.closes == [4408]
+    async def run():
+        nonlocal now
+        line = Line(app)
+        await until(lambda: sockets)
+        guard = sockets[0].scope[SESSION].guard
+        now = 3000.0
+        if direction == "to the client":
+            go.set()
+            await until(lambda: line.texts)
+        else:
+            line.text("hello")
+            await until(lambda: sockets[0].answered == 1 and line.receiving)
+        now = 6599.0
+        guard._look()
+        assert not line.task.done()
+        assert line.closes == []
+        now = 6600.0
+        guard._look()
+        await line.end()
+        assert line.closes == [4408]
+
+    asyncio.run(run())
 
 
 def test_old_connection_closes_with_4408():

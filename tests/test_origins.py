@@ -305,6 +305,19 @@ def test_refusal_is_one_line_that_says_what_to_do(site, caplog):
     ]
 
 
+def test_communicator_with_a_cookie_is_told_what_it_lacks(site, caplog):
+    async def connect(*headers):
+        communicator = WebsocketCommunicator(OriginCheck(FastAPI()), "/ws", headers=headers)
+        accepted, _ = await communicator.connect()
+        await communicator.wait()
+        return accepted
+
+    assert not asyncio.run(connect(*CREDENTIALS["session cookie"]))
+    [message] = caplog.messages
+    assert message.endswith('(b"origin", b"http://testserver"), (b"cookie", ...)].')
+    assert "WebsocketCommunicator" in message
+
+
 def test_other_kinds_of_connections_pass():
     seen = []
 
@@ -339,7 +352,17 @@ def test_test_client_needs_no_origin(site):
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
+        await websocket.send_text("let in")
 
     client = TestClient(OriginCheck(app), cookies={"sessionid": "abcdefghijklmnop"})
-    with client.websocket_connect("/ws"):
-        pass
+    with client.websocket_connect("/ws") as socket:
+        assert socket.receive_text() == "let in"
+
+    async def connect():
+        cookie = (b"cookie", b"sessionid=abcdefghijklmnop")
+        communicator = WebsocketCommunicator(OriginCheck(app), "/ws", headers=[cookie])
+        accepted, _ = await communicator.connect()
+        await communicator.wait()
+        return accepted
+
+    assert not asyncio.run(connect())

@@ -74,6 +74,10 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and _is_number(value) and value > 0
 
 
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple | set | frozenset) and all(isinstance(item, str) for item in value)
+
+
 def _are_origins(value: Any) -> bool:
     """Asks what the origin check asks, so that no value is accepted here that allows nothing there."""
     from fastws_compat.origins import is_pattern, listed  # with most of the library, which few commands need
@@ -126,6 +130,7 @@ RULES: dict[str, Rule] = {
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
+    "LOGIN_FIELDS": (_or_none(_are_texts), "a list of fields of the user model, or None"),
     "MAX_CONNECTIONS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_ADDRESS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,

@@ -20,6 +20,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
+from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
@@ -214,21 +215,22 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         One that knows it, because it was told or was cancelled once, works for as long as it needs.
         """
         now = time()
-        late = {
-            protocol: details
+        late = [
+            (protocol, details)
             for protocol, details in self.connections.items()
             if now - details.get("disconnected", now) > self.application_close_timeout
-        }
+        ]
         ending = ending_tasks() if late else set()
-        for protocol, details in late.items():
+        for protocol, details in late:
             if isinstance(protocol, WebSocketProtocol):
-                knows = protocol.is_known_to_be_over or details.get("application_instance") in ending
-                details["disconnected"] = inf if knows else details["disconnected"]
+                task = details.get("application_instance")
+                if protocol.is_known_to_be_over or task in ending or is_cleaning(task):
+                    details["disconnected"] = inf
+                else:
+                    protocol.inform()
         super().application_checker()
-        for protocol, details in late.items():
+        for _, details in late:
             details["disconnected"] = now
-            if isinstance(protocol, WebSocketProtocol):
-                protocol.inform()
 
     def websocket_lost(self, protocol: WebSocketProtocol) -> None:
         self.websockets.discard(protocol)

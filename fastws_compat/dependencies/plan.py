@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic.errors import PydanticSchemaGenerationError
 
 from fastws_compat import foreign
-from fastws_compat.concurrency import Concurrency, contextmanager_in_threadpool
+from fastws_compat.concurrency import Concurrency, contextmanager_in
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.arguments import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
@@ -115,7 +115,12 @@ class Compiler:
         self.drafts.append((root, endpoint, self._parameters(endpoint), needs, False))
         embed = self._embeds()
         *steps, last = [self._step(*draft, embed) for draft in self.drafts]
-        return Plan(tuple(steps), last, any(step.manager for step in steps))
+        return Plan(
+            tuple(steps),
+            last,
+            has_generators=any(step.manager for step in steps),
+            needs_thread=any(step.kind == "generator" for step in steps),
+        )
 
     def _parameters(self, call: Call) -> list[Parameter]:
         # By identity: callables need not be hashable.
@@ -251,7 +256,7 @@ def manager_of(call: Call, kind: Kind) -> Callable[..., AbstractAsyncContextMana
         return asynccontextmanager(call)
     if kind == "generator":
         enter = contextmanager(call)
-        return lambda **arguments: contextmanager_in_threadpool(enter(**arguments))
+        return lambda thread, **arguments: contextmanager_in(thread, enter(**arguments))
     return None
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from fastws_compat.background import BackgroundTasks
-from fastws_compat.concurrency import Concurrency, run_in_threadpool
+from fastws_compat.concurrency import Concurrency, OwnThread, run_in
 from fastws_compat.dependencies.arguments import Gather
 from fastws_compat.dependencies.fields import AnyField, Errors
 from fastws_compat.dependencies.signature import Injection, Kind
@@ -39,6 +41,8 @@ class Plan:
     steps: tuple[Step, ...]
     endpoint: Step
     has_generators: bool
+    # A sync generator is among the steps: it and all other sync steps share a thread while it is open.
+    needs_thread: bool
 
 
 class Solution:
@@ -50,6 +54,7 @@ class Solution:
         "function_stack",
         "request_stack",
         "response",
+        "thread",
         "values",
         "websocket",
     )
@@ -59,10 +64,13 @@ class Solution:
         websocket: WebSocket,
         request_stack: AsyncExitStack | None = None,
         function_stack: AsyncExitStack | None = None,
+        thread: Executor | None = None,
     ) -> None:
         self.websocket = websocket
         self.request_stack = request_stack
         self.function_stack = function_stack
+        # Where sync steps run; the pool, if it is None.
+        self.thread = thread
         # Made when there is something to put in: a solution lasts as long as its connection.
         self.values: Sequence[Any] = ()
         self.errors: Sequence[dict[str, Any]] = ()
@@ -97,17 +105,22 @@ class Solution:
         if step.manager is not None:
             stack = self.function_stack if step.ends_with_function else self.request_stack
             assert stack is not None
-            return await stack.enter_async_context(step.manager(**arguments))
+            where = (self.thread,) if step.kind == "generator" else ()
+            return await stack.enter_async_context(step.manager(*where, **arguments))
         if step.concurrency is None:
-            return await _call(step, arguments)
+            return await self._call(step, arguments)
         async with step.concurrency.semaphore():
-            return await _call(step, arguments)
+            return await self._call(step, arguments)
 
+    async def _call(self, step: Step, arguments: dict[str, Any]) -> Any:
+        if step.kind == "coroutine":
+            return await step.call(**arguments)
+        return await run_in(self.thread, partial(step.call, **arguments))
 
-async def _call(step: Step, arguments: dict[str, Any]) -> Any:
-    if step.kind == "coroutine":
-        return await step.call(**arguments)
-    return await run_in_threadpool(step.call, **arguments)
+    def solved(self) -> None:
+        """All steps are done, and the endpoint may take long."""
+        if isinstance(self.thread, OwnThread):
+            self.thread.park()
 
 
 def limited(
@@ -116,8 +129,8 @@ def limited(
     """The context manager, counted against the limit until its cleanup has ended."""
 
     @asynccontextmanager
-    async def counted(**arguments: Any) -> AsyncGenerator[Any, None]:
-        async with concurrency.semaphore(), manager(**arguments) as value:
+    async def counted(*where: Executor, **arguments: Any) -> AsyncGenerator[Any, None]:
+        async with concurrency.semaphore(), manager(*where, **arguments) as value:
             yield value
 
     return counted

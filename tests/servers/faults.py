@@ -47,8 +47,8 @@ BACK_SECONDS = 2
 MOST_OF_A_TURN = 0.05
 # A thread has heard nothing of a server that stops, so it goes on by itself.
 THREAD_SECONDS = 0.2
-# The channel layers of the groups; there is none of the second name, which stands for a project without.
-LAYERS = ("default", "none")
+# The channel layers of the groups: in-memory with Django, the process's own where there are no settings.
+LAYERS = ("default",)
 # Holds threads until all of a pool are in use, for the fault "together".
 THREADS = 8
 together = threading.Barrier(THREADS)

@@ -6,7 +6,14 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 
-from fastws_compat import Depends, FastAPI, WebSocket, WebSocketException
+from fastws_compat import (
+    Depends,
+    FastAPI,
+    WebSocket,
+    WebSocketDisconnect,
+    WebSocketException,
+    WebSocketState,
+)
 from fastws_compat.security import HTTPAuthorizationCredentials, WebSocketBearer
 
 # daphne has set logging up before it imports this.
@@ -53,6 +60,20 @@ async def fail(websocket: WebSocket, when: str) -> None:
 async def leave(websocket: WebSocket, when: str) -> None:
     if when == "after":
         await websocket.accept()
+
+
+@app.websocket("/guarded")
+async def guarded(websocket: WebSocket) -> None:
+    """Sends until that fails, and then closes as public code does."""
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text("x" * 1000)
+            await asyncio.sleep(0.001)
+    except WebSocketDisconnect:
+        if websocket.client_state != WebSocketState.DISCONNECTED:
+            await websocket.close()
+    print("EVENT guarded", websocket.client_state.name, flush=True)
 
 
 @app.websocket("/policy", dependencies=[Depends(counted)])

@@ -71,3 +71,9 @@ def test_no_client_can_provoke_a_traceback(server: Server) -> None:
     running.stop()
     assert "Traceback" not in running.logs()
     assert "secret" not in running.logs()
+
+
+def test_a_reason_of_a_consumer_is_cut_by_daphne(daphne: Server) -> None:
+    """On another server a consumer of Channels speaks to the server alone."""
+    with Raw(daphne.shared(APP, settings=SETTINGS), "/fallback/long").accepted() as client:
+        assert client.close_frame() == (4000, "x" * 123)

@@ -110,3 +110,13 @@ def test_a_mistake_before_accept_is_a_500(running: Running, mistake: str) -> Non
 @pytest.mark.parametrize("mistake", [mistake.__name__ for mistake in AFTER])
 def test_a_mistake_after_accept_is_a_1011(running: Running, mistake: str) -> None:
     assert closed(running, f"/mistakes/{mistake}") == (1011, "")
+
+
+@pytest.mark.parametrize("road", ["close", "exception"])
+def test_a_code_that_can_be_sent_is_what_fastapi_sends(running: Running, uvicorn: Server, road: str) -> None:
+    fastapi = uvicorn.shared("tests.servers.closings_fastapi:app", settings="tests.servers.django_settings")
+    for name in (name for name, code in CODES.items() if is_close_code(code)):
+        for reason in ("text", "empty", "none"):
+            after, before = f"/{road}/after/{name}/{reason}", f"/{road}/before/{name}/{reason}"
+            assert closed(running, after) == closed(fastapi, after), after
+            assert status(running, before) == status(fastapi, before), before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -36,3 +37,20 @@ def test_process_leaves_within_the_grace_and_a_second(daphne: Server) -> None:
     took = float(times["EXIT"]) - float(times["SIGTERM"])
     print(f"left {took:.2f} s after SIGTERM with a grace of 1 s")
     assert 0.9 < took <= 2
+
+
+@pytest.mark.parametrize("how", ["reset", "close"])
+def test_guard_before_close_after_a_send_that_failed(server: Server, how: str) -> None:
+    running = server.start("tests.servers.sockets:app")
+    client = Raw(running, "/guarded").accepted()
+    assert client.frame()[0] == 1
+    if how == "reset":
+        client.reset()
+    else:
+        client.socket.close()
+    deadline = time.monotonic() + 20
+    while "EVENT guarded" not in running.logs() and "ERROR" not in running.logs():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "EVENT guarded DISCONNECTED" in running.logs()
+    assert "Traceback" not in running.logs()

@@ -1,0 +1,56 @@
+"""The fields of a user on which a login depends, as far as the library can know them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import get_user_model, load_backend
+from django.contrib.auth.backends import AllowAllUsersModelBackend, BaseBackend, ModelBackend
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import PermissionsMixin
+
+from fastws_compat import conf
+
+# What Django's own user models and backends read.
+USUAL = {"password", "is_active", "is_staff", "is_superuser"}
+OF_USERS = ("get_session_auth_hash", "get_session_auth_fallback_hash", "has_perm", "has_perms")
+OF_BACKENDS = (
+    "get_user",
+    "user_can_authenticate",
+    "has_perm",
+    "get_user_permissions",
+    "get_group_permissions",
+    "get_all_permissions",
+    "_get_permissions",
+    "_get_user_permissions",
+    "_get_group_permissions",
+)
+
+
+def may_end_login(fields: Iterable[str]) -> bool:
+    """Whether a login can end because these fields of its user were saved."""
+    named = conf.get("LOGIN_FIELDS")
+    if named is not None:
+        return not set(named).isdisjoint(fields)
+    return not USUAL.isdisjoint(fields) or not _is_usual()
+
+
+def _is_usual() -> bool:
+    """Whether Django's own code decides: code of the project may read any field."""
+    model: Any = get_user_model()
+    if any(isinstance(inspect.getattr_static(model, name, None), property) for name in USUAL):
+        return False
+    backends = [type(load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
+    return _inherits(model, OF_USERS, AbstractBaseUser, PermissionsMixin) and all(
+        _inherits(backend, OF_BACKENDS, ModelBackend, BaseBackend, AllowAllUsersModelBackend)
+        for backend in backends
+    )
+
+
+def _inherits(cls: type, names: Iterable[str], *bases: type) -> bool:
+    return all(
+        getattr(cls, name, None) in [None, *(getattr(base, name, None) for base in bases)] for name in names
+    )

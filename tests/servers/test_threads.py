@@ -1,0 +1,233 @@
+"""Sync dependencies whose resources belong to a thread, on real servers with both databases."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.servers.client import Raw, open_socket
+from tests.servers.conftest import ROOT, Running, Server
+from tests.test_database import postgresql as postgresql  # a fixture
+
+pytestmark = pytest.mark.servers
+
+APP = "tests.servers.threads:application"
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    "counted": {"BACKEND": "tests.servers.threads.CountedCache"},
+}
+CONNECTIONS = 200
+AT_A_TIME = 20
+
+
+class Site:
+    """A server that uses a database of its own."""
+
+    def __init__(self, server: Server, database: dict[str, Any]) -> None:
+        self.database = database
+        settings = {"DATABASES": {"default": database}, "CACHES": CACHES}
+        self.env = {"SETTINGS": json.dumps(settings)}
+        subprocess.run(
+            [sys.executable, "-c", PREPARE],
+            check=True,
+            cwd=ROOT,
+            env={**os.environ, **self.env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"},
+        )
+        self.running: Running = server.start(APP, env=self.env)
+
+    def ask(self, path: str) -> Any:
+        with open_socket(self.running, path) as socket:
+            return json.loads(socket.recv(timeout=20))
+
+    def connections(self, path: str, number: int = CONNECTIONS) -> list[Any]:
+        """What so many connections are told, of which some are open at a time."""
+        told: list[Any] = []
+        while len(told) < number:
+            with ExitStack() as stack:
+                sockets = [
+                    stack.enter_context(open_socket(self.running, path, open_timeout=30))
+                    for _ in range(AT_A_TIME)
+                ]
+                told += [json.loads(socket.recv(timeout=20)) for socket in sockets]
+        return told
+
+    def is_well(self) -> bool:
+        """Whether dependencies of another route work, in every thread of the pool."""
+        return all(told == [[1, False]] for told in self.connections("/count", AT_A_TIME))
+
+    def row(self) -> tuple[str, ...]:
+        query = "SELECT first_name, last_name, email FROM auth_user WHERE username = 'counter'"
+        if "sqlite3" in self.database["ENGINE"]:
+            import sqlite3
+
+            with sqlite3.connect(self.database["NAME"]) as connection:
+                return tuple(connection.execute(query).fetchone())
+        import psycopg
+
+        with psycopg.connect(
+            host="127.0.0.1", port=self.database["PORT"], user="postgres", dbname="postgres"
+        ) as connection:
+            return tuple(connection.execute(query).fetchone())
+
+
+PREPARE = """
+import django
+django.setup()
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from django.contrib.auth.models import User
+User.objects.create_user("counter")
+"""
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
+    if request.param == "sqlite":
+        options = {"timeout": 20, "transaction_mode": "DEFERRED"}
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db"), "OPTIONS": options}
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": request.getfixturevalue("postgresql"),
+        "USER": "postgres",
+        "NAME": "postgres",
+    }
+
+
+@pytest.fixture
+def site(server: Server, database: dict[str, Any]) -> Iterator[Site]:
+    return Site(server, database)
+
+
+@pytest.fixture
+def sqlite_site(server: Server, tmp_path: Path) -> Site:
+    return Site(server, {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")})
+
+
+PATTERNS: dict[str, Any] = {
+    "/atomic": [[True, True, 0]],
+    "/raw": [[0]],
+    "/cursor": [1],
+    "/present": [1],
+    "/failing": ["failing"],
+    "/language": [["de", "Asia/Tokyo", "de"]],
+    "/abandoned": ["abandoned"],
+    "/manual": ["manual"],
+    "/abandoned_by_a_generator": ["abandoned"],
+}
+
+
+def test_two_hundred_connections_of_each_pattern_leave_the_process_as_it_was(site: Site) -> None:
+    assert site.is_well()
+    before = len(site.ask("/threads"))
+    for path, told in PATTERNS.items():
+        assert site.connections(path) == [told] * CONNECTIONS, path
+        assert site.is_well(), path
+    assert site.ask("/language") == [["de", "Asia/Tokyo", "de"]]
+    assert site.row() == ("committed", "written", "")
+    assert len(site.ask("/threads")) <= before + 8
+    log = site.running.logs()
+    assert log.count("LookupError: at the end") == CONNECTIONS
+    assert log.count("Traceback") == CONNECTIONS
+    for wrong in ("is locked", "ProgrammingError", "TransactionManagementError", "InterfaceError"):
+        assert wrong not in log
+
+
+def test_two_hundred_open_transactions(site: Site) -> None:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(open_socket(site.running, "/atomic")) for _ in range(200)]
+        assert [json.loads(socket.recv(timeout=20)) for socket in sockets] == [[[True, True, 0]]] * 200
+        assert site.is_well()
+        for socket in sockets:
+            socket.send("still here")
+        assert {socket.recv(timeout=20) for socket in sockets} == {"still here"}
+    assert site.is_well()
+
+
+def test_generators_without_a_transaction_hold_no_connection(daphne: Server, postgresql: int) -> None:
+    import psycopg
+
+    database = {
+        "ENGINE": "django.db.backends.postgresql",
+        "HOST": "127.0.0.1",
+        "PORT": postgresql,
+        "USER": "postgres",
+        "NAME": "postgres",
+        "CONN_MAX_AGE": 600,
+    }
+    site = Site(daphne, database)
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(open_socket(site.running, "/present")) for _ in range(60)]
+        assert [json.loads(socket.recv(timeout=20)) for socket in sockets] == [[1]] * 60
+        with psycopg.connect(host="127.0.0.1", port=postgresql, user="postgres", dbname="postgres") as own:
+            others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND state = 'idle'"
+            found = until(lambda: own.execute(others).fetchone()[0], lambda number: number <= 10)
+            assert found <= 10
+
+
+def until(look: Callable[[], Any], wanted: Callable[[Any], bool], seconds: float = 10) -> Any:
+    import time
+
+    deadline = time.monotonic() + seconds
+    while not wanted(found := look()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize(("path", "told"), [("/locked", "locked"), ("/reentered", "mine")])
+def test_a_lock_is_passed_from_socket_to_socket(sqlite_site: Site, path: str, told: str) -> None:
+    def visit(_: int) -> Any:
+        with open_socket(sqlite_site.running, path, open_timeout=30) as socket:
+            return json.loads(socket.recv(timeout=30))
+
+    with open_socket(sqlite_site.running, path) as first:
+        assert json.loads(first.recv(timeout=20)) == [told]
+        with ThreadPoolExecutor(20) as visitors:
+            waiting = [visitors.submit(visit, number) for number in range(20)]
+            assert sqlite_site.is_well()
+            first.close()
+            assert [visitor.result(30) for visitor in waiting] == [[told]] * 20
+    assert sqlite_site.is_well()
+
+
+def test_client_that_leaves_while_a_generator_is_entered(sqlite_site: Site) -> None:
+    with open_socket(sqlite_site.running, "/locked") as first:
+        first.recv(timeout=20)
+        for _ in range(20):
+            with Raw(sqlite_site.running, "/locked") as raw:
+                raw.reset()
+        assert sqlite_site.is_well()
+    assert sqlite_site.ask("/locked") == ["locked"]
+    assert sqlite_site.is_well()
+
+
+def test_what_asgiref_carries_goes_both_ways(sqlite_site: Site) -> None:
+    ask = sqlite_site.ask
+    assert ask("/fr/seen") == [["fr", "middleware"]]
+    assert ask("/fr/back") == ["fr", "middleware", "it", "it", "middleware"]
+    assert ask("/seen") == [["en", "unset"]]
+
+
+def test_thread_finds_the_way_back_to_the_loop(sqlite_site: Site) -> None:
+    assert sqlite_site.ask("/fr/bridges") == [[True, True, "fr"]]
+
+
+def test_caches_are_neither_made_for_each_call_nor_held_by_each_socket(sqlite_site: Site) -> None:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(open_socket(sqlite_site.running, "/fr/cached")) for _ in range(50)]
+        assert [json.loads(socket.recv(timeout=20)) for socket in sockets] == [["value"]] * 50
+        number, again = sqlite_site.ask("/caches")
+        assert number == again <= 8
+
+
+def test_sync_iterator_stays_in_one_thread(sqlite_site: Site) -> None:
+    assert sqlite_site.ask("/iterated") == [1]

@@ -1,0 +1,153 @@
+"""What other processes are told of saved users, and what happens while the channel layer does not answer."""
+
+import asyncio
+import threading
+import time
+
+import pytest
+from django.contrib.auth.backends import ModelBackend
+from django.contrib.auth.models import User
+
+from fastws_compat import logins, outbox
+from fastws_compat.auth import login_required, user_passes_test
+from fastws_compat.outbox import Outbox
+from tests.redis_server import redis_server
+from tests.test_revalidation import committed, connected, deactivate, end_of, layer, nothing_is_left
+from tests.users import make_user
+
+__all__ = ["committed", "layer", "nothing_is_left", "redis_server"]  # fixtures
+pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]
+
+
+class OwnBackend(ModelBackend):
+    def get_user(self, user_id):
+        return User.objects.filter(pk=user_id, first_name="").first()
+
+
+@pytest.mark.parametrize(
+    ("fields", "backend", "named", "told"),
+    [
+        (["first_name"], None, None, False),
+        (["first_name", "last_login"], None, None, False),
+        (["first_name", "is_active"], None, None, True),
+        (["password"], None, None, True),
+        (["is_staff"], None, None, True),
+        (["is_superuser"], None, None, True),
+        (None, None, None, True),
+        (["first_name"], OwnBackend, None, True),
+        (["last_login"], OwnBackend, None, False),
+        (["first_name"], None, ["first_name"], True),
+        (["is_staff"], None, ["first_name"], False),
+    ],
+)
+def test_fields_that_others_are_told_of(layer, settings, fields, backend, named, told):
+    ann = make_user()
+    if backend is not None:
+        settings.AUTHENTICATION_BACKENDS = [f"{__name__}.{backend.__name__}"]
+    settings.FASTWS = {"LOGIN_FIELDS": named}
+    layer.sent.clear()
+    ann.save(update_fields=fields)
+    assert [message["event"] for _, message in layer.sent] == ["recheck"] * told
+
+
+@pytest.mark.parametrize("attribute", ["is_active", "get_session_auth_hash", "has_perm"])
+def test_user_model_that_decides_itself(layer, monkeypatch, attribute):
+    ann = make_user()
+    monkeypatch.setattr(User, attribute, property(lambda self: True) if attribute == "is_active" else len)
+    layer.sent.clear()
+    ann.save(update_fields=["first_name"])
+    assert len(layer.sent) == 1
+
+
+def test_own_test_is_made_again_in_this_process(layer):
+    ann = make_user()
+    with connected(ann, user_passes_test(lambda user: not user.first_name)) as websocket:
+        layer.sent.clear()
+        ann.last_name = ann.first_name = "Ann"
+        ann.save(update_fields=["last_name"])
+        assert end_of(websocket) == "open"
+        ann.save(update_fields=["first_name"])
+        assert end_of(websocket) == 4403
+    assert layer.sent == []
+
+
+def test_messages_wait_until_the_layer_is_back(layer, monkeypatch):
+    monkeypatch.setattr(outbox, "RETRY", 0.01)
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        layer.failing = True
+        deactivate(ann)
+        assert end_of(websocket) == 4401  # this process is not affected
+    ann.save()
+    layer.sent.clear()
+    layer.failing = False
+    wait_until(lambda: len(layer.sent) == 2)
+    assert [message["users"] for _, message in layer.sent] == [[str(ann.pk)]] * 2
+    ann.save()
+    assert len(layer.sent) == 3
+
+
+def test_more_messages_than_are_kept(layer, monkeypatch):
+    monkeypatch.setattr(outbox, "RETRY", 60)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 3)
+    box = Outbox(layer, "group", {"event": "overflow"})
+    layer.failing = True
+    for number in range(5):
+        asyncio.run(box.send({"number": number}))
+    layer.failing = False
+    asyncio.run(box._flush())
+    box._timer.cancel()
+    assert [message for _, message in layer.sent] == [{"event": "overflow"}, {"number": 3}, {"number": 4}]
+
+
+def wait_until(holds, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.redis
+def test_redis_that_hangs_delays_one_save(redis_server, settings):
+    settings.CHANNEL_LAYERS = {
+        "default": {
+            "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+            "CONFIG": {"hosts": redis_server.hosts},
+        }
+    }
+    ann = make_user()
+    heard, ready, over = [], threading.Event(), threading.Event()
+
+    async def listen():
+        layer = logins.shared_layer()
+        channel = await layer.new_channel()
+        await layer.group_add(logins.GROUP, channel)
+        ready.set()
+        while not over.is_set():
+            try:
+                async with asyncio.timeout(0.1):
+                    heard.append(await layer.receive(channel))
+            except TimeoutError:
+                pass
+        await layer.flush()
+
+    listener = threading.Thread(target=asyncio.run, args=(listen(),))
+    listener.start()
+    try:
+        assert ready.wait(20)
+        redis_server.freeze()
+        seconds = [timed(ann.save) for _ in range(4)]
+        assert seconds[0] >= outbox.PATIENCE
+        assert max(seconds[1:]) < 1
+        redis_server.thaw()
+        wait_until(lambda: len(heard) >= 4)
+    finally:
+        over.set()
+        listener.join()
+    assert {message["event"] for message in heard} == {"recheck"}
+
+
+def timed(call):
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began
