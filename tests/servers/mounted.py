@@ -10,6 +10,7 @@ import fastapi
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.asgi import get_asgi_application
+from fastws_compat.responses import StreamingResponse
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -22,6 +23,11 @@ app = FastAPI()
 async def ours(websocket: WebSocket) -> None:
     await websocket.accept()
     await websocket.send_text("ours")
+
+
+@app.websocket("/streamed")
+async def streamed(websocket: WebSocket) -> None:
+    await websocket.send_denial_response(StreamingResponse(iter(["come ", "back ", b"later"]), 503))
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+from websockets.exceptions import InvalidStatus
 
 from tests.servers.client import open_socket
 from tests.servers.conftest import Running, Server
@@ -70,6 +71,12 @@ def test_sockets_go_where_they_went(server: Server) -> None:
     assert (told["type"], told["path"], told["root_path"]) == ("websocket", "/echo/other", "/echo")
     with open_socket(running, "/echo/ws") as socket:
         assert socket.recv(timeout=20) == "ours"
+
+
+def test_a_refusal_in_pieces(server: Server) -> None:
+    with pytest.raises(InvalidStatus) as caught:
+        open_socket(server.shared(APP, settings=SETTINGS), "/streamed")
+    assert (caught.value.response.status_code, caught.value.response.body) == (503, b"come back later")
 
 
 def test_everything_else_is_djangos(server: Server) -> None:
