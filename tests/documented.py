@@ -103,6 +103,7 @@ def names() -> dict[str, Any]:
         "get_order": get_order,
         "permission_required": permission_required,
         "pytest": pytest,
+        "set_tenant_of": lambda scope: scope.update(tenant="acme"),
         "websocket": Socket(),
         "__package__": "mysite",
         "__name__": "mysite.fragment",

@@ -108,9 +108,9 @@ def test_block_runs(source: str) -> None:
 def test_fragment_runs_in_the_project_around_it(source: str, admin_user: User) -> None:
     with documented.project():
         values = execute(source, {**documented.names(), "user": admin_user})
-        for name, use in USES.items():
-            if f"def {name}(" in source:
-                async_to_sync(use)(values[name])
+        for definition, use in USES.items():
+            if definition in source:
+                async_to_sync(use)(values[definition.split()[1].rstrip("(:")])
 
 
 async def use_first_alarm(first_alarm: Any) -> None:
@@ -130,8 +130,22 @@ async def use_fastws_message(fastws_message: Any) -> None:
     assert sent == [{"text": "hi"}, 4000]
 
 
+async def use_tenant_middleware(middleware: Any) -> None:
+    scopes: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        scopes.append(scope["tenant"])
+
+    await middleware(app)({}, None, None)
+    assert scopes == ["acme"]
+
+
 # What some fragments only define.
-USES = {"first_alarm": use_first_alarm, "fastws_message": use_fastws_message}
+USES = {
+    "def first_alarm(": use_first_alarm,
+    "def fastws_message(": use_fastws_message,
+    "class TenantMiddleware:": use_tenant_middleware,
+}
 
 
 @pytest.mark.django_db
