@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from fastws_compat.param_functions import Security as Security
     from fastws_compat.requests import Request as Request
     from fastws_compat.responses import Response as Response
-    from fastws_compat.routing import APIRouter as APIRouter
-    from fastws_compat.routing import APIWebSocketRoute as APIWebSocketRoute
+    from fastws_compat.routing.routers import APIRouter as APIRouter
+    from fastws_compat.routing.routers import APIWebSocketRoute as APIWebSocketRoute
     from fastws_compat.websockets import WebSocket as WebSocket
     from fastws_compat.websockets import WebSocketDisconnect as WebSocketDisconnect
     from fastws_compat.websockets import WebSocketState as WebSocketState
@@ -83,7 +83,7 @@ class _Finder:
                 if spec.loader is not None:
                     spec.loader = cast(Any, _Loader(spec.loader))
                 return spec
-        import_module(f"{__name__}.elsewhere").explain(name)
+        import_module(f"{__name__}.porting.names").explain(name)
         return None
 
 
@@ -106,7 +106,7 @@ def _getattr_of(module: str) -> Any:
     def __getattr__(name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        return import_module("fastws_compat.elsewhere").find(module, name)
+        return import_module("fastws_compat.porting.names").find(module, name)
 
     return __getattr__
 

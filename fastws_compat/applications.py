@@ -6,18 +6,18 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from fastws_compat import foreign
+from fastws_compat.connections.lifecycle import SESSION, Session, is_disconnect, serve
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run, with_handlers
-from fastws_compat.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
 from fastws_compat.limits import LimitOptions, check_route_options, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
-from fastws_compat.routes import BaseRoute, wrap
-from fastws_compat.routing import APIRouter, Router
-from fastws_compat.sessions import SESSION, Session, is_disconnect, serve
+from fastws_compat.porting import foreign
+from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
+from fastws_compat.routing.routers import APIRouter, Router
+from fastws_compat.routing.routes import BaseRoute, wrap
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
 if TYPE_CHECKING:

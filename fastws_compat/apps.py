@@ -18,7 +18,8 @@ class FastWSConfig(AppConfig):
 
     def ready(self) -> None:
         from fastws_compat import checks as checks
-        from fastws_compat import daphne, receivers
+        from fastws_compat import daphne
+        from fastws_compat.logins import receivers
 
         daphne.install()
         setting_changed.connect(tests_begin, dispatch_uid="fastws_compat.tests_begin")

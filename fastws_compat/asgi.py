@@ -6,12 +6,12 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from fastws_compat import foreign
-from fastws_compat.closing import refusal
+from fastws_compat.connections.closing import refusal
+from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
+from fastws_compat.porting import foreign
 from fastws_compat.requests import below
-from fastws_compat.tracebacks import as_text, bare
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 
@@ -30,9 +30,10 @@ def get_asgi_application(
 
     django: Any = get_django_application()  # django.setup(): before anything imports a model
 
-    from fastws_compat import daphne, receivers
-    from fastws_compat.mounts import with_mounts
+    from fastws_compat import daphne
+    from fastws_compat.logins import receivers
     from fastws_compat.origins import OriginCheck
+    from fastws_compat.routing.mounts import with_mounts
 
     daphne.install()
     receivers.connect()  # for a project that has forgotten INSTALLED_APPS too

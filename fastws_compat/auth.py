@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
-from fastws_compat import logins, session_names, tenants
-from fastws_compat.closing import close_code, close_reason
+from fastws_compat.connections.closing import close_code, close_reason
+from fastws_compat.connections.lifecycle import RAISES, SESSION, Session
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
-from fastws_compat.lookups import forgetting, look_up, new_session
+from fastws_compat.logins import registry as logins
+from fastws_compat.logins import session_names, tenants
+from fastws_compat.logins.judge import LOGGED_OUT, Condition, may_log_in, owner_of, user_key
+from fastws_compat.logins.lookups import forgetting, look_up, new_session
 from fastws_compat.origins import CHECKED, objection
 from fastws_compat.param_functions import Depends
 from fastws_compat.requests import HTTPConnection
-from fastws_compat.revalidation import LOGGED_OUT, Condition, may_log_in, owner_of, user_key
-from fastws_compat.sessions import RAISES, SESSION, Session
 from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
 

@@ -22,9 +22,10 @@ from weakref import WeakKeyDictionary, WeakSet
 from asgiref import sync
 from asgiref.sync import SyncToAsync, iscoroutinefunction
 
-from fastws_compat import conf, databases
-from fastws_compat.databases import has_django
+from fastws_compat import conf
 from fastws_compat.exceptions import StarletteDeprecationWarning
+from fastws_compat.threads import databases
+from fastws_compat.threads.databases import has_django
 
 P = ParamSpec("P")
 T = TypeVar("T")

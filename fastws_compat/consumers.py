@@ -12,7 +12,7 @@ from django.urls import set_script_prefix
 from fastws_compat.types import Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from fastws_compat.routes import APIWebSocketRoute
+    from fastws_compat.routing.routes import APIWebSocketRoute
 
 
 class RouteConsumer(AsyncConsumer):  # type: ignore[misc]

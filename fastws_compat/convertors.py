@@ -6,7 +6,7 @@ import math
 import uuid
 from typing import Any, ClassVar, Generic, TypeVar
 
-from fastws_compat import foreign
+from fastws_compat.porting import foreign
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ import json
 from collections.abc import Generator
 from typing import Any, Literal
 
+from fastws_compat.connections.lifecycle import SESSION, open_socket
 from fastws_compat.exception_handlers import serve_alone
 from fastws_compat.limits import limits_of
-from fastws_compat.sessions import SESSION, open_socket
 from fastws_compat.types import Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
 

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastws_compat import foreign
-from fastws_compat.closing import STATUS_OFFSET, as_text, can_deny
 from fastws_compat.concurrency import is_async, run_in_threadpool
+from fastws_compat.connections.closing import STATUS_OFFSET, as_text, can_deny
+from fastws_compat.connections.lifecycle import RAISES, SESSION, Session, serve
 from fastws_compat.exceptions import (
     PHRASES,
     HTTPException,
@@ -16,9 +16,9 @@ from fastws_compat.exceptions import (
     WebSocketException,
     WebSocketRequestValidationError,
 )
+from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
-from fastws_compat.sessions import RAISES, SESSION, Session, serve
 from fastws_compat.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket, WebSocketState
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.exceptions import DeclarationError, HTTPException
-from fastws_compat.http_only import OPERATION_OPTIONS
 from fastws_compat.logger import logger
+from fastws_compat.porting.http_only import OPERATION_OPTIONS
 from fastws_compat.types import Message, Scope
 from fastws_compat.websockets import WebSocket, WebSocketState, message_size
 
@@ -193,7 +193,7 @@ def owner(scope: Scope, of: str) -> Any:
         user = scope.get("user")
         if not getattr(user, "is_authenticated", False):
             return None
-        from fastws_compat.tenants import owner_key
+        from fastws_compat.logins.tenants import owner_key
 
         return owner_key(user)
     return of

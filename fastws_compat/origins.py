@@ -17,10 +17,10 @@ from django.http import HttpRequest
 from django.utils.http import is_same_domain
 
 from fastws_compat import conf
+from fastws_compat.connections.lifecycle import RAISES
 from fastws_compat.logger import logger
 from fastws_compat.requests import parse_cookie
-from fastws_compat.routing import run_router
-from fastws_compat.sessions import RAISES
+from fastws_compat.routing.routers import run_router
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocketClose
 

@@ -11,7 +11,7 @@ import pytest
 
 if TYPE_CHECKING:
     from fastws_compat.groups import Sent
-    from fastws_compat.testclient import TestClient
+    from fastws_compat.testclient.client import TestClient
 
 # How long a test waits for the async ORM's thread, in seconds.
 PATIENCE = 5.0
@@ -20,8 +20,8 @@ PATIENCE = 5.0
 @pytest.fixture
 def ws_client() -> TestClient:
     """A client of the project's ASGI application; `ws_client.force_login(user)` logs it in."""
-    from fastws_compat.catalogue import project
-    from fastws_compat.testclient import TestClient
+    from fastws_compat.schema.catalogue import project
+    from fastws_compat.testclient.client import TestClient
 
     return TestClient(project())
 

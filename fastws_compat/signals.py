@@ -10,8 +10,8 @@ from typing import Any
 
 from django.dispatch import Signal
 
-from fastws_compat import sessions
-from fastws_compat.sessions import SESSION, Session
+from fastws_compat.connections import lifecycle as sessions
+from fastws_compat.connections.lifecycle import SESSION, Session
 from fastws_compat.types import Message, Receive, Send
 from fastws_compat.websockets import WebSocket
 

@@ -95,7 +95,7 @@ _renamed = {
 
 def __getattr__(name: str) -> _Any:
     if name not in _renamed:
-        from fastws_compat.elsewhere import find
+        from fastws_compat.porting.names import find
 
         return find(__name__, name)
     message = f"{name!r} is deprecated. Use {_renamed[name]!r} instead."

@@ -9,10 +9,10 @@ from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from fastws_compat import jsontext
-from fastws_compat.answers import checked_answer
-from fastws_compat.closing import can_deny as can_deny
-from fastws_compat.closing import close_message, close_reason, closing_messages
+from fastws_compat.connections import jsontext
+from fastws_compat.connections.answers import checked_answer
+from fastws_compat.connections.closing import can_deny as can_deny
+from fastws_compat.connections.closing import close_message, close_reason, closing_messages
 from fastws_compat.requests import HTTPConnection, StateT
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -1,4 +1,4 @@
-"""The table of floors in docs/design.md, held against the imports."""
+"""The table of floors in docs/design.md against the imports, and the size of modules and functions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,23 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean, median
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastws_compat"
 DESIGN = PACKAGE.parent / "docs" / "design.md"
+
+BRANCHES = (
+    ast.If,
+    ast.For,
+    ast.AsyncFor,
+    ast.While,
+    ast.ExceptHandler,
+    ast.IfExp,
+    ast.comprehension,
+    ast.match_case,
+)
 
 
 def modules() -> dict[str, Path]:
@@ -21,38 +33,85 @@ def modules() -> dict[str, Path]:
     return found
 
 
-def floors() -> dict[str, int | None]:
-    """The floor of each module; None for the Django side."""
-    rows = re.findall(r"^\| (\d+|Django side) \| (.+) \|$", DESIGN.read_text(), re.MULTILINE)
-    return {
-        name: int(floor) if floor.isdigit() else None for floor, names in rows for name in names.split(", ")
-    }
+MODULES = modules()
+
+
+def floors() -> dict[str, int]:
+    rows = re.findall(r"^\| (\d+) \| (.+) \|$", DESIGN.read_text(), re.MULTILINE)
+    return {name: int(floor) for floor, names in rows for name in names.split(", ")}
 
 
 def imports(path: Path) -> Iterator[str]:
-    """The modules of the package that `path` imports when it is imported."""
-    known = modules()
-    todo: list[ast.stmt] = list(ast.parse(path.read_text()).body)
-    for node in todo:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            continue
-        if isinstance(node, ast.If | ast.Try):
-            todo += [*node.body, *node.orelse]
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastws_compat"):
+    """Every module of the package that `path` imports: in functions and for type checkers, too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastws_compat":
             base = (node.module or "").removeprefix("fastws_compat").lstrip(".")
             for alias in node.names:
                 full = f"{base}.{alias.name}".lstrip(".")
-                yield full if full in known else base
+                yield full if full in MODULES else base or "fastws_compat"
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "fastws_compat":
+                    yield alias.name.removeprefix("fastws_compat").lstrip(".") or "fastws_compat"
 
 
 def test_every_module_has_a_floor() -> None:
-    assert sorted(floors()) == sorted(modules())
+    assert sorted(floors()) == sorted(MODULES)
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
+@pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_point_down(name: str) -> None:
+    """So no module imports itself by way of others: the floors leave no room for a cycle."""
     table = floors()
-    own = table[name]
-    for imported in imports(modules()[name]):
-        below = table[imported]
-        assert own is None or (below is not None and below < own), f"{name} imports {imported}"
+    for imported in imports(MODULES[name]):
+        assert table[imported] < table[name], f"{name} imports {imported}"
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+
+
+def source_lines(path: Path) -> set[int]:
+    """The lines that hold code: no blank ones, comments and docstrings."""
+    text = path.read_text()
+    lines = {
+        n for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")
+    }
+    for node in ast.walk(ast.parse(text)):
+        if (
+            isinstance(node, ast.Expr)
+            and isinstance(node.value, ast.Constant)
+            and isinstance(node.value.value, str)
+        ):
+            lines -= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    first, last = function.lineno, function.end_lineno or function.lineno
+    if ast.get_docstring(function) is not None:
+        docstring = function.body[0]
+        return last - first + 1 - ((docstring.end_lineno or docstring.lineno) - docstring.lineno + 1)
+    return last - first + 1
+
+
+def complexity(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """McCabe's number: one, and one for each branch."""
+    count = 1
+    for node in ast.walk(function):
+        count += isinstance(node, BRANCHES)
+        count += len(node.values) - 1 if isinstance(node, ast.BoolOp) else 0
+    return count
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_modules_are_small(name: str) -> None:
+    assert len(source_lines(MODULES[name])) <= 400
+
+
+def test_functions_are_short_and_simple() -> None:
+    found = [function for path in MODULES.values() for function in functions(ast.parse(path.read_text()))]
+    assert median(map(length, found)) <= 6
+    assert mean(map(complexity, found)) < 2.7

@@ -8,12 +8,12 @@ import pytest
 from django.utils.functional import lazystr
 
 from fastws_compat import FastAPI, HTTPException, WebSocket, WebSocketDisconnect, WebSocketException
-from fastws_compat.answers import checked_answer
 from fastws_compat.auth import adisconnect_user
-from fastws_compat.closing import as_text, close_code, close_message, close_reason, is_close_code
+from fastws_compat.connections.answers import checked_answer
+from fastws_compat.connections.closing import as_text, close_code, close_message, close_reason, is_close_code
 from fastws_compat.exceptions import WebSocketRequestValidationError
 from fastws_compat.groups import Group
-from fastws_compat.groups.wire import unpack
+from fastws_compat.layers.wire import unpack
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from fastws_compat.websockets import WebSocketClose, WebSocketState
 

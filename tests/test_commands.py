@@ -17,11 +17,12 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from django.core.management import CommandError, call_command
 from django.urls import path
 
-from fastws_compat import APIRouter, Depends, FastAPI, WebSocket, WebSocketDisconnect, catalogue
+from fastws_compat import APIRouter, Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.responses import Response
 from fastws_compat.routing import Mount, Router
-from fastws_compat.suggestions import nearest
+from fastws_compat.routing.hints import nearest
+from fastws_compat.schema import catalogue
 from fastws_compat.testclient import TestClient
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 
 from fastws_compat import daphne
 from fastws_compat.concurrency import Cleanup
+from fastws_compat.connections.sweeper import has_left
 from fastws_compat.daphne import frames, handshake, portable, shutdown
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import LEFT_OVER
-from fastws_compat.watching import has_left
 
 # Frames
 

@@ -10,9 +10,10 @@ import time
 import pytest
 from django.test import override_settings
 
-from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect, watching
+from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.concurrency import _close_stale, is_cleaning, run_in_threadpool
-from fastws_compat.sessions import SESSION
+from fastws_compat.connections import sweeper as watching
+from fastws_compat.connections.lifecycle import SESSION
 from fastws_compat.testclient import TestClient
 from tests.servers import faults
 

@@ -81,10 +81,10 @@ def test_an_installed_app_loads_the_library_only_where_sockets_are_served() -> N
     setup = "from django.conf import settings; import django"
     setup += f"; settings.configure(SECRET_KEY='x', INSTALLED_APPS={apps}); django.setup()"
     loaded = loaded_by(setup)
-    assert "fastws_compat.receivers" in loaded
+    assert "fastws_compat.logins.receivers" in loaded
     assert not loaded & {
         "pydantic_core",
-        "fastws_compat.sessions",
+        "fastws_compat.connections.lifecycle",
         "fastws_compat.routing",
         "fastws_compat.groups",
     }

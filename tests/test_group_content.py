@@ -30,8 +30,9 @@ from pydantic import BaseModel, Field, RootModel, SecretStr, computed_field
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from fastws_compat import WebSocket
-from fastws_compat.groups import Group, layers, on, record
-from fastws_compat.groups.wire import encode
+from fastws_compat.groups import Group, on, record
+from fastws_compat.layers import client as layers
+from fastws_compat.layers.wire import encode
 from tests.test_groups import member_app, opened, run
 from tests.test_groups import registered as registered
 

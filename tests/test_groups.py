@@ -24,9 +24,10 @@ from pydantic import BaseModel
 
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.exceptions import GroupNameError, GroupSendError
-from fastws_compat.groups import ConnectionManager, Group, counters, handlers, hub, layers, on, record
-from fastws_compat.groups.numbers import Gaps, Numbering
-from fastws_compat.groups.wire import Envelope, Payload, unpack
+from fastws_compat.groups import ConnectionManager, Group, counters, handlers, hub, on, record
+from fastws_compat.layers import client as layers
+from fastws_compat.layers.sequence import Gaps, Numbering
+from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
 
@@ -1532,7 +1533,7 @@ def envelope(number: int, sender: str = "s") -> Envelope:
 
 
 def test_messages_that_did_not_come_are_counted_and_logged_once(monkeypatch, caplog):
-    monkeypatch.setattr("fastws_compat.groups.numbers.PATIENCE", 0.01)
+    monkeypatch.setattr("fastws_compat.layers.sequence.PATIENCE", 0.01)
 
     async def main() -> None:
         gaps = Gaps()
@@ -1546,7 +1547,7 @@ def test_messages_that_did_not_come_are_counted_and_logged_once(monkeypatch, cap
 
 
 def test_messages_that_only_overtook_each_other_are_not_lost(monkeypatch, caplog):
-    monkeypatch.setattr("fastws_compat.groups.numbers.PATIENCE", 0.01)
+    monkeypatch.setattr("fastws_compat.layers.sequence.PATIENCE", 0.01)
 
     async def main() -> None:
         gaps = Gaps()
@@ -1561,7 +1562,7 @@ def test_messages_that_only_overtook_each_other_are_not_lost(monkeypatch, caplog
 
 
 def test_more_senders_than_are_remembered(monkeypatch):
-    monkeypatch.setattr("fastws_compat.groups.numbers.MOST_SENDERS", 2)
+    monkeypatch.setattr("fastws_compat.layers.sequence.MOST_SENDERS", 2)
     gaps = Gaps()
     for number, sender in enumerate("abcdef"):
         gaps.see(envelope(number, sender))

@@ -19,7 +19,8 @@ from django.utils.translation import gettext_lazy
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupSendError
-from fastws_compat.groups import Group, counters, handlers, layers, on
+from fastws_compat.groups import Group, counters, handlers, on
+from fastws_compat.layers import client as layers
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.test_groups import Socket, opened, until

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 from starlette.middleware.cors import CORSMiddleware
 
-from fastws_compat import FastAPI, elsewhere
+from fastws_compat import FastAPI
 from fastws_compat.datastructures import URL
 from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.porting import names as elsewhere
 
 PACKAGES = ("fastapi", "starlette")
 # "There is no fastws_compat.x. Use y." and "fastws_compat.x has no 'y'. Use z."
@@ -207,7 +208,7 @@ def test_a_module_that_nobody_has_is_not_found() -> None:
 
 
 def test_a_module_has_its_own_loader() -> None:
-    module = importlib.import_module("fastws_compat.paths")
+    module = importlib.import_module("fastws_compat.routing.paths")
     assert "_Loader" not in type(module.__spec__.loader).__name__
     assert "def compile_path" in inspect.getsource(module)
     spec = importlib.util.find_spec("fastws_compat.convertors")
@@ -217,7 +218,7 @@ def test_a_module_has_its_own_loader() -> None:
 
 def test_an_import_of_something_else_is_not_explained() -> None:
     check = "import fastws_compat, sys\ntry: import nothing_of_the_kind\nexcept ImportError as e: print(e)"
-    check += "\nprint('fastws_compat.elsewhere' in sys.modules)"
+    check += "\nprint('fastws_compat.porting.names' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == ["No module named 'nothing_of_the_kind'", "False"]
 

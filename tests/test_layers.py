@@ -13,8 +13,8 @@ from channels.layers import InMemoryChannelLayer
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.groups import Group, record
-from fastws_compat.groups.layers import layer_of
-from fastws_compat.groups.local import LocalLayer
+from fastws_compat.layers.client import layer_of
+from fastws_compat.layers.local import LocalLayer
 from fastws_compat.testclient import TestClient
 from tests.test_checks import ids
 

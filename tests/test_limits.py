@@ -7,11 +7,11 @@ import pytest
 from django.test import override_settings
 
 from fastws_compat import APIRouter, FastAPI, WebSocket, WebSocketDisconnect, limits
+from fastws_compat.connections.lifecycle import SESSION
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Bucket, Limits, parse_rate
 from fastws_compat.routing import flatten
-from fastws_compat.sessions import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketState
 from tests.test_endings import Line, records, until
@@ -276,7 +276,7 @@ def test_old_connection_closes_with_4408():
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
 def test_endpoint_that_does_not_look_is_stopped_when_its_time_is_over(monkeypatch):
-    monkeypatch.setattr("fastws_compat.watching.INTERVAL", 0.01)
+    monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.01)
     app, seen = FastAPI(), []
 
     @app.websocket("/ws", max_age=0.05)
@@ -348,7 +348,7 @@ def test_handshake_is_not_idle():
 
 
 def test_close_that_cannot_be_sent_does_not_hold_the_session(monkeypatch):
-    monkeypatch.setattr("fastws_compat.sessions.LAST_WORDS", 0.01)
+    monkeypatch.setattr("fastws_compat.connections.lifecycle.LAST_WORDS", 0.01)
     app = FastAPI()
     echoing(app, idle_timeout=0.01)
 

@@ -8,8 +8,9 @@ from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
-from fastws_compat import logins, receivers
 from fastws_compat.auth import disconnect_user, login_required, permission_required, user_passes_test
+from fastws_compat.logins import receivers
+from fastws_compat.logins import registry as logins
 from tests.test_revalidation import app_for, committed, connected, end_of, nothing_is_left
 from tests.users import client_of, make_user
 
@@ -180,7 +181,7 @@ def test_session_in_a_cookie_by_hand(settings):
 
 def test_logout_of_a_session_in_a_cookie_that_began_before_it_had_a_name(settings, monkeypatch):
     settings.SESSION_ENGINE = SIGNED
-    monkeypatch.setattr("fastws_compat.session_names.give_name", lambda session: None)
+    monkeypatch.setattr("fastws_compat.logins.session_names.give_name", lambda session: None)
     ann, bob = make_user(), make_user("bob")
     here, there = client_of(ann, app_for(login_required)), client_of(ann, app_for(login_required))
     with here.websocket_connect("/ws") as one, there.websocket_connect("/ws") as two:

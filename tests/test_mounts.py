@@ -13,7 +13,7 @@ from fastws_compat import APIRouter, FastAPI
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.middleware.base import BaseHTTPMiddleware
-from fastws_compat.mounts import HTTPMounts
+from fastws_compat.routing.mounts import HTTPMounts
 
 pytestmark = pytest.mark.django_db
 

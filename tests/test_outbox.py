@@ -8,9 +8,10 @@ import pytest
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import User
 
-from fastws_compat import logins, outbox
 from fastws_compat.auth import login_required, user_passes_test
-from fastws_compat.outbox import Outbox
+from fastws_compat.layers import outbox
+from fastws_compat.layers.outbox import Outbox
+from fastws_compat.logins import registry as logins
 from tests.redis_server import redis_server
 from tests.test_revalidation import committed, connected, deactivate, end_of, layer, nothing_is_left
 from tests.users import make_user

@@ -23,7 +23,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, logins
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import (
     adisconnect_user,
@@ -35,7 +35,8 @@ from fastws_compat.auth import (
     superuser_required,
     user_passes_test,
 )
-from fastws_compat.revalidation import Claim, Condition, judge, load_sessions
+from fastws_compat.logins import registry as logins
+from fastws_compat.logins.judge import Claim, Condition, judge, load_sessions
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
@@ -344,7 +345,7 @@ def test_database_that_is_down_ends_nothing(monkeypatch, caplog):
         raise OperationalError("down")
 
     with connected(make_user(), login_required) as websocket:
-        monkeypatch.setattr("fastws_compat.revalidation.load_sessions", fail)
+        monkeypatch.setattr("fastws_compat.logins.judge.load_sessions", fail)
         check_now()
         assert end_of(websocket) == "open"
     assert caplog.messages == ["Open WebSockets could not be revalidated (OperationalError: down)"]
@@ -855,7 +856,7 @@ def test_round_goes_through_its_sockets_in_batches(monkeypatch):
 
 def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
     """An endpoint that is busy has its next message waiting for it; the decision comes before it asks."""
-    monkeypatch.setattr("fastws_compat.watching.INTERVAL", 0.001)
+    monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.001)
 
     async def body(websocket, met):
         await websocket.accept()

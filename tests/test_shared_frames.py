@@ -145,7 +145,7 @@ def test_the_user_s_middleware_sees_them():
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_login_lets_frames_pass_until_it_ends(ended):
-    from fastws_compat.logins import Login
+    from fastws_compat.logins.registry import Login
 
     async def run() -> None:
         app, server, last = app_with(), Server(), Server()

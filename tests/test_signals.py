@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pytest
 from django.contrib.auth.models import User
 
-from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, sessions, signals
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
 from fastws_compat.auth import disconnect_user, login_required
+from fastws_compat.connections import lifecycle as sessions
 from fastws_compat.signals import connected, disconnected, message_received, message_sent
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 

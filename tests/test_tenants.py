@@ -6,9 +6,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connections
 
-from fastws_compat import FastAPI, WebSocketDisconnect, limits, logins, tenants
+from fastws_compat import FastAPI, WebSocketDisconnect, limits
 from fastws_compat.auth import disconnect_user, login_required
 from fastws_compat.groups import Group
+from fastws_compat.logins import registry as logins
+from fastws_compat.logins import tenants
 from tests.test_revalidation import (
     app_for,
     committed,

@@ -16,11 +16,12 @@ from django.db import close_old_connections, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TestCase, TransactionTestCase
 
-from fastws_compat import BackgroundTasks, FastAPI, WebSocket, _portal
-from fastws_compat._portal import Pump
+from fastws_compat import BackgroundTasks, FastAPI, WebSocket
 from fastws_compat.concurrency import run_in_threadpool, thread_executors
-from fastws_compat.sessions import SESSION
+from fastws_compat.connections.lifecycle import SESSION
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from fastws_compat.testclient import portal as _portal
+from fastws_compat.testclient.portal import Pump
 from fastws_compat.websockets import WebSocketDisconnect
 
 ACCEPT = {"type": "websocket.accept"}

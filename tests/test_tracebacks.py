@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from fastws_compat import WebSocket
+from fastws_compat.connections.tracebacks import as_text, bare, for_log
 from fastws_compat.datastructures import URL, Headers, QueryParams
 from fastws_compat.exceptions import WebSocketRequestValidationError
 from fastws_compat.logger import WithoutQuery
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.security import HTTPAuthorizationCredentials
 from fastws_compat.security.http import HTTPBasicCredentials
-from fastws_compat.tracebacks import as_text, bare, for_log
 
 SECRET = "s3cret"
 SCOPE = {

@@ -18,15 +18,16 @@ from django.conf import settings
 from django.core.checks import Error, Warning
 
 import fastws_compat
-from fastws_compat import catalogue, conf
+from fastws_compat import conf
 from fastws_compat.applications import FastAPI, default_app
 from fastws_compat.checks.layers import IN_MEMORY, declared
 from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, Unserved, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
-from fastws_compat.paths import PARAM
-from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
+from fastws_compat.routing.paths import PARAM
+from fastws_compat.routing.routers import BaseRoute, Mount, Router, WebSocketRoute, flatten
+from fastws_compat.schema import catalogue
 
 DECLARES = re.compile(r"^@(\w+\.)?websocket(_route)?\(", re.MULTILINE)
 GROUPS = "fastws_compat.groups"

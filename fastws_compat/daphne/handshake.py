@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from fastws_compat.answers import checked_headers
+from fastws_compat.connections.answers import checked_headers
 from fastws_compat.types import Scope
 
 Headers = Iterable[tuple[bytes, bytes]]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-from fastws_compat.tracebacks import for_log
+from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.types import ASGIApp, Message, Scope
 
 logger = logging.getLogger("daphne.server")

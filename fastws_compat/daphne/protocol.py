@@ -15,16 +15,16 @@ from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
-from fastws_compat.answers import checked_answer
-from fastws_compat.closing import close_code, close_reason
+from fastws_compat.connections.answers import checked_answer
+from fastws_compat.connections.closing import close_code, close_reason
+from fastws_compat.connections.sweeper import has_left
+from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.requests import below
-from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message
-from fastws_compat.watching import has_left
 
 logger = logging.getLogger("daphne.server")
 

@@ -21,6 +21,7 @@ from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
+from fastws_compat.connections.sweeper import ending_tasks
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
@@ -33,7 +34,6 @@ from fastws_compat.daphne.shutdown import (
     stop_at_exit,
 )
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
-from fastws_compat.watching import ending_tasks
 
 logger = logging.getLogger("daphne.server")
 
@@ -111,7 +111,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 
     def run(self) -> None:
         if conf.debug():
-            from fastws_compat.catalogue import print_routes  # imports the library, which imports this
+            from fastws_compat.schema.catalogue import print_routes  # imports the library, which imports this
 
             print_routes(self.application)
         self.lifespan = Lifespan(self.application)

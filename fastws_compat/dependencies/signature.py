@@ -17,7 +17,6 @@ from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from fastws_compat import foreign
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.dependencies.annotations import (
     is_pydantic_v1,
@@ -32,6 +31,7 @@ from fastws_compat.dependencies.annotations import (
 )
 from fastws_compat.exceptions import DeclarationError, PositionalOnlyError, PydanticV1NotSupportedError
 from fastws_compat.params import Body, Declaration, Depends, File, Path, Query
+from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection, Request
 from fastws_compat.responses import Response
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
-from fastws_compat.closing import close_code, close_reason
+from fastws_compat.connections.closing import close_code, close_reason
+from fastws_compat.connections.lifecycle import SESSION, Session
 from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.hub import Hub, home_of, hub_of
-from fastws_compat.groups.layers import DEFAULT, group_send, is_bound_to_loop, layer_of
 from fastws_compat.groups.member import Listener, Member, member_of
-from fastws_compat.groups.numbers import Numbering
-from fastws_compat.groups.wire import Close, Payload, encode, pack, pack_close
+from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, layer_of
+from fastws_compat.layers.sequence import Numbering
+from fastws_compat.layers.wire import Close, Payload, encode, pack, pack_close
 from fastws_compat.logger import logger
-from fastws_compat.sessions import SESSION, Session
 from fastws_compat.websockets import (
     MEMBER,
     WebSocket,
@@ -62,7 +62,7 @@ class Group:
         """The group for all sockets of a user, once they have joined it."""
         if user.pk is None:
             raise GroupNameError(f"{user} has no group: only a saved user has one.")
-        from fastws_compat.tenants import tenant_of
+        from fastws_compat.logins.tenants import tenant_of
 
         if tenant := tenant_of(user):
             return cls(f"fastws.tenant.{sha256(f'{tenant} {user.pk}'.encode()).hexdigest()}")

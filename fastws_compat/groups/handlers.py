@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from fastws_compat.concurrency import is_async
-from fastws_compat.groups.wire import Payload, encode
+from fastws_compat.layers.wire import Payload, encode
 from fastws_compat.types import DecoratedCallable
 
 

@@ -15,14 +15,14 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.groups import handlers
-from fastws_compat.groups.layers import health, layer_of, limited
-from fastws_compat.groups.local import LocalLayer
 from fastws_compat.groups.member import Delivery, Participant
-from fastws_compat.groups.numbers import Gaps
-from fastws_compat.groups.wire import Close, Envelope, Payload, unpack
+from fastws_compat.layers.client import health, layer_of, limited
+from fastws_compat.layers.local import LocalLayer
+from fastws_compat.layers.sequence import Gaps
+from fastws_compat.layers.wire import Close, Envelope, Payload, unpack
 from fastws_compat.logger import logger
-from fastws_compat.tracebacks import for_log
 
 # After a failure the layer is asked again so often, in seconds.
 RETRY = 1.0

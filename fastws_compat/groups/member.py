@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
 from fastws_compat import conf
-from fastws_compat.closing import close_message
-from fastws_compat.groups.layers import counters
-from fastws_compat.groups.wire import Close, Payload
+from fastws_compat.connections.closing import close_message
+from fastws_compat.connections.lifecycle import SESSION, Session
+from fastws_compat.connections.tracebacks import for_log
+from fastws_compat.layers.client import counters
+from fastws_compat.layers.wire import Close, Payload
 from fastws_compat.logger import logger
-from fastws_compat.sessions import SESSION, Session
-from fastws_compat.tracebacks import for_log
 from fastws_compat.types import Message, Send
 from fastws_compat.websockets import (
     CONNECTED,

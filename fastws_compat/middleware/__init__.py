@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Concatenate, ParamSpec
 
-from fastws_compat import foreign
+from fastws_compat.porting import foreign
 
 P = ParamSpec("P")
 

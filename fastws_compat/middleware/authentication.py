@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from fastws_compat import foreign
 from fastws_compat.authentication import (
     AuthCredentials,
     AuthenticationBackend,
     AuthenticationError,
     UnauthenticatedUser,
 )
+from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.responses import PlainTextResponse, Response
 from fastws_compat.types import ASGIApp, Receive, Scope, Send

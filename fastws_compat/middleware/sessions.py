@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastws_compat.exceptions import HTTPException
-from fastws_compat.http_only import SESSION_OPTIONS, http_options
+from fastws_compat.porting.http_only import SESSION_OPTIONS, http_options
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 

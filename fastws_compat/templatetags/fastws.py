@@ -11,9 +11,9 @@ from django.template.context import Context
 from django.urls import NoReverseMatch, get_script_prefix
 from django.utils.html import conditional_escape
 
-from fastws_compat import catalogue
 from fastws_compat.datastructures import URLPath
-from fastws_compat.routing import NoMatchFound
+from fastws_compat.routing.routers import NoMatchFound
+from fastws_compat.schema import catalogue
 
 register = Library()
 

@@ -21,8 +21,8 @@ from typing import Any
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.groups import Group
 from fastws_compat.groups.hub import _hubs
-from fastws_compat.groups.layers import layer_of
-from fastws_compat.groups.local import local_layer
+from fastws_compat.layers.client import layer_of
+from fastws_compat.layers.local import local_layer
 
 SYNC = ("in_sync_dependency", "in_sync_teardown")
 POINTS = (

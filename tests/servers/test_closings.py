@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fastws_compat.closing import close_code, is_close_code, is_error_status
+from fastws_compat.connections.closing import close_code, is_close_code, is_error_status
 from tests.servers.client import Raw
 from tests.servers.closings import AFTER, BEFORE, CODES, REASONS
 from tests.servers.conftest import Running, Server

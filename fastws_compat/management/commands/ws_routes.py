@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from fastws_compat import catalogue
-from fastws_compat.catalogue import Entry
+from fastws_compat.schema import catalogue
+from fastws_compat.schema.catalogue import Entry
 
 HEAD = ("Path", "Name", "Endpoint", "Dependencies", "Limits")
 

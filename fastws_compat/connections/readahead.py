@@ -1,0 +1,96 @@
+"""Reading a few messages ahead for an endpoint that is not receiving, so that the client's end is seen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import ClassVar
+
+from fastws_compat.connections.pipe import Place, Socket, Stage, mark_disconnected, pipe_of
+from fastws_compat.types import Message
+
+# How many messages, and how many characters or bytes of them, are read for an endpoint that is not receiving.
+MAX_MESSAGES = 16
+MAX_LENGTH = 64 * 1024
+
+
+class ReadAhead(Stage):
+    """Messages received before the endpoint asks for them, in order.
+
+    If the first is the disconnect, the socket learns of it at once. The buffer is bounded, so that the
+    server can still make a client wait, and it stops filling once the endpoint receives again.
+    """
+
+    __slots__ = ("_buffer", "_messages_over", "_paused", "_room", "_socket", "disconnect", "left", "task")
+
+    place: ClassVar[Place] = Place.READ_AHEAD
+
+    def __init__(self, socket: Socket) -> None:
+        self._socket = socket
+        self._buffer: deque[asyncio.Future[Message]] = deque()
+        self._room = MAX_LENGTH
+        self._paused = self._messages_over = False
+        # The disconnect, if it came behind messages that the endpoint has not received.
+        self.disconnect: Message | None = None
+        # Whether the buffer is empty and the endpoint receives from the server again.
+        self.left = False
+        pipe_of(socket).insert(self)
+        self.task = self._read()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._buffer) >= MAX_MESSAGES or self._room <= 0
+
+    def read_on(self) -> None:
+        """The endpoint is still, or again, not receiving."""
+        self._paused = False
+        if self.task.done() and not self._messages_over and not self.is_full:
+            self.task = self._read()
+
+    def stop(self) -> None:
+        self.task.cancel()
+
+    def _read(self) -> asyncio.Future[Message]:
+        task = asyncio.ensure_future(self._receive())
+        task.add_done_callback(self._on_message)
+        return task
+
+    async def receive(self) -> Message:
+        self._paused = True
+        while not self._buffer:
+            if self.task.done():  # another task of the endpoint took the last one
+                self._leave()
+                return await self._receive()
+            # The endpoint may be cancelled while it waits; the message stays for the next call.
+            await asyncio.wait([self.task])
+        first = self._buffer.popleft()
+        if not self._buffer and self.task.done():
+            self._leave()
+        message = first.result()
+        self._room += _length(message)
+        return message
+
+    def _leave(self) -> None:
+        self.left = True
+        pipe_of(self._socket).remove(self)
+
+    def _on_message(self, task: asyncio.Future[Message]) -> None:
+        self._buffer.append(task)
+        if task.cancelled() or task.exception() is not None:
+            self._messages_over = True  # the endpoint gets it from its next call
+            return
+        socket, message = self._socket, task.result()
+        self._room -= _length(message)
+        self._messages_over = message["type"] == "websocket.disconnect"
+        if not self._messages_over:
+            if not self._paused:
+                self.read_on()
+        elif len(self._buffer) > 1:
+            self.disconnect = message
+        elif socket._receive_calls == socket._receive_returns and not self.left:  # nobody waits
+            self._leave()
+            mark_disconnected(socket, message)
+
+
+def _length(message: Message) -> int:
+    return len(message.get("text") or message.get("bytes") or "")

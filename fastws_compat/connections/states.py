@@ -1,0 +1,75 @@
+"""The states of a connection, the exceptions of a socket, and every key that the library puts into a scope."""
+
+from __future__ import annotations
+
+import enum
+
+from fastws_compat.types import Message, Scope
+
+# The lifecycle of the connection (`connections.lifecycle.Session`).
+SESSION = "fastws_compat.session"
+# Set by the test client: exceptions reach the test, as with FastAPI, instead of the log.
+RAISE_EXCEPTIONS = "fastws_compat.raise_exceptions"
+# The exception handlers of the innermost application.
+HANDLERS = "fastws_compat.exception_handlers"
+# The route that Channels' URLRouter has matched, and what it adds to the scope.
+MATCHED_ROUTE = "fastws_compat.matched_route"
+# The subprotocol that a security class read; accept() selects it by default.
+DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
+# The socket's membership in groups.
+MEMBER = "fastws_compat.member"
+# The login that keeps the socket open.
+LOGIN = "fastws_compat.login"
+# When the user of the scope was looked up, as `time.monotonic()` gives it.
+IDENTIFIED_AT = "fastws_compat.identified_at"
+# Set once the Origin header has been checked.
+ORIGIN_CHECKED = "fastws_compat.origin_checked"
+
+
+class WebSocketState(enum.Enum):
+    """The state of one side of the connection. The numbers are those of the project's specification."""
+
+    CONNECTING = 0
+    CONNECTED = 1
+    RESPONSE = 2
+    DISCONNECTED = 3
+
+
+CONNECTING, CONNECTED = WebSocketState.CONNECTING, WebSocketState.CONNECTED
+RESPONSE, DISCONNECTED = WebSocketState.RESPONSE, WebSocketState.DISCONNECTED
+
+
+class WebSocketDisconnect(Exception):
+    """The client has left; `code` is its close code (1005 without one, 1006 for a lost connection)."""
+
+    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
+        self.code = code
+        self.reason = reason or ""
+
+
+class WebSocketDisconnected(RuntimeError):
+    """The socket was used before it was accepted or after it was closed."""
+
+
+def disconnect_message(code: int, reason: str = "") -> Message:
+    return {"type": "websocket.disconnect", "code": code, "reason": reason}
+
+
+def disconnect_exception(message: Message) -> WebSocketDisconnect:
+    """What `receive_text` and its kin raise for a disconnect message."""
+    code = message.get("code")
+    # ASGI: a disconnect without a code means 1005; daphne sends None.
+    return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
+
+
+def can_deny(scope: Scope) -> bool:
+    """Whether the server can refuse a handshake with a response (ASGI "WebSocket Denial Response")."""
+    return "websocket.http.response" in (scope.get("extensions") or {})
+
+
+def message_size(message: Message) -> int:
+    """The size of a message's payload in bytes."""
+    text: str | None = message.get("text")
+    if text is None:
+        return len(message.get("bytes") or b"")
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

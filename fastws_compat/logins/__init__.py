@@ -1,0 +1,1 @@
+"""The open sockets of logged-in users, and how they close when the login behind them ends."""

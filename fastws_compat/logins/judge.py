@@ -1,0 +1,341 @@
+"""Whether open sockets may stay open, judged by fresh sessions and users: a few queries for all of them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, TypeVar
+
+from asgiref.sync import _restore_context, async_to_sync
+from django.conf import settings
+from django.contrib.auth import (
+    BACKEND_SESSION_KEY,
+    HASH_SESSION_KEY,
+    SESSION_KEY,
+    get_user_model,
+    load_backend,
+)
+from django.core.exceptions import FieldDoesNotExist
+from django.db import Error, router
+from django.utils import timezone
+from django.utils.crypto import constant_time_compare
+
+from fastws_compat.concurrency import is_async
+from fastws_compat.connections.tracebacks import for_log
+from fastws_compat.logger import logger
+from fastws_compat.logins.tenants import remember_schema
+
+T = TypeVar("T")
+
+LOGGED_OUT, FORBIDDEN = 4401, 4403
+
+# How many are judged at a time: what databases take in an `IN (...)`, and no thread is busy with for long.
+BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Condition:
+    """What a route asks of its user, at the handshake and as long as the socket is open."""
+
+    test: Callable[[Any], Any]
+    # Whether the answer may need the database: such a test runs in a thread.
+    queries: bool = True
+    # Whether the project wrote the test, which then may read any field of the user.
+    is_own: bool = False
+
+    @property
+    def is_async(self) -> bool:
+        return is_async(self.test)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who a socket was opened by and what its route asks of them; without a session, by a token say."""
+
+    user_id: str
+    session_key: str | None
+    conditions: tuple[Condition, ...]
+    # The user's database, where the router would choose another one.
+    using: str | None = None
+    # The context in which the route asked; None is that of the caller.
+    context: Context | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A user as a session names it; one without a backend is looked up by its key alone."""
+
+    user_id: str
+    backend: str | None
+    using: str | None = None
+
+
+def judge(claims: Sequence[Claim]) -> list[int | None]:
+    """For each claim the code to close with, or None where it holds; raises if the database fails.
+
+    Asks for all of them at once: give it no more than `BATCH`, whose sessions and users are in the databases
+    that the router chooses here.
+    """
+    sessions = load_sessions({claim.session_key for claim in claims if claim.session_key})
+    identities = [identify(claim, sessions) for claim in claims]
+    users = load_users({identity for identity in identities if identity})
+    found = [
+        _owner(claim, users.get(identity) if identity else None, sessions)
+        for claim, identity in zip(claims, identities, strict=True)
+    ]
+    load_permissions(
+        user for claim, user in zip(claims, found, strict=True) if user and _may_query(claim.conditions)
+    )
+    return [_verdict(claim, user) for claim, user in zip(claims, found, strict=True)]
+
+
+def _may_query(conditions: Iterable[Condition]) -> bool:
+    return any(condition.queries for condition in conditions)
+
+
+def owner_of(session: Any) -> Any:
+    """The user that a session is logged in for, judged as in every later round; None for nobody."""
+    named = session.get(SESSION_KEY)
+    if named is None or not session.session_key:
+        return None
+    claim = Claim(str(named), session.session_key, ())
+    sessions = {session.session_key: dict(session.items())}
+    identity = identify(claim, sessions)
+    user = _owner(claim, load_users([identity]).get(identity), sessions) if identity else None
+    return user and remember_schema(user)
+
+
+def may_log_in(user: Any, session: Any = None) -> bool:
+    """Whether a user whom somebody else has looked up may connect, judged as in every later round.
+
+    `session` is the one that the user is logged in to, if there is one.
+    """
+    if session is None:
+        return bool(_backend(None).user_can_authenticate(user))
+    claim = Claim(user_key(user), session.session_key, ())
+    sessions = {session.session_key: dict(session.items())}
+    identity = identify(claim, sessions)
+    if identity is None:
+        return False
+    backend = _backend(identity.backend)
+    if _looks_up_as_django(backend) and not backend.user_can_authenticate(user):
+        return False
+    return _owner(claim, user, sessions) is not None
+
+
+def identify(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | None:
+    """The user that the claim's session still names, if it is the one who opened the socket."""
+    if claim.session_key is None:
+        return Identity(claim.user_id, None, claim.using)
+    data = sessions.get(claim.session_key, {})
+    backend = data.get(BACKEND_SESSION_KEY)
+    if str(data.get(SESSION_KEY)) != claim.user_id or backend not in settings.AUTHENTICATION_BACKENDS:
+        return None
+    return Identity(claim.user_id, backend, claim.using)
+
+
+def _owner(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
+    """The user, unless the password has changed since the session began."""
+    if user is None or claim.session_key is None or not hasattr(user, "get_session_auth_hash"):
+        return user
+    sent = sessions[claim.session_key].get(HASH_SESSION_KEY) or ""
+    return user if any(constant_time_compare(sent, valid) for valid in _hashes(user)) else None
+
+
+def _hashes(user: Any) -> Iterator[str]:
+    yield user.get_session_auth_hash()
+    if hasattr(user, "get_session_auth_fallback_hash"):
+        yield from user.get_session_auth_fallback_hash()
+
+
+def _verdict(claim: Claim, user: Any) -> int | None:
+    if user is None:
+        return LOGGED_OUT
+    return None if all(_holds_for(claim, condition, user) for condition in claim.conditions) else FORBIDDEN
+
+
+def _holds_for(claim: Claim, condition: Condition, user: Any) -> bool:
+    """As `holds`, in the context of the claim: the queries of a test are routed as in its endpoint."""
+    if claim.context is None:
+        return holds(condition, user)
+    return run_in(claim.context, holds, condition, user)
+
+
+def run_in(context: Context, call: Callable[..., T], *arguments: Any) -> T:
+    """What `call` returns in a copy of a context that belongs to another thread.
+
+    asgiref's `Local` is bound to a thread, so its values move over as asgiref itself moves them.
+    """
+    copied = context.copy()
+
+    def moved() -> T:
+        _restore_context(copied)
+        return call(*arguments)
+
+    return copied.run(moved)
+
+
+def holds(condition: Condition, user: Any) -> bool:
+    """Whether the user meets a condition; one that fails itself is not met, a failing database is raised."""
+    try:
+        test: Any = async_to_sync(condition.test) if condition.is_async else condition.test
+        return bool(test(user))
+    except Error:
+        raise
+    except Exception as exc:
+        message = "What a route asks of its user could not be asked again; its socket is closed"
+        logger.error(message, exc_info=for_log(exc))
+        return False
+
+
+# Sessions
+
+
+def load_sessions(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The contents of the sessions that still exist; one query where they are in the database."""
+    from django.contrib.sessions.backends.base import SessionBase
+
+    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    keys = list(keys)
+    if not keys:
+        return {}
+    if hasattr(store, "get_model_class"):  # of the database, or cached_db, which writes to both
+        return _sessions_of_database(store, keys)
+    return {key: data for key in keys if (data := store(key).load())}
+
+
+def _sessions_of_database(store: Any, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    return {key: store().decode(data) for key, data in rows.values_list("session_key", "session_data")}
+
+
+# Users
+
+
+def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
+    """Those who may still log in; one query for the backends that look users up as Django's does."""
+    users: dict[Identity, Any] = {}
+    of_model: list[tuple[Identity, Callable[[Any], bool]]] = []
+    for identity in identities:
+        backend = _backend(identity.backend)
+        if _looks_up_as_django(backend):
+            of_model.append((identity, backend.user_can_authenticate))
+        elif (user := backend.get_user(_key(identity.user_id))) is not None:
+            users[identity] = user
+    fresh = _users_of_model(identity for identity, _ in of_model)
+    users |= {
+        identity: user
+        for identity, is_allowed in of_model
+        if (user := fresh.get((identity.using, identity.user_id))) is not None and is_allowed(user)
+    }
+    return users
+
+
+def _backend(path: str | None) -> Any:
+    """The backend of a session; for a login without one, by a token say, Django's own."""
+    from django.contrib.auth.backends import ModelBackend
+
+    return load_backend(path) if path else ModelBackend()
+
+
+def _looks_up_as_django(backend: Any) -> bool:
+    """Whether `user_can_authenticate` is what decides; any other `get_user` has decided by itself."""
+    from django.contrib.auth.backends import ModelBackend
+
+    return getattr(type(backend), "get_user", None) is ModelBackend.get_user
+
+
+def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
+    """The users, with the names of their databases; one query for each database."""
+    keys: dict[str | None, set[Any]] = defaultdict(set)
+    for identity in identities:
+        keys[identity.using].add(_key(identity.user_id))
+    manager: Any = get_user_model()._default_manager
+    return {
+        (using, user_key(user)): user
+        for using, pks in keys.items()
+        for user in (manager.using(using) if using else manager).filter(pk__in=pks)
+    }
+
+
+def _key(user_id: str) -> Any:
+    return get_user_model()._meta.pk.to_python(user_id)
+
+
+def user_key(user: Any) -> str:
+    """The user's primary key as sessions write it."""
+    text: str = user._meta.pk.value_to_string(user)
+    return str(text)
+
+
+# Permissions
+
+
+def load_permissions(users: Iterable[Any]) -> None:
+    """Give the users what `ModelBackend` would ask the database for, one user at a time.
+
+    It keeps the answers in attributes of the user; if a Django has other names for these, it asks again.
+    """
+    asking = {id(user): user for user in users if _has_listed_permissions(user)}.values()
+    by_database: dict[str | None, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+    for user in asking:
+        by_database[user._state.db][user.pk].append(user)
+    if by_database and _uses_model_backend():
+        for by_key in by_database.values():
+            _load_permissions(by_key)
+
+
+def _load_permissions(by_key: Mapping[Any, Sequence[Any]]) -> None:
+    """As `load_permissions`, for users of one database by their keys."""
+    [[some, *_], *_] = by_key.values()
+    for attribute, field in (
+        ("_user_perm_cache", "user_permissions"),
+        ("_group_perm_cache", "groups"),
+    ):
+        try:
+            listed = _permissions(field, list(by_key), some)
+        except FieldDoesNotExist:
+            continue
+        for key, owners in by_key.items():
+            for user in owners:
+                setattr(user, attribute, set(listed[key]))
+
+
+def _has_listed_permissions(user: Any) -> bool:
+    return (
+        getattr(user, "is_active", False)
+        and not getattr(user, "is_superuser", False)
+        and hasattr(user, "user_permissions")
+    )
+
+
+def _uses_model_backend() -> bool:
+    from django.contrib.auth.backends import ModelBackend
+
+    own: Sequence[Hashable] = (ModelBackend._get_user_permissions, ModelBackend._get_group_permissions)  # type: ignore[attr-defined]
+    return any(
+        (
+            getattr(backend, "_get_user_permissions", None),
+            getattr(backend, "_get_group_permissions", None),
+        )
+        == own
+        for backend in map(type, map(load_backend, settings.AUTHENTICATION_BACKENDS))
+    )
+
+
+def _permissions(field: str, keys: Sequence[Any], some: Any) -> dict[Any, set[str]]:
+    """The permissions of each user, by one of the two roads that lead to them; `some` user is one of them."""
+    from django.contrib.auth.models import Permission
+
+    relation: Any = get_user_model()._meta.get_field(field)
+    query_name = relation.related_query_name()
+    road = query_name if field == "user_permissions" else f"group__{query_name}"
+    database = router.db_for_read(Permission, instance=some)
+    rows = Permission.objects.using(database).filter(**{f"{road}__in": keys}).order_by()
+    listed: dict[Any, set[str]] = defaultdict(set)
+    for key, app, codename in rows.values_list(f"{road}__pk", "content_type__app_label", "codename"):
+        listed[key].add(f"{app}.{codename}")
+    return listed

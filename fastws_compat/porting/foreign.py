@@ -1,0 +1,170 @@
+"""Classes and functions of FastAPI and Starlette themselves: refused at import, understood when raised.
+
+An import that nobody has changed looks like ours and does nothing, also where it was to keep strangers out.
+Neither package may be imported here, so both are known by the names of their modules.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from types import FunctionType, MethodType
+from typing import Any, NewType, TypeVar, get_args, get_origin
+
+from fastws_compat.exceptions import DeclarationError
+from fastws_compat.porting import names as elsewhere
+
+OURS = "fastws_compat"
+PACKAGES = ("fastapi", "starlette")
+
+
+def is_foreign_module(name: Any) -> bool:
+    return isinstance(name, str) and name.partition(".")[0] in PACKAGES
+
+
+def foreign_classes(cls: type) -> Iterator[type]:
+    """The classes of the two packages among `cls` and its bases, the nearest first."""
+    return (base for base in cls.__mro__ if is_foreign_module(base.__module__))
+
+
+def origin(thing: Any) -> Any:
+    """The foreign class or function that `thing` is, derives from or is made of; None for all others."""
+    if isinstance(thing, MethodType):
+        thing = thing.__func__
+    if isinstance(thing, FunctionType):
+        return thing if is_foreign_module(thing.__globals__.get("__name__")) else None
+    return next(foreign_classes(thing if isinstance(thing, type) else type(thing)), None)
+
+
+# What is found at import
+
+
+def refuse(thing: Any, where: str) -> None:
+    """DeclarationError if `thing` is foreign; `where` is the subject of the sentence."""
+    found = origin(thing)
+    if found is not None:
+        raise DeclarationError(f"{where} uses {_described(thing, found)}, which {_instead(found)}.")
+
+
+def refuse_call(call: Any, where: str) -> None:
+    """As `refuse`, for a callable and everything that it wraps or is bound to."""
+    for layer in layers(call):
+        refuse(layer, where)
+
+
+def refuse_dependencies(dependencies: Iterable[Any], where: str) -> None:
+    """As `refuse`, for a list of `Depends` and what they call."""
+    for depends in dependencies:
+        refuse(depends, where)
+        refuse_call(getattr(depends, "dependency", None), where)
+
+
+def refuse_annotation(annotation: Any, where: str, *, is_given: bool = False) -> None:
+    """As `refuse`, for everything that an annotation names.
+
+    `is_given` says that a dependency gives the value. Its class may then be one that has no counterpart
+    here, as the annotation decides nothing.
+    """
+    for piece in pieces(annotation):
+        found = origin(piece)
+        if found is not None and not (is_given and isinstance(piece, type) and _home(found) is None):
+            refuse(piece, where)
+
+
+def pieces(annotation: Any) -> Iterator[Any]:
+    """Every type that an annotation names and everything that `Annotated` lists, at any depth."""
+    todo, seen = [annotation], dict[int, Any]()
+    while todo:
+        piece = todo.pop()
+        if id(piece) not in seen:
+            seen[id(piece)] = piece  # also keeps the id from being used again
+            yield piece
+            todo += _inside(piece)
+
+
+def _inside(piece: Any) -> Iterable[Any]:
+    if isinstance(piece, list | tuple):  # the parameters of a Callable
+        return piece
+    if isinstance(piece, NewType):
+        return (piece.__supertype__,)
+    if isinstance(piece, TypeVar):
+        return (piece.__bound__, *piece.__constraints__)
+    if type(piece).__name__ == "TypeAliasType":
+        return (piece.__value__,)
+    return (get_origin(piece), *get_args(piece))
+
+
+def layers(call: Any) -> Iterator[Any]:
+    """A callable, what it wraps, and the object that a method is bound to."""
+    todo, seen = [call], set[int]()
+    while todo:
+        layer = todo.pop()
+        if id(layer) in seen:
+            continue
+        seen.add(id(layer))
+        yield layer
+        if isinstance(layer, functools.partial):
+            todo.append(layer.func)
+        elif isinstance(layer, MethodType):
+            todo += (layer.__self__, layer.__func__)
+        elif hasattr(layer, "__wrapped__"):
+            todo.append(layer.__wrapped__)
+
+
+def _described(thing: Any, found: Any) -> str:
+    name = f"{found.__module__}.{found.__name__}"
+    cls = thing if isinstance(thing, type) else type(thing)
+    return f"{cls.__name__}, a subclass of {name}" if isinstance(found, type) and found is not cls else name
+
+
+def _instead(found: Any) -> str:
+    home = _home(found)
+    if home is None:
+        path = found.__module__.partition(".")[2]
+        advice = elsewhere.advice_on(path, found.__name__) or "remove it."
+        return f"has no counterpart in {OURS}: {advice.removesuffix('.')}"
+    return f"{OURS} does not recognize: write 'from {home} import {found.__name__}'"
+
+
+def _home(found: Any) -> str | None:
+    """The module of ours to import the name from, as near to the front door as there is one."""
+    parts = found.__module__.split(".")[1:]
+    for depth in range(len(parts) + 1):
+        module = ".".join([OURS, *parts[:depth]])
+        try:
+            getattr(importlib.import_module(module), found.__name__)
+        except (ImportError, AttributeError):
+            continue
+        return module
+    return None
+
+
+# What is raised while a connection lives
+
+
+def twin_class(cls: type) -> type | None:
+    """Our class of the same name in the module of the same name, if that module was ever imported."""
+    if not is_foreign_module(cls.__module__):
+        return None
+    module = sys.modules.get(OURS + cls.__module__.removeprefix(cls.__module__.partition(".")[0]))
+    found = vars(module).get(cls.__name__) if module is not None else None
+    return found if isinstance(found, type) else None
+
+
+def twin(exc: Exception) -> Exception | None:
+    """`exc` as the class of ours that it would be; None if it is not foreign or has no counterpart."""
+    for cls in foreign_classes(type(exc)):
+        own = twin_class(cls)
+        if own is not None:
+            made: Exception = own.__new__(own, *exc.args)
+            vars(made).update(vars(exc))  # both have the same attributes; a subclass may have more
+            made.__cause__ = exc
+            return made
+    return None
+
+
+def means(exc: BaseException, kind: type[BaseException]) -> bool:
+    """isinstance(), also for the foreign twin of `kind`."""
+    return isinstance(exc, kind) or any(twin_class(cls) is kind for cls in foreign_classes(type(exc)))

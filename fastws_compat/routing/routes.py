@@ -1,0 +1,385 @@
+"""A route is a path, an endpoint and the plan that is compiled from its signature."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastws_compat.connections.lifecycle import SESSION, Session, open_socket, run_endpoint
+from fastws_compat.datastructures import URLPath
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.dependencies.compile import check_paths, compile_plan
+from fastws_compat.dependencies.run import Plan
+from fastws_compat.dependencies.signature import kind_of, refuse_foreign
+from fastws_compat.exception_handlers import handle, serve_alone
+from fastws_compat.exceptions import DeclarationError, EndpointContext
+from fastws_compat.limits import UNCOUNTED, Limits, limits_of
+from fastws_compat.middleware import Middleware
+from fastws_compat.params import Depends
+from fastws_compat.porting import foreign
+from fastws_compat.requests import get_route_path
+from fastws_compat.routing.paths import compile_path, convert, replace_params
+from fastws_compat.types import ASGIApp, Receive, Scope, Send
+from fastws_compat.websockets import WebSocket, WebSocketClose
+
+if TYPE_CHECKING:
+    from django.urls import URLPattern
+
+    from fastws_compat.consumers import RouteConsumer
+
+# The route that Channels' URLRouter has chosen already, and what it adds to the scope.
+CHOSEN = "fastws_compat.chosen"
+
+
+class NoMatchFound(Exception):
+    """No route has this name and exactly these parameters."""
+
+    def __init__(self, name: str, path_params: dict[str, Any]) -> None:
+        super().__init__(f'No route exists for name "{name}" and params "{", ".join(path_params)}".')
+
+
+class Match(enum.Enum):
+    NONE = 0
+    PARTIAL = 1
+    FULL = 2
+
+
+class BaseRoute:
+    """What a router asks of its entries."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        raise NotImplementedError
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        raise NotImplementedError
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise NotImplementedError
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A route alone is an ASGI application too."""
+        match, child_scope = self.matches(scope)
+        if match is Match.NONE:
+            if scope["type"] == "websocket":
+                await WebSocketClose()(scope, receive, send)
+            else:
+                await not_found(send)
+            return
+        scope.update(child_scope)
+        await handle_alone(self, scope, receive, send)
+
+    def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
+        """The route as a router with a prefix and dependencies includes it."""
+        raise NotImplementedError
+
+    def urlpattern(self, owner: Any) -> URLPattern:
+        """The entry for Channels' `URLRouter`."""
+        raise NotImplementedError
+
+
+class WebSocketRoute(BaseRoute):
+    """A function called with the WebSocket alone, or an ASGI application, at a path (Starlette)."""
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        name: str | None = None,
+        middleware: Sequence[Middleware] | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        self._check_path(path)
+        self._check_endpoint(endpoint)
+        self.limits = limits or Limits()
+        self.path = path
+        self.endpoint = endpoint
+        self.name = name_of(endpoint) if name is None else name
+        self.middleware = middleware
+        self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self.app: ASGIApp = wrap(self._application(), middleware)
+
+    def _check_path(self, path: str) -> None:
+        if not path.startswith("/"):
+            raise AssertionError("Routed paths must start with '/'")
+
+    def _check_endpoint(self, endpoint: Callable[..., Any]) -> None:
+        """DeclarationError for an endpoint that could never work."""
+        for call in (endpoint, *_callbacks(endpoint)):
+            refuse_foreign(call, f"WebSocket endpoint {name_of(endpoint)}")
+
+    def _application(self) -> ASGIApp:
+        endpoint = self.endpoint
+        while isinstance(endpoint, functools.partial):
+            endpoint = endpoint.func
+        if inspect.isfunction(endpoint) or inspect.ismethod(endpoint):
+            return websocket_session(self.endpoint)
+        return self.endpoint
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """FULL and what the match adds to the scope, or NONE."""
+        if scope["type"] != "websocket":
+            return Match.NONE, {}
+        match = self.path_regex.match(get_route_path(scope))
+        if match is None:
+            return Match.NONE, {}
+        return Match.FULL, self.child_scope(scope, convert(match, self.param_convertors))
+
+    def child_scope(self, scope: Scope, params: dict[str, Any]) -> Scope:
+        if outer := scope.get("path_params"):
+            params = {**outer, **params}
+        return {"endpoint": self.endpoint, "path_params": params, "route": self}
+
+    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """The path of the route; NoMatchFound unless name and parameters are exactly its own."""
+        if name != self.name or path_params.keys() != self.param_convertors.keys():
+            raise NoMatchFound(name, path_params)
+        path, _ = replace_params(self.path_format, self.param_convertors, path_params)
+        return URLPath(path=path, protocol="websocket")
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        session: Session | None = scope.get(SESSION)
+        await self.app(scope, receive, session.watch(send) if session else send)
+
+    def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
+        return WebSocketRoute(
+            prefix + self.path,
+            self.endpoint,
+            name=self.name,
+            middleware=self.middleware,
+            limits=self.limits,
+        )
+
+    def urlpattern(self, owner: Any) -> URLPattern:
+        return path_pattern(self.path_regex.pattern, self.entry(owner), self.name)
+
+    def entry(self, owner: Any) -> Callable[..., Any]:
+        """An ASGI application that is this route alone, for Channels' `URLRouter`."""
+
+        async def application(scope: Scope, receive: Receive, send: Send) -> None:
+            await self._enter(owner, scope, receive, send)
+
+        return functools.update_wrapper(application, self.endpoint, updated=())
+
+    async def _enter(self, owner: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        await enter(owner, self, self.child_scope(scope, self._routed_params(scope)), scope, receive, send)
+
+    def _routed_params(self, scope: Scope) -> dict[str, Any]:
+        """The path parameters as URLRouter left them, or as the path itself has them."""
+        routed = scope.get("url_route")
+        if routed is None:
+            match = self.path_regex.match(get_route_path(scope))
+            return convert(match, self.param_convertors) if match else {}
+        return {
+            name: self.param_convertors[name].convert(value)
+            if isinstance(value, str) and name in self.param_convertors
+            else value
+            for name, value in routed["kwargs"].items()
+        }
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, WebSocketRoute) and self.path == other.path and self.endpoint == other.endpoint
+        )
+
+    __hash__ = BaseRoute.__hash__
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(path={self.path!r}, name={self.name!r})"
+
+
+class APIWebSocketRoute(WebSocketRoute):
+    """An endpoint with dependencies and typed parameters at a path (FastAPI).
+
+    `owner` is the application (or anything with `dependency_overrides`) that the route belongs to.
+    Raises DeclarationError for an endpoint that could never work, ValueError for a parameter that
+    stands twice in the path.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        *,
+        name: str | None = None,
+        dependencies: Sequence[Depends] | None = None,
+        dependency_overrides_provider: Any | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
+        self.owner = dependency_overrides_provider
+        self.dependencies = list(dependencies or [])
+        super().__init__(path, endpoint, name=name, limits=limits)
+        self.plan = compile_plan(endpoint, self.path_format, self.dependencies)
+        self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
+
+    def _check_path(self, path: str) -> None:
+        """Empty is left to the router that includes the route; FastAPI takes anything."""
+        if path:
+            super()._check_path(path)
+
+    def _check_endpoint(self, endpoint: Callable[..., Any]) -> None:
+        foreign.refuse_call(endpoint, f"WebSocket endpoint {name_of(endpoint)}")
+        check_endpoint(endpoint)
+
+    def _application(self) -> ASGIApp:
+        return self.run
+
+    @functools.cached_property
+    def consumer(self) -> type[RouteConsumer]:
+        """The route as a Channels consumer; made when first asked for, as it imports Django."""
+        from fastws_compat.consumers import consumer_class
+
+        return consumer_class(self)
+
+    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Solve the dependencies, call the endpoint; exceptions go to the application's handlers."""
+        websocket = open_socket(scope, receive, send)
+        place = self.limits.apply(websocket, scope.get(SESSION))
+        try:
+            if place is UNCOUNTED:  # as nearly always
+                await run_endpoint(self._plan(), websocket, self.context)
+            else:
+                with place:
+                    await run_endpoint(self._plan(), websocket, self.context)
+        except Exception as exc:
+            if not await handle(websocket, exc):
+                raise
+
+    def _plan(self) -> Plan:
+        overrides = getattr(self.owner, "dependency_overrides", None)
+        if not overrides:
+            return self.plan
+        return compile_plan(self.endpoint, self.path_format, self.dependencies, overrides)
+
+    def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        # No coroutine of its own: it would stay for as long as the connection.
+        return self.run(scope, receive, send)
+
+    async def enter(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the route that Channels has chosen, inside its own application."""
+        await self._enter(self.owner, scope, receive, send)
+
+    def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
+        return APIWebSocketRoute(
+            prefix + self.path,
+            self.endpoint,
+            name=self.name,
+            dependencies=[*dependencies, *self.dependencies],
+            dependency_overrides_provider=owner,
+            limits=self.limits,
+        )
+
+    def entry(self, owner: Any) -> Callable[..., Any]:
+        application: Callable[..., Any] = self.consumer.as_asgi()
+        return application
+
+    def check(self) -> None:
+        """DeclarationError for what only shows when the whole path is known."""
+        if not self.path.startswith("/"):
+            raise AssertionError(f"Routed paths must start with '/': {self.path!r} (endpoint {self.name})")
+        check_paths(self.plan, self.endpoint, self.path_format)
+
+
+def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
+    """`func(websocket)` as an ASGI application (Starlette)."""
+    refuse_foreign(func, f"WebSocket endpoint {name_of(func)}")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if SESSION not in scope:
+            await serve_alone(lambda scope: app, scope, receive, send)
+            return
+        websocket = open_socket(scope, receive, send)
+        place = limits_of(scope).apply(websocket, scope.get(SESSION))
+        try:
+            with place:
+                await func(websocket)
+        except Exception as exc:
+            if not await handle(websocket, exc):
+                raise
+
+    return app
+
+
+async def enter(
+    owner: Any, route: BaseRoute, child_scope: Scope, scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Run a chosen route inside `owner`'s middleware and handlers, or alone if it has none."""
+    if callable(owner):
+        scope[CHOSEN] = (route, child_scope)
+        await owner(scope, receive, send)
+        return
+    scope.update(child_scope)
+    await handle_alone(route, scope, receive, send)
+
+
+async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run a route that no application has chosen, in the session there is or in one of its own."""
+    if SESSION in scope:
+        await route.handle(scope, receive, send)
+    else:
+        await serve_alone(lambda scope: route.handle, scope, receive, send)
+
+
+def check_endpoint(endpoint: Callable[..., Any]) -> None:
+    """DeclarationError for an endpoint that cannot be awaited."""
+    if inspect.isclass(endpoint) and hasattr(endpoint, "__await__"):
+        return
+    kind = kind_of(endpoint)
+    if kind == "coroutine":
+        return
+    name = name_of(endpoint)
+    if kind == "function":
+        raise DeclarationError(
+            f"WebSocket endpoint {name} is a plain 'def': write 'async def {name}', and put sync code into a "
+            "dependency or run_in_threadpool()."
+        )
+    raise DeclarationError(f"WebSocket endpoint {name} is a generator: an endpoint has no 'yield'.")
+
+
+def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:
+    """The methods of a class of endpoints that are called with the WebSocket."""
+    if not inspect.isclass(endpoint):
+        return []
+    methods = inspect.getmembers(endpoint, inspect.isfunction)
+    return [method for name, method in methods if name.startswith("on_")]
+
+
+def source_of(endpoint: Callable[..., Any]) -> EndpointContext:
+    """Where the endpoint is written, for error texts; nothing where Python cannot tell."""
+    try:
+        context = EndpointContext(line=inspect.getsourcelines(endpoint)[1])
+        if (file := inspect.getsourcefile(endpoint)) is not None:
+            context["file"] = file
+    except (OSError, TypeError):
+        return EndpointContext()
+    if (name := getattr(endpoint, "__name__", None)) is not None:
+        context["function"] = name
+    return context
+
+
+def wrap(app: ASGIApp, middleware: Iterable[Middleware] | None) -> ASGIApp:
+    """`app` inside its middleware, the first outermost."""
+    for item in reversed(list(middleware or [])):
+        foreign.refuse(item, "middleware=")
+        cls, args, kwargs = item
+        app = cls(app, *args, **kwargs)
+    return app
+
+
+def path_pattern(regex: str, application: Callable[..., Any], name: str | None) -> URLPattern:
+    """A Django pattern for a path regex of ours: Django's paths have no leading slash."""
+    from django.urls import re_path
+
+    return re_path(regex.replace("^/", "^", 1), application, name=name)
+
+
+async def not_found(send: Send) -> None:
+    """HTTP is Django's business: 404 for whatever of it comes here."""
+    await send(
+        {"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"application/json")]}
+    )
+    await send({"type": "http.response.body", "body": b'{"detail":"Not Found"}'})

@@ -1,0 +1,190 @@
+"""What the project serves: the applications inside its ASGI application, and their routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from fastws_compat.applications import Starlette
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.routing.routers import (
+    PATTERN_OF,
+    APIWebSocketRoute,
+    BaseRoute,
+    Host,
+    Mount,
+    Router,
+    WebSocketRoute,
+    flatten,
+)
+
+# Where Channels, Django and Starlette keep the application that they wrap.
+WRAPPED = ("application", "inner", "app")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One route as an operator wants to read it."""
+
+    path: str
+    name: str
+    endpoint: str
+    dependencies: tuple[str, ...]
+    limits: dict[str, Any]
+
+
+def project() -> Any:
+    """The project's ASGI application; ImportError if `ASGI_APPLICATION` leads nowhere."""
+    from django.conf import settings
+    from django.utils.module_loading import import_string
+
+    name = getattr(settings, "ASGI_APPLICATION", None)
+    if not name:
+        raise ImportError("The setting ASGI_APPLICATION is missing.")
+    return import_string(name)
+
+
+def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None) -> Iterator[Any]:
+    """An ASGI application and all inside it that it hands connections to, down to FastAPI instances."""
+    inside = inside or _inside
+    todo, seen = [application], set[int]()
+    while todo:
+        node = todo.pop()
+        if id(node) not in seen:
+            seen.add(id(node))
+            yield node
+            todo += reversed(list(inside(node)))
+
+
+def roots(application: Any) -> list[Router | Starlette]:
+    """The FastAPI instances inside an ASGI application, and routes that stand alone in a `URLRouter`."""
+    found: list[Router | Starlette] = []
+    for node in walk(application):
+        if isinstance(node, Starlette):
+            found.append(node)
+        elif isinstance(node, APIWebSocketRoute) and not isinstance(node.owner, Starlette):
+            found.append(Router([node]))
+    return found
+
+
+def asleep(application: Any) -> list[Router]:
+    """The routers that have a lifespan which no server ever runs: only their routes are mounted."""
+    run = {id(node.router if isinstance(node, Starlette) else node) for node in walk(application, _begun_by)}
+    routers = {id(router): router for router in _routers(application)}
+    return [router for key, router in routers.items() if key not in run and _has_events(router)]
+
+
+def _routers(application: Any) -> Iterator[Router]:
+    """The routers of which an ASGI application serves routes."""
+    for node in walk(application):
+        if isinstance(node, Starlette | Router):
+            yield node.router if isinstance(node, Starlette) else node
+        for pattern in _patterns(node):
+            if (router := getattr(pattern, PATTERN_OF, None)) is not None:
+                yield router
+
+
+def _has_events(router: Router) -> bool:
+    events = [*getattr(router, "on_startup", []), *getattr(router, "on_shutdown", [])]
+    return router.has_lifespan or bool(events)
+
+
+def _begun_by(node: Any) -> Iterator[Any]:
+    """What an ASGI application hands the server's lifespan to; a `URLRouter` hands it to nobody."""
+    mapping = getattr(node, "application_mapping", None)
+    if isinstance(mapping, dict):
+        if "lifespan" in mapping:
+            yield mapping["lifespan"]
+    elif not isinstance(node, Router) and not _patterns(node):
+        yield from _inside(node)
+
+
+def served(application: Any) -> set[Starlette]:
+    """The applications inside an ASGI application, those that are mounted in others too."""
+    found = {root for root in roots(application) if isinstance(root, Starlette)}
+    mounts = [route for root in roots(application) for route in flatten(root.routes)]
+    for mount in mounts:
+        if isinstance(mount, Mount | Host):
+            found |= served(mount.app)
+    return found
+
+
+def print_routes(application: Any) -> None:
+    """One line per route on standard output, for whoever has just started a server."""
+    for entry in entries(application):
+        print(f"WebSocket {entry.path} -> {entry.endpoint}", flush=True)
+
+
+def entries(application: Any) -> list[Entry]:
+    """Every route in an ASGI application, in the order in which they are tried."""
+    return [entry for root in roots(application) for entry in _entries(root.routes)]
+
+
+def _inside(node: Any) -> Iterator[Any]:
+    """What an ASGI application hands connections to, as far as it can be seen from outside."""
+    if isinstance(node, Starlette):
+        return
+    if isinstance(node, APIWebSocketRoute):
+        yield node.owner
+        return
+    if isinstance(node, FunctionType):
+        route = getattr(getattr(node, "consumer_class", None), "route", None)
+        yield from [route] if route is not None else map(_content, node.__closure__ or ())
+        return
+    mapping = getattr(node, "application_mapping", None)
+    if isinstance(mapping, dict):
+        yield from mapping.values()
+    for attribute in WRAPPED:
+        if (wrapped := getattr(node, attribute, None)) is not None:
+            yield wrapped
+    yield from (pattern.callback for pattern in _patterns(node))
+
+
+def _patterns(node: Any) -> list[Any]:
+    """The entries of Channels' `URLRouter`; nothing else has any."""
+    routes = getattr(node, "routes", None)
+    if not isinstance(routes, list | tuple):
+        return []
+    return [route for route in routes if hasattr(route, "callback")]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
+
+
+def _entries(routes: Iterable[BaseRoute], prefix: str = "", names: str = "") -> Iterator[Entry]:
+    for route in flatten(routes):
+        if isinstance(route, WebSocketRoute):
+            yield _entry(route, prefix, names)
+        elif isinstance(route, Mount | Host):
+            below = f"//{route.host}{prefix}" if isinstance(route, Host) else prefix + route.path
+            inner = f"{names}{route.name}:" if route.name else names
+            if route.routes:
+                yield from _entries(route.routes, below, inner)
+            else:
+                yield Entry(f"{below}/*", names + (route.name or ""), label(route.app), (), {})
+
+
+def _entry(route: WebSocketRoute, prefix: str, names: str) -> Entry:
+    dependencies, limits = list[str](), dict[str, Any]()
+    if isinstance(route, APIWebSocketRoute):
+        dependencies = [name_of(step.call) for step in route.plan.steps]
+        limits.update(route.limits.options)
+    return Entry(
+        path=prefix + route.path,
+        name=names + route.name,
+        endpoint=label(route.endpoint),
+        dependencies=tuple(dict.fromkeys(dependencies)),
+        limits=limits,
+    )
+
+
+def label(endpoint: Any) -> str:
+    """`module:name` of a function, of a class, or of the class of an object."""
+    named = endpoint if hasattr(endpoint, "__qualname__") else type(endpoint)
+    return f"{named.__module__}:{named.__qualname__}"

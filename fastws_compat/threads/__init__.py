@@ -1,0 +1,1 @@
+"""Threads for sync code, and the database connections in them."""
