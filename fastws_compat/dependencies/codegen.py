@@ -1,7 +1,7 @@
-"""Writes the function that gathers what a step is called with.
+"""Generates the function that gathers the keyword arguments of a step.
 
-All that a step needs and reads is known when it is compiled, so that nothing is left to loop over or to look
-up when a connection comes.
+Everything that a step needs and reads is known when the plan is compiled, so the generated function has no
+loops and no lookups left to do for each connection.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def gatherer(
     scopes: tuple[str, ...],
     repeats: bool,
 ) -> Gather:
-    """The function for a step with the values of other steps by their slots, fields and injected objects.
+    """The function for a step that takes values of other steps (by slot), fields and injected objects.
 
-    One that `repeats` another finds the errors that are listed already.
+    A step that `repeats` an earlier one does not report its errors a second time.
     """
     lines = list(_lines(needs, fields, injected, repeats))
     namespace: dict[str, Any] = {f"load_{place}": field.load for place, field in enumerate(fields)}
@@ -45,7 +45,7 @@ def gatherer(
 
 @functools.lru_cache
 def _compiled(source: str) -> CodeType:
-    """Endpoints that take the same share it: it says no more than names and slots."""
+    """Steps with the same parameters share the code, which contains only names and slots."""
     return compile(source, "<arguments of a step>", "exec")
 
 
@@ -64,7 +64,7 @@ def _lines(
     items |= {name: "websocket" for name, kind in injected.items() if kind == "connection"}
     yield f"arguments = {{{', '.join(f'{name!r}: {value}' for name, value in items.items())}}}"
     if fields:
-        # A step fails with errors only; siblings still run, so that theirs are listed too (FastAPI).
+        # Only this step fails. Its siblings still run, so that all errors are reported together (FastAPI).
         yield "if errors:"
         yield "    return None" if repeats else "    return solution.fail(errors)"
     if needs:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from fastws_compat.concurrency import Concurrency, contextmanager_in
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.codegen import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
-from fastws_compat.dependencies.model import Plan, Step, limited
+from fastws_compat.dependencies.model import Manager, Plan, Step
 from fastws_compat.dependencies.signature import (
     Dependency,
     FieldParameter,
@@ -51,7 +52,7 @@ class Node:
 
     @property
     def scopes(self) -> list[str]:
-        """The OAuth2 scopes asked for here: the parents' first, then its own that are new."""
+        """The OAuth2 scopes required here: those of the parents first, then its own new ones."""
         return self.parent_scopes + [
             scope
             for index, scope in enumerate(self.own_scopes)
@@ -62,7 +63,7 @@ class Node:
 def compile_plan(
     endpoint: Call, path: str, dependencies: Sequence[Depends] = (), overrides: Overrides | None = None
 ) -> Plan:
-    """The plan of an endpoint at `path`, after the parameterless `dependencies` in their order.
+    """The plan of an endpoint at `path`; the parameterless `dependencies` run first, in their order.
 
     Raises what `parameters_of` raises, DependencyScopeError, and FastAPIError for an annotation that
     pydantic cannot validate.
@@ -74,7 +75,7 @@ def compile_plan(
 
 
 def check_paths(plan: Plan, endpoint: Call, path: str) -> None:
-    """DeclarationError for a `Path()` parameter that is not in the path: it could never be filled."""
+    """Raise DeclarationError for a `Path()` parameter that is not in the path."""
     names = _path_names(path)
     for step in (*plan.steps, plan.endpoint):
         for item in step.fields:
@@ -82,13 +83,13 @@ def check_paths(plan: Plan, endpoint: Call, path: str) -> None:
             if item.source == "path" and sent and not sent & names:
                 raise DeclarationError(
                     f"Path parameter {item.name!r} is not in {path!r} (endpoint {name_of(endpoint)}): "
-                    f"write '{{{item.name}}}' into the path, or read it with Query(); one of a mount or "
-                    "host above is in websocket.path_params."
+                    f"write '{{{item.name}}}' into the path, or read it with Query(). The parameters of a "
+                    "mount or host above are in websocket.path_params."
                 )
 
 
 class Compiler:
-    """Walks the tree depth first, in parameter order, and writes down one step per call."""
+    """Walks the tree of dependencies depth first, in parameter order, and records one step per call."""
 
     def __init__(self, path: str, overrides: Overrides) -> None:
         self.path_names = _path_names(path)
@@ -129,10 +130,10 @@ class Compiler:
         return self.read[id(call)]
 
     def _visit(self, node: Node) -> int:
-        """The slot of the node's value; a new step unless the value is already there."""
+        """The slot of the node's value; adds a step unless the value is cached."""
         call = self.overrides.get(node.call, node.call) if self.overrides else node.call
         key: Key = (node.call, self._scopes_for_key(node), lifetime_of(node.call, node.lifetime) or "")
-        # A dependency of a cached one may ask not to be cached: it is called again all the same.
+        # Also for a cached dependency: a child with use_cache=False is called again (FastAPI).
         passed_on = node.scopes if self.overrides else node.parent_scopes + node.own_scopes
         needs = self._children(node, call, passed_on)
         if node.use_cache and key in self.slots:
@@ -163,7 +164,7 @@ class Compiler:
         return tuple(sorted(set(node.scopes))) if self._uses_scopes(node.call, node.own_scopes) else ()
 
     def _uses_scopes(self, call: Call, own_scopes: Sequence[str]) -> bool:
-        """Whether the OAuth2 scopes can make a difference anywhere below (FastAPI's cache key)."""
+        """Whether the OAuth2 scopes matter to this call or to anything below it (FastAPI's cache key)."""
         if own_scopes or isinstance(unwrapped(call), loaded("fastws_compat.security.base", "SecurityBase")):
             return True
         return any(
@@ -176,7 +177,7 @@ class Compiler:
         )
 
     def _embeds(self) -> bool:
-        """Whether body parameters would be looked for by name: it shows in the `loc` of their errors."""
+        """Whether body parameters are embedded under their names, which the `loc` of their errors shows."""
         params = {
             parameter.name: parameter.param
             for _, _, parameters, _, _ in self.drafts
@@ -199,7 +200,7 @@ class Compiler:
         fields.sort(key=lambda item: SOURCE_ORDER.index(item.source))
         manager = manager_of(call, kind)
         if manager is not None and node.concurrency is not None:
-            manager = limited(manager, node.concurrency)
+            manager = with_limit(manager, node.concurrency)
         return Step(
             call=call,
             kind=kind,
@@ -242,7 +243,7 @@ def _optional(call: Call, field: BodyField) -> BodyField:
 
 
 def lifetime_of(call: Call, given: Lifetime | None) -> Lifetime | None:
-    """When a dependency ends: as asked, else with the connection for generators (FastAPI's scope)."""
+    """When a dependency ends: as declared, or with the connection for generators (FastAPI's `scope`)."""
     return "request" if given is None and is_generator(call) else given
 
 
@@ -250,14 +251,25 @@ def is_generator(call: Call) -> bool:
     return kind_of(call) in ("generator", "async_generator")
 
 
-def manager_of(call: Call, kind: Kind) -> Callable[..., AbstractAsyncContextManager[Any]] | None:
-    """What enters and leaves a generator dependency; None for other kinds."""
+def manager_of(call: Call, kind: Kind) -> Manager | None:
+    """The context manager of a generator dependency; None for other kinds."""
     if kind == "async_generator":
         return asynccontextmanager(call)
     if kind == "generator":
         enter = contextmanager(call)
         return lambda thread, **arguments: contextmanager_in(thread, enter(**arguments))
     return None
+
+
+def with_limit(manager: Manager, concurrency: Concurrency) -> Manager:
+    """The context manager, which counts against the limit until its cleanup has ended."""
+
+    @asynccontextmanager
+    async def counted(*where: Executor, **arguments: Any) -> AsyncGenerator[Any, None]:
+        async with concurrency.semaphore(), manager(*where, **arguments) as value:
+            yield value
+
+    return counted
 
 
 def _child(depends: Depends, scopes: list[str]) -> Node:

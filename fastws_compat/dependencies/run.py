@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
-from fastws_compat.concurrency import own_thread
+from fastws_compat.concurrency import OwnThread, own_thread, run_in
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
-from fastws_compat.dependencies.model import FAILED, Plan, Solution
+from fastws_compat.dependencies.model import FAILED, Plan, Solution, Step
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
@@ -83,12 +84,12 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
                     elif step.plain:
                         values.append(await step.call(**arguments))
                     else:
-                        values.append(await solution.run(step, arguments))
+                        values.append(await _run_step(step, solution, arguments))
             arguments = plan.endpoint.gather(solution)
             if arguments is None or solution.errors:
                 raise _validation_error(solution, context)
-            if solution.thread is not None:
-                solution.solved()
+            if isinstance(solution.thread, OwnThread):
+                solution.thread.park()
             called = True
             work = plan.endpoint.call(**arguments)
             del arguments  # not to be held for as long as the endpoint runs
@@ -107,6 +108,25 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
         raise
     if solution.background_tasks is not None and not plan.has_generators:
         await _run_background_tasks(solution)
+
+
+async def _run_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
+    """The value of a step that cannot simply be awaited."""
+    if step.manager is not None:
+        stack = solution.function_stack if step.ends_with_function else solution.request_stack
+        assert stack is not None
+        where = (solution.thread,) if step.kind == "generator" else ()
+        return await stack.enter_async_context(step.manager(*where, **arguments))
+    if step.concurrency is None:
+        return await _call_step(step, solution, arguments)
+    async with step.concurrency.semaphore():
+        return await _call_step(step, solution, arguments)
+
+
+async def _call_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
+    if step.kind == "coroutine":
+        return await step.call(**arguments)
+    return await run_in(solution.thread, partial(step.call, **arguments))
 
 
 def _validation_error(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
