@@ -38,8 +38,8 @@ def group_messages() -> Iterator[list[Sent]]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
     """PostgreSQL does not drop a test database that somebody is connected to."""
-    concurrency = sys.modules.get("fastws_compat.concurrency")
-    closing = concurrency.release_orm_thread() if concurrency is not None else None
+    orm = sys.modules.get("fastws_compat.threads.orm")
+    closing = orm.release() if orm is not None else None
     if closing is not None:
         with suppress(TimeoutError):  # the test has left the thread blocked
             closing.result(PATIENCE)

@@ -11,11 +11,12 @@ import pytest
 from django.test import override_settings
 
 from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
-from fastws_compat.concurrency import _close_stale, is_cleaning, run_in_threadpool
+from fastws_compat.concurrency import is_cleaning, run_in_threadpool
 from fastws_compat.connections import sweeper as sweeping
 from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
+from fastws_compat.threads.orm import _close_stale
 from tests.servers import faults
 
 CONNECT = {"type": "websocket.connect"}
@@ -947,7 +948,7 @@ def test_async_orm_of_an_old_endpoint_survives_a_broken_connection():
     from django.db import connection, connections
     from django.db.backends.base.base import BaseDatabaseWrapper
 
-    from fastws_compat.concurrency import close_stale_connections
+    from fastws_compat.threads.orm import close_stale_connections
 
     def leave():
         """Really close; SQLite's own `close` keeps one in memory open, and later tests would meet it."""

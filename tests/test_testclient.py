@@ -17,11 +17,12 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import TestCase, TransactionTestCase
 
 from fastws_compat import BackgroundTasks, FastAPI, WebSocket
-from fastws_compat.concurrency import run_in_threadpool, thread_executors
+from fastws_compat.concurrency import run_in_threadpool
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from fastws_compat.testclient import portal as _portal
 from fastws_compat.testclient.portal import Pump
+from fastws_compat.threads.pool import thread_executors
 from fastws_compat.websockets import WebSocketDisconnect
 
 ACCEPT = {"type": "websocket.accept"}

@@ -11,7 +11,6 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
-from fastws_compat.concurrency import release_orm_thread
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_message, closing_messages
 from fastws_compat.connections.guard import Guard
@@ -33,6 +32,7 @@ from fastws_compat.connections.states import (
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
+from fastws_compat.threads import orm
 from fastws_compat.threads.databases import in_tests
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
@@ -284,7 +284,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
         session.leaving = True
         open_here.discard(session)
         if not open_here.connections and in_tests():
-            release_orm_thread()
+            orm.release()
         if session.guard or session.read_ahead or session._tasks or session._at_end:
             await session.close()
 

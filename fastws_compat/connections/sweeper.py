@@ -7,9 +7,9 @@ from collections.abc import Collection
 from contextvars import Context
 from typing import Protocol
 
-from fastws_compat.concurrency import close_stale_connections
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
+from fastws_compat.threads.orm import close_stale_connections
 
 # Seconds between two checks of the connections, and of Django's database connections.
 INTERVAL = 0.5

@@ -9,8 +9,9 @@ from typing import Any
 import daphne.testing
 from asgiref.sync import SyncToAsync
 
-from fastws_compat import concurrency, conf
+from fastws_compat import conf
 from fastws_compat import daphne as completed
+from fastws_compat.threads import pool
 
 
 class LiveServerProcess(daphne.testing.DaphneProcess):  # type: ignore[misc]
@@ -44,4 +45,4 @@ def install_server() -> None:
 def forget_threads() -> None:
     """Drop the thread pools of a parent that forked: their threads are not here, so no work would begin."""
     SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
-    concurrency._pool.cache_clear()
+    pool._pool.cache_clear()

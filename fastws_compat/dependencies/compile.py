@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic.errors import PydanticSchemaGenerationError
 
-from fastws_compat.concurrency import Concurrency, contextmanager_in
+from fastws_compat.concurrency import Concurrency
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.codegen import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
@@ -30,6 +30,7 @@ from fastws_compat.dependencies.signature import (
 from fastws_compat.exceptions import DeclarationError, DependencyScopeError, FastAPIError
 from fastws_compat.params import Body, Declaration, Depends, Form, Security
 from fastws_compat.porting import foreign
+from fastws_compat.threads.pool import contextmanager_in
 
 Call = Callable[..., Any]
 Overrides = Mapping[Call, Call]

@@ -9,13 +9,13 @@ from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
-from fastws_compat.concurrency import OwnThread, own_thread, run_in
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
 from fastws_compat.dependencies.model import FAILED, Plan, Solution, Step
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
+from fastws_compat.threads.pool import OwnThread, own_thread, run_in
 from fastws_compat.websockets import WebSocket
 
 

@@ -14,8 +14,8 @@ from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
-from fastws_compat.concurrency import reconnect_after_errors
 from fastws_compat.logins.judge import user_key
+from fastws_compat.threads.orm import reconnect_after_errors
 
 Subject = tuple[Any, Any, Callable[..., None]]
 

@@ -17,7 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 
-from fastws_compat.concurrency import is_cleaning, thread_executors
+from fastws_compat.connections.interrupt import is_cleaning
+from fastws_compat.threads.pool import thread_executors
 from fastws_compat.types import ASGIApp, Message, Scope
 
 P = ParamSpec("P")
