@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_database import PostgreSQL
 from tests.test_database import postgresql as postgresql  # a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,6 +43,7 @@ from typing import Annotated
 from django.contrib.auth.models import User
 from django.db import transaction
 from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.auth import login_required
 from fastws_compat.concurrency import run_in_threadpool
 
 app = FastAPI()
@@ -60,6 +62,11 @@ async def count(
     await websocket.accept()
     c = await run_in_threadpool(User.objects.count)
     await websocket.send_json([a, b, c, await User.objects.acount()])
+
+@app.websocket("/user")
+async def user(websocket: WebSocket, user: Annotated[User, Depends(login_required)]):
+    await websocket.accept()
+    await websocket.send_json([user.get_username(), await User.objects.acount()])
 
 @app.websocket("/plain")
 async def plain(websocket: WebSocket, a: Annotated[int, Depends(counted)]):
@@ -109,11 +116,15 @@ class Live(ChannelsLiveServerTestCase):
 
 class Own(TransactionTestCase):
     def test_loop_of_its_own(self):
-        # As with pytest-asyncio: the async ORM has a thread of its own.
+        # As with pytest-asyncio: the async ORM and the lookup of the user have threads of their own.
+        self.client.force_login(User.objects.create_user("ann"))
+        cookie = f"sessionid={self.client.cookies['sessionid'].value}".encode()
+        headers = [(b"host", b"testserver"), (b"origin", b"http://testserver"), (b"cookie", cookie)]
+
         async def converse():
-            communicator = WebsocketCommunicator(application, "/count")
+            communicator = WebsocketCommunicator(application, "/user", headers=headers)
             await communicator.connect(timeout=10)
-            self.assertEqual(await communicator.receive_json_from(timeout=10), [0, 0, 0, 0])
+            self.assertEqual(await communicator.receive_json_from(timeout=10), ["ann", 1])
             await communicator.disconnect()
 
         asyncio.run(converse())
@@ -126,7 +137,7 @@ RUNNERS = {
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) -> None:
+def test_test_database_is_dropped(runner: str, postgresql: PostgreSQL, tmp_path: Path) -> None:
     import psycopg
 
     for name, text in {
@@ -138,7 +149,7 @@ def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) 
         (tmp_path / f"{name}.py").write_text(text)
     environ = {
         **os.environ,
-        "PORT": str(postgresql),
+        "PORT": str(postgresql.port),
         "DJANGO_SETTINGS_MODULE": "project_settings",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
     }
@@ -152,7 +163,9 @@ def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "being accessed by other users" not in done.stdout + done.stderr
-    with psycopg.connect(host="127.0.0.1", port=postgresql, user="postgres", dbname="postgres") as connection:
+    with psycopg.connect(
+        host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres"
+    ) as connection:
         assert connection.execute(
             "SELECT count(*) FROM pg_database WHERE datname = 'test_postgres'"
         ).fetchone() == (0,)
