@@ -26,9 +26,10 @@ from django.contrib.auth.models import Permission, User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.db import Error, connection  # noqa: E402
 
-from fastws_compat import FastAPI, WebSocket, watching  # noqa: E402
+from fastws_compat import FastAPI, WebSocket  # noqa: E402
+from fastws_compat.connections import sweeper  # noqa: E402
 
-watching.DATABASE_INTERVAL = 3600.0  # the timer shall not be what helps
+sweeper.DATABASE_INTERVAL = 3600.0  # the timer must not hide a failure
 call_command("migrate", verbosity=0)
 connection.close()
 app = FastAPI()
