@@ -146,13 +146,14 @@ def test_the_user_s_middleware_sees_them():
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_login_lets_frames_pass_until_it_ends(ended):
     from fastws_compat.logins import Login
+    from fastws_compat.tenants import Place
 
     async def run() -> None:
         app, server, last = app_with(), Server(), Server()
         scope: dict[str, Any] = {}
         tasks = [await member(app, server, scope), await member(app, last)]
         websocket = scope[MEMBER].websocket
-        login = Login(websocket, scope["fastws_compat.session"], "1", None)
+        login = Login(websocket, scope["fastws_compat.session"], "1", None, None, Place())
         if ended:
             login.end = (4401, "")
         await Group("shared").asend("a")
