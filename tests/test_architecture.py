@@ -56,3 +56,9 @@ def test_imports_point_down(name: str) -> None:
     for imported in imports(modules()[name]):
         below = table[imported]
         assert own is None or (below is not None and below < own), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_loggers_are_made_in_one_place(name: str) -> None:
+    """A logger that is made at import is switched off by Django's default for `LOGGING`."""
+    assert name == "logger" or "getLogger" not in modules()[name].read_text() or name == "daphne.server"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_database import PostgreSQL
 from tests.test_database import postgresql as postgresql  # a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +127,7 @@ RUNNERS = {
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) -> None:
+def test_test_database_is_dropped(runner: str, postgresql: PostgreSQL, tmp_path: Path) -> None:
     import psycopg
 
     for name, text in {
@@ -138,7 +139,7 @@ def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) 
         (tmp_path / f"{name}.py").write_text(text)
     environ = {
         **os.environ,
-        "PORT": str(postgresql),
+        "PORT": str(postgresql.port),
         "DJANGO_SETTINGS_MODULE": "project_settings",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
     }

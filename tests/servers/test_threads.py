@@ -16,6 +16,7 @@ import pytest
 
 from tests.servers.client import Raw, open_socket
 from tests.servers.conftest import ROOT, Running, Server
+from tests.test_database import PostgreSQL
 from tests.test_database import postgresql as postgresql  # a fixture
 
 pytestmark = pytest.mark.servers
@@ -97,7 +98,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     return {
         "ENGINE": "django.db.backends.postgresql",
         "HOST": "127.0.0.1",
-        "PORT": request.getfixturevalue("postgresql"),
+        "PORT": request.getfixturevalue("postgresql").port,
         "USER": "postgres",
         "NAME": "postgres",
     }
@@ -153,13 +154,13 @@ def test_two_hundred_open_transactions(site: Site) -> None:
     assert site.is_well()
 
 
-def test_generators_without_a_transaction_hold_no_connection(daphne: Server, postgresql: int) -> None:
+def test_generators_without_a_transaction_hold_no_connection(daphne: Server, postgresql: PostgreSQL) -> None:
     import psycopg
 
     database = {
         "ENGINE": "django.db.backends.postgresql",
         "HOST": "127.0.0.1",
-        "PORT": postgresql,
+        "PORT": postgresql.port,
         "USER": "postgres",
         "NAME": "postgres",
         "CONN_MAX_AGE": 600,
@@ -168,7 +169,9 @@ def test_generators_without_a_transaction_hold_no_connection(daphne: Server, pos
     with ExitStack() as stack:
         sockets = [stack.enter_context(open_socket(site.running, "/present")) for _ in range(60)]
         assert [json.loads(socket.recv(timeout=20)) for socket in sockets] == [[1]] * 60
-        with psycopg.connect(host="127.0.0.1", port=postgresql, user="postgres", dbname="postgres") as own:
+        with psycopg.connect(
+            host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres"
+        ) as own:
             others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND state = 'idle'"
             found = until(lambda: own.execute(others).fetchone()[0], lambda number: number <= 10)
             assert found <= 10
