@@ -153,7 +153,9 @@ def test_test_database_is_dropped(runner: str, postgresql: PostgreSQL, tmp_path:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "being accessed by other users" not in done.stdout + done.stderr
-    with psycopg.connect(host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres") as connection:
+    with psycopg.connect(
+        host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres"
+    ) as connection:
         assert connection.execute(
             "SELECT count(*) FROM pg_database WHERE datname = 'test_postgres'"
         ).fetchone() == (0,)
