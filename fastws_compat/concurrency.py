@@ -102,24 +102,29 @@ class OwnThread(ThreadPoolExecutor):
     def leave(self) -> None:
         """The owner needs the thread no more."""
         self.tenants = None
-        if self.calls or any(self._opened) or len(_resting) >= conf.get("THREADS"):
+        if self.calls or any(self._opened) or not self._rest():
             with suppress(RuntimeError):  # the interpreter ends
                 self.submit(self._leave)
-        else:
+
+    def _rest(self) -> bool:
+        """Wait for the next owner, unless enough threads wait already; called in any thread."""
+        with _resting_lock:
+            if len(_resting) >= conf.get("THREADS"):
+                return False
             _resting.append(self)
+            return True
 
     def _leave(self) -> None:
         databases.tidy()
         self.calls, self._opened = 0, databases.NONE
-        if len(_resting) < conf.get("THREADS"):
-            _resting.append(self)
-        else:
+        if not self._rest():
             databases.close()
             self.shutdown(wait=False)
 
 
 # Threads without an owner; starting one takes longer than most calls.
 _resting: deque[OwnThread] = deque()
+_resting_lock = threading.Lock()
 
 
 @contextmanager
@@ -146,8 +151,10 @@ def _pool() -> ThreadPoolExecutor:
 
 def _forget_threads() -> None:
     """In a forked process, as Channels' test server is one: the threads have stayed behind."""
+    global _resting_lock
     _pool.cache_clear()
     _resting.clear()
+    _resting_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

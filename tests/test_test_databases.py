@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_database import PostgreSQL
 from tests.test_database import postgresql as postgresql  # a fixture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -126,7 +127,7 @@ RUNNERS = {
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) -> None:
+def test_test_database_is_dropped(runner: str, postgresql: PostgreSQL, tmp_path: Path) -> None:
     import psycopg
 
     for name, text in {
@@ -138,7 +139,7 @@ def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) 
         (tmp_path / f"{name}.py").write_text(text)
     environ = {
         **os.environ,
-        "PORT": str(postgresql),
+        "PORT": str(postgresql.port),
         "DJANGO_SETTINGS_MODULE": "project_settings",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
     }
@@ -152,7 +153,9 @@ def test_test_database_is_dropped(runner: str, postgresql: int, tmp_path: Path) 
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "being accessed by other users" not in done.stdout + done.stderr
-    with psycopg.connect(host="127.0.0.1", port=postgresql, user="postgres", dbname="postgres") as connection:
+    with psycopg.connect(
+        host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres"
+    ) as connection:
         assert connection.execute(
             "SELECT count(*) FROM pg_database WHERE datname = 'test_postgres'"
         ).fetchone() == (0,)

@@ -648,6 +648,7 @@ async def _run_foreign(app: ASGIApp, scope: Scope, receive: Receive, send: Send)
 
 async def run_router(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Run an application; a path that Channels' `URLRouter` in it does not have is refused as one of ours."""
+    __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
     try:
         await app(scope, receive, send)
     except ValueError as exc:

@@ -42,10 +42,17 @@ def check_site(running: Running, cut: str) -> None:
     assert "Traceback" not in running.logs()
 
 
-@pytest.mark.parametrize("cut", ["", "/app"], ids=["whole", "cut"])
-@pytest.mark.parametrize("forced", ["/app", "/app/"])
+@pytest.mark.parametrize(
+    ("forced", "cut"), [("/app", ""), ("/app", "/app"), ("/app/", "/app")], ids=["whole", "cut", "slash"]
+)
 def test_force_script_name(server: Server, forced: str, cut: str) -> None:
     check_site(server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": forced}), cut)
+
+
+def test_force_script_name_with_a_slash_and_the_whole_path(server: Server) -> None:
+    """Django itself then serves no page, but a socket is where `reverse()` says that it is."""
+    running = server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": "/app/"})
+    assert told(running, "/app/sub/there")[1] == "/app/sub/there"
 
 
 @pytest.mark.parametrize("cut", ["", "/app"], ids=["whole", "cut"])
