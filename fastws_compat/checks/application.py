@@ -76,8 +76,8 @@ def check_mounted(application: Any) -> Messages:
         return message(
             Warning,
             "W002",
-            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: no installed app declares "
-            "one in its sockets.py.",
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: no installed app "
+            "declares one in its sockets.py.",
             "Declare routes with @websocket in the sockets.py of an app, or pass your own application to "
             'get_asgi_application("module:attribute").',
         )
@@ -123,7 +123,8 @@ def check_shadowed(application: Any) -> Messages:
         for found in message(
             Warning,
             "W008",
-            f"The WebSocket route {later!r} is never reached: {earlier!r} precedes it and matches all its paths.",
+            f"The WebSocket route {later!r} is never reached, because {earlier!r} precedes it and matches "
+            "all its paths.",
             "Declare the more specific route first.",
         )
     ]

@@ -36,7 +36,7 @@ def test_a_text_that_cannot_become_utf_8_is_refused_at_once(daphne: Server, sent
         client.socket.sendall(sent)
         code, reason = client.close_frame()
         assert (code, reason[:22]) == (1007, "invalid UTF-8 at byte ")
-        assert event(running, name).startswith("1007 not UTF-8")
+        assert event(running, name).startswith("1007 invalid UTF-8")
 
 
 @pytest.mark.parametrize(
