@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from fastws_compat import daphne
 from fastws_compat.concurrency import Cleanup
 from fastws_compat.connections.sweeper import has_left
-from fastws_compat.daphne import choice, frames, handshake, portable, shutdown, versions
+from fastws_compat.daphne import choice, frames, handshake, hooks, portable, shutdown, versions
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
@@ -1052,6 +1052,35 @@ def test_install_completes_the_command_line_and_runserver(monkeypatch: pytest.Mo
     assert completed.install() == completed.install() == completed.mode() == "complete"
     assert daphne.cli.CommandLineInterface.server_class is Server
     assert Command.server_cls is Server
+
+
+def test_stock_daphne_has_djangos_reloader(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    import daphne.server
+    from daphne.management.commands.runserver import Command
+    from django.core.management.commands import runserver
+
+    from fastws_compat import daphne as completed
+    from fastws_compat.daphne import reloader
+
+    monkeypatch.setattr(Command, "server_cls", daphne.server.Server)
+    monkeypatch.setattr(Command, "run", Command.run)
+    completed.install()
+    assert Command.run is reloader.run
+    settings.FASTWS = {"DAPHNE": "stock"}
+    completed.install()
+    assert (Command.run, Command.server_cls) == (runserver.Command.run, daphne.server.Server)
+
+
+def test_the_server_calls_each_hook_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+    monkeypatch.setattr(hooks, "_callbacks", {})
+    hooks.before_serving(calls.append)
+    hooks.before_serving(calls.append)
+    hooks.run_callbacks(application)
+    assert calls == [application]
 
 
 def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> None:
