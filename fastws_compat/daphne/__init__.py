@@ -14,7 +14,7 @@ from fastws_compat import conf
 from fastws_compat.daphne.choice import Mode, choose, stock_server
 
 _mode: Mode = "absent"
-# What `choose` answered unless the settings ask for stock daphne: it warns, so it is called once.
+# The result of `choose` without "stock" in the settings, kept because `choose` may log a warning.
 _chosen: tuple[Mode, type[Any]] | None = None
 
 

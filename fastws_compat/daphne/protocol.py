@@ -64,7 +64,7 @@ class WebSocketProtocol(MessageReader):
         self.loop = asyncio.get_event_loop()
         self.inbox = Inbox(self.loop)
         self.phase = Phase.CONNECTING
-        self.gone = False
+        self.disconnected = False
         self._registered = False
         self._application_informed = False
         self._refusal: Message | None = None
@@ -115,7 +115,7 @@ class WebSocketProtocol(MessageReader):
         known = status.WS_1013_TRY_AGAIN_LATER if code == status.WS_1014_BAD_GATEWAY else code
         stop: bool | None = super().onCloseFrame(known, reasonRaw)
         if was_open and not self.failedByMe:
-            self._disconnected(received_code(code), self.remoteCloseReason or "")
+            self._mark_disconnected(received_code(code), self.remoteCloseReason or "")
         return stop
 
     def onOpen(self) -> None:
@@ -125,9 +125,9 @@ class WebSocketProtocol(MessageReader):
         if not self._registered:
             return
         if not wasClean:
-            self._disconnected(status.WS_1006_ABNORMAL_CLOSURE, "")
+            self._mark_disconnected(status.WS_1006_ABNORMAL_CLOSURE, "")
         else:
-            self._disconnected(received_code(code), reason or "")
+            self._mark_disconnected(received_code(code), reason or "")
         self.server.protocol_disconnected(self)
         self._log_action("disconnected")
 
@@ -150,7 +150,7 @@ class WebSocketProtocol(MessageReader):
         self.closeHandshakeTimeout = FAULT_TIMEOUT
         self._partial = None
         super()._fail_connection(code, reason)
-        self._disconnected(code, reason)
+        self._mark_disconnected(code, reason)
 
     def dropConnection(self, abort: bool = False) -> None:
         super().dropConnection(abort and not self.wasClean)
@@ -195,13 +195,13 @@ class WebSocketProtocol(MessageReader):
             if self._refused_by_server:
                 raise ClientDisconnected("The server has refused the handshake.")
             raise unexpected(kind, self.phase)
-        if self.gone:
+        if self.disconnected:
             self._application_informed = True
             raise ClientDisconnected("The client has disconnected.")
 
     def write_at_once(self, frame: bytes) -> bool:
         """Write a frame made by `frame_of` without waiting; False if only `send` can do it."""
-        if self.phase is not Phase.OPEN or self.gone or self._writable is not None:
+        if self.phase is not Phase.OPEN or self.disconnected or self._writable is not None:
             return False
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         if self._bytes_this_turn > MAX_BYTES_PER_TURN:
@@ -290,7 +290,7 @@ class WebSocketProtocol(MessageReader):
     def _refused(self) -> None:
         self.phase = Phase.CLOSED
         self.wasNotCleanReason = "the handshake was refused"
-        self._disconnected(status.WS_1006_ABNORMAL_CLOSURE, "")
+        self._mark_disconnected(status.WS_1006_ABNORMAL_CLOSURE, "")
         self.dropConnection()
         self._log_action("rejected")
 
@@ -304,7 +304,7 @@ class WebSocketProtocol(MessageReader):
     @property
     def application_knows(self) -> bool:
         """Whether the application closed the connection or received its disconnect."""
-        return self._application_informed or (self.gone and self.inbox.is_empty)
+        return self._application_informed or (self.disconnected and self.inbox.is_empty)
 
     def mark_informed(self) -> None:
         """Record that the application knows, for example because it was cancelled."""
@@ -319,15 +319,19 @@ class WebSocketProtocol(MessageReader):
             self.server.stop()
         elif error is not None and not isinstance(error, ClientDisconnected):
             logger.error("Exception inside application: %s", error, exc_info=for_log(error))
-        elif error is None and not task.cancelled() and self.phase is Phase.CONNECTING and not self.gone:
+        elif error is None and not task.cancelled() and self._is_unanswered:
             logger.error("The application returned without answering the handshake on %r.", self)
         self._end(failed=error is not None or task.cancelled())
+
+    @property
+    def _is_unanswered(self) -> bool:
+        return self.phase is Phase.CONNECTING and not self.disconnected
 
     def handle_exception(self, exception: BaseException) -> None:
         self._end(failed=True)
 
     def _end(self, failed: bool) -> None:
-        if self.gone or self.phase is Phase.CLOSED:
+        if self.disconnected or self.phase is Phase.CLOSED:
             return
         if self.phase is Phase.OPEN:
             self._send_close(status.WS_1011_INTERNAL_ERROR if failed else 1000, "")
@@ -340,9 +344,9 @@ class WebSocketProtocol(MessageReader):
 
     def close_from_server(self, code: int, reason: str = "") -> None:
         """Close the connection on the server's behalf; the application receives the disconnect at once."""
-        if self.gone or self.phase is Phase.CLOSED:
+        if self.disconnected or self.phase is Phase.CLOSED:
             return
-        self._disconnected(code, reason)
+        self._mark_disconnected(code, reason)
         if self.phase is Phase.OPEN:
             self.sendCloseFrame(code, close_reason(reason).encode())
             self._resume_reading()
@@ -352,10 +356,10 @@ class WebSocketProtocol(MessageReader):
         else:
             self.dropConnection(abort=True)
 
-    def _disconnected(self, code: int, reason: str) -> None:
-        if self.gone:
+    def _mark_disconnected(self, code: int, reason: str) -> None:
+        if self.disconnected:
             return
-        self.gone = True
+        self.disconnected = True
         self.inbox.put({"type": "websocket.disconnect", "code": code, "reason": reason}, 0)
         self._wake_writers()
 

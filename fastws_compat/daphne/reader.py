@@ -25,7 +25,7 @@ class MessageReader(FrameWriter):
 
     inbox: Inbox
     phase: Phase
-    gone: bool
+    disconnected: bool
 
     # autobahn's own attributes, as far as they are used here
     data: bytes
@@ -124,7 +124,7 @@ class MessageReader(FrameWriter):
         return end
 
     def _deliver(self, message: Message, size: int) -> None:
-        if self.gone or self.phase is not Phase.OPEN:
+        if self.disconnected or self.phase is not Phase.OPEN:
             return
         self.last_ping = time()
         self.inbox.put(message, size)
@@ -132,6 +132,10 @@ class MessageReader(FrameWriter):
             self._pause_reading()
 
     # Back-pressure
+
+    @property
+    def _is_open(self) -> bool:
+        return self.phase is Phase.OPEN and not self.disconnected
 
     def _pause_reading(self) -> None:
         self._reading_paused = True
@@ -143,7 +147,7 @@ class MessageReader(FrameWriter):
         self._limit_silence(self.autoPingTimeout)
 
     def _resume_reading(self) -> None:
-        if not self._reading_paused or (self.phase is Phase.OPEN and not self.gone and not self.inbox.is_low):
+        if not self._reading_paused or (self._is_open and not self.inbox.is_low):
             return
         self._reading_paused = False
         self._read_frames()
