@@ -31,11 +31,14 @@ def get_asgi_application(
     django: Any = get_django_application()  # django.setup(): before anything imports a model
 
     from fastws_compat import daphne
+    from fastws_compat.apps import print_routes
+    from fastws_compat.daphne import hooks
     from fastws_compat.logins import receivers
     from fastws_compat.origins import OriginCheck
     from fastws_compat.routing.mounts import with_mounts
 
     daphne.install()
+    hooks.before_serving(print_routes)
     receivers.connect()  # for a project that has forgotten INSTALLED_APPS too
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
