@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from fastws_compat.param_functions import Security as Security
     from fastws_compat.requests import Request as Request
     from fastws_compat.responses import Response as Response
-    from fastws_compat.routing.routers import APIRouter as APIRouter
-    from fastws_compat.routing.routers import APIWebSocketRoute as APIWebSocketRoute
+    from fastws_compat.routing import APIRouter as APIRouter
+    from fastws_compat.routing import APIWebSocketRoute as APIWebSocketRoute
     from fastws_compat.websockets import WebSocket as WebSocket
     from fastws_compat.websockets import WebSocketDisconnect as WebSocketDisconnect
     from fastws_compat.websockets import WebSocketState as WebSocketState

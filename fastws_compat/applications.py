@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from fastws_compat.connections.lifecycle import SESSION, Session, is_disconnect, serve
+from fastws_compat.connections.lifecycle import Session, is_disconnect, serve
+from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
@@ -16,7 +16,8 @@ from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
-from fastws_compat.routing.routers import APIRouter, Router
+from fastws_compat.routing.api_router import APIRouter
+from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import BaseRoute, wrap
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
@@ -66,7 +67,6 @@ class Starlette:
         for item in self.user_middleware:
             foreign.refuse(item, "middleware=")
         self.middleware_stack: ASGIApp | None = None
-        _complete_server()
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -282,14 +282,6 @@ def _refuse_foreign_handlers(handlers: Mapping[Any, ExceptionHandler]) -> None:
     for key, handler in handlers.items():
         foreign.refuse(key, f"The registration of exception handler {name_of(handler)}")
         refuse_foreign(handler, f"Exception handler {name_of(handler)}")
-
-
-def _complete_server() -> None:
-    """Complete daphne where it is the server that loads the application."""
-    if "daphne.cli" in sys.modules:
-        from fastws_compat import daphne
-
-        daphne.install()
 
 
 # What the bare decorator `@websocket("/ws/...")` adds to and `get_asgi_application()` serves.

@@ -25,8 +25,8 @@ from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, Unserved, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
+from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
-from fastws_compat.routing.routers import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.schema import catalogue
 
 DECLARES = re.compile(r"^@(\w+\.)?websocket(_route)?\(", re.MULTILINE)

@@ -11,7 +11,8 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logger import logger
 from fastws_compat.middleware.base import BaseHTTPMiddleware
 from fastws_compat.responses import RedirectResponse
-from fastws_compat.routing.routers import Mount, Router, flatten
+from fastws_compat.routing.routers import Mount, Router
+from fastws_compat.routing.routes import flatten
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 

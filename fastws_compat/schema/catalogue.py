@@ -8,17 +8,10 @@ from types import FunctionType
 from typing import Any
 
 from fastws_compat.applications import Starlette
+from fastws_compat.consumers import ROUTER_ATTRIBUTE
 from fastws_compat.dependencies.annotations import name_of
-from fastws_compat.routing.routers import (
-    PATTERN_OF,
-    APIWebSocketRoute,
-    BaseRoute,
-    Host,
-    Mount,
-    Router,
-    WebSocketRoute,
-    flatten,
-)
+from fastws_compat.routing.routers import Host, Mount, Router
+from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
 
 # Where Channels, Django and Starlette keep the application that they wrap.
 WRAPPED = ("application", "inner", "app")
@@ -82,7 +75,7 @@ def _routers(application: Any) -> Iterator[Router]:
         if isinstance(node, Starlette | Router):
             yield node.router if isinstance(node, Starlette) else node
         for pattern in _patterns(node):
-            if (router := getattr(pattern, PATTERN_OF, None)) is not None:
+            if (router := getattr(pattern, ROUTER_ATTRIBUTE, None)) is not None:
                 yield router
 
 
