@@ -81,7 +81,7 @@ class WebSocketEndpoint:
     async def _refuse(self, websocket: WebSocket, text: str) -> None:
         await websocket.close(1003)
         error = RuntimeError(text)
-        websocket.client_error = (error, 1003)
+        websocket._client_error = (error, 1003)
         raise error
 
     async def on_connect(self, websocket: WebSocket) -> None:

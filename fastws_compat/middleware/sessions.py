@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastws_compat.connections.refusal import refuse
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.porting.http_only import SESSION_OPTIONS, http_options
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
@@ -29,7 +30,6 @@ class SessionMiddleware:
 
 async def _has_session(scope: Scope, send: Send) -> bool:
     """Put the session, read from its store, into the scope; False if the handshake is refused instead."""
-    from fastws_compat.asgi import refuse
     from fastws_compat.auth import resolve
 
     try:

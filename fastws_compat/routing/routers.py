@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 from fastws_compat import conf
+from fastws_compat.connections.registry import drain
 from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
-from fastws_compat.connections.sweeper import drain
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import serve_alone
