@@ -1,4 +1,4 @@
-"""HTTP below a mount: the mounted application serves it where the project says so, and else Django."""
+"""HTTP below a mount: served by the mounted application if the project lists the mount, else by Django."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def with_mounts(django: ASGIApp, sockets: Starlette, paths: Sequence[str]) -> ASGIApp:
-    """What serves HTTP: Django alone where the application has no mounts."""
+    """The application for HTTP: Django alone if `sockets` has no mounts."""
     has_mounts = any(isinstance(route, Mount) for route in flatten(sockets.routes))
     return HTTPMounts(django, sockets, paths) if paths or has_mounts else django
 
 
 class HTTPMounts:
-    """Django for HTTP, and the application for HTTP below those of its mounts whose paths are listed."""
+    """Passes HTTP to Django, except below the mounts whose paths are listed."""
 
     def __init__(self, django: ASGIApp, sockets: Starlette, paths: Sequence[str]) -> None:
         self.application = django
         self._sockets = sockets
         self._paths = _checked([paths] if isinstance(paths, str) else paths, sockets)
-        # Mounts that the log has told of.
-        self._told: set[str] = set()
+        # The mounts that were already logged.
+        self._logged: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         mount = self._mount(scope)
         if mount is not None and mount.path in self._paths:
             await self._sockets(scope, receive, send)
-        elif mount is not None and mount.path not in self._told and _is_foreign(self._sockets, scope):
+        elif mount is not None and mount.path not in self._logged and _is_foreign(self._sockets, scope):
             await self.application(scope, receive, self._noticing(mount, send))
         elif self._paths and (url := self._with_slash(scope)) is not None:
             await RedirectResponse(url)(scope, receive, send)
@@ -48,7 +48,7 @@ class HTTPMounts:
         return found[0] if found is not None and isinstance(found[0], Mount) else None
 
     def _with_slash(self, scope: Scope) -> URL | None:
-        """The URL with a slash at its end, if that is what a mount lacks (Starlette)."""
+        """The URL with a final slash, if only the slash is missing for a mount to match (Starlette)."""
         if scope["path"].endswith("/") or not self._sockets.router.redirect_slashes:
             return None
         longer = {**scope, "path": scope["path"] + "/"}
@@ -56,11 +56,11 @@ class HTTPMounts:
         return URL(scope=longer) if mount is not None and mount.path in self._paths else None
 
     def _noticing(self, mount: Mount, send: Send) -> Send:
-        """`send`, where one line of the log says why a page below the mount does not exist."""
+        """`send`, which logs once why a page below the mount was not found."""
 
         async def notice(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 404:
-                self._told.add(mount.path)
+                self._logged.add(mount.path)
                 logger.warning(
                     "HTTP below the mount %r goes to Django, which has no such page; "
                     "get_asgi_application(..., http=[%r]) gives it to the mounted application",
@@ -95,7 +95,7 @@ def _listed(mounts: Sequence[str]) -> str:
 
 
 def _is_foreign(app: Starlette | Router, scope: Scope) -> bool:
-    """Whether a mount leads to an application that is none of ours, and so may serve HTTP."""
+    """Whether a mount leads to an application from elsewhere, which may serve HTTP."""
     found = app.match(scope)
     if found is None or not isinstance(found[0], Mount):
         return False

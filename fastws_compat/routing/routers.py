@@ -218,6 +218,8 @@ def _indexed_path(route: BaseRoute) -> str:
 class Router:
     """Passes a connection to the first of its routes that matches (Starlette)."""
 
+    add_route = HTTPOnly("add_route")
+
     def __init__(
         self,
         routes: Sequence[BaseRoute] | None = None,
@@ -351,9 +353,6 @@ class Router:
         return isinstance(other, Router) and self.routes == other.routes
 
     __hash__ = object.__hash__
-
-
-Router.add_route = HTTPOnly("add_route")  # type: ignore[attr-defined]
 
 
 def _child_url(parent: Mount | Host, name: str, path_params: dict[str, Any]) -> URLPath | None:
