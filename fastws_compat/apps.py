@@ -19,23 +19,12 @@ class FastWSConfig(AppConfig):
     def ready(self) -> None:
         from fastws_compat import checks as checks
         from fastws_compat import daphne
-        from fastws_compat.daphne import startup
         from fastws_compat.logins import receivers
 
         daphne.install()
-        if announce not in startup.callbacks:
-            startup.callbacks.append(announce)
         setting_changed.connect(tests_begin, dispatch_uid="fastws_compat.tests_begin")
         receivers.connect()
         autoreload_started.connect(watch, dispatch_uid="fastws_compat.watch")
-
-
-def announce(application: Any) -> None:
-    """Print the routes of the application that daphne is about to serve, with `DEBUG` on."""
-    if settings.DEBUG:
-        from fastws_compat.schema.catalogue import print_routes
-
-        print_routes(application)
 
 
 def tests_begin(**kwargs: Any) -> None:

@@ -32,7 +32,7 @@ class WebSocketEndpoint:
         return self.dispatch().__await__()
 
     async def dispatch(self) -> None:
-        """Run the connection: on_connect, on_receive for each message, on_disconnect (1011 after an error)."""
+        """Run the connection: on_connect, on_receive for each message, on_disconnect (1011 on error)."""
         if SESSION in self.scope:
             await self._serve(self.scope, self.receive, self.send)
         else:

@@ -22,7 +22,6 @@ from twisted.internet.defer import Deferred
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.registry import ending_tasks
-from fastws_compat.daphne import startup
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
@@ -111,8 +110,10 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     emptied: asyncio.Event | None = None
 
     def run(self) -> None:
-        for callback in startup.callbacks:
-            callback(self.application)
+        if conf.debug():
+            from fastws_compat.schema.catalogue import print_routes  # imports the library, which imports this
+
+            print_routes(self.application)
         self.lifespan = Lifespan(self.application)
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
