@@ -181,7 +181,7 @@ def _unnamed(match: re.Match[str]) -> str:
 def check_lifespans(application: Any) -> Messages:
     return [
         found
-        for router in catalogue.asleep(application)
+        for router in catalogue.without_lifespan(application)
         for found in message(
             Warning,
             "W020",

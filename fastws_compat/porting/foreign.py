@@ -14,9 +14,9 @@ from types import FunctionType, MethodType
 from typing import Any, NewType, TypeVar, get_args, get_origin
 
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.porting import names as elsewhere
+from fastws_compat.porting import names
 
-OURS = elsewhere.PACKAGE
+OURS = names.PACKAGE
 PACKAGES = ("fastapi", "starlette")
 
 
@@ -123,7 +123,7 @@ def _instead(found: Any) -> str:
     home = _home(found)
     if home is None:
         path = found.__module__.partition(".")[2]
-        advice = elsewhere.advice_on(path, found.__name__) or "remove it."
+        advice = names.advice_on(path, found.__name__) or "remove it."
         return f"has no counterpart in {OURS}: {advice.removesuffix('.')}"
     return f"{OURS} does not recognize: write 'from {home} import {found.__name__}'"
 

@@ -37,7 +37,7 @@ class HTTPMounts:
         if mount is not None and mount.path in self._paths:
             await self._sockets(scope, receive, send)
         elif mount is not None and mount.path not in self._logged and _is_foreign(self._sockets, scope):
-            await self.application(scope, receive, self._noticing(mount, send))
+            await self.application(scope, receive, self._logging_404(mount, send))
         elif self._paths and (url := self._with_slash(scope)) is not None:
             await RedirectResponse(url)(scope, receive, send)
         else:
@@ -55,10 +55,10 @@ class HTTPMounts:
         mount = self._mount(longer)
         return URL(scope=longer) if mount is not None and mount.path in self._paths else None
 
-    def _noticing(self, mount: Mount, send: Send) -> Send:
+    def _logging_404(self, mount: Mount, send: Send) -> Send:
         """`send`, which logs once why a page below the mount was not found."""
 
-        async def notice(message: Message) -> None:
+        async def log_404(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 404:
                 self._logged.add(mount.path)
                 logger.warning(
@@ -69,7 +69,7 @@ class HTTPMounts:
                 )
             await send(message)
 
-        return notice
+        return log_404
 
 
 def _checked(paths: Sequence[str], sockets: Starlette) -> frozenset[str]:

@@ -62,9 +62,12 @@ def roots(application: Any) -> list[Router | Starlette]:
     return found
 
 
-def asleep(application: Any) -> list[Router]:
+def without_lifespan(application: Any) -> list[Router]:
     """The routers whose lifespan no server runs, because only their routes are mounted."""
-    run = {id(node.router if isinstance(node, Starlette) else node) for node in walk(application, _begun_by)}
+    run = {
+        id(node.router if isinstance(node, Starlette) else node)
+        for node in walk(application, _lifespan_targets)
+    }
     routers = {id(router): router for router in _routers(application)}
     return [router for key, router in routers.items() if key not in run and _has_events(router)]
 
@@ -84,7 +87,7 @@ def _has_events(router: Router) -> bool:
     return router.has_lifespan or bool(events)
 
 
-def _begun_by(node: Any) -> Iterator[Any]:
+def _lifespan_targets(node: Any) -> Iterator[Any]:
     """The applications that an ASGI application passes the lifespan to; a `URLRouter` does not pass it on."""
     mapping = getattr(node, "application_mapping", None)
     if isinstance(mapping, dict):
