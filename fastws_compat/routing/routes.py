@@ -382,7 +382,8 @@ def watched(scope: Scope, send: Send) -> Send:
 def flatten(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
     """The routes in the order in which they are tried, with included routers replaced by their routes."""
     for route in routes:
-        yield from route.expanded()
+        # The routes of a mounted application may be Starlette's.
+        yield from route.expanded() if isinstance(route, BaseRoute) else (route,)
 
 
 def first_url(routes: Iterable[BaseRoute], name: str, path_params: dict[str, Any]) -> URLPath:
