@@ -20,7 +20,7 @@ from fastws_compat import conf
 from fastws_compat.connections.states import RAISE_EXCEPTIONS
 from fastws_compat.logger import logger
 from fastws_compat.requests import parse_cookie
-from fastws_compat.routing.routers import run_router
+from fastws_compat.routing.unmatched import run_router
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocketClose
 

@@ -136,6 +136,16 @@ def test_consumer_has_scope_and_channel_layer():
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
 
 
+def test_urlpatterns_complete_daphne_and_an_application_alone_does_not(monkeypatch):
+    installed = []
+    monkeypatch.setattr("fastws_compat.daphne.install", lambda: installed.append(True))
+    app = FastAPI()
+    app.websocket("/ws")(says(1))
+    assert installed == []
+    assert len(app.websocket_urlpatterns) == 1
+    assert installed == [True]
+
+
 # The ways in
 
 

@@ -24,8 +24,8 @@ from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, ServingError, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
+from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
-from fastws_compat.routing.routers import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.schema import catalogue
 
 DECLARES = re.compile(r"^@(\w+\.)?websocket(_route)?\(", re.MULTILINE)
@@ -181,7 +181,7 @@ def _unnamed(match: re.Match[str]) -> str:
 def check_lifespans(application: Any) -> Messages:
     return [
         found
-        for router in catalogue.asleep(application)
+        for router in catalogue.without_lifespan(application)
         for found in message(
             Warning,
             "W020",

@@ -12,7 +12,7 @@ from django.core.checks import Warning
 
 from fastws_compat.checks.messages import Messages, message
 from fastws_compat.porting import foreign
-from fastws_compat.routing.routers import APIWebSocketRoute, BaseRoute, Host, Mount, WebSocketRoute, flatten
+from fastws_compat.routing import APIWebSocketRoute, BaseRoute, Host, Mount, WebSocketRoute, flatten
 from fastws_compat.schema import catalogue
 
 # Names that code catches or compares with. All other foreign names raise DeclarationError at import.

@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, get_script_prefix
 from django.utils.html import conditional_escape
 
 from fastws_compat.datastructures import URLPath
-from fastws_compat.routing.routers import NoMatchFound
+from fastws_compat.routing import NoMatchFound
 from fastws_compat.schema import catalogue
 
 register = Library()
