@@ -309,7 +309,9 @@ def test_a_model_instance_behind_a_declared_field_is_refused() -> None:
 @pytest.mark.parametrize("what", [name for name in REFUSED if name not in ("bytes", "bytearray")])
 def test_a_message_that_is_itself_unknown_is_refused(what: str) -> None:
     make, name = REFUSED[what]
-    with pytest.raises(TypeError, match=rf"A group sends a dict.*not {name}: send a .*pydantic model"):
+    with pytest.raises(
+        TypeError, match=rf"A group message must be a dict.*not {name}: send a .*pydantic model"
+    ):
         encode(make())
 
 
@@ -366,7 +368,7 @@ def test_a_handlers_answer_is_refused_and_named_in_the_log(layer: Any, caplog: A
             assert await socket.text() == '{"fine":true}'
 
     run(main)
-    assert "cannot hold User" in caplog.text
+    assert "cannot contain User" in caplog.text
     assert SECRET not in caplog.text
 
 

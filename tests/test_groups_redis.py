@@ -217,7 +217,7 @@ def test_a_worker_process_sends() -> None:
 
 
 def test_native_messages_reach_sockets_through_a_handler() -> None:
-    before = list(handlers._handlers)
+    before = list(handlers.registered)
 
     @on("chat.message", groups="chat.*")
     def translate(message: dict[str, Any]) -> Any:
@@ -238,7 +238,7 @@ def test_native_messages_reach_sockets_through_a_handler() -> None:
     try:
         run(main)
     finally:
-        handlers._handlers[:] = before
+        handlers.registered[:] = before
 
 
 def test_redis_is_killed_and_started_again(
@@ -249,7 +249,7 @@ def test_redis_is_killed_and_started_again(
             await until_sent("before", *sockets)
             redis_server.kill()
             for _ in range(3):
-                with pytest.raises(GroupSendError, match="did not take a message"):
+                with pytest.raises(GroupSendError, match="did not accept a message"):
                     await Group("g").asend("lost")
             failed.append(counters["failed"])
             async with opened(app_of("default", "late", "g")) as late:
@@ -264,7 +264,7 @@ def test_redis_is_killed_and_started_again(
     run(main)
     assert failed == [3]
     assert counters["lost"] >= 3
-    assert "messages of this process were lost" in caplog.text
+    assert "messages from this process were lost" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["core"], indirect=True)  # pub/sub forgets nobody

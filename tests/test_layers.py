@@ -1,4 +1,4 @@
-"""Channel layers that a project named wrongly, or that cannot be made."""
+"""Channel layers that a project named wrongly, or that cannot be created."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Broken(InMemoryChannelLayer):
 BROKEN = {"BACKEND": f"{__name__}.Broken"}
 NOT_THERE = {"BACKEND": "no.such.Layer"}
 CASES = [
-    ({"default": IN_MEMORY}, "chta", r"CHANNEL_LAYERS has no 'chta'; there is: 'default'"),
-    ({"defualt": IN_MEMORY}, "default", r"CHANNEL_LAYERS has no 'default'; there is: 'defualt'"),
-    ({}, "chat", r"CHANNEL_LAYERS has no 'chat'; there is: none"),
-    ({"default": BROKEN}, "default", r"Channel layer 'default' cannot be made: KeyError: 'REDIS_URL'"),
-    ({"default": IN_MEMORY, "chat": BROKEN}, "chat", r"Channel layer 'chat' cannot be made"),
+    ({"default": IN_MEMORY}, "chta", r"CHANNEL_LAYERS has no 'chta'\. Its layers are: 'default'"),
+    ({"defualt": IN_MEMORY}, "default", r"CHANNEL_LAYERS has no 'default'\. Its layers are: 'defualt'"),
+    ({}, "chat", r"CHANNEL_LAYERS has no 'chat'\. Its layers are: none"),
+    ({"default": BROKEN}, "default", r"Channel layer 'default' cannot be created: KeyError: 'REDIS_URL'"),
+    ({"default": IN_MEMORY, "chat": BROKEN}, "chat", r"Channel layer 'chat' cannot be created"),
     ({"default": NOT_THERE}, "default", r"Cannot import BACKEND"),
     ({"default": {}}, "default", r"No BACKEND specified"),
 ]

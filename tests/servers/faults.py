@@ -20,7 +20,7 @@ from typing import Any
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.groups import Group
-from fastws_compat.groups.hub import _hubs
+from fastws_compat.groups.hub import hubs
 from fastws_compat.layers.client import layer_of
 from fastws_compat.layers.local import local_layer
 
@@ -305,9 +305,9 @@ def held() -> dict[str, int]:
         "threads": threading.active_count(),
         "files": len(files),
         "databases": sum(file.endswith(".sqlite3") for file in files),
-        "members": size(hub.members for hub in _hubs.get(asyncio.get_running_loop(), {}).values()),
+        "members": size(hub.members for hub in hubs.get(asyncio.get_running_loop(), {}).values()),
         "groups": size(groups_of(layer_of(alias)) for alias in LAYERS),
-        "channels": len(local_layer("none")._queues),
+        "channels": len(local_layer("none").channels),
     }
 
 
@@ -325,5 +325,5 @@ def size(registers: Iterable[dict[str, Any]]) -> int:
 
 def groups_of(layer: Any) -> dict[str, Any]:
     """The groups of Channels' layer in memory, or of the library's own, with the channels in them."""
-    groups: dict[str, Any] = layer._groups if hasattr(layer, "_groups") else layer.groups
+    groups: dict[str, Any] = layer.groups
     return groups
