@@ -1,4 +1,4 @@
-"""Channel layers that a project named wrongly, or that cannot be created."""
+"""Channel layers with a mistyped alias, and layers that cannot be created."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ WAYS = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize(("declared", "alias", "problem"), CASES)
-def test_a_layer_that_is_not_there_is_an_error(
+def test_a_missing_layer_is_an_error(
     settings: Any, declared: Any, alias: str, problem: str, way: Any
 ) -> None:
     settings.CHANNEL_LAYERS = declared
@@ -72,7 +72,7 @@ def test_a_layer_that_is_not_there_is_an_error(
     assert sent == []
 
 
-def test_without_any_layer_groups_are_the_processs_own(settings: Any) -> None:
+def test_without_any_layer_groups_are_local_to_the_process(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {}
     assert isinstance(layer_of("default"), LocalLayer)
 
@@ -81,7 +81,7 @@ def test_without_any_layer_groups_are_the_processs_own(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", [BROKEN, NOT_THERE, {}])
-def test_check_of_a_layer_that_cannot_be_made(settings: Any, backend: Any) -> None:
+def test_check_of_a_layer_that_cannot_be_created(settings: Any, backend: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": IN_MEMORY, "chat": backend}
     settings.DEBUG = True
     assert "E009" in ids()
