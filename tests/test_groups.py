@@ -870,7 +870,7 @@ def test_a_layer_that_hangs_does_not_block_a_leaving_socket(watched, impatient):
 
 
 def test_an_outage_is_logged_once_although_the_layer_still_accepts_members(watched, impatient, caplog):
-    """The pub/sub layer does so while Redis is frozen: it does not wait for Redis to confirm a subscription."""
+    """The pub/sub layer does so while Redis is frozen: it does not await the reply to a subscription."""
     takes = watched.group_send
 
     async def refuse(group: str, message: Any) -> None:
