@@ -176,7 +176,7 @@ def open_files() -> Iterator[str]:
 
 
 def hubs_here() -> list[hubs.Hub]:
-    return list(hubs._hubs.get(asyncio.get_running_loop(), {}).values())
+    return list(hubs.hubs.get(asyncio.get_running_loop(), {}).values())
 
 
 # The clients' side

@@ -242,7 +242,7 @@ def test_logins_refuse_a_code_that_cannot_be_sent():
 
 @pytest.mark.parametrize("code", [1006, "1000", None])
 def test_a_layer_brings_no_code_that_cannot_be_sent(code):
-    with pytest.raises(ValueError, match="not of the form"):
+    with pytest.raises(ValueError, match="its format is not that of a group message"):
         unpack({"fastws": {"group": "room", "close": [code, ""]}})
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.groups import Group
-from fastws_compat.groups.hub import _hubs
+from fastws_compat.groups.hub import hubs
 from fastws_compat.layers.client import layer_of
 from fastws_compat.layers.local import LocalLayer
 
@@ -308,7 +308,7 @@ def held() -> dict[str, int]:
         "threads": threading.active_count(),
         "files": len(files),
         "databases": sum(file.endswith(".sqlite3") for file in files),
-        "members": size(hub.members for hub in _hubs.get(asyncio.get_running_loop(), {}).values()),
+        "members": size(hub.members for hub in hubs.get(asyncio.get_running_loop(), {}).values()),
         "groups": size([layer._groups if is_local(layer) else layer.groups]),
         # Channels' own layer keeps a channel with a message that nothing received until the message expires.
         "channels": len(layer._queues) if is_local(layer) else 0,
