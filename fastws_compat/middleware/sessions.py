@@ -29,8 +29,8 @@ class SessionMiddleware:
 
 async def _has_session(scope: Scope, send: Send) -> bool:
     """Put the session, read from its store, into the scope; False if the handshake is refused instead."""
-    from fastws_compat.asgi import refuse
-    from fastws_compat.auth import resolve
+    from fastws_compat.connections.refusal import refuse
+    from fastws_compat.logins.identify import resolve
 
     try:
         if "session" not in scope:
