@@ -40,12 +40,12 @@ def get_asgi_application(
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
     if fallback is None:
-        return Mount(pages, OriginCheck(Identify(sockets)), sockets)
+        return ProtocolRouter(pages, OriginCheck(Identify(sockets)), sockets)
     chosen = Identify(_with_fallback(sockets, fallback))
-    return Mount(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
+    return ProtocolRouter(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
-class Mount:
+class ProtocolRouter:
     """Passes each kind of connection to the application that serves it."""
 
     def __init__(self, http: ASGIApp, websocket: ASGIApp, lifespan: ASGIApp) -> None:

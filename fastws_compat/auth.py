@@ -7,7 +7,6 @@ CurrentUser = Annotated[User, Depends(login_required)]
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -93,12 +92,12 @@ def user_passes_test(test: Test) -> Dependency:
 
 async def staff_member_required(websocket: WebSocket) -> AbstractBaseUser:
     """The user if they may use the Django admin: `is_active` and `is_staff`."""
-    return await _meets(websocket, STAFF)  # type: ignore[no-any-return]
+    return await _require(websocket, STAFF)  # type: ignore[no-any-return]
 
 
 async def superuser_required(websocket: WebSocket) -> AbstractBaseUser:
     """The user if they are an active superuser."""
-    return await _meets(websocket, SUPERUSER)  # type: ignore[no-any-return]
+    return await _require(websocket, SUPERUSER)  # type: ignore[no-any-return]
 
 
 STAFF = Condition(lambda user: user.is_active and getattr(user, "is_staff", False), queries=False)
@@ -131,7 +130,7 @@ def _permission_required(
 
 def _demand(condition: Condition, anonymous: int = 401) -> Dependency:
     async def demand(websocket: WebSocket) -> Any:
-        return await _meets(websocket, condition, anonymous)
+        return await _require(websocket, condition, anonymous)
 
     return demand
 
@@ -139,7 +138,7 @@ def _demand(condition: Condition, anonymous: int = 401) -> Dependency:
 def _demand_for_object(perms: tuple[str, ...], anonymous: int, obj: Callable[..., Any]) -> Dependency:
     async def demand(websocket: WebSocket, subject: Any = Depends(obj)) -> Any:
         condition = Condition(lambda user: user.has_perms(perms, subject))
-        return await _meets(websocket, condition, anonymous)
+        return await _require(websocket, condition, anonymous)
 
     return demand
 
@@ -150,7 +149,7 @@ def _named(dependency: Dependency, name: str, *arguments: Any) -> Dependency:
     return dependency
 
 
-async def _meets(websocket: WebSocket, condition: Condition, anonymous: int = 401) -> Any:
+async def _require(websocket: WebSocket, condition: Condition, anonymous: int = 401) -> Any:
     """The user, who has to meet the condition for as long as the socket is open."""
     user = await get_user(websocket)
     if not await _is_met(condition, user):
@@ -188,7 +187,7 @@ def disconnect_user(
 
     It closes only sockets whose routes use a dependency of this module.
     """
-    if _in_event_loop():
+    if tenants.in_event_loop():
         raise RuntimeError(
             "disconnect_user() was called in an event loop; use `await adisconnect_user()` there."
         )
@@ -210,11 +209,3 @@ def _end_logins(user: Any, session_key: str | None, code: int, reason: str) -> d
     if session_key is not None:
         digest = session_names.session_digest(session_names.name_of_key(session_key) or session_key)
     return registry.end_logins(key, digest, close_code(code), close_reason(reason), tenant)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -1013,6 +1013,27 @@ def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
     ]
 
 
+def test_layer_that_does_not_answer_is_tried_again(layer, monkeypatch, settings, caplog):
+    settings.FASTWS = {"LAYER_TIMEOUT": 0.01}
+    monkeypatch.setattr(subscription, "RETRY_INTERVAL", 0.01)
+    group_add, hung = layer.group_add, []
+
+    async def hang_once(group, channel):
+        if not hung:
+            hung.append(group)
+            await asyncio.Future()
+        await group_add(group, channel)
+
+    monkeypatch.setattr(layer, "group_add", hang_once)
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        User.objects.update(is_active=False)
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert end.value.code == 4401
+    assert "The channel layer fails (TimeoutError('no answer within 0.01 s'))" in caplog.text
+
+
 def test_layer_that_fails_breaks_no_logout(layer, caplog):
     client = client_of(make_user(), app_for())
     layer.failing = True

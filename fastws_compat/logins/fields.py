@@ -14,7 +14,7 @@ from django.contrib.auth.models import PermissionsMixin
 
 from fastws_compat import conf
 
-# What Django's own user models and backends read.
+# The fields and methods that decide in Django's own user models and backends.
 DJANGO_FIELDS = {"password", "is_active", "is_staff", "is_superuser"}
 USER_METHODS = ("get_session_auth_hash", "get_session_auth_fallback_hash", "has_perm", "has_perms")
 BACKEND_METHODS = (
@@ -44,13 +44,13 @@ def _is_djangos_own() -> bool:
     if any(isinstance(inspect.getattr_static(model, name, None), property) for name in DJANGO_FIELDS):
         return False
     backends = [type(load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
-    return _keeps(model, USER_METHODS, AbstractBaseUser, PermissionsMixin) and all(
-        _keeps(backend, BACKEND_METHODS, ModelBackend, BaseBackend, AllowAllUsersModelBackend)
+    return _does_not_override(model, USER_METHODS, AbstractBaseUser, PermissionsMixin) and all(
+        _does_not_override(backend, BACKEND_METHODS, ModelBackend, BaseBackend, AllowAllUsersModelBackend)
         for backend in backends
     )
 
 
-def _keeps(cls: type, names: Iterable[str], *bases: type) -> bool:
+def _does_not_override(cls: type, names: Iterable[str], *bases: type) -> bool:
     return all(
         getattr(cls, name, None) in [None, *(getattr(base, name, None) for base in bases)] for name in names
     )

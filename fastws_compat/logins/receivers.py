@@ -1,4 +1,7 @@
-"""Django's signals about users, and their effect on open sockets."""
+"""Django's signals about users, and their effect on open sockets.
+
+Every process imports this module. What only the receivers need is imported when a signal is sent.
+"""
 
 from __future__ import annotations
 

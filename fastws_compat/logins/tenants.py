@@ -183,7 +183,7 @@ def _schema(alias: str) -> str:
         return str(_callable(path)() or "")
     if not _has_schemas(alias) or not _users_have_schemas():
         return ""
-    if _in_event_loop():
+    if in_event_loop():
         raise RuntimeError(
             "In async code the tenant is known only for users from a dependency of fastws_compat.auth. "
             "For other users call this in database_sync_to_async, or set FASTWS['TENANT']."
@@ -228,7 +228,7 @@ def _is_listed(name: str, apps: tuple[str, ...]) -> bool:
     return any(app == name or app.startswith(f"{name}.apps.") for app in apps)
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
