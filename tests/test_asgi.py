@@ -113,15 +113,21 @@ def test_default_application_with_discovered_sockets(tmp_path, monkeypatch, sett
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tests.test_asgi", "'tests.test_asgi' names no application: write \"module:attribute\""),
-        ("tests.test_asgi:", "'tests.test_asgi:' names no application"),
+        (
+            "tests.test_asgi",
+            "'tests.test_asgi' is not the name of an application: write \"module:attribute\"",
+        ),
+        ("tests.test_asgi:", "'tests.test_asgi:' is not the name of an application"),
         ("tests.test_asgi:missing", "Module 'tests.test_asgi' has no 'missing'"),
-        (object(), "get_asgi_application() got a object: give it a FastAPI instance"),
-        (APIRouter(), "get_asgi_application() got a APIRouter: give it a FastAPI instance"),
-        ("tests.test_asgi:says", "get_asgi_application() got a function: give it a FastAPI instance"),
+        (object(), "get_asgi_application() got a object: pass a FastAPI or Starlette instance"),
+        (APIRouter(), "get_asgi_application() got a APIRouter: pass a FastAPI or Starlette instance"),
+        (
+            "tests.test_asgi:says",
+            "get_asgi_application() got a function: pass a FastAPI or Starlette instance",
+        ),
     ],
 )
-def test_what_is_no_application(name, message):
+def test_what_is_not_an_application(name, message):
     with pytest.raises(DeclarationError) as caught:
         get_asgi_application(name)
     assert message in str(caught.value)
@@ -162,7 +168,7 @@ def test_module_that_does_not_exist():
 
 
 def test_string_that_names_a_string():
-    with pytest.raises(DeclarationError, match="names no application"):
+    with pytest.raises(DeclarationError, match="is not the name of an application"):
         get_asgi_application("tests.test_asgi:not_an_app")
 
 

@@ -27,7 +27,6 @@ from fastws_compat import (
     WebSocket,
     WebSocketDisconnect,
     WebSocketException,
-    logins,
 )
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import (
@@ -40,6 +39,7 @@ from fastws_compat.auth import (
     superuser_required,
     user_passes_test,
 )
+from fastws_compat.logins import remote
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
@@ -602,7 +602,7 @@ def test_database_down_while_the_user_is_looked_up(monkeypatch, caplog, mounted)
         client.websocket_connect("/ws").__enter__()
     assert (refusal.value.status_code, b"down" in refusal.value.content) == (503, False)
     assert caplog.messages == [
-        "WebSocket refused: who connects cannot be told (OperationalError: the database is down)"
+        "WebSocket refused: the user cannot be identified (OperationalError: the database is down)"
     ]
     assert caplog.records[0].exc_info is None
 
@@ -646,7 +646,7 @@ def test_disconnect_of_somebody_without_sockets(monkeypatch):
     async def publish(message):
         told.append(message)
 
-    monkeypatch.setattr(logins, "apublish", publish)
+    monkeypatch.setattr(remote, "apublish", publish)
     user = make_user()
     disconnect_user(user)
     disconnect_user(17)

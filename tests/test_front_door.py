@@ -76,6 +76,22 @@ def test_a_module_that_fails_to_import_says_why(monkeypatch: pytest.MonkeyPatch)
         _ = fastws_compat.BackgroundTasks
 
 
+def test_a_change_of_a_user_does_not_load_what_serves_sockets() -> None:
+    apps = ["channels", "django.contrib.auth", "django.contrib.contenttypes", "fastws_compat"]
+    databases = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+    setup = "from django.conf import settings; import django; settings.configure"
+    setup += f"(SECRET_KEY='x', INSTALLED_APPS={apps}, DATABASES={databases}); django.setup()"
+    change = "from fastws_compat.logins import receivers; receivers.recheck(['1'], 'default')"
+    loaded = loaded_by(f"{setup}; {change}")
+    assert "fastws_compat.logins.registry" in loaded
+    assert not loaded & {"pydantic_core", "fastws_compat.websockets", "fastws_compat.connections.lifecycle"}
+
+
+def test_the_documented_digest_of_a_session_loads_no_socket() -> None:
+    loaded = loaded_by("from fastws_compat.logins import session_digest")
+    assert not [name for name in loaded if name.startswith("fastws_compat.connections")]
+
+
 def test_an_installed_app_loads_the_library_only_where_sockets_are_served() -> None:
     apps = ["channels", "django.contrib.auth", "django.contrib.contenttypes", "fastws_compat"]
     setup = "from django.conf import settings; import django"

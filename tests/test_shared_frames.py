@@ -145,17 +145,16 @@ def test_the_user_s_middleware_sees_them():
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_login_lets_frames_pass_until_it_ends(ended):
-    from fastws_compat.logins.registry import Login
-    from fastws_compat.logins.tenants import Place
+    from fastws_compat.logins.gate import Login
 
     async def run() -> None:
         app, server, last = app_with(), Server(), Server()
         scope: dict[str, Any] = {}
         tasks = [await member(app, server, scope), await member(app, last)]
         websocket = scope[MEMBER].websocket
-        login = Login(websocket, scope["fastws_compat.session"], "1", None, None, Place())
+        login = Login(websocket, scope["fastws_compat.session"], "1")
         if ended:
-            login.end = (4401, "")
+            login.ended = (4401, "")
         await Group("shared").asend("a")
         await asyncio.wait_for(last.arrived.wait(), 5)  # which joined after it
         assert last.written == [b"\x81\x01a"]

@@ -55,9 +55,9 @@ def is_bound_to_loop(layer: Any) -> bool:
     return isinstance(layer, InMemoryChannelLayer)
 
 
-async def with_timeout(call: Coroutine[Any, Any, Any]) -> Any:
-    """Await a call to a layer; raises TimeoutError after FASTWS["LAYER_TIMEOUT"] seconds."""
-    seconds = conf.get("LAYER_TIMEOUT")
+async def with_timeout(call: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:
+    """The result of a call to a layer; TimeoutError after `seconds`, or after FASTWS["LAYER_TIMEOUT"]."""
+    seconds = conf.get("LAYER_TIMEOUT") if seconds is None else seconds
     try:
         async with asyncio.timeout(seconds):
             return await call

@@ -30,7 +30,7 @@ class SessionMiddleware:
 
 async def _has_session(scope: Scope, send: Send) -> bool:
     """Load the session into the scope; False if the handshake was refused instead."""
-    from fastws_compat.auth import resolve
+    from fastws_compat.logins.identify import resolve
 
     try:
         if "session" not in scope:

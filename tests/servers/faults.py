@@ -309,9 +309,9 @@ def held() -> dict[str, int]:
         "files": len(files),
         "databases": sum(file.endswith(".sqlite3") for file in files),
         "members": size(hub.members for hub in hubs.get(asyncio.get_running_loop(), {}).values()),
-        "groups": size([layer._groups if is_local(layer) else layer.groups]),
+        "groups": size([layer.groups]),
         # Channels' own layer keeps a channel with a message that nothing received until the message expires.
-        "channels": len(layer._queues) if is_local(layer) else 0,
+        "channels": len(layer.channels) if is_local(layer) else 0,
         "local": int(is_local(layer)),
     }
 

@@ -294,7 +294,7 @@ def test_database_that_is_down_refuses_with_one_line(server: Server, site: Site)
     assert site.status(running, "/anybody") == 101
     lines = [line for line in running.logs().splitlines() if line.startswith("LOG ")]
     assert len(lines) == 1
-    assert "who connects cannot be told (OperationalError: unable to open database file)" in lines[0]
+    assert "the user cannot be identified (OperationalError: unable to open database file)" in lines[0]
     assert "Traceback" not in running.logs()
 
 
