@@ -245,7 +245,7 @@ class Crowd:
             for key in keys
             for _ in range(5)
         ]
-        self.names = [socket.frame()[1].decode() for socket in self.sockets]
+        self.names = [socket.data_frame()[1].decode() for socket in self.sockets]
         self._told = stack.enter_context(connect(running.url("/statements"), proxy=None))
 
     def act(self, action: str) -> None:
@@ -272,7 +272,7 @@ def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
         for action in ("save_user", "widen_group"):
             crowd.act(action)
             crowd.sockets[0].send(1, b"still there")
-            assert crowd.sockets[0].frame() == (1, b"still there")
+            assert crowd.sockets[0].data_frame() == (1, b"still there")
             found = crowd.queries
             assert (found[-4:], [name for name in found if name in ROUND]) == (ROUND, ROUND)
 
