@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json
 
+from tests.fake_server import CONNECT, FakeServer
 from tests.parity.conftest import Library
 
 
@@ -220,17 +221,11 @@ def handshake(path: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> di
 
 
 async def answer(app: Any, scope: dict[str, Any]) -> tuple[Any, ...]:
-    """What the application says: its values, its close, or the exception that escapes it."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
+    """What the application answers: its values, its close, or the exception that escapes from it."""
+    server = FakeServer(CONNECT)
+    sent = server.sent
     try:
-        await app(scope, receive, send)
+        await app(scope, server.receive, server.send)
     except Exception as exc:
         return "raised", type(exc).__name__, str(exc)
     if sent[0]["type"] == "websocket.accept":

@@ -1,10 +1,11 @@
 """Which route gets a connection, what it adds to the scope, and the way back from a name to a URL."""
 
-import asyncio
 import functools
 import uuid
 
 import pytest
+
+from tests.fake_server import converse
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -1486,18 +1487,10 @@ def test_routes_are_asked_in_one_event_loop_by_hand(lib):
     """The bare ASGI call, without a test client."""
     app = lib.FastAPI()
     app.websocket("/a")(says(lib, "a"))
-    sent = []
-    messages = [{"type": "websocket.connect"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": "/a", "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    assert [message["type"] for message in sent[:2]] == ["websocket.accept", "websocket.send"]
+    assert [message["type"] for message in converse(app, path="/a")[:2]] == [
+        "websocket.accept",
+        "websocket.send",
+    ]
 
 
 # Methods that a subclass overrides
