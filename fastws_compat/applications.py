@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
-from fastws_compat.connections.lifecycle import SESSION, Session, is_disconnect, serve
+from fastws_compat.connections.lifecycle import Session, is_disconnect, serve
+from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign

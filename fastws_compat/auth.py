@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 
 from fastws_compat.connections.closing import close_code, close_reason
-from fastws_compat.connections.lifecycle import RAISES, SESSION, Session
+from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.states import RAISE_EXCEPTIONS, SESSION
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins import registry as logins
@@ -218,7 +219,7 @@ def _with_session(scope: Scope) -> Scope:
 
 async def resolve(scope: Scope) -> None:
     """Find the user where nobody has before: the app stands alone, and so its origins are unchecked too."""
-    problem = None if CHECKED in scope or RAISES in scope else objection(scope)
+    problem = None if CHECKED in scope or RAISE_EXCEPTIONS in scope else objection(scope)
     if problem is not None:
         logger.warning("WebSocket refused: %s", problem)
         raise HTTPException(403)

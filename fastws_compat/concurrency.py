@@ -17,79 +17,19 @@ from contextlib import asynccontextmanager as asynccontextmanager
 from importlib import import_module
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from asgiref import sync
 from asgiref.sync import SyncToAsync, iscoroutinefunction
 
 from fastws_compat import conf
+from fastws_compat.connections.interrupt import is_cleaning as is_cleaning
 from fastws_compat.exceptions import StarletteDeprecationWarning
 from fastws_compat.threads import databases
 from fastws_compat.threads.databases import has_django
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-# The tasks that tear dependencies down.
-_cleaning: WeakSet[asyncio.Task[Any]] = WeakSet()
-
-
-def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
-    """Whether `task` tears dependencies down: leave it alone then, it ends in time by itself."""
-    return task in _cleaning
-
-
-class Cleanup:
-    """The teardown of one connection's dependencies: nobody who asks `is_cleaning` cuts it short but itself.
-
-    It has to run in the application's own task, where nothing else can shield it.
-    """
-
-    __slots__ = ("_task", "_timer", "expired")
-
-    def __init__(self) -> None:
-        # How often the teardown was cancelled because it took too long.
-        self.expired = 0
-        self._task: asyncio.Task[Any] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-
-    def begin(self, seconds: float | None) -> None:
-        """From now on the running task tears down; what it waits for is cancelled every `seconds`."""
-        self.end()
-        self._task = asyncio.current_task()
-        assert self._task is not None
-        _cleaning.add(self._task)
-        if seconds:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
-
-    def _expire(self, seconds: float) -> None:
-        assert self._task is not None
-        self.expired += 1
-        self._task.cancel()
-        self._timer = self._task.get_loop().call_later(seconds, self._expire, seconds)
-
-    def end(self) -> None:
-        """The teardown is over, or what comes now may take its time."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._task is not None:
-            _cleaning.discard(self._task)
-            self._task = None
-
-    def take_back(self) -> bool:
-        """Whether a cancellation that has come was for the teardown that took too long, and for no more."""
-        expired, self.expired = self.expired, 0
-        return expired > 0 and uncancel(expired)
-
-
-def uncancel(times: int) -> bool:
-    """Take cancellations of the running task back; whether there was no other."""
-    task = asyncio.current_task()
-    assert task is not None
-    for _ in range(times):
-        task.uncancel()
-    return task.cancelling() == 0
 
 
 class Concurrency:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Generator
 from typing import Any, Literal
 
-from fastws_compat.connections.lifecycle import SESSION, open_socket
+from fastws_compat.connections.lifecycle import open_socket
+from fastws_compat.connections.states import SESSION
 from fastws_compat.exception_handlers import serve_alone
 from fastws_compat.limits import limits_of
 from fastws_compat.types import Message, Receive, Scope, Send
@@ -80,7 +81,7 @@ class WebSocketEndpoint:
     async def _refuse(self, websocket: WebSocket, text: str) -> None:
         await websocket.close(1003)
         error = RuntimeError(text)
-        websocket.client_error = (error, 1003)
+        websocket._client_error = (error, 1003)
         raise error
 
     async def on_connect(self, websocket: WebSocket) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.connections.closing import STATUS_OFFSET, as_text, can_deny
-from fastws_compat.connections.lifecycle import RAISES, SESSION, Session, serve
+from fastws_compat.connections.lifecycle import Session, serve
+from fastws_compat.connections.states import RAISE_EXCEPTIONS, SESSION
 from fastws_compat.exceptions import (
     PHRASES,
     HTTPException,
@@ -53,7 +54,7 @@ async def websocket_request_validation_exception_handler(
     FastAPI hands the list of errors on as reason. No server sends it, and it repeats what the client
     sent, so only the test client gets it here.
     """
-    shown = websocket.scope.get(RAISES) and websocket.application_state is WebSocketState.CONNECTING
+    shown = websocket.scope.get(RAISE_EXCEPTIONS) and websocket.application_state is WebSocketState.CONNECTING
     reason: Any = _encodable(exc.errors()) if shown else None
     await websocket.close(1008, reason)
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from time import monotonic
 from typing import Any, Protocol, TypedDict
 
 from fastws_compat import conf
+from fastws_compat.connections.guard import Guard, Rate
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.porting.http_only import OPERATION_OPTIONS
-from fastws_compat.types import Message, Scope
-from fastws_compat.websockets import WebSocket, WebSocketState, message_size
+from fastws_compat.types import Scope
+from fastws_compat.websockets import WebSocket
 
-TOO_BIG, TOO_MANY, TIMED_OUT = 1009, 4429, 4408
 MAX_MESSAGE_SIZE = conf.DEFAULTS["MAX_MESSAGE_SIZE"]
 
 
@@ -108,13 +106,19 @@ class Limits:
         Gives its place among those that may be open, to be entered as a context.
         """
         settings, compiled = conf.values(), self._compiled
-        websocket.limit_messages(
+        websocket._limit_messages(
             compiled["max_message_size"]
             if "max_message_size" in compiled
             else settings.get("MAX_MESSAGE_SIZE", MAX_MESSAGE_SIZE)
         )
         if self.guards and session is not None:
-            session.guard = Guard(self, websocket, session.spawn)
+            session.guard = Guard(
+                websocket,
+                session.spawn,
+                rates=self.get("rate_limit") or (),
+                idle=self.get("idle_timeout"),
+                max_age=self.get("max_age"),
+            )
         if self._capped or not CAP_SETTINGS.isdisjoint(settings):
             return Seats(self, websocket.scope)
         return UNCOUNTED
@@ -197,140 +201,6 @@ def owner(scope: Scope, of: str) -> Any:
 
         return owner_key(user)
     return of
-
-
-class Rate:
-    """So many messages, or bytes of messages, in so many seconds."""
-
-    __slots__ = ("amount", "of_bytes", "seconds")
-
-    def __init__(self, amount: float, seconds: float, of_bytes: bool) -> None:
-        self.amount = amount
-        self.seconds = seconds
-        self.of_bytes = of_bytes
-
-
-class Bucket:
-    """What of a rate is left to a connection: it is full after `seconds` of silence."""
-
-    __slots__ = ("_left", "_rate")
-
-    def __init__(self, rate: Rate) -> None:
-        self._rate = rate
-        self._left = rate.amount
-
-    def pays(self, message: Message, busy: float, waited: float) -> bool:
-        """Whether there is enough left for a message.
-
-        `busy` seconds the endpoint did not listen: what the client sent meanwhile was waiting for it, so that
-        time is credited in full. Then it listened for `waited` seconds; a queue that was empty needs no more
-        than a full bucket.
-        """
-        rate = self._rate
-        self._left += (busy + waited) * rate.amount / rate.seconds
-        if waited > NOTHING_WAITS:
-            self._left = min(self._left, rate.amount)
-        self._left -= message_size(message) if rate.of_bytes else 1
-        return self._left >= 0
-
-
-# A `receive` that takes longer found nothing that waited to be received.
-NOTHING_WAITS = 0.01
-
-
-class Guard:
-    """Stands between a WebSocket and the server, and ends the connection over its limits."""
-
-    __slots__ = (
-        "_buckets",
-        "_busy_since",
-        "_idle",
-        "_last",
-        "_listening",
-        "_over",
-        "_receive",
-        "_send",
-        "_spawn",
-        "_timers",
-        "_websocket",
-        "_woken",
-    )
-
-    def __init__(
-        self, limits: Limits, websocket: WebSocket, spawn: Callable[[Coroutine[Any, Any, None]], None]
-    ) -> None:
-        loop = asyncio.get_running_loop()
-        self._websocket = websocket
-        self._receive, websocket._receive = websocket._receive, self.receive
-        self._send, websocket._send = websocket._send, self.send
-        self._spawn = spawn
-        self._buckets = [Bucket(rate) for rate in limits.get("rate_limit") or ()]
-        self._busy_since = self._last = monotonic()
-        self._listening: set[asyncio.Task[Any]] = set()
-        # Those of them that were woken because it is over.
-        self._woken: set[asyncio.Task[Any]] = set()
-        self._over: Message | None = None
-        self._idle: float | None = limits.get("idle_timeout")
-        self._timers: dict[str, asyncio.TimerHandle] = {}
-        if self._idle is not None:
-            self._timers["idle"] = loop.call_later(self._idle, self._look)
-        if (age := limits.get("max_age")) is not None:
-            self._timers["max age"] = loop.call_later(age, self._time_out, "max age")
-
-    def stop(self) -> None:
-        for timer in self._timers.values():
-            timer.cancel()
-
-    async def send(self, message: Message) -> None:
-        self._last = monotonic()
-        await self._send(message)
-
-    async def receive(self) -> Message:
-        task = asyncio.current_task()
-        assert task is not None
-        begun = monotonic()
-        self._listening.add(task)
-        try:
-            message = await self._receive()
-        except asyncio.CancelledError:
-            if self._over is None or task not in self._woken or task.uncancel():
-                raise
-            self._websocket.farewell = None
-            return self._over
-        finally:
-            self._listening.discard(task)
-            self._woken.discard(task)
-        now = self._last = monotonic()
-        busy, self._busy_since = max(0.0, begun - self._busy_since), now
-        if message["type"] == "websocket.receive" and not self._pays(message, busy, now - begun):
-            await self._websocket.end(TOO_MANY, "too many messages")
-            return await self._websocket.receive()
-        return message
-
-    def _pays(self, message: Message, busy: float, waited: float) -> bool:
-        # Every one is charged, also after another is empty.
-        charged = [bucket.pays(message, busy, waited) for bucket in self._buckets]
-        return all(charged)
-
-    def _look(self) -> None:
-        """Time out if the connection is idle, else look again when it could be."""
-        assert self._idle is not None
-        left = self._last + self._idle - monotonic()
-        if left > 0:
-            self._timers["idle"] = asyncio.get_running_loop().call_later(left, self._look)
-        else:
-            self._time_out("idle")
-
-    def _time_out(self, reason: str) -> None:
-        websocket = self._websocket
-        if websocket.application_state is not WebSocketState.CONNECTED or websocket.farewell is not None:
-            return
-        if websocket.client_state is WebSocketState.CONNECTED:
-            self._spawn(websocket.end(TIMED_OUT, reason))
-            self._over = websocket.farewell
-            self._woken |= self._listening
-            for task in self._listening:
-                task.cancel()
 
 
 # How limits are written

@@ -17,7 +17,7 @@ from django.http import HttpRequest
 from django.utils.http import is_same_domain
 
 from fastws_compat import conf
-from fastws_compat.connections.lifecycle import RAISES
+from fastws_compat.connections.states import RAISE_EXCEPTIONS
 from fastws_compat.logger import logger
 from fastws_compat.requests import parse_cookie
 from fastws_compat.routing.routers import run_router
@@ -158,7 +158,9 @@ def _objection_without(scope: Scope, exempt: Exempt | None) -> str | None:
     """Browsers always send an Origin: whoever sends none is a program, and needs no session cookie."""
     if conf.get("ORIGIN_REQUIRED"):
         return "it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."
-    if RAISES in scope or (exempt is not None and exempt(scope)):  # Django's test client needs no CSRF token
+    if RAISE_EXCEPTIONS in scope or (
+        exempt is not None and exempt(scope)
+    ):  # Django's test client needs no CSRF token
         return None
     if has_session_cookie(scope):
         return "it has a session cookie but no Origin header; clients that are no browsers use tokens."

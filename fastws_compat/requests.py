@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, cast
 from urllib.parse import quote
 
+from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import URL, Address, Headers, QueryParams, State
 from fastws_compat.types import Message, Receive, Scope, Send
 
@@ -34,10 +35,6 @@ else:
             value = self.compute(connection)
             setattr(connection, self.name, value)
             return value
-
-
-# Where a scope has the Session of its connection.
-SESSION = "fastws_compat.session"
 
 
 class Cookies(dict[str, str]):

@@ -1,23 +1,25 @@
-"""Signals of sockets. A connection that begins while nobody listens to one costs nothing for it.
+"""Signals of sockets. A signal without receivers costs a connection nothing.
 
-Each is sent with `sender`, the route, and `websocket`. Receivers may be async; one that raises is logged
-by Django and harms no socket.
+Each is sent with `sender`, the route, and `websocket`. Receivers may be async. Django logs one that
+raises, and the socket is not affected.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from django.dispatch import Signal
 
-from fastws_compat.connections import lifecycle as sessions
-from fastws_compat.connections.lifecycle import SESSION, Session
-from fastws_compat.types import Message, Receive, Send
+from fastws_compat.connections import lifecycle
+from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.pipe import Place, Stage, pipe_of
+from fastws_compat.connections.states import SESSION
+from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket
 
 # The handshake was accepted.
 connected = Signal()
-# It is over; `code` is the close code of whoever closed first, 1006 if nobody said good-bye.
+# The connection has ended; `code` is the code of the first close, 1006 if there was no close frame.
 disconnected = Signal()
 # `message` is the ASGI message, `{"type": "websocket.receive", "text": ...}`.
 message_received = Signal()
@@ -26,7 +28,7 @@ message_sent = Signal()
 
 
 def observe(websocket: WebSocket) -> None:
-    """Send the signals of this connection, if anybody listens."""
+    """Send the signals of this connection, if they have receivers."""
     if not (
         connected.receivers or disconnected.receivers or message_received.receivers or message_sent.receivers
     ):
@@ -38,62 +40,65 @@ def observe(websocket: WebSocket) -> None:
         if signal.receivers and signal.has_listeners(route)
     }
     if listened:
-        Observer(websocket, route, listened)
+        pipe_of(websocket).insert(Observer(websocket, route, listened))
 
 
-class Observer:
-    """Stands between a WebSocket and the server and tells what passes."""
+class Observer(Stage):
+    """The stage that sends the signals of one connection."""
+
+    __slots__ = ("_accepted", "_close_code", "_listened", "_route", "_session", "_websocket")
+
+    place: ClassVar[Place] = Place.SIGNALS
 
     def __init__(self, websocket: WebSocket, route: Any, listened: set[Signal]) -> None:
-        self.websocket = websocket
-        self.route = route
-        self.listened = listened
-        self.accepted = False
-        self.code: int | None = None
-        session: Session = websocket.scope[SESSION]
-        if listened & {message_received, disconnected}:
-            websocket._receive = self._hear(websocket._receive)
-        if listened != {message_received}:
-            websocket._send = self._speak(websocket._send)
+        self._websocket = websocket
+        self._route = route
+        self._listened = listened
+        self._accepted = False
+        self._close_code: int | None = None
+        self._session: Session = websocket.scope[SESSION]
         if disconnected in listened:
-            session._send = self._speak(session._send)
-            session.at_end(self._over)
+            self._session.at_end(self._send_disconnected)
 
-    def _hear(self, receive: Receive) -> Receive:
-        async def hear() -> Message:
-            message = await receive()
-            if message["type"] == "websocket.receive":
-                await self._tell(message_received, message=message)
-            elif message["type"] == "websocket.disconnect":
-                self._note(message.get("code") or 1005)
-            return message
+    @property
+    def passes(self) -> bool:
+        return self._listened == {message_received}
 
-        return hear
+    @property
+    def runs_user_code(self) -> bool:
+        return not self.passes
 
-    def _speak(self, send: Send) -> Send:
-        async def speak(message: Message) -> None:
-            await send(message)
-            kind = message["type"]
-            if kind == "websocket.send":
-                await self._tell(message_sent, message=message)
-            elif kind == "websocket.close":
-                self._note(message.get("code", 1000))
-            elif kind == "websocket.accept":
-                self.accepted = True
-                await self._tell(connected)
+    async def receive(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "websocket.receive":
+            await self._send_signal(message_received, message=message)
+        elif message["type"] == "websocket.disconnect":
+            self._note_close(message.get("code") or 1005)
+        return message
 
-        return speak
+    async def send(self, message: Message) -> None:
+        await self._send(message)
+        kind = message["type"]
+        if kind == "websocket.send":
+            await self._send_signal(message_sent, message=message)
+        elif kind == "websocket.close":
+            self._note_close(message.get("code", 1000))
+        elif kind == "websocket.accept":
+            self._accepted = True
+            await self._send_signal(connected)
 
-    def _note(self, code: int) -> None:
-        self.code = self.code or code
+    def _note_close(self, code: int) -> None:
+        """Keep the code of the first close."""
+        self._close_code = self._close_code or code
 
-    async def _over(self) -> None:
-        if self.accepted:
-            await self._tell(disconnected, code=self.code or 1006)
+    async def _send_disconnected(self) -> None:
+        if self._accepted:
+            code = self._close_code or self._session.close_code or 1006
+            await self._send_signal(disconnected, code=code)
 
-    async def _tell(self, signal: Signal, **values: Any) -> None:
-        if signal in self.listened:
-            await signal.asend_robust(sender=self.route, websocket=self.websocket, **values)
+    async def _send_signal(self, signal: Signal, **values: Any) -> None:
+        if signal in self._listened:
+            await signal.asend_robust(sender=self._route, websocket=self._websocket, **values)
 
 
-sessions.observers.append(observe)
+lifecycle.observers.append(observe)

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import enum
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from fastws_compat.connections import jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
-from fastws_compat.connections.closing import close_message, close_reason, closing_messages
+from fastws_compat.connections.closing import close_reason, closing_messages
+from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
+from fastws_compat.connections.states import (
+    ANSWERS,
+    CONNECTED,
+    CONNECTING,
+    DEFAULT_SUBPROTOCOL,
+    DISCONNECTED,
+    MEMBER,
+    RESPONSE,
+    disconnect_exception,
+    disconnect_message,
+    message_size,
+)
+from fastws_compat.connections.states import WebSocketDisconnect as WebSocketDisconnect
+from fastws_compat.connections.states import WebSocketDisconnected as WebSocketDisconnected
+from fastws_compat.connections.states import WebSocketState as WebSocketState
 from fastws_compat.requests import HTTPConnection, StateT
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,64 +35,31 @@ if TYPE_CHECKING:
     from fastws_compat.groups.group import Group
     from fastws_compat.responses import Response
 
-# The scope key under which a security class leaves the subprotocol that accept() selects by default.
-DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
-# The scope key of the socket's membership in groups.
-MEMBER = "fastws_compat.member"
-# What uvicorn says, as if it were the application's fault, when it closed for a frame that the client sent.
+# Part of uvicorn's error for a send after uvicorn itself closed the connection because of a client's frame.
 CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
-
 NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
-MOST_BYTES_A_CHARACTER = 4
-# A socket that is used in vain more often than this lets others run before it raises once more.
-MOST_FAILURES = 16
-PAUSE, LONGEST_PAUSE = 0.001, 0.1
+# UTF-8 needs at most four bytes per character.
+MAX_BYTES_PER_CHARACTER = 4
+# How often a socket raises at once before it pauses, so that a loop that swallows the errors lets others run.
+MAX_INSTANT_ERRORS = 16
+ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
 MODES = ("text", "binary")
-
-
-class WebSocketState(enum.Enum):
-    """Where one side of the connection stands. The numbers are those of the project's specification."""
-
-    CONNECTING = 0
-    CONNECTED = 1
-    RESPONSE = 2
-    DISCONNECTED = 3
-
-
-CONNECTING, CONNECTED = WebSocketState.CONNECTING, WebSocketState.CONNECTED
-RESPONSE, DISCONNECTED = WebSocketState.RESPONSE, WebSocketState.DISCONNECTED
-# How the handshake can be answered, and the state that each answer leads to.
-ANSWERS = {
-    "websocket.accept": CONNECTED,
-    "websocket.close": DISCONNECTED,
-    "websocket.http.response.start": RESPONSE,
-}
-
-
-class WebSocketDisconnect(Exception):
-    """The client is gone; `code` is its close code (1005 without one, 1006 for a lost connection)."""
-
-    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
-        self.code = code
-        self.reason = reason or ""
-
-
-class WebSocketDisconnected(RuntimeError):
-    """The socket was used before it was accepted or after it was closed."""
 
 
 class WebSocket(HTTPConnection[StateT]):
     """One WebSocket connection: what the client sent in its handshake, and the messages both ways."""
 
-    # A message may have so many bytes, and with so few characters it certainly has not more.
+    # Limit in bytes. A text this short cannot exceed it: UTF-8 needs at most 4 bytes per character.
     max_message_size: int | None = None
     _surely_fits: float = inf
-    # Whether a send has failed before `receive` has given the disconnect.
+    # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
-    # How often the endpoint has used the socket in a way that failed at once; the session counts anew.
-    failures = 0
-    # In this state messages go past `receive` and `send`, which saves a call; in none if a class has its own.
+    # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
+    _instant_errors = 0
+    # The stages between the server and this socket, if there are any.
+    _pipe: Pipe | None = None
+    # In this state messages skip `receive` and `send`, which saves a call; None if a subclass overrides them.
     _shortcut: WebSocketState | None = CONNECTED
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -92,50 +73,53 @@ class WebSocket(HTTPConnection[StateT]):
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._direct = self._shortcut  # found sooner here, and asked for twice a message
+        self._direct = (
+            self._shortcut
+        )  # an instance attribute is found faster, and every message needs it twice
         self.client_state = CONNECTING
         self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
-        self.client_error: tuple[BaseException, int] | None = None
-        # How often a message was asked for and how often one came: equal while nobody listens.
-        self.asked = 0
-        self.answered = 0
-        # The end of the connection, seen by others than the endpoint and not yet told to it.
-        self.farewell: Message | None = None
+        self._client_error: tuple[BaseException, int] | None = None
+        # How many messages were asked for, and how many came: equal while the endpoint is not receiving.
+        self._receive_calls = 0
+        self._receive_returns = 0
+        # A disconnect that the endpoint has not seen yet.
+        self._pending_disconnect: Message | None = None
         # Headers that dependencies set on a Response for the handshake.
-        self.accept_headers: MutableHeaders | None = None
+        self._accept_headers: MutableHeaders | None = None
 
     async def receive(self) -> Message:
         """The next ASGI message; RuntimeError if the server sends one that cannot come now."""
         if self.client_state is CONNECTED:
-            self.asked += 1
+            self._receive_calls += 1
             try:
                 message = await self._receive()
             finally:
-                self.answered += 1
+                self._receive_returns += 1
             if (
                 message["type"] == "websocket.receive"
                 and len(message.get("text") or message.get("bytes") or "") <= self._surely_fits
             ):
                 return message
-            return await self._look(message)
+            return await self._checked(message)
         if self.client_state is CONNECTING:
             return self._connected(await self._receive())
-        if self.farewell is not None:
-            message, self.farewell = self.farewell, None
+        if self._pending_disconnect is not None:
+            message, self._pending_disconnect = self._pending_disconnect, None
             return message
-        if self._unread:  # a send has failed; what the client had sent before, and its end, are still to come
+        if self._unread:  # a send has failed; what the client sent before it left is still to be read
             message = await self._receive()
             self._unread = message["type"] != "websocket.disconnect"
-            return await self._look(message)
-        await self._failed()
+            return await self._checked(message)
+        await self._pause_after_errors()
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
 
-    async def _failed(self) -> None:
-        """Before an error that costs no time: a loop that swallows such errors must not hold the process."""
-        self.failures += 1
-        if self.failures > MOST_FAILURES:
-            await asyncio.sleep(min(PAUSE * (self.failures - MOST_FAILURES), LONGEST_PAUSE))
+    async def _pause_after_errors(self) -> None:
+        """Pause before one more error: a loop that swallows errors must not block the process."""
+        self._instant_errors += 1
+        excess = self._instant_errors - MAX_INSTANT_ERRORS
+        if excess > 0:
+            await asyncio.sleep(min(ERROR_PAUSE * excess, MAX_ERROR_PAUSE))
 
     def _connected(self, message: Message) -> Message:
         if message["type"] != "websocket.connect":
@@ -143,8 +127,8 @@ class WebSocket(HTTPConnection[StateT]):
         self.client_state = CONNECTED
         return message
 
-    async def _look(self, message: Message) -> Message:
-        """A message as it may be passed on: a disconnect ends the client's side, as one too big does."""
+    async def _checked(self, message: Message) -> Message:
+        """The message for the endpoint: a disconnect, or a message that is too big, ends the connection."""
         kind = message["type"]
         if kind == "websocket.receive":
             return await self._fitting(message)
@@ -153,51 +137,22 @@ class WebSocket(HTTPConnection[StateT]):
         self.client_state = DISCONNECTED
         return message
 
-    def limit_messages(self, size: int | None) -> None:
+    def _limit_messages(self, size: int | None) -> None:
         """End the connection with 1009 when a message has more than `size` bytes."""
         self.max_message_size = size
-        self._surely_fits = inf if size is None else size // MOST_BYTES_A_CHARACTER
+        self._surely_fits = inf if size is None else size // MAX_BYTES_PER_CHARACTER
 
     async def _fitting(self, message: Message) -> Message:
-        """The message, or the end of the connection because it is too big."""
+        """The message, or a disconnect with 1009 if it is too big."""
         if self.max_message_size is None or message_size(message) <= self.max_message_size:
             return message
-        await self.end(1009, "message too big")
+        await hang_up(self, 1009, "message too big")
         return await self.receive()
-
-    def end(self, code: int, reason: str) -> Coroutine[Any, Any, None]:
-        """Close the connection over the endpoint's head, which is told as if the client had gone.
-
-        `receive` gives a disconnect with this code, `send` raises WebSocketDisconnect. The client is told
-        when what this returns is awaited.
-        """
-        send, message = self._send, close_message(code, reason)
-        self.lose({**message, "type": "websocket.disconnect"})
-
-        async def tell() -> None:
-            with suppress(OSError):  # gone already
-                await send(message)
-
-        return tell()
-
-    def lose(self, farewell: Message) -> None:
-        """Note the end of a connection which the endpoint learns from its next `receive` or `send`."""
-        self.client_state = DISCONNECTED
-        self._unread = False
-        self.farewell = farewell
-        disconnect = _disconnect(farewell)
-
-        async def refuse(message: Message) -> None:
-            self.application_state = DISCONNECTED
-            self.farewell = None
-            raise disconnect
-
-        self._send = refuse
 
     async def send(self, message: Message) -> None:
         """Send an ASGI message; RuntimeError if it cannot be sent now.
 
-        Raises WebSocketDisconnect(1006) if the server says that the client is gone (an `OSError`).
+        Raises WebSocketDisconnect(1006) if the server reports that the client has left (an `OSError`).
         """
         kind = message["type"]
         if self.application_state is CONNECTED:
@@ -205,11 +160,11 @@ class WebSocket(HTTPConnection[StateT]):
                 try:
                     await self._send(message)
                 except Exception as exc:
-                    raise await self._unsent(exc)
+                    raise await self._send_error(exc)
             elif kind == "websocket.close":
                 await self._close(message)
             else:
-                await self._failed()
+                await self._pause_after_errors()
                 _unexpected('"websocket.send" or "websocket.close"', kind)
         elif kind == "websocket.close" and self.application_state is CONNECTING:
             for answer in closing_messages(message, self.scope, accepted=False):
@@ -220,59 +175,61 @@ class WebSocket(HTTPConnection[StateT]):
     async def _close(self, message: Message) -> None:
         try:
             [message] = closing_messages(message, self.scope, accepted=True)
-            await self._move_to(DISCONNECTED, message)
+            await self._send_and_enter(DISCONNECTED, message)
         except Exception as exc:
-            raise await self._unsent(exc)
+            raise await self._send_error(exc)
 
     async def _answer(self, message: Message) -> None:
-        """Answer the handshake. A client that has left, or a refusal by the server, is a disconnect."""
+        """Answer the handshake; WebSocketDisconnect if the client has left or the server has refused it."""
         try:
-            await self._move_to(self._answered_with(message), checked_answer(message))
+            await self._send_and_enter(self._state_after(message), checked_answer(message))
         except (OSError, RuntimeError) as exc:
-            error = await self._unsent(exc)
-            if error is not exc:  # a disconnect; the client has sent nothing that could still be read
-                self.lose({"type": "websocket.disconnect", "code": 1006, "reason": ""})
+            error = await self._send_error(exc)
+            if (
+                error is not exc
+            ):  # a disconnect; the client cannot have sent anything that is still to be read
+                mark_disconnected(self, disconnect_message(1006))
             raise error
         except Exception:
-            await self._failed()
+            await self._pause_after_errors()
             raise
 
-    async def _move_to(self, state: WebSocketState, message: Message) -> None:
-        """Send a message that leads to `state`; the old state comes back if it could not be sent.
+    async def _send_and_enter(self, state: WebSocketState, message: Message) -> None:
+        """Send a message that leads to `state`; restore the old state if it could not be sent.
 
-        Whoever looks while the message is on its way sees the new state, as in Starlette.
+        The new state is set before the message is sent, as in Starlette.
         """
         before, self.application_state = self.application_state, state
         try:
             await self._send(message)
         except (OSError, WebSocketDisconnect):
-            raise  # the client is gone: there is nobody left to tell
+            raise  # the client has left, so there is nothing more to send
         except BaseException:
             if self.application_state is state:
                 self.application_state = before
             raise
 
-    async def _unsent(self, exc: Exception) -> Exception:
-        """What the endpoint is told when a message could not be sent."""
+    async def _send_error(self, exc: Exception) -> Exception:
+        """The exception that the endpoint gets for a message that could not be sent."""
         error = exc
         if isinstance(exc, OSError) or (isinstance(exc, RuntimeError) and CLOSED_BY_SERVER in str(exc)):
             self.application_state = DISCONNECTED
-            self._lost()
+            self._note_failed_send()
             error = WebSocketDisconnect(1006)
         elif isinstance(exc, UnicodeEncodeError):
             # Half a surrogate pair, which only JSON can write: it came with a client's frame.
-            self.client_error = (exc, 1007)
-        await self._failed()
+            self._client_error = (exc, 1007)
+        await self._pause_after_errors()
         return error
 
-    def _lost(self) -> None:
-        """Note that the client is gone, as a send has found out."""
+    def _note_failed_send(self) -> None:
+        """A send has failed because the client has left."""
         if self.client_state is CONNECTED:
             self.client_state = DISCONNECTED
             self._unread = True
 
-    def _answered_with(self, message: Message) -> WebSocketState:
-        """The state that a message leads to which answers the handshake."""
+    def _state_after(self, message: Message) -> WebSocketState:
+        """The state that an answer to the handshake leads to; RuntimeError if it cannot be sent now."""
         kind = message["type"]
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
@@ -295,32 +252,32 @@ class WebSocket(HTTPConnection[StateT]):
                 await self.receive()
         if subprotocol is None:
             subprotocol = self.scope.get(DEFAULT_SUBPROTOCOL)
-        if self.accept_headers is not None:
-            headers = [*self.accept_headers.raw, *(headers or [])]
+        if self._accept_headers is not None:
+            headers = [*self._accept_headers.raw, *(headers or [])]
         await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []})
         if MEMBER in self.scope:
             self.scope[MEMBER].flush()
 
     def _raise_on_disconnect(self, message: Message) -> None:
         if message["type"] == "websocket.disconnect":
-            raise _disconnect(message)
+            raise disconnect_exception(message)
 
     async def receive_text(self) -> str:
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
-            await self._failed()
+            await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
         if self.client_state is self._direct:
-            # As `receive` does; here because each call less saves a sixth of a message's time.
-            self.asked += 1
+            # The same as `receive`, inlined: each call costs a sixth of a message's time.
+            self._receive_calls += 1
             try:
                 message = await self._receive()
             finally:
-                self.answered += 1
+                self._receive_returns += 1
             text: str | None = message.get("text")
             if text is not None and len(text) <= self._surely_fits:
                 return text
-            message = await self._look(message)
+            message = await self._checked(message)
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
@@ -328,25 +285,25 @@ class WebSocket(HTTPConnection[StateT]):
         try:
             return cast(str, message["text"])
         except KeyError as exc:
-            self.client_error = (exc, 1003)
+            self._client_error = (exc, 1003)
             raise
 
     async def receive_bytes(self) -> bytes:
         """The next binary frame; KeyError for a text one, WebSocketDisconnect at the end."""
         if self.application_state is not CONNECTED:
-            await self._failed()
+            await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
         if self.client_state is self._direct:
             # As in receive_text.
-            self.asked += 1
+            self._receive_calls += 1
             try:
                 message = await self._receive()
             finally:
-                self.answered += 1
+                self._receive_returns += 1
             data: bytes | None = message.get("bytes")
             if data is not None and len(data) <= self._surely_fits:
                 return data
-            message = await self._look(message)
+            message = await self._checked(message)
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
@@ -354,27 +311,27 @@ class WebSocket(HTTPConnection[StateT]):
         try:
             return cast(bytes, message["bytes"])
         except KeyError as exc:
-            self.client_error = (exc, 1003)
+            self._client_error = (exc, 1003)
             raise
 
     async def receive_json(self, mode: str = "text") -> Any:
         """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is none."""
         if mode not in MODES:
-            await self._failed()
+            await self._pause_after_errors()
             raise _wrong_mode()
         if self.application_state is not CONNECTED:
-            await self._failed()
+            await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
         if self.client_state is self._direct:
             # As in receive_text.
-            self.asked += 1
+            self._receive_calls += 1
             try:
                 message = await self._receive()
             finally:
-                self.answered += 1
+                self._receive_returns += 1
             text: str | None = message.get("text")
             if text is None or len(text) > self._surely_fits:
-                message = await self._look(message)
+                message = await self._checked(message)
         else:
             message = await self.receive()
         if message["type"] == "websocket.disconnect":
@@ -382,10 +339,10 @@ class WebSocket(HTTPConnection[StateT]):
         try:
             return jsontext.loads(message["text"] if mode == "text" else message["bytes"].decode("utf-8"))
         except (KeyError, TypeError, AttributeError) as exc:
-            self.client_error = (exc, 1003)
+            self._client_error = (exc, 1003)
             raise
         except (ValueError, RecursionError) as exc:
-            self.client_error = (exc, 1007)
+            self._client_error = (exc, 1007)
             raise
 
     async def iter_text(self) -> AsyncIterator[str]:
@@ -418,7 +375,7 @@ class WebSocket(HTTPConnection[StateT]):
             try:
                 await self._send({"type": "websocket.send", "text": data})
             except Exception as exc:
-                raise await self._unsent(exc)
+                raise await self._send_error(exc)
         else:
             await self.send({"type": "websocket.send", "text": data})
 
@@ -427,19 +384,19 @@ class WebSocket(HTTPConnection[StateT]):
             try:
                 await self._send({"type": "websocket.send", "bytes": data})
             except Exception as exc:
-                raise await self._unsent(exc)
+                raise await self._send_error(exc)
         else:
             await self.send({"type": "websocket.send", "bytes": data})
 
     async def send_json(self, data: Any, mode: str = "text") -> None:
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         if mode not in MODES:
-            await self._failed()
+            await self._pause_after_errors()
             raise _wrong_mode()
         try:
             text = jsontext.dumps(data)
         except Exception:
-            await self._failed()
+            await self._pause_after_errors()
             raise
         message: Message = {"type": "websocket.send"}
         if mode == "text":
@@ -450,7 +407,7 @@ class WebSocket(HTTPConnection[StateT]):
             try:
                 await self._send(message)
             except Exception as exc:
-                raise await self._unsent(exc)
+                raise await self._send_error(exc)
         else:
             await self.send(message)
 
@@ -464,17 +421,17 @@ class WebSocket(HTTPConnection[StateT]):
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def join(self, *groups: Group | str) -> None:
-        """Have what the groups are sent, until the connection ends; this socket need not be reading."""
+        """Receive what is sent to the groups until the connection ends, also while the endpoint is busy."""
         from fastws_compat.groups.group import join
 
         try:
             await join(self, *groups)
         except WebSocketDisconnected:
-            await self._failed()
+            await self._pause_after_errors()
             raise
 
     async def leave(self, *groups: Group | str) -> None:
-        """Have no more of what the groups are sent."""
+        """Stop receiving what is sent to the groups."""
         from fastws_compat.groups.group import leave
 
         await leave(self, *groups)
@@ -482,7 +439,7 @@ class WebSocket(HTTPConnection[StateT]):
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError where the server cannot send one."""
         if not can_deny(self.scope):
-            await self._failed()
+            await self._pause_after_errors()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
         await response(self.scope, self.receive, self.send)
 
@@ -504,20 +461,6 @@ async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: S
     """Send `response`, or refuse a handshake with 403 where the server cannot send another status."""
     refusal = WebSocketClose() if scope["type"] == "websocket" and not can_deny(scope) else response
     await refusal(scope, receive, send)
-
-
-def message_size(message: Message) -> int:
-    """The bytes of what a message carries."""
-    text: str | None = message.get("text")
-    if text is None:
-        return len(message.get("bytes") or b"")
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-
-
-def _disconnect(message: Message) -> WebSocketDisconnect:
-    code = message.get("code")
-    # ASGI: a disconnect without a code means 1005; daphne says None.
-    return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
 
 
 def _wrong_mode() -> RuntimeError:

@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastws_compat import daphne
-from fastws_compat.concurrency import Cleanup
-from fastws_compat.connections.sweeper import has_left
+from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.monitor import peer_has_closed
 from fastws_compat.daphne import frames, handshake, portable, shutdown
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
@@ -951,15 +951,15 @@ def test_who_has_left_is_seen_without_reading() -> None:
     with here, there:
         assert handle_of(tcp) is handle_of(tls) is here
         there.send(b"unread")
-        assert not has_left(here)
+        assert not peer_has_closed(here)
         there.shutdown(socket.SHUT_WR)
-        assert has_left(here)
+        assert peer_has_closed(here)
         assert here.recv(100) == b"unread"
 
 
 def test_nobody_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("select.poll")
-    assert not has_left(None)
+    assert not peer_has_closed(None)
 
 
 def test_the_last_cancellations_free_one_cleanup_after_the_other() -> None:

@@ -12,8 +12,9 @@ from django.test import override_settings
 
 from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.concurrency import _close_stale, is_cleaning, run_in_threadpool
-from fastws_compat.connections import sweeper as watching
-from fastws_compat.connections.lifecycle import SESSION
+from fastws_compat.connections import sweeper as sweeping
+from fastws_compat.connections.registry import registry
+from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
 from tests.servers import faults
 
@@ -27,8 +28,8 @@ def _quick(monkeypatch):
 
     async def check(): ...
 
-    monkeypatch.setattr(watching, "INTERVAL", 0.01)
-    monkeypatch.setattr(watching, "close_stale_connections", check)
+    monkeypatch.setattr(sweeping, "INTERVAL", 0.01)
+    monkeypatch.setattr(sweeping, "close_stale_connections", check)
 
 
 class Line:
@@ -103,9 +104,9 @@ class Sweeps:
 async def swept(times=5):
     """Wait until all connections were looked at so often again."""
     sweeps = Sweeps()
-    watching.sweeper().add(sweeps)
+    registry().add(sweeps)
     await until(lambda: sweeps.number >= times)
-    watching.sweeper().discard(sweeps)
+    registry().discard(sweeps)
 
 
 def records(caplog):
@@ -895,8 +896,8 @@ def test_connections_are_checked_without_a_hop_per_message(monkeypatch):
     async def check():
         checks.append("check")
 
-    monkeypatch.setattr(watching, "close_stale_connections", check)
-    monkeypatch.setattr(watching, "DATABASE_INTERVAL", 0.05)
+    monkeypatch.setattr(sweeping, "close_stale_connections", check)
+    monkeypatch.setattr(sweeping, "DATABASE_INTERVAL", 0.05)
 
     @app.websocket("/ws")
     async def echo(websocket: WebSocket):
@@ -923,7 +924,7 @@ def test_failed_check_of_connections_is_logged_and_harms_no_socket(monkeypatch, 
     async def check():
         raise LookupError("no such database")
 
-    monkeypatch.setattr(watching, "close_stale_connections", check)
+    monkeypatch.setattr(sweeping, "close_stale_connections", check)
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):

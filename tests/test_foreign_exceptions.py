@@ -23,7 +23,6 @@ from fastws_compat import (
     WebSocket,
     WebSocketDisconnect,
     WebSocketException,
-    foreign,
 )
 from fastws_compat.authentication import AuthenticationBackend, AuthenticationError
 from fastws_compat.endpoints import WebSocketEndpoint
@@ -34,6 +33,7 @@ from fastws_compat.exceptions import (
     WebSocketRequestValidationError,
 )
 from fastws_compat.middleware.authentication import AuthenticationMiddleware
+from fastws_compat.porting import foreign
 from fastws_compat.responses import JSONResponse
 
 ERRORS = [{"type": "missing", "loc": ("query", "q"), "msg": "Field required", "input": None}]

@@ -7,10 +7,12 @@ import pytest
 from django.test import override_settings
 
 from fastws_compat import APIRouter, FastAPI, WebSocket, WebSocketDisconnect, limits
-from fastws_compat.connections.lifecycle import SESSION
+from fastws_compat.connections import guard as guard_module
+from fastws_compat.connections.guard import Bucket
+from fastws_compat.connections.states import SESSION
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.limits import Bucket, Limits, parse_rate
+from fastws_compat.limits import Limits, parse_rate
 from fastws_compat.routing import flatten
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketState
@@ -230,7 +232,7 @@ def test_idle_connection_closes_with_4408():
 @pytest.mark.parametrize("direction", ["from the client", "to the client"])
 def test_a_message_in_either_direction_keeps_a_connection_alive(monkeypatch, direction):
     now, app, sockets, go = 0.0, FastAPI(), [], asyncio.Event()
-    monkeypatch.setattr(limits, "monotonic", lambda: now)
+    monkeypatch.setattr(guard_module, "monotonic", lambda: now)
 
     @app.websocket("/ws", idle_timeout=3600)
     async def endpoint(websocket: WebSocket):
@@ -253,13 +255,13 @@ def test_a_message_in_either_direction_keeps_a_connection_alive(monkeypatch, dir
             await until(lambda: line.texts)
         else:
             line.text("hello")
-            await until(lambda: sockets[0].answered == 1 and line.receiving)
+            await until(lambda: sockets[0]._receive_returns == 1 and line.receiving)
         now = 6599.0
-        guard._look()
+        guard._check_idle()
         assert not line.task.done()
         assert line.closes == []
         now = 6600.0
-        guard._look()
+        guard._check_idle()
         await line.end()
         assert line.closes == [4408]
 
@@ -348,7 +350,7 @@ def test_handshake_is_not_idle():
 
 
 def test_close_that_cannot_be_sent_does_not_hold_the_session(monkeypatch):
-    monkeypatch.setattr("fastws_compat.connections.lifecycle.LAST_WORDS", 0.01)
+    monkeypatch.setattr("fastws_compat.connections.lifecycle.CLOSE_TIMEOUT", 0.01)
     app = FastAPI()
     echoing(app, idle_timeout=0.01)
 
@@ -546,7 +548,7 @@ def test_json_that_cannot_be_read_closes_with_1007_and_one_line(text, caplog):
 
     assert after(app, text).closes == [1007]
     [line] = records(caplog)
-    assert "the client sent what the endpoint does not read" in line
+    assert "the client sent a frame that the endpoint cannot read" in line
     assert "Traceback" not in caplog.text
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import pytest
 
 from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.connections.states import DEFAULT_SUBPROTOCOL
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.security import (
@@ -18,7 +19,6 @@ from fastws_compat.security import (
     WebSocketBearer,
 )
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from fastws_compat.websockets import DEFAULT_SUBPROTOCOL
 
 TOKEN = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbm4ifQ.c2ln-bmF0_dXJl"
 

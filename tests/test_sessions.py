@@ -521,7 +521,7 @@ def test_frame_that_is_not_read(caplog, reader, frame, code, error):
     assert record.levelname == "WARNING"
     assert record.exc_info is None
     assert record.getMessage() == (
-        f"WebSocket /ws: the client sent what the endpoint does not read ({error}); closed with {code}"
+        f"WebSocket /ws: the client sent a frame that the endpoint cannot read ({error}); closed with {code}"
     )
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from fastws_compat import FastAPI, WebSocket
+from fastws_compat.connections.states import MEMBER
 from fastws_compat.daphne import frames
 from fastws_compat.groups import Group
-from fastws_compat.websockets import MEMBER
 
 
 class Server:
@@ -146,13 +146,14 @@ def test_the_user_s_middleware_sees_them():
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_login_lets_frames_pass_until_it_ends(ended):
     from fastws_compat.logins.registry import Login
+    from fastws_compat.logins.tenants import Place
 
     async def run() -> None:
         app, server, last = app_with(), Server(), Server()
         scope: dict[str, Any] = {}
         tasks = [await member(app, server, scope), await member(app, last)]
         websocket = scope[MEMBER].websocket
-        login = Login(websocket, scope["fastws_compat.session"], "1", None)
+        login = Login(websocket, scope["fastws_compat.session"], "1", None, None, Place())
         if ended:
             login.end = (4401, "")
         await Group("shared").asend("a")

@@ -18,7 +18,7 @@ from django.test import TestCase, TransactionTestCase
 
 from fastws_compat import BackgroundTasks, FastAPI, WebSocket
 from fastws_compat.concurrency import run_in_threadpool, thread_executors
-from fastws_compat.connections.lifecycle import SESSION
+from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from fastws_compat.testclient import portal as _portal
 from fastws_compat.testclient.portal import Pump
@@ -492,7 +492,7 @@ def test_endpoint_that_was_not_told_of_the_disconnect_is_cancelled_at_once():
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
         session = websocket.scope[SESSION]
-        while session._ahead is None:
+        while session.read_ahead is None:
             await asyncio.sleep(0.01)
         ahead.set()
         await asyncio.Event().wait()

@@ -1,7 +1,7 @@
 """What stands between the server and the socket of one connection, in a fixed order.
 
-A socket calls its `_receive` and `_send` directly; a pipe only chooses them, when a stage is inserted or removed.
-A connection without stages has no pipe.
+A socket calls its `_receive` and `_send` directly. A pipe only chooses them, when a stage is inserted or
+removed, and a connection without stages has no pipe.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ from contextlib import suppress
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
+from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.states import DISCONNECTED, WebSocketState, disconnect_exception
 from fastws_compat.types import Message, Receive, Send
 
 
 class Place(IntEnum):
-    """Every stage there is, from the server (and the middleware of the user) to the socket."""
+    """The stages in their order, from the server (and the project's middleware) to the socket."""
 
     SIGNALS = 1
     GUARD = 2
@@ -39,10 +40,12 @@ class Socket(Protocol):
     _receive_returns: int
     # A disconnect that the endpoint has not seen yet.
     _pending_disconnect: Message | None
+    # Whether a send failed before `receive` has returned the disconnect.
+    _unread: bool
 
 
 class Stage:
-    """One stage. A subclass has `receive`, `send`, or both, and passes on to `_receive` and `_send`."""
+    """A subclass has `receive`, `send`, or both, which call `_receive` and `_send`: the way to the server."""
 
     __slots__ = ("_receive", "_send")
 
@@ -55,9 +58,10 @@ class Stage:
         """Whether `send` passes every message on unchanged, so that a broadcast may skip it."""
         return not hasattr(self, "send")
 
-
-def _place(stage: Stage) -> Place:
-    return stage.place
+    @property
+    def runs_user_code(self) -> bool:
+        """Whether code of the project runs in `send`: it may need a task of its own."""
+        return False
 
 
 class Pipe:
@@ -68,6 +72,7 @@ class Pipe:
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._base_receive = socket._receive
+        # The way to the client behind the stages, and through them.
         self.base_send = self.send = socket._send
         self._stages: list[Stage] = []
         self._is_cut = False
@@ -83,8 +88,12 @@ class Pipe:
 
     @property
     def passes(self) -> bool:
-        """Whether a message that skips the stages loses nothing by it."""
+        """Whether a broadcast may skip the stages."""
         return all(stage.passes for stage in self._stages)
+
+    @property
+    def runs_user_code(self) -> bool:
+        return any(stage.runs_user_code for stage in self._stages)
 
     def _connect(self) -> None:
         receive, send = self._base_receive, self.base_send
@@ -109,6 +118,10 @@ class Pipe:
         socket._send = refuse
 
 
+def _place(stage: Stage) -> Place:
+    return stage.place
+
+
 def pipe_of(socket: Socket) -> Pipe:
     """The socket's pipe; made when it is first needed."""
     if socket._pipe is None:
@@ -120,6 +133,7 @@ def mark_disconnected(socket: Socket, message: Message) -> Send:
     """End the connection for the endpoint, which sees `message`. The result still sends to the client."""
     pipe = pipe_of(socket)
     socket.client_state = DISCONNECTED
+    socket._unread = False
     socket._pending_disconnect = message
     pipe.cut(message)
     return pipe.send
@@ -130,19 +144,22 @@ def hang_up(socket: Socket, code: int, reason: str) -> Coroutine[Any, Any, None]
 
     The close frame is sent when the result is awaited.
     """
-    send = mark_disconnected(socket, {"type": "websocket.disconnect", "code": code, "reason": reason})
+    message = close_message(code, reason)
+    send = mark_disconnected(socket, {**message, "type": "websocket.disconnect"})
 
     async def close() -> None:
         with suppress(OSError):  # the client has left already
-            await send({"type": "websocket.close", "code": code, "reason": reason})
+            await send(message)
 
     return close()
 
 
-def direct_send(socket: Socket, server_send: Send) -> bool:
-    """Whether nothing but this library's stages stands between the socket and the server."""
+def is_direct(socket: Socket, server_send: Send) -> bool:
+    """Whether only this library's code runs between the socket and the server's `send`."""
     pipe = socket._pipe
-    return (socket._send if pipe is None else pipe.base_send) is server_send
+    if pipe is None:
+        return socket._send is server_send
+    return pipe.base_send is server_send and not pipe.runs_user_code
 
 
 def passes(socket: Socket) -> bool:

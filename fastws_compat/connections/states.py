@@ -1,10 +1,10 @@
-"""The states of a connection, the exceptions of a socket, and every key that the library puts into a scope."""
+"""The states of a connection, the exceptions of a socket, and the library's keys in a scope."""
 
 from __future__ import annotations
 
 import enum
 
-from fastws_compat.types import Message, Scope
+from fastws_compat.types import Message
 
 # The lifecycle of the connection (`connections.lifecycle.Session`).
 SESSION = "fastws_compat.session"
@@ -37,6 +37,12 @@ class WebSocketState(enum.Enum):
 
 CONNECTING, CONNECTED = WebSocketState.CONNECTING, WebSocketState.CONNECTED
 RESPONSE, DISCONNECTED = WebSocketState.RESPONSE, WebSocketState.DISCONNECTED
+# The messages that answer a handshake, and the state that each leads to.
+ANSWERS = {
+    "websocket.accept": CONNECTED,
+    "websocket.close": DISCONNECTED,
+    "websocket.http.response.start": RESPONSE,
+}
 
 
 class WebSocketDisconnect(Exception):
@@ -60,11 +66,6 @@ def disconnect_exception(message: Message) -> WebSocketDisconnect:
     code = message.get("code")
     # ASGI: a disconnect without a code means 1005; daphne sends None.
     return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
-
-
-def can_deny(scope: Scope) -> bool:
-    """Whether the server can refuse a handshake with a response (ASGI "WebSocket Denial Response")."""
-    return "websocket.http.response" in (scope.get("extensions") or {})
 
 
 def message_size(message: Message) -> int:

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred
 from fastws_compat import conf
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
-from fastws_compat.connections.sweeper import has_left
+from fastws_compat.connections.monitor import peer_has_closed
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import frames, handshake
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
@@ -570,7 +570,7 @@ class WebSocketProtocol(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[m
         elif self.state == self.STATE_OPEN:
             if 0 <= self.server.websocket_timeout < age:
                 self.shut(1000)
-            elif self._reading_paused and has_left(handle_of(self.transport)):
+            elif self._reading_paused and peer_has_closed(handle_of(self.transport)):
                 # What it sent can be received as long as daphne lets an application without a client run.
                 self.server.protocol_disconnected(self)
             elif time() - self.last_ping > self._ping_interval:

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
-from fastws_compat.connections.sweeper import ending_tasks
+from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol

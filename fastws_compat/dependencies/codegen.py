@@ -7,21 +7,13 @@ up when a connection comes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastws_compat.dependencies.fields import AnyField
-
-if TYPE_CHECKING:
-    from fastws_compat.dependencies.run import Solution
-    from fastws_compat.dependencies.signature import Injection
-
-# The keyword arguments of a step; None if something that it needs is missing or wrong.
-Gather = Callable[["Solution"], dict[str, Any] | None]
-
-# The value of a step that was not called.
-FAILED = object()
+from fastws_compat.dependencies.model import FAILED, Gather
+from fastws_compat.dependencies.signature import Injection
 
 SOURCES = {
     "path": "websocket.path_params",

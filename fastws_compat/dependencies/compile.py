@@ -15,7 +15,7 @@ from fastws_compat.concurrency import Concurrency, contextmanager_in
 from fastws_compat.dependencies.annotations import loaded, model_of, name_of
 from fastws_compat.dependencies.codegen import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
-from fastws_compat.dependencies.run import Plan, Step, limited
+from fastws_compat.dependencies.model import Plan, Step, limited
 from fastws_compat.dependencies.signature import (
     Dependency,
     FieldParameter,

@@ -2,135 +2,136 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Any
+import asyncio
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any, Protocol
 
-from fastws_compat.background import BackgroundTasks
-from fastws_compat.concurrency import Concurrency, OwnThread, run_in
-from fastws_compat.dependencies.codegen import Gather
-from fastws_compat.dependencies.fields import AnyField, Errors
-from fastws_compat.dependencies.signature import Injection, Kind
-from fastws_compat.responses import Response
+from fastws_compat import conf
+from fastws_compat.concurrency import own_thread
+from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
+from fastws_compat.dependencies.model import FAILED, Plan, Solution
+from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
+from fastws_compat.logger import logger
+from fastws_compat.porting import foreign
 from fastws_compat.websockets import WebSocket
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One call in a plan: what it needs and how it is run. Its value goes to the slot of its index."""
+class Lifecycle(Protocol):
+    """The connection around a plan (`connections.lifecycle.Session`)."""
 
-    call: Callable[..., Any]
-    kind: Kind
-    fields: tuple[AnyField, ...]
-    gather: Gather
-    # Enters a generator's context manager; made once, here for the steps of those kinds only.
-    manager: Callable[..., AbstractAsyncContextManager[Any]] | None
-    ends_with_function: bool
-    concurrency: Concurrency | None
-    # A coroutine function that nothing limits: awaited as it is.
-    plain: bool
+    leaving: bool
+    disconnect_code: int
+
+    @property
+    def extra(self) -> dict[str, Any]: ...
+
+    def absorb_cancellation(self) -> bool: ...
+
+    async def finish(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything that happens before an endpoint is called, in order; compiled once, never changed."""
-
-    steps: tuple[Step, ...]
-    endpoint: Step
-    has_generators: bool
-    # A sync generator is among the steps: it and all other sync steps share a thread while it is open.
-    needs_thread: bool
+def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContext) -> Coroutine[Any, Any, None]:
+    """Solve the plan, call the endpoint, and clean up: first the function's scope, then the request's."""
+    if plan.has_generators:
+        return _with_cleanup(plan, websocket, context)
+    return _solve_and_call(plan, Solution(websocket), context)
 
 
-class Solution:
-    """The values of one connection while its plan runs."""
-
-    __slots__ = (
-        "background_tasks",
-        "errors",
-        "function_stack",
-        "request_stack",
-        "response",
-        "thread",
-        "values",
-        "websocket",
-    )
-
-    def __init__(
-        self,
-        websocket: WebSocket,
-        request_stack: AsyncExitStack | None = None,
-        function_stack: AsyncExitStack | None = None,
-        thread: Executor | None = None,
-    ) -> None:
-        self.websocket = websocket
-        self.request_stack = request_stack
-        self.function_stack = function_stack
-        # Where sync steps run; the pool, if it is None.
-        self.thread = thread
-        # Made when there is something to put in: a solution lasts as long as its connection.
-        self.values: Sequence[Any] = ()
-        self.errors: Sequence[dict[str, Any]] = ()
-        self.background_tasks: BackgroundTasks | None = None
-        self.response: Response | None = None
-
-    def fail(self, errors: Errors) -> None:
-        self.errors = [*self.errors, *errors]
-
-    def injected(self, kind: Injection, scopes: tuple[str, ...]) -> Any:
-        """An object that is made for the connection when a step takes it."""
-        match kind:
-            case "security_scopes":
-                from fastws_compat.security.oauth2 import SecurityScopes
-
-                return SecurityScopes(list(scopes))
-            case "background_tasks":
-                self.background_tasks = self.background_tasks or BackgroundTasks()
-                return self.background_tasks
-            case "response":
-                self.response = self.response or self._handshake_response()
-                return self.response
-
-    def _handshake_response(self) -> Response:
-        """A response whose headers go out with accept(): what dependencies set on it is not lost."""
-        response = Response()
-        del response.headers["content-length"]
-        self.websocket.accept_headers = response.headers
-        return response
-
-    async def run(self, step: Step, arguments: dict[str, Any]) -> Any:
-        if step.manager is not None:
-            stack = self.function_stack if step.ends_with_function else self.request_stack
-            assert stack is not None
-            where = (self.thread,) if step.kind == "generator" else ()
-            return await stack.enter_async_context(step.manager(*where, **arguments))
-        if step.concurrency is None:
-            return await self._call(step, arguments)
-        async with step.concurrency.semaphore():
-            return await self._call(step, arguments)
-
-    async def _call(self, step: Step, arguments: dict[str, Any]) -> Any:
-        if step.kind == "coroutine":
-            return await step.call(**arguments)
-        return await run_in(self.thread, partial(step.call, **arguments))
-
-    def solved(self) -> None:
-        """All steps are done, and the endpoint may take long."""
-        if isinstance(self.thread, OwnThread):
-            self.thread.park()
+async def _with_cleanup(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:
+    cleanup = Cleanup()
+    timeout = conf.get("CLEANUP_TIMEOUT")
+    try:
+        async with AsyncExitStack() as request_stack:
+            thread = request_stack.enter_context(own_thread()) if plan.needs_thread else None
+            try:
+                async with AsyncExitStack() as function_stack:
+                    solution = Solution(websocket, request_stack, function_stack, thread)
+                    try:
+                        await _solve_and_call(plan, solution, context)
+                    finally:
+                        cleanup.begin(timeout)
+                cleanup.end()
+                await _run_background_tasks(solution)
+            finally:
+                cleanup.begin(timeout)
+    except asyncio.CancelledError as exc:
+        if not cleanup.absorb():
+            raise
+        raise TimeoutError(f"The cleanup of a dependency took longer than {timeout} s") from exc
+    finally:
+        cleanup.end()
 
 
-def limited(
-    manager: Callable[..., AbstractAsyncContextManager[Any]], concurrency: Concurrency
-) -> Callable[..., AbstractAsyncContextManager[Any]]:
-    """The context manager, counted against the limit until its cleanup has ended."""
+async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointContext) -> None:
+    """Solve the plan and call the endpoint, in one coroutine, which lasts as long as the connection.
 
-    @asynccontextmanager
-    async def counted(*where: Executor, **arguments: Any) -> AsyncGenerator[Any, None]:
-        async with concurrency.semaphore(), manager(*where, **arguments) as value:
-            yield value
+    The monitor cancels it if the endpoint does not notice that the client has left.
+    """
+    session: Lifecycle | None = solution.websocket.scope.get(SESSION)
+    called = False
+    try:
+        try:
+            if plan.steps:
+                values = solution.values = []
+                for step in plan.steps:
+                    arguments = step.gather(solution)
+                    # A failed step leaves out only its dependents: the errors of siblings add up (FastAPI).
+                    if arguments is None:
+                        values.append(FAILED)
+                    elif step.plain:
+                        values.append(await step.call(**arguments))
+                    else:
+                        values.append(await solution.run(step, arguments))
+            arguments = plan.endpoint.gather(solution)
+            if arguments is None or solution.errors:
+                raise _validation_error(solution, context)
+            if solution.thread is not None:
+                solution.solved()
+            called = True
+            work = plan.endpoint.call(**arguments)
+            del arguments  # not to be held for as long as the endpoint runs
+            await work
+        except asyncio.CancelledError:
+            if session is None or not session.absorb_cancellation():
+                raise
+            raise WebSocketDisconnect(session.disconnect_code) from None
+        finally:
+            if session is not None:
+                session.leaving = True
+    except Exception as exc:
+        if called and solution.background_tasks is not None and foreign.means(exc, WebSocketDisconnect):
+            await solution.background_tasks()
+            solution.background_tasks = None
+        raise
+    if solution.background_tasks is not None and not plan.has_generators:
+        await _run_background_tasks(solution)
 
-    return counted
+
+def _validation_error(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
+    """The exception for a handshake that does not validate; leaves one line in the log."""
+    mount = solution.websocket.scope.get("root_path", "").rstrip("/")
+    path, context = context["path"], {**context, "path": f"WS {mount}{context['path']}"}
+    session: Lifecycle | None = solution.websocket.scope.get(SESSION)
+    extra = None if session is None else session.extra
+    errors = ", ".join(dict.fromkeys(map(_summary, solution.errors)))
+    logger.warning("WebSocket %s: the handshake does not fit its parameters: %s", path, errors, extra=extra)
+    return WebSocketRequestValidationError(solution.errors, endpoint_ctx=context)
+
+
+def _summary(error: dict[str, Any]) -> str:
+    """The parameter and the type of an error, without any value or name that the client chose."""
+    source, *names = error["loc"]
+    known = names[:1] if error["type"] != "extra_forbidden" else []
+    return f"{'.'.join(map(str, [source, *known]))} ({error['type']})"
+
+
+async def _run_background_tasks(solution: Solution) -> None:
+    """Run the background tasks after the close frame: the client does not wait for them."""
+    if solution.background_tasks is not None and solution.background_tasks.tasks:
+        session: Lifecycle | None = solution.websocket.scope.get(SESSION)
+        if session is not None:
+            await session.finish()
+            solution.websocket.application_state = DISCONNECTED
+        await solution.background_tasks()

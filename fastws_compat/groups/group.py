@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from asgiref.sync import async_to_sync
 
 from fastws_compat.connections.closing import close_code, close_reason
-from fastws_compat.connections.lifecycle import SESSION, Session
+from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.states import MEMBER, SESSION
 from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.hub import Hub, home_of, hub_of
 from fastws_compat.groups.member import Listener, Member, member_of
@@ -22,12 +23,7 @@ from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, l
 from fastws_compat.layers.sequence import Numbering
 from fastws_compat.layers.wire import Close, Payload, encode, pack, pack_close
 from fastws_compat.logger import logger
-from fastws_compat.websockets import (
-    MEMBER,
-    WebSocket,
-    WebSocketDisconnected,
-    WebSocketState,
-)
+from fastws_compat.websockets import WebSocket, WebSocketDisconnected, WebSocketState
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Generator
 from contextvars import copy_context
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,20 +13,15 @@ from uuid import uuid4
 
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_message
-from fastws_compat.connections.lifecycle import SESSION, Session
+from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.pipe import is_direct, mark_disconnected, passes
+from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED, MEMBER, RESPONSE, SESSION
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Close, Payload
 from fastws_compat.logger import logger
 from fastws_compat.types import Message, Send
-from fastws_compat.websockets import (
-    CONNECTED,
-    CONNECTING,
-    DISCONNECTED,
-    MEMBER,
-    RESPONSE,
-    WebSocket,
-)
+from fastws_compat.websockets import WebSocket
 
 if TYPE_CHECKING:
     from fastws_compat.groups.group import Group
@@ -51,13 +46,6 @@ class Server(Protocol):
     def frame_of(self, message: Message) -> bytes: ...
 
     def write_at_once(self, frame: bytes) -> bool: ...
-
-
-class Gate(Protocol):
-    """What of this library stands before a server and lets messages pass as they are."""
-
-    @property
-    def passes(self) -> bool: ...
 
 
 class Delivery:
@@ -106,7 +94,6 @@ class Member:
         self._known: Send | None = None
         self._direct = False
         self._server: Server | None = None
-        self._gates: Sequence[Gate] = ()
         # What a middleware of the user sets for a connection is there when it sends for a group, too.
         self._context = copy_context()
 
@@ -136,9 +123,8 @@ class Member:
             return
         if websocket.application_state is CONNECTING:
             self._queue.clear()
-        self._last = websocket._send
         message = close_message(close.code, close.reason)
-        websocket.lose({**message, "type": "websocket.disconnect"})
+        self._last = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"})
         self._queue.append(message)
         self.flush()
         asyncio.get_running_loop().call_later(PATIENCE, self._hurry)
@@ -158,13 +144,10 @@ class Member:
         self._queue.clear()
 
     def _write(self, delivery: Delivery) -> bool:
-        """Send as bytes, where the server can and nobody between has a word to say."""
+        """Send as bytes, where the server can and no stage needs to see the message."""
         server = self._server
-        if server is None:
+        if server is None or not passes(self.websocket):
             return False
-        for gate in self._gates:
-            if not gate.passes:
-                return False
         return server.write_at_once(delivery.written(server))
 
     def _send_at_once(self, message: Message) -> None:
@@ -243,12 +226,10 @@ class Member:
         """
         if send is not self._known:
             session: Session | None = self.websocket.scope.get(SESSION)
-            between = None if session is None else _between(send, session._send)
-            self._known, self._direct = send, between is not None
-            self._server, self._gates = None, between or ()
-            if session is not None and all(hasattr(gate, "passes") for gate in self._gates):
-                server = getattr(session._send, "__self__", None)
-                self._server = server if hasattr(server, "write_at_once") else None
+            self._known = send
+            self._direct = session is not None and is_direct(self.websocket, session.server_send)
+            server = getattr(session.server_send, "__self__", None) if session and self._direct else None
+            self._server = server if hasattr(server, "write_at_once") else None
         return self._direct
 
     def _failed(self, exc: Exception) -> None:
@@ -256,18 +237,6 @@ class Member:
         self._queue.clear()
         if not isinstance(exc, (OSError, RuntimeError)):
             logger.error("A message of a group could not be sent to a member", exc_info=for_log(exc))
-
-
-def _between(send: Any, server: Send) -> list[Any] | None:
-    """Whose `send` it is that leads to the server's; None if somebody else is among them."""
-    owners = []
-    while send is not server:
-        owner = getattr(send, "__self__", None)
-        if not type(owner).__module__.startswith("fastws_compat."):
-            return None
-        owners.append(owner)
-        send = getattr(owner, "_send", None)
-    return owners
 
 
 @types.coroutine

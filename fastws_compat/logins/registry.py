@@ -18,7 +18,7 @@ import os
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
@@ -33,7 +33,11 @@ from django.utils.crypto import salted_hmac
 
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_message
-from fastws_compat.connections.lifecycle import SESSION, Session
+from fastws_compat.connections.interrupt import Interrupt
+from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.pipe import Place as StagePlace
+from fastws_compat.connections.pipe import Stage, pipe_of
+from fastws_compat.connections.states import SESSION
 from fastws_compat.layers.outbox import PATIENCE, RETRY, outbox_of
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import BATCH, LOGGED_OUT, Claim, Condition, judge, run_in
@@ -67,11 +71,13 @@ def session_digest(key: str) -> str:
     return salted_hmac(GROUP, key, algorithm="sha256").hexdigest()
 
 
-class Login:
+class Login(Stage):
     """One open socket and the login behind it; stands between the endpoint and the server.
 
     Once it has ended the endpoint is given nothing more of what the client sends, and can send nothing.
     """
+
+    place = StagePlace.LOGIN
 
     def __init__(
         self,
@@ -85,7 +91,7 @@ class Login:
         self.websocket = websocket
         self.session = session
         self.user_id = user_id
-        self.place = place
+        self.located = place
         self.session_key = session_key
         self.digest = session_digest(session_name) if session_name else None
         self.conditions: list[Condition] = []
@@ -96,11 +102,9 @@ class Login:
         self.context = copy_context()
         self._holds = 0
         self._released = asyncio.Event()
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._interrupted: set[asyncio.Task[Any]] = set()
-        self._farewell: asyncio.Task[None] | None = None
-        self._receive, self._send = websocket._receive, websocket._send
-        websocket._receive, websocket._send = self.receive, self.send
+        self._interrupt = Interrupt()
+        self._close_task: asyncio.Task[None] | None = None
+        pipe_of(websocket).insert(self)
 
     @property
     def passes(self) -> bool:
@@ -110,7 +114,7 @@ class Login:
     @property
     def claim(self) -> Claim:
         conditions = tuple(self.conditions)
-        return Claim(self.user_id, self.session_key, conditions, self.place.using, self.context)
+        return Claim(self.user_id, self.session_key, conditions, self.located.using, self.context)
 
     def ask(self, condition: Condition) -> None:
         """Have the user meet `condition` for as long as the socket is open."""
@@ -120,10 +124,10 @@ class Login:
     async def receive(self) -> Message:
         message: Message | None = None
         if self.end is None:
-            message = await self._until_interrupted(self._receive)
+            message = await self._interrupt.wait(self._receive)
             while self._holds and self.end is None:
                 self._released.clear()
-                await self._until_interrupted(self._released.wait)
+                await self._interrupt.wait(self._released.wait)
         if self.end is None and message is not None:
             return message
         code, reason = self.end or (LOGGED_OUT, "")
@@ -137,25 +141,6 @@ class Login:
         elif message["type"] != "websocket.close":  # an endpoint may well say good-bye too
             raise WebSocketDisconnect(*self.end)
 
-    async def _until_interrupted(self, wait: Callable[[], Awaitable[T]]) -> T | None:
-        """What `wait()` gives, or None if the login ends before: nothing else ends a server's `receive`."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._waiting.add(task)
-        try:
-            value = await wait()
-        except asyncio.CancelledError:
-            if task not in self._interrupted or task.uncancel() > 0:
-                raise
-            return None
-        else:
-            if task in self._interrupted:  # the server has swallowed it
-                task.uncancel()
-            return value
-        finally:
-            self._waiting.discard(task)
-            self._interrupted.discard(task)
-
     def close(self, code: int, reason: str) -> None:
         """End the login, from any thread: from here on nothing that the client sent is handed out."""
         with _lock:
@@ -164,18 +149,14 @@ class Login:
             self.end = (code, reason)
             self._state = self.session.state
             if self._state is not WebSocketState.RESPONSE:
-                self.session.closed()
-            # Outermost from here on, so that nothing is handed out that somebody else has read ahead.
-            self.websocket._receive, self.websocket._send = self.receive, self.send
+                self.session.mark_closed()
         _call(self.loop, self.context, self._leave)
 
     def _leave(self) -> None:
-        if self._farewell is not None:
+        if self._close_task is not None:
             return
-        self._farewell = self.loop.create_task(self._say_goodbye())
-        for task in self._waiting:
-            self._interrupted.add(task)
-            task.cancel()
+        self._close_task = self.loop.create_task(self._say_goodbye())
+        self._interrupt.fire()
 
     async def _say_goodbye(self) -> None:
         if self.end is None or self._state not in (WebSocketState.CONNECTING, WebSocketState.CONNECTED):
@@ -192,8 +173,8 @@ class Login:
         """The connection is over; the server still gets the close frame."""
         if self.end is not None:
             self._leave()
-        if self._farewell is not None:
-            await self._farewell
+        if self._close_task is not None:
+            await self._close_task
 
     def hold(self) -> None:
         """Hand out nothing until `release`: it is being decided whether the login has ended."""
@@ -247,7 +228,7 @@ class Keeper:
             found = set(self.logins if digest is None else self.by_session.get(digest, ()))
             if users is not None:
                 found &= set[Login]().union(*(self.by_user.get(user, ()) for user in users))
-        return found if tenant is None else {login for login in found if login.place.tenant == tenant}
+        return found if tenant is None else {login for login in found if login.located.tenant == tenant}
 
     def _start(self) -> None:
         seconds, layer = conf.get("REVALIDATE_SECONDS"), shared_layer()
@@ -292,7 +273,7 @@ class Keeper:
         """Judge the logins and close those that no longer hold; all stay if the database cannot tell."""
         of_place: dict[Place, list[Login]] = defaultdict(list)
         for login in logins:
-            of_place[login.place].append(login)
+            of_place[login.located].append(login)
         for place, neighbours in of_place.items():
             for start in range(0, len(neighbours), BATCH):
                 if not await self._check_batch(place, neighbours[start : start + BATCH]):
@@ -403,7 +384,7 @@ class News:
 
     def concerns(self, login: Login) -> bool:
         is_user = self.users is None or login.user_id in self.users
-        is_tenant = self.tenant in (None, login.place.tenant)
+        is_tenant = self.tenant in (None, login.located.tenant)
         return is_user and is_tenant and self.digest in (None, login.digest)
 
 

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from fastws_compat import conf
-from fastws_compat.connections.lifecycle import SESSION, Session
-from fastws_compat.connections.sweeper import drain
+from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.registry import drain
+from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import serve_alone

@@ -8,11 +8,13 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastws_compat.connections.lifecycle import SESSION, Session, open_socket, run_endpoint
+from fastws_compat.connections.lifecycle import Session, open_socket
+from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.compile import check_paths, compile_plan
-from fastws_compat.dependencies.run import Plan
+from fastws_compat.dependencies.model import Plan
+from fastws_compat.dependencies.run import run_endpoint
 from fastws_compat.dependencies.signature import kind_of, refuse_foreign
 from fastws_compat.exception_handlers import handle, serve_alone
 from fastws_compat.exceptions import DeclarationError, EndpointContext

@@ -17,7 +17,7 @@ from urllib.request import Request
 
 from asgiref.compatibility import guarantee_single_callable
 
-from fastws_compat.connections.lifecycle import RAISES
+from fastws_compat.connections.states import RAISE_EXCEPTIONS
 from fastws_compat.datastructures import Headers
 from fastws_compat.porting import foreign
 from fastws_compat.testclient.portal import GRACE, Conversation, Portal, in_sync_thread, open_portal, use
@@ -417,7 +417,7 @@ class TestClient:
             "subprotocols": [] if offered is None else [name.strip() for name in offered.split(",")],
             "state": self.app_state.copy(),
             "extensions": {"websocket.http.response": {}},
-            RAISES: self.raise_server_exceptions,
+            RAISE_EXCEPTIONS: self.raise_server_exceptions,
         }
 
     def _open_portal(self) -> AbstractContextManager[Portal]:

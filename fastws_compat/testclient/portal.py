@@ -355,9 +355,9 @@ class Conversation:
     @property
     def _is_unaware(self) -> bool:
         """Whether the disconnect was received on behalf of an endpoint that was not told yet."""
-        from fastws_compat.connections.sweeper import sessions_of
+        from fastws_compat.connections.registry import connections_of
 
-        return any(session.is_unaware for session in sessions_of(self._portal.loop, self._task))
+        return any(session.is_unaware for session in connections_of(self._portal.loop, self._task))
 
     def _cancel(self) -> None:
         assert self._task is not None

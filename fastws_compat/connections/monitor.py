@@ -1,0 +1,201 @@
+"""Noticing what an endpoint does not notice: its client has left, or waits too long for an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Coroutine
+from math import inf
+from types import MethodType
+from typing import Any
+from weakref import ref
+
+from fastws_compat import conf
+from fastws_compat.connections.interrupt import absorb_cancellation
+from fastws_compat.connections.pipe import mark_disconnected
+from fastws_compat.connections.readahead import ReadAhead
+from fastws_compat.connections.states import (
+    CONNECTED,
+    CONNECTING,
+    DISCONNECTED,
+    RAISE_EXCEPTIONS,
+    disconnect_message,
+)
+from fastws_compat.logger import logger
+from fastws_compat.types import Scope, Send
+from fastws_compat.websockets import MAX_INSTANT_ERRORS, WebSocket
+
+
+class Notice(str):
+    """The message of a cancellation. It is alive as long as the exception is being handled."""
+
+
+class Monitored:
+    """The part of a connection that the sweeper checks; cancels an endpoint that does not end by itself."""
+
+    __slots__ = (
+        "_cancels",
+        "_deadline",
+        "_errors_seen",
+        "_notice",
+        "_receive_calls_seen",
+        "begun",
+        "leaving",
+        "read_ahead",
+        "scope",
+        "server",
+        "task",
+        "websocket",
+    )
+
+    def __init__(self, scope: Scope, send: Send) -> None:
+        self.scope = scope
+        # The server's own object for the connection, if `send` is a method of it.
+        self.server: Any = send.__self__ if type(send) is MethodType else None
+        self.websocket: WebSocket | None = None
+        # The task that runs the endpoint, once there is one, and whether the endpoint has returned.
+        self.task: asyncio.Task[Any] | None = None
+        self.leaving = False
+        self.begun = asyncio.get_running_loop().time()
+        self.read_ahead: ReadAhead | None = None
+        self._receive_calls_seen = -1
+        self._errors_seen = 0
+        self._deadline: float | None = None
+        self._cancels = 0
+        self._notice: ref[Notice] | None = None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        raise NotImplementedError
+
+    async def deny(self, status: int) -> None:
+        raise NotImplementedError
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether the endpoint has returned or been cancelled, and only the cleanup remains."""
+        return self.leaving or (self.task is not None and self.task.cancelling() > 0)
+
+    @property
+    def is_unaware(self) -> bool:
+        """Whether the client has left and the endpoint has not seen it yet."""
+        websocket = self.websocket
+        return websocket is not None and websocket._pending_disconnect is not None and not self.is_ending
+
+    def sweep(self, now: float) -> None:
+        websocket = self.websocket
+        if websocket is None or self.leaving:
+            return
+        if websocket._instant_errors and self._only_fails(websocket):
+            self._end_failing_endpoint(now)
+        elif websocket._pending_disconnect is not None:
+            self._cancel_when_due(now)
+        elif websocket.application_state is CONNECTING:
+            self._check_handshake(websocket, now)
+        elif websocket.application_state is CONNECTED:
+            self._check_client(websocket, now)
+
+    def _check_client(self, websocket: WebSocket, now: float) -> None:
+        """Read ahead for an endpoint that has not been receiving since the last sweep."""
+        calls, read_ahead = websocket._receive_calls, self.read_ahead
+        is_busy = calls == websocket._receive_returns == self._receive_calls_seen
+        self._receive_calls_seen = calls
+        if not is_busy or websocket.client_state is not CONNECTED:
+            self._deadline = None
+        elif read_ahead is None or read_ahead.left:
+            self.read_ahead = ReadAhead(websocket)
+        elif read_ahead.disconnect is None:
+            read_ahead.read_on()
+            if read_ahead.is_full and self._client_gone():
+                read_ahead.disconnect = disconnect_message(1006)
+        elif self._is_due(now):
+            mark_disconnected(websocket, read_ahead.disconnect)
+            self._cancel()
+
+    def _only_fails(self, websocket: WebSocket) -> bool:
+        """Whether the endpoint does nothing but use a closed socket. A handshake has a limit of its own."""
+        seen, self._errors_seen = self._errors_seen, websocket._instant_errors
+        if websocket._instant_errors > max(seen, MAX_INSTANT_ERRORS):
+            return websocket.application_state is not CONNECTING
+        websocket._instant_errors = self._errors_seen = 0
+        return False
+
+    def _end_failing_endpoint(self, now: float) -> None:
+        if self._deadline is None:
+            logger.warning(
+                "WebSocket %s: the endpoint keeps using a closed socket in a loop that swallows the errors; "
+                "it will be cancelled",
+                self.extra["route"],
+                extra=self.extra,
+            )
+        self._cancel_when_due(now)
+
+    def _client_gone(self) -> bool:
+        """Whether the client has left behind more messages than are read ahead."""
+        gone: bool | None = getattr(self.server, "gone", None)  # daphne, completed
+        if gone is not None:
+            return gone
+        transport: Any = getattr(self.server, "transport", None)
+        if not hasattr(transport, "get_extra_info"):
+            return False
+        connection = transport.get_extra_info("socket")
+        return transport.is_closing() or (connection is not None and peer_has_closed(connection))
+
+    def _is_due(self, now: float) -> bool:
+        """Whether the endpoint has had its time since the client left; then it gets the same time again."""
+        grace = conf.get("DISCONNECT_GRACE")
+        if self._deadline is None:
+            self._deadline = inf if grace is None else now + grace
+        if now < self._deadline:
+            return False
+        self._deadline = now + max(grace, 1)
+        return True
+
+    def _cancel_when_due(self, now: float) -> None:
+        if self._is_due(now):
+            self._cancel()
+
+    def _check_handshake(self, websocket: WebSocket, now: float) -> None:
+        """Refuse a handshake that was not answered in time; not in a test, which may be in a debugger."""
+        timeout = conf.get("HANDSHAKE_TIMEOUT")
+        if timeout is None or now < self.begun + timeout or self.scope.get(RAISE_EXCEPTIONS):
+            return
+        logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
+        self.spawn(self.deny(503))
+        websocket.application_state = DISCONNECTED
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the endpoint, unless it is still handling an earlier cancellation."""
+        is_handling = self._notice is not None and self._notice() is not None
+        if self.task is None or self.task.done() or is_handling or self.task.cancelling() > self._cancels:
+            return
+        notice = Notice("The client has left")
+        self._notice = ref(notice)
+        self._cancels += 1
+        self.task.cancel(notice)
+
+    def absorb_cancellation(self) -> bool:
+        """Whether a cancellation came from here, and from nothing else."""
+        cancels, self._cancels = self._cancels, 0
+        return cancels > 0 and absorb_cancellation(cancels)
+
+    @property
+    def disconnect_code(self) -> int:
+        """The close code for an endpoint that was cancelled before it saw the disconnect."""
+        pending = self.websocket._pending_disconnect if self.websocket is not None else None
+        code = pending.get("code") if pending else None
+        return 1006 if code is None else code
+
+
+def peer_has_closed(connection: Any) -> bool:
+    """Whether the peer of a socket will send no more; found out without reading."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    # poll() always reports a reset; a half-closed connection only with POLLRDHUP, where that exists.
+    poll.register(connection, getattr(select, "POLLRDHUP", 0))
+    return bool(poll.poll(0))

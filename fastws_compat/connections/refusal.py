@@ -1,0 +1,15 @@
+"""The one way to refuse a handshake."""
+
+from __future__ import annotations
+
+from fastws_compat.connections.closing import refusal
+from fastws_compat.types import Scope, Send
+
+
+async def refuse(scope: Scope, send: Send, status: int = 403, *, code: int = 1000) -> None:
+    """Refuse a handshake with an HTTP status, or with 403 where the server can send no other.
+
+    `code` is for the log of such a server; no client sees it.
+    """
+    for message in refusal(status, scope, code):
+        await send(message)

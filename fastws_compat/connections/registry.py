@@ -1,0 +1,77 @@
+"""Who is connected in each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary, ref
+
+from fastws_compat.connections.sweeper import Sweeper, Swept
+
+
+class Connected(Swept, Protocol):
+    """A connection, from the outermost of the library's applications to its end."""
+
+    # The task that runs the endpoint, once there is one.
+    task: asyncio.Task[Any] | None
+
+    @property
+    def is_ending(self) -> bool: ...
+
+    @property
+    def is_unaware(self) -> bool: ...
+
+
+class Registry:
+    """The connections of one event loop."""
+
+    __slots__ = ("_sweeper", "connections")
+
+    def __init__(self) -> None:
+        self.connections: set[Connected] = set()
+        self._sweeper = Sweeper(self.connections)
+
+    def add(self, connection: Connected) -> None:
+        self.connections.add(connection)
+        if not self._sweeper.is_armed:
+            self._sweeper.arm(asyncio.get_running_loop())
+
+    def discard(self, connection: Connected) -> None:
+        self.connections.discard(connection)
+
+
+_registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
+# The loop that asked last, with its registry: a process seldom has two.
+_latest: tuple[Callable[[], Any], Registry] = (lambda: None, Registry())
+
+
+def registry() -> Registry:
+    """The registry of the running loop."""
+    global _latest
+    loop = asyncio.get_running_loop()
+    latest, found = _latest
+    if latest() is not loop:
+        found = _registries.setdefault(loop, Registry())
+        _latest = ref(loop), found
+    return found
+
+
+def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:
+    """The connections of a loop whose endpoints run in `task`."""
+    found = _registries.get(loop)
+    return [] if found is None else [each for each in list(found.connections) if each.task is task]
+
+
+def ending_tasks() -> set[asyncio.Task[Any]]:
+    """The tasks of this loop whose endpoints have ended, or were cancelled, and that are still at work."""
+    return {each.task for each in registry().connections if each.task and each.is_ending}
+
+
+async def drain(seconds: float) -> None:
+    """Wait for the cleanup of this loop's ending connections before the process exits.
+
+    uvicorn cancels what is left after its time-out and then waits only for the lifespan.
+    """
+    if ending := ending_tasks():
+        await asyncio.wait(ending, timeout=seconds)
