@@ -1,4 +1,4 @@
-"""The site of `django_site` in a process that tells what it asks its database."""
+"""The site of `django_site` in a process that reports its database queries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from asgiref.sync import sync_to_async  # noqa: E402
 from django.contrib.auth.models import Group, Permission, User  # noqa: E402
 from django.db.backends.signals import connection_created  # noqa: E402
 
-from fastws_compat import WebSocket, logins  # noqa: E402
+from fastws_compat import WebSocket  # noqa: E402
+from fastws_compat.logins import registry as logins  # noqa: E402
 from tests.servers.django_sockets import app  # noqa: E402
 
 statements: list[str] = []
@@ -63,7 +64,7 @@ ACTIONS: dict[str, Callable[[], Any]] = {
 
 @app.websocket("/statements")
 async def told(websocket: WebSocket) -> None:
-    """Does what it is told, and answers with the statements since then."""
+    """Run an action, or answer "tell" with the statements since the last action."""
     await websocket.accept()
     async for what in websocket.iter_text():
         if what == "tell":
