@@ -8,7 +8,7 @@ from typing import Any
 
 Message = dict[str, Any]
 
-TIMEOUT = 10
+TIMEOUT = 20
 CONNECT: Message = {"type": "websocket.connect"}
 DENIAL: dict[str, Any] = {"websocket.http.response": {}}
 
@@ -92,23 +92,34 @@ class FakeServer:
         self.incoming.append(message)
         self._arrived.set()
 
-    def text(self, data: str) -> None:
+    def say(self, data: str) -> None:
         self.put(text(data))
 
     def hang_up(self, code: int = 1001, reason: str = "") -> None:
         self.put(disconnect(code, reason))
 
+    async def leave(self) -> None:
+        """Hang up, and wait until the application returns."""
+        self.hang_up()
+        await self.wait_ended()
+
     # What the application has sent
 
-    async def next_message(self) -> Message:
-        """The first message that this method has not returned yet."""
+    async def frame(self) -> Message:
+        """The next message that neither `frame` nor `take` has returned yet."""
         await self._until(lambda: len(self.sent) > self._returned)
         self._returned += 1
         return self.sent[self._returned - 1]
 
-    async def next_text(self) -> str:
-        data: str = (await self.next_message())["text"]
+    async def text(self) -> str:
+        data: str = (await self.frame())["text"]
         return data
+
+    def take(self) -> list[Message]:
+        """All messages that neither `frame` nor `take` has returned yet."""
+        taken = self.sent[self._returned :]
+        self._returned = len(self.sent)
+        return taken
 
     async def wait_sent(self, kind: str) -> None:
         """Wait until a message of that type has been sent."""
@@ -133,9 +144,15 @@ class FakeServer:
         return [message["code"] for message in self.sent if message["type"] == "websocket.close"]
 
 
-def connected(app: Any, *incoming: Message | Exception, path: str = "/ws", **scope: Any) -> FakeServer:
+def connected(
+    app: Any,
+    *incoming: Message | Exception,
+    path: str = "/ws",
+    on_send: Callable[[Message], Awaitable[None]] | None = None,
+    **scope: Any,
+) -> FakeServer:
     """Start a connection in the running loop."""
-    server = FakeServer(CONNECT, *incoming)
+    server = FakeServer(CONNECT, *incoming, on_send=on_send)
     server.start(app, websocket_scope(path, **scope))
     return server
 
@@ -157,6 +174,6 @@ async def aconverse(
     **scope: Any,
 ) -> list[Message]:
     """As `converse`, in the running loop."""
-    server = FakeServer(CONNECT, *incoming, on_send=on_send)
-    await asyncio.wait_for(app(websocket_scope(**scope), server.receive, server.send), TIMEOUT)
+    server = connected(app, *incoming, on_send=on_send, **scope)
+    await server.wait_ended()
     return server.sent
