@@ -30,6 +30,7 @@ from fastws_compat.layers.sequence import Gaps, Numbering
 from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
+from tests.fake_server import CONNECT, FakeServer, connected, websocket_scope
 
 PATIENCE = 5
 
@@ -86,44 +87,16 @@ def chat_app() -> FastAPI:
     return app
 
 
-class Socket:
-    """A connection to an application in the test's own loop; `sending` is awaited with each message."""
-
-    def __init__(self, app: Any, sending: Callable[[Any], Awaitable[None]] | None = None) -> None:
-        self.sent: asyncio.Queue[Any] = asyncio.Queue()
-        self.incoming: asyncio.Queue[Any] = asyncio.Queue()
-        self.incoming.put_nowait({"type": "websocket.connect"})
-        self.sending = sending
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        self.task = asyncio.create_task(app(scope, self.incoming.get, self.send))
-
-    async def send(self, message: Any) -> None:
-        if self.sending is not None:
-            await self.sending(message)
-        self.sent.put_nowait(message)
-
-    async def text(self) -> str:
-        return (await self.frame())["text"]
-
-    async def frame(self) -> Any:
-        async with asyncio.timeout(PATIENCE):
-            return await self.sent.get()
-
-    async def hang_up(self) -> None:
-        self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        await self.task
-
-
 @asynccontextmanager
 async def opened(app: Any, sending: Callable[[Any], Awaitable[None]] | None = None):
     """A socket whose endpoint has joined its groups."""
-    socket = Socket(app, sending)
+    socket = connected(app, on_send=sending)
     try:
         assert (await socket.frame())["type"] == "websocket.accept"
         assert await socket.text() == "joined"
         yield socket
     finally:
-        await socket.hang_up()
+        await socket.leave()
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -253,7 +226,7 @@ def test_what_comes_after_a_disconnect_is_not_sent():
             await Group("g").asend("too late")
             assert await anext(messages) == "too late"
             assert (await socket.frame())["code"] == 4000
-            assert socket.sent.empty()
+            assert socket.take() == []
 
     run(main)
 
@@ -312,17 +285,17 @@ def test_the_groups_are_left_however_the_connection_ends(end, layer, caplog):
             raise ValueError("oops")
 
     async def main() -> None:
-        socket = Socket(app)
+        socket = connected(app)
         await socket.frame()
         assert await socket.text() == "joined"
         assert sorted(groups(layer)) == ["a", "b"]
         if end == "is left":
-            await socket.hang_up()
+            await socket.leave()
         elif end == "is cancelled":
             socket.task.cancel()
             await asyncio.wait([socket.task])
         else:
-            socket.incoming.put_nowait({"type": "websocket.receive", "text": "x"})
+            socket.say("x")
             await socket.task
         assert not groups(layer)
 
@@ -334,29 +307,18 @@ def groups(layer: Any) -> Any:
 
 
 def test_a_socket_without_a_session_joins_and_leaves_by_hand(layer):
-    sent: list[Any] = []
-    arrived = asyncio.Event()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        arrived.set()
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
     async def main() -> None:
-        websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+        server = FakeServer(CONNECT)
+        websocket = WebSocket(websocket_scope(), server.receive, server.send)
         await websocket.accept()
         await websocket.join("g")
-        arrived.clear()
         await Group("g").asend("hi")
-        async with asyncio.timeout(PATIENCE):
-            await arrived.wait()
+        await server.wait_sent("websocket.send")
         await websocket.leave("g")
+        assert server.sent[1:] == [{"type": "websocket.send", "text": "hi"}]
         assert not groups(layer)
 
     run(main)
-    assert sent[1:] == [{"type": "websocket.send", "text": "hi"}]
 
 
 def test_a_socket_that_joined_before_it_was_accepted_gets_its_messages_then():
@@ -402,7 +364,7 @@ def test_a_socket_whose_endpoint_has_ended_cannot_join(joined, layer):
         left_over.append(websocket)
 
     async def main() -> None:
-        socket = Socket(app)
+        socket = connected(app)
         await socket.task
         with pytest.raises(WebSocketDisconnected, match="cannot join"):
             await left_over[0].join("g")
@@ -422,7 +384,7 @@ def test_a_join_that_waits_for_the_layer_while_the_endpoint_ends(watched):
         await asyncio.sleep(0)
 
     async def main() -> None:
-        await Socket(app).task
+        await connected(app).task
         await joining[0]
 
     run(main)
@@ -466,10 +428,10 @@ def test_a_member_whose_server_refuses_at_once_harms_nobody(error, caplog):
             async def refuse(message: Any) -> None:
                 raise error
 
-            one.sending = refuse
+            one.on_send = refuse
             await Group("g").asend("hi")
             assert await other.text() == "hi"
-            one.sending = None
+            one.on_send = None
 
     run(main)
     assert levels(caplog) == []
@@ -480,7 +442,7 @@ def test_more_members_than_are_sent_to_in_a_row(monkeypatch):
     app = member_app("g")
 
     async def main() -> None:
-        sockets = [Socket(app) for _ in range(10)]
+        sockets = [connected(app) for _ in range(10)]
         for socket in sockets:
             await socket.frame()
             await socket.text()
@@ -488,7 +450,7 @@ def test_more_members_than_are_sent_to_in_a_row(monkeypatch):
         await Group("g").asend("2")
         for socket in sockets:
             assert [await socket.text(), await socket.text()] == ["1", "2"]
-        await asyncio.gather(*(socket.hang_up() for socket in sockets))
+        await asyncio.gather(*(socket.leave() for socket in sockets))
 
     run(main)
 
@@ -663,14 +625,14 @@ def test_a_hundred_members_cost_the_layer_one_call(watched):
     app = member_app("g")
 
     async def main() -> None:
-        sockets = [Socket(app) for _ in range(100)]
+        sockets = [connected(app) for _ in range(100)]
         for socket in sockets:
             await socket.frame()
             await socket.text()
         await Group("g").asend("hi")
         for socket in sockets:
             assert await socket.text() == "hi"
-        await asyncio.gather(*(socket.hang_up() for socket in sockets))
+        await asyncio.gather(*(socket.leave() for socket in sockets))
 
     run(main)
     assert watched.calls == [
@@ -746,14 +708,14 @@ def test_membership_outlives_the_layers_group_expiry(watched):
 
 def test_a_hub_that_was_cut_off_is_replaced(watched):
     async def cut() -> None:
-        socket = Socket(member_app("g"))
+        socket = connected(member_app("g"))
         await socket.frame()
         assert await socket.text() == "joined"
         keeper = next(iter(hub._hubs.values()))[id(watched)]._keeper
         keeper.cancel()
         await asyncio.wait([keeper])
         assert not hub._hubs
-        await socket.hang_up()
+        await socket.leave()
 
     run(cut)
 
@@ -838,7 +800,7 @@ def test_a_layer_that_hangs_holds_nobody_up(watched, impatient):
         async with opened(member_app("g")) as socket:
             with pytest.raises(GroupSendError, match=r"no answer within 0\.05 s"):
                 await Group("g").asend("lost")
-            socket.incoming.put_nowait({"type": "websocket.receive", "text": "still"})
+            socket.say("still")
             assert await socket.text() == "echo still"
             watched.hangs = False
             await until(lambda: "g" in watched.groups)
@@ -943,7 +905,7 @@ def test_a_slow_member_delays_nobody_and_loses_nothing(settings):
             for text in texts:
                 await Group("g").asend(text)
             assert [await fast.text() for _ in texts] == texts
-            assert slow.sent.empty()
+            assert slow.take() == []
             dam.open.set()
             assert [await slow.text() for _ in texts] == texts
 
@@ -979,7 +941,7 @@ def test_a_member_that_is_too_slow_is_closed_with_1013(settings, caplog):
                 "code": 1013,
                 "reason": "reads too slowly",
             }
-            slow.incoming.put_nowait({"type": "websocket.receive", "text": "?"})
+            slow.say("?")
             await slow.task
 
     run(main)
@@ -1017,11 +979,11 @@ def test_a_client_that_leaves_while_its_messages_wait(layer):
             for number in range(3):
                 await Group("g").asend(str(number))
             assert [await fast.text() for _ in range(3)] == ["0", "1", "2"]
-            await slow.hang_up()
+            await slow.leave()
             dam.open.set()
             await Group("g").asend("on")
             assert await fast.text() == "on"
-            assert slow.sent.empty()
+            assert slow.take() == []
 
     run(main)
     assert not groups(layer)
@@ -1150,13 +1112,13 @@ def test_a_connection_ends_after_the_close_that_its_group_began():
             await asyncio.sleep(0.05)
 
     async def main() -> None:
-        socket = Socket(app, slow)
+        socket = connected(app, on_send=slow)
         await socket.frame()
         assert await socket.text() == "joined"
         await Group("g").adisconnect(4000)
         await Group("other").asend("end")
         await socket.task
-        assert socket.sent.get_nowait()["code"] == 4000
+        assert (await socket.frame())["code"] == 4000
 
     run(main)
 
@@ -1280,7 +1242,7 @@ def test_a_sync_dependency_sends():
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            other = Socket(app)
+            other = connected(app)
             assert await socket.text() == "somebody comes"
             await other.task
 
