@@ -23,6 +23,7 @@ from fastws_compat import APIRouter, FastAPI, HTTPException, WebSocket
 from fastws_compat.applications import default_app
 from fastws_compat.asgi import Identify, get_asgi_application
 from fastws_compat.exceptions import DeclarationError
+from tests.fake_server import FakeServer
 
 pytestmark = pytest.mark.django_db  # Channels looks after database connections even where none is used
 
@@ -455,19 +456,13 @@ def test_project_with_few_installed_apps(rest, installed, printed):
 
 
 def test_lifespan_is_the_applications():
-    seen, sent = [], []
+    seen = []
     sockets = FastAPI(on_startup=[lambda: seen.append("up")], on_shutdown=[lambda: seen.append("down")])
-    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message["type"])
-
-    asyncio.run(get_asgi_application(sockets)({"type": "lifespan", "state": {}}, receive, send))
+    server = FakeServer({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    scope = {"type": "lifespan", "state": {}}
+    asyncio.run(get_asgi_application(sockets)(scope, server.receive, server.send))
     assert seen == ["up", "down"]
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert server.types == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 def test_parts_stand_under_channels_name():

@@ -13,6 +13,7 @@ from fastws_compat.auth import disconnect_user, login_required
 from fastws_compat.connections import lifecycle as sessions
 from fastws_compat.signals import connected, disconnected, message_received, message_sent
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from tests.fake_server import CONNECT, FakeServer, disconnect, text, websocket_scope
 
 ALL = {
     "connected": connected,
@@ -28,8 +29,8 @@ def echo_app():
     @app.websocket("/echo/{room}")
     async def echo(websocket: WebSocket, room: str):
         await websocket.accept()
-        async for text in websocket.iter_text():
-            await websocket.send_text(text)
+        async for data in websocket.iter_text():
+            await websocket.send_text(data)
 
     return app
 
@@ -217,18 +218,9 @@ def calls_of(messages):
 
 
 def calls_of_one(messages):
-    app, sent = echo_app(), []
-    inbox = [{"type": "websocket.disconnect", "code": 1000}]
-    inbox += [{"type": "websocket.receive", "text": "a"} for _ in range(messages)]
-    inbox += [{"type": "websocket.connect"}]
-    scope = {"type": "websocket", "path": "/echo/1", "headers": [], "query_string": b""}
+    app, server = echo_app(), FakeServer(CONNECT, *[text("a")] * messages, disconnect(1000))
+    scope = websocket_scope("/echo/1")
     calls = 0
-
-    async def receive():
-        return inbox.pop()
-
-    async def send(message):
-        sent.append(message)
 
     def count(frame, event, argument):
         nonlocal calls
@@ -237,12 +229,12 @@ def calls_of_one(messages):
     async def main():
         sys.setprofile(count)
         try:
-            await app(scope, receive, send)
+            await app(scope, server.receive, server.send)
         finally:
             sys.setprofile(None)
 
     asyncio.run(main())
-    assert len(sent) == messages + 1  # the accept
+    assert len(server.sent) == messages + 1  # the accept
     return calls
 
 
