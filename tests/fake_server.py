@@ -1,4 +1,4 @@
-"""A fake ASGI server: one connection whose server side is in the hands of the test."""
+"""A fake ASGI server: one connection whose server side the test controls."""
 
 from __future__ import annotations
 

@@ -473,7 +473,7 @@ def test_parts_stand_under_channels_name():
 
 
 def test_runworker_needs_a_place_for_its_consumers(capsys):
-    """The recipe of docs/deployment.md, asked as `manage.py runworker thumbnails` asks the application."""
+    """The recipe of docs/deployment.md, called as `manage.py runworker thumbnails` calls the application."""
     page = (Path(__file__).resolve().parents[1] / "docs" / "deployment.md").read_text()
     [source] = re.findall(r"```python run\n(from channels\.consumer.*?)```", page, re.DOTALL)
     recipe = {"__name__": "recipe"}

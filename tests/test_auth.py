@@ -49,7 +49,7 @@ CurrentUser = Annotated[User, Depends(login_required)]
 
 
 def app_for(dependency):
-    """An application whose socket tells the name of the user that the dependency gives."""
+    """An application whose socket sends the name of the user that the dependency returns."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -67,7 +67,7 @@ mounted_application = get_asgi_application(app_for(login_required))
 
 
 def outcome(app, user=None, url="/ws"):
-    """The name that the socket tells, or the status that refuses it."""
+    """The name that the socket sends, or the status with which it is refused."""
     client = TestClient(app, timeout=5) if user is None else client_of(user, app)
     return answer_of(client, url)
 
@@ -419,7 +419,7 @@ GUARDS = [
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
 @pytest.mark.parametrize("kind", [lambda user: user, lambda user: SimpleLazyObject(lambda: user)])
 def test_inactive_user_that_somebody_else_has_found(guard, kind):
-    """Whoever has found the user, the handshake judges as the later rounds do."""
+    """Wherever the user comes from, the handshake applies the same rules as the later rounds."""
     ann = make_user(is_staff=True, is_superuser=True)
     app = app_for(guard)
     app.add_middleware(InScope, user=kind(ann))

@@ -1,4 +1,4 @@
-"""What a close may say, and that a connection is told its end when the close itself fails."""
+"""Which codes and reasons a close may have, and what is sent when the close itself fails."""
 
 import asyncio
 import enum

@@ -684,7 +684,7 @@ def test_client_state_after_a_send_that_failed(send, error):
             await websocket.close()
         return [(await websocket.receive())["type"] for _ in range(2)]
 
-    # What the client had said is still there for whoever reads, as in FastAPI.
+    # What the client sent before can still be received, as in FastAPI.
     assert asyncio.run(main()) == ["websocket.receive", "websocket.disconnect"]
     with pytest.raises(RuntimeError, match="once a disconnect message has been received"):
         asyncio.run(websocket.receive())

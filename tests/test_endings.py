@@ -1,4 +1,4 @@
-"""Every way that a connection can end: the endpoint is told or stopped, and everything runs once."""
+"""Every way that a connection can end: the endpoint sees the end or is cancelled; cleanup runs once."""
 
 import asyncio
 import contextvars
@@ -24,7 +24,7 @@ PATIENCE = 10
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Connections are looked at so often that no test has to wait for it; the database is not."""
+    """Sweep connections so often that no test has to wait; do not check the database."""
 
     async def check(): ...
 
@@ -39,7 +39,7 @@ async def until(condition):
 
 
 class Sweeps:
-    """Stands among the connections that are looked at and counts how often that happens."""
+    """Counts the sweeps, as one of the connections that are swept."""
 
     task = None
 
@@ -51,7 +51,7 @@ class Sweeps:
 
 
 async def swept(times=5):
-    """Wait until all connections were looked at so often again."""
+    """Wait until all connections have been swept at least this many times more."""
     sweeps = Sweeps()
     registry().add(sweeps)
     await until(lambda: sweeps.number >= times)
@@ -62,7 +62,7 @@ def records(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "fastws_compat"]
 
 
-# The client goes while the endpoint looks elsewhere
+# The client leaves while the endpoint is not receiving
 
 
 def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
@@ -396,7 +396,7 @@ def test_endpoint_that_comes_back_in_time_gets_its_messages_and_the_end():
         back.set()
         await until(lambda: seen == ["a"])
         line.say("c")
-        await until(lambda: not line.incoming)  # it is away again, and somebody listens again
+        await until(lambda: not line.incoming)  # the endpoint is busy again, and the read-ahead receives
         line.hang_up()
         await until(lambda: not line.incoming)
         back.set()
@@ -471,7 +471,7 @@ def test_endpoint_that_listens_has_no_task_beside_its_own():
         line = connected(app)
         await line.wait_sent("websocket.accept")
         for number in range(20):
-            await asyncio.sleep(0.005)
+            await swept(1)
             line.say(str(number))
         await until(lambda: len(line.texts) == 20)
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task(), line.task})
@@ -780,7 +780,7 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
     together = threading.Barrier(threads)
 
     def slow():
-        together.wait(PATIENCE)  # nobody goes on before eight are here
+        together.wait(PATIENCE)  # no thread goes on before all eight are here
         time.sleep(duration)
 
     @app.websocket("/ws", dependencies=[Depends(slow)])
@@ -931,7 +931,7 @@ async def suffer(number, point, fault, delay):
         if fault == "stop":
             line.task.cancel()
         else:
-            line.error = OSError("The client has gone.") if fault == "reset" else None
+            line.error = OSError("The client is gone.") if fault == "reset" else None
             line.hang_up(1006 if fault == "reset" else 1001)
         faults.event(faults.go, name).set()
     await asyncio.wait([line.task], timeout=PATIENCE)

@@ -1,4 +1,4 @@
-"""Exceptions of FastAPI and Starlette, as libraries raise them that were not ported: answered as ours are."""
+"""Exceptions of FastAPI and Starlette, raised by libraries that were not ported, get the same answers."""
 
 import subprocess
 import sys

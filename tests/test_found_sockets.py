@@ -1,4 +1,4 @@
-"""Sockets that cannot be imported, and sockets that nobody serves: what the commands of a project do."""
+"""What the commands of a project do when sockets cannot be imported or are not served."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_migrate_runs_although_a_layer_cannot_be_made(project: Project) -> None:
     assert "fastws.E009" in done.stderr
 
 
-# Routes that nobody serves
+# Routes that are not served
 
 
 def warnings(project: Project, *texts: str) -> list[str]:

@@ -549,7 +549,7 @@ def test_groups_work_without_django_settings():
 
 
 class Watched(InMemoryChannelLayer):
-    """Notes what it is asked to do; `fails` makes it fail, `hangs` makes it hang."""
+    """Records its calls; `fails` makes them fail, `hangs` makes them hang."""
 
     def __init__(self) -> None:
         super().__init__(capacity=10_000)

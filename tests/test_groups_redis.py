@@ -75,7 +75,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
             await close(channel_layers[alias])
 
     asyncio.run(limited())
-    gc.collect()  # what is left open is found here, and not in some other test
+    gc.collect()  # so that a connection left open fails this test and not a later one
 
 
 async def close(layer: Any) -> None:
@@ -263,7 +263,7 @@ def test_redis_is_killed_and_started_again(
     assert "messages of this process were lost" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["core"], indirect=True)  # pub/sub forgets nobody
+@pytest.mark.parametrize("kind", ["core"], indirect=True)  # pub/sub has no expiry
 def test_membership_outlives_the_group_expiry(settings: Any) -> None:
     config = settings.CHANNEL_LAYERS["default"]
     config = {**config, "CONFIG": {**config["CONFIG"], "group_expiry": 2}}

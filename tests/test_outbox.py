@@ -1,4 +1,4 @@
-"""What other processes are told of saved users, and what happens while the channel layer does not answer."""
+"""How other processes learn of saved users, and what happens while the channel layer does not answer."""
 
 import asyncio
 import threading

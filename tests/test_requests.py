@@ -1,4 +1,4 @@
-"""The connection: what is ours beyond parity."""
+"""The connection, beyond parity with Starlette."""
 
 from __future__ import annotations
 

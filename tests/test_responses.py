@@ -1,4 +1,4 @@
-"""Refusals: what is ours beyond parity."""
+"""Refusals, beyond parity with FastAPI."""
 
 from __future__ import annotations
 

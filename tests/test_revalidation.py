@@ -670,7 +670,7 @@ def test_server_that_swallows_the_interruption():
 
 @pytest.mark.parametrize("place", [nullcontext, ThreadSensitiveContext], ids=["endpoint", "request"])
 def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
-    """asgiref tells by context variables where sync code may run; the check has to forget the caller's."""
+    """asgiref decides by context variables where sync code runs; the check must not inherit the caller's."""
     monkeypatch.setattr(logins, "judge", lambda claims: [4401] * len(claims))
 
     async def body(websocket, met):
@@ -855,7 +855,7 @@ def test_round_goes_through_its_sockets_in_batches(monkeypatch):
 
 
 def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
-    """An endpoint that is busy has its next message waiting for it; the decision comes before it asks."""
+    """A busy endpoint's next message is waiting; the decision comes before the endpoint receives."""
     monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.001)
 
     async def body(websocket, met):

@@ -1,4 +1,4 @@
-"""How a connection ends: the client is told once, the log says it once, nothing escapes to the server."""
+"""How a connection ends: one close frame, at most one log line, no exception in the server."""
 
 import asyncio
 import logging
@@ -370,7 +370,7 @@ def test_used_before_accept_is_a_mistake_of_the_endpoint(caplog):
     assert isinstance(record.exc_info[1], WebSocketDisconnected)
 
 
-# A path that nobody has
+# A path without a route
 
 
 @pytest.mark.parametrize("extensions", [{}, DENIAL])

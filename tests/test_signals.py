@@ -37,7 +37,7 @@ def echo_app():
 
 @contextmanager
 def recorded(*names, sender=None):
-    """What the signals tell, as (name, what it tells)."""
+    """The signals sent, as (name, arguments)."""
     heard, receivers = [], []
     for name in names or ALL:
 
@@ -210,7 +210,7 @@ def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
 
 
 def calls_of(messages):
-    """How many Python functions a conversation of so many messages calls, in the library and below it.
+    """How many Python functions a connection with this many messages calls, in the library and below it.
 
     The least of several: what the garbage collector or the loop's timers call is none of it.
     """
@@ -239,7 +239,7 @@ def calls_of_one(messages):
 
 
 def test_signals_that_nobody_listens_to_cost_no_call(monkeypatch):
-    calls_of(1)  # what is made once is made
+    calls_of(1)  # creates everything that is created once
     with_signals = calls_of(10), calls_of(110)
     monkeypatch.setattr(sessions, "observers", [])
     without = calls_of(10), calls_of(110)

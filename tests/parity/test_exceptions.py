@@ -1,4 +1,4 @@
-"""What becomes of an exception: refusals, closes, handlers, and what nobody handles."""
+"""Where an exception ends up: refusals, closes, handlers, and unhandled exceptions."""
 
 import functools
 import threading
@@ -866,7 +866,7 @@ def test_entered_generator_sees_the_validation_error(lib):
     assert seen == [1]
 
 
-# What nobody handles
+# Unhandled exceptions
 
 
 def test_unhandled_exception_before_accept(lib):

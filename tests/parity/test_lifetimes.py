@@ -791,7 +791,7 @@ def test_plain_function_of_request_scope_may_depend_on_function_scope(lib):
 
 
 class Watch:
-    """Counts who is inside and lets them out when told."""
+    """Counts the calls inside, and lets them out on request."""
 
     def __init__(self):
         self.inside = self.most = 0
@@ -808,7 +808,7 @@ class Watch:
 
 
 def limited_dependency(kind, watch, barrier):
-    """A dependency of some kind that stays inside until `barrier()` says that nobody else can come."""
+    """A dependency that stays inside until `barrier()` returns."""
 
     async def coroutine():
         watch.enter()

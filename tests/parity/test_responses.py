@@ -1,4 +1,4 @@
-"""What a refusal says, and the messages it sends, in both libraries."""
+"""The attributes of a refusal, and the messages it sends, in both libraries."""
 
 from __future__ import annotations
 

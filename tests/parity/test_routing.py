@@ -38,7 +38,7 @@ def answer(lib, app, url, root_path="", **options):
 
 
 def refused(lib, app, url, **options):
-    """The close code of a handshake that nobody takes."""
+    """The close code of a handshake that no route matches."""
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         with lib.TestClient(app).websocket_connect(url, **options):
             pass
@@ -1484,7 +1484,7 @@ def test_url_for_gives_a_url(lib):
 
 
 def test_routes_are_asked_in_one_event_loop_by_hand(lib):
-    """The bare ASGI call, without a test client."""
+    """An ASGI call without a test client."""
     app = lib.FastAPI()
     app.websocket("/a")(says(lib, "a"))
     assert [message["type"] for message in converse(app, path="/a")[:2]] == [

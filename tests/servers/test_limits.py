@@ -37,7 +37,7 @@ def ended(running: Running) -> str:
 
 
 def test_a_sender_whose_client_has_reset_does_not_hold_the_process(running: Running) -> None:
-    """uvicorn takes messages for it without waiting, so that it could not learn that nobody is there."""
+    """uvicorn accepts messages for it without waiting, so sending would not show that the client is gone."""
     for _ in range(5):
         with Raw(running, "/flood").accepted() as client:
             client.exactly(64 * 1024)

@@ -1,4 +1,4 @@
-"""`ChannelsLiveServerTestCase` in a project: its server is the completed daphne, whoever runs the tests."""
+"""`ChannelsLiveServerTestCase` in a project uses the completed daphne with every test runner."""
 
 from __future__ import annotations
 

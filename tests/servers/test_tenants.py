@@ -121,7 +121,7 @@ def test_what_a_route_asks_is_asked_in_its_own_database(server: Server, tenants:
         tenants.open(running, "/grouped", "blue") as two,
     ):
         assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
-        tenants.act(running, "blue", "ungroup")  # which no signal tells
+        tenants.act(running, "blue", "ungroup")  # which sends no signal
         tenants.act(running, "default", "save")
         assert answers(one)
         tenants.act(running, "blue", "save")
