@@ -281,7 +281,7 @@ def test_user_and_session_of_the_cookie():
 
 
 @pytest.mark.parametrize("cookie", [None, f"{settings.SESSION_COOKIE_NAME}=forged", "other=1"])
-def test_nobody_without_a_valid_cookie(cookie):
+def test_anonymous_without_a_valid_cookie(cookie):
     assert answer(get_asgi_application(who()), "/ws", cookie=cookie) == 1000
 
 

@@ -112,7 +112,7 @@ def test_base_user_says_nothing(name: str) -> None:
         getattr(BaseUser(), name)
 
 
-def test_base_backend_authenticates_nobody() -> None:
+def test_base_backend_authenticates_no_one() -> None:
     connection = HTTPConnection({"type": "websocket"})
     with pytest.raises(NotImplementedError):
         asyncio.run(AuthenticationBackend().authenticate(connection))

@@ -459,7 +459,7 @@ def test_no_settings(settings: Any) -> None:
     assert ids() == []
 
 
-def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
+def test_unknown_key_error_names_the_nearest(settings: Any) -> None:
     settings.FASTWS = {"alowed_origins": []}
     [message] = checks.settings.check_settings()
     assert message.id == "fastws.E007"
@@ -467,7 +467,7 @@ def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
     assert message.hint.startswith("Did you mean 'ALLOWED_ORIGINS'?")
 
 
-def test_unknown_key_is_told_the_known_ones(settings: Any) -> None:
+def test_unknown_key_error_names_the_known_ones(settings: Any) -> None:
     settings.FASTWS = {1: 2}
     [message] = checks.settings.check_settings()
     assert message.hint is not None
@@ -684,7 +684,7 @@ def test_left_over_in_the_module_of_a_base_class(monkeypatch: pytest.MonkeyPatch
     assert text.startswith("Module 'leftover_bases' uses fastapi.exceptions.HTTPException")
 
 
-def test_left_over_below_a_mount_of_ours_and_in_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_left_over_below_a_mount_and_in_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
     inner = module_with(monkeypatch, "leftover_inner", imports="from fastapi import HTTPException")
     outer = module_with(
         monkeypatch,

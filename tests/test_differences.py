@@ -241,7 +241,7 @@ def test_endpoint_that_returns_before_accept():
     assert refusal(app).code == 1000
 
 
-def test_exception_that_nobody_handles_closes():
+def test_unhandled_exception_closes():
     """FastAPI lets the exception out to the server, which ends the connection in its own way."""
     app = FastAPI()
 

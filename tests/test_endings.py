@@ -65,7 +65,7 @@ def records(caplog):
 # The client leaves while the endpoint is not receiving
 
 
-def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
+def test_endpoint_that_only_sends_sees_the_real_code(caplog):
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -91,7 +91,7 @@ def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
     assert records(caplog) == []
 
 
-def test_client_state_tells_of_a_disconnect_that_nobody_has_received():
+def test_client_state_shows_a_disconnect_that_was_not_received():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -202,7 +202,7 @@ def test_endpoint_that_swallows_its_cancellation_is_cancelled_again():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_endpoint_that_was_told_takes_the_time_it_needs():
+def test_endpoint_that_saw_the_disconnect_takes_the_time_it_needs():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -224,7 +224,7 @@ def test_endpoint_that_was_told_takes_the_time_it_needs():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": None})
-def test_without_a_grace_nobody_is_cancelled():
+def test_without_a_grace_no_endpoint_is_cancelled():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -246,7 +246,7 @@ def test_without_a_grace_nobody_is_cancelled():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_gone():
+def test_background_tasks_and_teardown_are_not_cancelled_when_the_client_is_gone():
     app, seen = FastAPI(), []
 
     async def generator():
@@ -274,7 +274,7 @@ def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_g
     assert seen == ["worked", "torn down"]
 
 
-def test_cancellation_by_somebody_else_stays_one():
+def test_cancellation_from_outside_is_not_swallowed():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -346,7 +346,7 @@ def test_long_messages_leave_less_room_ahead():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_endpoint_with_unread_messages_is_cancelled_when_the_client_has_gone():
+def test_endpoint_with_unread_messages_is_cancelled_when_the_client_is_gone():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -500,7 +500,7 @@ def test_watcher_ends_with_the_endpoint():
     asyncio.run(run())
 
 
-def test_error_of_the_server_reaches_the_endpoint_that_asks_later():
+def test_error_of_the_server_reaches_the_endpoint_that_receives_later():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -549,7 +549,7 @@ def test_sweep_has_no_context_of_the_first_connection():
 
 @override_settings(FASTWS={"HANDSHAKE_TIMEOUT": 0.05})
 @pytest.mark.parametrize("can_deny", [True, False])
-def test_handshake_that_nobody_answers_is_refused(can_deny, caplog):
+def test_handshake_that_is_not_answered_is_refused(can_deny, caplog):
     app, seen = FastAPI(), []
 
     async def slow():

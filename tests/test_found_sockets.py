@@ -143,12 +143,12 @@ def test_no_route_at_all(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["consumers.py", "ws.py"])
-def test_routes_in_a_module_that_nobody_imports(project: Project, name: str) -> None:
+def test_routes_in_a_module_that_is_not_imported(project: Project, name: str) -> None:
     project.write(f"chat/{name}", ROUTE)
     assert warnings(project, f"chat/{name} declares") == ["W002", "W014"]
 
 
-def test_routes_in_a_module_that_nobody_imports_beside_others(project: Project) -> None:
+def test_routes_in_a_module_that_is_not_imported_beside_others(project: Project) -> None:
     project.write("chat/sockets.py", ROUTE)
     project.write("chat/consumers.py", ROUTE)
     assert warnings(project) == ["W014"]
@@ -160,7 +160,7 @@ def test_routes_in_a_module_that_is_imported(project: Project) -> None:
     assert warnings(project) == []
 
 
-def test_an_application_that_nobody_named(project: Project) -> None:
+def test_an_application_without_a_name(project: Project) -> None:
     project.write("chat/sockets.py", APPLICATION)
     assert warnings(project, *(f"chat.sockets:{name} has" for name in ("app", "inner", "other"))) == [
         "W002",

@@ -30,7 +30,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_python_and_type_checkers_are_told_the_same() -> None:
+def test_python_and_type_checkers_see_the_same() -> None:
     assert sorted(seen_by_type_checkers()) == sorted(fastws_compat.__all__)
 
 

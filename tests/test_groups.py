@@ -391,7 +391,7 @@ def test_a_join_that_waits_for_the_layer_while_the_endpoint_ends(watched):
     assert watched.groups == {}
 
 
-def test_a_member_whose_client_is_gone_harms_nobody():
+def test_a_member_whose_client_is_gone_harms_no_other():
     async def broken(message: Any) -> None:
         if message.get("text") == "hi":
             raise OSError("gone")
@@ -404,7 +404,7 @@ def test_a_member_whose_client_is_gone_harms_nobody():
     run(main)
 
 
-def test_a_member_that_fails_strangely_is_logged_and_harms_nobody(caplog):
+def test_a_member_with_an_unexpected_error_is_logged_and_harms_no_other(caplog):
     async def broken(message: Any) -> None:
         if message.get("text") == "hi":
             raise KeyError("bug")
@@ -421,7 +421,7 @@ def test_a_member_that_fails_strangely_is_logged_and_harms_nobody(caplog):
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("closed")])
-def test_a_member_whose_server_refuses_at_once_harms_nobody(error, caplog):
+def test_a_member_whose_server_refuses_at_once_harms_no_other(error, caplog):
     async def main() -> None:
         async with opened(member_app("g")) as one, opened(member_app("g")) as other:
 
@@ -794,7 +794,7 @@ def test_a_layer_that_loses_its_members_gets_them_again(watched, impatient, capl
     assert levels(caplog) == ["ERROR", "WARNING"]
 
 
-def test_a_layer_that_hangs_holds_nobody_up(watched, impatient):
+def test_a_layer_that_hangs_delays_no_connection(watched, impatient):
     async def main() -> None:
         watched.hangs = True
         async with opened(member_app("g")) as socket:
@@ -894,7 +894,7 @@ class Dam:
             await self.open.wait()
 
 
-def test_a_slow_member_delays_nobody_and_loses_nothing(settings):
+def test_a_slow_member_delays_no_other_and_loses_nothing(settings):
     app = member_app("g")
     texts = [str(number) for number in range(50)]
 
@@ -1210,7 +1210,7 @@ def test_send_in_async_code_names_asend():
     run(main)
 
 
-def test_sending_to_nobody():
+def test_sending_to_an_empty_group():
     with record() as sent:
         Group("nobody").send("hi")
     assert [(item.group.name, item.message) for item in sent] == [("nobody", "hi")]
@@ -1464,7 +1464,7 @@ def send_raw(group: str, message: dict[str, Any]) -> None:
         {"type": "fastws.message", "fastws": {"group": "g", "bytes": "x"}},
     ],
 )
-def test_a_message_that_is_not_understood_is_logged_once_and_harms_nobody(message, caplog):
+def test_a_message_that_is_not_understood_is_logged_once_and_harms_no_member(message, caplog):
     with TestClient(member_app("g")).websocket_connect("/ws") as socket:
         assert socket.receive_text() == "joined"
         send_raw("g", message)
@@ -1474,7 +1474,7 @@ def test_a_message_that_is_not_understood_is_logged_once_and_harms_nobody(messag
     assert levels(caplog) == ["WARNING"]
 
 
-def test_a_handler_that_raises_is_logged_and_harms_nobody(registered, caplog):
+def test_a_handler_that_raises_is_logged_and_harms_no_other_member(registered, caplog):
     @on("boom")
     def fail(message: dict[str, Any]) -> Any:
         raise ValueError("oops")
@@ -1549,5 +1549,5 @@ def test_a_group_of_the_same_name_on_another_layer_has_numbers_of_its_own():
     assert numbers == [0, 0, 1, 1]
 
 
-def test_a_message_of_somebody_else_is_not_ours():
+def test_a_message_of_another_library_is_not_unpacked():
     assert unpack({"type": "chat.message", "text": "hi"}) is None

@@ -116,7 +116,7 @@ def test_message_that_just_fits(message):
         assert websocket.receive_text() == message
 
 
-def test_big_message_for_whoever_receives_raw_messages():
+def test_big_message_for_an_endpoint_that_receives_raw_messages():
     app, seen = FastAPI(max_message_size=10), []
 
     @app.websocket("/ws")
@@ -295,7 +295,7 @@ def test_endpoint_that_does_not_look_is_stopped_when_its_time_is_over(monkeypatc
     assert seen == ["cancelled"]
 
 
-def test_every_task_that_receives_is_told_of_the_end():
+def test_every_task_that_receives_sees_the_end():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws", idle_timeout=0.05)
@@ -316,7 +316,7 @@ def test_every_task_that_receives_is_told_of_the_end():
     assert seen == [4408, 4408]
 
 
-def test_receive_that_the_endpoint_gives_up_is_no_end():
+def test_receive_that_the_endpoint_cancels_is_no_end():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws", idle_timeout=60)

@@ -138,7 +138,7 @@ def test_a_client_without_a_session_has_an_empty_one() -> None:
 
 
 @pytest.mark.django_db
-def test_a_session_that_somebody_has_put_into_the_scope_stays() -> None:
+def test_a_session_that_is_already_in_the_scope_stays() -> None:
     class Outer:
         def __init__(self, app: Any) -> None:
             self.app = app

@@ -41,7 +41,7 @@ class OwnBackend(ModelBackend):
         (["is_staff"], None, ["first_name"], False),
     ],
 )
-def test_fields_that_others_are_told_of(layer, settings, fields, backend, named, told):
+def test_fields_that_other_processes_learn_of(layer, settings, fields, backend, named, told):
     ann = make_user()
     if backend is not None:
         settings.AUTHENTICATION_BACKENDS = [f"{__name__}.{backend.__name__}"]

@@ -280,7 +280,7 @@ def test_the_index_finds_what_trying_each_route_finds(
     assert router.match(asked) == tried_one_by_one(router, asked)
 
 
-def test_a_route_with_its_own_idea_of_matching_is_always_asked() -> None:
+def test_a_route_with_its_own_matching_is_always_called() -> None:
     class Everything(WebSocketRoute):
         def matches(self, scope: Any) -> Any:
             return Match.FULL, {}

@@ -139,7 +139,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_change_that_a_signal_tells(change):
+def test_change_that_sends_a_signal(change):
     ann = make_user(is_staff=True, perms=["auth.view_user"])
     with connected(ann, *ALL) as websocket:
         assert end_of(websocket) == "open"
@@ -147,7 +147,7 @@ def test_change_that_a_signal_tells(change):
         assert end_of(websocket) == CHANGES[change]
 
 
-def test_change_that_no_signal_tells():
+def test_change_that_sends_no_signal():
     ann = make_user(is_staff=True)
     with connected(ann, staff_member_required) as websocket:
         User.objects.update(is_staff=False)
@@ -197,7 +197,7 @@ def test_logout_ends_the_sockets_of_its_session(dependency):
             assert [end_of(one), end_of(two), end_of(other)] == [4401, 4401, "open"]
 
 
-def test_nobody_has_no_login_to_end():
+def test_anonymous_user_has_no_login_to_end():
     with TestClient(app_for(get_user)).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "in"
         assert logins._all_keepers() == []
@@ -329,7 +329,7 @@ def test_own_test_that_fails_ends_the_socket(caplog):
     assert "could not be asked again" in caplog.text
 
 
-def test_object_permission_is_asked_for_again(monkeypatch):
+def test_object_permission_is_checked_again(monkeypatch):
     allowed = ["plan"]
     monkeypatch.setattr(User, "has_perms", lambda self, perms, obj=None: obj in allowed)
     with connected(make_user(), permission_required("docs.view", obj=lambda: "plan")) as websocket:
@@ -825,7 +825,7 @@ def test_permissions_loaded_at_once_are_those_that_django_finds():
     assert found == [User.objects.get().get_all_permissions()]
 
 
-def test_permissions_are_not_asked_for_where_no_route_needs_them():
+def test_permissions_are_not_queried_where_no_route_needs_them():
     ann = make_user(is_staff=True)
     with CaptureQueriesContext(connection) as queries:
         assert judge([Claim(str(ann.pk), None, (Condition(lambda u: u.is_staff, queries=False),))]) == [None]
@@ -935,7 +935,7 @@ def other(event, **values):
     return {"type": "fastws.logins", "sender": "another process", "event": event, **values}
 
 
-def test_other_processes_are_told_of_a_logout(layer):
+def test_other_processes_learn_of_a_logout(layer):
     ann = make_user()
     client = client_of(ann, app_for())
     key = client.cookies["sessionid"]
@@ -955,14 +955,14 @@ def test_other_processes_are_told_of_a_logout(layer):
     assert key not in json.dumps(message) + sender
 
 
-def test_other_processes_are_told_of_a_change(layer):
+def test_other_processes_learn_of_a_change(layer):
     ann = make_user()
     layer.sent.clear()
     deactivate(ann)
     assert [(message["event"], message["users"]) for _, message in layer.sent] == [("recheck", [str(ann.pk)])]
 
 
-def test_login_tells_nobody(layer):
+def test_login_notifies_no_process(layer):
     ann = make_user()
     layer.sent.clear()
     client_of(ann, app_for())

@@ -330,7 +330,7 @@ def test_raised_refusal_without_the_extension(caplog):
     assert records(caplog) == []
 
 
-def test_failed_validation_tells_no_reason(caplog):
+def test_failed_validation_sends_no_reason(caplog):
     async def endpoint(websocket: WebSocket, number: int): ...
 
     assert converse(serving(endpoint)) == [{"type": "websocket.close", "code": 1008, "reason": ""}]

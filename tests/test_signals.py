@@ -150,7 +150,7 @@ def test_code_of_the_end(how, code):
     assert heard == [("disconnected", code)]
 
 
-def test_refused_handshake_connects_nobody():
+def test_refused_handshake_sends_no_connected_signal():
     app = FastAPI()
 
     @app.websocket("/ws", dependencies=[Depends(login_required)])
@@ -182,7 +182,7 @@ def test_login_that_ends_disconnects():
     assert heard == [("connected", None), ("disconnected", 4401)]
 
 
-def test_nothing_is_wrapped_while_nobody_listens(monkeypatch):
+def test_nothing_is_wrapped_without_receivers(monkeypatch):
     monkeypatch.setattr(signals, "Observer", None)  # calling it would fail
     with TestClient(echo_app()).websocket_connect("/echo/1") as websocket:
         websocket.send_text("a")
@@ -238,7 +238,7 @@ def calls_of_one(messages):
     return calls
 
 
-def test_signals_that_nobody_listens_to_cost_no_call(monkeypatch):
+def test_signals_without_receivers_cost_no_call(monkeypatch):
     calls_of(1)  # creates everything that is created once
     with_signals = calls_of(10), calls_of(110)
     monkeypatch.setattr(sessions, "observers", [])

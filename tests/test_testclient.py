@@ -429,7 +429,7 @@ def test_cleanup_that_outlasts_the_grace_is_cancelled():
     assert events == ["finally"]
 
 
-def test_failure_of_a_test_says_more_than_work_that_outlasts_the_grace():
+def test_failure_of_a_test_comes_before_work_that_outlasts_the_grace():
     async def app(scope, receive, send):
         await silent(scope, receive, send)
         await asyncio.Event().wait()
@@ -484,7 +484,7 @@ def test_background_tasks_are_awaited():
     assert done
 
 
-def test_endpoint_that_was_not_told_of_the_disconnect_is_cancelled_at_once():
+def test_endpoint_that_did_not_receive_the_disconnect_is_cancelled_at_once():
     """The read-ahead received the disconnect, because the endpoint never receives."""
     app, ahead = FastAPI(), threading.Event()
 

@@ -74,7 +74,7 @@ def test_options_of_http_are_taken_by_a_router(lib, options):
     assert visit(lib, app) == "hello"
 
 
-def test_options_that_nobody_knows(lib):
+def test_unknown_options(lib):
     with pytest.raises(TypeError, match="anything"):
         lib.FastAPI(anything=1)
     with pytest.raises(TypeError, match="anything"):

@@ -114,7 +114,7 @@ def test_order_of_calls(lib):
     assert seen == ["connect", "a", b"b", 4001]
 
 
-def test_close_code_when_the_client_says_none(lib):
+def test_close_code_when_the_client_sends_none(lib):
     seen = []
     server = FakeServer(CONNECT, disconnect(None))
 

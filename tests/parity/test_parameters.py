@@ -718,7 +718,7 @@ def test_default_is_not_validated(lib):
     assert ask(lib, echo(lib, int, "no number")) == "'no number'"
 
 
-def test_default_is_validated_when_asked(lib):
+def test_default_is_validated_on_request(lib):
     app = echo(lib, Annotated[int, lib.Query(gt=3, validate_default=True)], 1)
 
     [error] = errors(lib, app)

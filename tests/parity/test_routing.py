@@ -1134,7 +1134,7 @@ def test_default_of_a_router(lib, kind):
     assert refused(lib, getattr(lib, kind)(default=default), "/a") == 4404
 
 
-def test_default_of_an_included_router_is_not_asked(lib):
+def test_default_of_an_included_router_is_not_called(lib):
     async def default(scope, receive, send):
         raise LookupError
 
@@ -1483,7 +1483,7 @@ def test_url_for_gives_a_url(lib):
     assert answer(lib, app, "/ws") == "ws://testserver/ws?a=1"
 
 
-def test_routes_are_asked_in_one_event_loop_by_hand(lib):
+def test_routes_are_matched_without_a_test_client(lib):
     """An ASGI call without a test client."""
     app = lib.FastAPI()
     app.websocket("/a")(says(lib, "a"))

@@ -82,7 +82,7 @@ def test_what_a_new_application_has(lib):
     assert app.state.number == 1
 
 
-def test_options_that_nobody_knows(lib):
+def test_unknown_options(lib):
     with pytest.raises(TypeError, match="dependencies"):
         starlette(lib)(dependencies=[])
     with pytest.raises(TypeError, match="title"):
@@ -262,7 +262,7 @@ def test_handler_for_a_status(lib):
     assert (denial(lib, app).status_code, denial(lib, app).text) == (499, "handled")
 
 
-def test_exception_that_nobody_handles(lib):
+def test_unhandled_exception(lib):
     async def endpoint(websocket):
         raise ZeroDivisionError("here")
 

@@ -347,7 +347,7 @@ def raw(group: str, message: dict[str, Any]) -> str:
     return json.dumps({"group": group, "message": message})
 
 
-def test_a_client_that_does_not_read_is_closed_and_delays_nobody(daphne: Server) -> None:
+def test_a_client_that_does_not_read_is_closed_and_delays_no_other(daphne: Server) -> None:
     running = start(daphne)
     with Raw(running, "/member/g") as deaf:
         deaf.accepted()

@@ -64,7 +64,7 @@ def test_connections_over_the_cap_are_refused_before_accept(running: Running) ->
     assert "Traceback" not in running.logs()
 
 
-def test_handshake_that_nobody_answers_is_refused(running: Running) -> None:
+def test_handshake_that_is_not_answered_is_refused(running: Running) -> None:
     with Raw(running, "/never") as client:
         assert client.answer().startswith(b"HTTP/1.1 503 ")
     assert "Traceback" not in running.logs()
@@ -72,7 +72,7 @@ def test_handshake_that_nobody_answers_is_refused(running: Running) -> None:
 
 @pytest.mark.parametrize("unread", [0, 100])
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_endpoint_that_does_not_listen_is_told_or_cancelled(running: Running, how: str, unread: int) -> None:
+def test_endpoint_that_does_not_receive_sees_its_end(running: Running, how: str, unread: int) -> None:
     for path, outcome in (("/sleep", "/sleep cancelled"), ("/tick", "/tick told")):
         client = Raw(running, path).accepted()
         for _ in range(unread):

@@ -23,7 +23,7 @@ APP = "tests.servers.lookups:application"
 SOCKETS = 200
 
 
-def test_busy_thread_of_the_async_orm_shuts_nobody_out(server: Server, site: Site) -> None:
+def test_busy_thread_of_the_async_orm_refuses_no_handshake(server: Server, site: Site) -> None:
     running = site.start(server, APP)
     names = list(site.sessions) * 4
     with site.open(running, "/block?seconds=7") as blocker:

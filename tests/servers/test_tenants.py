@@ -114,7 +114,7 @@ def test_rounds_judge_each_login_in_its_own_database(
     assert "could not be revalidated" not in running.logs()
 
 
-def test_what_a_route_asks_is_asked_in_its_own_database(server: Server, tenants: Tenants) -> None:
+def test_queries_of_a_route_use_its_own_database(server: Server, tenants: Tenants) -> None:
     running = tenants.start(server)
     with (
         tenants.open(running, "/grouped", "default") as one,
