@@ -61,7 +61,7 @@ def test_every_module_has_a_floor() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_point_down(name: str) -> None:
-    """So no module imports itself by way of others: the floors leave no room for a cycle."""
+    """Imports point down, so there is no import cycle."""
     table = floors()
     for imported in imports(MODULES[name]):
         assert table[imported] < table[name], f"{name} imports {imported}"

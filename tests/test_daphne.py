@@ -828,7 +828,7 @@ async def run_to_end(task: asyncio.Task[None]) -> None:
 @pytest.mark.parametrize(
     ("ending", "code", "lines"), [("return", 1000, 0), ("raise", 1011, 1), ("cancel", 1011, 0)]
 )
-def test_daphne_looks_at_an_application_before_it_has_told_its_end(
+def test_daphne_checks_an_application_before_it_reports_its_end(
     ending: str,
     code: int,
     lines: int,
@@ -868,7 +868,7 @@ def test_daphne_looks_at_an_application_before_it_has_told_its_end(
     assert caplog.text.count("Exception inside application: once") == lines
 
 
-def test_an_application_that_ended_has_told_once_before_daphne_looks(
+def test_an_application_that_ended_reports_once_before_daphne_checks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
@@ -957,7 +957,7 @@ def test_who_has_left_is_seen_without_reading() -> None:
         assert here.recv(100) == b"unread"
 
 
-def test_nobody_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_client_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("select.poll")
     assert not peer_has_closed(None)
 

@@ -1,4 +1,4 @@
-"""`from fastws_compat import ...`: every name is there, and none is imported before it is asked for."""
+"""`from fastws_compat import ...`: every name is there, and none is imported before its first use."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ SOURCE = Path(fastws_compat.__file__)
 
 
 def seen_by_type_checkers() -> dict[str, str]:
-    """The module that type checkers are told each name is in."""
+    """The module from which type checkers import each name."""
     [block] = [node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If)]
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     return {
@@ -30,7 +30,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_python_and_type_checkers_are_told_the_same() -> None:
+def test_python_and_type_checkers_see_the_same() -> None:
     assert sorted(seen_by_type_checkers()) == sorted(fastws_compat.__all__)
 
 

@@ -33,6 +33,7 @@ from fastws_compat import WebSocket
 from fastws_compat.groups import Group, on, record
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import encode
+from tests.fake_server import CONNECT, FakeServer, websocket_scope
 from tests.test_groups import member_app, opened, run
 from tests.test_groups import registered as registered
 
@@ -377,16 +378,11 @@ def test_a_handlers_result_is_refused_and_named_in_the_log(layer: Any, caplog: A
 )
 def test_send_json_refuses_as_fastapi_does(value: Any) -> None:
     async def main() -> None:
-        async def send(message: Any) -> None:
-            if message["type"] == "websocket.send":
-                raise AssertionError("something was sent")
-
-        async def receive() -> Any:
-            return {"type": "websocket.connect"}
-
-        websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, receive, send)
+        server = FakeServer(CONNECT)
+        websocket = WebSocket(websocket_scope(), server.receive, server.send)
         await websocket.accept()
         with pytest.raises(TypeError, match="not JSON serializable"):
             await websocket.send_json({"a": value})
+        assert server.types == ["websocket.accept"]
 
     asyncio.run(main())

@@ -14,6 +14,7 @@ from fastws_compat.checks.settings import check_setting
 from fastws_compat.connections.states import ORIGIN_CHECKED
 from fastws_compat.origins import Origin, OriginCheck, has_session_cookie, matches, objection, parse
 from fastws_compat.testclient import TestClient
+from tests.fake_server import FakeServer
 from tests.origins import CREDENTIALS, HOSTS, ORIGINS, SITE
 
 
@@ -29,17 +30,14 @@ def scope_of(*headers, **values):
 
 
 def is_allowed(scope):
-    """What the check does with the connection: whether the application behind it is reached."""
-    reached, sent = [], []
+    """Whether the connection reaches the application behind the check."""
+    reached, server = [], FakeServer()
 
     async def app(scope, receive, send):
         reached.append(scope[ORIGIN_CHECKED])
 
-    async def send(message):
-        sent.append(message["type"])
-
-    asyncio.run(OriginCheck(app)(scope, None, send))
-    assert (reached, sent) in (([True], []), ([], ["websocket.close"]))
+    asyncio.run(OriginCheck(app)(scope, None, server.send))
+    assert (reached, server.types) in (([True], []), ([], ["websocket.close"]))
     return bool(reached)
 
 

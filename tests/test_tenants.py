@@ -87,7 +87,7 @@ def test_alias_that_looks_like_a_schema():
 
 @pytest.mark.parametrize("mirror", [True, False])
 def test_replica_is_its_primary(settings, monkeypatch, mirror):
-    if not mirror:  # told by the router, which reads elsewhere than it writes
+    if not mirror:  # the router reads from another database than it writes to
         monkeypatch.setitem(connections.settings["replica"], "TEST", {})
     settings.DATABASE_ROUTERS = [f"{__name__}.Replicas"]
     assert tenants.database_of(user_in("replica")) == "default"

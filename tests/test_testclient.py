@@ -428,7 +428,7 @@ def test_cleanup_that_outlasts_the_grace_is_cancelled():
     assert events == ["finally"]
 
 
-def test_failure_of_a_test_says_more_than_work_that_outlasts_the_grace():
+def test_failure_of_a_test_comes_before_work_that_outlasts_the_grace():
     async def app(scope, receive, send):
         await silent(scope, receive, send)
         await asyncio.Event().wait()
@@ -483,8 +483,8 @@ def test_background_tasks_are_awaited():
     assert done
 
 
-def test_endpoint_that_was_not_told_of_the_disconnect_is_cancelled_at_once():
-    """Somebody else has received it on behalf of an endpoint that never looks."""
+def test_endpoint_that_did_not_receive_the_disconnect_is_cancelled_at_once():
+    """The read-ahead received the disconnect, because the endpoint never receives."""
     app, ahead = FastAPI(), threading.Event()
 
     @app.websocket("/ws")
@@ -1206,7 +1206,7 @@ def test_own_applications_lifespan():
 
 
 async def names(scope, receive, send):
-    """Tells the names of all users, read in each of the ways a project reads; makes one for each message."""
+    """Sends the names of all users, read in each way that a project may use; creates one per message."""
     User = get_user_model()
 
     def read():
@@ -1334,7 +1334,7 @@ def test_sync_dependencies_run_in_threads_without_a_database():
 
 
 async def user_of_session(scope, receive, send):
-    """Tells who is logged in, as channels.auth sees it."""
+    """Sends the name of the logged-in user, as channels.auth sees it."""
     await send(ACCEPT)
     await send(text(scope["user"].get_username() or "anonymous"))
 

@@ -1,4 +1,4 @@
-"""What of an exception is logged; tests/servers/test_leaks.py asks sentry-sdk on both servers."""
+"""Which parts of an exception are logged; tests/servers/test_leaks.py runs sentry-sdk on both servers."""
 
 from __future__ import annotations
 

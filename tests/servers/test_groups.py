@@ -199,7 +199,7 @@ class Site:
                 await client_of(stack, self.servers[1], "/echo")
 
     async def outage(self) -> None:
-        """Nothing that somebody does while the layer is away takes longer than its time limit."""
+        """While the layer is down, no call takes longer than its time limit."""
         await asyncio.gather(*(one.fails() for one in self.members))
         await self.notices_nothing()
         async with asyncio.timeout(2 * LAYER_TIMEOUT + 2), AsyncExitStack() as stack:
@@ -328,7 +328,7 @@ def test_consumers_of_plain_channels_in_the_same_group(
         assert "Traceback" not in running.logs()
 
 
-# Types that are names: of nothing, of ASGI's messages, and of methods of ours.
+# Message types: unknown names, names of ASGI messages, and names of this library's methods.
 FOREIGN = [
     "unknown",
     "websocket.close",
@@ -347,7 +347,7 @@ def raw(group: str, message: dict[str, Any]) -> str:
     return json.dumps({"group": group, "message": message})
 
 
-def test_a_client_that_does_not_read_is_closed_and_delays_nobody(daphne: Server) -> None:
+def test_a_client_that_does_not_read_is_closed_and_delays_no_other(daphne: Server) -> None:
     running = start(daphne)
     with Raw(running, "/member/g") as deaf:
         deaf.accepted()

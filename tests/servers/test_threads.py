@@ -51,7 +51,7 @@ class Site:
             return json.loads(socket.recv(timeout=20))
 
     def connections(self, path: str, number: int = CONNECTIONS) -> list[Any]:
-        """What so many connections are told, of which some are open at a time."""
+        """The answers to this many connections, with a limited number open at a time."""
         told: list[Any] = []
         while len(told) < number:
             with ExitStack() as stack:
