@@ -53,7 +53,7 @@ SERVED = {
     "bare loop, daphne stock": ("bare", "stock", MEMORY),
     "bare loop": ("bare", "complete", MEMORY),
 }
-# Ours first, as the ratios are of costs; with the aim for 1,000 members.
+# This library first, because the ratios are of costs; with the aim for 1,000 members.
 AIMS = {
     f"channels, {REDIS}": ">= 10",
     "fastapi's manager": ">= 1",
@@ -202,7 +202,7 @@ class Audience:
         self.drain(len(self.sockets) * FRAME)
 
     def drain(self, missing: int, got: dict[int, bytearray] | None = None) -> None:
-        """Read so many bytes; keep what each socket gets if it is asked for."""
+        """Read `missing` bytes; add what each socket receives to `got`, if given."""
         while missing > 0:
             ready = self._poll.poll(30)
             if not ready:
@@ -252,7 +252,7 @@ def redis() -> Iterator[str]:
 
 @contextmanager
 def several(processes: int, layer: str) -> Iterator[list[tuple[int, int]]]:
-    """The ports and pids of servers of ours that share a layer."""
+    """The ports and pids of this library's servers that share a layer."""
     with ExitStack() as stack:
         yield [stack.enter_context(serving(OURS, "complete", layer).process()) for _ in range(processes)]
 

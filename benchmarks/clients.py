@@ -26,7 +26,7 @@ def frame(payload: bytes, opcode: int = 1) -> bytes:
 
 
 def answer_size(size: int) -> int:
-    """The bytes of an unmasked frame with so much payload."""
+    """The size of an unmasked frame with this many bytes of payload."""
     return size + (2 if size < 126 else 4 if size < 1 << 16 else 10)
 
 

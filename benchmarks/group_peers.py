@@ -125,7 +125,7 @@ MAKERS = {"fastws_compat": ours, "channels": channels, "fastapi": fastapi, "bare
 
 
 def __getattr__(name: str) -> Any:
-    """`app` is the application of the peer in BENCH_PEER, made when the server asks for it."""
+    """`app` is the application of the peer in BENCH_PEER, created when the server imports it."""
     if name != "app":
         raise AttributeError(name)
     configure()

@@ -34,7 +34,7 @@ def tables(quick: bool) -> Iterator[Table]:
 
 
 def routes(quick: bool) -> Table:
-    """A handshake at the last of so many routes, half of which have a parameter."""
+    """A handshake at the last of many routes, half of which have a parameter."""
     table = Table("Handshake at the last of so many routes, in process", "us per connection")
     for count in ROUTES[:2] if quick else ROUTES:
         apps = {name: with_routes(importlib.import_module(name), count) for name in LIBRARIES}
@@ -79,7 +79,7 @@ def channels_with_routes(count: int) -> Any:
 
 
 def dependencies(quick: bool) -> Table:
-    """A handshake whose endpoint has so many dependencies, each with a query parameter of its own."""
+    """A handshake whose endpoint has many dependencies, each with a query parameter of its own."""
     table = Table("Handshake with so many dependencies, in process", "us per connection")
     for count in DEPENDENCIES[:2] if quick else DEPENDENCIES:
         query = "&".join(f"q{number}={number}" for number in range(count)).encode()

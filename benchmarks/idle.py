@@ -1,4 +1,4 @@
-"""What a socket costs that is open and silent: memory and tasks.
+"""What an open, silent socket costs: memory and tasks.
 
     python -m benchmarks.idle [--quick]
 
@@ -100,7 +100,7 @@ def resident(serving: Serving, count: int) -> float:
 
 @contextmanager
 def held(port: int, count: int) -> Iterator[None]:
-    """So many sockets that are open and say nothing."""
+    """This many open sockets that send nothing."""
     with ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(connect(port, "/idle"))
@@ -125,14 +125,14 @@ def in_child(name: str, count: int) -> dict[str, float]:
 
 
 async def measure(app: Any, count: int) -> dict[str, float]:
-    """Memory and tasks per connection of `count` that wait for their first message."""
+    """Memory and tasks per connection, for `count` connections that wait for their first message."""
     tasks = [asyncio.create_task(connection(app)) for _ in range(50)]
     await asyncio.sleep(0.1)
     gc.collect()
     tracemalloc.start()
     before, others = tracemalloc.get_traced_memory()[0], len(asyncio.all_tasks())
     tasks += [asyncio.create_task(connection(app)) for _ in range(count)]
-    # Every application has to come to rest; Channels' do so by way of threads.
+    # Wait until every application is idle; Channels' applications use threads before that.
     seen = -1.0
     while seen != (seen := tracemalloc.get_traced_memory()[0]):
         await asyncio.sleep(0.3)

@@ -32,7 +32,7 @@ def echo(
 
 
 def connects(server: tuple[int, int], path: str, seconds: float, sockets: int) -> Load:
-    """Connections, so many at a time: TCP and handshake, then closed."""
+    """Open and close connections, a limited number at a time: TCP and handshake, then close."""
     return _load("connects", server, path, seconds, sockets)
 
 

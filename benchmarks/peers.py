@@ -244,7 +244,7 @@ def available(*names: str) -> Iterator[str]:
 
 
 def served() -> Any:
-    """The application that a server process is asked for in its environment."""
+    """The application that the environment of the server process names."""
     if "daphne.server" in sys.modules:
         django()
         from fastws_compat.daphne import install

@@ -86,7 +86,7 @@ def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
 
 @contextmanager
 def started(served: Mapping[str, Serving]) -> Iterator[dict[str, tuple[int, int]]]:
-    """All of them at once, so that each may be asked right after the other; an idle server takes no time."""
+    """All servers at once, so that they can be measured in turn; an idle server uses no CPU time."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(serving.process()) for name, serving in served.items()}
 

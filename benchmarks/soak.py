@@ -1,4 +1,4 @@
-"""Many sockets with mixed traffic and faults for a while; what is left over, and where the memory goes.
+"""Many sockets with mixed traffic and faults for a while; what is left behind, and where the memory goes.
 
 Echoes, bursts, floods, idle sockets, rooms in a group, a query before and while a socket is open; clients
 close, reset, close one half, stay away, and have endpoints raise and return.
@@ -44,7 +44,7 @@ CHUNK = "x" * 65536
 MIB = 1024 * 1024
 # Two pools of eight, the main thread, and what Django and the loop have one of.
 MOST_THREADS = 20
-# An endpoint that sleeps so long does not see that its client sends something and goes.
+# An endpoint that sleeps this long does not see its client send something and leave.
 ASLEEP = 30
 HELD = ("tasks", "files", "databases", "members")
 
@@ -176,7 +176,7 @@ def open_files() -> Iterator[str]:
 
 
 def hubs_here() -> list[hubs.Hub]:
-    return list(hubs._hubs.get(asyncio.get_running_loop(), {}).values())
+    return list(hubs.hubs.get(asyncio.get_running_loop(), {}).values())
 
 
 # The clients' side
@@ -262,7 +262,7 @@ ON_ECHO: tuple[Traffic, ...] = (talk, talk, burst, ask_database, idle, deaf)
 # An idle client is one that is slow to read where the server sends without end.
 ON: dict[str, tuple[Traffic, ...]] = {"/echo": ON_ECHO, "/room": (chat, chat, idle), "/flood": (idle, deaf)}
 PATHS = ("/echo",) * 7 + ("/room",) * 2 + ("/flood",)
-# So many that five are in each on average.
+# With this many, each has five members on average.
 ROOMS = 20
 
 
@@ -329,7 +329,7 @@ async def soak(port: int, sockets: int, seconds: float) -> None:
 
 
 async def warm(port: int, watcher: Any) -> dict[str, int]:
-    """What is held once the threads have started, and the connection of the async ORM."""
+    """What the process holds once its threads and the connection of the async ORM exist."""
     before = await ask(watcher)
     clients = [await opened(port, "/echo") for _ in range(40)]
     await ask_database(clients[0], random.Random(0))
@@ -338,7 +338,7 @@ async def warm(port: int, watcher: Any) -> dict[str, int]:
 
 
 async def settled(watcher: Any, before: dict[str, int], patience: float = ASLEEP + 10) -> dict[str, int]:
-    """What is held when it is no more than before, or after `patience` seconds."""
+    """What the process holds once that is no more than before, or after `patience` seconds."""
     deadline = time.monotonic() + patience
     while True:
         now = await ask(watcher)

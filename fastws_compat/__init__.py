@@ -1,7 +1,7 @@
 """FastAPI's WebSocket API for Django: decorated functions become Channels consumers.
 
-A name is imported when it is first asked for, as pydantic does it: a process of the project that has no use
-for sockets does not pay for them.
+Names are imported on first access, as in pydantic: a process that serves no sockets does not import the
+library behind them.
 """
 
 import sys
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from fastws_compat.param_functions import Security as Security
     from fastws_compat.requests import Request as Request
     from fastws_compat.responses import Response as Response
-    from fastws_compat.routing.routers import APIRouter as APIRouter
-    from fastws_compat.routing.routers import APIWebSocketRoute as APIWebSocketRoute
+    from fastws_compat.routing import APIRouter as APIRouter
+    from fastws_compat.routing import APIWebSocketRoute as APIWebSocketRoute
     from fastws_compat.websockets import WebSocket as WebSocket
     from fastws_compat.websockets import WebSocketDisconnect as WebSocketDisconnect
     from fastws_compat.websockets import WebSocketState as WebSocketState
 
 __version__ = "0.1.0"
 
-# What type checkers read above, for Python; a test holds the two against each other.
+# The same names for Python that type checkers read above; a test compares the two.
 _NAMES = {
     "applications": ("FastAPI", "websocket"),
     "background": ("BackgroundTasks",),
@@ -52,7 +52,7 @@ __all__ = ["status", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    """A name of FastAPI's front door, or a module, which `import fastapi` brings too."""
+    """A name that FastAPI exports, or a module, because `import fastapi` loads its modules too."""
     module = f"{__name__}.{_HOMES.get(name, name)}"
     if name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -71,7 +71,13 @@ def __dir__() -> list[str]:
 
 
 class _Finder:
-    """Has every import that fails for a name of FastAPI's or Starlette's say what to use instead."""
+    """Makes a failed import of a name from FastAPI or Starlette say what to use instead.
+
+    A missing module could be explained by a finder behind all others. A missing name needs a `__getattr__` in
+    the module, in place before the module runs. Written into each module it would be a line in every file and
+    would hide unknown attributes from type checkers, so the finder stands first and has the loader add it.
+    The module keeps the spec and the loader that the other finders gave it.
+    """
 
     @classmethod
     def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
@@ -88,7 +94,7 @@ class _Finder:
 
 
 class _Loader:
-    """A module's own loader, which gives the module a `__getattr__` before it runs it."""
+    """A module's own loader, which adds a `__getattr__` before it runs the module."""
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader

@@ -1,8 +1,7 @@
-"""The application: a router with overrides, handlers, middleware and a lifespan; an ASGI application."""
+"""The application: a router with dependency overrides, exception handlers, middleware and a lifespan."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
@@ -17,7 +16,8 @@ from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
-from fastws_compat.routing.routers import APIRouter, Router
+from fastws_compat.routing.api_router import APIRouter
+from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import BaseRoute, wrap
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 class Starlette:
-    """Starlette's application class, for its sockets: routes, middleware and handlers, no dependencies.
+    """Starlette's application class, for WebSockets only: routes, middleware and handlers, no dependencies.
 
-    `max_body_size` is accepted; only HTTP has bodies.
+    `max_body_size` is accepted and has no effect: only HTTP requests have bodies.
     """
 
-    # What starlette.applications.Starlette takes as the one handler of everything else.
+    # Keys of the handler for all exceptions that no other handler takes, as in Starlette.
     CATCH_ALL: ClassVar[tuple[Any, ...]] = (500, Exception)
-    # Handlers that an application has without naming them.
+    # Handlers that every application has.
     DEFAULT_HANDLERS: ClassVar[Mapping[Any, ExceptionHandler]] = STARLETTE_HANDLERS
 
     root_path = ""
@@ -67,14 +67,13 @@ class Starlette:
         for item in self.user_middleware:
             foreign.refuse(item, "middleware=")
         self.middleware_stack: ASGIApp | None = None
-        _complete_server()
 
     @property
     def routes(self) -> list[BaseRoute]:
         return self.router.routes
 
     def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
-        """The route that takes a connection, and what it adds to the scope."""
+        """The route that takes a connection, and its additions to the scope."""
         root_path = self.root_path or scope.get("root_path", "")
         return self.router.match({**scope, "root_path": root_path})
 
@@ -87,25 +86,25 @@ class Starlette:
         if self.root_path:
             scope["root_path"] = self.root_path
         if scope["type"] == "websocket" and SESSION not in scope:
-            # A middleware of the user may speak for itself; without one only a WebSocket of ours does.
+            # Middleware may send messages itself; without any, only the library's WebSocket sends.
             stack = self.middleware_stack or self._first
             await serve(stack, scope, receive, send, watched=bool(self.user_middleware))
         else:
             await (self.middleware_stack or self._first)(scope, receive, send)
 
     async def _first(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The first connection builds the stack; in here it is told of a middleware that cannot be made."""
+        """Build the stack for the first connection; if a constructor raises, its session closes it."""
         self.middleware_stack = self.build_middleware_stack()
         await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         """The user's middleware, the last added outermost, around the exception handlers and the router.
 
-        Around all of them the handler of everything else, if there is one.
+        The catch-all handler, if there is one, is outside all of them.
         """
         _refuse_foreign_handlers(self.exception_handlers)
-        every = {**self.DEFAULT_HANDLERS, **self.exception_handlers}
-        handlers = {key: value for key, value in every.items() if key not in self.CATCH_ALL}
+        all_handlers = {**self.DEFAULT_HANDLERS, **self.exception_handlers}
+        handlers = {key: value for key, value in all_handlers.items() if key not in self.CATCH_ALL}
         stack = wrap(with_handlers(self.router.target, handlers), self.user_middleware)
         for key in self.CATCH_ALL:
             if key in self.exception_handlers:
@@ -113,7 +112,7 @@ class Starlette:
         return stack
 
     def add_middleware(self, middleware_class: Any, *args: Any, **kwargs: Any) -> None:
-        """Put an ASGI middleware around everything added before; RuntimeError once the application runs."""
+        """Add an ASGI middleware around those added before; RuntimeError once the application has started."""
         if self.middleware_stack is not None:
             raise RuntimeError("Cannot add middleware after an application has started")
         self.user_middleware.insert(0, Middleware(middleware_class, *args, **kwargs))
@@ -138,9 +137,9 @@ class Starlette:
 
 
 class FastAPI(Starlette):
-    """FastAPI's application class, for its sockets; HTTP stays with Django.
+    """FastAPI's application class, for WebSockets only; HTTP stays with Django.
 
-    Options that only HTTP has (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
+    Options that only matter for HTTP (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
     """
 
     router: APIRouter
@@ -186,13 +185,13 @@ class FastAPI(Starlette):
 
     @property
     def websocket_urlpatterns(self) -> list[URLPattern]:
-        """The routes as a list for Channels' `URLRouter`, to stand beside other consumers."""
+        """The routes as a list for Channels' `URLRouter`, which may hold other consumers too."""
         return self.router.websocket_urlpatterns
 
     def exception_handler(
         self, exc_class_or_status_code: int | type[Exception]
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
-        """Decorate `handler(websocket, exc)` for a status of HTTPException or a class of exceptions."""
+        """Decorate `handler(websocket, exc)` for an HTTPException status or an exception class."""
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.add_exception_handler(exc_class_or_status_code, func)
@@ -208,7 +207,7 @@ class FastAPI(Starlette):
         dependencies: Sequence[Depends] | None = None,
         **limits: Unpack[LimitOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
-        """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
+        """Decorate the endpoint of a WebSocket; the function itself is not changed."""
         check_route_options(limits, "FastAPI.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
@@ -248,7 +247,7 @@ class FastAPI(Starlette):
         dependencies: Sequence[Depends] | None = None,
         **extra: Any,
     ) -> None:
-        """Serve the routes of `router`, those it gets later too; HTTP's options are ignored."""
+        """Serve the routes of `router`, including those added later; options for HTTP are ignored."""
         self.router.include_router(router, prefix=prefix, dependencies=dependencies, **extra)
 
     def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
@@ -265,7 +264,7 @@ for _class, _names in ((Starlette, ("add_route",)), (FastAPI, (*HTTP_ONLY, "midd
 
 
 def catching(app: ASGIApp, handler: ExceptionHandler) -> ASGIApp:
-    """`app`, where `handler` gets what nothing inside has handled."""
+    """`app`, with `handler` called for every exception that leaves it."""
 
     async def caught(scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -285,14 +284,6 @@ def _refuse_foreign_handlers(handlers: Mapping[Any, ExceptionHandler]) -> None:
         refuse_foreign(handler, f"Exception handler {name_of(handler)}")
 
 
-def _complete_server() -> None:
-    """Complete daphne where it is the server that loads the application."""
-    if "daphne.cli" in sys.modules:
-        from fastws_compat import daphne
-
-        daphne.install()
-
-
-# What the bare decorator `@websocket("/ws/...")` adds to and `get_asgi_application()` serves.
+# The application of the bare decorator `@websocket("/ws/...")`, and the default of `get_asgi_application()`.
 default_app = FastAPI()
 websocket = default_app.websocket

@@ -1,4 +1,4 @@
-"""The Django application; nothing to configure."""
+"""The Django app. It needs no configuration."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.autoreload import autoreload_started
 
+from fastws_compat.types import ASGIApp
+
 
 class FastWSConfig(AppConfig):
     name = "fastws_compat"
@@ -19,23 +21,33 @@ class FastWSConfig(AppConfig):
     def ready(self) -> None:
         from fastws_compat import checks as checks
         from fastws_compat import daphne
+        from fastws_compat.daphne import hooks
         from fastws_compat.logins import receivers
 
         daphne.install()
-        setting_changed.connect(tests_begin, dispatch_uid="fastws_compat.tests_begin")
+        hooks.before_serving(print_routes)
+        setting_changed.connect(install_live_server, dispatch_uid="fastws_compat.install_live_server")
         receivers.connect()
         autoreload_started.connect(watch, dispatch_uid="fastws_compat.watch")
 
 
-def tests_begin(**kwargs: Any) -> None:
-    """Settings change in tests only; Channels' live server changes one before it starts its process."""
+def print_routes(application: ASGIApp) -> None:
+    """Print the routes that the server is about to serve, while `DEBUG` is on."""
+    if settings.DEBUG:
+        from fastws_compat.schema import catalogue
+
+        catalogue.print_routes(application)
+
+
+def install_live_server(**kwargs: Any) -> None:
+    """Complete Channels' live server test case, which changes a setting before it starts its process."""
     from fastws_compat import daphne
 
     daphne.install_live()
 
 
 def watch(sender: Any, **kwargs: Any) -> None:
-    """Have `runserver` notice that a module with sockets was mended: what fails to import is no module."""
+    """Have `runserver` watch the modules with sockets even if their import failed."""
     for app in apps.get_app_configs():
         sender.watch_dir(app.path, "sockets.py")
     name = str(getattr(settings, "ASGI_APPLICATION", "")).rpartition(".")[0]

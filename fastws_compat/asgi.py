@@ -1,4 +1,4 @@
-"""The project's ASGI application: Django's for HTTP, ours for sockets."""
+"""The project's ASGI application: Django serves HTTP, and this library serves the sockets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-from fastws_compat.connections.closing import refusal
+from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
@@ -20,33 +20,36 @@ def get_asgi_application(
 ) -> ASGIApp:
     """Set Django up and serve it together with the sockets of `app`.
 
-    `app` is an application, its dotted name `"module:attribute"`, or nothing for the default app with the
-    routes of every installed app's `sockets.py`. Paths that it does not have go to `fallback`, the
-    project's existing consumers. Origins are checked and the session's user is resolved for both.
-    `http` lists the paths of mounts of `app` that serve HTTP as well as sockets.
-    Raises DeclarationError for a name that leads to no application and for a path that no mount has.
+    `app` is an application, its name `"module:attribute"`, or None for the default app with the routes of
+    every installed app's `sockets.py`. Paths that it does not serve go to `fallback`, the project's existing
+    consumers. For both, origins are checked and the session's user is looked up.
+    `http` lists the paths of those mounts of `app` that serve HTTP as well as sockets.
+    Raises DeclarationError if the name is not that of an application, and for a path without a mount.
     """
     from django.core.asgi import get_asgi_application as get_django_application
 
     django: Any = get_django_application()  # django.setup(): before anything imports a model
 
     from fastws_compat import daphne
+    from fastws_compat.apps import print_routes
+    from fastws_compat.daphne import hooks
     from fastws_compat.logins import receivers
     from fastws_compat.origins import OriginCheck
     from fastws_compat.routing.mounts import with_mounts
 
     daphne.install()
-    receivers.connect()  # for a project that has forgotten INSTALLED_APPS too
+    hooks.before_serving(print_routes)
+    receivers.connect()  # also for a project that is not listed in INSTALLED_APPS
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
     if fallback is None:
-        return Mount(pages, OriginCheck(Identify(sockets)), sockets)
+        return ProtocolRouter(pages, OriginCheck(Identify(sockets)), sockets)
     chosen = Identify(_with_fallback(sockets, fallback))
-    return Mount(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
+    return ProtocolRouter(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
-class Mount:
-    """Gives each kind of connection to the application that serves it."""
+class ProtocolRouter:
+    """Passes each kind of connection to the application that serves it."""
 
     def __init__(self, http: ASGIApp, websocket: ASGIApp, lifespan: ASGIApp) -> None:
         self.application_mapping = {"http": http, "websocket": websocket, "lifespan": lifespan}
@@ -59,7 +62,7 @@ class Mount:
 
 
 def prefixed(scope: Scope) -> Scope:
-    """The scope below Django's script prefix, which `reverse()` is told as by Django's own handler."""
+    """The scope below Django's script prefix, which is set for `reverse()` too, as in Django's handler."""
     from django.core.handlers.asgi import get_script_prefix
     from django.urls import set_script_prefix
 
@@ -70,7 +73,7 @@ def prefixed(scope: Scope) -> Scope:
 
 
 def load(app: Any) -> Any:
-    """The FastAPI instance that is meant by `app`."""
+    """The FastAPI instance that `app` is or names."""
     from fastws_compat.applications import Starlette, default_app
 
     if app is None:
@@ -83,8 +86,8 @@ def load(app: Any) -> Any:
     foreign.refuse(app, "get_asgi_application()")
     if not isinstance(app, Starlette):
         raise DeclarationError(
-            f"get_asgi_application() got a {type(app).__name__}: give it a FastAPI instance, or a "
-            'Starlette one, of fastws_compat, or its name as "module:attribute".'
+            f"get_asgi_application() got a {type(app).__name__}: pass a FastAPI or Starlette instance of "
+            'fastws_compat, or its name as "module:attribute".'
         )
     return app
 
@@ -93,24 +96,24 @@ def _by_name(name: str) -> Any:
     module, separator, attribute = name.partition(":")
     if not separator or not attribute:
         raise DeclarationError(
-            f'{name!r} names no application: write "module:attribute", as "chat.sockets:app".'
+            f'{name!r} is not the name of an application: write "module:attribute", as in "chat.sockets:app".'
         )
     found = importlib.import_module(module)
     if not hasattr(found, attribute):
         raise DeclarationError(
-            f"Module {module!r} has no {attribute!r}: which name does its FastAPI instance have?"
+            f"Module {module!r} has no {attribute!r}: use the name of its FastAPI instance."
         )
     return load(getattr(found, attribute))
 
 
 class Identify:
-    """Adds Django's session and user to the scope; refuses with 503 while the database does not answer."""
+    """Adds Django's session and user to the scope; refuses with 503 while the database fails."""
 
     def __init__(self, inner: ASGIApp) -> None:
         self.inner = inner
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from fastws_compat.auth import identify
+        from fastws_compat.logins.identify import identify
 
         __tracebackhide__ = True
         try:
@@ -120,16 +123,10 @@ class Identify:
         except Exception as exc:
             # As text: Django's frames between here and the error hold the key of the session.
             text = as_text(exc)
-            logger.error("WebSocket refused: who connects cannot be told\n%s", text, exc_info=bare(exc))
+            logger.error("WebSocket refused: the user cannot be identified\n%s", text, exc_info=bare(exc))
             await refuse(scope, send, 500)
         else:
             await self.inner(scope, receive, send)
-
-
-async def refuse(scope: Scope, send: Send, status: int) -> None:
-    """Refuse a handshake with an empty response, or with 403 where the server knows no other."""
-    for message in refusal(status, scope):
-        await send(message)
 
 
 def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
@@ -144,7 +141,7 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
 
 
 def _with_lazy_user(scope: Scope) -> Scope:
-    """The scope as Channels' `AuthMiddleware` leaves it: middleware puts another user into `_wrapped`."""
+    """The scope as Channels' `AuthMiddleware` leaves it; middleware of the project sets `_wrapped`."""
     from channels.auth import UserLazyObject
     from django.utils.functional import LazyObject
 

@@ -1,91 +1,97 @@
-"""The settings dict `FASTWS`, read at use so that Django's `override_settings` works."""
+"""The settings dict `FASTWS`; changes by Django's `override_settings` take effect at once."""
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 DEFAULTS: dict[str, Any] = {
-    # Threads that run sync dependencies (not the process's one thread-sensitive thread).
+    # Threads that run sync dependencies, besides the process's one thread-sensitive thread.
     "THREADS": 8,
-    # "complete" the installed daphne, or leave it "stock".
+    # "complete" or "stock": whether to complete the installed daphne or leave it as it is.
     "DAPHNE": "complete",
-    # Take the path that daphne is mounted at from the header `Daphne-Root-Path`, as stock daphne does.
+    # Whether to read the root path from the header `Daphne-Root-Path`, as stock daphne does.
     "DAPHNE_ROOT_PATH_HEADER": False,
-    # Seconds that endpoints have to end when the server stops.
+    # Seconds that endpoints have to finish when the server stops.
     "SHUTDOWN_GRACE": 5,
-    # Origins besides the site's own and CSRF_TRUSTED_ORIGINS, in the form of the latter; "*" is every one.
+    # Allowed origins besides the site's own and CSRF_TRUSTED_ORIGINS, in the same form; "*" allows all.
     "ALLOWED_ORIGINS": (),
-    # Refuse every handshake without an Origin header, also of clients that have no session cookie.
+    # Whether to refuse handshakes without an Origin header even if they carry no session cookie.
     "ORIGIN_REQUIRED": False,
-    # Seconds in which a handshake must be answered; below daphne's own 5.
+    # Seconds within which an endpoint must answer the handshake; less than daphne's own 5.
     "HANDSHAKE_TIMEOUT": 4,
-    # Seconds that an endpoint has to end when its client is gone and it does not notice; None is for ever.
+    # Seconds that an endpoint which does not receive may run on after its client left; None for no limit.
     "DISCONNECT_GRACE": 5,
     # Seconds that the cleanup of one dependency may take before it is cancelled.
     "CLEANUP_TIMEOUT": 10,
-    # Bytes of a message, where neither the route nor its application say otherwise.
+    # Maximum message size in bytes, unless the route or its application sets another.
     "MAX_MESSAGE_SIZE": 1024 * 1024,
-    # Connections that a process has open at a time: in all, of one user, of one address.
+    # Maximum number of open connections per process: in total, per user, per address.
     "MAX_CONNECTIONS": None,
     "MAX_CONNECTIONS_PER_USER": None,
     "MAX_CONNECTIONS_PER_ADDRESS": None,
-    # Fields of a user whose change is told to other processes at once; None lets the library find out.
+    # User fields whose changes are sent to other processes at once; None lets the library choose them.
     "LOGIN_FIELDS": None,
-    # Dotted name of a callable that returns the current tenant, where tenants share a database.
+    # Dotted name of a callable that returns the current tenant, for tenants that share a database.
     "TENANT": None,
-    # How often open sockets are asked whether their login still holds; 0 is never.
+    # Seconds between checks that the logins of open sockets are still valid; 0 for no checks.
     "REVALIDATE_SECONDS": 60,
-    # Seconds that a channel layer has to answer.
+    # Seconds after which a call to a channel layer times out.
     "LAYER_TIMEOUT": 5,
-    # What happens to a socket that groups send more than it reads: "close" (1013) or "drop_oldest".
+    # What happens when a socket reads more slowly than its groups send: "close" (1013) or "drop_oldest".
     "SLOW_CONSUMER": "close",
-    # Messages that wait for such a socket until then.
+    # Maximum number of messages queued for such a socket before that happens.
     "SLOW_CONSUMER_QUEUE": 1000,
 }
 
 
+# What the project has set; None until it is read, and again after `setting_changed` reports a new value.
+_project: dict[str, Any] | None = None
+_NOTHING: dict[str, Any] = {}
+
+
 def get(name: str) -> Any:
     """The value of `FASTWS[name]`, or the library's default; works without Django settings too."""
-    own = values()
+    own = values() if _project is None else _project  # `values` is only called if it has to read
     return own[name] if name in own else DEFAULTS[name]
-
-
-# The object that held Django's settings when they were read, and what it says.
-_read: tuple[Any, dict[str, Any]] = (None, {})
 
 
 def values() -> dict[str, Any]:
     """What the project has set."""
-    global _read
-    settings = _settings()
-    # Every connection asks, and Django's lazy object answers slowly; each override puts another one into it.
-    holder = object.__getattribute__(settings, "_wrapped")
-    if holder is not _read[0]:
-        own = getattr(settings, "FASTWS", {}) if settings.configured or has_settings_module() else {}
-        # A system check tells what is no dict.
-        _read = settings._wrapped if settings.configured else None, own if isinstance(own, dict) else {}
-    return _read[1]
-
-
-@functools.cache
-def _settings() -> Any:
-    from django.conf import settings
-
-    return settings
+    return _read() if _project is None else _project
 
 
 def debug() -> bool:
-    """Whether Django's `DEBUG` is on; False where there are no Django settings."""
+    """Whether Django's `DEBUG` is on; False without Django settings."""
     from django.conf import settings
 
-    return bool((settings.configured or has_settings_module()) and settings.DEBUG)
+    return bool(has_settings() and settings.DEBUG)
 
 
-def has_settings_module() -> bool:
-    """Whether the environment names Django's settings."""
+def has_settings() -> bool:
+    """Whether Django's settings are configured or the environment names their module."""
     import os
 
-    from django.conf import ENVIRONMENT_VARIABLE
+    from django.conf import ENVIRONMENT_VARIABLE, settings
 
-    return bool(os.environ.get(ENVIRONMENT_VARIABLE))
+    return bool(settings.configured or os.environ.get(ENVIRONMENT_VARIABLE))
+
+
+def _read() -> dict[str, Any]:
+    """Read the setting and keep it until it changes; the absence of Django settings is not kept."""
+    global _project
+    if not has_settings():
+        return _NOTHING
+    from django.conf import settings
+    from django.core.signals import setting_changed
+
+    own = getattr(settings, "FASTWS", {})
+    setting_changed.connect(_forget, dispatch_uid="fastws_compat.conf")
+    _project = own if isinstance(own, dict) else _NOTHING  # a system check reports a value that is not a dict
+    return _project
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    """Read `FASTWS` again when it is used next: `override_settings` has changed it."""
+    global _project
+    if setting == "FASTWS":
+        _project = None

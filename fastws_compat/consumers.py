@@ -2,27 +2,49 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Protocol
 
 from channels.consumer import AsyncConsumer
 from channels.layers import get_channel_layer
 from django.core.handlers.asgi import get_script_prefix
-from django.urls import set_script_prefix
+from django.urls import URLPattern, re_path, set_script_prefix
 
+from fastws_compat import daphne
 from fastws_compat.types import Receive, Scope, Send
 
-if TYPE_CHECKING:
-    from fastws_compat.routing.routes import APIWebSocketRoute
+# The attribute of a URL pattern that holds its router; the system checks read it.
+ROUTER_ATTRIBUTE = "fastws_router"
+
+
+class ConsumedRoute(Protocol):
+    """What a consumer needs from its route."""
+
+    endpoint: Callable[..., Any]
+
+    async def enter(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+
+class PatternRoute(Protocol):
+    """What a URL pattern needs from its route."""
+
+    @property
+    def name(self) -> str | None: ...
+
+    @property
+    def url_regex(self) -> str: ...
+
+    def entry(self, owner: Any) -> Callable[..., Any]: ...
 
 
 class RouteConsumer(AsyncConsumer):  # type: ignore[misc]
     """The consumer of one route.
 
-    Channels' own `__call__` waits for a handler before it takes the next message, so an endpoint awaited
-    in one would never read anything; and it opens a channel for a socket that may need none.
+    Channels' own `__call__` waits for a handler before it takes the next message, so an endpoint awaited in
+    a handler would never receive anything. It also opens a channel for a socket that may not need one.
     """
 
-    route: ClassVar[APIWebSocketRoute]
+    route: ClassVar[ConsumedRoute]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
@@ -35,7 +57,7 @@ class RouteConsumer(AsyncConsumer):  # type: ignore[misc]
         return get_channel_layer(self.channel_layer_alias)
 
 
-def consumer_class(route: APIWebSocketRoute) -> type[RouteConsumer]:
+def consumer_class(route: ConsumedRoute) -> type[RouteConsumer]:
     """The consumer of `route`, with the name and the docstring of its endpoint."""
     endpoint = route.endpoint
     return type(
@@ -47,3 +69,17 @@ def consumer_class(route: APIWebSocketRoute) -> type[RouteConsumer]:
             "__module__": getattr(endpoint, "__module__", type(endpoint).__module__),
         },
     )
+
+
+def urlpatterns(router: object, routes: Iterable[PatternRoute], owner: Any) -> list[URLPattern]:
+    """The routes of `router` as entries for Channels' `URLRouter`; `owner` is the application they run in."""
+    daphne.install()  # a project with its own ASGI application may not have called it yet
+    return [_urlpattern(router, route, owner) for route in routes]
+
+
+def _urlpattern(router: object, route: PatternRoute, owner: Any) -> URLPattern:
+    # Django matches paths without their leading slash.
+    regex = route.url_regex.replace("^/", "^", 1)
+    pattern = re_path(regex, route.entry(owner), name=route.name)
+    vars(pattern)[ROUTER_ATTRIBUTE] = router
+    return pattern

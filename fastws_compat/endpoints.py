@@ -15,7 +15,7 @@ from fastws_compat.websockets import WebSocket
 
 
 class WebSocketEndpoint:
-    """Three methods to override, for `websocket_route`; `encoding` says what `on_receive` gets."""
+    """Three methods to override, for `websocket_route`; `encoding` is the type of the messages."""
 
     encoding: Literal["text", "bytes", "json"] | None = None
 
@@ -32,7 +32,7 @@ class WebSocketEndpoint:
         return self.dispatch().__await__()
 
     async def dispatch(self) -> None:
-        """Run the connection: connect, every message, disconnect, which also follows an exception (1011)."""
+        """Run the connection: on_connect, on_receive for each message, on_disconnect (1011 on error)."""
         if SESSION in self.scope:
             await self._serve(self.scope, self.receive, self.send)
         else:
@@ -58,7 +58,7 @@ class WebSocketEndpoint:
             await self.on_disconnect(websocket, close_code)
 
     async def decode(self, websocket: WebSocket, message: Message) -> Any:
-        """The data of a frame; closes with 1003 and raises RuntimeError for one of the wrong kind."""
+        """The data of a message; closes with 1003 and raises RuntimeError if its type is wrong."""
         text, data = message.get("text"), message.get("bytes")
         match self.encoding:
             case "text":
@@ -85,11 +85,11 @@ class WebSocketEndpoint:
         raise error
 
     async def on_connect(self, websocket: WebSocket) -> None:
-        """Called for the handshake; accepts it."""
+        """Called for the handshake; the default accepts it."""
         await websocket.accept()
 
     async def on_receive(self, websocket: WebSocket, data: Any) -> None:
         """Called for each message."""
 
     async def on_disconnect(self, websocket: WebSocket, close_code: int) -> None:
-        """Called once the connection is over."""
+        """Called when the connection has ended."""

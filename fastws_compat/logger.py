@@ -1,4 +1,4 @@
-"""The logger that everything here writes to."""
+"""The library's logger."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any, cast
 
 NAME = "fastws_compat"
 
-# What a record about a connection says of it, in `extra`.
+# The `extra` fields of a record about a connection.
 FIELDS = ("route", "endpoint", "user_id", "connection_id")
 
 
-class Complete(logging.Filter):
-    """Gives the fields to records about no connection too, so that a format may name them."""
+class DefaultFields(logging.Filter):
+    """Sets the fields to None in records without a connection, so that a format can always use them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         for name in FIELDS:
@@ -20,8 +20,8 @@ class Complete(logging.Filter):
         return True
 
 
-class WithoutQuery(logging.Filter):
-    """Cuts the query string, where tokens travel, off the line that uvicorn writes for each WebSocket."""
+class QueryRemover(logging.Filter):
+    """Removes the query string, which may contain a token, from the line that uvicorn logs per WebSocket."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         args = record.args
@@ -30,22 +30,22 @@ class WithoutQuery(logging.Filter):
         return True
 
 
-class Late:
-    """A logger that is made when it is first used.
+class LazyLogger:
+    """A logger that is created when it is first used.
 
-    `LOGGING` without `disable_existing_loggers: False` switches every logger off that exists before
-    `django.setup()` and that it does not name; a project's `asgi.py` imports this library earlier.
+    Unless `LOGGING` sets `disable_existing_loggers` to False, `django.setup()` disables every existing logger
+    that it does not name, and a project's `asgi.py` imports this library earlier.
     """
 
-    def __init__(self, name: str, added: logging.Filter) -> None:
+    def __init__(self, name: str, record_filter: logging.Filter) -> None:
         self._name = name
-        self._added = added
+        self._filter = record_filter
 
     def __getattr__(self, attribute: str) -> Any:
         logger = logging.getLogger(self._name)
-        logger.addFilter(self._added)  # once: the same filter is not added again
+        logger.addFilter(self._filter)  # has no effect if the filter is there already
         return getattr(logger, attribute)
 
 
-logger = cast("logging.Logger", Late(NAME, Complete()))
-logging.getLogger("uvicorn.error").addFilter(WithoutQuery())
+logger = cast("logging.Logger", LazyLogger(NAME, DefaultFields()))
+logging.getLogger("uvicorn.error").addFilter(QueryRemover())

@@ -1,7 +1,7 @@
-"""Which pages may open a socket: a handshake carries the cookies of its visitor, whoever wrote the page.
+"""Which pages may open a socket: the handshake carries the visitor's cookies, whatever site the page is from.
 
-A WebSocket is not held back by the same-origin policy, so the `Origin` header has to be checked here
-(cross-site WebSocket hijacking).
+The same-origin policy does not apply to WebSockets, so the `Origin` header has to be checked here against
+cross-site WebSocket hijacking.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from django.http import HttpRequest
 from django.utils.http import is_same_domain
 
 from fastws_compat import conf
-from fastws_compat.connections.states import RAISE_EXCEPTIONS
+from fastws_compat.connections.refusal import refuse
+from fastws_compat.connections.states import ORIGIN_CHECKED, RAISE_EXCEPTIONS
 from fastws_compat.logger import logger
 from fastws_compat.requests import parse_cookie
-from fastws_compat.routing.routers import run_router
+from fastws_compat.routing.unmatched import run_router
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
-from fastws_compat.websockets import WebSocketClose
-
-# Says in a scope that the check was made above.
-CHECKED = "fastws_compat.origin_checked"
 
 Exempt = Callable[[Scope], bool]
 
 COMMUNICATOR = (
-    " A test with WebsocketCommunicator passes what a browser sends: "
+    " In a test, give WebsocketCommunicator the headers that a browser sends: "
     'headers=[(b"host", b"testserver"), (b"origin", b"http://testserver"), (b"cookie", ...)].'
 )
 
@@ -39,15 +36,15 @@ PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 ORIGIN = re.compile(
     r"([a-z][a-z0-9+.-]*)://(?:([a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?)?", re.IGNORECASE | re.ASCII
 )
-# In a setting, and in this place only: any subdomain, and the domain itself.
+# Only in settings, and only in this position: any subdomain, and the domain itself.
 SUBDOMAINS = re.compile(r"://\*\.(?=\w)")
-# What a page says whose origin is nobody's: in a sandboxed frame, of a `data:` URL, and of a file in Firefox.
+# The origin of a page in a sandboxed frame, of a `data:` URL, and in Firefox of a file.
 OPAQUE = "null"
 EVERY = "*"
 
 
 class Origin(NamedTuple):
-    """What makes two pages the same; a pattern's host may begin with a period."""
+    """Pages with equal origins belong to one site. The host of a pattern may begin with a period."""
 
     scheme: str
     host: str
@@ -55,7 +52,7 @@ class Origin(NamedTuple):
 
 
 def parse(text: str) -> Origin | None:
-    """The parts of an origin, or None if the text is no origin."""
+    """The parts of an origin, or None if the text is not an origin."""
     if text == OPAQUE:
         return Origin("", "", None)
     match = ORIGIN.fullmatch(text)
@@ -63,7 +60,9 @@ def parse(text: str) -> Origin | None:
         return None
     scheme, host, port = match[1].lower(), (match[2] or "").lower(), match[3]
     number = int(port) if port else PORTS.get(scheme)
-    if number is not None and (number > 65535 or not host):  # `file://` has no host, `http://` must
+    if number is not None and (
+        number > 65535 or not host
+    ):  # `file://` has no host, but `http://` must have one
         return None
     return Origin(scheme, host, number)
 
@@ -75,7 +74,7 @@ def parse_pattern(text: str) -> Origin | None:
 
 
 class Handshake(HttpRequest):
-    """A handshake as Django's request, so that its rules for Host and proxies are Django's own."""
+    """A handshake as a Django request, so that Django's rules for Host and proxies apply."""
 
     def __init__(self, scope: Scope) -> None:
         super().__init__()
@@ -86,7 +85,7 @@ class Handshake(HttpRequest):
             self._add(name.decode("latin1"), value.decode("latin1"))
 
     def _add(self, name: str, value: str) -> None:
-        if "_" in name:  # could pass for another header, as in Django's own handler
+        if "_" in name:  # it could pass for another header; Django's own handler ignores it too
             return
         key = f"HTTP_{name.upper().replace('-', '_')}"
         self.META[key] = f"{self.META[key]},{value}" if key in self.META else value
@@ -96,21 +95,21 @@ class Handshake(HttpRequest):
 
     @property
     def is_complete(self) -> bool:
-        """Whether the client says which host it means; every browser does."""
+        """Whether the client sent the name of the host; every browser does."""
         return "HTTP_HOST" in self.META or "HTTP_X_FORWARDED_HOST" in self.META
 
     @property
     def origin(self) -> Origin | None:
-        """The origin of the site's own pages; DisallowedHost if the Host is none of the site's."""
+        """The origin of the site's own pages; raises DisallowedHost for a Host that is not allowed."""
         return parse(f"{self.scheme}://{self.get_host()}")
 
 
 class OriginCheck:
-    """Refuses, with 403 and one line in the log, what a page of somebody else asks for.
+    """Refuses handshakes from pages of other sites, with 403 and one line in the log.
 
-    As it is outermost, it also refuses a path that no `URLRouter` below it has.
+    It is outermost, so it also refuses a path that the `URLRouter` below it does not have.
 
-    A connection that is `exempt` may have a session cookie without an Origin, which no browser's has.
+    An `exempt` connection may have a session cookie without an Origin, which no browser sends.
     """
 
     def __init__(self, inner: ASGIApp, exempt: Exempt | None = None) -> None:
@@ -121,14 +120,14 @@ class OriginCheck:
         __tracebackhide__ = True
         problem = objection(scope, self.exempt) if scope["type"] == "websocket" else None
         if problem is None:
-            await run_router(self.inner, {**scope, CHECKED: True}, receive, send)
+            await run_router(self.inner, {**scope, ORIGIN_CHECKED: True}, receive, send)
         else:
             logger.warning("WebSocket refused: %s", problem)
-            await WebSocketClose()(scope, receive, send)
+            await refuse(scope, send, 403)
 
 
 def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
-    """Why this handshake must not be accepted, in words for the log; None if it may."""
+    """The reason to refuse this handshake, in words for the log; None if it may be accepted."""
     handshake = Handshake(scope)
     try:
         own = handshake.origin if handshake.is_complete else None
@@ -137,7 +136,7 @@ def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
     sent = [value.decode("latin1") for name, value in scope["headers"] if name == b"origin"]
     if not sent:
         problem = _objection_without(scope, exempt)
-        # A server names a scheme, Channels' communicator does not.
+        # A server's scope has a scheme, that of Channels' communicator does not.
         return problem and (problem if "scheme" in scope else problem + COMMUNICATOR)
     if len(sent) > 1:
         return "it has several Origin headers."
@@ -145,7 +144,7 @@ def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
         return None
     origin = parse(sent[0])
     if origin is None:
-        return f"its Origin {sent[0][:100]!r} is none."
+        return f"its Origin {sent[0][:100]!r} is invalid."
     if origin == own or is_trusted(origin):
         return None
     return (
@@ -155,20 +154,19 @@ def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
 
 
 def _objection_without(scope: Scope, exempt: Exempt | None) -> str | None:
-    """Browsers always send an Origin: whoever sends none is a program, and needs no session cookie."""
+    """Browsers always send an Origin. A client without one is a program, and needs no session cookie."""
     if conf.get("ORIGIN_REQUIRED"):
         return "it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."
-    if RAISE_EXCEPTIONS in scope or (
-        exempt is not None and exempt(scope)
-    ):  # Django's test client needs no CSRF token
+    # The test client needs no Origin, as Django's needs no CSRF token.
+    if RAISE_EXCEPTIONS in scope or (exempt is not None and exempt(scope)):
         return None
     if has_session_cookie(scope):
-        return "it has a session cookie but no Origin header; clients that are no browsers use tokens."
+        return "it has a session cookie but no Origin header; clients that are not browsers use tokens."
     return None
 
 
 def has_session_cookie(scope: Scope) -> bool:
-    """Whether the client sent a cookie that could be a session."""
+    """Whether the client sent a session cookie."""
     name = settings.SESSION_COOKIE_NAME
     return any(
         parse_cookie(value.decode("latin1")).get(name) for key, value in scope["headers"] if key == b"cookie"
@@ -176,29 +174,29 @@ def has_session_cookie(scope: Scope) -> bool:
 
 
 def is_trusted(origin: Origin) -> bool:
-    """Whether the settings name this origin, or a pattern of it."""
+    """Whether the settings list this origin, or a pattern that it matches."""
     return any(matches(origin, pattern) for pattern in _patterns())
 
 
 def allows_every(origins: Any) -> bool:
-    """Whether a value of `ALLOWED_ORIGINS` allows every origin, by a `"*"` of its own."""
+    """Whether a value of `ALLOWED_ORIGINS` allows every origin: it contains `"*"`."""
     return EVERY in listed(origins)
 
 
 def is_pattern(text: str) -> bool:
-    """Whether the text can be one of `ALLOWED_ORIGINS`; another one allows nothing."""
+    """Whether the text is valid in `ALLOWED_ORIGINS`; an invalid one allows nothing."""
     return text == EVERY or parse_pattern(text) is not None
 
 
 def listed(origins: Any) -> list[str]:
-    """The texts in a setting that lists origins; there are none in what is no list, such as a single text."""
+    """The strings in a setting that lists origins; none if it is not a list, such as a single string."""
     if not isinstance(origins, list | tuple | set | frozenset):
         return []
     return [origin for origin in origins if isinstance(origin, str)]
 
 
 def matches(origin: Origin, pattern: str) -> bool:
-    """Whether a pattern in Django's form (`https://example.com`, `https://*.example.com:8443`) fits."""
+    """Whether an origin matches a pattern (`https://example.com`, `https://*.example.com:8443`)."""
     wanted = parse_pattern(pattern)
     return (
         wanted is not None
@@ -208,7 +206,7 @@ def matches(origin: Origin, pattern: str) -> bool:
 
 
 def _is_host(host: str, wanted: str) -> bool:
-    # Electron's `app://.` is a host, and none that others end with.
+    # Electron's `app://.` has a period as its host, which is not a pattern.
     return host == wanted or (wanted != "." and is_same_domain(host, wanted))
 
 
@@ -219,6 +217,6 @@ def _patterns() -> Iterator[str]:
 
 def _text(origin: Origin | None) -> str:
     if origin is None:
-        return "and it names no Host"
+        return "unknown without a Host"
     port = "" if origin.port == PORTS.get(origin.scheme) else f":{origin.port}"
     return f"{origin.scheme}://{origin.host}{port}"

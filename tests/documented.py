@@ -121,7 +121,7 @@ def project() -> Iterator[None]:
     modules["mysite"].__path__ = modules["chat"].__path__ = []
     with (
         mock.patch.dict("sys.modules", modules),
-        mock.patch.object(handlers, "_handlers", list(handlers._handlers)),
+        mock.patch.object(handlers, "registered", list(handlers.registered)),
         mock.patch.object(fastws_compat, "websocket", FastAPI().websocket),
     ):
         yield

@@ -30,7 +30,7 @@ class RedisServer:
 
     @property
     def hosts(self) -> list[dict[str, object]]:
-        """For the `hosts` of channels_redis; redis-py 8 gives up on a connection silent for 5 s."""
+        """For the `hosts` of channels_redis; redis-py 8 drops a connection that is silent for 5 s."""
         return [{"address": self.url, "socket_timeout": None}]
 
     def start(self) -> None:

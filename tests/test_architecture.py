@@ -61,7 +61,7 @@ def test_every_module_has_a_floor() -> None:
 
 @pytest.mark.parametrize("name", sorted(MODULES))
 def test_imports_point_down(name: str) -> None:
-    """So no module imports itself by way of others: the floors leave no room for a cycle."""
+    """Imports point down, so there is no import cycle."""
     table = floors()
     for imported in imports(MODULES[name]):
         assert table[imported] < table[name], f"{name} imports {imported}"
@@ -115,3 +115,10 @@ def test_functions_are_short_and_simple() -> None:
     found = [function for path in MODULES.values() for function in functions(ast.parse(path.read_text()))]
     assert median(map(length, found)) <= 6
     assert mean(map(complexity, found)) < 2.7
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_loggers_are_made_in_one_place(name: str) -> None:
+    """Django's default for `LOGGING` disables a logger that exists before `django.setup()`."""
+    text = MODULES[name].read_text().replace('getLogger("daphne.server")', "")
+    assert name == "logger" or "getLogger" not in text

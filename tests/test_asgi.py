@@ -23,6 +23,7 @@ from fastws_compat import APIRouter, FastAPI, HTTPException, WebSocket
 from fastws_compat.applications import default_app
 from fastws_compat.asgi import Identify, get_asgi_application
 from fastws_compat.exceptions import DeclarationError
+from tests.fake_server import FakeServer
 
 pytestmark = pytest.mark.django_db  # Channels looks after database connections even where none is used
 
@@ -113,15 +114,21 @@ def test_default_application_with_discovered_sockets(tmp_path, monkeypatch, sett
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("tests.test_asgi", "'tests.test_asgi' names no application: write \"module:attribute\""),
-        ("tests.test_asgi:", "'tests.test_asgi:' names no application"),
+        (
+            "tests.test_asgi",
+            "'tests.test_asgi' is not the name of an application: write \"module:attribute\"",
+        ),
+        ("tests.test_asgi:", "'tests.test_asgi:' is not the name of an application"),
         ("tests.test_asgi:missing", "Module 'tests.test_asgi' has no 'missing'"),
-        (object(), "get_asgi_application() got a object: give it a FastAPI instance"),
-        (APIRouter(), "get_asgi_application() got a APIRouter: give it a FastAPI instance"),
-        ("tests.test_asgi:says", "get_asgi_application() got a function: give it a FastAPI instance"),
+        (object(), "get_asgi_application() got a object: pass a FastAPI or Starlette instance"),
+        (APIRouter(), "get_asgi_application() got a APIRouter: pass a FastAPI or Starlette instance"),
+        (
+            "tests.test_asgi:says",
+            "get_asgi_application() got a function: pass a FastAPI or Starlette instance",
+        ),
     ],
 )
-def test_what_is_no_application(name, message):
+def test_what_is_not_an_application(name, message):
     with pytest.raises(DeclarationError) as caught:
         get_asgi_application(name)
     assert message in str(caught.value)
@@ -162,7 +169,7 @@ def test_module_that_does_not_exist():
 
 
 def test_string_that_names_a_string():
-    with pytest.raises(DeclarationError, match="names no application"):
+    with pytest.raises(DeclarationError, match="is not the name of an application"):
         get_asgi_application("tests.test_asgi:not_an_app")
 
 
@@ -280,7 +287,7 @@ def test_user_and_session_of_the_cookie():
 
 
 @pytest.mark.parametrize("cookie", [None, f"{settings.SESSION_COOKIE_NAME}=forged", "other=1"])
-def test_nobody_without_a_valid_cookie(cookie):
+def test_anonymous_without_a_valid_cookie(cookie):
     assert answer(get_asgi_application(who()), "/ws", cookie=cookie) == 1000
 
 
@@ -455,19 +462,13 @@ def test_project_with_few_installed_apps(rest, installed, printed):
 
 
 def test_lifespan_is_the_applications():
-    seen, sent = [], []
+    seen = []
     sockets = FastAPI(on_startup=[lambda: seen.append("up")], on_shutdown=[lambda: seen.append("down")])
-    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message["type"])
-
-    asyncio.run(get_asgi_application(sockets)({"type": "lifespan", "state": {}}, receive, send))
+    server = FakeServer({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    scope = {"type": "lifespan", "state": {}}
+    asyncio.run(get_asgi_application(sockets)(scope, server.receive, server.send))
     assert seen == ["up", "down"]
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert server.types == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
 
 
 def test_parts_stand_under_channels_name():
@@ -478,7 +479,7 @@ def test_parts_stand_under_channels_name():
 
 
 def test_runworker_needs_a_place_for_its_consumers(capsys):
-    """The recipe of docs/deployment.md, asked as `manage.py runworker thumbnails` asks the application."""
+    """The recipe of docs/deployment.md, called as `manage.py runworker thumbnails` calls the application."""
     page = (Path(__file__).resolve().parents[1] / "docs" / "deployment.md").read_text()
     [source] = re.findall(r"```python run\n(from channels\.consumer.*?)```", page, re.DOTALL)
     recipe = {"__name__": "recipe"}

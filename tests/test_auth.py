@@ -27,7 +27,6 @@ from fastws_compat import (
     WebSocket,
     WebSocketDisconnect,
     WebSocketException,
-    logins,
 )
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import (
@@ -40,6 +39,7 @@ from fastws_compat.auth import (
     superuser_required,
     user_passes_test,
 )
+from fastws_compat.logins import remote
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
@@ -49,7 +49,7 @@ CurrentUser = Annotated[User, Depends(login_required)]
 
 
 def app_for(dependency):
-    """An application whose socket tells the name of the user that the dependency gives."""
+    """An application whose socket sends the name of the user that the dependency returns."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -67,7 +67,7 @@ mounted_application = get_asgi_application(app_for(login_required))
 
 
 def outcome(app, user=None, url="/ws"):
-    """The name that the socket tells, or the status that refuses it."""
+    """The name that the socket sends, or the status with which it is refused."""
     client = TestClient(app, timeout=5) if user is None else client_of(user, app)
     return answer_of(client, url)
 
@@ -114,7 +114,7 @@ def test_who_is_let_in(dependency, anonymous, plain, staff, superuser, permitted
     ]
 
 
-def test_test_that_nobody_passes_too():
+def test_test_without_a_user_passes_too():
     assert outcome(app_for(user_passes_test(lambda user: user.is_anonymous))) == "nobody"
     assert outcome(app_for(user_passes_test(lambda user: user.is_anonymous)), make_user()) == 403
 
@@ -418,8 +418,8 @@ GUARDS = [
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
 @pytest.mark.parametrize("kind", [lambda user: user, lambda user: SimpleLazyObject(lambda: user)])
-def test_inactive_user_that_somebody_else_has_found(guard, kind):
-    """Whoever has found the user, the handshake judges as the later rounds do."""
+def test_inactive_user_from_another_middleware(guard, kind):
+    """Wherever the user comes from, the handshake applies the same rules as the later rounds."""
     ann = make_user(is_staff=True, is_superuser=True)
     app = app_for(guard)
     app.add_middleware(InScope, user=kind(ann))
@@ -428,7 +428,7 @@ def test_inactive_user_that_somebody_else_has_found(guard, kind):
     assert outcome(app) == 401
 
 
-def test_inactive_user_of_a_token_is_nobody():
+def test_inactive_user_of_a_token_is_anonymous():
     ann = make_user(is_active=False)
 
     async def token_user(websocket: WebSocket):
@@ -602,7 +602,7 @@ def test_database_down_while_the_user_is_looked_up(monkeypatch, caplog, mounted)
         client.websocket_connect("/ws").__enter__()
     assert (refusal.value.status_code, b"down" in refusal.value.content) == (503, False)
     assert caplog.messages == [
-        "WebSocket refused: who connects cannot be told (OperationalError: the database is down)"
+        "WebSocket refused: the user cannot be identified (OperationalError: the database is down)"
     ]
     assert caplog.records[0].exc_info is None
 
@@ -640,13 +640,13 @@ def test_disconnect_user_in_an_event_loop_says_what_to_do():
         asyncio.run(main())
 
 
-def test_disconnect_of_somebody_without_sockets(monkeypatch):
+def test_disconnect_of_a_user_without_sockets(monkeypatch):
     told = []
 
     async def publish(message):
         told.append(message)
 
-    monkeypatch.setattr(logins, "apublish", publish)
+    monkeypatch.setattr(remote, "apublish", publish)
     user = make_user()
     disconnect_user(user)
     disconnect_user(17)

@@ -19,18 +19,14 @@ from fastws_compat.authentication import (
 )
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.websockets import WebSocket
+from tests.fake_server import CONNECT, FakeServer, websocket_scope
 
 
 def socket(*scopes: str) -> tuple[WebSocket, list[Any]]:
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    return WebSocket({"type": "websocket", "auth": AuthCredentials(scopes)}, receive, send), sent
+    """A connection with these scopes, and what is sent on it."""
+    server = FakeServer(CONNECT)
+    scope = websocket_scope(auth=AuthCredentials(scopes))
+    return WebSocket(scope, server.receive, server.send), server.sent
 
 
 @pytest.mark.parametrize("needed", ["admin", ["admin"], ["admin", "user"], []])
@@ -116,7 +112,7 @@ def test_base_user_says_nothing(name: str) -> None:
         getattr(BaseUser(), name)
 
 
-def test_base_backend_authenticates_nobody() -> None:
+def test_base_backend_authenticates_no_one() -> None:
     connection = HTTPConnection({"type": "websocket"})
     with pytest.raises(NotImplementedError):
         asyncio.run(AuthenticationBackend().authenticate(connection))

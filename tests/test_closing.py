@@ -1,4 +1,4 @@
-"""What a close may say, and that a connection is told its end when the close itself fails."""
+"""Which codes and reasons a close may have, and what is sent when the close itself fails."""
 
 import asyncio
 import enum
@@ -16,9 +16,7 @@ from fastws_compat.groups import Group
 from fastws_compat.layers.wire import unpack
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from fastws_compat.websockets import WebSocketClose, WebSocketState
-
-CONNECT = {"type": "websocket.connect"}
-DENIAL = {"websocket.http.response": {}}
+from tests.fake_server import DENIAL, converse
 
 
 class Bye(enum.IntEnum):
@@ -242,52 +240,45 @@ def test_logins_refuse_a_code_that_cannot_be_sent():
 
 @pytest.mark.parametrize("code", [1006, "1000", None])
 def test_a_layer_brings_no_code_that_cannot_be_sent(code):
-    with pytest.raises(ValueError, match="not of the form"):
+    with pytest.raises(ValueError, match="its format is not that of a group message"):
         unpack({"fastws": {"group": "room", "close": [code, ""]}})
 
 
 # When the server does not take what it is given
 
 
-def converse(app, *messages, path="/ws", fails=lambda message: None, extensions=DENIAL):
-    """What a server took, that raises for a message what `fails` gives for it."""
-    sent, incoming = [], [CONNECT, *messages]
-
-    async def receive():
-        return incoming.pop(0)
-
-    async def send(message):
-        if (error := fails(message)) is not None:
-            raise error
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", "extensions": extensions}
-    asyncio.run(app(scope, receive, send))
-    return sent
+def refusing(app, **options):
+    """Connect to a server that can send a denial response."""
+    return converse(app, extensions=DENIAL, **options)
 
 
 def once(kind, error):
     """Let the first message of a type fail."""
     left = [error]
-    return lambda message: left.pop() if message["type"] == kind and left else None
+
+    async def on_send(message):
+        if message["type"] == kind and left:
+            raise left.pop()
+
+    return on_send
 
 
 @pytest.mark.parametrize("error", [ValueError(), RuntimeError(), TypeError()])
 def test_a_close_that_fails_is_followed_by_1011(error):
-    sent = converse(app_with(closes, 4000), fails=once("websocket.close", error))
+    sent = refusing(app_with(closes, 4000), on_send=once("websocket.close", error))
     assert sent[-1] == close_message(1011)
 
 
 @pytest.mark.parametrize("error", [ValueError(), RuntimeError(), TypeError()])
 def test_an_accept_that_fails_is_followed_by_500(error):
-    sent = converse(app_with(closes, 4000), fails=once("websocket.accept", error))
+    sent = refusing(app_with(closes, 4000), on_send=once("websocket.accept", error))
     assert [message.get("status") for message in sent] == [500, None]
 
 
 @pytest.mark.parametrize("kind", ["start", "body"])
 def test_a_refusal_that_fails_is_ended(kind):
     fails = once(f"websocket.http.response.{kind}", ValueError())
-    sent = converse(app_with(closes, 404, accept=False), fails=fails)
+    sent = refusing(app_with(closes, 404, accept=False), on_send=fails)
     assert [message.get("status") for message in sent] == [500 if kind == "start" else 404, None]
     assert not sent[-1].get("more_body")
 
@@ -301,7 +292,7 @@ def test_what_fails_for_a_mounted_application_is_ended_too(kind):
 
     app = FastAPI()
     app.mount("/m", foreign)
-    sent = converse(app, path="/m/", fails=once(kind, RuntimeError()))
+    sent = refusing(app, path="/m/", on_send=once(kind, RuntimeError()))
     end = ("websocket.http.response.body", None) if kind == "websocket.accept" else ("websocket.close", 1011)
     assert (sent[-1]["type"], sent[-1].get("code")) == end
 
@@ -320,7 +311,7 @@ def test_headers_that_are_none_are_refused_before_anything_is_sent(headers, erro
         states.append(websocket.application_state)
         await websocket.accept(headers=[(b"x-room", bytearray(b"1"))])
 
-    sent = converse(app)
+    sent = refusing(app)
     assert sent == [
         {"type": "websocket.accept", "subprotocol": None, "headers": [(b"x-room", b"1")]},
         close_message(),
@@ -338,7 +329,7 @@ def test_headers_that_are_none_are_refused_before_anything_is_sent(headers, erro
         ((), "nothing"),
     ],
 )
-def test_what_is_wrong_with_a_header_is_told_by_its_types(header, given):
+def test_error_of_a_header_names_its_types(header, given):
     with pytest.raises(TypeError) as caught:
         checked_answer({"type": "websocket.accept", "headers": [header]})
     assert str(caught.value).endswith(f"pair of bytes, as (b'x-room', b'1'), but got {given}.")

@@ -15,6 +15,7 @@ from fastws_compat import APIRouter, Depends, FastAPI, HTTPException, Query, Web
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.middleware import Middleware
 from fastws_compat.routing import APIWebSocketRoute, Host, Mount, WebSocketRoute
+from tests.fake_server import CONNECT, FakeServer, websocket_scope
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -120,20 +121,23 @@ def test_urlpatterns_hold_consumers_by_name():
 
 def test_consumer_has_scope_and_channel_layer():
     consumer = APIWebSocketRoute("/ws", says(1)).consumer()
-    messages, sent = [{"type": "websocket.connect"}], []
-    scope = {"type": "websocket", "path": "/ws", "headers": []}
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    asyncio.run(consumer(scope, receive, send))
+    server, scope = FakeServer(CONNECT), websocket_scope()
+    send = server.send
+    asyncio.run(consumer(scope, server.receive, send))
     assert consumer.scope is scope
     assert consumer.base_send is send
     assert consumer.channel_layer is get_channel_layer()
-    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.send", "websocket.close"]
+    assert server.types == ["websocket.accept", "websocket.send", "websocket.close"]
+
+
+def test_urlpatterns_complete_daphne_and_an_application_alone_does_not(monkeypatch):
+    installed = []
+    monkeypatch.setattr("fastws_compat.daphne.install", lambda: installed.append(True))
+    app = FastAPI()
+    app.websocket("/ws")(says(1))
+    assert installed == []
+    assert len(app.websocket_urlpatterns) == 1
+    assert installed == [True]
 
 
 # The ways in

@@ -1,4 +1,4 @@
-"""Path convertors: what is ours beyond parity."""
+"""Path convertors, beyond parity with Starlette."""
 
 from __future__ import annotations
 

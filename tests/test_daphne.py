@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 from fastws_compat import daphne
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.monitor import peer_has_closed
-from fastws_compat.daphne import frames, handshake, portable, shutdown
+from fastws_compat.daphne import choice, frames, handshake, hooks, portable, shutdown, versions
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
-from fastws_compat.daphne.inbox import MOST_BYTES, OVERHEAD, Inbox
+from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
-from fastws_compat.daphne.protocol import LEFT_OVER
+from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
 
 # Frames
 
@@ -123,8 +123,8 @@ def test_repeated_headers_stay_apart_and_underscores_are_dropped() -> None:
 
 
 def test_two_hosts_are_ambiguous() -> None:
-    assert upgrade(b"/", (b"host", b"a"), (b"host", b"b")).ambiguous == "host"
-    assert upgrade(b"/", (b"host", b"a"), (b"origin", b"b")).ambiguous is None
+    assert upgrade(b"/", (b"host", b"a"), (b"host", b"b")).repeated_header == "host"
+    assert upgrade(b"/", (b"host", b"a"), (b"origin", b"b")).repeated_header is None
 
 
 def test_the_accepting_answer_is_the_one_of_the_rfc() -> None:
@@ -169,13 +169,13 @@ def test_an_unknown_status_has_no_phrase() -> None:
 def test_the_inbox_is_full_of_many_or_of_large_messages() -> None:
     async def main() -> None:
         inbox = Inbox(asyncio.get_running_loop())
-        for _ in range(MOST_BYTES // OVERHEAD + 1):
+        for _ in range(MAX_BYTES // MESSAGE_OVERHEAD + 1):
             assert not inbox.is_full
             inbox.put({"type": "x"}, 0)
         assert inbox.is_full
         while not inbox.is_low:
             await inbox.get()
-        inbox.put({"type": "x"}, MOST_BYTES)
+        inbox.put({"type": "x"}, MAX_BYTES)
         assert inbox.is_full
 
     asyncio.run(main())
@@ -393,7 +393,7 @@ def test_autobahn_and_the_fast_path_read_the_same() -> None:
 
 def without_reasons(answers: bytes) -> bytes:
     """The answers, with a text that is no UTF-8 called so in one way."""
-    reasons = rb"not UTF-8 from byte \d+ on|(?:encountered invalid UTF-8|UTF-8 text).*? index \d+"
+    reasons = rb"invalid UTF-8 at byte \d+|(?:encountered invalid UTF-8|UTF-8 text).*? index \d+"
     return re.sub(rb"\x88.\x03\xef(?:%b)" % reasons, b"\x88 1007", answers)
 
 
@@ -476,7 +476,7 @@ def test_the_first_byte_that_is_not_utf_8_is_named(pieces: list[bytes]) -> None:
         partial.message()
     with pytest.raises(UnicodeDecodeError) as expected:
         b"".join(pieces).decode()
-    assert str(raised.value) == f"not UTF-8 from byte {expected.value.start} on"
+    assert str(raised.value) == f"invalid UTF-8 at byte {expected.value.start}"
 
 
 @pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
@@ -611,7 +611,7 @@ def test_an_open_socket_keeps_no_options_and_nothing_of_its_handshake() -> None:
     async def main() -> None:
         connection = await Connection(recorder([])).open()
         kept = vars(connection.protocol)
-        assert not kept.keys() & {*WebSocketServerProtocol.CONFIG_ATTRS, *LEFT_OVER}
+        assert not kept.keys() & {*WebSocketServerProtocol.CONFIG_ATTRS, *HANDSHAKE_ATTRIBUTES}
         assert not any(value == REQUEST for value in kept.values())
         connection.lose()
 
@@ -745,7 +745,7 @@ def test_a_stuck_close_is_cut_off() -> None:
         # The peer says goodbye, and then does not read what is still to be written.
         connection.transport.loseConnection = lambda: None  # type: ignore[method-assign]
         connection.receive(masked(0x8, b"\x03\xe8"))
-        assert connection.protocol._lingering is not None
+        assert connection.protocol._abort_timer is not None
         while connection.transport.connected:
             await asyncio.sleep(0.001)
         assert connection.transport.closed == "aborted"
@@ -828,7 +828,7 @@ async def run_to_end(task: asyncio.Task[None]) -> None:
 @pytest.mark.parametrize(
     ("ending", "code", "lines"), [("return", 1000, 0), ("raise", 1011, 1), ("cancel", 1011, 0)]
 )
-def test_daphne_looks_at_an_application_before_it_has_told_its_end(
+def test_daphne_checks_an_application_before_it_reports_its_end(
     ending: str,
     code: int,
     lines: int,
@@ -868,7 +868,7 @@ def test_daphne_looks_at_an_application_before_it_has_told_its_end(
     assert caplog.text.count("Exception inside application: once") == lines
 
 
-def test_an_application_that_ended_has_told_once_before_daphne_looks(
+def test_an_application_that_ended_reports_once_before_daphne_checks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
@@ -943,7 +943,7 @@ def test_a_connection_whose_application_has_ended_may_be_lost_later() -> None:
 
 
 def test_who_has_left_is_seen_without_reading() -> None:
-    from fastws_compat.daphne.protocol import handle_of
+    from fastws_compat.daphne.writer import handle_of
 
     here, there = socket.socketpair()
     tcp = SimpleNamespace(getHandle=lambda: here)
@@ -957,7 +957,7 @@ def test_who_has_left_is_seen_without_reading() -> None:
         assert here.recv(100) == b"unread"
 
 
-def test_nobody_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_client_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("select.poll")
     assert not peer_has_closed(None)
 
@@ -985,9 +985,9 @@ def test_the_last_cancellations_free_one_cleanup_after_the_other() -> None:
                 seen.append("hung too")
 
     async def main() -> None:
-        tasks = [asyncio.create_task(work) for work in (cleans_up(shutdown.CLEANUP / 2), hangs())]
+        tasks = [asyncio.create_task(work) for work in (cleans_up(shutdown.CLEANUP_TIMEOUT / 2), hangs())]
         await settle()
-        await shutdown.insist(tasks)
+        await shutdown.cancel_late(tasks)
         assert [task.cancelled() for task in tasks] == [False, True]
 
     asyncio.run(main())
@@ -1001,7 +1001,7 @@ def python(program: str) -> subprocess.CompletedProcess[str]:
 
 LEAVING = """
 import atexit, logging, threading, time
-from fastws_compat.daphne.shutdown import leave_by
+from fastws_compat.daphne.shutdown import exit_by
 logging.basicConfig()
 atexit.register(print, "exited in order")
 work = threading.Event()
@@ -1009,20 +1009,20 @@ work = threading.Event()
 
 
 def test_a_process_leaves_although_a_thread_is_at_work() -> None:
-    left = python("threading.Thread(target=work.wait, name='busy').start(); leave_by(time.monotonic() + 0.1)")
+    left = python("threading.Thread(target=work.wait, name='busy').start(); exit_by(time.monotonic() + 0.1)")
     assert left.stdout == ""
-    assert "Left threads behind that did not end in time: busy" in left.stderr
+    assert "Exited although these threads had not ended in time: busy" in left.stderr
 
 
 def test_a_process_without_threads_at_work_exits_in_order() -> None:
-    left = python("leave_by(time.monotonic() + 60)")
+    left = python("exit_by(time.monotonic() + 60)")
     assert (left.stdout, left.stderr) == ("exited in order\n", "")
 
 
 def test_a_program_that_goes_on_after_its_server_is_left_alone() -> None:
     left = python(
-        "leave_by(time.monotonic())\n"
-        "[watch.join() for watch in threading.enumerate() if watch.name == 'fastws-leave']\n"
+        "exit_by(time.monotonic())\n"
+        "[watch.join() for watch in threading.enumerate() if watch.name == 'fastws-shutdown']\n"
         "threading.Timer(0.2, print, ['work done']).start()"
     )
     assert left.stdout == "work done\nexited in order\n"
@@ -1052,6 +1052,35 @@ def test_install_completes_the_command_line_and_runserver(monkeypatch: pytest.Mo
     assert completed.install() == completed.install() == completed.mode() == "complete"
     assert daphne.cli.CommandLineInterface.server_class is Server
     assert Command.server_cls is Server
+
+
+def test_stock_daphne_has_djangos_reloader(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    import daphne.server
+    from daphne.management.commands.runserver import Command
+    from django.core.management.commands import runserver
+
+    from fastws_compat import daphne as completed
+    from fastws_compat.daphne import reloader
+
+    monkeypatch.setattr(Command, "server_cls", daphne.server.Server)
+    monkeypatch.setattr(Command, "run", Command.run)
+    completed.install()
+    assert Command.run is reloader.run
+    settings.FASTWS = {"DAPHNE": "stock"}
+    completed.install()
+    assert (Command.run, Command.server_cls) == (runserver.Command.run, daphne.server.Server)
+
+
+def test_the_server_calls_each_hook_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None: ...
+
+    monkeypatch.setattr(hooks, "_callbacks", {})
+    hooks.before_serving(calls.append)
+    hooks.before_serving(calls.append)
+    hooks.run_callbacks(application)
+    assert calls == [application]
 
 
 def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1089,18 +1118,18 @@ def test_an_unknown_daphne_gets_the_portable_mode(
     version: str, complete: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("daphne.__version__", version)
-    assert daphne.choose()[0] == ("complete" if complete else "portable")
+    assert choice.choose()[0] == ("complete" if complete else "portable")
     assert (version in caplog.text) is not complete
 
 
 def test_a_daphne_that_lacks_a_name_gets_the_portable_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(daphne.NEEDED, "daphne.server:Server", "run no_such_name")
-    assert daphne.missing() == "no Server.no_such_name"
+    monkeypatch.setitem(versions.NEEDED, "daphne.server:Server", "run no_such_name")
+    assert versions.obstacle() == "no Server.no_such_name"
 
 
 def test_a_version_is_its_leading_numbers() -> None:
-    assert daphne.version("4.2.3") == (4, 2, 3)
-    assert daphne.version("4.3.dev1") == (4, 3)
+    assert versions.leading_numbers("4.2.3") == (4, 2, 3)
+    assert versions.leading_numbers("4.3.dev1") == (4, 3)
 
 
 def test_the_portable_mode_maps_close_codes() -> None:

@@ -1,4 +1,4 @@
-"""Headers, multi-dicts and uploads: what is ours beyond parity."""
+"""Headers, multi-dicts and uploads, beyond parity with Starlette."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ def test_rooms_are_listed_with_their_last_message(client):
     client.force_login(ann)
     page = client.get("/chat/").text
     assert "last message" in page
-    assert "nothing said yet" in page
+    assert "no messages yet" in page
 
 
 def test_room_page_names_its_socket(client):

@@ -1,4 +1,4 @@
-"""`jsonable_encoder`: what is ours beyond parity."""
+"""`jsonable_encoder`, beyond parity with FastAPI."""
 
 from __future__ import annotations
 

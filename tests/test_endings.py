@@ -1,4 +1,4 @@
-"""Every way that a connection can end: the endpoint is told or stopped, and everything runs once."""
+"""Every way that a connection can end: the endpoint sees the end or is cancelled; cleanup runs once."""
 
 import asyncio
 import contextvars
@@ -17,71 +17,20 @@ from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.threads.orm import _close_stale
+from tests.fake_server import CONNECT, FakeServer, connected
 from tests.servers import faults
 
-CONNECT = {"type": "websocket.connect"}
 PATIENCE = 10
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Connections are looked at so often that no test has to wait for it; the database is not."""
+    """Sweep connections so often that no test has to wait; do not check the database."""
 
     async def check(): ...
 
     monkeypatch.setattr(sweeping, "INTERVAL", 0.01)
     monkeypatch.setattr(sweeping, "close_stale_connections", check)
-
-
-class Line:
-    """What a server does for one connection, in the hand of a test."""
-
-    def __init__(self, app, path="/ws", **scope):
-        self.incoming = asyncio.Queue()
-        self.incoming.put_nowait(CONNECT)
-        self.sent = []
-        self.receiving = 0
-        # Whether the server knows that the client has gone.
-        self.lost = False
-        self._changed = asyncio.Event()
-        scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", **scope}
-        self.task = asyncio.create_task(app(scope, self.receive, self.send))
-
-    async def receive(self):
-        self.receiving += 1
-        try:
-            return await self.incoming.get()
-        finally:
-            self.receiving -= 1
-
-    async def send(self, message):
-        if self.lost:
-            raise OSError("The client has gone.")
-        self.sent.append(message)
-        self._changed.set()
-
-    def text(self, text):
-        self.incoming.put_nowait({"type": "websocket.receive", "text": text})
-
-    def hang_up(self, code=1001, reason=""):
-        self.incoming.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-
-    async def until_sent(self, kind):
-        async with asyncio.timeout(PATIENCE):
-            while not any(message["type"] == kind for message in self.sent):
-                self._changed.clear()
-                await self._changed.wait()
-
-    async def end(self):
-        await asyncio.wait_for(self.task, PATIENCE)
-
-    @property
-    def texts(self):
-        return [message["text"] for message in self.sent if message["type"] == "websocket.send"]
-
-    @property
-    def closes(self):
-        return [message["code"] for message in self.sent if message["type"] == "websocket.close"]
 
 
 async def until(condition):
@@ -91,7 +40,7 @@ async def until(condition):
 
 
 class Sweeps:
-    """Stands among the connections that are looked at and counts how often that happens."""
+    """Counts the sweeps, as one of the connections that are swept."""
 
     task = None
 
@@ -103,7 +52,7 @@ class Sweeps:
 
 
 async def swept(times=5):
-    """Wait until all connections were looked at so often again."""
+    """Wait until all connections have been swept at least this many times more."""
     sweeps = Sweeps()
     registry().add(sweeps)
     await until(lambda: sweeps.number >= times)
@@ -114,10 +63,10 @@ def records(caplog):
     return [record.getMessage() for record in caplog.records if record.name == "fastws_compat"]
 
 
-# The client goes while the endpoint looks elsewhere
+# The client leaves while the endpoint is not receiving
 
 
-def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
+def test_endpoint_that_only_sends_sees_the_real_code(caplog):
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -132,10 +81,10 @@ def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
             raise
 
     async def run():
-        line = Line(app)
-        await line.until_sent("websocket.send")
+        line = connected(app)
+        await line.wait_sent("websocket.send")
         line.hang_up(4321, "enough")
-        await line.end()
+        await line.wait_ended()
         assert line.closes == []
 
     asyncio.run(run())
@@ -143,7 +92,7 @@ def test_endpoint_that_only_sends_is_told_the_real_code(caplog):
     assert records(caplog) == []
 
 
-def test_client_state_tells_of_a_disconnect_that_nobody_has_received():
+def test_client_state_shows_a_disconnect_that_was_not_received():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -157,10 +106,10 @@ def test_client_state_tells_of_a_disconnect_that_nobody_has_received():
             seen.append(exc.code)
 
     async def run():
-        line = Line(app)
-        await line.until_sent("websocket.accept")
+        line = connected(app)
+        await line.wait_sent("websocket.accept")
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert seen == [1001]
@@ -195,10 +144,10 @@ def test_endpoint_that_sleeps_is_cancelled_after_the_grace(kind, caplog):
             app.websocket_route("/ws")(sleeps)
 
     async def run():
-        line = Line(app)
-        await line.until_sent("websocket.accept")
+        line = connected(app)
+        await line.wait_sent("websocket.accept")
         line.hang_up(1001)
-        await line.end()
+        await line.wait_ended()
         assert line.closes == []
         assert asyncio.current_task().cancelling() == 0
 
@@ -223,9 +172,9 @@ def test_endpoint_is_not_cancelled_again_while_it_handles_the_first_time():
             seen.append("saved")
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert seen == ["saved"]
@@ -245,16 +194,16 @@ def test_endpoint_that_swallows_its_cancellation_is_cancelled_again():
                 seen.append("cancelled")
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert seen == ["cancelled", "cancelled"]
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_endpoint_that_was_told_takes_the_time_it_needs():
+def test_endpoint_that_saw_the_disconnect_takes_the_time_it_needs():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -267,16 +216,16 @@ def test_endpoint_that_was_told_takes_the_time_it_needs():
             seen.append("saved")
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert seen == ["saved"]
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": None})
-def test_without_a_grace_nobody_is_cancelled():
+def test_without_a_grace_no_endpoint_is_cancelled():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -288,9 +237,9 @@ def test_without_a_grace_nobody_is_cancelled():
         seen.append("ran to its end")
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
         assert line.closes == []
 
     asyncio.run(run())
@@ -298,7 +247,7 @@ def test_without_a_grace_nobody_is_cancelled():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_gone():
+def test_background_tasks_and_teardown_are_not_cancelled_when_the_client_is_gone():
     app, seen = FastAPI(), []
 
     async def generator():
@@ -318,15 +267,15 @@ def test_background_tasks_and_teardown_are_not_cancelled_for_a_client_that_has_g
             await asyncio.sleep(0)
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert seen == ["worked", "torn down"]
 
 
-def test_cancellation_by_somebody_else_stays_one():
+def test_cancellation_from_outside_is_not_swallowed():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -335,8 +284,8 @@ def test_cancellation_by_somebody_else_stays_one():
         await asyncio.Event().wait()
 
     async def run():
-        line = Line(app)
-        await line.until_sent("websocket.accept")
+        line = connected(app)
+        await line.wait_sent("websocket.accept")
         line.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await line.task
@@ -358,15 +307,15 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
             await websocket.send_text(text)
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         for number in range(20):
-            line.text(str(number))
-        await until(lambda: line.incoming.qsize() == 4)
+            line.say(str(number))
+        await until(lambda: len(line.incoming) == 4)
         await swept()
-        assert line.incoming.qsize() == 4  # no more is read than there is room for
+        assert len(line.incoming) == 4  # no more is read than there is room for
         go.set()
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
         assert line.texts == [str(number) for number in range(20)]
 
     asyncio.run(run())
@@ -383,22 +332,22 @@ def test_long_messages_leave_less_room_ahead():
             await websocket.send_text(text[-1])
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         for number in range(5):
-            line.text("x" * 40_000 + str(number))
-        await until(lambda: line.incoming.qsize() == 3)
+            line.say("x" * 40_000 + str(number))
+        await until(lambda: len(line.incoming) == 3)
         await swept()
-        assert line.incoming.qsize() == 3
+        assert len(line.incoming) == 3
         go.set()
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
         assert line.texts == ["0", "1", "2", "3", "4"]
 
     asyncio.run(run())
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_endpoint_with_unread_messages_is_cancelled_when_the_client_has_gone():
+def test_endpoint_with_unread_messages_is_cancelled_when_the_client_is_gone():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -415,11 +364,11 @@ def test_endpoint_with_unread_messages_is_cancelled_when_the_client_has_gone():
             seen.append(end.value.code)
 
     async def run():
-        line = Line(app)
-        line.text("unread")
-        line.text("unread, too")
+        line = connected(app)
+        line.say("unread")
+        line.say("unread, too")
         line.hang_up(4001)
-        await line.end()
+        await line.wait_ended()
         assert (line.texts, line.closes) == ([], [])
 
     asyncio.run(run())
@@ -441,18 +390,18 @@ def test_endpoint_that_comes_back_in_time_gets_its_messages_and_the_end():
             seen.append(text)
 
     async def run():
-        line = Line(app)
-        line.text("a")
-        line.text("b")
-        await until(line.incoming.empty)
+        line = connected(app)
+        line.say("a")
+        line.say("b")
+        await until(lambda: not line.incoming)
         back.set()
         await until(lambda: seen == ["a"])
-        line.text("c")
-        await until(line.incoming.empty)  # it is away again, and somebody listens again
+        line.say("c")
+        await until(lambda: not line.incoming)  # the endpoint is busy again, and the read-ahead receives
         line.hang_up()
-        await until(line.incoming.empty)
+        await until(lambda: not line.incoming)
         back.set()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert seen == ["a", "b", "c"]
@@ -468,14 +417,14 @@ def test_receive_that_is_given_up_loses_no_message_that_was_read_ahead():
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(websocket.receive_text(), 0.01)
-        lines[0].text("at last")
+        lines[0].say("at last")
         await websocket.send_text(await websocket.receive_text())
 
     lines = []
 
     async def run():
-        lines.append(Line(app))
-        await lines[0].end()
+        lines.append(connected(app))
+        await lines[0].wait_ended()
         assert lines[0].texts == ["at last"]
         assert lines[0].closes == [1000]
 
@@ -497,14 +446,14 @@ def test_two_tasks_that_receive_get_each_message_once():
             group.create_task(reader())
             group.create_task(reader())
             await asyncio.sleep(0)
-            lines[0].text("a")
-            lines[0].text("b")
+            lines[0].say("a")
+            lines[0].say("b")
 
     lines = []
 
     async def run():
-        lines.append(Line(app))
-        await lines[0].end()
+        lines.append(connected(app))
+        await lines[0].wait_ended()
 
     asyncio.run(run())
     assert sorted(got) == ["a", "b"]
@@ -520,15 +469,15 @@ def test_endpoint_that_listens_has_no_task_beside_its_own():
             await websocket.send_text(text)
 
     async def run():
-        line = Line(app)
-        await line.until_sent("websocket.accept")
+        line = connected(app)
+        await line.wait_sent("websocket.accept")
         for number in range(20):
-            await asyncio.sleep(0.005)
-            line.text(str(number))
+            await swept(1)
+            line.say(str(number))
         await until(lambda: len(line.texts) == 20)
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task(), line.task})
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
 
@@ -544,15 +493,15 @@ def test_watcher_ends_with_the_endpoint():
     lines = []
 
     async def run():
-        lines.append(Line(app))
-        await lines[0].end()
+        lines.append(connected(app))
+        await lines[0].wait_ended()
         await until(lambda: asyncio.all_tasks() == {asyncio.current_task()})
         assert lines[0].closes == [1000]
 
     asyncio.run(run())
 
 
-def test_error_of_the_server_reaches_the_endpoint_that_asks_later():
+def test_error_of_the_server_reaches_the_endpoint_that_receives_later():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws")
@@ -565,17 +514,7 @@ def test_error_of_the_server_reaches_the_endpoint_that_asks_later():
             seen.append(str(exc))
 
     async def run():
-        incoming = [CONNECT]
-
-        async def receive():
-            if not incoming:
-                raise ValueError("broken server")
-            return incoming.pop()
-
-        async def send(message): ...
-
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        await app(scope, receive, send)
+        await connected(app, ValueError("broken server")).wait_ended()
 
     asyncio.run(run())
     assert seen == ["broken server"]
@@ -591,19 +530,16 @@ def test_sweep_has_no_context_of_the_first_connection():
         await until(lambda: seen)
 
     async def run():
-        incoming = [CONNECT]
-
-        async def receive():
-            if not incoming:
-                seen.append(variable.get())
-                await asyncio.Event().wait()
-            return incoming.pop()
-
-        async def send(message): ...
+        class Server(FakeServer):
+            async def receive(self):
+                if not self.incoming:
+                    seen.append(variable.get())
+                return await super().receive()
 
         variable.set("the first one's")
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        await app(scope, receive, send)
+        server = Server(CONNECT)
+        server.start(app)
+        await server.wait_ended()
 
     asyncio.run(run())
     assert seen == ["nobody's"]
@@ -614,7 +550,7 @@ def test_sweep_has_no_context_of_the_first_connection():
 
 @override_settings(FASTWS={"HANDSHAKE_TIMEOUT": 0.05})
 @pytest.mark.parametrize("can_deny", [True, False])
-def test_handshake_that_nobody_answers_is_refused(can_deny, caplog):
+def test_handshake_that_is_not_answered_is_refused(can_deny, caplog):
     app, seen = FastAPI(), []
 
     async def slow():
@@ -628,8 +564,8 @@ def test_handshake_that_nobody_answers_is_refused(can_deny, caplog):
 
     async def run():
         extensions = {"websocket.http.response": {}} if can_deny else {}
-        line = Line(app, path="/ws/x", extensions=extensions)
-        await line.end()
+        line = connected(app, path="/ws/x", extensions=extensions)
+        await line.wait_ended()
         answer = line.sent[0]
         assert answer.get("status", answer["type"]) == (503 if can_deny else "websocket.close")
         assert len(line.sent) == (2 if can_deny else 1)
@@ -664,8 +600,8 @@ def test_teardown_that_hangs_is_cancelled_and_the_others_run(caplog):
         await websocket.accept()
 
     async def run():
-        line = Line(app)
-        await line.end()
+        line = connected(app)
+        await line.wait_ended()
         assert line.closes == [1011]
 
     asyncio.run(run())
@@ -694,7 +630,7 @@ def test_background_tasks_are_no_cleanup():
         await websocket.accept()
 
     async def run():
-        await Line(app).end()
+        await connected(app).wait_ended()
 
     asyncio.run(run())
     assert seen == ["worked", "torn down"]
@@ -726,8 +662,8 @@ def test_a_task_is_cleaning_while_its_dependencies_are_torn_down():
         look("endpoint")
 
     async def run():
-        line = Line(app)
-        await line.end()
+        line = connected(app)
+        await line.wait_ended()
         assert not is_cleaning(line.task)
 
     asyncio.run(run())
@@ -753,7 +689,7 @@ def test_a_connection_without_generators_is_never_cleaning():
         await websocket.accept()
 
     async def run():
-        await Line(app).end()
+        await connected(app).wait_ended()
 
     asyncio.run(run())
     assert seen == [False, False]
@@ -797,7 +733,7 @@ def test_end_of_a_session_that_hangs_is_left_behind(caplog):
         session.at_end(hangs)
 
     async def run():
-        await Line(app).end()
+        await connected(app).wait_ended()
 
     asyncio.run(run())
     assert seen == ["left"]
@@ -823,7 +759,7 @@ def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
     async def endpoint(websocket: WebSocket): ...
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         await asyncio.to_thread(entered.wait, PATIENCE)
         line.task.cancel()
         for _ in range(10):
@@ -845,7 +781,7 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
     together = threading.Barrier(threads)
 
     def slow():
-        together.wait(PATIENCE)  # nobody goes on before eight are here
+        together.wait(PATIENCE)  # no thread goes on before all eight are here
         time.sleep(duration)
 
     @app.websocket("/ws", dependencies=[Depends(slow)])
@@ -854,9 +790,9 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
 
     async def run():
         start = time.monotonic()
-        lines = [Line(app) for _ in range(count)]
+        lines = [connected(app) for _ in range(count)]
         for line in lines:
-            await line.end()
+            await line.wait_ended()
         assert all(line.sent[0]["type"] == "websocket.accept" for line in lines)
         return time.monotonic() - start
 
@@ -907,13 +843,13 @@ def test_connections_are_checked_without_a_hop_per_message(monkeypatch):
             await websocket.send_text(text)
 
     async def run():
-        line = Line(app)
+        line = connected(app)
         for number in range(500):
-            line.text(str(number))
+            line.say(str(number))
         await until(lambda: len(line.texts) == 500)
         await until(lambda: len(checks) >= 2)
         line.hang_up()
-        await line.end()
+        await line.wait_ended()
 
     asyncio.run(run())
     assert len(checks) < 500
@@ -933,8 +869,8 @@ def test_failed_check_of_connections_is_logged_and_harms_no_socket(monkeypatch, 
         await until(lambda: records(caplog))
 
     async def run():
-        line = Line(app)
-        await line.end()
+        line = connected(app)
+        await line.wait_ended()
         assert line.closes == [1000]
 
     with caplog.at_level(logging.ERROR):
@@ -989,14 +925,14 @@ async def suffer(number, point, fault, delay):
     """One connection with a fault; the server refuses to send after a "reset", and cancels for "stop"."""
     name = f"pair{number}"
     outside = fault in ("close", "reset", "stop")
-    line = Line(faults.app, f"/fault/{point}/{'close' if outside else fault}/{name}")
+    line = connected(faults.app, path=f"/fault/{point}/{'close' if outside else fault}/{name}")
     if outside:
         await asyncio.wait_for(faults.event(faults.reached, name).wait(), PATIENCE)
         await asyncio.sleep(delay)
         if fault == "stop":
             line.task.cancel()
         else:
-            line.lost = fault == "reset"
+            line.error = OSError("The client is gone.") if fault == "reset" else None
             line.hang_up(1006 if fault == "reset" else 1001)
         faults.event(faults.go, name).set()
     await asyncio.wait([line.task], timeout=PATIENCE)

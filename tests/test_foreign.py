@@ -1,4 +1,4 @@
-"""Classes of FastAPI and Starlette where ours are expected: refused at import, wherever they stand.
+"""Classes of FastAPI and Starlette where this library's are expected are refused at import.
 
 The classes and markers are those that the installed packages have, so that none can be forgotten.
 """
@@ -111,7 +111,7 @@ def current_user(user: str = "nobody") -> str:
 
 
 def made(marker: Callable[..., Any]) -> Any:
-    """What stands in code as `fastapi.Depends(current_user)` or `fastapi.Header()`."""
+    """The object that `fastapi.Depends(current_user)` or `fastapi.Header()` makes in source code."""
     return marker(current_user) if marker.__name__ in ("Depends", "Security") else marker()
 
 
@@ -187,7 +187,7 @@ def needing(call: Any) -> Any:
     return function_with(default=Depends(call))
 
 
-# What is done with a function that has a foreign parameter.
+# Where a function with a foreign parameter can be used.
 HOLDERS: dict[str, Callable[[Any], object]] = {
     "endpoint": serve,
     "endpoint of a router": lambda call: APIRouter().websocket("/ws")(call),
@@ -337,7 +337,7 @@ def test_marker_in_a_parameter_model(marker: Any) -> None:
 
 # Dependencies
 
-# What is done with a foreign dependency or marker in a list.
+# Where a foreign dependency or marker can stand in a list.
 LISTS: dict[str, Callable[[Any], object]] = {
     "application": lambda depends: FastAPI(dependencies=[depends]),
     "router": lambda depends: APIRouter(dependencies=[depends]),
@@ -541,7 +541,7 @@ def test_middleware_object() -> None:
 
 
 class Backend(starlette.authentication.AuthenticationBackend):
-    """It would let everybody in as long as nobody asks it."""
+    """A foreign backend; were it accepted and never called, every client would get in."""
 
 
 def test_backend_of_the_authentication_middleware() -> None:
@@ -551,7 +551,7 @@ def test_backend_of_the_authentication_middleware() -> None:
 
 
 def test_foreign_argument_of_a_middleware_of_the_project() -> None:
-    """Its business: it may well hand some paths to an application of FastAPI."""
+    """The project's own middleware may pass some paths to an application of FastAPI."""
     Middleware(Passing, other=fastapi.FastAPI())
 
 

@@ -1,6 +1,5 @@
-"""Exceptions of FastAPI and Starlette, as libraries raise them that were not ported: answered as ours are."""
+"""Exceptions of FastAPI and Starlette, raised by libraries that were not ported, get the same answers."""
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,6 +34,7 @@ from fastws_compat.exceptions import (
 from fastws_compat.middleware.authentication import AuthenticationMiddleware
 from fastws_compat.porting import foreign
 from fastws_compat.responses import JSONResponse
+from tests.fake_server import DENIAL, converse, disconnect
 
 ERRORS = [{"type": "missing", "loc": ("query", "q"), "msg": "Field required", "input": None}]
 HEADERS = {"www-authenticate": "Bearer"}
@@ -234,25 +234,8 @@ PLACES = [
 
 
 def sent_by(app: FastAPI) -> list[Any]:
-    """What a server that can refuse with any status is told."""
-    sent: list[Any] = []
-    connect = iter([{"type": "websocket.connect"}])
-
-    async def receive() -> Any:
-        return next(connect, {"type": "websocket.disconnect", "code": 1001})
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "websocket",
-        "path": "/ws",
-        "headers": [],
-        "query_string": b"",
-        "extensions": {"websocket.http.response": {}},
-    }
-    asyncio.run(app(scope, receive, send))
-    return sent
+    """What the application sends to a server that can refuse with any status."""
+    return converse(app, disconnect(), extensions=DENIAL)
 
 
 def raising(make: Callable[[], Exception]) -> Raise:

@@ -1,4 +1,4 @@
-"""Sockets that cannot be imported, and sockets that nobody serves: what the commands of a project do."""
+"""What the commands of a project do when sockets cannot be imported or are not served."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_migrate_runs_although_a_layer_cannot_be_made(project: Project) -> None:
     assert "fastws.E009" in done.stderr
 
 
-# Routes that nobody serves
+# Routes that are not served
 
 
 def warnings(project: Project, *texts: str) -> list[str]:
@@ -143,12 +143,12 @@ def test_no_route_at_all(project: Project) -> None:
 
 
 @pytest.mark.parametrize("name", ["consumers.py", "ws.py"])
-def test_routes_in_a_module_that_nobody_imports(project: Project, name: str) -> None:
+def test_routes_in_a_module_that_is_not_imported(project: Project, name: str) -> None:
     project.write(f"chat/{name}", ROUTE)
     assert warnings(project, f"chat/{name} declares") == ["W002", "W014"]
 
 
-def test_routes_in_a_module_that_nobody_imports_beside_others(project: Project) -> None:
+def test_routes_in_a_module_that_is_not_imported_beside_others(project: Project) -> None:
     project.write("chat/sockets.py", ROUTE)
     project.write("chat/consumers.py", ROUTE)
     assert warnings(project) == ["W014"]
@@ -160,7 +160,7 @@ def test_routes_in_a_module_that_is_imported(project: Project) -> None:
     assert warnings(project) == []
 
 
-def test_an_application_that_nobody_named(project: Project) -> None:
+def test_an_application_without_a_name(project: Project) -> None:
     project.write("chat/sockets.py", APPLICATION)
     assert warnings(project, *(f"chat.sockets:{name} has" for name in ("app", "inner", "other"))) == [
         "W002",

@@ -1,4 +1,4 @@
-"""`from fastws_compat import ...`: every name is there, and none is imported before it is asked for."""
+"""`from fastws_compat import ...`: every name is there, and none is imported before its first use."""
 
 import ast
 import subprocess
@@ -14,7 +14,7 @@ SOURCE = Path(fastws_compat.__file__)
 
 
 def seen_by_type_checkers() -> dict[str, str]:
-    """The module that type checkers are told each name is in."""
+    """The module from which type checkers import each name."""
     [block] = [node for node in ast.parse(SOURCE.read_text()).body if isinstance(node, ast.If)]
     assert ast.unparse(block.test) == "TYPE_CHECKING"
     return {
@@ -30,7 +30,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_python_and_type_checkers_are_told_the_same() -> None:
+def test_python_and_type_checkers_see_the_same() -> None:
     assert sorted(seen_by_type_checkers()) == sorted(fastws_compat.__all__)
 
 
@@ -74,6 +74,22 @@ def test_a_module_that_fails_to_import_says_why(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "fastws_compat.concurrency", None)
     with pytest.raises(ModuleNotFoundError, match=r"fastws_compat\.concurrency"):
         _ = fastws_compat.BackgroundTasks
+
+
+def test_a_change_of_a_user_does_not_load_what_serves_sockets() -> None:
+    apps = ["channels", "django.contrib.auth", "django.contrib.contenttypes", "fastws_compat"]
+    databases = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+    setup = "from django.conf import settings; import django; settings.configure"
+    setup += f"(SECRET_KEY='x', INSTALLED_APPS={apps}, DATABASES={databases}); django.setup()"
+    change = "from fastws_compat.logins import receivers; receivers.recheck(['1'], 'default')"
+    loaded = loaded_by(f"{setup}; {change}")
+    assert "fastws_compat.logins.registry" in loaded
+    assert not loaded & {"pydantic_core", "fastws_compat.websockets", "fastws_compat.connections.lifecycle"}
+
+
+def test_the_documented_digest_of_a_session_loads_no_socket() -> None:
+    loaded = loaded_by("from fastws_compat.logins import session_digest")
+    assert not [name for name in loaded if name.startswith("fastws_compat.connections")]
 
 
 def test_an_installed_app_loads_the_library_only_where_sockets_are_served() -> None:

@@ -1,4 +1,4 @@
-"""What a message to a group may hold, wherever in it, and by every way to send."""
+"""The values that a group message may contain, at every depth and for every way to send."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from fastws_compat import WebSocket
 from fastws_compat.groups import Group, on, record
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import encode
+from tests.fake_server import CONNECT, FakeServer, websocket_scope
 from tests.test_groups import member_app, opened, run
 from tests.test_groups import registered as registered
 
@@ -174,7 +175,7 @@ def test_keys_arrive_as_text(key: Any, arrives: str) -> None:
         (mark_safe("<b>"), "<b>"),
     ],
 )
-def test_what_is_text_is_sent_as_a_plain_str(message: Any, text: str) -> None:
+def test_text_is_sent_as_a_plain_str(message: Any, text: str) -> None:
     with translation.override("de"):
         payload = encode(message)
     assert (payload.kind, payload.data, type(payload.data)) == ("text", text, str)
@@ -203,8 +204,8 @@ def test_a_computed_field_may_query_when_sync_code_sends(layer: Any) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_after_the_commit_what_was_sent_is_sent(layer: Any) -> None:
-    """In the language, and with the content, of the line that sent it."""
+def test_send_on_commit_sends_the_message_as_it_was_when_called(layer: Any) -> None:
+    """In the language and with the content of that moment."""
     from django.db import transaction
 
     message = {"day": gettext_lazy("Monday")}
@@ -244,7 +245,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "dict view": (lambda: {"a": SECRET}.values(), "dict_values"),
     "complex": (lambda: 1j, "complex"),
 }
-# pydantic writes these itself wherever a field lets them in.
+# pydantic serializes these itself if a field accepts them.
 DECLARED = {"bytes", "bytearray", "path", "pattern", "address", "secret", "generator", "mock", "complex"}
 HASHABLE = {
     *("model instance", "another model", "manager", "lazy user", "generator", "bytes", "path", "pattern"),
@@ -286,7 +287,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("make", "name", "nest"), CASES)
-def test_what_json_does_not_know_is_refused_by_name(make: Any, name: str, nest: Any) -> None:
+def test_a_value_unknown_to_json_is_refused_by_name(make: Any, name: str, nest: Any) -> None:
     async def in_async_code() -> None:
         with pytest.raises(TypeError, match=rf"\b{name}\b.*pydantic model") as caught:
             encode(nest(make()))
@@ -296,7 +297,7 @@ def test_what_json_does_not_know_is_refused_by_name(make: Any, name: str, nest: 
 
 
 @pytest.mark.parametrize(("make", "name"), [case for what, case in REFUSED.items() if what in HASHABLE])
-def test_a_key_that_json_does_not_know_is_refused_by_name(make: Any, name: str) -> None:
+def test_a_key_unknown_to_json_is_refused_by_name(make: Any, name: str) -> None:
     with pytest.raises(TypeError, match=rf"\b{name}\b"):
         encode({"a": {make(): 1}})
 
@@ -307,19 +308,21 @@ def test_a_model_instance_behind_a_declared_field_is_refused() -> None:
 
 
 @pytest.mark.parametrize("what", [name for name in REFUSED if name not in ("bytes", "bytearray")])
-def test_a_message_that_is_itself_unknown_is_refused(what: str) -> None:
+def test_a_message_of_an_unknown_type_is_refused(what: str) -> None:
     make, name = REFUSED[what]
-    with pytest.raises(TypeError, match=rf"A group sends a dict.*not {name}: send a .*pydantic model"):
+    with pytest.raises(
+        TypeError, match=rf"A group message must be a dict.*not {name}: send a .*pydantic model"
+    ):
         encode(make())
 
 
 @pytest.mark.parametrize("key", [(1, 2), Point(1, 2), frozenset({1})])
-def test_a_container_is_no_key(key: Any) -> None:
+def test_a_container_cannot_be_a_key(key: Any) -> None:
     with pytest.raises(TypeError):
         encode({key: 1})
 
 
-def test_a_circle_is_a_value_error() -> None:
+def test_a_circular_reference_is_a_value_error() -> None:
     circle: list[Any] = []
     circle.append({"a": circle})
     with pytest.raises(ValueError, match="Circular"):
@@ -342,7 +345,7 @@ def test_every_way_to_send_refuses_before_anything_is_sent(layer: Any, send: str
     assert sent == []
 
 
-def test_a_socket_gets_nothing_of_a_message_that_is_refused(layer: Any) -> None:
+def test_a_socket_receives_nothing_of_a_refused_message(layer: Any) -> None:
     async def main() -> None:
         async with opened(member_app("g")) as socket:
             with pytest.raises(TypeError, match="SimpleLazyObject"):
@@ -354,7 +357,7 @@ def test_a_socket_gets_nothing_of_a_message_that_is_refused(layer: Any) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_handlers_answer_is_refused_and_named_in_the_log(layer: Any, caplog: Any) -> None:
+def test_a_handlers_result_is_refused_and_named_in_the_log(layer: Any, caplog: Any) -> None:
     @on("order.paid")
     def paid(message: dict[str, Any]) -> Any:
         return {"user": user()} if message["bad"] else {"fine": True}
@@ -366,7 +369,7 @@ def test_a_handlers_answer_is_refused_and_named_in_the_log(layer: Any, caplog: A
             assert await socket.text() == '{"fine":true}'
 
     run(main)
-    assert "cannot hold User" in caplog.text
+    assert "cannot contain User" in caplog.text
     assert SECRET not in caplog.text
 
 
@@ -375,16 +378,11 @@ def test_a_handlers_answer_is_refused_and_named_in_the_log(layer: Any, caplog: A
 )
 def test_send_json_refuses_as_fastapi_does(value: Any) -> None:
     async def main() -> None:
-        async def send(message: Any) -> None:
-            if message["type"] == "websocket.send":
-                raise AssertionError("something was sent")
-
-        async def receive() -> Any:
-            return {"type": "websocket.connect"}
-
-        websocket = WebSocket({"type": "websocket", "path": "/", "headers": []}, receive, send)
+        server = FakeServer(CONNECT)
+        websocket = WebSocket(websocket_scope(), server.receive, server.send)
         await websocket.accept()
         with pytest.raises(TypeError, match="not JSON serializable"):
             await websocket.send_json({"a": value})
+        assert server.types == ["websocket.accept"]
 
     asyncio.run(main())

@@ -23,10 +23,11 @@ from django.db import connection, transaction
 from pydantic import BaseModel
 
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat.connections.pipe import Place, Stage, pipe_of
 from fastws_compat.exceptions import GroupNameError, GroupSendError
 from fastws_compat.groups import ConnectionManager, Group, counters, handlers, hub, on, record
 from fastws_compat.layers import client as layers
-from fastws_compat.layers.sequence import Gaps, Numbering
+from fastws_compat.layers.sequence import LossDetector, Numbering
 from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
@@ -45,19 +46,19 @@ def layer(request, settings):
     layers.local_layer.cache_clear()
     counters.clear()
     yield layers.layer_of("default")
-    assert not hub._hubs
+    assert not hub.hubs
 
 
 @pytest.fixture
 def registered():
-    """Handlers that a test registers are forgotten after it."""
-    before = list(handlers._handlers)
+    """Remove the handlers that a test registers."""
+    before = list(handlers.registered)
     yield
-    handlers._handlers[:] = before
+    handlers.registered[:] = before
 
 
 def member_app(*groups: Any, **options: Any) -> FastAPI:
-    """An application whose sockets join the groups and wait for their end."""
+    """An application whose sockets join the groups and receive until the client disconnects."""
     app = FastAPI(**options)
 
     @app.websocket("/ws")
@@ -138,18 +139,18 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "chat.1", "A-b_c.9", "x" * 99])
-def test_a_name_that_channels_takes(name):
+def test_a_name_that_channels_accepts(name):
     InMemoryChannelLayer().require_valid_group_name(name)
     assert Group(name).name == name
 
 
 @pytest.mark.parametrize("name", ["", "chat room", "a/b", "ä", "x" * 100, "a\n", "٣", "a!b", None, 7, b"a"])
-def test_a_name_that_channels_does_not_take(name):
-    with pytest.raises(GroupNameError, match=r"cannot name a group: use 1 to 99 ASCII letters"):
+def test_a_name_that_channels_does_not_accept(name):
+    with pytest.raises(GroupNameError, match=r"is not a valid group name: use 1 to 99 ASCII letters"):
         Group(name)
 
 
-def test_groups_of_one_name_are_equal():
+def test_groups_with_the_same_name_are_equal():
     assert Group("a") == Group("a", type="x")
     assert len({Group("a"), Group("a"), Group("b"), Group("a", layer="other")}) == 3
     assert repr(Group("a")) == "Group('a')"
@@ -162,13 +163,13 @@ def test_the_group_of_a_user(pk):
     assert group != Group.for_user(SimpleNamespace(pk="somebody else"))
 
 
-def test_the_group_of_everyone_has_a_name_of_its_own():
+def test_the_group_of_everyone_has_its_own_name():
     assert Group.everyone() == Group.everyone()
     assert Group.everyone() != Group("everyone")
 
 
-def test_a_user_who_is_not_saved_has_no_group():
-    with pytest.raises(GroupNameError, match="only a saved user"):
+def test_an_unsaved_user_has_no_group():
+    with pytest.raises(GroupNameError, match="has no group until the user has been saved"):
         Group.for_user(SimpleNamespace(pk=None))
 
 
@@ -203,8 +204,8 @@ def test_a_message_reaches_the_member_as_a_frame(message, frame):
 
 
 @pytest.mark.parametrize("message", [7, None, 1.5, object(), {1, 2}])
-def test_a_message_that_no_frame_can_hold(message):
-    with pytest.raises(TypeError, match="A group sends a dict, list, pydantic model, str or bytes"):
+def test_a_message_that_does_not_fit_into_a_frame(message):
+    with pytest.raises(TypeError, match="A group message must be a dict, list, pydantic model, str or bytes"):
         Group("g").send(message)
 
 
@@ -235,7 +236,7 @@ def test_the_sender_can_be_left_out():
         assert ann.receive_json() == {"user": "bob", "text": "hello"}
 
 
-def test_excluding_a_socket_that_is_in_no_group():
+def test_excluding_a_socket_that_has_joined_no_group():
     async def main() -> None:
         stranger = WebSocket({"type": "websocket", "headers": []}, None, None)
         async with opened(member_app("g")) as socket:
@@ -245,7 +246,7 @@ def test_excluding_a_socket_that_is_in_no_group():
     run(main)
 
 
-def test_what_comes_after_a_disconnect_is_not_sent():
+def test_a_message_after_a_disconnect_is_not_sent():
     async def main() -> None:
         async with opened(member_app("g")) as socket, Group("g").subscribe() as messages:
             await Group("g").adisconnect(4000)
@@ -258,7 +259,7 @@ def test_what_comes_after_a_disconnect_is_not_sent():
     run(main)
 
 
-def test_several_groups_and_names_are_joined_at_once():
+def test_several_groups_and_names_are_joined_in_one_call():
     async def main() -> None:
         async with opened(member_app(Group("a"), "b")) as socket:
             await Group("a").asend("1")
@@ -278,7 +279,7 @@ def test_a_member_that_joined_twice_gets_a_message_once():
     run(main)
 
 
-def test_a_socket_that_left_gets_nothing_more():
+def test_a_socket_that_has_left_receives_nothing():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -299,7 +300,7 @@ def test_a_socket_that_left_gets_nothing_more():
 
 
 @pytest.mark.parametrize("end", ["returns", "raises", "is left", "is cancelled"])
-def test_the_groups_are_left_however_the_connection_ends(end, layer, caplog):
+def test_every_group_is_left_however_the_connection_ends(end, layer, caplog):
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -330,10 +331,10 @@ def test_the_groups_are_left_however_the_connection_ends(end, layer, caplog):
 
 
 def groups(layer: Any) -> Any:
-    return layer.groups if isinstance(layer, InMemoryChannelLayer) else layer._groups
+    return layer.groups
 
 
-def test_a_socket_without_a_session_joins_and_leaves_by_hand(layer):
+def test_a_socket_without_a_session_joins_and_leaves_explicitly(layer):
     sent: list[Any] = []
     arrived = asyncio.Event()
 
@@ -359,7 +360,7 @@ def test_a_socket_without_a_session_joins_and_leaves_by_hand(layer):
     assert sent[1:] == [{"type": "websocket.send", "text": "hi"}]
 
 
-def test_a_socket_that_joined_before_it_was_accepted_gets_its_messages_then():
+def test_a_socket_that_joined_before_accept_receives_its_messages_after_it():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -390,7 +391,7 @@ def test_a_closed_socket_cannot_join():
 
 
 @pytest.mark.parametrize("joined", [False, True])
-def test_a_socket_whose_endpoint_has_ended_cannot_join(joined, layer):
+def test_a_socket_whose_endpoint_has_returned_cannot_join(joined, layer):
     app = FastAPI()
     left_over: list[WebSocket] = []
 
@@ -411,7 +412,7 @@ def test_a_socket_whose_endpoint_has_ended_cannot_join(joined, layer):
     run(main)
 
 
-def test_a_join_that_waits_for_the_layer_while_the_endpoint_ends(watched):
+def test_a_join_that_waits_for_the_layer_while_the_endpoint_returns(watched):
     app = FastAPI()
     joining: list[asyncio.Task[None]] = []
 
@@ -429,7 +430,7 @@ def test_a_join_that_waits_for_the_layer_while_the_endpoint_ends(watched):
     assert watched.groups == {}
 
 
-def test_a_member_whose_client_is_gone_harms_nobody():
+def test_a_lost_client_does_not_affect_other_members():
     async def broken(message: Any) -> None:
         if message.get("text") == "hi":
             raise OSError("gone")
@@ -442,7 +443,7 @@ def test_a_member_whose_client_is_gone_harms_nobody():
     run(main)
 
 
-def test_a_member_that_fails_strangely_is_logged_and_harms_nobody(caplog):
+def test_an_unexpected_error_of_one_member_is_logged_and_does_not_affect_others(caplog):
     async def broken(message: Any) -> None:
         if message.get("text") == "hi":
             raise KeyError("bug")
@@ -454,12 +455,12 @@ def test_a_member_that_fails_strangely_is_logged_and_harms_nobody(caplog):
 
     run(main)
     assert [record.getMessage() for record in caplog.records] == [
-        "A message of a group could not be sent to a member"
+        "A group message could not be sent to a member"
     ]
 
 
 @pytest.mark.parametrize("error", [OSError("gone"), RuntimeError("closed")])
-def test_a_member_whose_server_refuses_at_once_harms_nobody(error, caplog):
+def test_a_server_that_raises_at_once_does_not_affect_other_members(error, caplog):
     async def main() -> None:
         async with opened(member_app("g")) as one, opened(member_app("g")) as other:
 
@@ -475,8 +476,8 @@ def test_a_member_whose_server_refuses_at_once_harms_nobody(error, caplog):
     assert levels(caplog) == []
 
 
-def test_more_members_than_are_sent_to_in_a_row(monkeypatch):
-    monkeypatch.setattr(hub, "MEMBERS_IN_A_ROW", 3)
+def test_more_members_than_get_a_message_in_a_row(monkeypatch):
+    monkeypatch.setattr(hub, "MAX_DELIVERIES_IN_A_ROW", 3)
     app = member_app("g")
 
     async def main() -> None:
@@ -493,7 +494,7 @@ def test_more_members_than_are_sent_to_in_a_row(monkeypatch):
     run(main)
 
 
-def test_a_middleware_with_a_timeout_around_its_send():
+def test_middleware_with_a_timeout_around_its_send():
     class Patient:
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -519,7 +520,7 @@ def test_a_middleware_with_a_timeout_around_its_send():
     run(main)
 
 
-def test_a_middleware_finds_its_context_variables_when_a_group_sends():
+def test_middleware_sees_its_context_variables_when_a_group_sends():
     request_id: ContextVar[str] = ContextVar("request_id", default="none")
     seen: list[str] = []
 
@@ -587,7 +588,7 @@ def test_groups_work_without_django_settings():
 
 
 class Watched(InMemoryChannelLayer):
-    """Notes what it is asked to do; `fails` makes it fail, `hangs` makes it hang."""
+    """Records its calls; with `fails` they raise, with `hangs` they never return."""
 
     def __init__(self) -> None:
         super().__init__(capacity=10_000)
@@ -647,10 +648,10 @@ def watched(layer):
 @pytest.fixture
 def impatient(settings, monkeypatch):
     settings.FASTWS = {"LAYER_TIMEOUT": 0.05}
-    monkeypatch.setattr(hub, "RETRY", 0.02)
+    monkeypatch.setattr(hub, "RETRY_INTERVAL", 0.02)
 
 
-def test_a_socket_that_joins_nothing_costs_the_layer_nothing(watched):
+def test_a_socket_without_groups_does_not_call_the_layer(watched):
     async def main() -> None:
         async with opened(member_app()):
             pass
@@ -659,7 +660,7 @@ def test_a_socket_that_joins_nothing_costs_the_layer_nothing(watched):
     assert watched.calls == []
 
 
-def test_a_hundred_members_cost_the_layer_one_call(watched):
+def test_a_hundred_members_join_with_one_call_to_the_layer(watched):
     app = member_app("g")
 
     async def main() -> None:
@@ -695,7 +696,7 @@ def test_many_groups_share_one_channel(watched):
     assert watched.groups == {}
 
 
-def test_joins_and_leaves_at_once_end_as_the_last_one_wants(watched):
+def test_the_last_of_concurrent_joins_and_leaves_wins(watched):
     async def main() -> None:
         member, other = (SimpleNamespace(id=name, deliver=None, close=None) for name in "ab")
         mine = hub.hub_of("default")
@@ -704,16 +705,16 @@ def test_joins_and_leaves_at_once_end_as_the_last_one_wants(watched):
         assert mine.discard("g", member)
         await asyncio.sleep(0)
         assert mine.add("g", other)
-        await mine.settle("g")
+        await mine.wait_synced("g")
         assert list(watched.groups) == ["g"]
         mine.discard("g", other)
-        await mine.settle("g")
+        await mine.wait_synced("g")
         assert watched.groups == {}
 
     run(main)
 
 
-def test_every_member_gets_what_one_sender_sends_in_its_order():
+def test_every_member_receives_the_messages_of_a_sender_in_order():
     app = member_app("g")
     texts = [str(number) for number in range(300)]
 
@@ -744,15 +745,15 @@ def test_membership_outlives_the_layers_group_expiry(watched):
     run(main)
 
 
-def test_a_hub_that_was_cut_off_is_replaced(watched):
+def test_a_hub_whose_task_was_cancelled_is_replaced(watched):
     async def cut() -> None:
         socket = Socket(member_app("g"))
         await socket.frame()
         assert await socket.text() == "joined"
-        keeper = next(iter(hub._hubs.values()))[id(watched)]._keeper
-        keeper.cancel()
-        await asyncio.wait([keeper])
-        assert not hub._hubs
+        reconciler = next(iter(hub.hubs.values()))[id(watched)].task
+        reconciler.cancel()
+        await asyncio.wait([reconciler])
+        assert not hub.hubs
         await socket.hang_up()
 
     run(cut)
@@ -761,18 +762,18 @@ def test_a_hub_that_was_cut_off_is_replaced(watched):
 def test_the_hubs_of_a_closed_loop_are_forgotten(watched):
     closed = asyncio.new_event_loop()
     closed.close()
-    hub._hubs[closed] = {id(watched): hub.Hub("default", watched)}
+    hub.hubs[closed] = {id(watched): hub.Hub("default", watched)}
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            assert closed not in hub._hubs
+            assert closed not in hub.hubs
             await Group("g").asend("hi")
             assert await socket.text() == "hi"
 
     run(main)
 
 
-def test_what_a_layer_cannot_hold_is_the_senders_mistake(watched, monkeypatch):
+def test_a_message_that_the_layer_cannot_encode_is_not_an_outage(watched, monkeypatch):
     async def refuse(group: str, message: Any) -> None:
         raise TypeError("bytes are not JSON")
 
@@ -785,12 +786,12 @@ def test_what_a_layer_cannot_hold_is_the_senders_mistake(watched, monkeypatch):
 # ---- A layer that fails -----------------------------------------------------------------------------
 
 
-def test_sockets_that_join_while_the_layer_is_away_stay_open_and_are_joined_later(watched, impatient, caplog):
+def test_sockets_that_join_during_an_outage_stay_open_and_are_joined_after_it(watched, impatient, caplog):
     watched.fails = True
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            with pytest.raises(GroupSendError, match="did not take a message for group 'g'"):
+            with pytest.raises(GroupSendError, match="did not accept a message for group 'g'"):
                 await Group("g").asend("lost")
             watched.fails = False
             await until(lambda: "g" in watched.groups)
@@ -801,7 +802,7 @@ def test_sockets_that_join_while_the_layer_is_away_stay_open_and_are_joined_late
     assert counters["failed"] == 1
     assert counters["outages"] == 1
     assert levels(caplog) == ["ERROR", "WARNING"]
-    assert "1 messages of this process were lost" in caplog.text
+    assert "1 messages from this process were lost" in caplog.text
 
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -814,7 +815,7 @@ async def until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.005)
 
 
-def test_a_layer_that_loses_its_members_gets_them_again(watched, impatient, caplog):
+def test_members_rejoin_a_layer_that_has_lost_them(watched, impatient, caplog):
     async def main() -> None:
         async with opened(member_app("a", "b")) as socket:
             watched.fails = True
@@ -832,7 +833,7 @@ def test_a_layer_that_loses_its_members_gets_them_again(watched, impatient, capl
     assert levels(caplog) == ["ERROR", "WARNING"]
 
 
-def test_a_layer_that_hangs_holds_nobody_up(watched, impatient):
+def test_a_layer_that_hangs_does_not_block_its_callers(watched, impatient):
     async def main() -> None:
         watched.hangs = True
         async with opened(member_app("g")) as socket:
@@ -846,30 +847,30 @@ def test_a_layer_that_hangs_holds_nobody_up(watched, impatient):
     run(main)
 
 
-def test_a_socket_that_leaves_while_the_layer_is_away_is_not_joined_later(watched, impatient):
+def test_a_socket_that_leaves_during_an_outage_is_not_joined_after_it(watched, impatient):
     async def main() -> None:
         async with opened(member_app("g")):
             watched.fails = True
         watched.fails = False
-        await until(lambda: not hub._hubs)
+        await until(lambda: not hub.hubs)
 
     run(main)
     assert watched.groups == {}
 
 
-def test_a_socket_that_leaves_while_the_layer_hangs_is_not_held_up(watched, impatient):
+def test_a_layer_that_hangs_does_not_block_a_leaving_socket(watched, impatient):
     async def main() -> None:
         async with opened(member_app("g")):
             watched.hangs = True
         watched.hangs = False
-        await until(lambda: not hub._hubs)
+        await until(lambda: not hub.hubs)
 
     run(main)
     assert watched.groups == {}
 
 
-def test_an_outage_is_logged_once_although_the_layer_still_takes_members(watched, impatient, caplog):
-    """As the pub/sub layer does while Redis is frozen: it waits for no answer to a subscription."""
+def test_an_outage_is_logged_once_although_the_layer_still_accepts_members(watched, impatient, caplog):
+    """The pub/sub layer does so while Redis is frozen: it does not await the reply to a subscription."""
     takes = watched.group_send
 
     async def refuse(group: str, message: Any) -> None:
@@ -889,11 +890,11 @@ def test_an_outage_is_logged_once_although_the_layer_still_takes_members(watched
 
     run(main)
     assert levels(caplog) == ["ERROR", "WARNING"]
-    assert "3 messages of this process were lost" in caplog.text
+    assert "3 messages from this process were lost" in caplog.text
     assert counters["outages"] == 1
 
 
-def test_a_layer_whose_waits_time_out_is_not_away(watched, impatient, caplog):
+def test_a_layer_whose_receive_times_out_is_not_failing(watched, impatient, caplog):
     timeouts = []
 
     class Trap(Watched):
@@ -921,7 +922,7 @@ def test_a_layer_whose_waits_time_out_is_not_away(watched, impatient, caplog):
 
 
 class Dam:
-    """A server's send that waits while the dam is closed."""
+    """A server's `send` that blocks while the dam is closed."""
 
     def __init__(self) -> None:
         self.open = asyncio.Event()
@@ -932,7 +933,7 @@ class Dam:
             await self.open.wait()
 
 
-def test_a_slow_member_delays_nobody_and_loses_nothing(settings):
+def test_a_slow_member_neither_delays_others_nor_loses_messages(settings):
     app = member_app("g")
     texts = [str(number) for number in range(50)]
 
@@ -1009,7 +1010,7 @@ def test_a_member_that_is_too_slow_misses_the_oldest(settings, caplog):
     assert levels(caplog) == ["WARNING"]
 
 
-def test_a_client_that_leaves_while_its_messages_wait(layer):
+def test_a_client_that_disconnects_while_its_messages_are_queued(layer):
     async def main() -> None:
         dam = Dam()
         async with opened(member_app("g"), dam) as slow, opened(member_app("g")) as fast:
@@ -1027,34 +1028,37 @@ def test_a_client_that_leaves_while_its_messages_wait(layer):
     assert not groups(layer)
 
 
-def test_a_socket_that_a_library_object_stands_before_needs_no_task():
-    class Wrapper:
-        """As the objects that watch logins stand before the server's send."""
-
-        __module__ = "fastws_compat.wrapper"
-
-        def __init__(self, send: Any) -> None:
-            self._send = send
+@pytest.mark.parametrize("runs_user_code", [False, True])
+def test_a_stage_needs_a_task_only_if_it_runs_user_code(runs_user_code):
+    class Forwarding(Stage):
+        place = Place.LOGIN
 
         async def send(self, message: Any) -> None:
             await self._send(message)
 
+    Forwarding.runs_user_code = runs_user_code
     app = FastAPI()
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
-        websocket._send = Wrapper(websocket._send).send
+        pipe_of(websocket).insert(Forwarding())
         await websocket.accept()
         await websocket.join("g")
         await websocket.send_text("joined")
         await websocket.receive()
 
+    counts: list[int] = []
+
+    async def count(message: Any) -> None:
+        if message.get("text") == "hi":
+            counts.append(len(asyncio.all_tasks()))
+
     async def main() -> None:
-        async with opened(app) as socket:
-            tasks = len(asyncio.all_tasks())
+        async with opened(app, count) as socket:
+            before = len(asyncio.all_tasks())
             await Group("g").asend("hi")
             assert await socket.text() == "hi"
-            assert len(asyncio.all_tasks()) == tasks
+            assert counts == [before + runs_user_code]
 
     run(main)
 
@@ -1075,7 +1079,7 @@ def test_a_group_is_disconnected():
             assert (end.value.code, end.value.reason) == (4401, "logged out")
 
 
-def test_a_member_is_left_out_of_a_disconnect():
+def test_a_member_is_excluded_from_a_disconnect():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -1095,7 +1099,7 @@ def test_a_member_is_left_out_of_a_disconnect():
         assert one.receive_text() == "still here"
 
 
-def test_an_endpoint_that_sends_after_a_disconnect_sees_why():
+def test_an_endpoint_that_sends_after_a_disconnect_sees_its_code():
     app = FastAPI()
     raised: list[WebSocketDisconnect] = []
 
@@ -1119,8 +1123,8 @@ def test_an_endpoint_that_sends_after_a_disconnect_sees_why():
     assert [(exc.code, exc.reason) for exc in raised] == [(4001, "enough")]
 
 
-def test_a_slow_member_is_disconnected_all_the_same(monkeypatch):
-    monkeypatch.setattr("fastws_compat.groups.member.PATIENCE", 0.05)
+def test_a_slow_member_is_disconnected_too(monkeypatch):
+    monkeypatch.setattr("fastws_compat.groups.member.CLOSE_TIMEOUT", 0.05)
 
     async def main() -> None:
         dam = Dam()
@@ -1134,7 +1138,7 @@ def test_a_slow_member_is_disconnected_all_the_same(monkeypatch):
     run(main)
 
 
-def test_a_connection_ends_after_the_close_that_its_group_began():
+def test_a_connection_waits_for_the_close_that_its_group_started():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -1161,7 +1165,7 @@ def test_a_connection_ends_after_the_close_that_its_group_began():
     run(main)
 
 
-def test_a_socket_that_is_not_accepted_yet_is_refused():
+def test_a_disconnect_before_accept_refuses_the_handshake():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -1178,10 +1182,10 @@ def test_a_socket_that_is_not_accepted_yet_is_refused():
     assert end.value.code == 4401
 
 
-# ---- Looking on -------------------------------------------------------------------------------------
+# ---- Subscribers ------------------------------------------------------------------------------------
 
 
-def test_a_subscription_has_the_messages_as_they_were_sent():
+def test_a_subscription_yields_the_messages_as_they_were_sent():
     async def main() -> None:
         async with Group("g").subscribe() as messages:
             for message in ({"a": 1}, [1], "text", b"bytes", Reading(celsius=1, at=date(2026, 1, 2))):
@@ -1222,7 +1226,7 @@ def test_a_subscriber_that_is_too_slow_misses_the_oldest(settings, caplog):
     assert levels(caplog) == ["WARNING"]
 
 
-def test_what_is_sent_can_be_recorded():
+def test_sent_messages_can_be_recorded():
     with record() as sent:
         Group("a").send({"n": 1})
         Group("b").send("two")
@@ -1238,24 +1242,24 @@ def test_what_is_sent_can_be_recorded():
 
 def test_send_in_async_code_names_asend():
     async def main() -> None:
-        with pytest.raises(RuntimeError, match=r"write `await group\.asend\(\.\.\.\)`"):
+        with pytest.raises(RuntimeError, match=r"use `await group\.asend\(\.\.\.\)`"):
             Group("g").send("hi")
-        with pytest.raises(RuntimeError, match=r"send_on_commit\(\) .* write `await group\.asend\(\.\.\.\)`"):
+        with pytest.raises(RuntimeError, match=r"send_on_commit\(\) .* use `await group\.asend\(\.\.\.\)`"):
             Group("g").send_on_commit("hi")
-        with pytest.raises(RuntimeError, match=r"write `await group\.adisconnect\(\.\.\.\)`"):
+        with pytest.raises(RuntimeError, match=r"use `await group\.adisconnect\(\.\.\.\)`"):
             Group("g").disconnect()
 
     run(main)
 
 
-def test_sending_to_nobody():
+def test_sending_to_a_group_without_members():
     with record() as sent:
         Group("nobody").send("hi")
     assert [(item.group.name, item.message) for item in sent] == [("nobody", "hi")]
     assert (counters["sent"], counters["failed"]) == (1, 0)
 
 
-def test_a_thread_of_its_own_sends():
+def test_a_separate_thread_sends():
     async def main() -> None:
         async with opened(member_app("g")) as socket:
             thread = threading.Thread(target=Group("g").send, args=("from a thread",))
@@ -1316,7 +1320,7 @@ def test_send_on_commit_without_a_transaction_sends_now():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_send_on_commit_of_a_transaction_that_is_rolled_back():
+def test_send_on_commit_sends_nothing_after_a_rollback():
     with record() as sent:
         with pytest.raises(ZeroDivisionError), transaction.atomic():
             Group("g").send_on_commit("never")
@@ -1332,7 +1336,7 @@ def test_send_on_commit_waits_for_its_own_database(django_capture_on_commit_call
     assert len(waiting) == 1
 
 
-def test_send_on_commit_uses_the_database_that_is_named(monkeypatch):
+def test_send_on_commit_uses_the_given_database(monkeypatch):
     hooks: list[Any] = []
     monkeypatch.setattr(transaction, "on_commit", lambda func, **options: hooks.append((func, options)))
     Group("g").send_on_commit("hi", using="reports")
@@ -1343,22 +1347,22 @@ def test_send_on_commit_uses_the_database_that_is_named(monkeypatch):
     assert [item.message for item in sent] == ["hi"]
 
 
-def test_send_on_commit_names_a_database_that_is_not_there():
+def test_send_on_commit_names_an_unknown_database():
     with pytest.raises(Exception, match="other"):
         Group("g").send_on_commit("hi", using="other")
 
 
 @pytest.mark.django_db(transaction=True)
-def test_send_on_commit_while_the_layer_is_away_is_logged(watched, caplog):
+def test_send_on_commit_logs_a_failure_of_the_layer(watched, caplog):
     watched.fails = True
     with transaction.atomic():
         Group("g").send_on_commit("hi")
-    assert "Group('g') could not be sent a message after the commit" in caplog.text
+    assert "A message to Group('g') could not be sent after the commit" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
-def test_send_on_commit_of_what_cannot_be_sent_fails_at_once():
-    with pytest.raises(TypeError, match="A group sends"):
+def test_send_on_commit_rejects_an_unsendable_message_at_once():
+    with pytest.raises(TypeError, match="A group message must be"):
         Group("g").send_on_commit(7)
 
 
@@ -1392,7 +1396,7 @@ def test_the_connection_manager_of_fastapis_documentation():
 
 
 class Native(AsyncJsonWebsocketConsumer):
-    """A consumer as people have them."""
+    """An ordinary consumer."""
 
     async def connect(self) -> None:
         await self.channel_layer.group_add("chat.1", self.channel_name)
@@ -1428,7 +1432,7 @@ needs_channels = pytest.mark.parametrize("layer", ["in-memory layer"], indirect=
 
 
 @needs_channels
-def test_a_native_consumer_is_sent_its_own_type():
+def test_a_native_consumer_receives_its_own_type():
     with TestClient(native_app()).websocket_connect("/ws") as native:
         with TestClient(member_app("chat.1")).websocket_connect("/ws") as ours:
             assert ours.receive_text() == "joined"
@@ -1438,7 +1442,7 @@ def test_a_native_consumer_is_sent_its_own_type():
 
 
 @needs_channels
-def test_a_native_consumer_reads_the_wire_form_and_is_disconnected_with_the_group():
+def test_a_native_consumer_reads_the_wire_format_and_is_disconnected_with_the_group():
     with TestClient(native_app()).websocket_connect("/ws") as native:
         Group("chat.1").send({"n": 1})
         assert native.receive_json() == {"n": 1}
@@ -1447,7 +1451,7 @@ def test_a_native_consumer_reads_the_wire_form_and_is_disconnected_with_the_grou
 
 
 @needs_channels
-def test_what_a_native_consumer_sends_reaches_sockets_through_a_handler(registered):
+def test_a_message_from_a_native_consumer_reaches_sockets_through_a_handler(registered):
     @on("chat.message", groups="chat.*")
     def translate(message: dict[str, Any]) -> Any:
         return {"ours": message["text"]} if message["text"] else None
@@ -1502,7 +1506,7 @@ def send_raw(group: str, message: dict[str, Any]) -> None:
         {"type": "fastws.message", "fastws": {"group": "g", "bytes": "x"}},
     ],
 )
-def test_a_message_that_is_not_understood_is_logged_once_and_harms_nobody(message, caplog):
+def test_an_unknown_message_is_logged_once_and_does_not_stop_the_reader(message, caplog):
     with TestClient(member_app("g")).websocket_connect("/ws") as socket:
         assert socket.receive_text() == "joined"
         send_raw("g", message)
@@ -1512,7 +1516,7 @@ def test_a_message_that_is_not_understood_is_logged_once_and_harms_nobody(messag
     assert levels(caplog) == ["WARNING"]
 
 
-def test_a_handler_that_raises_is_logged_and_harms_nobody(registered, caplog):
+def test_an_error_of_a_handler_is_logged_and_does_not_stop_the_reader(registered, caplog):
     @on("boom")
     def fail(message: dict[str, Any]) -> Any:
         raise ValueError("oops")
@@ -1525,20 +1529,20 @@ def test_a_handler_that_raises_is_logged_and_harms_nobody(registered, caplog):
     assert levels(caplog) == ["ERROR"]
 
 
-# ---- What did not come ------------------------------------------------------------------------------
+# ---- Lost messages ----------------------------------------------------------------------------------
 
 
 def envelope(number: int, sender: str = "s") -> Envelope:
     return Envelope("g", Payload("text", ""), None, sender, number)
 
 
-def test_messages_that_did_not_come_are_counted_and_logged_once(monkeypatch, caplog):
-    monkeypatch.setattr("fastws_compat.layers.sequence.PATIENCE", 0.01)
+def test_lost_messages_are_counted_and_logged_once(monkeypatch, caplog):
+    monkeypatch.setattr("fastws_compat.layers.sequence.ARRIVAL_TIMEOUT", 0.01)
 
     async def main() -> None:
-        gaps = Gaps()
+        detector = LossDetector()
         for number in (4, 5, 8, 9, 7):  # 6 never comes, 7 is late
-            gaps.see(envelope(number))
+            detector.record(envelope(number))
         await until(lambda: counters["lost"])
 
     run(main)
@@ -1546,14 +1550,14 @@ def test_messages_that_did_not_come_are_counted_and_logged_once(monkeypatch, cap
     assert levels(caplog) == ["WARNING"]
 
 
-def test_messages_that_only_overtook_each_other_are_not_lost(monkeypatch, caplog):
-    monkeypatch.setattr("fastws_compat.layers.sequence.PATIENCE", 0.01)
+def test_reordered_messages_are_not_lost(monkeypatch, caplog):
+    monkeypatch.setattr("fastws_compat.layers.sequence.ARRIVAL_TIMEOUT", 0.01)
 
     async def main() -> None:
-        gaps = Gaps()
+        detector = LossDetector()
         for number in (0, 2, 1, 3):
-            gaps.see(envelope(number))
-        gaps.see(envelope(100, "another sender"))
+            detector.record(envelope(number))
+        detector.record(envelope(100, "another sender"))
         await asyncio.sleep(0.03)
 
     run(main)
@@ -1562,12 +1566,12 @@ def test_messages_that_only_overtook_each_other_are_not_lost(monkeypatch, caplog
 
 
 def test_more_senders_than_are_remembered(monkeypatch):
-    monkeypatch.setattr("fastws_compat.layers.sequence.MOST_SENDERS", 2)
-    gaps = Gaps()
+    monkeypatch.setattr("fastws_compat.layers.sequence.MAX_SENDERS", 2)
+    detector = LossDetector()
     for number, sender in enumerate("abcdef"):
-        gaps.see(envelope(number, sender))
-    gaps.see(Envelope("g", Payload("text", ""), None, None, 0))
-    assert len(gaps._expected["g"]) <= 3
+        detector.record(envelope(number, sender))
+    detector.record(Envelope("g", Payload("text", ""), None, None, 0))
+    assert len(detector.expected["g"]) <= 3
 
 
 def test_a_forked_process_is_another_sender(monkeypatch):
@@ -1581,11 +1585,11 @@ def test_a_forked_process_is_another_sender(monkeypatch):
 
 
 def test_a_group_of_the_same_name_on_another_layer_has_numbers_of_its_own():
-    """Each hub sees its layer's messages only, and would miss the others'."""
+    """A hub sees only its own layer's messages, and would report gaps otherwise."""
     numbering = Numbering()
     numbers = [numbering.next(layer, "g")["number"] for layer in ("default", "other", "default", "other")]
     assert numbers == [0, 0, 1, 1]
 
 
-def test_a_message_of_somebody_else_is_not_ours():
+def test_a_message_from_plain_channels_code_has_no_envelope():
     assert unpack({"type": "chat.message", "text": "hi"}) is None

@@ -25,11 +25,11 @@ from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.test_groups import Socket, opened, until
 
-# redis-py leaves a stream open when a server goes away while it connects.
+# redis-py leaves a stream open if the server stops while it connects.
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
 PATIENCE = 10
-# The project's word for how soon membership is back once Redis is.
+# Seconds in which membership must be restored after Redis is back (docs/howto/groups.md).
 SOON = 5
 BACKENDS = {
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -74,7 +74,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
             await close(channel_layers[alias])
 
     asyncio.run(limited())
-    gc.collect()  # what is left open is found here, and not in some other test
+    gc.collect()  # report streams that are left open here, not in another test
 
 
 async def close(layer: Any) -> None:
@@ -97,7 +97,7 @@ async def echoes(socket: Socket) -> None:
 
 
 async def until_sent(text: str, *sockets: Socket, group: str = "g") -> None:
-    """Send until every socket has had the text, which is how a client sees that membership is back."""
+    """Send until every socket has received the text: then its membership has been restored."""
     missing = set(sockets)
     async with asyncio.timeout(SOON):
         while missing:
@@ -117,7 +117,7 @@ def received(socket: Socket) -> list[Any]:
     return messages
 
 
-def test_both_processes_get_everything_in_order() -> None:
+def test_both_processes_receive_everything_in_order() -> None:
     texts = [str(number) for number in range(200)]
 
     async def main() -> None:
@@ -131,7 +131,7 @@ def test_both_processes_get_everything_in_order() -> None:
     assert counters["lost"] == 0
 
 
-def test_every_kind_of_message_survives_the_way() -> None:
+def test_every_kind_of_message_arrives_unchanged() -> None:
     async def main() -> None:
         async with one_in_each("g") as (_, two):
             for message in ({"ü": [1, None]}, "text", b"\x00\xff"):
@@ -172,7 +172,7 @@ async def members(server: RedisServer, kind: str) -> int:
         return int((await redis.pubsub_numsub("asgi__group__g"))[0][1])
 
 
-def test_a_member_of_another_process_is_left_out_and_closed() -> None:
+def test_a_member_in_another_process_is_excluded_and_closed() -> None:
     app = FastAPI()
     group = Group("g", layer="other")
 
@@ -217,7 +217,7 @@ def test_a_worker_process_sends() -> None:
 
 
 def test_native_messages_reach_sockets_through_a_handler() -> None:
-    before = list(handlers._handlers)
+    before = list(handlers.registered)
 
     @on("chat.message", groups="chat.*")
     def translate(message: dict[str, Any]) -> Any:
@@ -238,10 +238,10 @@ def test_native_messages_reach_sockets_through_a_handler() -> None:
     try:
         run(main)
     finally:
-        handlers._handlers[:] = before
+        handlers.registered[:] = before
 
 
-def test_redis_is_killed_and_started_again(
+def test_redis_is_killed_and_restarted(
     redis_server: RedisServer, settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -249,7 +249,7 @@ def test_redis_is_killed_and_started_again(
             await until_sent("before", *sockets)
             redis_server.kill()
             for _ in range(3):
-                with pytest.raises(GroupSendError, match="did not take a message"):
+                with pytest.raises(GroupSendError, match="did not accept a message"):
                     await Group("g").asend("lost")
             failed.append(counters["failed"])
             async with opened(app_of("default", "late", "g")) as late:
@@ -264,10 +264,10 @@ def test_redis_is_killed_and_started_again(
     run(main)
     assert failed == [3]
     assert counters["lost"] >= 3
-    assert "messages of this process were lost" in caplog.text
+    assert "messages from this process were lost" in caplog.text
 
 
-@pytest.mark.parametrize("kind", ["core"], indirect=True)  # pub/sub forgets nobody
+@pytest.mark.parametrize("kind", ["core"], indirect=True)  # pub/sub never drops a member
 def test_membership_outlives_the_group_expiry(settings: Any) -> None:
     config = settings.CHANNEL_LAYERS["default"]
     config = {**config, "CONFIG": {**config["CONFIG"], "group_expiry": 2}}
@@ -283,7 +283,7 @@ def test_membership_outlives_the_group_expiry(settings: Any) -> None:
     run(main)
 
 
-def test_redis_is_frozen_and_goes_on(redis_server: RedisServer, settings: Any) -> None:
+def test_redis_is_frozen_and_resumes(redis_server: RedisServer, settings: Any) -> None:
     settings.FASTWS = {"LAYER_TIMEOUT": 0.5}
 
     async def main() -> None:

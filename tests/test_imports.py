@@ -194,14 +194,14 @@ def test_a_name_that_another_module_hands_on_is_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", ["Rout", "__path_of_nothing__", "_private"])
-def test_a_name_that_nobody_has_is_no_attribute(name: str) -> None:
+def test_an_unknown_name_is_no_attribute(name: str) -> None:
     module = importlib.import_module("fastws_compat.routing")
     assert not hasattr(module, name)
     with pytest.raises(ImportError, match=f"cannot import name '{name}'"):
         exec(f"from fastws_compat.routing import {name}", {})
 
 
-def test_a_module_that_nobody_has_is_not_found() -> None:
+def test_an_unknown_module_is_not_found() -> None:
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'fastws_compat\.nothing'"):
         importlib.import_module("fastws_compat.nothing")
     assert importlib.util.find_spec("fastws_compat.nothing") is None

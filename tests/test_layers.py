@@ -1,4 +1,4 @@
-"""Channel layers that a project named wrongly, or that cannot be made."""
+"""Channel layers with a mistyped alias, and layers that cannot be created."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Broken(InMemoryChannelLayer):
 BROKEN = {"BACKEND": f"{__name__}.Broken"}
 NOT_THERE = {"BACKEND": "no.such.Layer"}
 CASES = [
-    ({"default": IN_MEMORY}, "chta", r"CHANNEL_LAYERS has no 'chta'; there is: 'default'"),
-    ({"defualt": IN_MEMORY}, "default", r"CHANNEL_LAYERS has no 'default'; there is: 'defualt'"),
-    ({}, "chat", r"CHANNEL_LAYERS has no 'chat'; there is: none"),
-    ({"default": BROKEN}, "default", r"Channel layer 'default' cannot be made: KeyError: 'REDIS_URL'"),
-    ({"default": IN_MEMORY, "chat": BROKEN}, "chat", r"Channel layer 'chat' cannot be made"),
+    ({"default": IN_MEMORY}, "chta", r"CHANNEL_LAYERS has no 'chta'\. Its layers are: 'default'"),
+    ({"defualt": IN_MEMORY}, "default", r"CHANNEL_LAYERS has no 'default'\. Its layers are: 'defualt'"),
+    ({}, "chat", r"CHANNEL_LAYERS has no 'chat'\. Its layers are: none"),
+    ({"default": BROKEN}, "default", r"Channel layer 'default' cannot be created: KeyError: 'REDIS_URL'"),
+    ({"default": IN_MEMORY, "chat": BROKEN}, "chat", r"Channel layer 'chat' cannot be created"),
     ({"default": NOT_THERE}, "default", r"Cannot import BACKEND"),
     ({"default": {}}, "default", r"No BACKEND specified"),
 ]
@@ -63,7 +63,7 @@ WAYS = {
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize(("declared", "alias", "problem"), CASES)
-def test_a_layer_that_is_not_there_is_an_error(
+def test_a_missing_layer_is_an_error(
     settings: Any, declared: Any, alias: str, problem: str, way: Any
 ) -> None:
     settings.CHANNEL_LAYERS = declared
@@ -72,7 +72,7 @@ def test_a_layer_that_is_not_there_is_an_error(
     assert sent == []
 
 
-def test_without_any_layer_groups_are_the_processs_own(settings: Any) -> None:
+def test_without_any_layer_groups_are_local_to_the_process(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {}
     assert isinstance(layer_of("default"), LocalLayer)
 
@@ -81,7 +81,7 @@ def test_without_any_layer_groups_are_the_processs_own(settings: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", [BROKEN, NOT_THERE, {}])
-def test_check_of_a_layer_that_cannot_be_made(settings: Any, backend: Any) -> None:
+def test_check_of_a_layer_that_cannot_be_created(settings: Any, backend: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": IN_MEMORY, "chat": backend}
     settings.DEBUG = True
     assert "E009" in ids()

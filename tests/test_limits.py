@@ -16,7 +16,8 @@ from fastws_compat.limits import Limits, parse_rate
 from fastws_compat.routing import flatten
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketState
-from tests.test_endings import Line, records, until
+from tests.fake_server import connected, converse, text
+from tests.test_endings import records, until
 
 
 def echoing(app, path="/ws", **limits):
@@ -43,10 +44,10 @@ def after(app, *messages, path="/ws"):
     """The line after these messages, and nothing more, have come and the endpoint has ended by itself."""
 
     async def run():
-        line = Line(app, path)
+        line = connected(app, path=path)
         for message in messages:
-            line.incoming.put_nowait(frame(message))
-        await line.end()
+            line.put(frame(message))
+        await line.wait_ended()
         return line
 
     return asyncio.run(run())
@@ -57,8 +58,8 @@ def after(app, *messages, path="/ws"):
 
 async def starlette_echo(websocket: WebSocket):
     await websocket.accept()
-    async for text in websocket.iter_text():
-        await websocket.send_text(text)
+    async for data in websocket.iter_text():
+        await websocket.send_text(data)
 
 
 class StarletteEcho(WebSocketEndpoint):
@@ -81,11 +82,11 @@ def test_limits_of_the_app_hold_for_starlette_s_routes(endpoint, prefix, options
         app.include_router(router, prefix=prefix)
 
     async def run():
-        line = Line(app, f"{prefix}/ws")
+        line = connected(app, path=f"{prefix}/ws")
         if code != 4408:
-            line.text("fits")
-            line.text("x" * 11)
-        await line.end()
+            line.say("fits")
+            line.say("x" * 11)
+        await line.wait_ended()
         return line
 
     line = asyncio.run(run())
@@ -115,7 +116,7 @@ def test_message_that_just_fits(message):
         assert websocket.receive_text() == message
 
 
-def test_big_message_for_whoever_receives_raw_messages():
+def test_big_message_for_an_endpoint_that_receives_raw_messages():
     app, seen = FastAPI(max_message_size=10), []
 
     @app.websocket("/ws")
@@ -246,7 +247,7 @@ def test_a_message_in_either_direction_keeps_a_connection_alive(monkeypatch, dir
 
     async def run():
         nonlocal now
-        line = Line(app)
+        line = connected(app)
         await until(lambda: sockets)
         guard = sockets[0].scope[SESSION].guard
         now = 3000.0
@@ -254,7 +255,7 @@ def test_a_message_in_either_direction_keeps_a_connection_alive(monkeypatch, dir
             go.set()
             await until(lambda: line.texts)
         else:
-            line.text("hello")
+            line.say("hello")
             await until(lambda: sockets[0]._receive_returns == 1 and line.receiving)
         now = 6599.0
         guard._check_idle()
@@ -262,7 +263,7 @@ def test_a_message_in_either_direction_keeps_a_connection_alive(monkeypatch, dir
         assert line.closes == []
         now = 6600.0
         guard._check_idle()
-        await line.end()
+        await line.wait_ended()
         assert line.closes == [4408]
 
     asyncio.run(run())
@@ -294,7 +295,7 @@ def test_endpoint_that_does_not_look_is_stopped_when_its_time_is_over(monkeypatc
     assert seen == ["cancelled"]
 
 
-def test_every_task_that_receives_is_told_of_the_end():
+def test_every_task_that_receives_sees_the_end():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws", idle_timeout=0.05)
@@ -315,7 +316,7 @@ def test_every_task_that_receives_is_told_of_the_end():
     assert seen == [4408, 4408]
 
 
-def test_receive_that_the_endpoint_gives_up_is_no_end():
+def test_receive_that_the_endpoint_cancels_is_no_end():
     app, seen = FastAPI(), []
 
     @app.websocket("/ws", idle_timeout=60)
@@ -327,10 +328,10 @@ def test_receive_that_the_endpoint_gives_up_is_no_end():
         seen.append(await websocket.receive_text())
 
     async def run():
-        line = Line(app)
-        await line.until_sent("websocket.send")
-        line.text("a")
-        await line.end()
+        line = connected(app)
+        await line.wait_sent("websocket.send")
+        line.say("a")
+        await line.wait_ended()
         assert line.closes == [1000]
 
     asyncio.run(run())
@@ -354,18 +355,11 @@ def test_close_that_cannot_be_sent_does_not_hold_the_session(monkeypatch):
     app = FastAPI()
     echoing(app, idle_timeout=0.01)
 
-    async def run():
-        incoming = asyncio.Queue()
-        incoming.put_nowait({"type": "websocket.connect"})
+    async def hangs(message):
+        if message["type"] == "websocket.close":
+            await asyncio.Event().wait()
 
-        async def send(message):
-            if message["type"] == "websocket.close":
-                await asyncio.Event().wait()
-
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        await asyncio.wait_for(app(scope, incoming.get, send), 10)
-
-    asyncio.run(run())
+    assert [message["type"] for message in converse(app, on_send=hangs)] == ["websocket.accept"]
 
 
 # Numbers of connections
@@ -376,18 +370,18 @@ def refused_by(app, **scope):
 
     async def run():
         scope["extensions"] = {"websocket.http.response": {}}
-        first = Line(app, **scope)
-        await first.until_sent("websocket.accept")
-        second = Line(app, **scope)
+        first = connected(app, **scope)
+        await first.wait_sent("websocket.accept")
+        second = connected(app, **scope)
         await until(lambda: second.sent)
         answer = second.sent[0].get("status")
         for line in (first, second):
             line.hang_up()
-            await line.end()
-        third = Line(app, **scope)
-        await third.until_sent("websocket.accept")
+            await line.wait_ended()
+        third = connected(app, **scope)
+        await third.wait_sent("websocket.accept")
         third.hang_up()
-        await third.end()
+        await third.wait_ended()
         return answer
 
     return asyncio.run(run())
@@ -450,14 +444,14 @@ def test_cap_of_the_app_counts_all_its_routes_and_that_of_a_route_its_own():
     echoing(app, "/c", max_connections=1)
 
     async def run():
-        first = Line(app, "/a")
-        await first.until_sent("websocket.accept")
-        other, own = Line(app, "/b"), Line(app, "/c")
-        await other.until_sent("websocket.close")
-        await own.until_sent("websocket.accept")
+        first = connected(app, path="/a")
+        await first.wait_sent("websocket.accept")
+        other, own = connected(app, path="/b"), connected(app, path="/c")
+        await other.wait_sent("websocket.close")
+        await own.wait_sent("websocket.accept")
         for line in (first, own):
             line.hang_up()
-            await line.end()
+            await line.wait_ended()
 
     asyncio.run(run())
 
@@ -468,8 +462,8 @@ def test_refusal_by_a_later_cap_frees_the_places_taken():
     [route] = flatten(app.routes)
 
     async def run():
-        line = Line(app, client=("192.0.2.1", 1))
-        await line.end()
+        line = connected(app, client=("192.0.2.1", 1))
+        await line.wait_ended()
         assert line.closes == [1000]
 
     asyncio.run(run())
@@ -573,21 +567,11 @@ def test_half_a_surrogate_pair_in_an_echo_closes_with_1007_and_one_line(caplog):
         while True:
             await websocket.send_json(await websocket.receive_json())
 
-    async def run():
-        sent = []
+    async def encode(message):
+        message.get("text", "").encode()  # as servers do
 
-        async def send(message):
-            message.get("text", "").encode()  # as servers do
-            sent.append(message)
-
-        incoming = asyncio.Queue()
-        for message in ({"type": "websocket.connect"}, frame('"\\ud800"')):
-            incoming.put_nowait(message)
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        await app(scope, incoming.get, send)
-        return sent
-
-    assert asyncio.run(run())[-1] == {"type": "websocket.close", "code": 1007, "reason": ""}
+    sent = converse(app, text('"\\ud800"'), on_send=encode)
+    assert sent[-1] == {"type": "websocket.close", "code": 1007, "reason": ""}
     [line] = records(caplog)
     assert "UnicodeEncodeError" in line
     assert "Traceback" not in caplog.text

@@ -9,8 +9,7 @@ from django.db import connection, models
 from django.test.utils import isolate_apps
 
 from fastws_compat.auth import disconnect_user, login_required, permission_required, user_passes_test
-from fastws_compat.logins import receivers
-from fastws_compat.logins import registry as logins
+from fastws_compat.logins import receivers, registry
 from tests.test_revalidation import app_for, committed, connected, end_of, nothing_is_left
 from tests.users import client_of, make_user
 
@@ -210,4 +209,4 @@ def test_logout_after_the_key_has_changed(settings, tmp_path, engine):
             assert after.receive_text() == "in"
             client.logout()
             assert [end_of(after), end_of(before)] == [4401, 4401]
-    assert logins._keepers == {}
+    assert registry.registries() == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from fastws_compat.middleware.sessions import SessionMiddleware
 from fastws_compat.middleware.trustedhost import TrustedHostMiddleware
 from fastws_compat.routing import WebSocketRoute
 from fastws_compat.testclient import TestClient
+from tests.fake_server import converse
 
 
 class Tag:
@@ -55,17 +55,7 @@ def test_logger_is_named_after_the_package() -> None:
 
 def messages_of(app: Any, kind: str, **scope: Any) -> list[dict[str, Any]]:
     """What an application sends to a server that has no extensions."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    defaults = {"type": kind, "scheme": "ws", "path": "/ws", "query_string": b"", "headers": []}
-    asyncio.run(app({**defaults, **scope}, receive, send))
-    return sent
+    return converse(app, **{"type": kind, "scheme": "ws", **scope})
 
 
 @pytest.mark.parametrize(
@@ -148,7 +138,7 @@ def test_a_client_without_a_session_has_an_empty_one() -> None:
 
 
 @pytest.mark.django_db
-def test_a_session_that_somebody_has_put_into_the_scope_stays() -> None:
+def test_a_session_that_is_already_in_the_scope_stays() -> None:
     class Outer:
         def __init__(self, app: Any) -> None:
             self.app = app

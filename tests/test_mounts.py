@@ -14,6 +14,7 @@ from fastws_compat.asgi import get_asgi_application
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.middleware.base import BaseHTTPMiddleware
 from fastws_compat.routing.mounts import HTTPMounts
+from tests.fake_server import FakeServer
 
 pytestmark = pytest.mark.django_db
 
@@ -40,18 +41,12 @@ def mounted(path: str, inner: Any) -> FastAPI:
 
 def ask(app: Any, path: str, status: int = 200, **options: Any) -> list[dict[str, Any]]:
     """What a request is answered with, where Django answers everything with `status`."""
-    sent: list[dict[str, Any]] = []
 
     async def django(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b"django"})
 
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b""}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
+    server = FakeServer({"type": "http.request", "body": b""})
     http = app if isinstance(app, HTTPMounts) else HTTPMounts(django, app, options.pop("http", ()))
     http.application = django
     scope = {
@@ -62,8 +57,8 @@ def ask(app: Any, path: str, status: int = 200, **options: Any) -> list[dict[str
         "query_string": b"",
         "headers": [],
     }
-    asyncio.run(http({**scope, "server": ("testserver", 80), **options}, receive, send))
-    return sent
+    asyncio.run(http({**scope, "server": ("testserver", 80), **options}, server.receive, server.send))
+    return server.sent
 
 
 def body(sent: list[dict[str, Any]]) -> bytes:

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.checks.settings import check_setting
-from fastws_compat.origins import CHECKED, Origin, OriginCheck, has_session_cookie, matches, objection, parse
+from fastws_compat.connections.states import ORIGIN_CHECKED
+from fastws_compat.origins import Origin, OriginCheck, has_session_cookie, matches, objection, parse
 from fastws_compat.testclient import TestClient
+from tests.fake_server import FakeServer
 from tests.origins import CREDENTIALS, HOSTS, ORIGINS, SITE
 
 
@@ -28,17 +30,14 @@ def scope_of(*headers, **values):
 
 
 def is_allowed(scope):
-    """What the check does with the connection: whether the application behind it is reached."""
-    reached, sent = [], []
+    """Whether the connection reaches the application behind the check."""
+    reached, server = [], FakeServer()
 
     async def app(scope, receive, send):
-        reached.append(scope[CHECKED])
+        reached.append(scope[ORIGIN_CHECKED])
 
-    async def send(message):
-        sent.append(message["type"])
-
-    asyncio.run(OriginCheck(app)(scope, None, send))
-    assert (reached, sent) in (([True], []), ([], ["websocket.close"]))
+    asyncio.run(OriginCheck(app)(scope, None, server.send))
+    assert (reached, server.types) in (([True], []), ([], ["websocket.close"]))
     return bool(reached)
 
 
@@ -106,7 +105,7 @@ def test_no_host_at_all(site):
     assert not is_allowed(scope_of((b"origin", b"http://testserver")))
     assert is_allowed(scope_of((b"origin", b"https://trusted.org")))
     assert is_allowed(scope_of())
-    assert "and it names no Host" in objection(scope_of((b"origin", b"http://testserver")))
+    assert "unknown without a Host" in objection(scope_of((b"origin", b"http://testserver")))
 
 
 def test_encrypted_connection(site):
@@ -294,13 +293,13 @@ def test_refusal_is_one_line_that_says_what_to_do(site, caplog):
     is_allowed(scope_of((b"host", b"evil.example")))
     is_allowed(scope_of((b"host", b"testserver"), *CREDENTIALS["session cookie"]))
     assert caplog.messages == [
-        "WebSocket refused: its Origin 'http://testserver:3000\\n' is none.",
+        "WebSocket refused: its Origin 'http://testserver:3000\\n' is invalid.",
         "WebSocket refused: its Origin 'http://testserver:3000' is not the site's own (http://testserver). "
         "If it should be allowed, add it to CSRF_TRUSTED_ORIGINS or FASTWS['ALLOWED_ORIGINS']; behind a "
         "proxy, see SECURE_PROXY_SSL_HEADER.",
         "WebSocket refused: Invalid HTTP_HOST header: 'evil.example'. You may need to add 'evil.example' to "
         "ALLOWED_HOSTS.",
-        "WebSocket refused: it has a session cookie but no Origin header; clients that are no browsers use "
+        "WebSocket refused: it has a session cookie but no Origin header; clients that are not browsers use "
         "tokens.",
     ]
 

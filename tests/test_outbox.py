@@ -1,4 +1,4 @@
-"""What other processes are told of saved users, and what happens while the channel layer does not answer."""
+"""Which changes of users are published to other processes, and what happens while the channel layer fails."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from fastws_compat.auth import login_required, user_passes_test
 from fastws_compat.layers import outbox
 from fastws_compat.layers.outbox import Outbox
-from fastws_compat.logins import registry as logins
+from fastws_compat.logins import remote
 from tests.redis_server import redis_server
 from tests.test_revalidation import committed, connected, deactivate, end_of, layer, nothing_is_left
 from tests.users import make_user
@@ -26,7 +26,7 @@ class OwnBackend(ModelBackend):
 
 
 @pytest.mark.parametrize(
-    ("fields", "backend", "named", "told"),
+    ("fields", "backend", "declared", "is_published"),
     [
         (["first_name"], None, None, False),
         (["first_name", "last_login"], None, None, False),
@@ -41,18 +41,18 @@ class OwnBackend(ModelBackend):
         (["is_staff"], None, ["first_name"], False),
     ],
 )
-def test_fields_that_others_are_told_of(layer, settings, fields, backend, named, told):
+def test_fields_whose_change_is_published(layer, settings, fields, backend, declared, is_published):
     ann = make_user()
     if backend is not None:
         settings.AUTHENTICATION_BACKENDS = [f"{__name__}.{backend.__name__}"]
-    settings.FASTWS = {"LOGIN_FIELDS": named}
+    settings.FASTWS = {"LOGIN_FIELDS": declared}
     layer.sent.clear()
     ann.save(update_fields=fields)
-    assert [message["event"] for _, message in layer.sent] == ["recheck"] * told
+    assert [message["event"] for _, message in layer.sent] == ["recheck"] * is_published
 
 
 @pytest.mark.parametrize("attribute", ["is_active", "get_session_auth_hash", "has_perm"])
-def test_user_model_that_decides_itself(layer, monkeypatch, attribute):
+def test_user_model_with_methods_of_its_own(layer, monkeypatch, attribute):
     ann = make_user()
     monkeypatch.setattr(User, attribute, property(lambda self: True) if attribute == "is_active" else len)
     layer.sent.clear()
@@ -60,7 +60,7 @@ def test_user_model_that_decides_itself(layer, monkeypatch, attribute):
     assert len(layer.sent) == 1
 
 
-def test_own_test_is_made_again_in_this_process(layer):
+def test_test_of_the_project_is_repeated_in_this_process(layer):
     ann = make_user()
     with connected(ann, user_passes_test(lambda user: not user.first_name)) as websocket:
         layer.sent.clear()
@@ -73,7 +73,7 @@ def test_own_test_is_made_again_in_this_process(layer):
 
 
 def test_messages_wait_until_the_layer_is_back(layer, monkeypatch):
-    monkeypatch.setattr(outbox, "RETRY", 0.01)
+    monkeypatch.setattr(outbox, "RETRY_INTERVAL", 0.01)
     ann = make_user()
     with connected(ann, login_required) as websocket:
         layer.failing = True
@@ -88,15 +88,15 @@ def test_messages_wait_until_the_layer_is_back(layer, monkeypatch):
     assert len(layer.sent) == 3
 
 
-def test_more_messages_than_are_kept(layer, monkeypatch):
-    monkeypatch.setattr(outbox, "RETRY", 60)
+def test_overflow_replaces_the_waiting_messages(layer, monkeypatch):
+    monkeypatch.setattr(outbox, "RETRY_INTERVAL", 60)
     monkeypatch.setattr(outbox, "MAX_WAITING", 3)
     box = Outbox(layer, "group", {"event": "overflow"})
     layer.failing = True
     for number in range(5):
         asyncio.run(box.send({"number": number}))
     layer.failing = False
-    asyncio.run(box._flush())
+    asyncio.run(box.flush())
     box._timer.cancel()
     assert [message for _, message in layer.sent] == [{"event": "overflow"}, {"number": 3}, {"number": 4}]
 
@@ -109,7 +109,7 @@ def wait_until(holds, seconds=20):
 
 
 @pytest.mark.redis
-def test_redis_that_hangs_delays_one_save(redis_server, settings):
+def test_redis_that_hangs_delays_only_one_save(redis_server, settings):
     settings.CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -120,9 +120,9 @@ def test_redis_that_hangs_delays_one_save(redis_server, settings):
     heard, ready, over = [], threading.Event(), threading.Event()
 
     async def listen():
-        layer = logins.shared_layer()
+        layer = remote.shared_layer()
         channel = await layer.new_channel()
-        await layer.group_add(logins.GROUP, channel)
+        await layer.group_add(remote.GROUP, channel)
         ready.set()
         while not over.is_set():
             try:
@@ -138,7 +138,7 @@ def test_redis_that_hangs_delays_one_save(redis_server, settings):
         assert ready.wait(20)
         redis_server.freeze()
         seconds = [timed(ann.save) for _ in range(4)]
-        assert seconds[0] >= outbox.PATIENCE
+        assert seconds[0] >= outbox.SEND_TIMEOUT
         assert max(seconds[1:]) < 1
         redis_server.thaw()
         wait_until(lambda: len(heard) >= 4)

@@ -56,7 +56,7 @@ async def bare(scope: Any, receive: Any, send: Any) -> None:
 async def converse(
     app: Any, path: str, messages: int, query: bytes = b"", message: dict[str, Any] = MESSAGE
 ) -> None:
-    """One connection with so many messages in its life."""
+    """One connection that echoes this many messages."""
     left = iter((CONNECT, *[message] * messages, DISCONNECT))
 
     async def receive() -> Any:
@@ -215,7 +215,7 @@ def test_an_idle_socket_takes_a_few_kilobytes() -> None:
         return taken / count
 
     async def compare() -> float:
-        await bytes_of(app, 5)  # what is made once is made now
+        await bytes_of(app, 5)  # creates everything that is created once
         floor = await bytes_of(bare, 200)
         return await bytes_of(app, 200) - floor
 
@@ -280,7 +280,7 @@ def test_the_index_finds_what_trying_each_route_finds(
     assert router.match(asked) == tried_one_by_one(router, asked)
 
 
-def test_a_route_with_its_own_idea_of_matching_is_always_asked() -> None:
+def test_a_route_with_its_own_matching_is_always_called() -> None:
     class Everything(WebSocketRoute):
         def matches(self, scope: Any) -> Any:
             return Match.FULL, {}

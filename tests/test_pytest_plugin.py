@@ -123,7 +123,7 @@ def test_fixtures(project: pytest.Pytester) -> None:
 def test_fixtures_are_described(project: pytest.Pytester) -> None:
     result = project.runpytest_subprocess("--fixtures")
     result.stdout.fnmatch_lines(
-        ["ws_client*", "*A client of the project's ASGI application*", "group_messages*"]
+        ["ws_client*", "*A client for the project's ASGI application*", "group_messages*"]
     )
 
 

@@ -1,4 +1,4 @@
-"""The connection: what is ours beyond parity."""
+"""The connection, beyond parity with Starlette."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_cookie_without_a_header() -> None:
     assert HTTPConnection({"type": "websocket", "headers": [(b"host", b"h")]}).cookies == {}
 
 
-def test_router_is_asked_before_the_app() -> None:
+def test_router_is_called_before_the_app() -> None:
     class Provider:
         def __init__(self, path: str) -> None:
             self.path = path

@@ -1,4 +1,4 @@
-"""Refusals: what is ours beyond parity."""
+"""Refusals, beyond parity with FastAPI."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.datastructures import Headers
 from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
+from tests.fake_server import FakeServer
 
 
 def test_given_headers_are_not_changed() -> None:
@@ -47,13 +48,11 @@ def test_background_tasks_run_in_order_after_a_refusal() -> None:
     async def later(word: str) -> None:
         order.append(word)
 
-    async def send(message: Any) -> None:
+    async def note(message: Any) -> None:
         order.append(message["type"])
 
-    async def receive() -> Any:
-        raise AssertionError("a refusal reads nothing")
-
+    server = FakeServer(AssertionError("a refusal reads nothing"), on_send=note)
     tasks.add_task(later, word="async")
-    asyncio.run(Response(background=tasks)({"type": "websocket"}, receive, send))
+    asyncio.run(Response(background=tasks)({"type": "websocket"}, server.receive, server.send))
     start, body = "websocket.http.response.start", "websocket.http.response.body"
     assert order == [start, body, "sync", "async"]

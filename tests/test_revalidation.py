@@ -1,4 +1,4 @@
-"""A login that ends, ends its sockets: by a signal, by hand, and in the rounds that ask again."""
+"""When a login ends, its sockets close: by a signal, by hand, and in the periodic rounds."""
 
 import asyncio
 import json
@@ -35,7 +35,9 @@ from fastws_compat.auth import (
     superuser_required,
     user_passes_test,
 )
-from fastws_compat.logins import registry as logins
+from fastws_compat.connections.states import LOGIN
+from fastws_compat.layers import subscription
+from fastws_compat.logins import registry, remote, session_digest
 from fastws_compat.logins.judge import Claim, Condition, judge, load_sessions
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
@@ -52,7 +54,7 @@ def committed(monkeypatch):
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     yield
-    assert logins._keepers == {}
+    assert registry.registries() == []
 
 
 def app_for(*dependencies, seen=None):
@@ -90,8 +92,8 @@ def check_now():
     """A round of the revalidation, now."""
 
     async def rounds():
-        for keeper in logins._all_keepers():
-            await keeper.check(list(keeper.find(None)))
+        for logins in registry.registries():
+            await logins.check(logins.find())
 
     async_to_sync(rounds)()
 
@@ -200,13 +202,13 @@ def test_logout_ends_the_sockets_of_its_session(dependency):
 def test_nobody_has_no_login_to_end():
     with TestClient(app_for(get_user)).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "in"
-        assert logins._all_keepers() == []
+        assert registry.registries() == []
 
 
 def test_route_without_these_dependencies_is_not_known():
     ann = make_user()
     with connected(ann) as websocket:
-        assert logins._all_keepers() == []
+        assert registry.registries() == []
         disconnect_user(ann)
         assert end_of(websocket) == "open"
 
@@ -326,7 +328,7 @@ def test_own_test_that_fails_ends_the_socket(caplog):
         ann.first_name = ""
         ann.save()
         assert end_of(websocket) == 4403
-    assert "could not be asked again" in caplog.text
+    assert "The test of a route raised when it was repeated" in caplog.text
 
 
 def test_object_permission_is_asked_for_again(monkeypatch):
@@ -408,11 +410,11 @@ async def kicked(user):
 
 async def deactivated(user):
     await User.objects.filter(pk=user.pk).aupdate(is_active=False)
-    logins.recheck([str(user.pk)])
+    registry.recheck_users([str(user.pk)])
 
 
 async def touched(user):
-    logins.recheck(None)
+    registry.recheck_users(None)
 
 
 async def of_somebody_else(user):
@@ -456,14 +458,14 @@ def test_what_happens_while_a_socket_is_being_opened(happens, mounted, alone):
 
 
 def test_more_happens_than_is_kept(monkeypatch):
-    monkeypatch.setattr(logins, "MOST_NEWS", 3)
-    monkeypatch.setattr(logins, "_news", deque(maxlen=3))
+    monkeypatch.setattr(registry, "MAX_CHANGES", 3)
+    monkeypatch.setattr(registry, "_recent_changes", deque(maxlen=3))
     ann = make_user()
 
     async def meanwhile():
         await deactivated(ann)
         for number in range(3):
-            logins.recheck([f"another {number}"])
+            registry.recheck_users([f"another {number}"])
 
     application = get_asgi_application(app_for(meanwhile, login_required))
     assert code_of(client_of(ann, application)) == 4401
@@ -524,7 +526,7 @@ ACCEPT, END = ("websocket.accept", None), ("websocket.close", 4401)
 
 
 async def after_accept(user, inbox):
-    while not inbox.empty() or not logins._all_keepers():
+    while not inbox.empty() or not registry.registries():
         await asyncio.sleep(0)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -571,7 +573,7 @@ def test_send_after_the_decision_raises():
 def test_endpoint_that_neither_reads_nor_writes():
     async def body(websocket, met):
         await websocket.accept()
-        while not websocket.scope[logins.LOGIN].end:
+        while not websocket.scope[LOGIN].ended:
             await asyncio.sleep(0)
 
     assert run_against(body, after_accept) == ([], [ACCEPT, END])
@@ -581,7 +583,7 @@ def test_endpoint_that_had_closed_already():
     async def body(websocket, met):
         await websocket.accept()
         await websocket.close(1000)
-        while not websocket.scope[logins.LOGIN].end:
+        while not websocket.scope[LOGIN].ended:
             await asyncio.sleep(0)
 
     assert run_against(body, after_accept) == ([], [ACCEPT, ("websocket.close", 1000)])
@@ -671,17 +673,17 @@ def test_server_that_swallows_the_interruption():
 @pytest.mark.parametrize("place", [nullcontext, ThreadSensitiveContext], ids=["endpoint", "request"])
 def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
     """asgiref tells by context variables where sync code may run; the check has to forget the caller's."""
-    monkeypatch.setattr(logins, "judge", lambda claims: [4401] * len(claims))
+    monkeypatch.setattr(registry, "judge", lambda claims: [4401] * len(claims))
 
     async def body(websocket, met):
         await websocket.accept()
         await websocket.receive_text()
 
     async def decide(user, inbox):
-        while not logins._all_keepers():
+        while not registry.registries():
             await asyncio.sleep(0)
         async with place():
-            await sync_to_async(logins.recheck)(None)
+            await sync_to_async(registry.recheck_users)(None)
 
     assert run_against(body, decide)[1] == [ACCEPT, END]
     assert "could not be revalidated" not in caplog.text
@@ -709,7 +711,7 @@ def test_server_that_cannot_send_the_close(caplog):
 
     with caplog.at_level(logging.DEBUG, "fastws_compat"):
         async_to_sync(main)()
-    assert "The client was gone before its login ended (OSError('gone'))" in caplog.messages
+    assert "The client left before its login ended (OSError('gone'))" in caplog.messages
 
 
 # By hand
@@ -780,8 +782,8 @@ def test_rounds_come_by_themselves(settings):
 def test_rounds_switched_off(settings):
     settings.FASTWS = {"REVALIDATE_SECONDS": 0}
     with connected(make_user(), login_required):
-        [keeper] = logins._all_keepers()
-        assert keeper._services == []
+        [logins] = registry.registries()
+        assert logins.services == []
 
 
 def test_queries_of_a_round_with_a_thousand_sockets():
@@ -840,7 +842,7 @@ def test_no_sessions_no_query():
 
 
 def test_round_goes_through_its_sockets_in_batches(monkeypatch):
-    monkeypatch.setattr(logins, "BATCH", 2)
+    monkeypatch.setattr(registry, "BATCH", 2)
     ann = make_user()
     client = client_of(ann, app_for(login_required))
     with ExitStack() as stack:
@@ -860,7 +862,7 @@ def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
 
     async def body(websocket, met):
         await websocket.accept()
-        while not websocket.scope[logins.LOGIN].end:
+        while not websocket.scope[LOGIN].ended:
             await asyncio.sleep(0.001)
         try:
             met.append(await websocket.receive_text())
@@ -868,7 +870,7 @@ def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
             met.append(end.code)
 
     async def decide(user, inbox):
-        while not logins._all_keepers():
+        while not registry.registries():
             await asyncio.sleep(0)
         await inbox.put({"type": "websocket.receive", "text": "too late"})
         await asyncio.wait_for(taken(inbox), 5)
@@ -948,7 +950,7 @@ def test_other_processes_are_told_of_a_logout(layer):
         "type": "fastws.logins",
         "event": "end",
         "user": str(ann.pk),
-        "session": logins.session_digest(key),
+        "session": session_digest(key),
         "code": 4401,
         "reason": "",
     }
@@ -976,10 +978,10 @@ def test_end_in_another_process(layer):
         websocket.receive_text()
         layer.arrive(other("end", user="0", session=None, code=4401, reason=""))
         layer.arrive(other("end", user=None, session=None, code=4401, reason=""))
-        layer.arrive({**other("end", user=str(ann.pk), session=None), "sender": logins._process()})
+        layer.arrive({**other("end", user=str(ann.pk), session=None), "sender": remote.sender_id()})
         layer.arrive(other("unheard of"))
         assert end_of(websocket) == "open"
-        digest = logins.session_digest(client.cookies["sessionid"])
+        digest = session_digest(client.cookies["sessionid"])
         layer.arrive(other("end", user=None, session=digest, code=4000, reason="x"))
         assert end_of(websocket) == 4000
     assert layer.groups == []
@@ -996,7 +998,7 @@ def test_change_in_another_process(layer):
 
 
 def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
-    monkeypatch.setattr(logins, "RETRY", 0.01)
+    monkeypatch.setattr(subscription, "RETRY_INTERVAL", 0.01)
     layer.failing = True
     ann = make_user()
     with connected(ann, login_required) as websocket:
@@ -1005,9 +1007,31 @@ def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
         with pytest.raises(WebSocketDisconnect) as end:
             websocket.receive_text()
     assert end.value.code == 4401
-    assert [m for m in caplog.messages if "not heard of" in m] == [
-        "Logins that end elsewhere are not heard of: ConnectionError('no layer')"
+    assert [message for message in caplog.messages if "are not received" in message] == [
+        "The channel layer fails (ConnectionError('no layer')): messages of other processes in group "
+        "'fastws_compat.logins' are not received"
     ]
+
+
+def test_layer_that_does_not_answer_is_tried_again(layer, monkeypatch, settings, caplog):
+    settings.FASTWS = {"LAYER_TIMEOUT": 0.01}
+    monkeypatch.setattr(subscription, "RETRY_INTERVAL", 0.01)
+    group_add, hung = layer.group_add, []
+
+    async def hang_once(group, channel):
+        if not hung:
+            hung.append(group)
+            await asyncio.Future()
+        await group_add(group, channel)
+
+    monkeypatch.setattr(layer, "group_add", hang_once)
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        User.objects.update(is_active=False)
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+    assert end.value.code == 4401
+    assert "The channel layer fails (TimeoutError('no answer within 0.01 s'))" in caplog.text
 
 
 def test_layer_that_fails_breaks_no_logout(layer, caplog):
@@ -1015,11 +1039,14 @@ def test_layer_that_fails_breaks_no_logout(layer, caplog):
     layer.failing = True
     client.logout()
     [message] = caplog.messages
-    assert message == "Other processes were not told that a login ended: ConnectionError('no layer')"
+    assert message == (
+        "The channel layer fails (ConnectionError('no layer')): messages to other processes in group "
+        "'fastws_compat.logins' have to wait"
+    )
 
 
 def test_membership_is_renewed(layer, monkeypatch):
-    monkeypatch.setattr(logins, "RENEWAL", 0.01)
+    monkeypatch.setattr(subscription, "RENEWAL_INTERVAL", 0.01)
 
     async def renewed():
         while len(layer.groups) < 3:
@@ -1032,7 +1059,7 @@ def test_membership_is_renewed(layer, monkeypatch):
 
 def test_publish_inside_a_loop(layer):
     async def main():
-        logins.publish(other("end"))
+        remote.publish(other("end"))
         while not layer.sent:
             await asyncio.sleep(0)
 
@@ -1042,7 +1069,7 @@ def test_publish_inside_a_loop(layer):
 
 def test_layer_that_is_configured_wrongly(settings):
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "no.such.Layer"}}
-    assert logins.shared_layer() is None
+    assert remote.shared_layer() is None
 
 
 def test_communicator():

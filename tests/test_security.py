@@ -193,7 +193,7 @@ def test_accept_selects_the_marker():
             assert websocket.receive_text() == TOKEN
 
 
-def test_accept_selects_what_the_endpoint_says():
+def test_accept_selects_the_endpoints_subprotocol():
     with TestClient(app_with(WebSocketBearer(), "chat.v1")) as client:
         with client.websocket_connect("/ws", subprotocols=["chat.v1", "bearer", TOKEN]) as websocket:
             assert websocket.accepted_subprotocol == "chat.v1"

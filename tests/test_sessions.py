@@ -1,4 +1,4 @@
-"""How a connection ends: the client is told once, the log says it once, nothing escapes to the server."""
+"""How a connection ends: one close frame, at most one log line, no exception in the server."""
 
 import asyncio
 import logging
@@ -21,43 +21,14 @@ from fastws_compat import (
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.responses import Response
 from fastws_compat.websockets import WebSocketDisconnected
+from tests.fake_server import DENIAL, binary, connected, converse, disconnect, text
 
-CONNECT = {"type": "websocket.connect"}
 ACCEPT = {"type": "websocket.accept", "subprotocol": None, "headers": []}
-BYE = {"type": "websocket.disconnect", "code": 1001, "reason": ""}
-DENIAL = {"websocket.http.response": {}}
-PATIENCE = 5
-
-
-def text(data):
-    return {"type": "websocket.receive", "text": data}
-
-
-def binary(data):
-    return {"type": "websocket.receive", "bytes": data}
+BYE = disconnect()
 
 
 def close(code):
     return {"type": "websocket.close", "code": code, "reason": ""}
-
-
-def converse(app, *messages, path="/ws", sends=None, **scope):
-    """What the server is sent when it gives out connect and then these messages, and then is silent."""
-    sent, incoming = [], [CONNECT, *messages]
-
-    async def receive():
-        if not incoming:
-            await asyncio.Event().wait()
-        return incoming.pop(0)
-
-    async def send(message):
-        if sends is not None:
-            await sends(message)
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", **scope}
-    asyncio.run(asyncio.wait_for(app(scope, receive, send), PATIENCE))
-    return sent
 
 
 def records(caplog):
@@ -359,7 +330,7 @@ def test_raised_refusal_without_the_extension(caplog):
     assert records(caplog) == []
 
 
-def test_failed_validation_tells_no_reason(caplog):
+def test_failed_validation_sends_no_reason(caplog):
     async def endpoint(websocket: WebSocket, number: int): ...
 
     assert converse(serving(endpoint)) == [{"type": "websocket.close", "code": 1008, "reason": ""}]
@@ -399,7 +370,7 @@ def test_used_before_accept_is_a_mistake_of_the_endpoint(caplog):
     assert isinstance(record.exc_info[1], WebSocketDisconnected)
 
 
-# A path that nobody has
+# A path without a route
 
 
 @pytest.mark.parametrize("extensions", [{}, DENIAL])
@@ -635,7 +606,7 @@ def test_send_fails_with_an_os_error(caplog):
         await websocket.accept()
         await websocket.send_text("lost")
 
-    assert converse(serving(endpoint), sends=failing("websocket.send", ConnectionResetError())) == [ACCEPT]
+    assert converse(serving(endpoint), on_send=failing("websocket.send", ConnectionResetError())) == [ACCEPT]
     assert records(caplog) == []
 
 
@@ -649,7 +620,7 @@ def test_endpoint_sees_that_the_client_is_lost():
         except WebSocketDisconnect as exc:
             seen.append(exc.code)
 
-    assert converse(serving(endpoint), sends=failing("websocket.send", OSError())) == [ACCEPT]
+    assert converse(serving(endpoint), on_send=failing("websocket.send", OSError())) == [ACCEPT]
     assert seen == [1006]
 
 
@@ -667,7 +638,7 @@ def test_send_after_the_server_has_closed_for_a_frame_of_the_client(send, caplog
             seen.append(exc.code)
             raise
 
-    assert converse(serving(endpoint), sends=failing("websocket.send", error)) == [ACCEPT]
+    assert converse(serving(endpoint), on_send=failing("websocket.send", error)) == [ACCEPT]
     assert seen == [1006]
     assert records(caplog) == []
 
@@ -676,7 +647,7 @@ def test_accept_fails_with_an_os_error(caplog):
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
 
-    converse(serving(endpoint), sends=failing("websocket.accept", ConnectionResetError("lost")))
+    converse(serving(endpoint), on_send=failing("websocket.accept", ConnectionResetError("lost")))
     assert [record for record in records(caplog) if record.exc_info] == []
 
 
@@ -686,14 +657,14 @@ def test_last_close_fails(caplog, error):
         await websocket.accept()
 
     caplog.set_level(logging.INFO, "fastws_compat")
-    assert converse(serving(endpoint), sends=failing("websocket.close", error)) == [ACCEPT]
+    assert converse(serving(endpoint), on_send=failing("websocket.close", error)) == [ACCEPT]
     assert records(caplog) == []
 
 
 def test_last_close_after_an_exception_fails(caplog):
     caplog.set_level(logging.INFO, "fastws_compat")
     app = serving(raising(LookupError("why"), accepts=True))
-    assert converse(app, sends=failing("websocket.close", OSError("lost"))) == [ACCEPT]
+    assert converse(app, on_send=failing("websocket.close", OSError("lost"))) == [ACCEPT]
     assert [str(record.exc_info[1]) for record in records(caplog)] == ["why"]
 
 
@@ -702,7 +673,7 @@ def test_send_fails_with_another_error(caplog):
         await websocket.accept()
         await websocket.send_text("x")
 
-    sent = converse(serving(endpoint), sends=failing("websocket.send", ValueError("server")))
+    sent = converse(serving(endpoint), on_send=failing("websocket.send", ValueError("server")))
     assert sent == [ACCEPT, close(1011)]
     assert [str(record.exc_info[1]) for record in records(caplog)] == ["server"]
 
@@ -752,7 +723,7 @@ def test_generators_end_once(endpoint):
 
 
 def test_generators_end_once_when_the_connection_is_cancelled():
-    seen, sent = [], []
+    seen = []
 
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
@@ -761,23 +732,14 @@ def test_generators_end_once_when_the_connection_is_cancelled():
     app = serving(endpoint, dependencies=generators(seen))
 
     async def main():
-        accepted, messages = asyncio.Event(), [CONNECT]
-
-        async def receive():
-            return messages.pop() if messages else await asyncio.Event().wait()
-
-        async def send(message):
-            sent.append(message)
-            accepted.set()
-
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        task = asyncio.create_task(app(scope, receive, send))
-        await accepted.wait()
-        task.cancel()
+        server = connected(app)
+        await server.wait_sent("websocket.accept")
+        server.task.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await task
+            await server.task
+        return server.sent
 
-    asyncio.run(main())
+    sent = asyncio.run(main())
     assert seen == ["async", "sync", "async"]
     assert sent == [ACCEPT]
 
@@ -805,7 +767,7 @@ def test_generators_end_before_the_close_is_sent():
     async def note(message):
         order.append(message["type"])
 
-    converse(serving(endpoint, dependencies=[Depends(dependency)]), sends=note)
+    converse(serving(endpoint, dependencies=[Depends(dependency)]), on_send=note)
     assert order == ["websocket.accept", "websocket.send", "websocket.close"]
 
 

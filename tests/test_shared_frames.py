@@ -11,25 +11,23 @@ from fastws_compat import FastAPI, WebSocket
 from fastws_compat.connections.states import MEMBER
 from fastws_compat.daphne import frames
 from fastws_compat.groups import Group
+from tests.fake_server import CONNECT, FakeServer
 
 
-class Server:
-    """A connection to a server that takes frames as completed daphne does; everything it is given is kept."""
+class Server(FakeServer):
+    """A server that takes frames as completed daphne does."""
 
     made: int
 
     def __init__(self, *, takes: bool = True) -> None:
+        super().__init__(CONNECT)
         self.takes = takes
         self.written: list[bytes] = []
-        self.sent: list[dict[str, Any]] = []
-        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.incoming.put_nowait({"type": "websocket.connect"})
-        self.accepted = asyncio.Event()
         self.arrived = asyncio.Event()
 
     async def send(self, message: dict[str, Any]) -> None:
+        await super().send(message)
         if message["type"] == "websocket.send":
-            self.sent.append(message)
             self.arrived.set()
 
     def write_at_once(self, frame: bytes) -> bool:
@@ -60,7 +58,7 @@ async def member(app: FastAPI, server: Server, scope: dict[str, Any] | None = No
     """The task of a connection whose socket has joined the group."""
     scope = {} if scope is None else scope
     scope.update({"type": "websocket", "path": "/", "headers": [], "query_string": b""})
-    task = asyncio.create_task(app(scope, server.incoming.get, server.send))
+    task = server.start(app, scope)
     await asyncio.wait_for(server.arrived.wait(), 5)
     server.sent.clear()
     server.arrived.clear()
@@ -69,7 +67,7 @@ async def member(app: FastAPI, server: Server, scope: dict[str, Any] | None = No
 
 async def leave(servers: list[Server], tasks: list[asyncio.Task[None]]) -> None:
     for server in servers:
-        server.incoming.put_nowait({"type": "websocket.disconnect", "code": 1000})
+        server.hang_up(1000)
     await asyncio.wait_for(asyncio.gather(*tasks), 5)
 
 
@@ -145,17 +143,16 @@ def test_the_user_s_middleware_sees_them():
 
 @pytest.mark.parametrize("ended", [False, True])
 def test_a_login_lets_frames_pass_until_it_ends(ended):
-    from fastws_compat.logins.registry import Login
-    from fastws_compat.logins.tenants import Place
+    from fastws_compat.logins.gate import Login
 
     async def run() -> None:
         app, server, last = app_with(), Server(), Server()
         scope: dict[str, Any] = {}
         tasks = [await member(app, server, scope), await member(app, last)]
         websocket = scope[MEMBER].websocket
-        login = Login(websocket, scope["fastws_compat.session"], "1", None, None, Place())
+        login = Login(websocket, scope["fastws_compat.session"], "1")
         if ended:
-            login.end = (4401, "")
+            login.ended = (4401, "")
         await Group("shared").asend("a")
         await asyncio.wait_for(last.arrived.wait(), 5)  # which joined after it
         assert last.written == [b"\x81\x01a"]

@@ -13,6 +13,7 @@ from fastws_compat.auth import disconnect_user, login_required
 from fastws_compat.connections import lifecycle as sessions
 from fastws_compat.signals import connected, disconnected, message_received, message_sent
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from tests.fake_server import CONNECT, FakeServer, disconnect, text, websocket_scope
 
 ALL = {
     "connected": connected,
@@ -28,15 +29,15 @@ def echo_app():
     @app.websocket("/echo/{room}")
     async def echo(websocket: WebSocket, room: str):
         await websocket.accept()
-        async for text in websocket.iter_text():
-            await websocket.send_text(text)
+        async for data in websocket.iter_text():
+            await websocket.send_text(data)
 
     return app
 
 
 @contextmanager
 def recorded(*names, sender=None):
-    """What the signals tell, as (name, what it tells)."""
+    """The signals sent, as (name, arguments)."""
     heard, receivers = [], []
     for name in names or ALL:
 
@@ -149,7 +150,7 @@ def test_code_of_the_end(how, code):
     assert heard == [("disconnected", code)]
 
 
-def test_refused_handshake_connects_nobody():
+def test_refused_handshake_sends_no_connected_signal():
     app = FastAPI()
 
     @app.websocket("/ws", dependencies=[Depends(login_required)])
@@ -181,7 +182,7 @@ def test_login_that_ends_disconnects():
     assert heard == [("connected", None), ("disconnected", 4401)]
 
 
-def test_nothing_is_wrapped_while_nobody_listens(monkeypatch):
+def test_nothing_is_wrapped_without_receivers(monkeypatch):
     monkeypatch.setattr(signals, "Observer", None)  # calling it would fail
     with TestClient(echo_app()).websocket_connect("/echo/1") as websocket:
         websocket.send_text("a")
@@ -209,7 +210,7 @@ def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
 
 
 def calls_of(messages):
-    """How many Python functions a conversation of so many messages calls, in the library and below it.
+    """How many Python functions a connection with this many messages calls, in the library and below it.
 
     The least of several: what the garbage collector or the loop's timers call is none of it.
     """
@@ -217,18 +218,9 @@ def calls_of(messages):
 
 
 def calls_of_one(messages):
-    app, sent = echo_app(), []
-    inbox = [{"type": "websocket.disconnect", "code": 1000}]
-    inbox += [{"type": "websocket.receive", "text": "a"} for _ in range(messages)]
-    inbox += [{"type": "websocket.connect"}]
-    scope = {"type": "websocket", "path": "/echo/1", "headers": [], "query_string": b""}
+    app, server = echo_app(), FakeServer(CONNECT, *[text("a")] * messages, disconnect(1000))
+    scope = websocket_scope("/echo/1")
     calls = 0
-
-    async def receive():
-        return inbox.pop()
-
-    async def send(message):
-        sent.append(message)
 
     def count(frame, event, argument):
         nonlocal calls
@@ -237,17 +229,17 @@ def calls_of_one(messages):
     async def main():
         sys.setprofile(count)
         try:
-            await app(scope, receive, send)
+            await app(scope, server.receive, server.send)
         finally:
             sys.setprofile(None)
 
     asyncio.run(main())
-    assert len(sent) == messages + 1  # the accept
+    assert len(server.sent) == messages + 1  # the accept
     return calls
 
 
-def test_signals_that_nobody_listens_to_cost_no_call(monkeypatch):
-    calls_of(1)  # what is made once is made
+def test_signals_without_receivers_cost_no_call(monkeypatch):
+    calls_of(1)  # creates everything that is created once
     with_signals = calls_of(10), calls_of(110)
     monkeypatch.setattr(sessions, "observers", [])
     without = calls_of(10), calls_of(110)

@@ -97,7 +97,7 @@ def test_as_variable_without_a_match_is_empty() -> None:
 
 def test_unknown_name() -> None:
     with pytest.raises(
-        NoReverseMatch, match=r"No WebSocket route is named 'nothing'. Names: chat, echo, live:echo"
+        NoReverseMatch, match=r"No WebSocket route is named 'nothing'. The names are: chat, echo, live:echo"
     ):
         render('{% ws_url "nothing" %}')
 
@@ -106,7 +106,7 @@ def test_parameter_that_is_missing() -> None:
     with pytest.raises(NoReverseMatch) as caught:
         render('{% ws_url "chat" %}')
     assert str(caught.value) == (
-        "WebSocket route 'chat' has other parameters: /ws/chat/{room_id:int}. Parameters tried: none."
+        "The WebSocket route 'chat' has other parameters: /ws/chat/{room_id:int}. Parameters tried: none."
     )
 
 
@@ -117,7 +117,7 @@ def test_parameter_that_the_route_does_not_have() -> None:
 
 @pytest.mark.parametrize("value", ["one", None, -1])
 def test_value_that_does_not_fit(value: Any) -> None:
-    with pytest.raises(NoReverseMatch, match="WebSocket route 'chat' cannot have"):
+    with pytest.raises(NoReverseMatch, match="The WebSocket route 'chat' does not accept"):
         render('{% ws_url "chat" room_id=value %}', value=value)
 
 
@@ -129,7 +129,9 @@ def test_no_name() -> None:
 
 
 def test_parameter_without_name() -> None:
-    with pytest.raises(TemplateSyntaxError, match="takes path parameters by name, as room_id=1, not '1'"):
+    with pytest.raises(
+        TemplateSyntaxError, match="takes path parameters by name, for example room_id=1, not '1'"
+    ):
         render('{% ws_url "chat" 1 %}')
 
 

@@ -9,8 +9,7 @@ from django.db import connections
 from fastws_compat import FastAPI, WebSocketDisconnect, limits
 from fastws_compat.auth import disconnect_user, login_required
 from fastws_compat.groups import Group
-from fastws_compat.logins import registry as logins
-from fastws_compat.logins import tenants
+from fastws_compat.logins import registry, tenants
 from tests.test_revalidation import (
     app_for,
     committed,
@@ -88,12 +87,12 @@ def test_alias_that_looks_like_a_schema():
 
 @pytest.mark.parametrize("mirror", [True, False])
 def test_replica_is_its_primary(settings, monkeypatch, mirror):
-    if not mirror:  # told by the router, which reads elsewhere than it writes
+    if not mirror:  # the router reads from another database than it writes to
         monkeypatch.setitem(connections.settings["replica"], "TEST", {})
     settings.DATABASE_ROUTERS = [f"{__name__}.Replicas"]
     assert tenants.database_of(user_in("replica")) == "default"
     assert Group.for_user(user_in("replica")) == Group.for_user(user_in("default"))
-    assert tenants.place_of(user_in("replica")) == tenants.place_of(user_in("default"))
+    assert tenants.location_of(user_in("replica")) == tenants.location_of(user_in("default"))
 
 
 def test_user_outside_of_any_tenant(settings):
@@ -183,7 +182,7 @@ def test_socket_that_is_opened_while_another_tenant_has_news(settings):
     ann = make_user()
 
     async def meanwhile():
-        logins.end(str(ann.pk), tenant="default:blue")
+        registry.end_logins(str(ann.pk), tenant="default:blue")
 
     app = app_for(meanwhile, login_required)
     app.add_middleware(InTenant, name="red")

@@ -19,9 +19,8 @@ from django.test import TestCase, TransactionTestCase
 from fastws_compat import BackgroundTasks, FastAPI, WebSocket
 from fastws_compat.concurrency import run_in_threadpool
 from fastws_compat.connections.states import SESSION
-from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from fastws_compat.testclient import portal as _portal
-from fastws_compat.testclient.portal import Pump
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse, conversation, portal, pump
+from fastws_compat.testclient.pump import Pump
 from fastws_compat.threads.pool import thread_executors
 from fastws_compat.websockets import WebSocketDisconnect
 
@@ -212,7 +211,7 @@ def test_application_that_never_accepts():
 
     error = refuses(app, TimeoutError, timeout=0.02)
     assert str(error) == (
-        "The application at /ws/room sent no answer to the handshake within 0.02 s; it is still at work."
+        "The application at /ws/room sent no response to the handshake within 0.02 s and is still running."
     )
 
 
@@ -228,8 +227,8 @@ def test_application_that_sends_nothing():
         with pytest.raises(TimeoutError) as caught:
             websocket.receive_text(timeout=0.02)
     assert str(caught.value) == (
-        "The application at /ws/chat (endpoint chat) sent no message within 0.02 s; "
-        "it waits for a message from the test."
+        "The application at /ws/chat (endpoint chat) sent no message within 0.02 s "
+        "and is waiting for a message from the test."
     )
 
 
@@ -260,7 +259,7 @@ def test_application_that_returned_while_the_test_waits():
 
     with TestClient(app).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "last"
-        with pytest.raises(RuntimeError, match=r"^The application at /ws has returned, so no message"):
+        with pytest.raises(RuntimeError, match=r"^The application at /ws has returned and sent no message"):
             websocket.receive_text()
         websocket.send_text("into the void")
 
@@ -269,7 +268,7 @@ def test_application_that_returns_without_an_answer():
     async def app(scope, receive, send):
         await receive()
 
-    assert "has returned, so no answer to the handshake can come" in str(refuses(app, RuntimeError))
+    assert "has returned and sent no response to the handshake" in str(refuses(app, RuntimeError))
 
 
 def test_time_that_sync_code_takes_on_the_tests_thread_does_not_count(monkeypatch):
@@ -280,7 +279,7 @@ def test_time_that_sync_code_takes_on_the_tests_thread_does_not_count(monkeypatc
             return time.monotonic() + self.later
 
     clock = Clock()
-    monkeypatch.setattr(_portal, "time", clock)
+    monkeypatch.setattr(pump, "time", clock)
 
     async def app(scope, receive, send):
         await send(ACCEPT)
@@ -424,13 +423,13 @@ def test_cleanup_that_outlasts_the_grace_is_cancelled():
             await asyncio.sleep(0)
             events.append("finally")
 
-    with pytest.raises(TimeoutError, match=r"at / was still at work 0\.01 s after its connection"):
+    with pytest.raises(TimeoutError, match=r"at / was still running 0\.01 s after its connection"):
         with TestClient(app, grace=0.01).websocket_connect("/"):
             pass
     assert events == ["finally"]
 
 
-def test_failure_of_a_test_says_more_than_work_that_outlasts_the_grace():
+def test_failure_of_a_test_comes_before_work_that_outlasts_the_grace():
     async def app(scope, receive, send):
         await silent(scope, receive, send)
         await asyncio.Event().wait()
@@ -463,7 +462,7 @@ def test_overtime_names_the_endpoint():
         tasks.add_task(asyncio.Event().wait)
         await websocket.accept()
 
-    with pytest.raises(TimeoutError, match=r"at /ws \(endpoint saves\) was still at work 0\.05 s"):
+    with pytest.raises(TimeoutError, match=r"at /ws \(endpoint saves\) was still running 0\.05 s"):
         with TestClient(app, grace=0.05).websocket_connect("/ws"):
             pass
 
@@ -485,8 +484,8 @@ def test_background_tasks_are_awaited():
     assert done
 
 
-def test_endpoint_that_was_not_told_of_the_disconnect_is_cancelled_at_once():
-    """Somebody else has received it on behalf of an endpoint that never looks."""
+def test_endpoint_that_did_not_receive_the_disconnect_is_cancelled_at_once():
+    """The read-ahead received the disconnect, because the endpoint never receives."""
     app, ahead = FastAPI(), threading.Event()
 
     @app.websocket("/ws")
@@ -576,7 +575,7 @@ def test_messages_sent_before_the_end_are_handled():
 
 
 def test_application_that_ignores_its_cancellation(monkeypatch):
-    monkeypatch.setattr(_portal, "PATIENCE", 0.05)
+    monkeypatch.setattr(conversation, "CANCEL_TIMEOUT", 0.05)
     free = asyncio.Event()
 
     async def app(scope, receive, send):
@@ -595,7 +594,7 @@ def test_application_that_ignores_its_cancellation(monkeypatch):
 
 
 def test_task_left_behind_that_does_not_end(monkeypatch):
-    monkeypatch.setattr(_portal, "PATIENCE", 0.05)
+    monkeypatch.setattr(portal, "CANCEL_TIMEOUT", 0.05)
     tasks = []
 
     async def stubborn():
@@ -618,7 +617,8 @@ def test_task_left_behind_that_does_not_end(monkeypatch):
 
 
 def test_application_that_blocks_the_loop(monkeypatch):
-    monkeypatch.setattr(_portal, "PATIENCE", 0.02)
+    for module in (conversation, portal):
+        monkeypatch.setattr(module, "CANCEL_TIMEOUT", 0.02)
     free = threading.Event()
 
     async def app(scope, receive, send):
@@ -766,7 +766,7 @@ def test_keyboard_interrupt_before_the_application_began():
     interrupted = []
     threads = threading.enumerate()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_portal, "Pump", Interrupted)
+        patch.setattr(portal, "Pump", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             with TestClient(app).websocket_connect("/"):
                 pass
@@ -956,7 +956,7 @@ def test_pump_that_is_shut_down():
     thread.start()
     thread.join()
     assert futures[0].cancelled()
-    assert errors == ["The test client is closed: no thread is left to run sync code for it."]
+    assert errors == ["The test client is closed, so no thread can run its sync code."]
 
 
 def test_pump_skips_work_that_was_cancelled():
@@ -1048,7 +1048,7 @@ def test_startup_that_never_ends():
     async def app(scope, receive, send):
         await asyncio.Event().wait()
 
-    with pytest.raises(TimeoutError, match=r"application at lifespan sent no answer to lifespan\.startup"):
+    with pytest.raises(TimeoutError, match=r"application at lifespan sent no response to lifespan\.startup"):
         with TestClient(app, timeout=0.02, grace=0.02):
             pass
 
@@ -1089,20 +1089,20 @@ def test_lifespan_task_and_sockets_share_the_loop():
 def test_http_is_not_there():
     client = TestClient(echo)
     for verb in ("get", "post", "put", "patch", "delete", "options", "head", "request", "stream"):
-        with pytest.raises(AttributeError, match=f"^TestClient has no {verb}: HTTP stays with Django"):
+        with pytest.raises(AttributeError, match=f"^TestClient has no {verb}: Django serves HTTP"):
             getattr(client, verb)
     with pytest.raises(AttributeError, match=r"^'TestClient' object has no attribute 'nonsense'$"):
         client.nonsense
 
 
 def test_url_of_http():
-    with pytest.raises(ValueError, match=r"^A WebSocket URL begins with ws:// or wss://"):
+    with pytest.raises(ValueError, match=r"^A WebSocket URL must begin with ws:// or wss://"):
         TestClient(echo).websocket_connect("https://testserver/ws")
 
 
 @pytest.mark.parametrize("options", [{"backend": "trio"}, {"backend_options": {"use_uvloop": True}}])
 def test_other_backend(options):
-    with pytest.raises(ValueError, match="runs on asyncio alone"):
+    with pytest.raises(ValueError, match="supports only asyncio"):
         TestClient(echo, **options)
 
 
@@ -1207,7 +1207,7 @@ def test_own_applications_lifespan():
 
 
 async def names(scope, receive, send):
-    """Tells the names of all users, read in each of the ways a project reads; makes one for each message."""
+    """Sends the names of all users, read in each way that a project may use; creates one per message."""
     User = get_user_model()
 
     def read():
@@ -1335,7 +1335,7 @@ def test_sync_dependencies_run_in_threads_without_a_database():
 
 
 async def user_of_session(scope, receive, send):
-    """Tells who is logged in, as channels.auth sees it."""
+    """Sends the name of the logged-in user, as channels.auth sees it."""
     await send(ACCEPT)
     await send(text(scope["user"].get_username() or "anonymous"))
 

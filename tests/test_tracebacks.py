@@ -1,4 +1,4 @@
-"""What of an exception is logged; tests/servers/test_leaks.py asks sentry-sdk on both servers."""
+"""Which parts of an exception are logged; tests/servers/test_leaks.py runs sentry-sdk on both servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastws_compat import WebSocket
 from fastws_compat.connections.tracebacks import as_text, bare, for_log
 from fastws_compat.datastructures import URL, Headers, QueryParams
 from fastws_compat.exceptions import WebSocketRequestValidationError
-from fastws_compat.logger import WithoutQuery
+from fastws_compat.logger import QueryRemover
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.security import HTTPAuthorizationCredentials
 from fastws_compat.security.http import HTTPBasicCredentials
@@ -143,7 +143,7 @@ def test_what_holds_secrets_shows_none_to_sentry(value: Any) -> None:
 def test_the_line_of_uvicorn_loses_its_query_string_and_no_other_line_does() -> None:
     def message(text: str, *args: Any) -> str:
         record = logging.LogRecord("uvicorn.error", logging.INFO, "", 0, text, args, None)
-        assert WithoutQuery().filter(record)
+        assert QueryRemover().filter(record)
         return record.getMessage()
 
     refusal = message('%s - "WebSocket %s" %d', "host:1", f"/ws?a={SECRET}", 403)

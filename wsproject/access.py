@@ -1,4 +1,4 @@
-"""Who the demo's sockets are for."""
+"""The users who may open the demo's sockets."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from django.contrib.auth.models import User
 from fastws_compat import Depends
 from fastws_compat.auth import login_required
 
-# Anybody who is logged in.
+# A logged-in user.
 Member = Annotated[User, Depends(login_required)]

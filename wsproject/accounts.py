@@ -1,4 +1,4 @@
-"""The two people of the demo, and the rooms they find."""
+"""The demo's two users and its rooms."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOMS = [
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A demo user with the password that opens it."""
+    """A demo user and its password."""
 
     username: str
     password: str
@@ -31,7 +31,7 @@ def make_rooms() -> None:
 
 
 def make_accounts() -> list[Account]:
-    """The member and the staff user, made or repaired."""
+    """Create or repair the member and the staff user."""
     return [_account("member", is_staff=False), _account("staff", is_staff=True)]
 
 
@@ -45,9 +45,9 @@ def _account(username: str, *, is_staff: bool) -> Account:
 
 
 def _password(user: User) -> str:
-    """Derived from the random salt of the stored hash: nowhere in clear, yet the same in every run.
+    """Derive the password from the random salt of the stored hash: never stored in clear, yet stable.
 
-    A new password in each run would end the sessions, and no browser could come back after a restart.
+    A new password for each run would end all sessions, so browsers would be logged out by a restart.
     """
     return _derive(identify_hasher(user.password).decode(user.password)["salt"])
 

@@ -1,4 +1,4 @@
-"""What daphne, uvicorn and `runserver` serve."""
+"""The ASGI application that daphne, uvicorn and `runserver` serve."""
 
 import os
 

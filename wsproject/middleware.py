@@ -1,4 +1,4 @@
-"""The demo needs no inline script or style, and says so to the browser."""
+"""A Content Security Policy: the demo needs no inline scripts or styles, so the browser may block them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ POLICY = "; ".join(
 
 
 class ContentSecurityPolicyMiddleware(MiddlewareMixin):
-    """Adds the policy to every page but Django's own debug pages, which have inline styles."""
+    """Adds the policy to every page except Django's debug pages, which have inline styles."""
 
     def process_response(self, request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
         if not (settings.DEBUG and response.status_code in (404, 500)):

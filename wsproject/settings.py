@@ -18,7 +18,7 @@ DEBUG = os.environ.get("DEBUG", "1").lower() in ("1", "true", "yes", "on")
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1],testserver")
 
 INSTALLED_APPS = [
-    "daphne",  # before staticfiles: it brings its own `runserver`
+    "daphne",  # before staticfiles: it replaces `runserver`
     "wsproject",
     "wsproject.chat",
     "wsproject.ops",  # before admin: it extends an admin template
@@ -62,7 +62,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("DATABASE_PATH", BASE_DIR / "db.sqlite3"),
         "OPTIONS": {
-            # A transaction that means to write waits for its turn instead of failing half way.
+            # A transaction takes the write lock when it begins, so it waits there instead of failing later.
             "transaction_mode": "IMMEDIATE",
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
             "timeout": 20,
@@ -76,7 +76,7 @@ CHANNEL_LAYERS: dict[str, dict[str, Any]] = {"default": {"BACKEND": "channels.la
 if REDIS_URL:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
-        # redis-py 8 gives up on a connection that is silent for five seconds.
+        # Otherwise, redis-py 8 drops a connection that is silent for five seconds.
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
     }
 
@@ -98,7 +98,7 @@ LOGGING = {
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
-        "django": {"handlers": [], "level": "WARNING"},  # its own console handler would say all twice
+        "django": {"handlers": [], "level": "WARNING"},  # its own console handler would log everything twice
         "fastws_compat": {"level": "INFO"},
     },
 }

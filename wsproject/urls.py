@@ -1,4 +1,4 @@
-"""The demo's pages."""
+"""The URLs of the demo."""
 
 from __future__ import annotations
 
@@ -15,5 +15,5 @@ urlpatterns = [
     path("chat/", include("wsproject.chat.urls")),
     path("admin/ops/", include("wsproject.ops.urls")),
     path("admin/", admin.site.urls),
-    *staticfiles_urlpatterns(),  # with DEBUG only: daphne and uvicorn serve no files by themselves
+    *staticfiles_urlpatterns(),  # with DEBUG only: daphne and uvicorn do not serve static files
 ]

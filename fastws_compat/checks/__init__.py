@@ -1,4 +1,4 @@
-"""System checks: what would only show when the first client connects, told by `manage.py check`."""
+"""System checks: `manage.py check` finds mistakes that would only show when a client connects."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fastws_compat.checks.messages import TAG, Messages
 
 @register(TAG)
 def check_asgi_application(**kwargs: Any) -> Messages:
-    """Everything that needs the project's ASGI application, which is imported for it."""
-    # All of the library comes with it: not before a check is asked for.
+    """All checks that need the project's ASGI application; they import it."""
+    # Imported here because it imports the whole library, which commands without checks do not need.
     from fastws_compat.checks import application
 
     return application.check()

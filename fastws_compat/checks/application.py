@@ -1,4 +1,4 @@
-"""The project's ASGI application: that it is there, serves sockets, checks origins, and hides no route."""
+"""Checks of the project's ASGI application: its import, routes, origin check, lifespans and groups."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import Error, Warning
 
-import fastws_compat
 from fastws_compat import conf
 from fastws_compat.applications import FastAPI, default_app
 from fastws_compat.checks.layers import IN_MEMORY, declared
 from fastws_compat.checks.leftovers import check_leftovers
-from fastws_compat.checks.messages import Messages, Unserved, message
+from fastws_compat.checks.messages import Messages, ServingError, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.origins import OriginCheck, allows_every
+from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
-from fastws_compat.routing.routers import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.schema import catalogue
 
 DECLARES = re.compile(r"^@(\w+\.)?websocket(_route)?\(", re.MULTILINE)
@@ -34,19 +33,19 @@ GROUPS = "fastws_compat.groups"
 
 
 def check() -> Messages:
-    """Everything that is wrong with the application, or that it cannot be imported."""
+    """Every problem of the application; only the import error if it cannot be imported."""
     if not getattr(settings, "ASGI_APPLICATION", None):
         return message(
             Error,
             "E001",
-            "The setting ASGI_APPLICATION is missing, so no server command finds the sockets.",
-            'Set it to the dotted name of the application, as "mysite.asgi.application".',
+            "The setting ASGI_APPLICATION is missing, so the commands cannot find the sockets.",
+            'Set it to the dotted name of the application, for example "mysite.asgi.application".',
         )
     try:
         application = catalogue.project()
     except Exception as exc:
         return message(
-            Unserved,
+            ServingError,
             "E002",
             f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}"
             f"{_place(exc)}",
@@ -65,8 +64,8 @@ def check() -> Messages:
 
 
 def _place(exc: Exception) -> str:
-    """Where it was raised, as seen from outside of this library; a SyntaxError says so itself."""
-    own = str(Path(fastws_compat.__file__).parent)
+    """The last line outside this library in the traceback; a SyntaxError contains its own."""
+    own = str(Path(__file__).parents[1])
     frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith((own, "<"))]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
@@ -77,9 +76,9 @@ def check_mounted(application: Any) -> Messages:
         return message(
             Warning,
             "W002",
-            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: no sockets.py of an "
-            "installed app declares one.",
-            "Write @websocket in the sockets.py of an app, or name your own application in "
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: no installed app "
+            "declares one in its sockets.py.",
+            "Declare routes with @websocket in the sockets.py of an app, or pass your own application to "
             'get_asgi_application("module:attribute").',
         )
     if roots:
@@ -87,7 +86,7 @@ def check_mounted(application: Any) -> Messages:
     return message(
         Warning,
         "W002",
-        f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} serves no socket of fastws_compat.",
+        f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} serves no WebSocket route of fastws_compat.",
         "In asgi.py, import get_asgi_application from fastws_compat.asgi instead of django.core.asgi.",
     )
 
@@ -98,9 +97,9 @@ def check_origin(application: Any) -> Messages:
     return message(
         Warning,
         "W005",
-        "The origin of handshakes is not checked: any web page can open sockets with its visitors' cookies.",
-        "Name the origins in FASTWS['ALLOWED_ORIGINS'] instead of \"*\"; where the sockets are mounted "
-        "by hand, put them into fastws_compat.origins.OriginCheck.",
+        "The origin of handshakes is not checked, so any page can open sockets with its visitors' cookies.",
+        "List the origins in FASTWS['ALLOWED_ORIGINS'] instead of \"*\"; if you mount the sockets yourself, "
+        "wrap them in fastws_compat.origins.OriginCheck.",
     )
 
 
@@ -113,7 +112,7 @@ def _checks_origin(application: Any) -> bool:
     return False
 
 
-# Routes that another one shadows
+# Shadowed routes
 
 
 def check_shadowed(application: Any) -> Messages:
@@ -124,18 +123,19 @@ def check_shadowed(application: Any) -> Messages:
         for found in message(
             Warning,
             "W008",
-            f"WebSocket route {later!r} is never reached: {earlier!r} comes before it and takes its paths.",
+            f"The WebSocket route {later!r} is never reached, because {earlier!r} precedes it and matches "
+            "all its paths.",
             "Declare the more specific route first.",
         )
     ]
 
 
 def shadowed(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Each path that can never be reached, and the path before it that takes everything it could match."""
+    """Pairs of a path that can never be reached and the earlier path that matches all it could match."""
     earlier: list[str] = []
     for route in flatten(routes):
         if not isinstance(route, WebSocketRoute | Mount):
-            continue  # a Host takes only some of the connections
+            continue  # a Host matches only some of the connections
         path = prefix + route.path + ("/{path:path}" if isinstance(route, Mount) else "")
         if (cover := next((other for other in earlier if covers(other, path)), None)) is not None:
             yield path, cover
@@ -145,7 +145,7 @@ def shadowed(routes: Sequence[BaseRoute], prefix: str = "") -> Iterator[tuple[st
 
 
 def covers(first: str, second: str) -> bool:
-    """Whether the path template `first` matches everything that `second` can match; when in doubt, not."""
+    """Whether the path template `first` matches everything that `second` can match; False if unknown."""
     wide, narrow = first.split("/"), second.split("/")
     if _kind(wide[-1]) == "path":
         head = wide[:-1]
@@ -166,7 +166,7 @@ def _covers_segment(wide: str, narrow: str) -> bool:
 
 
 def _kind(segment: str) -> str | None:
-    """The convertor of a segment that is one parameter and nothing else."""
+    """The convertor of a segment that consists of one parameter."""
     match = PARAM.fullmatch(segment)
     return (match[2] or ":str")[1:] if match else None
 
@@ -181,29 +181,29 @@ def _unnamed(match: re.Match[str]) -> str:
 def check_lifespans(application: Any) -> Messages:
     return [
         found
-        for router in catalogue.asleep(application)
+        for router in catalogue.without_lifespan(application)
         for found in message(
             Warning,
             "W020",
-            f"The lifespan of the application or router with {_first_path(router)} never runs: a URLRouter "
-            "serves its routes, and hands no lifespan on.",
-            "Serve the application with get_asgi_application(app, fallback=...), or as the 'lifespan' of the "
-            "ProtocolTypeRouter.",
+            f"The lifespan of the application or router with {_first_path(router)} never runs, because a "
+            "URLRouter serves its routes and does not forward the lifespan.",
+            "Serve the application with get_asgi_application(app, fallback=...), or add it to the "
+            "ProtocolTypeRouter under the key 'lifespan'.",
         )
     ]
 
 
 def _first_path(router: Router) -> str:
-    """What tells people which router is meant."""
+    """Text that identifies a router: its first path."""
     routes = [route for route in flatten(router.routes) if isinstance(route, WebSocketRoute | Mount)]
     return f"the route {routes[0].path!r}" if routes else "no route"
 
 
-# Sockets that nobody serves
+# Sockets that are not served
 
 
 def check_unserved(application: Any) -> Messages:
-    """Applications of modules that are imported."""
+    """Applications in imported modules of installed apps."""
     served = catalogue.served(application)
     return [
         found
@@ -212,15 +212,15 @@ def check_unserved(application: Any) -> Messages:
         for found in message(
             Warning,
             "W013",
-            f"{name} has WebSocket routes, and ASGI_APPLICATION does not serve them.",
-            f'In asgi.py, name it in get_asgi_application("{name}"), or mount it in the application that is '
+            f"{name} has WebSocket routes that ASGI_APPLICATION does not serve.",
+            f'In asgi.py, pass it to get_asgi_application("{name}"), or mount it in the application that is '
             "served.",
         )
     ]
 
 
 def _applications() -> Iterator[tuple[str, FastAPI]]:
-    """The applications in the modules of installed apps, each under one name."""
+    """The names and applications in the modules of installed apps, each application once."""
     found: dict[int, tuple[str, FastAPI]] = {}
     for module in _modules():
         for name, value in list(vars(module).items()):
@@ -230,7 +230,7 @@ def _applications() -> Iterator[tuple[str, FastAPI]]:
 
 
 def check_unimported() -> Messages:
-    """Modules that are not imported, as far as their text shows what they are for."""
+    """Modules whose source declares routes although they are not imported."""
     return [
         found
         for path in sorted(_unimported())
@@ -238,8 +238,8 @@ def check_unimported() -> Messages:
         for found in message(
             Warning,
             "W014",
-            f"{path} declares WebSocket routes, and nothing imports it: they are not served.",
-            "Move them to the app's sockets.py, which get_asgi_application() finds, or import the module "
+            f"{path} declares WebSocket routes that are not served, because nothing imports it.",
+            "Move them to the app's sockets.py, which get_asgi_application() imports, or import the module "
             "there.",
         )
     ]
@@ -252,44 +252,44 @@ def _unimported() -> Iterator[Path]:
                 yield path
 
 
-# Groups that no layer carries
+# Groups without a layer
 
 
 def check_groups() -> Messages:
-    """Called once the project's sockets are imported."""
+    """Layers that groups name or need; the project's sockets must be imported."""
     unknown = sorted({(group.layer, group.name) for group in _groups() if group.layer not in declared()})
-    if mistyped := [f"{layer!r} (of group {name!r})" for layer, name in unknown if layer != "default"]:
+    if places := [f"{layer!r} (of group {name!r})" for layer, name in unknown if layer != "default"]:
         return message(
             Error,
             "E010",
-            f"Groups name channel layers that CHANNEL_LAYERS does not have: {', '.join(mistyped)}.",
-            "Correct the name, or add the layer.",
+            f"Groups name channel layers that are missing from CHANNEL_LAYERS: {', '.join(places)}.",
+            "Correct the name or add the layer.",
         )
     if declared().get("default") or not _uses_groups():
         return []
     return message(
         Error,
         "E003",
-        "Groups are used, and CHANNEL_LAYERS has no default layer to send through.",
-        f'For one process: CHANNEL_LAYERS = {{"default": {{"BACKEND": "{IN_MEMORY}"}}}}; '
-        "for several, a layer of channels_redis.",
+        "The project uses groups, but CHANNEL_LAYERS has no default layer.",
+        f'For a single process, set CHANNEL_LAYERS = {{"default": {{"BACKEND": "{IN_MEMORY}"}}}}; '
+        "for several processes, use a layer of channels_redis.",
     )
 
 
 def _groups() -> Iterator[Any]:
-    """The groups that modules of installed apps hold under a name."""
+    """The groups that are global names in modules of installed apps."""
     values = [value for module in _modules() for value in list(vars(module).values())]
     yield from (value for value in values if _is_of_groups(type(value)) and hasattr(value, "layer"))
 
 
 def _uses_groups() -> bool:
-    """Whether a module of an installed app, our own ones aside, has a name from `groups` or joins one."""
+    """Whether a module of an installed app has a name from `groups` or a function that joins a group."""
     values = [value for module in _modules() for value in list(vars(module).values())]
     return any(_is_of_groups(value) or _joins(value) for value in values)
 
 
 def _modules() -> list[ModuleType]:
-    """The modules of installed apps, our own ones aside."""
+    """The imported modules of installed apps, except those of this library."""
     packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
     modules = list(sys.modules.items())
     return [module for name, module in modules if module is not None and f"{name}.".startswith(packages)]
@@ -301,7 +301,7 @@ def _is_of_groups(value: Any) -> bool:
 
 
 def _joins(value: Any) -> bool:
-    """Whether it is a function that calls `join` of a parameter that is annotated as a WebSocket."""
+    """Whether the value is a function that calls `join` on a parameter annotated as a WebSocket."""
     if not isinstance(value, FunctionType) or "join" not in value.__code__.co_names:
         return False
     sockets = {name for name, kind in value.__annotations__.items() if "WebSocket" in str(kind)}

@@ -1,4 +1,4 @@
-"""The channel layers: whether they reach other processes, and keep sockets and groups for their time."""
+"""Checks of CHANNEL_LAYERS: whether layers can be created, reach other processes and keep their members."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from channels.layers import channel_layers
 from django.conf import settings
 from django.core.checks import Warning, register
 
-from fastws_compat.checks.messages import TAG, Messages, Unserved, message
+from fastws_compat.checks.messages import TAG, Messages, ServingError, message
 from fastws_compat.checks.packages import major
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 REDIS_CORE = "channels_redis.core.RedisChannelLayer"
-DAY = 86400  # daphne's --websocket_timeout, and the layers' group_expiry
+DAY = 86400  # the default of daphne's --websocket_timeout and of the layers' group_expiry
 
 
 @register(TAG)
 def check_in_memory_layer(**kwargs: Any) -> Messages:
     found = _aliases(lambda layer: layer.get("BACKEND") == IN_MEMORY)
     if settings.DEBUG or not found or sys.argv[1:2] == ["test"]:
-        return []  # `manage.py test` turns DEBUG off by itself
+        return []  # `manage.py test` turns DEBUG off itself
     return message(
         Warning,
         "W001",
-        f"DEBUG is off, and a channel layer is in-memory ({found}): other processes do not get what is sent.",
-        "Use a layer of channels_redis, or silence this check if there is one process for ever.",
+        f"DEBUG is off, but messages of an in-memory channel layer ({found}) do not reach other processes.",
+        "Use a layer of channels_redis, or silence this check if the site always runs in a single process.",
     )
 
 
@@ -39,9 +39,9 @@ def check_redis_timeout(**kwargs: Any) -> Messages:
     return message(
         Warning,
         "W004",
-        "redis-py 8 gives up reading after five seconds, which closes idle sockets of these channel layers: "
+        "redis-py 8 times out after five seconds of silence, which closes idle sockets of the channel layers "
         f"{found}.",
-        'Write hosts as [{"address": "redis://...", "socket_timeout": None}].',
+        'Set "hosts" to [{"address": "redis://...", "socket_timeout": None}].',
     )
 
 
@@ -55,14 +55,14 @@ def _has_timeout(host: Any) -> bool:
 
 @register(TAG)
 def check_group_expiry(**kwargs: Any) -> Messages:
-    found = _aliases(_forgets_members)
+    found = _aliases(_drops_members)
     if not found:
         return []
     return message(
         Warning,
         "W007",
-        f"group_expiry is below the {DAY} s that daphne keeps sockets: members are forgotten ({found}).",
-        f"Raise group_expiry to {DAY}, or silence this check if --websocket_timeout is lower still.",
+        f"Channel layers drop members that are still connected: group_expiry is below {DAY} s ({found}).",
+        f"Raise group_expiry to {DAY}, or silence this check if daphne's --websocket_timeout is lower.",
     )
 
 
@@ -73,16 +73,16 @@ def check_backends(**kwargs: Any) -> Messages:
         for alias in declared()
         if (problem := _problem(alias)) is not None
         for found in message(
-            Unserved,
+            ServingError,
             "E009",
-            f"Channel layer {alias!r} cannot be made: {problem}.",
-            "Correct its BACKEND and CONFIG in CHANNEL_LAYERS.",
+            f"The channel layer {alias!r} cannot be created: {problem}.",
+            "Correct its BACKEND or CONFIG in CHANNEL_LAYERS.",
         )
     ]
 
 
 def _problem(alias: str) -> str | None:
-    """Why there is no such layer; it makes no connection yet."""
+    """Why the layer cannot be created. Creating it does not open a connection."""
     try:
         channel_layers[alias]
     except Exception as exc:
@@ -90,7 +90,7 @@ def _problem(alias: str) -> str | None:
     return None
 
 
-def _forgets_members(layer: dict[str, Any]) -> bool:
+def _drops_members(layer: dict[str, Any]) -> bool:
     expiry = layer.get("CONFIG", {}).get("group_expiry", DAY)
     return isinstance(expiry, int | float) and expiry < DAY
 
@@ -99,6 +99,6 @@ def declared() -> dict[str, dict[str, Any]]:
     return getattr(settings, "CHANNEL_LAYERS", None) or {}
 
 
-def _aliases(is_meant: Callable[[dict[str, Any]], bool]) -> str:
-    """The names of the channel layers that are meant."""
-    return ", ".join(repr(alias) for alias, layer in declared().items() if is_meant(layer or {}))
+def _aliases(matches: Callable[[dict[str, Any]], bool]) -> str:
+    """The names of the channel layers that match."""
+    return ", ".join(repr(alias) for alias, layer in declared().items() if matches(layer or {}))

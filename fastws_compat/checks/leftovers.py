@@ -1,4 +1,4 @@
-"""Modules of endpoints and dependencies in which FastAPI's or Starlette's own classes are left over."""
+"""A check for FastAPI's or Starlette's own classes in the modules of endpoints and dependencies."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from django.core.checks import Warning
 
 from fastws_compat.checks.messages import Messages, message
 from fastws_compat.porting import foreign
-from fastws_compat.routing.routers import APIWebSocketRoute, BaseRoute, Host, Mount, WebSocketRoute, flatten
+from fastws_compat.routing import APIWebSocketRoute, BaseRoute, Host, Mount, WebSocketRoute, flatten
 from fastws_compat.schema import catalogue
 
-# What code catches or compares with. Everything else is refused at import.
+# Names that code catches or compares with. All other foreign names raise DeclarationError at import.
 NAMES = frozenset({"HTTPException", "WebSocketDisconnect", "WebSocketException", "WebSocketState"})
 
 
@@ -25,19 +25,19 @@ def check_leftovers(application: Any) -> Messages:
     return [
         found
         for module in modules(application)
-        if (names := sorted(set(map(_full_name, held(module)))))
+        if (names := sorted(set(map(_full_name, foreign_classes(module)))))
         for found in message(
             Warning,
             "W012",
-            f"Module {module.__name__!r} uses {', '.join(names)}, which no socket here raises or has: "
-            "`except` and comparisons with it never match.",
-            "Import the name from fastws_compat.",
+            f"The module {module.__name__!r} uses {', '.join(names)}, which sockets of fastws_compat never "
+            "raise or return, so `except` clauses and comparisons with it never match.",
+            "Import the same name from fastws_compat.",
         )
     ]
 
 
 def modules(application: Any) -> list[ModuleType]:
-    """The modules in which the endpoints of an application and their dependencies are written."""
+    """The modules that define the endpoints of an application and their dependencies."""
     names = {
         name: None
         for root in catalogue.roots(application)
@@ -50,7 +50,7 @@ def modules(application: Any) -> list[ModuleType]:
 
 
 def _calls(routes: Iterable[BaseRoute]) -> Iterator[Callable[..., Any]]:
-    """Endpoints and dependencies; a mounted application of FastAPI's or Starlette's may have their names."""
+    """Endpoints and dependencies, but not those of a mounted FastAPI or Starlette application."""
     for route in flatten(routes):
         if isinstance(route, Mount | Host):
             yield from _calls(route.routes)
@@ -63,17 +63,17 @@ def _calls(routes: Iterable[BaseRoute]) -> Iterator[Callable[..., Any]]:
 def _modules_of(call: Any) -> list[str]:
     """The module of a function, or those of a class and its bases."""
     if isinstance(call, FunctionType):
-        return [str(call.__globals__.get("__name__"))]  # a wrapper's `__module__` is that of what it wraps
+        return [str(call.__globals__.get("__name__"))]  # `functools.wraps` copies `__module__`
     return [cls.__module__ for cls in (call if isinstance(call, type) else type(call)).__mro__]
 
 
-def held(module: ModuleType) -> Iterator[type]:
-    """The foreign classes of those names that a module imports, or reads from a module that it imports."""
+def foreign_classes(module: ModuleType) -> Iterator[type]:
+    """The foreign classes from NAMES that a module imports, or reads from a module that it imports."""
     names = vars(module)
     for value in list(names.values()):
         yield from filter(_is_left_over, value if isinstance(value, tuple) else (value,))
     for function in _functions(module):
-        yield from filter(_is_left_over, _reached(function.__code__, names))
+        yield from filter(_is_left_over, _values_read(function.__code__, names))
 
 
 def _is_left_over(value: Any) -> bool:
@@ -81,7 +81,7 @@ def _is_left_over(value: Any) -> bool:
 
 
 def _functions(module: ModuleType) -> Iterator[FunctionType]:
-    """The functions and methods that are written in a module."""
+    """The functions and methods that a module defines."""
     values = list(vars(module).values())
     for value in values:
         own = vars(value).values() if isinstance(value, type) and value.__module__ == module.__name__ else ()
@@ -91,8 +91,8 @@ def _functions(module: ModuleType) -> Iterator[FunctionType]:
                     yield layer
 
 
-def _reached(code: CodeType, names: dict[str, Any]) -> Iterator[Any]:
-    """What a function imports by name, and what it reads from a foreign module (`fastapi.HTTPException`)."""
+def _values_read(code: CodeType, names: dict[str, Any]) -> Iterator[Any]:
+    """The values that a function imports by name or reads from a foreign module (`fastapi.HTTPException`)."""
     value = imported = None
     for step in dis.get_instructions(code):
         if step.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
@@ -106,7 +106,7 @@ def _reached(code: CodeType, names: dict[str, Any]) -> Iterator[Any]:
             yield value
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _reached(constant, names)
+            yield from _values_read(constant, names)
 
 
 def _attribute(module: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a check says: a number, a sentence, and where the documentation tells more."""
+"""The messages of the checks: a number, a sentence, and a hint that refers to the documentation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ DOCS = "docs/reference/checks.md"
 Messages = list[CheckMessage]
 
 
-class Unserved(Error):
-    """An error that stops the commands that are about the sockets, and is only shown by all others.
+class ServingError(Error):
+    """An error that stops only the commands that serve or test sockets; others report it and continue.
 
-    `migrate` has to run before a module can be imported that asks the database.
+    `migrate`, for example, must run before modules can be imported that query the database.
     """
 
     def is_serious(self, level: int = ERROR) -> bool:
@@ -23,5 +23,5 @@ class Unserved(Error):
 
 
 def message(kind: type[Error | Warning | Info], number: str, text: str, hint: str) -> Messages:
-    """A message with its number and, in the hint, the place in the documentation that explains it."""
+    """A list with one message, whose hint ends with a link to its explanation in the documentation."""
     return [kind(text, hint=f"{hint} See {DOCS}#fastws{number.lower()}.", id=f"fastws.{number}")]

@@ -1,15 +1,15 @@
-"""What is installed, by its version."""
+"""The versions of installed packages."""
 
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 
-from fastws_compat import daphne
+from fastws_compat.daphne.versions import leading_numbers
 
 
 def version(package: str) -> str:
-    """The version of an installed distribution; empty without one."""
+    """The version of an installed distribution; empty if it is not installed."""
     try:
         return installed_version(package)
     except PackageNotFoundError:
@@ -17,4 +17,4 @@ def version(package: str) -> str:
 
 
 def major(package: str) -> int:
-    return next(iter(daphne.version(version(package))), 0)
+    return next(iter(leading_numbers(version(package))), 0)

@@ -1,4 +1,4 @@
-"""daphne: that it is one of those the library completes, and the one that `runserver` runs."""
+"""Checks of daphne: whether its version can be completed, and whether `runserver` uses it."""
 
 from __future__ import annotations
 
@@ -11,45 +11,46 @@ from django.core.checks import Error, Info, Warning, register
 from fastws_compat import daphne
 from fastws_compat.checks.messages import TAG, Messages, message
 from fastws_compat.checks.packages import version
+from fastws_compat.daphne.versions import BEFORE, SINCE, leading_numbers
 
 
 @register(TAG)
 def check_daphne_version(**kwargs: Any) -> Messages:
-    found = daphne.version(version("daphne"))
+    found = leading_numbers(version("daphne"))
     if not found:
         return []
-    if found < daphne.SINCE:
+    if found < SINCE:
         return message(
             Error,
             "E004",
-            f"daphne {version('daphne')} is too old: it is completed from {_dotted(daphne.SINCE)} on.",
-            "pip install --upgrade daphne.",
+            f"daphne {version('daphne')} is too old: fastws_compat needs {_dotted(SINCE)} or later.",
+            "Run `pip install --upgrade daphne`.",
         )
-    if found >= daphne.BEFORE:
+    if found >= BEFORE:
         return message(
             Warning,
             "W003",
-            f"daphne {version('daphne')} is newer than what this version of fastws_compat was tested with.",
-            f"Install daphne below {_dotted(daphne.BEFORE)}, or upgrade fastws_compat.",
+            f"daphne {version('daphne')} is newer than any version that this fastws_compat was tested with.",
+            f"Install a daphne below {_dotted(BEFORE)}, or upgrade fastws_compat.",
         )
     return []
 
 
 @register(TAG)
 def check_daphne_mode(**kwargs: Any) -> Messages:
-    """Silent where daphne is complete, as it should be, or is not the server."""
-    told = {
-        "portable": "close codes 1001 to 1014 become 4001 to 4014, and denial responses become 403",
-        "stock": "FASTWS['DAPHNE'] asks for it",
+    """Report a daphne that is not completed; nothing if it is, or if the process does not run daphne."""
+    consequences = {
+        "portable": "close codes 1001 to 1014 are sent as 4001 to 4014, and denial responses as 403",
+        "stock": "FASTWS['DAPHNE'] is 'stock'",
     }
     mode = daphne.mode()
-    if mode not in told:
+    if mode not in consequences:
         return []
     return message(
         Info,
         "I001",
-        f"daphne is not completed but {mode}: {told[mode]}.",
-        "A daphne of a tested version is completed by itself.",
+        f"daphne runs in {mode} mode: {consequences[mode]}.",
+        "With a tested version and FASTWS['DAPHNE'] = 'complete', daphne is completed automatically.",
     )
 
 
@@ -60,7 +61,7 @@ def check_runserver(**kwargs: Any) -> Messages:
     return message(
         Warning,
         "W009",
-        "daphne is not in INSTALLED_APPS: `runserver` is Django's own and serves no sockets.",
+        "daphne is not in INSTALLED_APPS, so `runserver` is Django's own and serves no WebSockets.",
         'Put "daphne" first in INSTALLED_APPS, or silence this check if you develop with another server.',
     )
 
@@ -74,7 +75,7 @@ def check_daphne_order(**kwargs: Any) -> Messages:
     return message(
         Error,
         "E005",
-        "daphne comes after django.contrib.staticfiles: `runserver` is not daphne's and serves no sockets.",
+        "daphne comes after django.contrib.staticfiles, so `runserver` serves no WebSockets.",
         'Put "daphne" first in INSTALLED_APPS.',
     )
 

@@ -1,4 +1,4 @@
-"""The settings: those of the library one by one, and what a session cookie must not be."""
+"""Checks of FASTWS, key by key, and of SESSION_COOKIE_SAMESITE."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def check_same_site(**kwargs: Any) -> Messages:
     return message(
         Warning,
         "W006",
-        f"SESSION_COOKIE_SAMESITE is {settings.SESSION_COOKIE_SAMESITE!r}: pages of other sites open sockets "
-        "with the session cookie of their visitors, and the origin check alone stops them.",
+        f"SESSION_COOKIE_SAMESITE is {settings.SESSION_COOKIE_SAMESITE!r}: browsers send the session cookie "
+        "with handshakes from other sites, which only the origin check rejects.",
         'Set it to "Lax" or "Strict".',
     )
 
@@ -35,8 +35,8 @@ def check_settings(**kwargs: Any) -> Messages:
         return message(
             Error,
             "E006",
-            f"The setting FASTWS is a {type(values).__name__} and is ignored.",
-            'Make it a dict, as FASTWS = {"THREADS": 8}.',
+            f"The setting FASTWS must be a dict but is a {type(values).__name__}, and is ignored.",
+            'Write a dict, for example FASTWS = {"THREADS": 8}.',
         )
     return [found for name, value in values.items() for found in check_setting(name, value)]
 
@@ -49,13 +49,15 @@ def check_setting(name: Any, value: Any) -> Messages:
         return message(
             Error,
             "E007",
-            f"FASTWS has the unknown key {name!r}.",
-            f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(conf.DEFAULTS))}.",
+            f"FASTWS has an unknown key, {name!r}.",
+            f"Did you mean {near[0]!r}?" if near else f"The keys are {', '.join(sorted(conf.DEFAULTS))}.",
         )
     fits, wanted = RULES.get(name) or _like(conf.DEFAULTS[name])
     if fits(value):
         return []
-    return message(Error, "E008", f"FASTWS[{name!r}] is {value!r}.", f"It must be {wanted}.")
+    return message(
+        Error, "E008", f"FASTWS[{name!r}] has the invalid value {value!r}.", f"Set it to {wanted}."
+    )
 
 
 def _is_bool(value: Any) -> bool:
@@ -79,8 +81,8 @@ def _are_texts(value: Any) -> bool:
 
 
 def _are_origins(value: Any) -> bool:
-    """Asks what the origin check asks, so that no value is accepted here that allows nothing there."""
-    from fastws_compat.origins import is_pattern, listed  # with most of the library, which few commands need
+    """Use the rules of the origin check, so that no value passes here that has no effect there."""
+    from fastws_compat.origins import is_pattern, listed  # imports most of the library
 
     texts = listed(value)
     return (
@@ -106,22 +108,24 @@ def _one_of(*choices: str) -> Rule:
 
 
 def _like(default: Any) -> Rule:
-    """The rule of a key that has none of its own: the type of its default."""
-    return (lambda value: isinstance(value, type(default))), f"a {type(default).__name__}, as {default!r}"
+    """The rule for a key that is not in RULES: the type of its default."""
+    return (
+        lambda value: isinstance(value, type(default))
+    ), f"a {type(default).__name__}, for example {default!r}"
 
 
 BOOLEAN: Rule = (_is_bool, "True or False")
-COUNT: Rule = (_is_count, "a whole number above 0")
-COUNT_OR_NONE: Rule = (_or_none(_is_count), "a whole number above 0, or None")
-SECONDS: Rule = (_is_seconds, "a number of seconds, 0 or more")
-SECONDS_OR_NONE: Rule = (_or_none(_is_seconds), "a number of seconds, 0 or more, or None")
+COUNT: Rule = (_is_count, "a positive integer")
+COUNT_OR_NONE: Rule = (_or_none(_is_count), "a positive integer or None")
+SECONDS: Rule = (_is_seconds, "a number of seconds (0 or more)")
+SECONDS_OR_NONE: Rule = (_or_none(_is_seconds), "a number of seconds (0 or more) or None")
 ORIGINS: Rule = (
     _are_origins,
-    'a list of origins, none of which has a path or ends with "/": as "https://example.com", '
-    '"https://*.example.com:8443", "capacitor://localhost", "file://", "null", or "*" for every one',
+    'a list of origins without path or trailing "/", for example "https://example.com", '
+    '"https://*.example.com:8443", "capacitor://localhost", "file://" or "null"; "*" allows every origin',
 )
 
-# What the value of a key must be.
+# The value that each key must have.
 RULES: dict[str, Rule] = {
     "ALLOWED_ORIGINS": ORIGINS,
     "CLEANUP_TIMEOUT": SECONDS,
@@ -130,7 +134,7 @@ RULES: dict[str, Rule] = {
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
-    "LOGIN_FIELDS": (_or_none(_are_texts), "a list of fields of the user model, or None"),
+    "LOGIN_FIELDS": (_or_none(_are_texts), "a list of field names of the user model, or None"),
     "MAX_CONNECTIONS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_ADDRESS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,
@@ -142,7 +146,7 @@ RULES: dict[str, Rule] = {
     "SLOW_CONSUMER_QUEUE": COUNT,
     "TENANT": (
         _or_none(_is_callable_name),
-        "the dotted name of a callable, as 'shop.tenants.current', or None",
+        "the dotted name of a callable, for example 'shop.tenants.current', or None",
     ),
     "THREADS": COUNT,
 }

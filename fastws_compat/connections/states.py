@@ -20,6 +20,8 @@ DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
 MEMBER = "fastws_compat.member"
 # The login that keeps the socket open.
 LOGIN = "fastws_compat.login"
+# The user of the scope, if it has been checked that this user may log in.
+JUDGED_USER = "fastws_compat.judged"
 # When the user of the scope was looked up, as `time.monotonic()` gives it.
 IDENTIFIED_AT = "fastws_compat.identified_at"
 # Set once the Origin header has been checked.

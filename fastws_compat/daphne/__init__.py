@@ -1,126 +1,44 @@
-"""daphne, completed: the whole ASGI WebSocket specification, and a shutdown that lets endpoints end.
+"""daphne, completed: the whole ASGI WebSocket specification, and a shutdown that lets endpoints finish.
 
-`install()` puts it in place through daphne's own extension points, so `daphne project.asgi:application` and
-`manage.py runserver` both get it. In a process that is not daphne it does nothing.
+`install()` puts it in place through daphne's own extension points, so both `daphne project.asgi:application`
+and `manage.py runserver` use it. In a process that does not run daphne it does nothing.
 """
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Literal
+from typing import Any
 
 from fastws_compat import conf
-from fastws_compat.logger import logger
+from fastws_compat.daphne.choice import Mode, choose, stock_server
 
-Mode = Literal["absent", "stock", "portable", "complete"]
-
-# Tested with these; the protocol leans on names that daphne, autobahn and Twisted do not promise.
-SINCE, BEFORE = (4, 2, 2), (4, 3)
-
-NEEDED = {
-    "daphne.server:Server": (
-        "run create_application kill_all_applications listen_success protocol_connected"
-        " protocol_disconnected application_checker timeout_checker log_action stop"
-    ),
-    "daphne.http_protocol:WebRequest": "process",
-    "daphne.http_protocol:HTTPFactory": "buildProtocol",
-    "daphne.ws_protocol:WebSocketFactory": "protocol buildProtocol setProtocolOptions",
-    "daphne.ws_protocol:WebSocketProtocol": (
-        "duration processData consumeData _dataReceived onMessageBegin onMessageFrameBegin"
-        " onMessageFrameData onMessageFrameEnd onMessageEnd _invalid_payload"
-        " sendData sendCloseFrame sendPing sendPong"
-        " onCloseFrame onOpenHandshakeTimeout failHandshake dropConnection _fail_connection"
-        " _sendAutoPing _cancelAutoPingTimeoutCall STATE_OPEN STATE_CONNECTING STATE_CLOSED"
-    ),
-}
-
-_chosen: tuple[Mode, type[Any]] | None = None
 _mode: Mode = "absent"
+# The result of `choose` without "stock" in the settings, kept because `choose` may log a warning.
+_chosen: tuple[Mode, type[Any]] | None = None
 
 
 def install() -> Mode:
-    """Make daphne's command line and `runserver` use the completed server; say what is in place now.
+    """Have daphne's command line and `runserver` use the completed server; return the mode that is in place.
 
-    The last call counts: the first may come before the settings are there to be read.
+    It may be called again, and the last call counts: the settings may not be readable at the first.
     """
     global _mode, _chosen
     if "daphne.server" not in sys.modules:
         return "absent"
-    _switch_on_log()
+    _enable_log()
     if conf.get("DAPHNE") == "stock":
-        _mode, server = "stock", stock()
+        _mode, server = choose()
     else:
         _chosen = _chosen or choose()
         _mode, server = _chosen
-    put_in_place(server)
+    _set_server_class(server)
     return _mode
-
-
-def _switch_on_log() -> None:
-    """Undo what `LOGGING` does to daphne's logger, which existed before it was read, unless it names it.
-
-    The completed server logs there too.
-    """
-    from django.conf import settings
-
-    if not (settings.configured or conf.has_settings_module()) or not settings.LOGGING_CONFIG:
-        return
-    config = settings.LOGGING
-    if config.get("disable_existing_loggers", True) and "daphne.server" not in config.get("loggers", {}):
-        logging.getLogger("daphne.server").disabled = False
 
 
 def mode() -> Mode:
     """What `install` has put in place: "complete", "portable", "stock", or "absent" for no daphne."""
     return _mode
-
-
-def choose() -> tuple[Mode, type[Any]]:
-    if lacks := missing():
-        from fastws_compat.daphne.portable import server_class
-
-        logger.warning(
-            "This daphne is not completed (%s): close codes 1001 to 1014 become 4001 to 4014, "
-            "and what else it lacks of ASGI stays as it is.",
-            lacks,
-        )
-        return "portable", server_class()
-    from fastws_compat.daphne.server import Server
-
-    return "complete", Server
-
-
-def missing() -> str:
-    """Why the completed server cannot run here, in a few words; empty if it can."""
-    import daphne
-
-    if not SINCE <= version(daphne.__version__) < BEFORE:
-        return f"version {daphne.__version__}"
-    for place, names in NEEDED.items():
-        module, _, owner = place.partition(":")
-        found = getattr(__import__(module, fromlist=[owner]), owner, None)
-        for name in names.split():
-            if not hasattr(found, name):
-                return f"no {owner}.{name}"
-    return ""
-
-
-def version(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version: "4.2.3rc1" is (4, 2)."""
-    numbers: list[int] = []
-    for part in text.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
-
-
-def stock() -> type[Any]:
-    import daphne.server
-
-    server: type[Any] = daphne.server.Server
-    return server
 
 
 def install_live() -> None:
@@ -133,24 +51,40 @@ def install_live() -> None:
         case.ProtocolServerProcess = LiveServerProcess
 
 
-def put_in_place(server: type[Any]) -> None:
-    """Set the class where daphne looks for it; a project's own choice stays."""
+def _enable_log() -> None:
+    """Enable daphne's logger again if `LOGGING` disabled it without naming it.
+
+    `disable_existing_loggers` affects it because it exists before Django reads `LOGGING`. The completed
+    server writes to it too.
+    """
+    from django.conf import settings
+
+    if not conf.has_settings() or not settings.LOGGING_CONFIG:
+        return
+    config = settings.LOGGING
+    if config.get("disable_existing_loggers", True) and "daphne.server" not in config.get("loggers", {}):
+        logging.getLogger("daphne.server").disabled = False
+
+
+def _set_server_class(server: type[Any]) -> None:
+    """Set the class where daphne looks for it, unless the project has set one of its own."""
     import daphne.cli
 
-    ours = {stock(), _chosen[1] if _chosen else None}
-    if daphne.cli.CommandLineInterface.server_class in ours:
+    replaceable = {stock_server(), _chosen[1] if _chosen else None}
+    if daphne.cli.CommandLineInterface.server_class in replaceable:
         daphne.cli.CommandLineInterface.server_class = server
-    if "daphne" in installed_apps():
+    if "daphne" in _installed_apps():
         from daphne.management.commands.runserver import Command
+        from django.core.management.commands import runserver
 
         from fastws_compat.daphne import reloader
 
-        if Command.server_cls in ours:
+        if Command.server_cls in replaceable:
             Command.server_cls = server
-            Command.run = reloader.run
+            Command.run = reloader.run if _mode == "complete" else runserver.Command.run
 
 
-def installed_apps() -> set[str]:
+def _installed_apps() -> set[str]:
     from django.apps import apps
 
     return {app.name for app in apps.get_app_configs()} if apps.apps_ready else set()

@@ -1,4 +1,4 @@
-"""A message that arrives in pieces, as its client fragments it and as the network cuts it."""
+"""A message that arrives in pieces, split into fragments by the client or into packets by the network."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from io import BytesIO, StringIO
 
 from fastws_compat.types import Message
 
-# Frames of one message. Frames without payload count towards no limit in bytes, so their number has one.
-# Autobahn's cases 9.3.1 and 9.4.1 send 65,537.
+# Maximum number of frames in one message: a limit in bytes alone would never be reached by empty frames.
+# Autobahn's test cases 9.3.1 and 9.4.1 send 65,537.
 MAX_FRAGMENTS = 131_072
 
-# The beginning of a surrogate. Python's decoder waits for its third byte, for the sake of "surrogatepass".
+# The first two bytes of a surrogate. Python's decoder waits for the third because of "surrogatepass".
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
 
 
 class InvalidText(ValueError):
-    """The text is not UTF-8, whatever is still to come."""
+    """The text is not UTF-8, and no further bytes can make it so."""
 
     def __init__(self, offset: int) -> None:
-        super().__init__(f"not UTF-8 from byte {offset} on")
+        super().__init__(f"invalid UTF-8 at byte {offset}")
 
 
 class PartialBinary:
-    """The pieces of a binary message in one buffer, in which small pieces take no more than their bytes."""
+    """The pieces of a binary message in one buffer, so that a small piece has no overhead."""
 
     __slots__ = ("_buffer", "fragments", "size")
 
@@ -41,13 +41,13 @@ class PartialBinary:
 
 
 class PartialText:
-    """The pieces of a text message, each decoded when it comes: InvalidText at the first impossible byte."""
+    """The pieces of a text message, each decoded on arrival; raises InvalidText at the first invalid byte."""
 
     __slots__ = ("_buffer", "_pending", "fragments", "size")
 
     def __init__(self) -> None:
         self._buffer = StringIO()
-        self._pending = b""  # the beginning of a character
+        self._pending = b""  # the first bytes of a character
         self.fragments = self.size = 0
 
     def add(self, piece: bytes) -> None:

@@ -1,4 +1,4 @@
-"""WebSocket frames as bytes (RFC 6455, section 5): those a server writes, and the plain ones it reads."""
+"""WebSocket frames as bytes (RFC 6455, section 5): building them, and reading the plain ones."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 TEXT = 0x1
 BINARY = 0x2
 
-# A final text or binary frame without any reserved bit: all that `read` takes.
+# The first byte of a whole text or binary message without reserved bits; `read` accepts no other.
 FINAL_TEXT = 0x80 | TEXT
 FINAL_BINARY = 0x80 | BINARY
 
-# Up to here Python's big integers unmask faster than a call into autobahn's compiled masker.
-SMALL = 1024
+# Up to this size Python's integers unmask faster than a call into autobahn's compiled masker.
+MAX_INTEGER_SIZE = 1024
 
 
 def build(opcode: int, payload: bytes) -> bytes:
@@ -27,9 +27,10 @@ def build(opcode: int, payload: bytes) -> bytes:
 
 
 def read(data: bytes, start: int, limit: int) -> tuple[int, bytes, int] | None:
-    """The whole message that one masked frame at `start` holds, as (opcode, payload, end of the frame).
+    """The message in the single masked frame at `start`, as (opcode, payload, end of the frame).
 
-    None for all others: control frames, fragments, faults, 64 KiB and more, over `limit`, not all there yet.
+    None for everything else: control frames, fragments, protocol errors, payloads of 64 KiB or more or over
+    `limit`, and incomplete frames.
     """
     available = len(data)
     if available - start < 6:
@@ -53,8 +54,8 @@ def read(data: bytes, start: int, limit: int) -> tuple[int, bytes, int] | None:
 
 def unmask(mask: bytes, payload: bytes) -> bytes:
     size = len(payload)
-    if size > SMALL:
-        # Imported here so that this module stands without autobahn.
+    if size > MAX_INTEGER_SIZE:
+        # Imported here so that this module can be imported without autobahn.
         from autobahn.websocket import xormasker
 
         masker: Any = xormasker
@@ -64,7 +65,7 @@ def unmask(mask: bytes, payload: bytes) -> bytes:
 
 
 def end(data: bytes, start: int) -> int:
-    """Where the frame at `start` says it ends; where `data` ends if its header is not all there."""
+    """The end of the frame at `start` according to its header; the end of `data` if that comes first."""
     available = len(data)
     if available - start < 2:
         return available

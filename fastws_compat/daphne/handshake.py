@@ -1,4 +1,4 @@
-"""The HTTP side of a WebSocket: the request as an ASGI scope, and the answers as bytes."""
+"""The HTTP side of a WebSocket: the request as an ASGI scope, and the responses as bytes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
-# What the handshake itself says; an application that said it too would contradict the server.
-OURS = frozenset([b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"])
-# A refusal ends with the connection, so the server frames its body.
-FRAMING = frozenset([b"connection", b"transfer-encoding"])
+# Headers of the handshake itself; an application that sent them too would contradict the server.
+RESERVED_HEADERS = frozenset(
+    [b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"]
+)
+# The connection closes after a refusal, so the server decides how its body is framed.
+FRAMING_HEADERS = frozenset([b"connection", b"transfer-encoding"])
 
 # 2.3 close reason, 2.4 send raises OSError, 2.5 disconnect reason; denial responses are an extension.
 ASGI = {"version": "3.0", "spec_version": "2.5"}
@@ -28,7 +30,7 @@ ASGI = {"version": "3.0", "spec_version": "2.5"}
 
 @dataclass(frozen=True, slots=True)
 class Upgrade:
-    """What the client asked, as it came over the wire."""
+    """The client's request to open a WebSocket, as it arrived."""
 
     target: bytes
     headers: list[tuple[bytes, bytes]]
@@ -39,7 +41,7 @@ class Upgrade:
 
     @classmethod
     def from_request(cls, request: Any) -> Upgrade:
-        """Read daphne's `WebRequest`, which has already decided about proxy headers."""
+        """From daphne's `WebRequest`, which has already evaluated the proxy headers."""
         return cls(
             target=request.uri,
             headers=[
@@ -62,12 +64,12 @@ class Upgrade:
         return [offer.strip() for offer in offers if offer.strip()]
 
     @property
-    def ambiguous(self) -> str | None:
-        """A header that must be there once and is not; two readers would believe two different ones."""
+    def repeated_header(self) -> str | None:
+        """A header that is repeated although two readers might then believe different values; or None."""
         return next((name for name in ("host", "origin") if len(self.values(name.encode())) > 1), None)
 
     def scope(self, root_path: str, trust_root_path_header: bool) -> Scope:
-        """The ASGI connection scope, whose path is the one of the request line, never a part of it."""
+        """The ASGI connection scope; its path is the whole path of the request line."""
         path, _, query = self.target.partition(b"?")
         if trust_root_path_header and (given := self.values(b"daphne-root-path")):
             root_path = unquote(given[-1].decode("latin-1"))
@@ -80,7 +82,7 @@ class Upgrade:
             "raw_path": path,
             "query_string": query,
             "root_path": root_path,
-            # An underscore is how a client would fake a header with a dash (CVE-2015-0219).
+            # With an underscore a client could forge a header that has a dash (CVE-2015-0219).
             "headers": [
                 header
                 for header in self.headers
@@ -94,11 +96,11 @@ class Upgrade:
 
 
 def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: str) -> bytes:
-    """The answer that turns the connection into a WebSocket."""
+    """The response that turns the connection into a WebSocket."""
     given = checked_headers(headers)
     names = {name.lower() for name, _ in given}
-    if taken := names & OURS:
-        raise ValueError(f"The server itself sends the header {min(taken)!r}.")
+    if taken := names & RESERVED_HEADERS:
+        raise ValueError(f"The server sets the header {min(taken)!r} itself; leave it out.")
     first = [
         (b"Upgrade", b"websocket"),
         (b"Connection", b"Upgrade"),
@@ -110,8 +112,8 @@ def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: st
 
 
 def refusal(status: int, headers: Headers, body: bytes, more_body: bool, server: str) -> bytes:
-    """The beginning of an HTTP answer that ends with the connection; with its length if all of it is here."""
-    given = [header for header in checked_headers(headers) if header[0].lower() not in FRAMING]
+    """An HTTP response up to the first part of its body; the connection closes after it."""
+    given = [header for header in checked_headers(headers) if header[0].lower() not in FRAMING_HEADERS]
     names = {name.lower() for name, _ in given}
     if not more_body and b"content-length" not in names:
         given.append((b"Content-Length", b"%d" % len(body)))

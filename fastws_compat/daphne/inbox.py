@@ -1,4 +1,4 @@
-"""What a client sent and the application has not yet received."""
+"""The messages from a client that the application has not received yet."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from asyncio import AbstractEventLoop, Future
 
 from fastws_compat.types import Message
 
-MOST_BYTES = 256 * 1024
-# What a message takes in memory besides its payload, about.
-OVERHEAD = 320
+MAX_BYTES = 256 * 1024
+# Approximate memory that a message takes besides its payload.
+MESSAGE_OVERHEAD = 320
 
 
 class Inbox:
-    """A queue that knows when the client must be made to wait, and when it may go on."""
+    """A queue that shows when to stop reading from the client, and when to resume."""
 
     __slots__ = ("_bytes", "_loop", "_messages", "_waiters")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
-        # Never many, and an empty list takes a tenth of the memory of an empty deque.
+        # There are never many, and an empty list takes a tenth of the memory of an empty deque.
         self._messages: list[tuple[Message, int]] = []
         self._waiters: list[Future[None]] = []
         self._bytes = 0
@@ -29,14 +29,14 @@ class Inbox:
 
     @property
     def is_full(self) -> bool:
-        return self._bytes >= MOST_BYTES
+        return self._bytes >= MAX_BYTES
 
     @property
     def is_low(self) -> bool:
-        return self._bytes <= MOST_BYTES // 2
+        return self._bytes <= MAX_BYTES // 2
 
     def put(self, message: Message, size: int) -> None:
-        size += OVERHEAD
+        size += MESSAGE_OVERHEAD
         self._messages.append((message, size))
         self._bytes += size
         for waiter in self._waiters:

@@ -13,7 +13,7 @@ logger = logging.getLogger("daphne.server")
 
 
 class Lifespan:
-    """Runs the application once beside its connections; `state` is what it left for them."""
+    """Runs the application's lifespan; connections receive copies of its `state`."""
 
     def __init__(self, application: ASGIApp) -> None:
         self.state: dict[str, Any] = {}
@@ -25,7 +25,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
 
     async def startup(self) -> bool:
-        """Whether the connections may come; also if the application does not speak the protocol."""
+        """Start the application and return whether it may serve; True if it does not support the protocol."""
         self._task = asyncio.create_task(self._run())
         self._inbox.put_nowait({"type": "lifespan.startup"})
         await self._started.wait()

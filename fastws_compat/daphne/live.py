@@ -1,4 +1,4 @@
-"""Channels' `ChannelsLiveServerTestCase` with the completed daphne; its own process runs stock daphne."""
+"""Channels' `ChannelsLiveServerTestCase` on the completed daphne; its own process class runs stock daphne."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from typing import Any
 import daphne.testing
 from asgiref.sync import SyncToAsync
 
-from fastws_compat import conf
-from fastws_compat import daphne as completed
+from fastws_compat.daphne.choice import choose
 from fastws_compat.threads import pool
 
 
 class LiveServerProcess(daphne.testing.DaphneProcess):  # type: ignore[misc]
-    """The process of a live server. Where processes are not forked, it is pickled by its name."""
+    """The process of a live server. It is a module-level class so that `spawn` can pickle it."""
 
     def run(self) -> None:
         testing: Any = daphne.testing
@@ -26,23 +25,21 @@ class LiveServerProcess(daphne.testing.DaphneProcess):  # type: ignore[misc]
             install_server()
 
         testing._reinstall_reactor = install_reactor_and_server
-        forget_threads()
+        replace_thread_pools()
         super().run()
 
 
 def install_server() -> None:
-    """Let daphne's test process, which imports `daphne.server` afresh, find the completed server there."""
+    """Put the completed server into `daphne.server`, which daphne's test process imports afresh."""
     import daphne.server
     from txaio import tx
 
-    tx.config.loop = None  # a forked process has its parent's reactor here
-    if conf.get("DAPHNE") == "stock":
-        return
+    tx.config.loop = None  # after a fork this is the parent's reactor
     sys.modules.pop("fastws_compat.daphne.server", None)
-    _, daphne.server.Server = completed.choose()
+    _, daphne.server.Server = choose()
 
 
-def forget_threads() -> None:
-    """Drop the thread pools of a parent that forked: their threads are not here, so no work would begin."""
+def replace_thread_pools() -> None:
+    """Replace the thread pools inherited by a fork: their threads exist only in the parent."""
     SyncToAsync.single_thread_executor = ThreadPoolExecutor(max_workers=1)
     pool._pool.cache_clear()

@@ -1,4 +1,4 @@
-"""What is left to do for a daphne that is not known: close codes it would refuse, and the lifespan."""
+"""The portable mode for an untested daphne: close codes that it would reject, and the lifespan."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from fastws_compat import conf
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
-# 4000 to 4999 are for private use (RFC 6455, 7.4.2); 1001 and 1012 mean the same to a client: come back.
+# 4000 to 4999 are for private use (RFC 6455, 7.4.2). 1001 and 1012 both tell a client to connect again.
 CODES = {1001: 4012} | {code: code + 3000 for code in (1002, 1003, *range(1007, 1015))}
 
 
 def portable(application: ASGIApp) -> ASGIApp:
-    """`application`, closing with 4008 where it says 1008, and so on."""
+    """`application` with its close codes mapped: 1008 becomes 4008, and so on."""
 
     async def mapped(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_mapped(message: Message) -> None:
@@ -28,10 +28,10 @@ def portable(application: ASGIApp) -> ASGIApp:
 
 
 def with_lifespan(application: ASGIApp, lifespan: Lifespan) -> ASGIApp:
-    """`application`, started before its first socket; HTTP does not wait for it."""
+    """`application` with its lifespan started before the first socket; HTTP does not wait for that."""
     started: list[asyncio.Task[bool]] = []
 
-    async def begun(scope: Scope, receive: Receive, send: Send) -> None:
+    async def with_startup(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
             if not started:
                 started.append(asyncio.ensure_future(lifespan.startup()))
@@ -41,11 +41,11 @@ def with_lifespan(application: ASGIApp, lifespan: Lifespan) -> ASGIApp:
             scope["state"] = dict(lifespan.state)
         await application(scope, receive, send)
 
-    return begun
+    return with_startup
 
 
 def server_class() -> type[Any]:
-    """A stock server that runs its application so."""
+    """A stock server that runs its application in this way."""
     import daphne.server
     from twisted.internet.defer import Deferred, maybeDeferred
 
@@ -56,9 +56,9 @@ def server_class() -> type[Any]:
 
         def kill_all_applications(self) -> Any:
             killed = maybeDeferred(super().kill_all_applications)
-            return killed.addBoth(lambda _: Deferred.fromFuture(asyncio.ensure_future(self._goodbye())))
+            return killed.addBoth(lambda _: Deferred.fromFuture(asyncio.ensure_future(self._end_lifespan())))
 
-        async def _goodbye(self) -> None:
+        async def _end_lifespan(self) -> None:
             await self.lifespan.shutdown(conf.get("SHUTDOWN_GRACE"))
 
     return Server

@@ -1,59 +1,63 @@
-"""The process above `runserver`, which starts another child for every reload and ends the last one."""
+"""The parent process of `runserver`: it starts a new child for every reload and stops the last one."""
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from types import SimpleNamespace
+import sys
+from contextlib import suppress
 from typing import Any
 
 from django.core.management.commands.runserver import Command
 from django.utils import autoreload
 
-from fastws_compat import daphne
-from fastws_compat.daphne.shutdown import DEVELOPMENT_GRACE, LAST_SECOND, MOMENT
+from fastws_compat.daphne.shutdown import EXIT_TIMEOUT, MAX_DEVELOPMENT_GRACE, SHUTDOWN_MARGIN
 
-# The child has left by then, or hangs.
-PATIENCE = DEVELOPMENT_GRACE + LAST_SECOND + 2 * MOMENT
+# A child that has not exited after this many seconds hangs and is killed.
+CHILD_TIMEOUT = MAX_DEVELOPMENT_GRACE + SHUTDOWN_MARGIN + 2 * EXIT_TIMEOUT
+# The exit code of a child that wants to be started again.
+RELOAD = 3
 
 
 def run(command: Command, **options: Any) -> None:
     """`run` of daphne's `runserver`: on Ctrl-C and SIGTERM the child has time to close its sockets."""
-    with patient() if daphne.mode() == "complete" else nullcontext():
+    if options["use_reloader"] and os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
+        supervise()
+    else:
         Command.run(command, **options)
 
 
-@contextmanager
-def patient() -> Iterator[None]:
-    """Have Django's reloader start its child with `run_child`; `subprocess.run` kills after 0.25 seconds."""
-    module: Any = autoreload
-    if getattr(module, "subprocess", None) is not subprocess:
-        yield
-        return
-    module.subprocess = SimpleNamespace(run=run_child)
-    try:
-        yield
-    finally:
-        module.subprocess = subprocess
+def supervise() -> None:
+    """Do the parent's part of Django's `run_with_reloader`, but stop the child gracefully.
+
+    Django uses `subprocess.run`, which kills the child at once on SIGTERM and 0.25 s after Ctrl-C. There is
+    no setting for this; these lines repeat Django's loop instead of patching its module.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    code = RELOAD
+    with suppress(KeyboardInterrupt):
+        while code == RELOAD:
+            code = run_child()
+        sys.exit(code)
 
 
-def run_child(
-    args: list[str], *, env: Mapping[str, str] | None = None, close_fds: bool = True
-) -> subprocess.CompletedProcess[bytes]:
-    with subprocess.Popen(args, env=env, close_fds=close_fds) as child:
+def run_child() -> int:
+    """Run the server in a child process and return its exit code."""
+    environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}
+    arguments = autoreload.get_child_arguments()
+    with subprocess.Popen(arguments, env=environment, close_fds=False) as child:
         try:
-            code = child.wait()
+            return child.wait()
         except BaseException:
-            end(child)
+            stop(child)
             raise
-    return subprocess.CompletedProcess(args, code)
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
-    """Ask the child to leave, which a terminal may have done already; asked again, kill it."""
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Terminate the child, which Ctrl-C may have reached too; kill it on a second Ctrl-C or a time-out."""
     child.terminate()
     try:
-        child.wait(PATIENCE)
+        child.wait(CHILD_TIMEOUT)
     except BaseException:
         child.kill()

@@ -1,4 +1,4 @@
-"""daphne's server with the protocol, the lifespan and the shutdown that ASGI asks for."""
+"""daphne's server with the WebSocket protocol, the lifespan and the shutdown that ASGI specifies."""
 
 from __future__ import annotations
 
@@ -22,37 +22,38 @@ from twisted.internet.defer import Deferred
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.registry import ending_tasks
+from fastws_compat.daphne import hooks
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.daphne.shutdown import (
-    DEVELOPMENT_GRACE,
-    LAST_SECOND,
-    MOMENT,
+    EXIT_TIMEOUT,
+    MAX_DEVELOPMENT_GRACE,
+    SHUTDOWN_MARGIN,
     drain,
-    leave_by,
+    exit_by,
     stop_at_exit,
 )
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger("daphne.server")
 
-CLOSE_TIMEOUT = 10  # autobahn's own second is less than a phone on a train needs
+CLOSE_TIMEOUT = 10  # autobahn's default of 1 s is too short for a slow mobile connection
 
 
-def as_it_is(value: object, **style: Any) -> object:
+def unformatted(value: object, **style: Any) -> object:
     return value
 
 
-# autobahn lays out and colours what it hands to its debug log, many times for each connection.
+# autobahn formats and colours the arguments of its debug log even if that is off, many times per connection.
 for _module in (autobahn.websocket.protocol, autobahn.twisted.websocket):
     for _name in ("hl", "hlid", "hltype", "hlval", "pformat"):
         if hasattr(_module, _name):
-            setattr(_module, _name, as_it_is)
+            setattr(_module, _name, unformatted)
 
 
 class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
-    """Leaves itself where the factory of its WebSocket finds it; daphne would join repeated headers."""
+    """Gives itself to the WebSocket factory, which needs the raw headers: daphne joins repeated ones."""
 
     def process(self) -> Any:
         if not conf.get("DAPHNE_ROOT_PATH_HEADER"):
@@ -82,12 +83,12 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
             failByDrop=False,
             echoCloseCodeReason=True,
             closeHandshakeTimeout=CLOSE_TIMEOUT,
-            # The protocol decodes texts anyway; looking through them first is two thirds of the work.
+            # The protocol decodes texts anyway, and autobahn's validation would take twice as long as that.
             utf8validateIncoming=False,
         )
 
     def setProtocolOptions(self, **options: Any) -> None:
-        """Give the options to a class of their own: autobahn has each connection copy them."""
+        """Store the options in a subclass; autobahn would copy them into every connection."""
         super().setProtocolOptions(**options)
         values = {name: getattr(self, name) for name in WebSocketProtocol.CONFIG_ATTRS}
         own: Any = type("WebSocketProtocol", (WebSocketProtocol,), {**values, "CONFIG_ATTRS": ()})
@@ -97,23 +98,20 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
         protocol = super().buildProtocol(addr)
         request: Any = self.request
         protocol.upgrade = Upgrade.from_request(request)
-        # autobahn answers 400 to an origin that it cannot parse; who may connect is the application's to say.
+        # autobahn rejects an origin that it cannot parse, but only the application decides who may connect.
         request.requestHeaders.removeHeader(b"origin")
         return protocol
 
 
 class Server(daphne.server.Server):  # type: ignore[misc]
-    """The completed daphne; `daphne` and `manage.py runserver` run it once `install` was called."""
+    """The completed daphne, which `daphne` and `manage.py runserver` run after `install`."""
 
     stopping = False
     deadline: float | None = None
     emptied: asyncio.Event | None = None
 
     def run(self) -> None:
-        if conf.debug():
-            from fastws_compat.schema.catalogue import print_routes  # imports the library, which imports this
-
-            print_routes(self.application)
+        hooks.run_callbacks(self.application)
         self.lifespan = Lifespan(self.application)
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
@@ -129,10 +127,10 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         finally:
             self.ended.set()
         if self.signal_handlers and self.deadline is not None:
-            leave_by(max(self.deadline, monotonic() + MOMENT))
+            exit_by(max(self.deadline, monotonic() + EXIT_TIMEOUT))
 
     def _stop_with_process(self) -> None:
-        """Shut down in order where Twisted's signal handlers are not there, or not yet there."""
+        """Shut down gracefully where Twisted has not installed its signal handlers, or not yet."""
         self.ended = threading.Event()
         if threading.current_thread() is not threading.main_thread():
             stop_at_exit(self)
@@ -141,11 +139,11 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 
     @property
     def grace(self) -> float:
-        """Seconds that endpoints have to end. Without signal handlers somebody waits at a keyboard."""
+        """Seconds that endpoints have to finish; fewer under `runserver`, where a developer is waiting."""
         seconds = float(conf.get("SHUTDOWN_GRACE"))
-        return seconds if self.signal_handlers else min(seconds, DEVELOPMENT_GRACE)
+        return seconds if self.signal_handlers else min(seconds, MAX_DEVELOPMENT_GRACE)
 
-    # `run` of daphne makes its factories and assigns them; these are the ones it shall use.
+    # daphne's `run` creates stock factories and assigns them; the setters replace them.
 
     @property
     def http_factory(self) -> HTTPFactory:
@@ -188,7 +186,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         task.add_done_callback(protocol.application_done)
 
     def application_ended(self, protocol: WebSocketProtocol) -> bool:
-        """Forget the application; whether it was still known."""
+        """Remove the application from daphne's records; False if it had been removed already."""
         details = self.connections.get(protocol, {})
         known = details.pop("application_instance", None) is not None
         if known and "disconnected" in details:
@@ -196,7 +194,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         return known
 
     def applications(self, http: bool = False) -> list[asyncio.Task[None]]:
-        """The applications that run, all of them or those of plain HTTP requests."""
+        """The running applications, or only those of plain HTTP requests."""
         tasks = [
             details["application_instance"]
             for protocol, details in self.connections.items()
@@ -205,14 +203,14 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         return [task for task in tasks if not task.done()]
 
     def protocol_disconnected(self, protocol: Any) -> None:
-        # An application may have ended after its client was found to be gone and before the connection ends.
+        # No record exists if the application ended after its client left but before the connection was lost.
         if protocol in self.connections:
             super().protocol_disconnected(protocol)
 
     def application_checker(self) -> None:
-        """Cancel each application whose client went too long ago, as daphne does once a second.
+        """Cancel each application whose client left too long ago; daphne calls this once a second.
 
-        One that knows it, because it was told or was cancelled once, works for as long as it needs.
+        An application that received the disconnect, or was cancelled before, may take as long as it needs.
         """
         now = time()
         late = [
@@ -224,10 +222,10 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         for protocol, details in late:
             if isinstance(protocol, WebSocketProtocol):
                 task = details.get("application_instance")
-                if protocol.is_known_to_be_over or task in ending or is_cleaning(task):
+                if protocol.application_knows or task in ending or is_cleaning(task):
                     details["disconnected"] = inf
                 else:
-                    protocol.inform()
+                    protocol.mark_informed()
         super().application_checker()
         for _, details in late:
             details["disconnected"] = now
@@ -241,12 +239,12 @@ class Server(daphne.server.Server):  # type: ignore[misc]
             self.emptied.set()
 
     def kill_all_applications(self) -> Deferred[None]:
-        self.deadline = monotonic() + self.grace + LAST_SECOND
+        self.deadline = monotonic() + self.grace + SHUTDOWN_MARGIN
         drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, self.grace)))
         drained.addErrback(lambda failure: logger.error("The shutdown failed: %s", failure))
         return drained
 
 
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """An application may fail before it returns something to await; in here that is the same."""
+    """Call the application in a coroutine, so that an error before its first `await` ends the task too."""
     await application(scope, receive, send)

@@ -1,4 +1,4 @@
-"""How the server leaves: no new sockets, 1012 to the open ones, and time for what runs."""
+"""The server's shutdown: no new sockets, 1012 to the open ones, and time for running endpoints."""
 
 from __future__ import annotations
 
@@ -9,69 +9,90 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+from fastws_compat import status
 from fastws_compat.concurrency import is_cleaning
-
-if TYPE_CHECKING:
-    from fastws_compat.daphne.server import Server
+from fastws_compat.daphne.lifespan import Lifespan
 
 logger = logging.getLogger("daphne.server")
 
-SERVICE_RESTART = 1012
-
-# The process has left within a second after the grace; Python itself needs a bit of it. The rest goes to the
-# cleanup of what was cancelled, to cancelling again what still runs, to the lifespan, to what is left over.
-LAST_SECOND = 0.9
-CLEANUP = 0.3
-INSISTING = (0.1, 0.05)
-LIFESPAN = 0.2
-LEFT_OVER = 0.05
-# A process whose time is up already still gets so long to exit in order.
-MOMENT = 0.2
-# So long clients may take to answer the close frame when nothing else is waited for.
-GOODBYE = 1.0
+# The process exits within a second after the grace. Python itself needs a little of it; the rest is for the
+# cleanup of cancelled applications, for cancelling them again, for the lifespan and for async generators.
+SHUTDOWN_MARGIN = 0.9
+CLEANUP_TIMEOUT = 0.3
+CANCEL_TIMEOUTS = (0.1, 0.05)
+MIN_LIFESPAN_TIMEOUT = 0.2
+ASYNCGENS_TIMEOUT = 0.05
+# How long a process has to exit normally if its deadline has already passed.
+EXIT_TIMEOUT = 0.2
+# How long clients may take to answer the close frame once every application has ended.
+CLOSE_TIMEOUT = 1.0
 # The maximum of `SHUTDOWN_GRACE` where a developer waits: on a reload of `runserver`, at the end of a test.
-DEVELOPMENT_GRACE = 2.0
+MAX_DEVELOPMENT_GRACE = 2.0
 
 
-async def drain(server: Server, grace: float) -> None:
-    """End every connection and every application within `grace` and a second."""
+class Closable(Protocol):
+    def close_from_server(self, code: int, reason: str = "") -> None: ...
+
+
+class Stoppable(Protocol):
+    """What a shutdown needs of the server."""
+
+    lifespan: Lifespan
+    ended: threading.Event
+    emptied: asyncio.Event | None
+
+    @property
+    def websockets(self) -> Collection[Closable]: ...
+
+    @property
+    def grace(self) -> float: ...
+
+    def stop(self) -> None: ...
+
+    def stop_listening(self) -> None: ...
+
+    def applications(self, http: bool = False) -> list[asyncio.Task[None]]: ...
+
+
+async def drain(server: Stoppable, grace: float) -> None:
+    """End every connection and every application within `grace` seconds and `SHUTDOWN_MARGIN`."""
     now = asyncio.get_running_loop().time
     deadline = now() + grace
     server.stop_listening()
     for websocket in list(server.websockets):
-        websocket.shut(SERVICE_RESTART)
+        websocket.close_from_server(status.WS_1012_SERVICE_RESTART)
     cancel(server.applications(http=True))
     await wait(server.applications(), deadline - now())
     if late := server.applications():
-        await insist(late)
-    await say_goodbye(server, min(GOODBYE, deadline - now()))
-    left = max(LIFESPAN, deadline - now())
+        await cancel_late(late)
+    await wait_for_clients(server, min(CLOSE_TIMEOUT, deadline - now()))
+    left = max(MIN_LIFESPAN_TIMEOUT, deadline - now())
     with suppress(TimeoutError):
-        await asyncio.wait_for(server.lifespan.shutdown(left), left + LEFT_OVER)
+        await asyncio.wait_for(server.lifespan.shutdown(left), left + ASYNCGENS_TIMEOUT)
     with suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), LEFT_OVER)
+        await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), ASYNCGENS_TIMEOUT)
 
 
-async def insist(late: list[asyncio.Task[Any]]) -> None:
-    """Cancel what did not end in time; a cleanup that is under way has a moment more.
+async def cancel_late(late: list[asyncio.Task[Any]]) -> None:
+    """Cancel the applications that did not end in time; a cleanup in progress has a little longer.
 
-    `CLEANUP_TIMEOUT` would give it longer, but the process must have left before it is killed.
+    The setting `CLEANUP_TIMEOUT` would allow more, but the process must exit before it is killed.
     """
     logger.warning("Cancelled %i applications that did not end in time.", len(late))
     cancel(task for task in late if not is_cleaning(task))
-    await wait(late, CLEANUP)
-    # Each time a cleanup that hangs ends, and the next one runs.
-    for patience in INSISTING:
+    await wait(late, CLEANUP_TIMEOUT)
+    # Each round cancels one cleanup that hangs, so that the next one of its application runs.
+    for timeout in CANCEL_TIMEOUTS:
         late = [task for task in late if not task.done()]
         cancel(late)
-        await wait(late, patience)
+        await wait(late, timeout)
 
 
-async def say_goodbye(server: Server, timeout: float) -> None:
+async def wait_for_clients(server: Stoppable, timeout: float) -> None:
     """Wait until the clients have answered the close frames."""
     if server.websockets and timeout > 0:
         server.emptied = asyncio.Event()
@@ -89,43 +110,43 @@ async def wait(tasks: Iterable[asyncio.Task[Any]], timeout: float) -> None:
         await asyncio.wait(tasks, timeout=max(0, timeout))
 
 
-def stop_at_exit(server: Server) -> None:
-    """Shut a server down that runs in a thread, before the process that exits kills the thread.
+def stop_at_exit(server: Stoppable) -> None:
+    """Shut down a server that runs in a thread before the exit of the process ends that thread.
 
-    `runserver` watches files in the main thread and exits there, for a reload as for Ctrl-C.
+    `runserver` watches files in the main thread and exits from there, both for a reload and on Ctrl-C.
     """
     from twisted.internet import reactor
 
     def stop() -> None:
         if server.ended.is_set():
             return
-        # The parent process may send both Ctrl-C and this; a second Ctrl-C is meant.
+        # After Ctrl-C the parent may send SIGTERM too; only a second Ctrl-C ends the wait.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         reactor.callFromThread(server.stop)
         with suppress(KeyboardInterrupt):
-            server.ended.wait(server.grace + LAST_SECOND + MOMENT)
+            server.ended.wait(server.grace + SHUTDOWN_MARGIN + EXIT_TIMEOUT)
 
-    # `atexit` would be too late for cleanup that needs a thread: it comes after the executors have closed.
+    # `atexit` is too late for cleanup that needs a thread: it runs after the executors have shut down.
     threading._register_atexit(stop)  # type: ignore[attr-defined]
 
 
-def leave_by(deadline: float) -> None:
-    """If Python exits now, have the process gone by then: it would wait without end for a thread at work."""
+def exit_by(deadline: float) -> None:
+    """Once Python exits, end the process by the deadline, even if a busy thread would keep it alive."""
     exiting = threading.Event()
 
     def watch() -> None:
         if not exiting.wait(deadline - time.monotonic()):
             return
         time.sleep(max(0, deadline - time.monotonic()))
-        if busy := [thread.name for thread in threading.enumerate() if is_waited_for(thread)]:
-            logger.warning("Left threads behind that did not end in time: %s", ", ".join(busy))
+        if busy := [thread.name for thread in threading.enumerate() if blocks_exit(thread)]:
+            logger.warning("Exited although these threads had not ended in time: %s", ", ".join(busy))
             sys.stdout.flush()
             os._exit(0)
 
-    threading.Thread(target=watch, name="fastws-leave", daemon=True).start()
-    # As concurrent.futures does; what `atexit` knows comes after the waiting.
+    threading.Thread(target=watch, name="fastws-shutdown", daemon=True).start()
+    # As in concurrent.futures: `atexit` callbacks run only after Python has joined the threads.
     threading._register_atexit(exiting.set)  # type: ignore[attr-defined]
 
 
-def is_waited_for(thread: threading.Thread) -> bool:
+def blocks_exit(thread: threading.Thread) -> bool:
     return not thread.daemon and thread is not threading.main_thread()

@@ -1,4 +1,4 @@
-"""Groups: one line to reach every socket that joined a name, in every process."""
+"""Groups: send a message to every socket that has joined a name, in every process, with one line."""
 
 from fastws_compat.groups.group import Group as Group
 from fastws_compat.groups.group import Sent as Sent

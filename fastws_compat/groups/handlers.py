@@ -1,4 +1,4 @@
-"""What plain Channels code sends to a group, translated for the sockets by functions of the project."""
+"""Functions of the project that translate messages from plain Channels code for the sockets of a group."""
 
 from __future__ import annotations
 
@@ -14,40 +14,41 @@ from fastws_compat.types import DecoratedCallable
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A function for one type of message, in the groups that a pattern names."""
+    """A function for one type of message, in the groups whose names match a pattern."""
 
     type: str
     groups: str
     func: Callable[[dict[str, Any]], Any]
 
     async def translate(self, message: dict[str, Any]) -> Payload | None:
-        """What the sockets are sent for `message`, if anything."""
-        answer = self.func(message)
+        """What the sockets receive for `message`, if anything."""
+        result = self.func(message)
         if is_async(self.func):
-            answer = await answer
-        return None if answer is None else encode(answer)
+            result = await result
+        return None if result is None else encode(result)
 
 
-_handlers: list[Handler] = []
+# Every handler of the process, in the order of registration.
+registered: list[Handler] = []
 
 
 def on(type: str, *, groups: str = "*") -> Callable[[DecoratedCallable], DecoratedCallable]:
-    """Decorate a function from a Channels message of this type to what sockets are sent, or None.
+    """Decorate a function that takes a Channels message of this type and returns what sockets receive.
 
-    `groups` limits it to the groups with matching names (`"chat.*"`). Register at import: a group looks for
-    its handlers when the first socket of a process joins it.
+    If it returns None, they receive nothing. `groups` limits it to groups with matching names (`"chat.*"`).
+    Register at import: a group looks for its handlers when the first socket of a process joins it.
     """
 
     def decorator(func: DecoratedCallable) -> DecoratedCallable:
-        _handlers.append(Handler(type, groups, func))
+        registered.append(Handler(type, groups, func))
         return func
 
     return decorator
 
 
 def expects_messages(group: str) -> bool:
-    """Whether plain Channels code may send something to the group that sockets understand."""
-    return any(fnmatchcase(group, handler.groups) for handler in _handlers)
+    """Whether some handler accepts messages to the group from plain Channels code."""
+    return any(fnmatchcase(group, handler.groups) for handler in registered)
 
 
 def handler_for(type: Any, group: str) -> Handler | None:
@@ -55,7 +56,7 @@ def handler_for(type: Any, group: str) -> Handler | None:
     return next(
         (
             handler
-            for handler in reversed(_handlers)
+            for handler in reversed(registered)
             if handler.type == type and fnmatchcase(group, handler.groups)
         ),
         None,

@@ -1,139 +1,117 @@
-"""The one member that a process has in the groups of a channel layer: its sockets stand behind it.
+"""The one membership that a process has in each group of a channel layer, on behalf of all its sockets.
 
-The members of a group in this process are what is wanted; one task, the keeper, brings the layer in line
-with it. So any number of joins and leaves of a group cost the layer one call, and after an outage the same
-task joins everything again.
+`Hub.members` holds the members of each group in this process. One task reconciles the layer with it. Any
+number of joins and leaves of a group thus cost one call to the layer, and after an outage the same task
+joins every group again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
-from functools import partial
 from itertools import islice
 from typing import Any
 
-from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.groups import handlers
-from fastws_compat.groups.member import Delivery, Participant
-from fastws_compat.layers.client import health, layer_of, limited
-from fastws_compat.layers.local import LocalLayer
-from fastws_compat.layers.sequence import Gaps
+from fastws_compat.groups.delivery import Delivery, Participant
+from fastws_compat.groups.reader import ChannelReader
+from fastws_compat.layers.client import health, layer_of, with_timeout
+from fastws_compat.layers.sequence import LossDetector
 from fastws_compat.layers.wire import Close, Envelope, Payload, unpack
 from fastws_compat.logger import logger
 
-# After a failure the layer is asked again so often, in seconds.
-RETRY = 1.0
-# A layer that gave up waiting for a message is asked for one again after so long.
-PAUSE = 0.05
-# So many calls to the layer run at a time.
-WIDTH = 16
-# After so many members the others in the process get a turn.
-MEMBERS_IN_A_ROW = 256
-MOST_COMPLAINTS = 100
-
-
-class Line:
-    """A channel of the layer and the task that receives from it.
-
-    One line serves all groups, because our messages name their group. What plain Channels code sends does
-    not, so a group that expects such messages has a line of its own.
-    """
-
-    def __init__(self, group: str | None) -> None:
-        self.group = group
-        self.channel: str | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        return self.task is not None and not self.task.done()
-
-    def close(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
+# Seconds between two attempts while the layer fails.
+RETRY_INTERVAL = 1.0
+# Seconds that the shared reader has to stop before another one takes its place.
+READER_STOP_TIMEOUT = 1.0
+# The maximum number of concurrent calls to the layer.
+MAX_CONCURRENT_CALLS = 16
+# The maximum number of members that get a message before other tasks get a turn.
+MAX_DELIVERIES_IN_A_ROW = 256
+# The maximum number of unknown message types that are logged.
+MAX_UNKNOWN_TYPES = 100
 
 
 class Hub:
-    """The groups of one event loop on one layer; it lives as long as one of them has a member here."""
+    """The groups of one event loop on one layer; it exists while one of them has a member here."""
 
     def __init__(self, alias: str, layer: Any) -> None:
         self.alias = alias
         self.layer = layer
         self.members: dict[str, dict[str, Participant]] = {}
+        # Reconciles the layer with `members`.
+        self.task: asyncio.Task[None] | None = None
         self._joined: set[str] = set()
-        self._shared = Line(None)
-        self._lines: dict[str, Line] = {}
-        self._own: set[Line] = set()
-        # Groups of which the layer does not have, or may not have, what is wanted.
-        self._wrong: set[str] = set()
-        self._unsettled: dict[str, asyncio.Future[None]] = {}
+        self._shared_reader = self._new_reader(None)
+        self._readers: dict[str, ChannelReader] = {}
+        self._own_readers: set[ChannelReader] = set()
+        # Groups whose membership on the layer is stale, or may be.
+        self._stale: set[str] = set()
+        self._waiters: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
-        self._keeper: asyncio.Task[None] | None = None
         self._failing = False
         self._rejoin_at: float | None = None
-        self._gaps = Gaps()
-        self._unknown: set[str] = set()
+        self._loss_detector = LossDetector()
+        self._unknown_types: set[str] = set()
 
     def add(self, group: str, member: Participant) -> bool:
-        """Add a member; whether the layer has to be told."""
+        """Add a member; return whether the layer has to be updated."""
         self.members.setdefault(group, {})[member.id] = member
         if group in self._joined:
             return False
-        self._unsettle(group)
+        self._mark_stale(group)
         return True
 
     def discard(self, group: str, member: Participant) -> bool:
-        """Take a member out; whether the layer has to be told."""
+        """Remove a member; return whether the layer has to be updated."""
         members = self.members.get(group, {})
         if members.pop(member.id, None) is None or members:
             return False
         del self.members[group]
-        self._gaps.forget(group)
-        self._unsettle(group)
+        self._loss_detector.forget(group)
+        self._mark_stale(group)
         return True
 
-    async def settle(self, group: str) -> None:
-        """Wait until the layer knows; if it fails, it is told later."""
-        settled = self._unsettled.get(group)
-        if settled is not None and not self._failing:
-            await asyncio.shield(settled)
+    async def wait_synced(self, group: str) -> None:
+        """Wait until the layer has the group's membership; return at once while the layer fails."""
+        waiter = self._waiters.get(group)
+        if waiter is not None and not self._failing:
+            await asyncio.shield(waiter)
 
-    # The keeper
+    # Reconciling the layer
 
-    def _unsettle(self, group: str) -> None:
-        if group not in self._unsettled:
-            self._unsettled[group] = asyncio.get_running_loop().create_future()
-        self._wrong.add(group)
+    def _mark_stale(self, group: str) -> None:
+        if group not in self._waiters:
+            self._waiters[group] = asyncio.get_running_loop().create_future()
+        self._stale.add(group)
         self._wake.set()
-        if self._keeper is None:
-            # In no connection's context: whoever comes first would lend it to all others.
-            self._keeper = asyncio.get_running_loop().create_task(self._keep(), context=Context())
+        if self.task is None:
+            # In an empty context: that of the first connection would be shared with all others.
+            self.task = asyncio.get_running_loop().create_task(self._reconcile_forever(), context=Context())
 
-    async def _keep(self) -> None:
+    async def _reconcile_forever(self) -> None:
+        """Keep the layer up to date while there are members."""
         try:
-            while self._wrong or self.members or self._lines:
-                await self._next_occasion()
+            while self._stale or self.members or self._readers:
+                await self._wait_for_work()
                 try:
-                    await self._bring_in_line()
+                    await self._reconcile()
                 except Exception as exc:
-                    self._fail(exc)
+                    self._layer_failed(exc)
                 else:
-                    self._answered()
+                    self._layer_succeeded()
         finally:
             _forget(self)
-            self._keeper = None
-            for group in list(self._unsettled):
-                self._tell(group)
-            for line in self._open_lines():
-                line.close()
+            self.task = None
+            self._resolve_waiters(list(self._waiters))
+            for reader in self._active_readers():
+                reader.close()
 
-    async def _next_occasion(self) -> None:
-        """Wait until there is something to do."""
+    async def _wait_for_work(self) -> None:
+        """Wait for a change, the next retry or the time to join again."""
         if self._failing:
-            await asyncio.sleep(RETRY)
+            await asyncio.sleep(RETRY_INTERVAL)
             return
         timeout = None
         if self._rejoin_at is not None:
@@ -142,147 +120,130 @@ class Hub:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()
 
-    async def _bring_in_line(self) -> None:
-        """Join and leave on the layer until it has what this process wants."""
+    async def _reconcile(self) -> None:
+        """Join and leave groups on the layer until no group is stale."""
         self._wake.clear()
         if self._failing or self._is_time_to_rejoin():
             self._joined.clear()
-            self._wrong.update(self.members, self._lines)
-        for line in self._open_lines():
-            await self._open(line)
-        while batch := list(islice(self._wrong, WIDTH)):
+            self._stale.update(self.members, self._readers)
+        for reader in self._active_readers():
+            await reader.open()
+        while batch := list(islice(self._stale, MAX_CONCURRENT_CALLS)):
             for group in batch:
-                await self._choose_line(group)
-            failures = await asyncio.gather(*map(self._correct, batch), return_exceptions=True)
+                await self._assign_reader(group)
+            failures = await asyncio.gather(*map(self._update_layer, batch), return_exceptions=True)
             for failure in failures:
                 if failure is not None:
                     raise failure
-            self._release(filter(self._is_right, batch))
-        await self._close_shared()
+            current = list(filter(self._is_current, batch))
+            self._stale.difference_update(current)
+            self._resolve_waiters(current)
+        await self._close_shared_reader()
 
-    def _is_right(self, group: str) -> bool:
-        wanted = group in self.members
-        return wanted == (group in self._joined) == (group in self._lines)
+    def _is_current(self, group: str) -> bool:
+        has_members = group in self.members
+        return has_members == (group in self._joined) == (group in self._readers)
 
-    async def _correct(self, group: str) -> None:
-        line = self._lines.get(group)
-        if line is None:
+    async def _update_layer(self, group: str) -> None:
+        """Join or leave one group on the layer, if that is needed."""
+        reader = self._readers.get(group)
+        if reader is None:
             return
         if group not in self.members:
             self._joined.discard(group)
-            await limited(self.layer.group_discard(group, line.channel))
-            del self._lines[group]
-            if line is not self._shared:
-                self._own.discard(line)
-                line.close()
+            await with_timeout(self.layer.group_discard(group, reader.channel))
+            del self._readers[group]
+            if reader is not self._shared_reader:
+                self._own_readers.discard(reader)
+                reader.close()
         elif group not in self._joined:
-            await limited(self.layer.group_add(group, line.channel))
+            await with_timeout(self.layer.group_add(group, reader.channel))
             self._joined.add(group)
 
-    def _release(self, groups: Iterable[str]) -> None:
+    def _resolve_waiters(self, groups: list[str]) -> None:
+        """Let the callers of `wait_synced` continue."""
         for group in groups:
-            self._wrong.discard(group)
-            self._tell(group)
+            waiter = self._waiters.pop(group, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)
 
-    def _tell(self, group: str) -> None:
-        """Whoever waits for the group need not any more."""
-        settled = self._unsettled.pop(group, None)
-        if settled is not None and not settled.done():
-            settled.set_result(None)
-
-    def _fail(self, exc: Exception) -> None:
-        """The layer is away: nobody waits for it, and the keeper tries again."""
+    def _layer_failed(self, exc: Exception) -> None:
+        """Let all callers continue without the layer, and have the task retry."""
         self._failing = True
         health(self.alias).failed(exc)
-        for group in list(self._unsettled):
-            self._tell(group)
+        self._resolve_waiters(list(self._waiters))
         self._wake.set()
 
-    def _answered(self) -> None:
-        """The layer has taken everything; whether it is well the lines have to say, too."""
-        self._failing = not all(line.is_open for line in self._open_lines())
+    def _layer_succeeded(self) -> None:
+        """The layer is up to date, but it has recovered only if all readers run, too."""
+        self._failing = not all(reader.is_open for reader in self._active_readers())
         if self._failing:
             return
-        health(self.alias).answered()
+        health(self.alias).succeeded()
         expiry = getattr(self.layer, "group_expiry", None)
         if expiry and self._rejoin_at is None:
             self._rejoin_at = asyncio.get_running_loop().time() + expiry / 2
 
     def _is_time_to_rejoin(self) -> bool:
-        """A layer forgets members after its `group_expiry`, so they join again in time."""
+        """Whether half of the layer's `group_expiry` is over, after which the layer drops members."""
         if self._rejoin_at is None or asyncio.get_running_loop().time() < self._rejoin_at:
             return False
         self._rejoin_at = None
         return True
 
-    # The lines
+    # Readers
 
-    def _open_lines(self) -> list[Line]:
-        return [*self._own, *([self._shared] if self._shared.channel else [])]
+    def _new_reader(self, group: str | None) -> ChannelReader:
+        return ChannelReader(self.layer, group, self._dispatch, self._layer_failed)
 
-    async def _choose_line(self, group: str) -> None:
+    def _active_readers(self) -> list[ChannelReader]:
+        return [*self._own_readers, *([self._shared_reader] if self._shared_reader.channel else [])]
+
+    async def _assign_reader(self, group: str) -> None:
+        """Give a group with members an open reader."""
         if group in self.members:
-            if group not in self._lines:
-                line = self._shared
+            if group not in self._readers:
+                reader = self._shared_reader
                 if handlers.expects_messages(group):
-                    line = Line(group)
-                    self._own.add(line)
-                self._lines[group] = line
-            await self._open(self._lines[group])
+                    reader = self._new_reader(group)
+                    self._own_readers.add(reader)
+                self._readers[group] = reader
+            await self._readers[group].open()
 
-    async def _open(self, line: Line) -> None:
-        if line.channel is None:
-            line.channel = await limited(self.layer.new_channel())
-        if not line.is_open:
-            line.task = asyncio.get_running_loop().create_task(self._listen(line))
-            if isinstance(self.layer, LocalLayer):
-                # Not in `receive`: the task may be cancelled elsewhere, or before it began.
-                line.task.add_done_callback(partial(_forget_channel, self.layer, line.channel))
-
-    async def _close_shared(self) -> None:
-        """End the shared line if it serves no group any more."""
-        if self._shared.task is not None and len(self._own) == len(self._lines):
-            task, self._shared = self._shared.task, Line(None)
+    async def _close_shared_reader(self) -> None:
+        """Close the shared reader once it serves no group."""
+        if self._shared_reader.task is not None and len(self._own_readers) == len(self._readers):
+            task, self._shared_reader = self._shared_reader.task, self._new_reader(None)
             task.cancel()
-            await asyncio.wait([task], timeout=RETRY)
-
-    async def _listen(self, line: Line) -> None:
-        while True:
-            try:
-                message = await self.layer.receive(line.channel)
-            except Exception as exc:
-                if _is_timeout(exc):
-                    await asyncio.sleep(PAUSE)
-                    continue
-                self._fail(exc)
-                return
-            try:
-                await self._dispatch(message, line.group)
-            except Exception as exc:
-                logger.error("A message of a group could not be handled", exc_info=for_log(exc))
-            await asyncio.sleep(0)  # members that wait for their server come first
+            await asyncio.wait([task], timeout=READER_STOP_TIMEOUT)
 
     # Messages
 
     async def _dispatch(self, message: dict[str, Any], group: str | None) -> None:
+        """Deliver a message from the layer; `group` is that of the reader, if it serves only one."""
         try:
             envelope = unpack(message)
         except ValueError as exc:
-            self._complain(message.get("type"), str(exc))
+            self._warn_once(message.get("type"), str(exc))
             return
-        if envelope is not None:
-            if envelope.group in self.members:
-                self._gaps.see(envelope)
-                await self._hand_out(envelope)
-        elif group is None or (handler := handlers.handler_for(message.get("type"), group)) is None:
-            self._complain(message.get("type"), "no handler is registered for it (fastws_compat.groups.on)")
-        else:
-            payload = await handler.translate(message)
-            if payload is not None:
-                await self._hand_out(Envelope(group, payload, None, None, 0))
+        if envelope is None:
+            await self._dispatch_foreign(message, group)
+        elif envelope.group in self.members:
+            self._loss_detector.record(envelope)
+            await self._deliver(envelope)
 
-    async def _hand_out(self, envelope: Envelope) -> None:
-        """Give a message to every member, or close them all."""
+    async def _dispatch_foreign(self, message: dict[str, Any], group: str | None) -> None:
+        """Translate a message from plain Channels code with its handler, and deliver the result."""
+        type = message.get("type")
+        if group is None or (handler := handlers.handler_for(type, group)) is None:
+            self._warn_once(type, "no handler is registered for it (fastws_compat.groups.on)")
+            return
+        payload = await handler.translate(message)
+        if payload is not None:
+            await self._deliver(Envelope(group, payload, None, None, 0))
+
+    async def _deliver(self, envelope: Envelope) -> None:
+        """Pass the message to every member, or close every member."""
         members = self.members.get(envelope.group, {})
         content, exclude = envelope.content, envelope.exclude
         delivery = Delivery(content) if isinstance(content, Payload) else None
@@ -293,52 +254,44 @@ class Hub:
                 member.deliver(delivery)
             elif isinstance(content, Close):
                 member.close(content)
-            if not number % MEMBERS_IN_A_ROW:
+            if not number % MAX_DELIVERIES_IN_A_ROW:
                 await asyncio.sleep(0)
 
-    def _complain(self, type: Any, why: str) -> None:
-        """Say once per type that a message is not understood."""
-        known = repr(type)[:100]
-        if known not in self._unknown and len(self._unknown) < MOST_COMPLAINTS:
-            self._unknown.add(known)
-            logger.warning("Groups were sent a message of type %s that nobody understands: %s", known, why)
+    def _warn_once(self, type: Any, why: str) -> None:
+        """Log once per type that a message cannot be handled."""
+        name = repr(type)[:100]
+        if name not in self._unknown_types and len(self._unknown_types) < MAX_UNKNOWN_TYPES:
+            self._unknown_types.add(name)
+            logger.warning("A message of type %s to a group cannot be handled: %s", name, why)
 
 
-def _forget_channel(layer: LocalLayer, channel: str, task: asyncio.Task[None]) -> None:
-    layer.forget(channel)
-
-
-def _is_timeout(exc: Exception) -> bool:
-    """Whether a layer only has nothing to give: redis-py 8 ends a wait of five seconds with an error."""
-    return type(exc).__name__ == "TimeoutError"
-
-
-_hubs: dict[asyncio.AbstractEventLoop, dict[int, Hub]] = {}
+# The hubs of each event loop, by the id of their layer.
+hubs: dict[asyncio.AbstractEventLoop, dict[int, Hub]] = {}
 
 
 def hub_of(alias: str) -> Hub:
     """The running loop's hub for a layer."""
-    for loop in list(_hubs):
+    for loop in list(hubs):
         if loop.is_closed():
-            _hubs.pop(loop, None)
+            hubs.pop(loop, None)
     layer = layer_of(alias)
-    hubs = _hubs.setdefault(asyncio.get_running_loop(), {})
-    hub = hubs.get(id(layer))
+    hubs_here = hubs.setdefault(asyncio.get_running_loop(), {})
+    hub = hubs_here.get(id(layer))
     if hub is None:
-        hub = hubs[id(layer)] = Hub(alias, layer)
+        hub = hubs_here[id(layer)] = Hub(alias, layer)
     return hub
 
 
-def home_of(layer: Any) -> asyncio.AbstractEventLoop | None:
-    """A running loop that has a hub for the layer, the present one first."""
+def loop_of(layer: Any) -> asyncio.AbstractEventLoop | None:
+    """A running loop that has a hub for the layer: the current one, if it has."""
     here = asyncio.get_running_loop()
-    loops = [loop for loop, hubs in list(_hubs.items()) if id(layer) in hubs and loop.is_running()]
+    loops = [loop for loop, by_layer in list(hubs.items()) if id(layer) in by_layer and loop.is_running()]
     return here if here in loops else next(iter(loops), None)
 
 
 def _forget(hub: Hub) -> None:
-    for loop, hubs in list(_hubs.items()):
-        if hubs.get(id(hub.layer)) is hub:
-            del hubs[id(hub.layer)]
-        if not hubs:
-            _hubs.pop(loop, None)
+    for loop, by_layer in list(hubs.items()):
+        if by_layer.get(id(hub.layer)) is hub:
+            del by_layer[id(hub.layer)]
+        if not by_layer:
+            hubs.pop(loop, None)

@@ -2,36 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
+from fastws_compat.connections.pipe import Socket
 from fastws_compat.groups.group import Group, discard, join
-from fastws_compat.websockets import WebSocket
+
+
+class ManagedSocket(Socket, Protocol):
+    """A WebSocket as the manager sees it."""
+
+    async def accept(self) -> None: ...
+
+    async def send_text(self, data: str) -> None: ...
 
 
 class ConnectionManager:
-    """The manager of FastAPI's documentation on a group: `broadcast` reaches every process.
+    """The manager of FastAPI's documentation, built on a group: `broadcast` reaches every process.
 
-    Managers with the same name are one; give each of your own a name.
+    Managers with the same name share one group; give each of yours its own name.
     """
 
     def __init__(self, name: str = "connections") -> None:
         self.group = Group(name)
-        self.active_connections: list[WebSocket[Any]] = []
+        # The sockets of this process, as they were given to `connect`.
+        self.active_connections: list[Any] = []
 
-    async def connect(self, websocket: WebSocket[Any]) -> None:
+    async def connect(self, websocket: ManagedSocket) -> None:
         """Accept the socket and add it."""
         await websocket.accept()
         self.active_connections.append(websocket)
         await join(websocket, self.group)
 
-    def disconnect(self, websocket: WebSocket[Any]) -> None:
-        """Take the socket out; ValueError if it is not in."""
+    def disconnect(self, websocket: ManagedSocket) -> None:
+        """Remove the socket; raises ValueError if it has not been added."""
         self.active_connections.remove(websocket)
         discard(websocket, self.group)
 
-    async def send_personal_message(self, message: str, websocket: WebSocket[Any]) -> None:
+    async def send_personal_message(self, message: str, websocket: ManagedSocket) -> None:
         await websocket.send_text(message)
 
     async def broadcast(self, message: str) -> None:
-        """Send a text to everybody."""
+        """Send a text to every connection, in every process."""
         await self.group.asend(message)

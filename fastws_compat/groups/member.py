@@ -1,100 +1,63 @@
-"""Who takes part in groups: a socket, or somebody who only looks on."""
+"""A socket as a member of groups."""
 
 from __future__ import annotations
 
 import asyncio
 import types
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextvars import copy_context
-from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
-from uuid import uuid4
+from typing import Any, Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_message
-from fastws_compat.connections.lifecycle import Session
-from fastws_compat.connections.pipe import is_direct, mark_disconnected, passes
+from fastws_compat.connections.pipe import Socket, is_direct, mark_disconnected, passes
 from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED, MEMBER, RESPONSE, SESSION
 from fastws_compat.connections.tracebacks import for_log
+from fastws_compat.groups.delivery import Delivery, FrameServer, new_id
+from fastws_compat.groups.hub import Hub
 from fastws_compat.layers.client import counters
-from fastws_compat.layers.wire import Close, Payload
+from fastws_compat.layers.wire import Close
 from fastws_compat.logger import logger
 from fastws_compat.types import Message, Send
-from fastws_compat.websockets import WebSocket
-
-if TYPE_CHECKING:
-    from fastws_compat.groups.group import Group
-    from fastws_compat.groups.hub import Hub
 
 TRY_AGAIN_LATER = 1013
-# How long a socket that is closed may take for what it was sent before.
-PATIENCE = 1.0
-
-_process = uuid4().hex[:16]
-_numbers = count()
+# Seconds that a socket which is being closed has to send what was queued before the close.
+CLOSE_TIMEOUT = 1.0
 
 
-def new_id() -> str:
-    """An id that no member in any process has."""
-    return f"{_process}.{id(_numbers):x}.{next(_numbers)}"
+class Session(Protocol):
+    """The lifecycle of a connection as its member sees it."""
 
+    server_send: Send
+    # Whether the endpoint has returned.
+    leaving: bool
 
-class Server(Protocol):
-    """A server that takes what goes to many sockets as one frame for all of them (daphne, completed)."""
-
-    def frame_of(self, message: Message) -> bytes: ...
-
-    def write_at_once(self, frame: bytes) -> bool: ...
-
-
-class Delivery:
-    """One message on its way to the members of a process, decoded and encoded once for all of them."""
-
-    __slots__ = ("_written", "message", "payload")
-
-    def __init__(self, payload: Payload) -> None:
-        self.payload = payload
-        self.message = payload.frame
-        self._written: bytes | None = None
-
-    def written(self, server: Server) -> bytes:
-        """The frame of the message; a process has one kind of server."""
-        if self._written is None:
-            self._written = server.frame_of(self.message)
-        return self._written
-
-
-class Participant(Protocol):
-    """What a hub knows of its members."""
-
-    id: str
-
-    def deliver(self, delivery: Delivery) -> None: ...
-
-    def close(self, close: Close) -> None: ...
+    def at_end(self, callback: Callable[[], Awaitable[None]]) -> None: ...
 
 
 class Member:
-    """A socket that joined groups; what they send never waits for it, and it never waits for others.
+    """A socket that has joined groups. A slow member delays neither the sender nor other members.
 
-    What the server takes at once is simply sent; only while it makes the sender wait there is a task, and
-    a bounded queue before it.
+    A message that the server takes without waiting is sent in the hub's task. While the server makes the
+    member wait, further messages stand in a bounded queue that a task of the member's own sends.
     """
 
-    def __init__(self, websocket: WebSocket) -> None:
+    def __init__(self, websocket: Socket) -> None:
         self.id = new_id()
         self.websocket = websocket
-        self.joined: dict[Group, Hub] = {}
+        # The hubs of its groups, by the layer's alias and the group's name.
+        self.joined: dict[tuple[str, str], Hub] = {}
         self._queue: deque[Message] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._complained = False
-        # The way to the server, kept when the socket is closed over the endpoint's head.
-        self._last: Send | None = None
-        self._known: Send | None = None
+        self._has_warned = False
+        # Leads to the client after a group has closed the socket on the endpoint's behalf.
+        self._close_send: Send | None = None
+        # What `_is_direct` has found out about this `send`.
+        self._known_send: Send | None = None
         self._direct = False
-        self._server: Server | None = None
-        # What a middleware of the user sets for a connection is there when it sends for a group, too.
+        self._server: FrameServer | None = None
+        # Group messages are sent with the context variables that middleware has set for the connection.
         self._context = copy_context()
 
     def deliver(self, delivery: Delivery) -> None:
@@ -104,19 +67,19 @@ class Member:
         if websocket.application_state is not CONNECTED:
             self._enqueue(delivery.message)
         elif self._task is None and not self._queue and self._is_direct(websocket._send):
-            if not self._write(delivery):
+            if not self._write_frame(delivery):
                 self._send_at_once(delivery.message)
         else:
             self._enqueue(delivery.message)
             self.flush()
 
     def flush(self) -> None:
-        """Begin to send what waits; called when the socket is accepted, too."""
+        """Start to send the queue. Also called when the socket has been accepted."""
         if self._task is None and self._queue and self._may_send():
-            self._begin(None)
+            self._start_task(None)
 
     def close(self, close: Close) -> None:
-        """Close the socket after what it was sent before; the endpoint is told at once."""
+        """Close the socket after the queued messages; the endpoint sees the disconnect at once."""
         websocket = self.websocket
         over = websocket.application_state in (RESPONSE, DISCONNECTED)
         if over or websocket.client_state is DISCONNECTED:
@@ -124,34 +87,34 @@ class Member:
         if websocket.application_state is CONNECTING:
             self._queue.clear()
         message = close_message(close.code, close.reason)
-        self._last = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"})
+        self._close_send = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"})
         self._queue.append(message)
         self.flush()
-        asyncio.get_running_loop().call_later(PATIENCE, self._hurry)
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._skip_to_close)
 
     async def leave(self) -> None:
-        """Leave every group, and let a close that was begun come to its end."""
-        left = [(hub, group.name) for group, hub in self.joined.items() if hub.discard(group.name, self)]
+        """Leave every group; a close that has been started gets `CLOSE_TIMEOUT` to finish."""
+        stale = [(hub, name) for (_, name), hub in self.joined.items() if hub.discard(name, self)]
         self.joined.clear()
-        for hub, name in left:
-            await hub.settle(name)
+        for hub, name in stale:
+            await hub.wait_synced(name)
         if self._task is not None:
-            if self._last is not None:
-                await asyncio.wait([self._task], timeout=PATIENCE)
-            self._last = None
+            if self._close_send is not None:
+                await asyncio.wait([self._task], timeout=CLOSE_TIMEOUT)
+            self._close_send = None
             if self._task is not None:
                 self._task.cancel()
         self._queue.clear()
 
-    def _write(self, delivery: Delivery) -> bool:
-        """Send as bytes, where the server can and no stage needs to see the message."""
+    def _write_frame(self, delivery: Delivery) -> bool:
+        """Write the shared frame, if the server can do that and no stage needs to see the message."""
         server = self._server
         if server is None or not passes(self.websocket):
             return False
-        return server.write_at_once(delivery.written(server))
+        return server.write_at_once(delivery.frame(server))
 
     def _send_at_once(self, message: Message) -> None:
-        """Send without a task, as far as the server does not make us wait."""
+        """Send in the current task; a task is created only if the server makes us wait."""
         sending: Any = self.websocket._send(message)
         if not isinstance(sending, Coroutine):
             sending = _as_coroutine(sending)
@@ -160,88 +123,92 @@ class Member:
         except StopIteration:
             pass
         except Exception as exc:
-            self._failed(exc)
+            self._send_failed(exc)
         else:
-            self._begin(_resume(sending, waits_for))
+            self._start_task(_resume(sending, waits_for))
 
-    def _begin(self, begun: Coroutine[Any, Any, None] | None) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._drain(begun), context=self._context)
+    def _start_task(self, started: Coroutine[Any, Any, None] | None) -> None:
+        drain = self._drain(started)
+        self._task = asyncio.get_running_loop().create_task(drain, context=self._context)
 
     def _enqueue(self, message: Message) -> None:
         if len(self._queue) < conf.get("SLOW_CONSUMER_QUEUE"):
             self._queue.append(message)
             return
         close = conf.get("SLOW_CONSUMER") == "close"
-        if not self._complained:
-            self._complained = True
-            route = getattr(self.websocket.scope.get("route"), "path", None)
-            what = "is closed with 1013" if close else "misses messages of its groups"
-            logger.warning("A client of WebSocket %s reads too slowly and %s", route, what)
+        self._warn_once("is closed with 1013" if close else "misses messages of its groups")
         if close:
             counters["closed"] += 1
             self._queue.clear()
             self.close(Close(TRY_AGAIN_LATER, "reads too slowly"))
-            self._hurry()
+            self._skip_to_close()
         else:
             counters["dropped"] += 1
             self._queue.popleft()
             self._queue.append(message)
 
-    def _hurry(self) -> None:
-        """The close was not sent yet: send nothing else any more."""
-        if self._last is not None and self._queue:
+    def _warn_once(self, consequence: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            route = getattr(self.websocket.scope.get("route"), "path", None)
+            logger.warning("The client of WebSocket %s reads too slowly and %s", route, consequence)
+
+    def _skip_to_close(self) -> None:
+        """Drop what is queued before the close, and the send that is waiting."""
+        if self._close_send is not None and self._queue:
             close = self._queue.pop()
             self._queue.clear()
             self._queue.append(close)
             if self._task is not None:
                 self._task.cancel()
 
-    async def _drain(self, begun: Coroutine[Any, Any, None] | None) -> None:
-        """Finish the send that was begun, then send what waits."""
+    async def _drain(self, started: Coroutine[Any, Any, None] | None) -> None:
+        """Finish the send that was started, then send the queue."""
         try:
-            if begun is not None:
-                await begun
+            if started is not None:
+                await started
             while self._queue and self._may_send():
-                send = self._last or self.websocket._send
+                send = self._close_send or self.websocket._send
                 await send({**self._queue.popleft()})
         except Exception as exc:
-            self._failed(exc)
+            self._send_failed(exc)
         finally:
             self._task = None
-            if self._last is not None:
+            if self._close_send is not None:
                 self.flush()
             elif not self._may_send():
                 self._queue.clear()
 
     def _may_send(self) -> bool:
-        if self._last is not None:
+        if self._close_send is not None:
             return True
         websocket = self.websocket
         return websocket.application_state is CONNECTED and websocket.client_state is not DISCONNECTED
 
     def _is_direct(self, send: Send) -> bool:
-        """Whether only the server and this library are behind `send`.
+        """Whether only this library and the server run in `send`.
 
-        Middleware may hold a timeout or a task group around its own, which wants a task of its own.
+        Other middleware may hold a timeout or a task group around its own `send`, which must run in a task
+        of its own.
         """
-        if send is not self._known:
+        if send is not self._known_send:
             session: Session | None = self.websocket.scope.get(SESSION)
-            self._known = send
+            self._known_send = send
             self._direct = session is not None and is_direct(self.websocket, session.server_send)
             server = getattr(session.server_send, "__self__", None) if session and self._direct else None
             self._server = server if hasattr(server, "write_at_once") else None
         return self._direct
 
-    def _failed(self, exc: Exception) -> None:
-        """The socket is broken or closed; its endpoint finds out for itself."""
+    def _send_failed(self, exc: Exception) -> None:
+        """Drop the queue. The endpoint finds out by itself that the connection is lost or closed."""
         self._queue.clear()
         if not isinstance(exc, (OSError, RuntimeError)):
-            logger.error("A message of a group could not be sent to a member", exc_info=for_log(exc))
+            logger.error("A group message could not be sent to a member", exc_info=for_log(exc))
 
 
 @types.coroutine
 def _resume(sending: Any, waits_for: Any) -> Generator[Any, Any, None]:
-    """Go on, in a task, with a coroutine that was begun without one."""
+    """Continue, in a task, a coroutine that was started without one."""
     while True:
         try:
             value = yield waits_for
@@ -259,8 +226,8 @@ async def _as_coroutine(awaitable: Any) -> None:
     await awaitable
 
 
-def member_of(websocket: WebSocket[Any]) -> Member:
-    """The socket's one Member; it leaves its groups when the session of the connection ends."""
+def member_of(websocket: Socket) -> Member:
+    """The socket's one Member. It leaves its groups when the connection ends."""
     member: Member | None = websocket.scope.get(MEMBER)
     if member is None:
         member = websocket.scope[MEMBER] = Member(websocket)
@@ -270,32 +237,8 @@ def member_of(websocket: WebSocket[Any]) -> Member:
     return member
 
 
-class Listener:
-    """Somebody who looks at the messages of a group; one who is too slow misses the oldest."""
-
-    def __init__(self) -> None:
-        self.id = new_id()
-        self._queue: deque[Payload] = deque()
-        self._arrived = asyncio.Event()
-        self._complained = False
-
-    def deliver(self, delivery: Delivery) -> None:
-        if len(self._queue) >= conf.get("SLOW_CONSUMER_QUEUE"):
-            counters["dropped"] += 1
-            self._queue.popleft()
-            if not self._complained:
-                self._complained = True
-                logger.warning("A subscriber of a group reads too slowly and misses messages")
-        self._queue.append(delivery.payload)
-        self._arrived.set()
-
-    def close(self, close: Close) -> None:
-        """A subscription is not a socket."""
-
-    async def messages(self) -> AsyncIterator[Any]:
-        """Every message, as it was sent (a model as a dict)."""
-        while True:
-            while self._queue:
-                yield self._queue.popleft().value
-            self._arrived.clear()
-            await self._arrived.wait()
+def has_ended(websocket: Socket) -> bool:
+    """Whether it is too late to join a group: nothing would remove the socket from it again."""
+    session: Session | None = websocket.scope.get(SESSION)
+    returned = session is not None and session.leaving
+    return returned or websocket.application_state is DISCONNECTED

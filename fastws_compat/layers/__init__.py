@@ -1,1 +1,1 @@
-"""The channel layer, as groups and logins use it."""
+"""The channel layer as groups and logins use it."""

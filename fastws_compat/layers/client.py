@@ -1,4 +1,4 @@
-"""Channel layers, each call with a time limit; what fails is counted, and logged once per outage."""
+"""Calls to channel layers: each has a time limit, failures are counted, and an outage is logged once."""
 
 from __future__ import annotations
 
@@ -16,48 +16,48 @@ from fastws_compat.logger import logger
 
 DEFAULT = "default"
 
-# sent, failed (sends that the layer did not take), lost (on the way to this process), dropped (for slow
-# members), closed (slow members), outages.
+# sent; failed (the layer did not accept the message); lost (on the way to this process); dropped (a slow
+# member missed the message); closed (slow members); outages.
 counters: Counter[str] = Counter()
 
 
 def layer_of(alias: str) -> Any:
-    """The project's channel layer of that name, or the process's own where `CHANNEL_LAYERS` is empty.
+    """The channel layer with this alias, or a layer local to the process if `CHANNEL_LAYERS` is empty.
 
-    Raises InvalidChannelLayerError for a name that it does not have, and for a layer that cannot be made.
+    Raises InvalidChannelLayerError for an unknown alias, and for a layer that cannot be created.
     """
     from channels.layers import channel_layers
     from django.core.exceptions import ImproperlyConfigured
 
     try:
         return channel_layers[alias]
-    except ImproperlyConfigured:  # no settings at all
+    except ImproperlyConfigured:  # Django has no settings
         return local_layer(alias)
-    except KeyError as exc:  # Channels' `get_channel_layer` takes every KeyError for a missing name
-        return _without(alias, channel_layers.configs, exc)
+    except KeyError as exc:  # an unknown alias, or an error of the backend's constructor
+        return _missing_layer(alias, channel_layers.configs, exc)
 
 
-def _without(alias: str, declared: Mapping[str, Any], exc: KeyError) -> Any:
+def _missing_layer(alias: str, declared: Mapping[str, Any], exc: KeyError) -> Any:
     from channels.exceptions import InvalidChannelLayerError
 
     if alias in declared:
-        raise InvalidChannelLayerError(f"Channel layer {alias!r} cannot be made: KeyError: {exc}") from exc
+        raise InvalidChannelLayerError(f"Channel layer {alias!r} cannot be created: KeyError: {exc}") from exc
     if declared or alias != DEFAULT:
         known = ", ".join(map(repr, declared)) or "none"
-        raise InvalidChannelLayerError(f"CHANNEL_LAYERS has no {alias!r}; there is: {known}.") from None
+        raise InvalidChannelLayerError(f"CHANNEL_LAYERS has no {alias!r}. Its layers are: {known}.") from None
     return local_layer(alias)
 
 
 def is_bound_to_loop(layer: Any) -> bool:
-    """Whether only the loop that receives from the layer may put something into it."""
+    """Whether only the event loop that receives from the layer may send through it."""
     from channels.layers import InMemoryChannelLayer
 
     return isinstance(layer, InMemoryChannelLayer)
 
 
-async def limited(call: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a call to a layer; TimeoutError after FASTWS["LAYER_TIMEOUT"] seconds."""
-    seconds = conf.get("LAYER_TIMEOUT")
+async def with_timeout(call: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:
+    """The result of a call to a layer; TimeoutError after `seconds`, or after FASTWS["LAYER_TIMEOUT"]."""
+    seconds = conf.get("LAYER_TIMEOUT") if seconds is None else seconds
     try:
         async with asyncio.timeout(seconds):
             return await call
@@ -66,36 +66,36 @@ async def limited(call: Coroutine[Any, Any, Any]) -> Any:
 
 
 class Health:
-    """Whether a layer answers this process.
+    """Whether a layer works, as this process sees it.
 
-    An outage ends when everything works again that failed: that a layer takes messages does not say that it
-    gives them, and one that only seems to take members says nothing of either.
+    An outage ends when every operation that failed has succeeded again. One that works proves nothing about
+    the others: a layer may accept messages and not deliver them.
     """
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.since: float | None = None
-        self._broken: set[str] = set()
+        self.failing_since: float | None = None
+        self._failing: set[str] = set()
         self._lost = 0
 
-    def failed(self, exc: BaseException, what: str = "receiving") -> None:
-        self._broken.add(what)
-        if self.since is None:
-            self.since, self._lost = time.monotonic(), 0
+    def failed(self, exc: BaseException, operation: str = "receiving") -> None:
+        self._failing.add(operation)
+        if self.failing_since is None:
+            self.failing_since, self._lost = time.monotonic(), 0
             counters["outages"] += 1
             logger.error(
-                "Channel layer %r fails (%s: %s): until it is back, groups reach nobody",
+                "Channel layer %r fails (%s: %s): group messages are not delivered until it recovers",
                 self.alias,
                 type(exc).__name__,
                 exc,
             )
 
-    def answered(self, what: str = "receiving") -> None:
-        self._broken.discard(what)
-        if self.since is not None and not self._broken:
-            seconds, self.since = time.monotonic() - self.since, None
+    def succeeded(self, operation: str = "receiving") -> None:
+        self._failing.discard(operation)
+        if self.failing_since is not None and not self._failing:
+            seconds, self.failing_since = time.monotonic() - self.failing_since, None
             logger.warning(
-                "Channel layer %r is back after %.1f s; %d messages of this process were lost",
+                "Channel layer %r has recovered after %.1f s; %d messages from this process were lost",
                 self.alias,
                 seconds,
                 self._lost,
@@ -106,8 +106,8 @@ class Health:
         self._lost += 1
         counters["failed"] += 1
 
-    def sent(self) -> None:
-        self.answered("sending")
+    def send_succeeded(self) -> None:
+        self.succeeded("sending")
         counters["sent"] += 1
 
 
@@ -117,14 +117,15 @@ def health(alias: str) -> Health:
 
 
 async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> None:
-    """Await a layer's `group_send`; GroupSendError if the layer fails or does not answer in time."""
+    """Await a layer's `group_send`; raises GroupSendError if the layer fails or times out."""
     try:
-        await limited(call)
+        await with_timeout(call)
     except (TypeError, ValueError):
-        raise  # what was sent is at fault, not the layer
+        raise  # the message is at fault, not the layer
     except Exception as exc:
         health(alias).send_failed(exc)
         raise GroupSendError(
-            f"Channel layer {alias!r} did not take a message for group {group!r}: {type(exc).__name__}: {exc}"
+            f"Channel layer {alias!r} did not accept a message for group {group!r}: "
+            f"{type(exc).__name__}: {exc}"
         ) from exc
-    health(alias).sent()
+    health(alias).send_succeeded()

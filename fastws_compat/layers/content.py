@@ -1,9 +1,9 @@
-"""What a message to a group may hold, and its JSON text.
+"""The values that a group message may contain, and their JSON text.
 
-JSON's own types, sets, pydantic models, dataclasses, enums, dates and times, UUIDs, Decimals and lazy text.
-Anything else is refused by name: what an unknown object would be written as is not for everybody to read.
-Values are judged by their type alone, since a lazy object claims the class of what it stands for and would
-be evaluated by `isinstance`.
+They are JSON's own types, sets, pydantic models, dataclasses, enums, dates and times, UUIDs, Decimals and
+lazy text. Any other value raises TypeError: its text form might expose what the members must not read.
+Only the type of a value decides. `isinstance` would evaluate a lazy object, which pretends to be an instance
+of the class that it stands for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic_core import PydanticSerializationError
 from fastws_compat.connections.jsontext import dumper
 from fastws_compat.encoders import decimal_encoder, isoformat
 
-# The JSON type of a value, which may hold values of these types again.
+# By type, the function that converts a value one step towards JSON.
 ENCODERS: dict[type, Callable[[Any], Any]] = {
     datetime: isoformat,
     date: isoformat,
@@ -35,39 +35,39 @@ ENCODERS: dict[type, Callable[[Any], Any]] = {
     frozenset: list,
 }
 
-# How pydantic reports what its fallback raises while it writes JSON text.
-REFUSED = "Error serializing to JSON: TypeError: "
+# How pydantic's error begins if `fallback` raises a TypeError.
+FALLBACK_ERROR = "Error serializing to JSON: TypeError: "
 
 
 def dump(message: Any) -> str:
-    """The JSON text of a dict or list; TypeError for a value that a group does not send."""
+    """The JSON text of a dict or list; raises TypeError for a value that a group does not send."""
     try:
         text = _dumps(message)
     except TypeError:
-        text = _dumps(_plain(message))  # JSON has more values here than the encoder takes as keys
+        text = _dumps(_with_text_keys(message))  # the encoder accepts fewer types as keys than as values
     text.encode()
     return text
 
 
 def dump_model(model: Any) -> str:
-    """The JSON text of a pydantic model or a dataclass; TypeError as for `dump`."""
+    """The JSON text of a pydantic model or a dataclass; raises TypeError as `dump` does."""
     if not issubclass(type(model), BaseModel):
         return dump(_encodable(model))
     try:
         return str(model.model_dump_json(by_alias=True, fallback=_encodable))
     except PydanticSerializationError as exc:
-        if str(exc).startswith(REFUSED):
-            raise TypeError(str(exc).removeprefix(REFUSED)) from None
+        if str(exc).startswith(FALLBACK_ERROR):
+            raise TypeError(str(exc).removeprefix(FALLBACK_ERROR)) from None
         raise
 
 
 def is_model(kind: type) -> bool:
-    """Whether instances of the class are pydantic models or dataclasses, whose fields were chosen."""
+    """Whether the class is a pydantic model or a dataclass: its fields were declared on purpose."""
     return issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind)
 
 
 def text_of(value: Any) -> str | None:
-    """A `str`, or lazy text in the language that is active, as plain `str`; None for anything else."""
+    """A `str`, or lazy text in the active language, as a plain `str`; None for anything else."""
     kind = type(value)
     if kind is str:
         return str(value)
@@ -75,12 +75,12 @@ def text_of(value: Any) -> str | None:
         return str.__str__(value)
     if issubclass(kind, Promise):
         text = str(value)
-        return str.__str__(text) if value == text else None  # `lazy` may stand for anything
+        return str.__str__(text) if value == text else None  # `lazy` may also wrap other types
     return None
 
 
-def way_out(kind: type) -> str:
-    """The end of a sentence that refuses an instance of the class."""
+def advice(kind: type) -> str:
+    """What to send instead of an instance of the class, as the end of an error message."""
     if issubclass(kind, LazyObject) or hasattr(kind, "_meta"):
         return ": send a pydantic model or a dict of the fields that every member may see"
     if hasattr(kind, "iterator") or hasattr(kind, "__next__"):
@@ -89,7 +89,7 @@ def way_out(kind: type) -> str:
 
 
 def _encodable(value: Any) -> Any:
-    """What the encoder does not know itself, one level nearer to JSON; TypeError if it is not to be sent."""
+    """A value unknown to the encoder, one step closer to JSON; raises TypeError if it must not be sent."""
     kind = type(value)
     encoder = ENCODERS.get(kind)
     if encoder is None:
@@ -98,7 +98,7 @@ def _encodable(value: Any) -> Any:
         return encoder(value)
     text = text_of(value)
     if text is None:
-        raise TypeError(f"A message to a group cannot hold {kind.__name__}{way_out(kind)}.")
+        raise TypeError(f"A group message cannot contain {kind.__name__}{advice(kind)}.")
     return text
 
 
@@ -106,7 +106,11 @@ def _encoder_of(kind: type) -> Callable[[Any], Any] | None:
     if issubclass(kind, BaseModel):
         return _fields_of_model
     if dataclasses.is_dataclass(kind):
-        return _fields_of_checked if hasattr(kind, "__pydantic_serializer__") else _fields_of_dataclass
+        return (
+            _fields_of_pydantic_dataclass
+            if hasattr(kind, "__pydantic_serializer__")
+            else _fields_of_dataclass
+        )
     if issubclass(kind, Enum):
         return _value_of
     return next((encoder for base, encoder in ENCODERS.items() if issubclass(kind, base)), None)
@@ -116,7 +120,7 @@ def _fields_of_model(model: BaseModel) -> Any:
     return model.model_dump(mode="json", by_alias=True, fallback=_encodable)
 
 
-def _fields_of_checked(instance: Any) -> Any:
+def _fields_of_pydantic_dataclass(instance: Any) -> Any:
     serializer = type(instance).__pydantic_serializer__
     return serializer.to_python(instance, mode="json", by_alias=True, fallback=_encodable)
 
@@ -129,25 +133,25 @@ def _value_of(member: Enum) -> Any:
     return member.value
 
 
-def _plain(value: Any) -> Any:
-    """`value` with the keys of its dicts as text, however deep."""
+def _with_text_keys(value: Any) -> Any:
+    """A copy of `value` with text keys in all dicts, at every depth."""
     kind = type(value)
     if issubclass(kind, dict):
-        return {_key(key): _plain(item) for key, item in value.items()}
+        return {_key(key): _with_text_keys(item) for key, item in value.items()}
     if issubclass(kind, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [_with_text_keys(item) for item in value]
     if value is None or issubclass(kind, (str, int, float)):
         return value
-    return _plain(_encodable(value))
+    return _with_text_keys(_encodable(value))
 
 
 def _key(value: Any) -> Any:
-    """A key that JSON has: the text of a value that may be sent, and that is not a container."""
+    """A key that the encoder accepts, from any value that a group sends and that is not a container."""
     if value is None or issubclass(type(value), (str, int, float)):
         return value
     key = _encodable(value)
     if issubclass(type(key), (dict, list)):
-        raise TypeError(f"A message to a group cannot have a {type(value).__name__} as a key: use a str.")
+        raise TypeError(f"A group message cannot have a {type(value).__name__} as a key: use a str.")
     return _key(key)
 
 

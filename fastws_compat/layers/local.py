@@ -1,4 +1,4 @@
-"""The channel layer of a project that has none: groups that end with the process."""
+"""The channel layer of a project without `CHANNEL_LAYERS`: its groups are limited to the process."""
 
 from __future__ import annotations
 
@@ -7,50 +7,53 @@ import functools
 from itertools import count
 from typing import Any
 
+# The loop that receives from a channel, and the messages that wait for it.
+Channel = tuple[asyncio.AbstractEventLoop, asyncio.Queue[dict[str, Any]]]
+
 
 class LocalLayer:
-    """Channels' groups, for the event loops of one process; nothing is copied and nothing is dropped."""
+    """Channels' group API for the event loops of one process. It neither copies nor drops messages."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, tuple[asyncio.AbstractEventLoop, asyncio.Queue[dict[str, Any]]]] = {}
-        self._groups: dict[str, dict[str, None]] = {}
+        self.groups: dict[str, dict[str, None]] = {}
+        self.channels: dict[str, Channel] = {}
         self._numbers = count()
 
     async def new_channel(self) -> str:
         channel = f"local.{next(self._numbers)}"
-        self._queues[channel] = (asyncio.get_running_loop(), asyncio.Queue())
+        self.channels[channel] = (asyncio.get_running_loop(), asyncio.Queue())
         return channel
 
     async def receive(self, channel: str) -> dict[str, Any]:
-        return await self._queues[channel][1].get()
+        return await self.channels[channel][1].get()
 
     def forget(self, channel: str) -> None:
-        """Nobody receives from the channel any more."""
-        self._queues.pop(channel, None)
+        """Drop a channel and the messages in it."""
+        self.channels.pop(channel, None)
 
     async def group_add(self, group: str, channel: str) -> None:
-        self._groups.setdefault(group, {})[channel] = None
+        self.groups.setdefault(group, {})[channel] = None
 
     async def group_discard(self, group: str, channel: str) -> None:
-        channels = self._groups.get(group, {})
+        channels = self.groups.get(group, {})
         channels.pop(channel, None)
         if not channels:
-            self._groups.pop(group, None)
+            self.groups.pop(group, None)
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         here = asyncio.get_running_loop()
-        for channel in list(self._groups.get(group, ())):
-            if channel not in self._queues:
+        for channel in list(self.groups.get(group, ())):
+            if channel not in self.channels:
                 continue
-            loop, queue = self._queues[channel]
+            loop, queue = self.channels[channel]
             if loop is here:
                 queue.put_nowait(message)
             elif not loop.is_closed():
                 loop.call_soon_threadsafe(queue.put_nowait, message)
-        await asyncio.sleep(0)  # whoever only sends must not keep the loop for itself
+        await asyncio.sleep(0)  # a loop that only sends must not block the event loop
 
 
 @functools.cache
 def local_layer(alias: str) -> LocalLayer:
-    """The process's own layer that stands in for the missing `CHANNEL_LAYERS[alias]`."""
+    """The process's layer for an alias, where `CHANNEL_LAYERS` is empty."""
     return LocalLayer()

@@ -1,8 +1,7 @@
-"""Messages that a channel layer did not take: they wait here, and are sent when it answers again."""
+"""Messages that a channel layer did not take: they wait here until it answers again."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from typing import Any
@@ -10,16 +9,17 @@ from weakref import WeakKeyDictionary, ref
 
 from asgiref.sync import async_to_sync
 
+from fastws_compat.layers.client import with_timeout
 from fastws_compat.logger import logger
 
-# Seconds: until a layer that failed is tried again, and that a message to it may take.
-RETRY, PATIENCE = 5, 2
-# The maximum number of messages that wait; beyond it the other processes are told to check every login.
+# Seconds until a layer that failed is tried again, and that sending one message may take.
+RETRY_INTERVAL, SEND_TIMEOUT = 5, 2
+# The maximum number of waiting messages. When it is exceeded, the overflow message replaces them.
 MAX_WAITING = 1000
 
 
 class Outbox:
-    """The messages of this process for one layer. Only the first that fails makes its sender wait."""
+    """The messages of this process for a group of one layer. Only the first failure delays its sender."""
 
     def __init__(self, layer: Any, group: str, overflow: dict[str, Any]) -> None:
         self._layer = ref(layer)
@@ -30,21 +30,24 @@ class Outbox:
         self._timer: threading.Timer | None = None
 
     async def send(self, message: dict[str, Any]) -> None:
-        """Send a message, or keep it: at once after another has failed. A failure is logged in one line."""
+        """Send a message. While the layer fails, which is logged once, messages are only kept."""
         if self._waiting:
             self._keep(message)
             return
         try:
             await self._send(message)
         except Exception as exc:
-            logger.warning("Other processes were not told that a login ended: %r", exc)
+            logger.warning(
+                "The channel layer fails (%r): messages to other processes in group %r have to wait",
+                exc,
+                self._group,
+            )
             self._keep(message)
 
     async def _send(self, message: dict[str, Any]) -> None:
         layer = self._layer()
         if layer is not None:
-            async with asyncio.timeout(PATIENCE):
-                await layer.group_send(self._group, message)
+            await with_timeout(layer.group_send(self._group, message), SEND_TIMEOUT)
 
     def _keep(self, message: dict[str, Any]) -> None:
         with self._lock:
@@ -52,12 +55,12 @@ class Outbox:
                 self._waiting.clear()
                 self._waiting.append(self._overflow)
             self._waiting.append(message)
-            if self._timer is None or not self._timer.is_alive():  # as in a forked process
-                self._arm()
+            if self._timer is None or not self._timer.is_alive():  # a fork has the timer, but not its thread
+                self._start_timer()
 
-    def _arm(self) -> None:
-        # A thread, as most processes that save users run no event loop.
-        self._timer = threading.Timer(RETRY, self._retry)
+    def _start_timer(self) -> None:
+        # A thread, because most processes that save users run no event loop.
+        self._timer = threading.Timer(RETRY_INTERVAL, self._retry)
         self._timer.daemon = True
         self._timer.start()
 
@@ -65,23 +68,24 @@ class Outbox:
         if self._layer() is None:
             return
         try:
-            async_to_sync(self._flush)()
+            async_to_sync(self.flush)()
         except Exception as exc:
-            logger.debug("Other processes still cannot be told that logins ended: %r", exc)
+            logger.debug("The channel layer still fails: %r", exc)
             with self._lock:
-                self._arm()
+                self._start_timer()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Send what waits; raises if the layer fails."""
         while self._waiting:
             await self._send(self._waiting[0])
             with self._lock:
                 self._waiting.popleft()
-        logger.info("Other processes are told again of logins that end")
+        logger.info("The channel layer is back: the messages for group %r have been sent", self._group)
 
 
 _outboxes: WeakKeyDictionary[Any, Outbox] = WeakKeyDictionary()
 
 
 def outbox_of(layer: Any, group: str, overflow: dict[str, Any]) -> Outbox:
-    """The one outbox of this layer."""
+    """The layer's one outbox."""
     return _outboxes.get(layer) or _outboxes.setdefault(layer, Outbox(layer, group, overflow))

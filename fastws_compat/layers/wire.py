@@ -1,12 +1,13 @@
-"""What a group sends, and its form on a channel layer.
+"""The wire format of group messages on a channel layer.
 
-A message on the layer is a dict of Channels' kind. Under the key `fastws` it carries what our sockets need:
+A message on the layer is an ordinary Channels message. Its key `fastws` holds what the sockets need:
 
     {"type": "fastws.message", "fastws": {"group": "chat.1", "json": '{"text":"hi"}'}}
 
-with `json` (a text frame that holds JSON), `text`, `bytes` or `close` ([code, reason]), and, where they are
-needed, `exclude` (the id of a socket), `from` and `number` (a sender, and its count for the group). A group
-with a type of its own says that type, and repeats what it sends as keys for the consumers that know it.
+One of `json` (a text frame that contains JSON), `text`, `bytes` or `close` ([code, reason]) is present.
+Optional keys are `exclude` (the id of a member), and `from` and `number` (the sender, and its count of
+messages to the group). A group with a `type` of its own uses that type, and repeats the content as top-level
+keys for plain Channels consumers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastws_compat.connections.closing import close_code, close_reason
-from fastws_compat.layers.content import dump, dump_model, is_model, text_of, way_out
+from fastws_compat.layers.content import advice, dump, dump_model, is_model, text_of
 from fastws_compat.types import Message
 
 KEY = "fastws"
@@ -29,25 +30,25 @@ KINDS: dict[Kind, type] = {"json": str, "text": str, "bytes": bytes}
 
 @dataclass(frozen=True, slots=True)
 class Payload:
-    """One message, encoded: the text or the bytes of the frame that carries it."""
+    """An encoded message: the text or the bytes of its WebSocket frame."""
 
     kind: Kind
     data: str | bytes
 
     @property
     def value(self) -> Any:
-        """What was sent, with JSON parsed."""
+        """The content, with JSON parsed."""
         return json.loads(self.data) if self.kind == "json" else self.data
 
     @property
     def frame(self) -> Message:
-        """The ASGI message that carries it."""
+        """The ASGI message that sends it."""
         return {"type": "websocket.send", "bytes" if self.kind == "bytes" else "text": self.data}
 
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The members' sockets are to be closed."""
+    """Close the sockets of all members."""
 
     code: int
     reason: str
@@ -55,7 +56,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a group was sent, as it came from the layer."""
+    """A group message as it came from the layer."""
 
     group: str
     content: Payload | Close
@@ -67,7 +68,7 @@ class Envelope:
 def encode(message: Any) -> Payload:
     """The payload for a `str` (as text), `bytes`, or a dict, list, pydantic model or dataclass (as JSON).
 
-    Raises TypeError for what `groups.content` does not know, at the top or inside.
+    Raises TypeError if the message is, or contains, a value that `layers.content` does not accept.
     """
     kind = type(message)
     if issubclass(kind, (dict, list, tuple)):
@@ -79,14 +80,15 @@ def encode(message: Any) -> Payload:
     text = text_of(message)
     if text is None:
         raise TypeError(
-            f"A group sends a dict, list, pydantic model, str or bytes, not {kind.__name__}{way_out(kind)}."
+            "A group message must be a dict, list, pydantic model, str or bytes, "
+            f"not {kind.__name__}{advice(kind)}."
         )
-    text.encode()  # a lone surrogate has to fail here, not at each member
+    text.encode()  # a lone surrogate must fail here, not at each member
     return Payload("text", text)
 
 
 def pack(group: str, payload: Payload, own_type: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The layer's message for a payload; with `own_type` it also reads as a plain Channels message."""
+    """The layer's message for a payload; with `own_type`, plain Channels consumers can read it, too."""
     wire = {"group": group, payload.kind: payload.data, **extra}
     if own_type is None:
         return {"type": TYPE, KEY: wire}
@@ -96,14 +98,14 @@ def pack(group: str, payload: Payload, own_type: str | None, extra: Mapping[str,
 
 
 def pack_close(group: str, close: Close, extra: Mapping[str, Any]) -> dict[str, Any]:
-    """The layer's message that closes the members' sockets."""
+    """The layer's message for a close."""
     return {"type": TYPE, KEY: {"group": group, "close": [close.code, close.reason], **extra}}
 
 
 def unpack(message: Mapping[str, Any]) -> Envelope | None:
-    """What a message from the layer holds for our sockets; None if it was not sent by a group of ours.
+    """The group message in a message from the layer; None if plain Channels code sent it.
 
-    ValueError for one that says it was, and is not of the form above.
+    Raises ValueError if it has the key `fastws` but not the format above.
     """
     if KEY not in message:
         return None
@@ -116,7 +118,7 @@ def unpack(message: Mapping[str, Any]) -> Envelope | None:
         _expect(sender, str | None)
         return Envelope(wire["group"], _content(wire), exclude, sender, number)
     except (KeyError, TypeError, ValueError, AttributeError):
-        raise ValueError("it is not of the form that groups send")
+        raise ValueError("its format is not that of a group message")
 
 
 def _content(wire: Mapping[str, Any]) -> Payload | Close:

@@ -1,1 +1,3 @@
-"""The open sockets of logged-in users, and how they close when the login behind them ends."""
+"""The open sockets of logged-in users, which close when the login behind them ends."""
+
+from fastws_compat.logins.session_names import session_digest as session_digest

@@ -1,4 +1,4 @@
-"""The fields of a user on which a login depends, as far as the library can know them."""
+"""The fields of a user that a login depends on, as far as the library can know them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from django.contrib.auth.models import PermissionsMixin
 
 from fastws_compat import conf
 
-# What Django's own user models and backends read.
-USUAL = {"password", "is_active", "is_staff", "is_superuser"}
-OF_USERS = ("get_session_auth_hash", "get_session_auth_fallback_hash", "has_perm", "has_perms")
-OF_BACKENDS = (
+# The fields and methods that decide in Django's own user models and backends.
+DJANGO_FIELDS = {"password", "is_active", "is_staff", "is_superuser"}
+USER_METHODS = ("get_session_auth_hash", "get_session_auth_fallback_hash", "has_perm", "has_perms")
+BACKEND_METHODS = (
     "get_user",
     "user_can_authenticate",
     "has_perm",
@@ -32,25 +32,25 @@ OF_BACKENDS = (
 
 def may_end_login(fields: Iterable[str]) -> bool:
     """Whether a login can end because these fields of its user were saved."""
-    named = conf.get("LOGIN_FIELDS")
-    if named is not None:
-        return not set(named).isdisjoint(fields)
-    return not USUAL.isdisjoint(fields) or not _is_usual()
+    declared = conf.get("LOGIN_FIELDS")
+    if declared is not None:
+        return not set(declared).isdisjoint(fields)
+    return not DJANGO_FIELDS.isdisjoint(fields) or not _is_djangos_own()
 
 
-def _is_usual() -> bool:
-    """Whether Django's own code decides: code of the project may read any field."""
+def _is_djangos_own() -> bool:
+    """Whether only Django's own code decides; code of the project may read any field."""
     model: Any = get_user_model()
-    if any(isinstance(inspect.getattr_static(model, name, None), property) for name in USUAL):
+    if any(isinstance(inspect.getattr_static(model, name, None), property) for name in DJANGO_FIELDS):
         return False
     backends = [type(load_backend(path)) for path in settings.AUTHENTICATION_BACKENDS]
-    return _inherits(model, OF_USERS, AbstractBaseUser, PermissionsMixin) and all(
-        _inherits(backend, OF_BACKENDS, ModelBackend, BaseBackend, AllowAllUsersModelBackend)
+    return _does_not_override(model, USER_METHODS, AbstractBaseUser, PermissionsMixin) and all(
+        _does_not_override(backend, BACKEND_METHODS, ModelBackend, BaseBackend, AllowAllUsersModelBackend)
         for backend in backends
     )
 
 
-def _inherits(cls: type, names: Iterable[str], *bases: type) -> bool:
+def _does_not_override(cls: type, names: Iterable[str], *bases: type) -> bool:
     return all(
         getattr(cls, name, None) in [None, *(getattr(base, name, None) for base in bases)] for name in names
     )

@@ -1,4 +1,4 @@
-"""Whether open sockets may stay open, judged by fresh sessions and users: a few queries for all of them."""
+"""Whether open sockets may stay open: fresh sessions and users of all sockets, read with a few queries."""
 
 from __future__ import annotations
 
@@ -32,18 +32,19 @@ T = TypeVar("T")
 
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 
-# How many are judged at a time: what databases take in an `IN (...)`, and no thread is busy with for long.
+# The maximum number of claims at a time: databases accept that many values in an `IN (...)`, and the thread
+# is not busy for long.
 BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
-    """What a route asks of its user, at the handshake and as long as the socket is open."""
+    """What a route requires of its user, at the handshake and for as long as the socket is open."""
 
     test: Callable[[Any], Any]
-    # Whether the answer may need the database: such a test runs in a thread.
+    # Whether the test may query the database; if so, it runs in a thread.
     queries: bool = True
-    # Whether the project wrote the test, which then may read any field of the user.
+    # Whether the project wrote the test, which may then read any field of the user.
     is_own: bool = False
 
     @property
@@ -53,20 +54,20 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who a socket was opened by and what its route asks of them; without a session, by a token say."""
+    """The user who opened a socket, and what its route requires; a user of a token has no session."""
 
     user_id: str
     session_key: str | None
     conditions: tuple[Condition, ...]
-    # The user's database, where the router would choose another one.
+    # The user's database, if the router would choose another one.
     using: str | None = None
-    # The context in which the route asked; None is that of the caller.
+    # The context of the connection; None is the caller's.
     context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A user as a session names it; one without a backend is looked up by its key alone."""
+    """A user as the session names it; without a backend the user is looked up by key alone."""
 
     user_id: str
     backend: str | None
@@ -74,13 +75,13 @@ class Identity:
 
 
 def judge(claims: Sequence[Claim]) -> list[int | None]:
-    """For each claim the code to close with, or None where it holds; raises if the database fails.
+    """For each claim the code to close with, or None if it is valid; raises if the database fails.
 
-    Asks for all of them at once: give it no more than `BATCH`, whose sessions and users are in the databases
-    that the router chooses here.
+    It takes at most `BATCH` claims, whose sessions and users are in the databases that the router chooses in
+    the current context.
     """
     sessions = load_sessions({claim.session_key for claim in claims if claim.session_key})
-    identities = [identify(claim, sessions) for claim in claims]
+    identities = [claimed_identity(claim, sessions) for claim in claims]
     users = load_users({identity for identity in identities if identity})
     found = [
         _owner(claim, users.get(identity) if identity else None, sessions)
@@ -97,27 +98,27 @@ def _may_query(conditions: Iterable[Condition]) -> bool:
 
 
 def owner_of(session: Any) -> Any:
-    """The user that a session is logged in for, judged as in every later round; None for nobody."""
-    named = session.get(SESSION_KEY)
-    if named is None or not session.session_key:
+    """The user that is logged in to a session, judged as in every later round; None without a login."""
+    user_id = session.get(SESSION_KEY)
+    if user_id is None or not session.session_key:
         return None
-    claim = Claim(str(named), session.session_key, ())
+    claim = Claim(str(user_id), session.session_key, ())
     sessions = {session.session_key: dict(session.items())}
-    identity = identify(claim, sessions)
+    identity = claimed_identity(claim, sessions)
     user = _owner(claim, load_users([identity]).get(identity), sessions) if identity else None
     return user and remember_schema(user)
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:
-    """Whether a user whom somebody else has looked up may connect, judged as in every later round.
+    """Whether a user whom other code has looked up may connect, judged as in every later round.
 
-    `session` is the one that the user is logged in to, if there is one.
+    `session` is the session that the user is logged in to, if there is one.
     """
     if session is None:
         return bool(_backend(None).user_can_authenticate(user))
     claim = Claim(user_key(user), session.session_key, ())
     sessions = {session.session_key: dict(session.items())}
-    identity = identify(claim, sessions)
+    identity = claimed_identity(claim, sessions)
     if identity is None:
         return False
     backend = _backend(identity.backend)
@@ -126,8 +127,8 @@ def may_log_in(user: Any, session: Any = None) -> bool:
     return _owner(claim, user, sessions) is not None
 
 
-def identify(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | None:
-    """The user that the claim's session still names, if it is the one who opened the socket."""
+def claimed_identity(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | None:
+    """The user in the claim's session, if it is still the one who opened the socket."""
     if claim.session_key is None:
         return Identity(claim.user_id, None, claim.using)
     data = sessions.get(claim.session_key, {})
@@ -138,7 +139,7 @@ def identify(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | No
 
 
 def _owner(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
-    """The user, unless the password has changed since the session began."""
+    """The user; None if the password has changed since the session began."""
     if user is None or claim.session_key is None or not hasattr(user, "get_session_auth_hash"):
         return user
     sent = sessions[claim.session_key].get(HASH_SESSION_KEY) or ""
@@ -154,39 +155,39 @@ def _hashes(user: Any) -> Iterator[str]:
 def _verdict(claim: Claim, user: Any) -> int | None:
     if user is None:
         return LOGGED_OUT
-    return None if all(_holds_for(claim, condition, user) for condition in claim.conditions) else FORBIDDEN
+    return None if all(_meets(claim, condition, user) for condition in claim.conditions) else FORBIDDEN
 
 
-def _holds_for(claim: Claim, condition: Condition, user: Any) -> bool:
-    """As `holds`, in the context of the claim: the queries of a test are routed as in its endpoint."""
+def _meets(claim: Claim, condition: Condition, user: Any) -> bool:
+    """As `is_met`, in the context of the claim: the queries of a test are routed as in its endpoint."""
     if claim.context is None:
-        return holds(condition, user)
-    return run_in(claim.context, holds, condition, user)
+        return is_met(condition, user)
+    return run_in(claim.context, is_met, condition, user)
 
 
 def run_in(context: Context, call: Callable[..., T], *arguments: Any) -> T:
-    """What `call` returns in a copy of a context that belongs to another thread.
+    """The result of `call`, run in a copy of a context that belongs to another thread.
 
-    asgiref's `Local` is bound to a thread, so its values move over as asgiref itself moves them.
+    asgiref's `Local` is bound to a thread, so its values are moved here as asgiref itself moves them.
     """
     copied = context.copy()
 
-    def moved() -> T:
+    def restored() -> T:
         _restore_context(copied)
         return call(*arguments)
 
-    return copied.run(moved)
+    return copied.run(restored)
 
 
-def holds(condition: Condition, user: Any) -> bool:
-    """Whether the user meets a condition; one that fails itself is not met, a failing database is raised."""
+def is_met(condition: Condition, user: Any) -> bool:
+    """Whether the user meets a condition. A test that raises is not met; errors of the database propagate."""
     try:
         test: Any = async_to_sync(condition.test) if condition.is_async else condition.test
         return bool(test(user))
     except Error:
         raise
     except Exception as exc:
-        message = "What a route asks of its user could not be asked again; its socket is closed"
+        message = "The test of a route raised when it was repeated for an open socket, which is closed"
         logger.error(message, exc_info=for_log(exc))
         return False
 
@@ -195,14 +196,14 @@ def holds(condition: Condition, user: Any) -> bool:
 
 
 def load_sessions(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The contents of the sessions that still exist; one query where they are in the database."""
+    """The contents of the sessions that still exist; one query if they are in the database."""
     from django.contrib.sessions.backends.base import SessionBase
 
     store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
     keys = list(keys)
     if not keys:
         return {}
-    if hasattr(store, "get_model_class"):  # of the database, or cached_db, which writes to both
+    if hasattr(store, "get_model_class"):  # db or cached_db, which writes to the database too
         return _sessions_of_database(store, keys)
     return {key: data for key in keys if (data := store(key).load())}
 
@@ -216,7 +217,7 @@ def _sessions_of_database(store: Any, keys: Sequence[str]) -> dict[str, dict[str
 
 
 def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
-    """Those who may still log in; one query for the backends that look users up as Django's does."""
+    """The users who may still log in; one query for all backends that look users up as Django's does."""
     users: dict[Identity, Any] = {}
     of_model: list[tuple[Identity, Callable[[Any], bool]]] = []
     for identity in identities:
@@ -235,21 +236,21 @@ def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
 
 
 def _backend(path: str | None) -> Any:
-    """The backend of a session; for a login without one, by a token say, Django's own."""
+    """The backend of a session; Django's own for a login without a session, by a token for example."""
     from django.contrib.auth.backends import ModelBackend
 
     return load_backend(path) if path else ModelBackend()
 
 
 def _looks_up_as_django(backend: Any) -> bool:
-    """Whether `user_can_authenticate` is what decides; any other `get_user` has decided by itself."""
+    """Whether `user_can_authenticate` decides; a `get_user` of the project has decided already."""
     from django.contrib.auth.backends import ModelBackend
 
     return getattr(type(backend), "get_user", None) is ModelBackend.get_user
 
 
 def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
-    """The users, with the names of their databases; one query for each database."""
+    """The users by database and key; one query for each database."""
     keys: dict[str | None, set[Any]] = defaultdict(set)
     for identity in identities:
         keys[identity.using].add(_key(identity.user_id))
@@ -275,13 +276,14 @@ def user_key(user: Any) -> str:
 
 
 def load_permissions(users: Iterable[Any]) -> None:
-    """Give the users what `ModelBackend` would ask the database for, one user at a time.
+    """Load at once what `ModelBackend` would query for one user at a time.
 
-    It keeps the answers in attributes of the user; if a Django has other names for these, it asks again.
+    The backend keeps the results in attributes of the user. If a version of Django has other names for them,
+    it queries again.
     """
-    asking = {id(user): user for user in users if _has_listed_permissions(user)}.values()
+    with_lists = {id(user): user for user in users if _has_listed_permissions(user)}.values()
     by_database: dict[str | None, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
-    for user in asking:
+    for user in with_lists:
         by_database[user._state.db][user.pk].append(user)
     if by_database and _uses_model_backend():
         for by_key in by_database.values():
@@ -289,7 +291,7 @@ def load_permissions(users: Iterable[Any]) -> None:
 
 
 def _load_permissions(by_key: Mapping[Any, Sequence[Any]]) -> None:
-    """As `load_permissions`, for users of one database by their keys."""
+    """As `load_permissions`, for the users of one database, by key."""
     [[some, *_], *_] = by_key.values()
     for attribute, field in (
         ("_user_perm_cache", "user_permissions"),
@@ -327,15 +329,15 @@ def _uses_model_backend() -> bool:
 
 
 def _permissions(field: str, keys: Sequence[Any], some: Any) -> dict[Any, set[str]]:
-    """The permissions of each user, by one of the two roads that lead to them; `some` user is one of them."""
+    """The permissions of each user through one field, of the user or of groups; `some` is any user."""
     from django.contrib.auth.models import Permission
 
     relation: Any = get_user_model()._meta.get_field(field)
     query_name = relation.related_query_name()
-    road = query_name if field == "user_permissions" else f"group__{query_name}"
+    path = query_name if field == "user_permissions" else f"group__{query_name}"
     database = router.db_for_read(Permission, instance=some)
-    rows = Permission.objects.using(database).filter(**{f"{road}__in": keys}).order_by()
+    rows = Permission.objects.using(database).filter(**{f"{path}__in": keys}).order_by()
     listed: dict[Any, set[str]] = defaultdict(set)
-    for key, app, codename in rows.values_list(f"{road}__pk", "content_type__app_label", "codename"):
+    for key, app, codename in rows.values_list(f"{path}__pk", "content_type__app_label", "codename"):
         listed[key].add(f"{app}.{codename}")
     return listed

@@ -1,7 +1,7 @@
-"""Looking up who connects: in threads of its own, and without a trace in the context of the connection.
+"""Queries about users, in threads of their own, which leave nothing in the context of the connection.
 
-The one thread of the async ORM may be busy with an endpoint's query. What asgiref keeps for the caller of a
-thread, such as a cache's client, is kept as long as the caller lives, which here is as long as the socket.
+The one thread of the async ORM may be busy with an endpoint's query. And what a query leaves in the caller's
+context, such as a cache's client, would be kept for as long as the socket is open.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 
 async def look_up(call: Callable[..., T], *arguments: Any) -> T:
-    """What the sync `call` gives; it sees the caller's context variables, and what it sets is forgotten.
+    """The result of the sync `call`. It sees the caller's context variables; what it sets is discarded.
 
-    Where a test or `async_to_sync` has all sync code run in a certain thread, this runs there too.
+    In a test or under `async_to_sync`, which have a thread for all sync code, it runs in that thread.
     """
-    if _has_thread() or any_schemas():  # set in the thread that all async code shares
+    if _has_thread() or any_schemas():  # the schema is set in the one thread of the async ORM
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
@@ -40,12 +40,12 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 
 
 async def forgetting(work: Coroutine[Any, Any, T]) -> T:
-    """What `work` gives, run in a copy of the context that ends with it."""
+    """The result of `work`, run in a copy of the context that ends with it."""
     return await asyncio.get_running_loop().create_task(work, context=copy_context())
 
 
 def _has_thread() -> bool:
-    """Whether asgiref knows of a thread for the sync code of this loop; no server says so."""
+    """Whether asgiref has a thread for the sync code of this loop; in a server it does not."""
     loop = asyncio.get_running_loop()
     return loop in AsyncToSync.loop_thread_executors or bool(getattr(AsyncToSync.executors, "current", None))
 
@@ -64,7 +64,7 @@ def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
 
 
 def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
-    """Django closes its caches when a request ends."""
+    """Call, and then close the caches, as Django does when a request ends."""
     try:
         return call(*arguments)
     finally:
@@ -76,7 +76,7 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
 
 
 def new_session(key: str | None) -> Any:
-    """The session of that key, not read yet, for a scope: no context and no socket keeps a cache's client."""
+    """The session with that key, not read yet. It keeps no cache client, and leaves none in the context."""
     return copy_context().run(_new_session, key)
 
 
@@ -94,7 +94,7 @@ def _alias_of(cache: BaseCache) -> str | None:
 
 
 class CacheOfThread:
-    """A cache, through the client of the thread that asks: as many connections as threads, whoever asks."""
+    """A cache that uses the client of the calling thread: there are at most as many clients as threads."""
 
     __slots__ = ("_alias",)
 
@@ -102,7 +102,7 @@ class CacheOfThread:
         self._alias = alias
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # asked by `copy` and `pickle` before there is an alias
+        if name.startswith("__"):  # read by `copy` and `pickle` before there is an alias
             raise AttributeError(name)
         return getattr(_client(self._alias), name)
 
@@ -111,7 +111,7 @@ _of_thread = threading.local()
 
 
 def _clients() -> dict[str, tuple[BaseCache, Any]]:
-    """The clients of this thread by alias, and the settings that each was made for."""
+    """The clients of this thread by alias, each with the settings that it was made for."""
     clients: dict[str, tuple[BaseCache, Any]] = _of_thread.__dict__.setdefault("clients", {})
     return clients
 

@@ -1,4 +1,7 @@
-"""What Django tells of users, and what it means for their open sockets."""
+"""Django's signals about users, and their effect on open sockets.
+
+Every process imports this module. What only the receivers need is imported when a signal is sent.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,13 @@ from fastws_compat.threads.orm import reconnect_after_errors
 
 Subject = tuple[Any, Any, Callable[..., None]]
 
-# A login writes these and ends nothing.
+# Fields that a login itself saves.
 HARMLESS = {"last_login"}
 CHANGES = {"post_add", "post_remove", "post_clear"}
 
 
 def connect() -> None:
-    """Listen to what may end a login; called once Django's models are there."""
+    """Connect the signals of changes that may end a login; called when Django's models are loaded."""
     user_logged_in.connect(logged_in, dispatch_uid="fastws_compat.logged_in")
     user_logged_out.connect(logged_out, dispatch_uid="fastws_compat.logged_out")
     connection_created.connect(reconnect_after_errors, dispatch_uid="fastws_compat.reconnect_after_errors")
@@ -35,14 +38,14 @@ def connect() -> None:
 
 
 def listen_to(sender: Any, **kwargs: Any) -> None:
-    """Connect what concerns a model; a signal knows the class that was saved, and not its bases."""
+    """Connect the signals of one model. A signal is sent for the saved class, not for its bases."""
     for base, signal, receiver in _subjects():
         if issubclass(sender, base) or sender in base._meta.get_parent_list():
             signal.connect(receiver, sender=sender, dispatch_uid=f"fastws_compat.{receiver.__name__}")
 
 
 def _subjects() -> Iterator[Subject]:
-    """The models on which logins depend, with the signals that tell of a change."""
+    """The models that logins depend on, with the signals of their changes."""
     try:
         user_model: Any = get_user_model()
     except ImproperlyConfigured:  # the project has no users
@@ -62,13 +65,13 @@ def _subjects() -> Iterator[Subject]:
 
 def _rows_between(through: Any, receiver: Callable[..., None]) -> Iterator[Subject]:
     yield through, m2m_changed, receiver
-    if not through._meta.auto_created:  # a model of the project, whose rows are saved by themselves too
+    if not through._meta.auto_created:  # a model of the project, whose rows may also be saved one by one
         yield through, post_save, row_changed
         yield through, post_delete, row_changed
 
 
 def logged_in(sender: Any, request: Any, **kwargs: Any) -> None:
-    """Give the session a name by which its sockets are found at the logout, if it needs one."""
+    """Name the session, so that the logout finds its sockets."""
     session = getattr(request, "session", None)
     if session is not None:
         from fastws_compat.logins import session_names
@@ -77,17 +80,16 @@ def logged_in(sender: Any, request: Any, **kwargs: Any) -> None:
 
 
 def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-    """Close the sockets of the session; Channels' own `logout` sends no request and is seen later."""
+    """Close the sockets of the session. Channels' `logout` sends no request; the next round notices it."""
     session = getattr(request, "session", None)
     if user is None or not getattr(session, "session_key", None):
         return
-    from fastws_compat.logins import registry as logins  # with most of the library, which few need
-    from fastws_compat.logins import session_names, tenants
+    from fastws_compat.logins import registry, remote, session_names, tenants
 
-    # A session without a name could be that of any socket of the user: then all of them are closed.
+    # A session without a name may be the session of any socket of the user, so all of them are closed.
     name = session_names.name_of(session)
-    digest = name and logins.session_digest(name)
-    logins.publish(logins.end(user_key(user), digest, tenant=tenants.tenant_of(user)))
+    digest = name and session_names.session_digest(name)
+    remote.publish(registry.end_logins(user_key(user), digest, tenant=tenants.tenant_of(user)))
 
 
 def user_saved(
@@ -97,8 +99,8 @@ def user_saved(
         return
     from fastws_compat.logins.fields import may_end_login
 
-    everywhere = update_fields is None or may_end_login(update_fields)
-    (recheck if everywhere else recheck_own_tests)(_keys_of(instance), using)
+    check = recheck if update_fields is None or may_end_login(update_fields) else recheck_own_tests
+    check(_keys_of(instance), using)
 
 
 def user_deleted(instance: Model, using: str, **kwargs: Any) -> None:
@@ -106,11 +108,11 @@ def user_deleted(instance: Model, using: str, **kwargs: Any) -> None:
 
 
 def _keys_of(instance: Any) -> list[str] | None:
-    """The key of the user that an instance is, or a part of; None if that could be anybody."""
+    """The key of the user that an instance is, or is a part of; None if it could be any user."""
     key: Any = get_user_model()._meta.pk
     if isinstance(instance, get_user_model()):
         return [str(key.value_to_string(instance))]
-    # Of a parent of the user model: a user has its key, unless the model has a key of its own.
+    # An instance of a parent of the user model has the user's key, unless the user model has its own.
     is_part = key.remote_field is not None and isinstance(instance, key.remote_field.model)
     return [user_key(instance)] if is_part else None
 
@@ -118,7 +120,7 @@ def _keys_of(instance: Any) -> list[str] | None:
 def rights_changed(
     instance: Any, action: str, pk_set: Iterable[Any] | None, using: str, **kwargs: Any
 ) -> None:
-    """A user's own permissions or groups have changed; from the other side they may be many users'."""
+    """The permissions or groups of one user have changed, or those of many if changed from the other side."""
     if action not in CHANGES:
         return
     if isinstance(instance, get_user_model()):
@@ -133,23 +135,25 @@ def group_changed(using: str, action: str = "post_clear", created: bool = False,
 
 
 def row_changed(using: str, **kwargs: Any) -> None:
-    """A row between two models may have belonged to another user before."""
+    """The row may have belonged to another user before."""
     recheck(None, using)
 
 
 def recheck(users: Sequence[str] | None, using: str) -> None:
-    """Check the users' sockets everywhere, once what has changed can be seen."""
-    from fastws_compat.logins import registry as logins
-    from fastws_compat.logins import tenants
+    """Check the users' sockets in every process, once the change is committed."""
+    from fastws_compat.logins import registry, remote, tenants
 
     tenant = tenants.tenant_in(using)
-    transaction.on_commit(lambda: logins.publish(logins.recheck(users, tenant)), using=using, robust=True)
+
+    def publish() -> None:
+        remote.publish(registry.recheck_users(users, tenant))
+
+    transaction.on_commit(publish, using=using, robust=True)
 
 
 def recheck_own_tests(users: Sequence[str] | None, using: str) -> None:
-    """As `recheck`, in this process and only where code of the project tests the user."""
-    from fastws_compat.logins import registry as logins
-    from fastws_compat.logins import tenants
+    """As `recheck`, but only in this process and for routes with a test that the project wrote."""
+    from fastws_compat.logins import registry, tenants
 
     tenant = tenants.tenant_in(using)
-    transaction.on_commit(lambda: logins.recheck_own_tests(users, tenant), using=using, robust=True)
+    transaction.on_commit(lambda: registry.recheck_own_tests(users, tenant), using=using, robust=True)

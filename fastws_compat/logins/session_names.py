@@ -1,7 +1,7 @@
-"""By which name the sockets of a session are found when it ends.
+"""The name of a session, by which its sockets are found when it ends.
 
-That is its key, which stays the same from the login to the logout. A session in a signed cookie has no such
-key: each time it is saved the cookie is another one. There the session is given a random name at the login.
+The name is the session's key, which stays the same from the login to the logout. A session in a signed cookie
+has no such key, because the cookie changes whenever the session is saved; it gets a random name at the login.
 """
 
 from __future__ import annotations
@@ -11,19 +11,25 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookies
-from django.utils.crypto import get_random_string
+from django.utils.crypto import get_random_string, salted_hmac
 
 NAME = "_fastws_login"
+SALT = "fastws_compat.logins"
+
+
+def session_digest(key: str) -> str:
+    """What stands for a session between processes: with its key, any reader could take it over."""
+    return salted_hmac(SALT, key, algorithm="sha256").hexdigest()
 
 
 def give_name(session: Any) -> None:
-    """Names a session whose user has logged in; one that has a name keeps it, as its sockets know it."""
+    """Name a session whose user has logged in. An existing name is kept, because its sockets know it."""
     if isinstance(session, SignedCookies) and NAME not in session:
         session[NAME] = get_random_string(32)
 
 
 def name_of(session: Any) -> str | None:
-    """The name of a session; None for one in a cookie that began before names were given."""
+    """The session's name; None for a session in a cookie that began before sessions got names."""
     name: str | None = session.get(NAME) if isinstance(session, SignedCookies) else session.session_key
     return name
 

@@ -1,4 +1,4 @@
-"""Which tenant a user belongs to, where several tenants share a project: a database each, or a schema each.
+"""The tenant of a user, in projects where each tenant has a database or a schema of its own.
 
 A tenant is named by the alias of its database and, with schemas, by the name of its schema. In a project with
 one database it is the empty string, so that names and messages stay as they are. `FASTWS["TENANT"]` names a
@@ -30,40 +30,40 @@ SCHEMA = "fastws_schema"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a login is judged: logins of one place are judged together, in the context of any of them."""
+class Location:
+    """Where a login is judged. Logins of one location are judged together, in the context of any of them."""
 
     tenant: str = ""
     # The databases that the router chooses for the user and for the session.
     databases: tuple[str, ...] = ()
-    # The schema that django-tenants had set, and its tenant.
+    # The schema that django-tenants has set, and its tenant object.
     schema: str | None = None
     active: Any = field(default=None, compare=False)
-    # The database of the user, where the router would choose another one.
+    # The database of the user, if the router would choose another one.
     using: str | None = None
 
 
-# The place of every login in a project with one database and no schemas.
-ONLY_PLACE = Place()
+# The location of every login in a project with one database and no schemas.
+DEFAULT_LOCATION = Location()
 
 
 @contextmanager
-def activated(place: Place) -> Iterator[None]:
-    """Sets the schema of the place for this thread, where connections carry it (django-tenants)."""
-    if place.active is None:
+def activated(location: Location) -> Iterator[None]:
+    """Sets the schema of the location for this thread, if connections carry it (django-tenants)."""
+    if location.active is None:
         yield
         return
-    connection: Any = connections[place.databases[0]]
+    connection: Any = connections[location.databases[0]]
     before = connection.tenant
-    connection.set_tenant(place.active)
+    connection.set_tenant(location.active)
     try:
         yield
     finally:
         connection.set_tenant(before)
 
 
-async def locate(user: Any) -> Place:
-    """The place of the user who is connecting."""
+async def locate(user: Any) -> Location:
+    """The location of the user who is connecting."""
     alias = database_of(user)
     if (
         alias == DEFAULT_DB_ALIAS
@@ -71,20 +71,20 @@ async def locate(user: Any) -> Place:
         and not conf.get("TENANT")
         and not _has_schemas(alias)
     ):
-        return ONLY_PLACE
+        return DEFAULT_LOCATION
     if _has_schemas(alias):
-        place: Place = await database_sync_to_async(place_of)(user)
-        return place
-    return place_of(user)
+        location: Location = await database_sync_to_async(location_of)(user)
+        return location
+    return location_of(user)
 
 
-def place_of(user: Any) -> Place:
-    """As `locate`, for the thread that the user's queries run in."""
+def location_of(user: Any) -> Location:
+    """As `locate`, for the thread in which the user's queries run."""
     remember_schema(user)
     routed = router.db_for_write(type(user))
     alias = database_of(user)
     connection: Any = connections[alias] if _has_schemas(alias) else None
-    return Place(
+    return Location(
         tenant=tenant_of(user),
         databases=(alias, _session_database()),
         schema=getattr(connection, "schema_name", None),
@@ -106,10 +106,11 @@ def _session_store(engine: str) -> Any:
 def tenant_of(user: Any) -> str:
     """The tenant that a user belongs to.
 
-    RuntimeError in async code if only a thread's connection knows the schema and no dependency gave the user.
+    Raises RuntimeError in async code if only a thread's connection knows the schema and the user did not come
+    from a dependency.
     """
     state = getattr(user, "_state", None)
-    if state is None:  # not a user of Django's
+    if state is None:  # not a Django user
         return ""
     alias = database_of(user)
     schema = getattr(state, SCHEMA, None)
@@ -117,27 +118,27 @@ def tenant_of(user: Any) -> str:
 
 
 def owner_key(user: Any) -> Any:
-    """Distinguishes users of all tenants from each other, for those who count."""
+    """A key that distinguishes the users of all tenants, for counting."""
     try:
         tenant = tenant_of(user)
-    except RuntimeError:  # counted together with their namesakes rather than not at all
+    except RuntimeError:  # better to count users of equal keys together than not to count them
         tenant = ""
     key = getattr(user, "pk", None)
     return (tenant, key) if tenant else key
 
 
 def current_tenant() -> str:
-    """The tenant whose users the running code would find."""
+    """The tenant in whose tables the running code would look users up."""
     return tenant_in(router.db_for_write(get_user_model()))
 
 
 def tenant_in(alias: str) -> str:
-    """The tenant whose users are in a database, as seen by the running code."""
+    """The tenant whose users are in a database, as the running code sees it."""
     return _name(alias, _schema(alias))
 
 
 def remember_schema(user: Any) -> Any:
-    """Notes the schema in which a user was found, for code that runs elsewhere; gives the user."""
+    """Note the schema in which a user was found, for code that runs elsewhere. Returns the user."""
     state = getattr(user, "_state", None)
     if state is not None and getattr(state, SCHEMA, None) is None:
         alias = database_of(user)
@@ -147,7 +148,7 @@ def remember_schema(user: Any) -> Any:
 
 
 def database_of(user: Any) -> str:
-    """The alias of the database that a user was read from, or of its primary if that was a replica."""
+    """The alias of the database that a user was read from; for a replica, of its primary."""
     alias: str | None = user._state.db if hasattr(user, "_state") else DEFAULT_DB_ALIAS
     if alias is not None and not router.routers:
         return alias
@@ -162,7 +163,7 @@ def database_of(user: Any) -> str:
 
 
 def _is_replica(alias: str, primary: str, user: Any) -> bool:
-    """Whether `alias` is read from and `primary` written to: the user may also be of another tenant."""
+    """Whether `alias` is a replica of `primary`; it may also be the database of another tenant."""
     replica, original = connections.settings[alias], connections.settings.get(primary, {})
     if replica.get("TEST", {}).get("MIRROR") == primary:
         return True
@@ -176,16 +177,16 @@ def _name(alias: str, schema: str) -> str:
 
 
 def _schema(alias: str) -> str:
-    """What distinguishes the tenants of one database; an empty string if it has but one."""
+    """The name that distinguishes the tenants of one database; an empty string if it has only one."""
     path = conf.get("TENANT")
     if path:
         return str(_callable(path)() or "")
     if not _has_schemas(alias) or not _users_have_schemas():
         return ""
-    if _in_event_loop():
+    if in_event_loop():
         raise RuntimeError(
-            "In async code the tenant is known for the users that a dependency of fastws_compat.auth gives. "
-            "For others call this in database_sync_to_async, or set FASTWS['TENANT']."
+            "In async code the tenant is known only for users from a dependency of fastws_compat.auth. "
+            "For other users call this in database_sync_to_async, or set FASTWS['TENANT']."
         )
     connection: Any = connections[alias]
     return str(connection.schema_name)
@@ -198,7 +199,7 @@ def _callable(path: str) -> Callable[[], Any]:
 
 
 def any_schemas() -> bool:
-    """Whether a connection of the project carries a tenant, which only its own thread knows."""
+    """Whether a database connection of the project carries a tenant, which only its own thread knows."""
     return any(_has_schemas(alias) for alias in connections.settings)
 
 
@@ -209,7 +210,7 @@ def _has_schemas(alias: str) -> bool:
 
 @functools.cache
 def _sets_tenants(engine: str) -> bool:
-    # The class is asked: in an event loop each context would get a connection object of its own.
+    # The class, because in an event loop each context would get a connection object of its own.
     return hasattr(load_backend(engine).DatabaseWrapper, "set_tenant")
 
 
@@ -227,7 +228,7 @@ def _is_listed(name: str, apps: tuple[str, ...]) -> bool:
     return any(app == name or app.startswith(f"{name}.apps.") for app in apps)
 
 
-def _in_event_loop() -> bool:
+def in_event_loop() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:

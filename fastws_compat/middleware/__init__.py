@@ -1,4 +1,4 @@
-"""`Middleware`: an ASGI middleware class with the arguments it will be made with."""
+"""`Middleware`: an ASGI middleware class and the arguments for its constructor."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ P = ParamSpec("P")
 
 
 class Middleware:
-    """What `middleware=[...]` lists; unpacks to `cls, args, kwargs`."""
+    """An entry of `middleware=[...]`; unpacks to `cls, args, kwargs`."""
 
-    # Any instead of ASGIApp: the middleware of other libraries name the same shapes differently.
+    # Any instead of ASGIApp: other libraries have their own types for the same shapes.
     def __init__(self, cls: Callable[Concatenate[Any, P], Any], *args: P.args, **kwargs: P.kwargs) -> None:
         foreign.refuse_call(cls, "Middleware()")
         if getattr(cls, "__module__", "").startswith(__name__):
-            # A backend of Starlette's would decide about access in a class of ours.
+            # A backend that derives from Starlette's class must not decide about access here.
             for value in (*args, *kwargs.values()):
                 foreign.refuse(value, f"An argument of {cls.__name__}")
         self.cls = cls

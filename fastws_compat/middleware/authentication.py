@@ -22,8 +22,8 @@ OnError = Callable[[HTTPConnection, AuthenticationError], Response]
 class AuthenticationMiddleware:
     """Sets `websocket.auth` and `websocket.user` to what `backend.authenticate()` returns.
 
-    The user takes the place of Django's. When the backend raises AuthenticationError, the handshake is
-    refused with 403; what `on_error` returns is sent to HTTP clients only.
+    This user replaces Django's. When the backend raises AuthenticationError, the handshake is refused
+    with 403; the response of `on_error` is sent to HTTP clients only.
     """
 
     def __init__(self, app: ASGIApp, backend: AuthenticationBackend, on_error: OnError | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`BaseHTTPMiddleware`, which lets sockets pass (Starlette)."""
+"""`BaseHTTPMiddleware`, which does not affect WebSockets (Starlette)."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ AsyncContentStream = AsyncIterable[Content | MutableMapping[str, Any]]
 
 
 class BaseHTTPMiddleware:
-    """A middleware whose `dispatch` is for HTTP alone: sockets pass it untouched, as in Starlette.
+    """A middleware whose `dispatch` is for HTTP only; WebSockets pass through unchanged, as in Starlette.
 
-    HTTP stays with Django. A request that comes here all the same is refused, so that nothing gets past a
-    check in `dispatch`.
+    HTTP stays with Django. An HTTP request that reaches this middleware is refused, so that it cannot bypass
+    a check in `dispatch`.
     """
 
     def __init__(self, app: ASGIApp, dispatch: DispatchFunction | None = None) -> None:

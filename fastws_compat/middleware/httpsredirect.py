@@ -1,4 +1,4 @@
-"""`HTTPSRedirectMiddleware`: only encrypted connections (Starlette)."""
+"""`HTTPSRedirectMiddleware`: accepts encrypted connections only (Starlette)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SECURE = {"http": "https", "ws": "wss"}
 
 
 class HTTPSRedirectMiddleware:
-    """Refuses a handshake that is not encrypted with a redirect (307) to the same URL at `wss:`."""
+    """Redirects (307) an unencrypted handshake to the same URL with `wss:`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

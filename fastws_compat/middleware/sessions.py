@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastws_compat.connections.refusal import refuse
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.porting.http_only import SESSION_OPTIONS, http_options
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 
 class SessionMiddleware:
-    """Makes Django's session `websocket.session`, where `get_asgi_application()` has not done it before.
+    """Sets `websocket.session` to Django's session, unless `get_asgi_application()` has already done so.
 
-    Starlette's options are accepted and have no effect: Django's `SECRET_KEY` and `SESSION_...` settings say
-    how its sessions are kept. As in Starlette, what a socket changes is not saved by itself;
-    `await websocket.session.asave()` saves it.
+    Starlette's options are accepted and have no effect: Django's `SECRET_KEY` and `SESSION_...` settings
+    apply. As in Starlette, changes made in a socket are not saved automatically; call
+    `await websocket.session.asave()`.
     """
 
     def __init__(self, app: ASGIApp, secret_key: Any = None, **options: Any) -> None:
@@ -28,9 +29,8 @@ class SessionMiddleware:
 
 
 async def _has_session(scope: Scope, send: Send) -> bool:
-    """Put the session, read from its store, into the scope; False if the handshake is refused instead."""
-    from fastws_compat.asgi import refuse
-    from fastws_compat.auth import resolve
+    """Load the session into the scope; False if the handshake was refused instead."""
+    from fastws_compat.logins.identify import resolve
 
     try:
         if "session" not in scope:
@@ -40,5 +40,5 @@ async def _has_session(scope: Scope, send: Send) -> bool:
         return False
     session = scope["session"]
     if hasattr(session, "aget"):
-        await session.aget("")  # what is read here, the endpoint can read without `await`
+        await session.aget("")  # loads the data, so that the endpoint can read it without `await`
     return True

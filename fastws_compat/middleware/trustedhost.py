@@ -1,4 +1,4 @@
-"""`TrustedHostMiddleware`: only handshakes whose Host header is known (Starlette)."""
+"""`TrustedHostMiddleware`: accepts known Host headers only (Starlette)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ ENFORCE_DOMAIN_WILDCARD = "Domain wildcard patterns must be like '*.example.com'
 class TrustedHostMiddleware:
     """Refuses a handshake with 400 unless its Host header matches one of `allowed_hosts`.
 
-    Where only "www." is missing, it is redirected instead. `get_asgi_application()` checks Django's
-    `ALLOWED_HOSTS` before.
+    If only "www." is missing, the client is redirected instead. `get_asgi_application()` checks Django's
+    `ALLOWED_HOSTS` first.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Ported code: names that are elsewhere here, and objects of FastAPI and Starlette that were left behind."""
+"""Help with ported code: names that moved, and objects of FastAPI and Starlette that were not replaced."""

@@ -1,7 +1,7 @@
-"""Classes and functions of FastAPI and Starlette themselves: refused at import, understood when raised.
+"""Classes and functions of FastAPI and Starlette: refused in declarations, translated when raised.
 
-An import that nobody has changed looks like ours and does nothing, also where it was to keep strangers out.
-Neither package may be imported here, so both are known by the names of their modules.
+An import that was not changed looks right but has no effect, even where it was meant to restrict access.
+Neither package may be imported here, so their objects are recognized by module name.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from types import FunctionType, MethodType
 from typing import Any, NewType, TypeVar, get_args, get_origin
 
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.porting import names as elsewhere
+from fastws_compat.porting import names
 
-OURS = "fastws_compat"
+OURS = names.PACKAGE
 PACKAGES = ("fastapi", "starlette")
 
 
@@ -38,34 +38,34 @@ def origin(thing: Any) -> Any:
     return next(foreign_classes(thing if isinstance(thing, type) else type(thing)), None)
 
 
-# What is found at import
+# In declarations
 
 
 def refuse(thing: Any, where: str) -> None:
-    """DeclarationError if `thing` is foreign; `where` is the subject of the sentence."""
+    """Raise DeclarationError if `thing` is foreign; `where` is the subject of the sentence."""
     found = origin(thing)
     if found is not None:
         raise DeclarationError(f"{where} uses {_described(thing, found)}, which {_instead(found)}.")
 
 
 def refuse_call(call: Any, where: str) -> None:
-    """As `refuse`, for a callable and everything that it wraps or is bound to."""
+    """Like `refuse`, for a callable and everything that it wraps or is bound to."""
     for layer in layers(call):
         refuse(layer, where)
 
 
 def refuse_dependencies(dependencies: Iterable[Any], where: str) -> None:
-    """As `refuse`, for a list of `Depends` and what they call."""
+    """Like `refuse`, for a list of `Depends` and the callables in them."""
     for depends in dependencies:
         refuse(depends, where)
         refuse_call(getattr(depends, "dependency", None), where)
 
 
 def refuse_annotation(annotation: Any, where: str, *, is_given: bool = False) -> None:
-    """As `refuse`, for everything that an annotation names.
+    """Like `refuse`, for every type that an annotation names.
 
-    `is_given` says that a dependency gives the value. Its class may then be one that has no counterpart
-    here, as the annotation decides nothing.
+    `is_given` means that a dependency provides the value. The annotation then decides nothing, so a class
+    without a counterpart here is allowed.
     """
     for piece in pieces(annotation):
         found = origin(piece)
@@ -79,7 +79,7 @@ def pieces(annotation: Any) -> Iterator[Any]:
     while todo:
         piece = todo.pop()
         if id(piece) not in seen:
-            seen[id(piece)] = piece  # also keeps the id from being used again
+            seen[id(piece)] = piece  # also keeps the object alive, so its id is not reused
             yield piece
             todo += _inside(piece)
 
@@ -123,13 +123,13 @@ def _instead(found: Any) -> str:
     home = _home(found)
     if home is None:
         path = found.__module__.partition(".")[2]
-        advice = elsewhere.advice_on(path, found.__name__) or "remove it."
+        advice = names.advice_on(path, found.__name__) or "remove it."
         return f"has no counterpart in {OURS}: {advice.removesuffix('.')}"
     return f"{OURS} does not recognize: write 'from {home} import {found.__name__}'"
 
 
 def _home(found: Any) -> str | None:
-    """The module of ours to import the name from, as near to the front door as there is one."""
+    """The shortest module path of this package from which the name can be imported."""
     parts = found.__module__.split(".")[1:]
     for depth in range(len(parts) + 1):
         module = ".".join([OURS, *parts[:depth]])
@@ -141,11 +141,11 @@ def _home(found: Any) -> str | None:
     return None
 
 
-# What is raised while a connection lives
+# Exceptions raised during a connection
 
 
 def twin_class(cls: type) -> type | None:
-    """Our class of the same name in the module of the same name, if that module was ever imported."""
+    """This package's class of the same name, in the module of the same name, if that module was imported."""
     if not is_foreign_module(cls.__module__):
         return None
     module = sys.modules.get(OURS + cls.__module__.removeprefix(cls.__module__.partition(".")[0]))
@@ -154,7 +154,7 @@ def twin_class(cls: type) -> type | None:
 
 
 def twin(exc: Exception) -> Exception | None:
-    """`exc` as the class of ours that it would be; None if it is not foreign or has no counterpart."""
+    """`exc` as an instance of its counterpart here; None if it is not foreign or has no counterpart."""
     for cls in foreign_classes(type(exc)):
         own = twin_class(cls)
         if own is not None:
@@ -166,5 +166,5 @@ def twin(exc: Exception) -> Exception | None:
 
 
 def means(exc: BaseException, kind: type[BaseException]) -> bool:
-    """isinstance(), also for the foreign twin of `kind`."""
+    """isinstance(), which also accepts the foreign twin of `kind`."""
     return isinstance(exc, kind) or any(twin_class(cls) is kind for cls in foreign_classes(type(exc)))

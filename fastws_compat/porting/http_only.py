@@ -1,4 +1,7 @@
-"""What FastAPI has for HTTP, which stays with Django: its options are accepted, its methods say so."""
+"""FastAPI's options and methods for HTTP, which stays with Django.
+
+The options are accepted and ignored; the methods raise an error that explains this.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ HTTP_ONLY = (
     *("route", "add_route", "api_route", "add_api_route", "frontend"),
 )
 
-# Options of FastAPI's that mean nothing to a socket.
+# Options of FastAPI that have no meaning for a WebSocket.
 INCLUDE_OPTIONS = frozenset(
     {
         "tags",
@@ -42,21 +45,21 @@ APP_OPTIONS = (ROUTER_OPTIONS - {"tags", "route_class"}) | {
     "separate_input_output_schemas",
     "openapi_external_docs",
 }
-# Options of HTTP's decorators; FastAPI's `websocket()` has none of them either.
+# Options of the decorators for HTTP; FastAPI's `websocket()` does not accept them either.
 OPERATION_OPTIONS = INCLUDE_OPTIONS | {
     *("response_model", "response_class", "response_description", "status_code", "summary", "description"),
     *("response_model_include", "response_model_exclude", "response_model_by_alias"),
     *("response_model_exclude_unset", "response_model_exclude_defaults", "response_model_exclude_none"),
     *("operation_id", "openapi_extra", "methods", "strict_content_type", "route_class_override"),
 }
-# Options of SessionMiddleware's that Django has as settings.
+# Options of SessionMiddleware that are settings in Django.
 SESSION_OPTIONS = frozenset(
     {"session_cookie", "max_age", "path", "same_site", "https_only", "domain", "partitioned"}
 )
 
 
 class HTTPOnly:
-    """An attribute that FastAPI has for HTTP: asking for it says where HTTP is done here."""
+    """A method that FastAPI has for HTTP; accessing it raises AttributeError with the alternative."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -69,7 +72,7 @@ class HTTPOnly:
 
 
 def http_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:
-    """The options that only HTTP has; TypeError for one that FastAPI does not have either."""
+    """The options, if all of them are `known`; TypeError for one that FastAPI does not have either."""
     for unknown in sorted(options.keys() - known):
         raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}")
     return options

@@ -1,6 +1,6 @@
-"""Names of FastAPI's and Starlette's that are not where they were asked for, and what to use instead.
+"""Names of FastAPI and Starlette that are in another module here, or missing, and what to use instead.
 
-The package's import hook asks here for a module that it lacks, and its modules for a name that they lack.
+The package's import hook calls `explain` for a missing module, and modules call `find` for a missing name.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 PACKAGE = "fastws_compat"
 
-# FastAPI's modules hand on names of others, so that people import them from there; here is where they are.
+# FastAPI's modules re-export names of others, and people import them from there. Here is where they are.
 HOMES = {
     "": "params routing status",
     "applications": "FastAPI Starlette",
@@ -47,7 +47,7 @@ HOMES = {
     "websockets": "WebSocket WebSocketClose WebSocketDisconnect WebSocketState",
 }
 
-# Second names.
+# Other names for the same objects.
 ALIASES = {
     "HTTPBaseModel": "openapi.models.HTTPBase",
     "HTTPBearerModel": "openapi.models.HTTPBearer",
@@ -105,7 +105,7 @@ STARLETTE_INSIDE = (
 JSON = "Return a JSONResponse, which needs no other library."
 ENCODERS = "Give jsonable_encoder() a custom_encoder, or add the class to ENCODERS_BY_TYPE."
 
-# Modules that are not here.
+# Modules that do not exist here.
 MODULES = {
     "cli": SERVER,
     "config": SETTINGS,
@@ -131,7 +131,7 @@ MODULES = {
     "utils": FASTAPI_INSIDE,
 }
 
-# Names that are not here, under whatever module.
+# Names that do not exist here, in any module.
 _NAMES = (
     ("APIRoute HTTPEndpoint Route", VIEW),
     (
@@ -174,7 +174,7 @@ _NAMES = (
     ("is_body_allowed_for_status_code lenient_issubclass solve_dependencies", FASTAPI_INSIDE),
     ("create_collapsing_task_group", STARLETTE_INSIDE),
 )
-# What FastAPI describes an API with; some of these names mean something else in other modules.
+# The models of OpenAPI; some of these names mean something else in other modules.
 _OPENAPI = (
     "BaseModelWithConfig Components Contact Discriminator EmailStr Encoding Example"
     " ExternalDocumentation Header Info License Link MediaType OpenAPI Operation Parameter"
@@ -192,7 +192,7 @@ def explain(module: str) -> None:
     """ModuleNotFoundError with advice for a module that only FastAPI or Starlette has."""
     advice = MODULES.get(module.removeprefix(f"{PACKAGE}."))
     if advice is not None:
-        # Without `name=`, for which `from package import module` would leave the advice out.
+        # Without `name=`: `from package import module` swallows an error that has it, and the advice with it.
         raise ModuleNotFoundError(f"There is no {module}. {advice}")
 
 
@@ -206,10 +206,10 @@ def _advice(path: str, name: str) -> str | None:
 
 
 def find(module: str, name: str) -> Any:
-    """What a module of the package lacks and its twin hands on from another module.
+    """A name that `module` lacks and its twin in FastAPI or Starlette re-exports from another module.
 
-    Raises ImportError with advice for a name that only FastAPI or Starlette has, and AttributeError for one
-    that nobody has.
+    Raises ImportError with advice for a name that only FastAPI or Starlette has, and AttributeError for an
+    unknown name.
     """
     own = module.removeprefix(PACKAGE).removeprefix(".")
     advice = _advice(own, name)

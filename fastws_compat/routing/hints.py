@@ -1,4 +1,4 @@
-"""Which path was meant: for the log line of a path that no route has."""
+"""Suggests the path that a client probably meant, for the log line about an unknown path."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from fastws_compat.routing.paths import PARAM
 
 
 def nearest(path: str, templates: Iterable[str]) -> str | None:
-    """The template that `path` comes closest to, if any comes close; what its parameters are is no matter."""
-    import difflib  # for a mistake only; it is slow to import
+    """The template most similar to `path`, whatever the values of its parameters; None if none is similar."""
+    import difflib  # slow to import, and only needed after a mistake
 
     filled = {_filled(template, path): template for template in templates}
     close = difflib.get_close_matches(path, filled, n=1)
@@ -18,7 +18,7 @@ def nearest(path: str, templates: Iterable[str]) -> str | None:
 
 
 def _filled(template: str, path: str) -> str:
-    """The template with its parameters taken from the same segments of `path`."""
+    """The template, each parameter replaced by the segment of `path` in the same position."""
     segments = path.split("/")
     return "/".join(
         segments[index] if index < len(segments) and _is_param(segment) else segment

@@ -1,4 +1,4 @@
-"""A router's routes as a list that counts its changes, and as an index by what is fixed of their paths."""
+"""The routes of a router: a list that counts its changes, and an index by the fixed part of each path."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from fastws_compat.porting import foreign
 from fastws_compat.routing.routes import BaseRoute
 
-# A route and its place among the others.
+# A route and its position in the router.
 Entry = tuple[int, BaseRoute]
 
 
 class Routes(list[BaseRoute]):
-    """A router's routes; counts its changes, so that what was derived from it can be made anew."""
+    """The routes of a router; counts its changes, so that the router knows when its index is stale."""
 
     def __init__(self, routes: Iterable[BaseRoute] = ()) -> None:
         super().__init__(_native(routes))
@@ -32,7 +32,7 @@ def _counted(name: str) -> Callable[..., Any]:
 
 
 def _native(routes: Iterable[BaseRoute]) -> list[BaseRoute]:
-    """The routes; DeclarationError for one of FastAPI's or Starlette's, which could not be asked the same."""
+    """The routes as a list; DeclarationError for a route of FastAPI or Starlette, whose interface differs."""
     found = list(routes)
     for route in found:
         foreign.refuse(route, "A list of routes")
@@ -58,9 +58,9 @@ for _name in ("append", "insert", "extend", "__setitem__", "__iadd__"):
 
 
 class Index:
-    """The routes by the part of their path that is fixed: matching costs the same however many there are.
+    """Routes by the fixed part of their path, so that matching costs the same for any number of routes.
 
-    What is found may still not match, but nothing that matches is missing, and the order is kept.
+    `candidates` may include routes that do not match, but never misses one that does, and keeps the order.
     """
 
     def __init__(self, routes: Iterable[BaseRoute], path_of: Callable[[BaseRoute], str]) -> None:
@@ -77,8 +77,8 @@ class Index:
         self._shortest = min(map(len, self._below), default=0)
 
     def candidates(self, path: str) -> list[Entry]:
-        """The routes that may match `path`, in their order."""
-        # `$` also matches before a newline at the end.
+        """The routes that may match `path`, in the order of the router."""
+        # A pattern's `$` also matches before a final newline.
         found = self._exact.get(path.removesuffix("\n"), [])
         end = self._shortest
         for _ in range(self._depth + 1):

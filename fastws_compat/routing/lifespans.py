@@ -1,4 +1,4 @@
-"""How an application begins and ends: its lifespan in any of the forms that FastAPI takes."""
+"""Lifespans: what an application runs at startup and shutdown, in every form that FastAPI accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fastws_compat.concurrency import is_async
 
 
 def as_context(lifespan: Any) -> Callable[[Any], AbstractAsyncContextManager[Any]]:
-    """A lifespan in any of the forms that FastAPI takes, as an asynchronous context manager."""
+    """A lifespan of any form as a function that returns an asynchronous context manager."""
     if lifespan is None:
         return lambda app: contextlib.nullcontext()
     if inspect.isasyncgenfunction(lifespan):
@@ -34,7 +34,7 @@ def merged(
     outer: Callable[[Any], AbstractAsyncContextManager[Any]],
     inner: Callable[[Any], AbstractAsyncContextManager[Any]],
 ) -> Callable[[Any], AbstractAsyncContextManager[Mapping[str, Any] | None]]:
-    """Two lifespans as one; where both give a state, the outer's values win."""
+    """Two lifespans as one; if both set the same key of the state, the outer one wins."""
 
     @asynccontextmanager
     async def context(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
@@ -48,6 +48,7 @@ def merged(
 
 
 async def run_all(handlers: Iterable[Callable[[], Any]]) -> None:
+    """Call handlers in order, sync or async."""
     for handler in handlers:
         if is_async(handler):
             await handler()

@@ -1,4 +1,4 @@
-"""HTTP below a mount: the mounted application serves it where the project says so, and else Django."""
+"""HTTP below a mount: served by the mounted application if the project lists the mount, else by Django."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logger import logger
 from fastws_compat.middleware.base import BaseHTTPMiddleware
 from fastws_compat.responses import RedirectResponse
-from fastws_compat.routing.routers import Mount, Router, flatten
+from fastws_compat.routing.routers import Mount, Router
+from fastws_compat.routing.routes import flatten
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def with_mounts(django: ASGIApp, sockets: Starlette, paths: Sequence[str]) -> ASGIApp:
-    """What serves HTTP: Django alone where the application has no mounts."""
+    """The application for HTTP: Django alone if `sockets` has no mounts."""
     has_mounts = any(isinstance(route, Mount) for route in flatten(sockets.routes))
     return HTTPMounts(django, sockets, paths) if paths or has_mounts else django
 
 
 class HTTPMounts:
-    """Django for HTTP, and the application for HTTP below those of its mounts whose paths are listed."""
+    """Passes HTTP to Django, except below the mounts whose paths are listed."""
 
     def __init__(self, django: ASGIApp, sockets: Starlette, paths: Sequence[str]) -> None:
         self.application = django
         self._sockets = sockets
         self._paths = _checked([paths] if isinstance(paths, str) else paths, sockets)
-        # Mounts that the log has told of.
-        self._told: set[str] = set()
+        # The mounts that were already logged.
+        self._logged: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         mount = self._mount(scope)
         if mount is not None and mount.path in self._paths:
             await self._sockets(scope, receive, send)
-        elif mount is not None and mount.path not in self._told and _is_foreign(self._sockets, scope):
-            await self.application(scope, receive, self._noticing(mount, send))
+        elif mount is not None and mount.path not in self._logged and _is_foreign(self._sockets, scope):
+            await self.application(scope, receive, self._logging_404(mount, send))
         elif self._paths and (url := self._with_slash(scope)) is not None:
             await RedirectResponse(url)(scope, receive, send)
         else:
@@ -47,19 +48,19 @@ class HTTPMounts:
         return found[0] if found is not None and isinstance(found[0], Mount) else None
 
     def _with_slash(self, scope: Scope) -> URL | None:
-        """The URL with a slash at its end, if that is what a mount lacks (Starlette)."""
+        """The URL with a final slash, if only the slash is missing for a mount to match (Starlette)."""
         if scope["path"].endswith("/") or not self._sockets.router.redirect_slashes:
             return None
         longer = {**scope, "path": scope["path"] + "/"}
         mount = self._mount(longer)
         return URL(scope=longer) if mount is not None and mount.path in self._paths else None
 
-    def _noticing(self, mount: Mount, send: Send) -> Send:
-        """`send`, where one line of the log says why a page below the mount does not exist."""
+    def _logging_404(self, mount: Mount, send: Send) -> Send:
+        """`send`, which logs once why a page below the mount was not found."""
 
-        async def notice(message: Message) -> None:
+        async def log_404(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 404:
-                self._told.add(mount.path)
+                self._logged.add(mount.path)
                 logger.warning(
                     "HTTP below the mount %r goes to Django, which has no such page; "
                     "get_asgi_application(..., http=[%r]) gives it to the mounted application",
@@ -68,7 +69,7 @@ class HTTPMounts:
                 )
             await send(message)
 
-        return notice
+        return log_404
 
 
 def _checked(paths: Sequence[str], sockets: Starlette) -> frozenset[str]:
@@ -94,7 +95,7 @@ def _listed(mounts: Sequence[str]) -> str:
 
 
 def _is_foreign(app: Starlette | Router, scope: Scope) -> bool:
-    """Whether a mount leads to an application that is none of ours, and so may serve HTTP."""
+    """Whether a mount leads to an application from elsewhere, which may serve HTTP."""
     found = app.match(scope)
     if found is None or not isinstance(found[0], Mount):
         return False

@@ -1,4 +1,4 @@
-"""A FastAPI path: `/ws/{room}/{number:int}` as a pattern, as a template, and back to a URL."""
+"""FastAPI paths such as `/ws/{room}/{number:int}`: parsing, matching, and building URLs from them."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ Convertors = dict[str, Convertor[Any]]
 def compile_path(path: str) -> tuple[re.Pattern[str], str, Convertors]:
     """The pattern, the template and the convertors of a path, or of a host name (no leading "/").
 
-    Raises AssertionError for an unknown convertor, ValueError for a parameter that stands twice.
+    Raises AssertionError for an unknown convertor, and ValueError for a parameter that occurs twice.
     """
     is_host = not path.startswith("/")
     pattern, template, end = "^", "", 0
     convertors: Convertors = {}
-    twice: set[str] = set()
+    duplicates: set[str] = set()
     for match in PARAM.finditer(path):
         name, kind = match[1], (match[2] or ":str")[1:]
         if kind not in CONVERTOR_TYPES:
             raise AssertionError(f"Unknown path convertor '{kind}'")
         if name in convertors:
-            twice.add(name)
+            duplicates.add(name)
         convertors[name] = CONVERTOR_TYPES[kind]
         literal = path[end : match.start()]
         pattern += f"{re.escape(literal)}(?P<{name}>{convertors[name].regex})"
         template += f"{literal}{{{name}}}"
         end = match.end()
-    if twice:
-        names = ", ".join(sorted(twice))
-        raise ValueError(f"Duplicated param name{'s' if len(twice) > 1 else ''} {names} at path {path}")
+    if duplicates:
+        names = ", ".join(sorted(duplicates))
+        raise ValueError(f"Duplicated param name{'s' if len(duplicates) > 1 else ''} {names} at path {path}")
     rest = path[end:]
-    # A Host header's port is not looked at, and its letters' case neither (RFC 9110, 4.2.3).
+    # The port and the case of a Host header do not matter (RFC 9110, 4.2.3).
     literal = rest.rsplit(":", 1)[0] if is_host and not rest.endswith("]") else rest
     flags = re.IGNORECASE if is_host else 0
     return re.compile(f"{pattern}{re.escape(literal)}$", flags), template + rest, convertors
 
 
 def replace_params(path: str, convertors: Convertors, params: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The template with its parameters filled in, and the parameters that it does not have."""
+    """The template with its parameters filled in, and the parameters that the template does not use."""
     remaining = dict(params)
 
     def fill(match: re.Match[str]) -> str:
@@ -55,7 +55,7 @@ def replace_params(path: str, convertors: Convertors, params: dict[str, Any]) ->
 
 
 def convert(match: re.Match[str], convertors: Convertors) -> dict[str, Any]:
-    """The parameters of a matched path as the convertors make them."""
+    """The parameters of a matched path, converted."""
     params: dict[str, Any] = match.groupdict() if convertors else {}
     for name, convertor in convertors.items():
         params[name] = convertor.convert(params[name])

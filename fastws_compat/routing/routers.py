@@ -1,54 +1,42 @@
-"""Routers: which route gets a connection, and how routers nest (FastAPI and Starlette)."""
+"""Routers, and the routes that lead to other applications: mounts and hosts (Starlette)."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Unpack, cast
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, cast
 
 from fastws_compat import conf
-from fastws_compat.connections.lifecycle import Session
 from fastws_compat.connections.registry import drain
-from fastws_compat.connections.states import SESSION
+from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import serve_alone
-from fastws_compat.exceptions import FastAPIError
-from fastws_compat.limits import LimitOptions, Limits, check_route_options, split
-from fastws_compat.logger import logger
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
-from fastws_compat.porting import foreign
-from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
+from fastws_compat.porting.http_only import HTTPOnly
 from fastws_compat.requests import get_route_path
 from fastws_compat.routing.hints import nearest
+from fastws_compat.routing.included import IncludedRouter, SourceRouter, Version
 from fastws_compat.routing.index import Index, Routes
-from fastws_compat.routing.lifespans import as_context, merged, run_all
-from fastws_compat.routing.paths import compile_path as compile_path
-from fastws_compat.routing.paths import convert
-from fastws_compat.routing.paths import replace_params as replace_params
-from fastws_compat.routing.routes import CHOSEN, enter, not_found, path_pattern, wrap
-from fastws_compat.routing.routes import APIWebSocketRoute as APIWebSocketRoute
-from fastws_compat.routing.routes import BaseRoute as BaseRoute
-from fastws_compat.routing.routes import Match as Match
-from fastws_compat.routing.routes import NoMatchFound as NoMatchFound
-from fastws_compat.routing.routes import WebSocketRoute as WebSocketRoute
-from fastws_compat.routing.routes import websocket_session as websocket_session
-from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan, Receive, Scope, Send
-from fastws_compat.websockets import WebSocketClose
-
-if TYPE_CHECKING:
-    from django.urls import URLPattern
-
-# The attribute of a pattern for `URLRouter` that tells the system checks which router it is of.
-PATTERN_OF = "fastws_router"
-
-# A router's state: how often its routes have changed, and the versions of the routers that it includes.
-Version = tuple[Any, ...]
+from fastws_compat.routing.lifespans import as_context
+from fastws_compat.routing.paths import compile_path, convert, replace_params
+from fastws_compat.routing.routes import (
+    BaseRoute,
+    Match,
+    NoMatchFound,
+    WebSocketRoute,
+    enter,
+    first_url,
+    flatten,
+    watched,
+    wrap,
+)
+from fastws_compat.routing.unmatched import refuse, refuse_path, run_router
+from fastws_compat.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 
 class Mount(BaseRoute):
@@ -117,14 +105,18 @@ class Mount(BaseRoute):
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _run_foreign(self.app, scope, receive, send)
+        await _run_mounted(self.app, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
         mount = copy.copy(self)
         mount._compile(prefix + self.path)
         return mount
 
-    def urlpattern(self, owner: Any) -> URLPattern:
+    @property
+    def url_regex(self) -> str:  # type: ignore[override]
+        return self.path_regex.pattern
+
+    def entry(self, owner: Any) -> Callable[..., Any]:
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             params = {
                 name: self.param_convertors[name].convert(value) if isinstance(value, str) else value
@@ -135,7 +127,7 @@ class Mount(BaseRoute):
             matched = get_route_path(scope).removesuffix(rest)
             await enter(owner, self, self._child_scope(scope, params, matched), scope, receive, send)
 
-        return path_pattern(self.path_regex.pattern, application, self.name)
+        return application
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Mount) and self.path == other.path and self.app == other.app
@@ -147,7 +139,9 @@ class Mount(BaseRoute):
 
 
 class Host(BaseRoute):
-    """An ASGI application for a host name; the port is not looked at."""
+    """An ASGI application for a host name; the port does not matter."""
+
+    url_regex = "^"
 
     def __init__(self, host: str, app: ASGIApp, name: str | None = None) -> None:
         if host.startswith("/"):
@@ -187,22 +181,22 @@ class Host(BaseRoute):
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _run_foreign(self.app, scope, receive, send)
+        await _run_mounted(self.app, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
         app = Router([Mount(prefix, self.app)]) if prefix else self.app
         return Host(self.host, app, self.name)
 
-    def urlpattern(self, owner: Any) -> URLPattern:
+    def entry(self, owner: Any) -> Callable[..., Any]:
         from django.urls import Resolver404
 
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             match, child_scope = self.matches(scope)
             if match is Match.NONE:
-                raise Resolver404  # URLRouter goes on to its next entry
+                raise Resolver404  # URLRouter then tries its next entry
             await enter(owner, self, child_scope, scope, receive, send)
 
-        return path_pattern("^", application, self.name)
+        return application
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Host) and self.host == other.host and self.app == other.app
@@ -213,76 +207,8 @@ class Host(BaseRoute):
         return f"{type(self).__name__}(host={self.host!r}, name={self.name or ''!r}, app={self.app!r})"
 
 
-class IncludedRouter(BaseRoute):
-    """A router inside another: its routes, also later ones, with a prefix and dependencies before them."""
-
-    def __init__(
-        self, router: APIRouter, parent: APIRouter, prefix: str, dependencies: Sequence[Depends]
-    ) -> None:
-        self.original_router = router
-        self.prefix = parent.prefix + prefix
-        self.dependencies = [*parent.dependencies, *dependencies]
-        self.limits = parent.limits
-        self.owner = parent.dependency_overrides_provider
-        self._version: Version = (-1,)
-        self._routes: list[BaseRoute] = []
-
-    @property
-    def routes(self) -> list[BaseRoute]:
-        """The routes as they are served, made anew when the router got another."""
-        version = self.original_router.version
-        if version != self._version:
-            self._routes = [
-                self._limited(route.included(self.prefix, self.dependencies, self.owner))
-                for route in flatten(self.original_router.routes)
-            ]
-            self._version = version
-        return self._routes
-
-    def _limited(self, route: BaseRoute) -> BaseRoute:
-        if isinstance(route, WebSocketRoute):
-            route.limits = self.limits | route.limits
-        return route
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        return next(
-            (
-                (match, child)
-                for match, child in (r.matches(scope) for r in self.routes)
-                if match is Match.FULL
-            ),
-            (Match.NONE, {}),
-        )
-
-    def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
-        return _first_url(self.routes, name, path_params)
-
-
-@dataclass(frozen=True)
-class RouteContext:
-    """A route as it is served and as it was declared; has the attributes of the served one (FastAPI)."""
-
-    route: BaseRoute
-    original_route: BaseRoute
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.route, name)
-
-
-def iter_route_contexts(routes: Iterable[BaseRoute | RouteContext]) -> Iterator[RouteContext]:
-    """Every route that is served, those of included routers with their whole path (FastAPI)."""
-    for route in routes:
-        if isinstance(route, RouteContext):
-            yield route
-        elif isinstance(route, IncludedRouter):
-            originals = flatten(route.original_router.routes)
-            yield from (RouteContext(*pair) for pair in zip(route.routes, originals, strict=True))
-        else:
-            yield RouteContext(route, route)
-
-
 def _indexed_path(route: BaseRoute) -> str:
-    """The path that a route looks at; of one that may look at something else, a path that is all open."""
+    """The path under which the index holds a route; "{}", any path, for a route with its own `matches`."""
     matches = type(route).matches
     if matches is Mount.matches:
         return f"{cast(Mount, route).path}/{{path}}"
@@ -290,7 +216,9 @@ def _indexed_path(route: BaseRoute) -> str:
 
 
 class Router:
-    """Gives a connection to the first of its routes that matches (Starlette)."""
+    """Passes a connection to the first of its routes that matches (Starlette)."""
+
+    add_route = HTTPOnly("add_route")
 
     def __init__(
         self,
@@ -304,15 +232,15 @@ class Router:
         if lifespan is not None:
             refuse_foreign(lifespan, "lifespan=")
         self._routes = Routes(routes or [])
-        self._included: tuple[int, list[APIRouter]] = (-1, [])
+        self._included: tuple[int, list[SourceRouter]] = (-1, [])
         self._index: tuple[Version, Index] = ((-1,), Index([], _indexed_path))
         self.redirect_slashes = redirect_slashes
-        # Whether there is a lifespan of the user's; `lifespan_context` is always something.
+        # Whether the user gave a lifespan; `lifespan_context` is always set.
         self.has_lifespan = lifespan is not None
         self.default: ASGIApp = self.not_found if default is None else default
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
         self.middleware_stack = wrap(self.app, middleware)
-        # Nothing stands before the routes: no middleware, and no method of a subclass.
+        # Connections may go straight to the routes: there is no middleware and no method of a subclass.
         self._is_plain = not middleware and all(
             getattr(type(self), name) is getattr(Router, name) for name in ("__call__", "app")
         )
@@ -329,7 +257,7 @@ class Router:
 
     @property
     def version(self) -> Version:
-        """Differs after every change of the routes, of included routers too."""
+        """A value that changes with the routes, those of included routers too."""
         changes, included = self._included
         if changes != self._routes.changes:
             changes = self._routes.changes
@@ -338,7 +266,7 @@ class Router:
         return (changes, *[router.version for router in included]) if included else (changes,)
 
     def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
-        """The first route that takes the connection, and what it adds to the scope."""
+        """The first route that takes the connection, and its additions to the scope."""
         version = self.version
         if version != self._index[0]:
             self._index = version, Index(flatten(self.routes), _indexed_path)
@@ -358,14 +286,14 @@ class Router:
         await self._target(scope)(scope, receive, send)
 
     def target(self, scope: Scope) -> ASGIApp:
-        """What a connection goes to: for one who would call the router and stay for as long as it lasts."""
+        """The application for a connection; calling it directly saves the frames of the router itself."""
         return self._target(scope) if self._is_plain else self
 
     def _target(self, scope: Scope) -> ASGIApp:
         scope.setdefault("router", self)
         if scope["type"] == "lifespan":
             return self.lifespan
-        found = scope.pop(CHOSEN, None) or self.match(scope)
+        found = scope.pop(MATCHED_ROUTE, None) or self.match(scope)
         if found is None:
             return self.default
         route, child_scope = found
@@ -373,14 +301,14 @@ class Router:
         return route.handle
 
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What becomes of a path that no route has; for HTTP it is 404."""
+        """The default application: refuses a WebSocket with 403 and an HTTP request with 404."""
         if scope["type"] == "websocket":
-            await _refuse_path(scope, receive, send, self._hint(scope))
+            await refuse_path(scope, receive, watched(scope, send), self._hint(scope))
         else:
-            await not_found(send)
+            await refuse(scope, receive, send)
 
     def _hint(self, scope: Scope) -> str:
-        """With `DEBUG` on, which route may have been meant."""
+        """With `DEBUG` on, the route whose path is most like the one requested."""
         if not conf.debug():
             return ""
         paths = [route.path for route in flatten(self.routes) if isinstance(route, WebSocketRoute | Mount)]
@@ -409,7 +337,7 @@ class Router:
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
         """The path of the route with this name and exactly these parameters; NoMatchFound without one."""
-        return _first_url(self.routes, name, path_params)
+        return first_url(self.routes, name, path_params)
 
     def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
         self.routes.append(Mount(path, app=app, name=name))
@@ -418,7 +346,7 @@ class Router:
         self.routes.append(Host(host, app=app, name=name))
 
     def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:
-        """Serve `endpoint(websocket)`: the router's prefix and dependencies do not apply (Starlette)."""
+        """Serve `endpoint(websocket)`; the router's prefix and dependencies do not apply (Starlette)."""
         self.routes.append(WebSocketRoute(path, endpoint, name=name))
 
     def __eq__(self, other: object) -> bool:
@@ -427,243 +355,17 @@ class Router:
     __hash__ = object.__hash__
 
 
-class APIRouter(Router):
-    """Routes with a common prefix and common dependencies, to be included in an application (FastAPI).
-
-    Options that only HTTP has (tags, responses, route_class ...) are accepted and kept in `extra`.
-    """
-
-    def __init__(
-        self,
-        *,
-        prefix: str = "",
-        dependencies: Sequence[Depends] | None = None,
-        routes: Sequence[BaseRoute] | None = None,
-        redirect_slashes: bool = True,
-        default: ASGIApp | None = None,
-        dependency_overrides_provider: Any | None = None,
-        on_startup: Sequence[Callable[[], Any]] | None = None,
-        on_shutdown: Sequence[Callable[[], Any]] | None = None,
-        lifespan: Lifespan[Any] | None = None,
-        **extra: Any,
-    ) -> None:
-        super().__init__(routes, redirect_slashes, default, lifespan)
-        foreign.refuse_dependencies(dependencies or [], "dependencies= of an application or router")
-        foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
-        if lifespan is None:
-            self.lifespan_context = self._run_events
-        check_prefix(prefix)
-        self.prefix = prefix
-        self.dependencies = list(dependencies or [])
-        self.dependency_overrides_provider = dependency_overrides_provider
-        limits, extra = split(extra)
-        self.limits = Limits(limits)
-        self.on_startup = list(on_startup or [])
-        self.on_shutdown = list(on_shutdown or [])
-        self.extra = http_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
-
-    @property
-    def websocket_urlpatterns(self) -> list[URLPattern]:
-        """The routes that the router has now, as entries for Channels' `URLRouter`."""
-        patterns = [route.urlpattern(self.dependency_overrides_provider) for route in flatten(self.routes)]
-        for pattern in patterns:
-            vars(pattern)[PATTERN_OF] = self
-        return patterns
-
-    def add_api_websocket_route(
-        self,
-        path: str,
-        endpoint: Callable[..., Any],
-        name: str | None = None,
-        *,
-        dependencies: Sequence[Depends] | None = None,
-        **limits: Unpack[LimitOptions],
-    ) -> None:
-        """Serve `endpoint` at prefix + `path`, after the router's and then these dependencies."""
-        check_route_options(limits, "APIRouter.add_api_websocket_route")
-        route = APIWebSocketRoute(
-            self.prefix + path,
-            endpoint,
-            name=name,
-            dependencies=[*self.dependencies, *(dependencies or [])],
-            dependency_overrides_provider=self.dependency_overrides_provider,
-            limits=self.limits | Limits(limits),
-        )
-        if self.dependency_overrides_provider is not None:
-            route.check()
-        self.routes.append(route)
-
-    def websocket(
-        self,
-        path: str,
-        name: str | None = None,
-        *,
-        dependencies: Sequence[Depends] | None = None,
-        **limits: Unpack[LimitOptions],
-    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
-        """Decorate the endpoint of a WebSocket; the function itself stays as it is."""
-        check_route_options(limits, "APIRouter.websocket")
-
-        def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
-            return func
-
-        return decorator
-
-    def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:
-        self.routes.append(WebSocketRoute(path, endpoint, name=name, limits=self.limits))
-
-    def websocket_route(
-        self, path: str, name: str | None = None
-    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
-        """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
-
-        def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.add_websocket_route(path, func, name)
-            return func
-
-        return decorator
-
-    def include_router(
-        self,
-        router: APIRouter,
-        *,
-        prefix: str = "",
-        dependencies: Sequence[Depends] | None = None,
-        **extra: Any,
-    ) -> None:
-        """Serve the routes of `router` here, those it gets later too; HTTP's options are ignored."""
-        foreign.refuse(router, "include_router()")
-        foreign.refuse_dependencies(dependencies or [], "dependencies= of include_router()")
-        if router is self:
-            raise AssertionError(
-                "Cannot include the same APIRouter instance into itself. "
-                "Did you mean to include a different router?"
-            )
-        if any(inner is self for inner in _routers_in(router)):
-            raise AssertionError(
-                "Cannot include an APIRouter instance that already includes this router. "
-                "Did you mean to include a different router?"
-            )
-        http_options(extra, INCLUDE_OPTIONS, "include_router")
-        check_prefix(prefix)
-        for route in [] if prefix else flatten(router.routes):
-            if getattr(route, "path", None) == "":
-                name = getattr(route, "name", "unknown")
-                raise FastAPIError(f"Prefix and path cannot be both empty (path operation: {name})")
-        included = IncludedRouter(router, self, prefix, dependencies or [])
-        if self.dependency_overrides_provider is not None:
-            for route in included.routes:
-                if isinstance(route, APIWebSocketRoute):
-                    route.check()
-        self.routes.append(included)
-        for event_type, handlers in (("startup", router.on_startup), ("shutdown", router.on_shutdown)):
-            for handler in handlers:
-                self.add_event_handler(event_type, handler)
-        self.has_lifespan = self.has_lifespan or router.has_lifespan
-        self.lifespan_context = merged(self.lifespan_context, router.lifespan_context)
-
-    def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
-        if event_type not in ("startup", "shutdown"):
-            raise AssertionError(f"There is no event {event_type!r}, only 'startup' and 'shutdown'")
-        (self.on_startup if event_type == "startup" else self.on_shutdown).append(func)
-
-    def on_event(self, event_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
-        """Decorate a function to run at "startup" or "shutdown"; `lifespan` is the newer way."""
-
-        def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.add_event_handler(event_type, func)
-            return func
-
-        return decorator
-
-    @asynccontextmanager
-    async def _run_events(self, app: Any) -> AsyncIterator[None]:
-        await run_all(self.on_startup)
-        try:
-            yield
-        finally:
-            await run_all(self.on_shutdown)
-
-
-for _class, _names in ((Router, ("add_route",)), (APIRouter, HTTP_ONLY)):
-    for _name in _names:
-        setattr(_class, _name, HTTPOnly(_name))
-
-
-def check_prefix(prefix: str) -> None:
-    if prefix and not prefix.startswith("/"):
-        raise AssertionError("A path prefix must start with '/'")
-    if prefix.endswith("/"):
-        raise AssertionError("A path prefix must not end with '/', as the routes will start with '/'")
-
-
-def flatten(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
-    """The routes in the order in which they are tried, included routers resolved."""
-    for route in routes:
-        if isinstance(route, IncludedRouter):
-            yield from route.routes
-        else:
-            yield route
-
-
-def _routers_in(router: APIRouter) -> Iterator[APIRouter]:
-    for route in router.routes:
-        if isinstance(route, IncludedRouter):
-            yield route.original_router
-            yield from _routers_in(route.original_router)
-
-
-def _first_url(routes: Iterable[BaseRoute], name: str, path_params: dict[str, Any]) -> URLPath:
-    for route in routes:
-        try:
-            return route.url_path_for(name, **path_params)
-        except Exception as exc:
-            # The routes of a mounted application may be Starlette's.
-            if not foreign.means(exc, NoMatchFound):
-                raise
-    raise NoMatchFound(name, path_params)
-
-
 def _child_url(parent: Mount | Host, name: str, path_params: dict[str, Any]) -> URLPath | None:
-    """The URL of a route below a mount or host, whose names are "parent:child" if the parent has one."""
+    """The URL of a route below a mount or host; its name is "parent:child" if the parent has a name."""
     child = name if parent.name is None else name.removeprefix(parent.name + ":")
     with contextlib.suppress(NoMatchFound):
-        return _first_url(parent.routes, child, path_params)
+        return first_url(parent.routes, child, path_params)
     return None
 
 
-def _watched(scope: Scope, send: Send) -> Send:
-    session: Session | None = scope.get(SESSION)
-    return session.watch(send) if session else send
-
-
-async def _run_foreign(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run an application that may speak ASGI by itself."""
+async def _run_mounted(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an application that may answer the connection without the library's WebSocket."""
     if scope["type"] == "websocket":
-        await run_router(app, scope, receive, _watched(scope, send))
+        await run_router(app, scope, receive, watched(scope, send))
     else:
         await app(scope, receive, send)
-
-
-async def run_router(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run an application; a path that Channels' `URLRouter` in it does not have is refused as one of ours."""
-    try:
-        await app(scope, receive, send)
-    except ValueError as exc:
-        if not is_unrouted(exc):
-            raise
-        await _refuse_path(scope, receive, send)
-
-
-def is_unrouted(exc: ValueError) -> bool:
-    """Whether Channels' `URLRouter` itself has raised this, which no consumer below it may have done."""
-    frames = [frame for frame, _ in traceback.walk_tb(exc.__traceback__)]
-    return bool(frames) and frames[-1].f_globals.get("__name__") == "channels.routing"
-
-
-async def _refuse_path(scope: Scope, receive: Receive, send: Send, hint: str = "") -> None:
-    """Refuse a path that nobody has: HTTP 403, and one line in the log."""
-    # The client chose the path: escaped and cut, it cannot forge a line.
-    logger.warning("No WebSocket route for %.200r%s", scope["path"], hint)
-    await WebSocketClose()(scope, receive, _watched(scope, send))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastws_compat.connections.lifecycle import Session, open_socket
-from fastws_compat.connections.states import SESSION
+from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
 from fastws_compat.datastructures import URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.compile import check_paths, compile_plan
@@ -24,16 +24,12 @@ from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.requests import get_route_path
 from fastws_compat.routing.paths import compile_path, convert, replace_params
+from fastws_compat.routing.unmatched import refuse
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
-from fastws_compat.websockets import WebSocket, WebSocketClose
+from fastws_compat.websockets import WebSocket
 
 if TYPE_CHECKING:
-    from django.urls import URLPattern
-
     from fastws_compat.consumers import RouteConsumer
-
-# The route that Channels' URLRouter has chosen already, and what it adds to the scope.
-CHOSEN = "fastws_compat.chosen"
 
 
 class NoMatchFound(Exception):
@@ -50,9 +46,14 @@ class Match(enum.Enum):
 
 
 class BaseRoute:
-    """What a router asks of its entries."""
+    """What a router needs from its entries."""
+
+    name: str | None
+    # The regular expression for Channels' `URLRouter`; the path starts with a slash here.
+    url_regex: str
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """FULL and the additions to the scope if the route takes the connection, else NONE."""
         raise NotImplementedError
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
@@ -62,28 +63,31 @@ class BaseRoute:
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A route alone is an ASGI application too."""
+        """Serve a connection without a router: a route alone is an ASGI application, too."""
         match, child_scope = self.matches(scope)
         if match is Match.NONE:
-            if scope["type"] == "websocket":
-                await WebSocketClose()(scope, receive, send)
-            else:
-                await not_found(send)
+            await refuse(scope, receive, send)
             return
         scope.update(child_scope)
         await handle_alone(self, scope, receive, send)
 
+    def expanded(self) -> Sequence[BaseRoute]:
+        """The routes that this entry of a router stands for: itself, or those of an included router."""
+        return (self,)
+
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
-        """The route as a router with a prefix and dependencies includes it."""
+        """The route as it is served by a router that includes it with a prefix and dependencies."""
         raise NotImplementedError
 
-    def urlpattern(self, owner: Any) -> URLPattern:
-        """The entry for Channels' `URLRouter`."""
+    def entry(self, owner: Any) -> Callable[..., Any]:
+        """An ASGI application that serves this route alone, for Channels' `URLRouter`."""
         raise NotImplementedError
 
 
 class WebSocketRoute(BaseRoute):
-    """A function called with the WebSocket alone, or an ASGI application, at a path (Starlette)."""
+    """A path with a function that gets only the WebSocket, or with an ASGI application (Starlette)."""
+
+    name: str
 
     def __init__(
         self,
@@ -109,7 +113,7 @@ class WebSocketRoute(BaseRoute):
             raise AssertionError("Routed paths must start with '/'")
 
     def _check_endpoint(self, endpoint: Callable[..., Any]) -> None:
-        """DeclarationError for an endpoint that could never work."""
+        """Raise DeclarationError for an endpoint that could never work."""
         for call in (endpoint, *_callbacks(endpoint)):
             refuse_foreign(call, f"WebSocket endpoint {name_of(endpoint)}")
 
@@ -122,7 +126,6 @@ class WebSocketRoute(BaseRoute):
         return self.endpoint
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """FULL and what the match adds to the scope, or NONE."""
         if scope["type"] != "websocket":
             return Match.NONE, {}
         match = self.path_regex.match(get_route_path(scope))
@@ -143,8 +146,7 @@ class WebSocketRoute(BaseRoute):
         return URLPath(path=path, protocol="websocket")
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        session: Session | None = scope.get(SESSION)
-        await self.app(scope, receive, session.watch(send) if session else send)
+        await self.app(scope, receive, watched(scope, send))
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
         return WebSocketRoute(
@@ -155,12 +157,11 @@ class WebSocketRoute(BaseRoute):
             limits=self.limits,
         )
 
-    def urlpattern(self, owner: Any) -> URLPattern:
-        return path_pattern(self.path_regex.pattern, self.entry(owner), self.name)
+    @property
+    def url_regex(self) -> str:  # type: ignore[override]
+        return self.path_regex.pattern
 
     def entry(self, owner: Any) -> Callable[..., Any]:
-        """An ASGI application that is this route alone, for Channels' `URLRouter`."""
-
         async def application(scope: Scope, receive: Receive, send: Send) -> None:
             await self._enter(owner, scope, receive, send)
 
@@ -170,7 +171,7 @@ class WebSocketRoute(BaseRoute):
         await enter(owner, self, self.child_scope(scope, self._routed_params(scope)), scope, receive, send)
 
     def _routed_params(self, scope: Scope) -> dict[str, Any]:
-        """The path parameters as URLRouter left them, or as the path itself has them."""
+        """The path parameters that `URLRouter` found, converted; without a `URLRouter`, those of the path."""
         routed = scope.get("url_route")
         if routed is None:
             match = self.path_regex.match(get_route_path(scope))
@@ -194,11 +195,11 @@ class WebSocketRoute(BaseRoute):
 
 
 class APIWebSocketRoute(WebSocketRoute):
-    """An endpoint with dependencies and typed parameters at a path (FastAPI).
+    """A path with an endpoint that has dependencies and typed parameters (FastAPI).
 
-    `owner` is the application (or anything with `dependency_overrides`) that the route belongs to.
-    Raises DeclarationError for an endpoint that could never work, ValueError for a parameter that
-    stands twice in the path.
+    `dependency_overrides_provider` is the application that the route belongs to, or any other object with
+    `dependency_overrides`. Raises DeclarationError for an endpoint that could never work, and ValueError for
+    a path that has the same parameter twice.
     """
 
     def __init__(
@@ -219,7 +220,7 @@ class APIWebSocketRoute(WebSocketRoute):
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 
     def _check_path(self, path: str) -> None:
-        """Empty is left to the router that includes the route; FastAPI takes anything."""
+        """The path may be empty: the router that includes the route adds a prefix."""
         if path:
             super()._check_path(path)
 
@@ -232,20 +233,20 @@ class APIWebSocketRoute(WebSocketRoute):
 
     @functools.cached_property
     def consumer(self) -> type[RouteConsumer]:
-        """The route as a Channels consumer; made when first asked for, as it imports Django."""
+        """The route as a Channels consumer; made on first access, because that imports Django."""
         from fastws_compat.consumers import consumer_class
 
         return consumer_class(self)
 
     async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Solve the dependencies, call the endpoint; exceptions go to the application's handlers."""
+        """Solve the dependencies and call the endpoint; the application's handlers get its exceptions."""
         websocket = open_socket(scope, receive, send)
-        place = self.limits.apply(websocket, scope.get(SESSION))
+        slot = self.limits.apply(websocket, scope.get(SESSION))
         try:
-            if place is UNCOUNTED:  # as nearly always
+            if slot is UNCOUNTED:  # nearly always
                 await run_endpoint(self._plan(), websocket, self.context)
             else:
-                with place:
+                with slot:
                     await run_endpoint(self._plan(), websocket, self.context)
         except Exception as exc:
             if not await handle(websocket, exc):
@@ -258,11 +259,11 @@ class APIWebSocketRoute(WebSocketRoute):
         return compile_plan(self.endpoint, self.path_format, self.dependencies, overrides)
 
     def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        # No coroutine of its own: it would stay for as long as the connection.
+        # Not a coroutine function: a second coroutine would live as long as the connection.
         return self.run(scope, receive, send)
 
     async def enter(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the route that Channels has chosen, inside its own application."""
+        """Serve a connection that Channels has matched to this route, inside the route's application."""
         await self._enter(self.owner, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
@@ -280,7 +281,7 @@ class APIWebSocketRoute(WebSocketRoute):
         return application
 
     def check(self) -> None:
-        """DeclarationError for what only shows when the whole path is known."""
+        """Raise DeclarationError for mistakes that can only be found once the whole path is known."""
         if not self.path.startswith("/"):
             raise AssertionError(f"Routed paths must start with '/': {self.path!r} (endpoint {self.name})")
         check_paths(self.plan, self.endpoint, self.path_format)
@@ -295,9 +296,9 @@ def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
             await serve_alone(lambda scope: app, scope, receive, send)
             return
         websocket = open_socket(scope, receive, send)
-        place = limits_of(scope).apply(websocket, scope.get(SESSION))
+        slot = limits_of(scope).apply(websocket, scope.get(SESSION))
         try:
-            with place:
+            with slot:
                 await func(websocket)
         except Exception as exc:
             if not await handle(websocket, exc):
@@ -309,9 +310,9 @@ def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
 async def enter(
     owner: Any, route: BaseRoute, child_scope: Scope, scope: Scope, receive: Receive, send: Send
 ) -> None:
-    """Run a chosen route inside `owner`'s middleware and handlers, or alone if it has none."""
+    """Run a matched route inside the application `owner`, or alone if `owner` is not an application."""
     if callable(owner):
-        scope[CHOSEN] = (route, child_scope)
+        scope[MATCHED_ROUTE] = (route, child_scope)
         await owner(scope, receive, send)
         return
     scope.update(child_scope)
@@ -319,7 +320,7 @@ async def enter(
 
 
 async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run a route that no application has chosen, in the session there is or in one of its own."""
+    """Run a route outside an application, in the current session or in a new one."""
     if SESSION in scope:
         await route.handle(scope, receive, send)
     else:
@@ -327,7 +328,7 @@ async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: S
 
 
 def check_endpoint(endpoint: Callable[..., Any]) -> None:
-    """DeclarationError for an endpoint that cannot be awaited."""
+    """Raise DeclarationError for an endpoint that cannot be awaited."""
     if inspect.isclass(endpoint) and hasattr(endpoint, "__await__"):
         return
     kind = kind_of(endpoint)
@@ -343,7 +344,7 @@ def check_endpoint(endpoint: Callable[..., Any]) -> None:
 
 
 def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:
-    """The methods of a class of endpoints that are called with the WebSocket."""
+    """The methods of an endpoint class that are called with the WebSocket."""
     if not inspect.isclass(endpoint):
         return []
     methods = inspect.getmembers(endpoint, inspect.isfunction)
@@ -351,7 +352,7 @@ def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:
 
 
 def source_of(endpoint: Callable[..., Any]) -> EndpointContext:
-    """Where the endpoint is written, for error texts; nothing where Python cannot tell."""
+    """Where the endpoint is defined, for error messages; empty if Python cannot find the source."""
     try:
         context = EndpointContext(line=inspect.getsourcelines(endpoint)[1])
         if (file := inspect.getsourcefile(endpoint)) is not None:
@@ -372,16 +373,26 @@ def wrap(app: ASGIApp, middleware: Iterable[Middleware] | None) -> ASGIApp:
     return app
 
 
-def path_pattern(regex: str, application: Callable[..., Any], name: str | None) -> URLPattern:
-    """A Django pattern for a path regex of ours: Django's paths have no leading slash."""
-    from django.urls import re_path
+def watched(scope: Scope, send: Send) -> Send:
+    """`send`, with the session recording what an application sends past the library's own WebSocket."""
+    session: Session | None = scope.get(SESSION)
+    return session.watch(send) if session else send
 
-    return re_path(regex.replace("^/", "^", 1), application, name=name)
+
+def flatten(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes in the order in which they are tried, with included routers replaced by their routes."""
+    for route in routes:
+        # The routes of a mounted application may be Starlette's.
+        yield from route.expanded() if isinstance(route, BaseRoute) else (route,)
 
 
-async def not_found(send: Send) -> None:
-    """HTTP is Django's business: 404 for whatever of it comes here."""
-    await send(
-        {"type": "http.response.start", "status": 404, "headers": [(b"content-type", b"application/json")]}
-    )
-    await send({"type": "http.response.body", "body": b'{"detail":"Not Found"}'})
+def first_url(routes: Iterable[BaseRoute], name: str, path_params: dict[str, Any]) -> URLPath:
+    """The path from the first route that has this name and these parameters; NoMatchFound without one."""
+    for route in routes:
+        try:
+            return route.url_path_for(name, **path_params)
+        except Exception as exc:
+            # The routes of a mounted application may be Starlette's.
+            if not foreign.means(exc, NoMatchFound):
+                raise
+    raise NoMatchFound(name, path_params)

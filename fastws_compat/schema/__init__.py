@@ -1,1 +1,1 @@
-"""What the project's routes are: the one description that checks, commands and templates read."""
+"""The description of the project's routes that checks, commands and templates read."""

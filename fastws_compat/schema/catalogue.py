@@ -1,4 +1,4 @@
-"""What the project serves: the applications inside its ASGI application, and their routes."""
+"""The catalogue of a project: the applications inside its ASGI application, and their routes."""
 
 from __future__ import annotations
 
@@ -8,25 +8,18 @@ from types import FunctionType
 from typing import Any
 
 from fastws_compat.applications import Starlette
+from fastws_compat.consumers import ROUTER_ATTRIBUTE
 from fastws_compat.dependencies.annotations import name_of
-from fastws_compat.routing.routers import (
-    PATTERN_OF,
-    APIWebSocketRoute,
-    BaseRoute,
-    Host,
-    Mount,
-    Router,
-    WebSocketRoute,
-    flatten,
-)
+from fastws_compat.routing.routers import Host, Mount, Router
+from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
 
-# Where Channels, Django and Starlette keep the application that they wrap.
+# The attributes in which Channels, Django and Starlette hold the application that they wrap.
 WRAPPED = ("application", "inner", "app")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One route as an operator wants to read it."""
+    """One route, described for an operator."""
 
     path: str
     name: str
@@ -36,7 +29,7 @@ class Entry:
 
 
 def project() -> Any:
-    """The project's ASGI application; ImportError if `ASGI_APPLICATION` leads nowhere."""
+    """The project's ASGI application; ImportError if `ASGI_APPLICATION` is missing or wrong."""
     from django.conf import settings
     from django.utils.module_loading import import_string
 
@@ -47,7 +40,7 @@ def project() -> Any:
 
 
 def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None) -> Iterator[Any]:
-    """An ASGI application and all inside it that it hands connections to, down to FastAPI instances."""
+    """An ASGI application and every application that it passes connections to, down to FastAPI instances."""
     inside = inside or _inside
     todo, seen = [application], set[int]()
     while todo:
@@ -59,7 +52,7 @@ def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None)
 
 
 def roots(application: Any) -> list[Router | Starlette]:
-    """The FastAPI instances inside an ASGI application, and routes that stand alone in a `URLRouter`."""
+    """The FastAPI instances inside an ASGI application, and the single routes of a `URLRouter`."""
     found: list[Router | Starlette] = []
     for node in walk(application):
         if isinstance(node, Starlette):
@@ -69,20 +62,23 @@ def roots(application: Any) -> list[Router | Starlette]:
     return found
 
 
-def asleep(application: Any) -> list[Router]:
-    """The routers that have a lifespan which no server ever runs: only their routes are mounted."""
-    run = {id(node.router if isinstance(node, Starlette) else node) for node in walk(application, _begun_by)}
+def without_lifespan(application: Any) -> list[Router]:
+    """The routers whose lifespan no server runs, because only their routes are mounted."""
+    run = {
+        id(node.router if isinstance(node, Starlette) else node)
+        for node in walk(application, _lifespan_targets)
+    }
     routers = {id(router): router for router in _routers(application)}
     return [router for key, router in routers.items() if key not in run and _has_events(router)]
 
 
 def _routers(application: Any) -> Iterator[Router]:
-    """The routers of which an ASGI application serves routes."""
+    """The routers whose routes an ASGI application serves."""
     for node in walk(application):
         if isinstance(node, Starlette | Router):
             yield node.router if isinstance(node, Starlette) else node
         for pattern in _patterns(node):
-            if (router := getattr(pattern, PATTERN_OF, None)) is not None:
+            if (router := getattr(pattern, ROUTER_ATTRIBUTE, None)) is not None:
                 yield router
 
 
@@ -91,8 +87,8 @@ def _has_events(router: Router) -> bool:
     return router.has_lifespan or bool(events)
 
 
-def _begun_by(node: Any) -> Iterator[Any]:
-    """What an ASGI application hands the server's lifespan to; a `URLRouter` hands it to nobody."""
+def _lifespan_targets(node: Any) -> Iterator[Any]:
+    """The applications that an ASGI application passes the lifespan to; a `URLRouter` does not pass it on."""
     mapping = getattr(node, "application_mapping", None)
     if isinstance(mapping, dict):
         if "lifespan" in mapping:
@@ -102,7 +98,7 @@ def _begun_by(node: Any) -> Iterator[Any]:
 
 
 def served(application: Any) -> set[Starlette]:
-    """The applications inside an ASGI application, those that are mounted in others too."""
+    """The applications inside an ASGI application, including mounted ones."""
     found = {root for root in roots(application) if isinstance(root, Starlette)}
     mounts = [route for root in roots(application) for route in flatten(root.routes)]
     for mount in mounts:
@@ -112,7 +108,7 @@ def served(application: Any) -> set[Starlette]:
 
 
 def print_routes(application: Any) -> None:
-    """One line per route on standard output, for whoever has just started a server."""
+    """Print one line per route, when a development server starts."""
     for entry in entries(application):
         print(f"WebSocket {entry.path} -> {entry.endpoint}", flush=True)
 
@@ -123,7 +119,7 @@ def entries(application: Any) -> list[Entry]:
 
 
 def _inside(node: Any) -> Iterator[Any]:
-    """What an ASGI application hands connections to, as far as it can be seen from outside."""
+    """The applications that an ASGI application passes connections to, as far as attributes show them."""
     if isinstance(node, Starlette):
         return
     if isinstance(node, APIWebSocketRoute):
@@ -143,7 +139,7 @@ def _inside(node: Any) -> Iterator[Any]:
 
 
 def _patterns(node: Any) -> list[Any]:
-    """The entries of Channels' `URLRouter`; nothing else has any."""
+    """The entries of Channels' `URLRouter`; empty for any other object."""
     routes = getattr(node, "routes", None)
     if not isinstance(routes, list | tuple):
         return []
@@ -153,7 +149,7 @@ def _patterns(node: Any) -> list[Any]:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not assigned yet
+    except ValueError:  # the cell is still empty
         return None
 
 

@@ -1,4 +1,4 @@
-"""`{% load fastws %}{% ws_url "chat" room_id=1 %}`: the URL of a socket, as `{% url %}` is that of a page."""
+"""The template tag `{% ws_url "chat" room_id=1 %}`: the URL of a socket, like `{% url %}` for a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, get_script_prefix
 from django.utils.html import conditional_escape
 
 from fastws_compat.datastructures import URLPath
-from fastws_compat.routing.routers import NoMatchFound
+from fastws_compat.routing import NoMatchFound
 from fastws_compat.schema import catalogue
 
 register = Library()
@@ -20,7 +20,7 @@ register = Library()
 
 @register.tag
 def ws_url(parser: Parser, token: Token) -> WSURLNode:
-    """`ws://` or `wss://` with the request's host; without a request in the context, the path alone."""
+    """The URL with scheme and host of the request, or only its path if the context has no request."""
     tag, *bits = token.split_contents()
     if not bits:
         raise TemplateSyntaxError(f"'{tag}' takes at least one argument, the name of a route.")
@@ -31,7 +31,9 @@ def ws_url(parser: Parser, token: Token) -> WSURLNode:
         bits = bits[:-2]
     params = token_kwargs(bits, parser)
     if bits:
-        raise TemplateSyntaxError(f"'{tag}' takes path parameters by name, as room_id=1, not {bits[0]!r}.")
+        raise TemplateSyntaxError(
+            f"'{tag}' takes path parameters by name, for example room_id=1, not {bits[0]!r}."
+        )
     return WSURLNode(name, params, variable)
 
 
@@ -61,19 +63,19 @@ class WSURLNode(Node):
 
 
 def path_for(name: str, params: dict[str, Any]) -> URLPath:
-    """The path of a named route of the project; NoReverseMatch if nothing fits."""
+    """The path of a named route of the project; raises NoReverseMatch if there is none."""
     for root in catalogue.roots(catalogue.project()):
         try:
             return root.url_path_for(name, **params)
         except NoMatchFound:
             continue
         except (AssertionError, TypeError, ValueError) as exc:
-            raise NoReverseMatch(f"WebSocket route {name!r} cannot have {params!r}: {exc}") from exc
+            raise NoReverseMatch(f"The WebSocket route {name!r} does not accept {params!r}: {exc}") from exc
     raise NoReverseMatch(f"{_problem(name)} Parameters tried: {_listed(params)}.")
 
 
 def absolute(path: URLPath, request: Any) -> str:
-    """The path below the script prefix, with scheme and host if there is a request."""
+    """The path below the script prefix, with scheme and host if a request is given."""
     full = get_script_prefix().rstrip("/") + str(path)
     if request is None:
         return f"//{path.host}{full}" if path.host else full
@@ -85,9 +87,9 @@ def _problem(name: str) -> str:
     entries = catalogue.entries(catalogue.project())
     known = [entry.path for entry in entries if entry.name == name]
     if known:
-        return f"WebSocket route {name!r} has other parameters: {_listed(known)}."
+        return f"The WebSocket route {name!r} has other parameters: {_listed(known)}."
     names = sorted({entry.name for entry in entries})
-    return f"No WebSocket route is named {name!r}. Names: {_listed(names)}."
+    return f"No WebSocket route is named {name!r}. The names are: {_listed(names)}."
 
 
 def _listed(items: Iterable[str]) -> str:

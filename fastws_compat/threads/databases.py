@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from contextvars import Context
 from functools import cache
 from typing import Any, NamedTuple
 
-logger = logging.getLogger("fastws_compat")
+from fastws_compat.logger import logger
 
 
 def has_django() -> bool:

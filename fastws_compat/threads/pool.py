@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -55,24 +56,29 @@ class OwnThread(ThreadPoolExecutor):
     def give_back(self) -> None:
         """Give the thread back: the owner no longer needs it."""
         self.tenants = None
-        if self.calls or any(self._opened) or len(_unowned) >= conf.get("THREADS"):
+        if self.calls or any(self._opened) or not self._wait_for_owner():
             with suppress(RuntimeError):  # the interpreter is shutting down
                 self.submit(self._clean_and_give_back)
-        else:
+
+    def _wait_for_owner(self) -> bool:
+        """Join the threads without an owner; False if there are enough. May be called in any thread."""
+        with _unowned_lock:
+            if len(_unowned) >= conf.get("THREADS"):
+                return False
             _unowned.append(self)
+            return True
 
     def _clean_and_give_back(self) -> None:
         databases.tidy()
         self.calls, self._opened = 0, databases.NONE
-        if len(_unowned) < conf.get("THREADS"):
-            _unowned.append(self)
-        else:
+        if not self._wait_for_owner():
             databases.close()
             self.shutdown(wait=False)
 
 
 # Threads without an owner, kept because starting a thread takes longer than most calls.
 _unowned: deque[OwnThread] = deque()
+_unowned_lock = threading.Lock()
 
 
 @contextmanager
@@ -99,8 +105,10 @@ def _pool() -> ThreadPoolExecutor:
 
 def _forget_threads() -> None:
     """Drop the threads after a fork, which does not copy them (Channels' test server forks)."""
+    global _unowned_lock
     _pool.cache_clear()
     _unowned.clear()
+    _unowned_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

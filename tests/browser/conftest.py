@@ -50,7 +50,7 @@ class Demo:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Come up: on the port of the last time, or on a free one, which somebody else may take before us."""
+        """Start on the previous port, or on a free one, which another process may take first."""
         for _ in range(1 if self.port else 5):
             port = self.port or free_port()
             if self._launch(port):

@@ -143,7 +143,7 @@ async def main(keys: dict[str, str]) -> None:
     assert await red.answers()
 
     [refused] = await asyncio.gather(adisconnect_user(1), return_exceptions=True)
-    assert isinstance(refused, RuntimeError)  # nobody can know whose user that is
+    assert isinstance(refused, RuntimeError)  # the user's tenant is unknown
     assert "database_sync_to_async" in str(refused)
 
     await in_tenant("blue", disconnect_user)

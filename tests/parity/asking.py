@@ -1,12 +1,13 @@
-"""What a client is told: `ask` for an answer, `refusal` and `errors` for the handshake that fails."""
+"""Clients in one call: `ask` returns the answer, `refusal` and `errors` describe a refused handshake."""
 
-import asyncio
 import json
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+
+from tests.fake_server import converse
 
 
 def ask(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
@@ -16,24 +17,15 @@ def ask(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
 
 
 def raw_ask(app: Any, headers: list[tuple[bytes, bytes]], query: bytes = b"") -> Any:
-    """Like `ask`, with the very bytes that a server passes on."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": "/ws", "headers": headers, "query_string": query, "extensions": {}}
-    asyncio.run(app(scope, receive, send))
+    """As `ask`, with exactly these bytes in the scope."""
+    sent = converse(app, headers=headers, query_string=query, extensions={})
     return next(json.loads(message["text"]) for message in sent if message["type"] == "websocket.send")
 
 
 def visit(lib: Any, app: Any, url: str = "/ws", *, stay: bool = True, **options: Any) -> None:
-    """Connect, be accepted, and stay until the application has ended; raises what it raises.
+    """Connect and stay until the application has ended; raises what it raises.
 
-    FastAPI's test client cancels what still runs when it hangs up; `stay=False` hangs up at once.
+    With `stay=False` the client leaves at once; FastAPI's test client then cancels what still runs.
     """
     over = threading.Event()
 
@@ -49,14 +41,14 @@ def visit(lib: Any, app: Any, url: str = "/ws", *, stay: bool = True, **options:
 
 
 def refusal(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
-    """The exception that says how the handshake was refused."""
+    """The exception of a handshake that is refused."""
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         visit(lib, app, url, **options)
     return caught.value
 
 
 def errors(lib: Any, app: Any, url: str = "/ws", **options: Any) -> list[dict[str, Any]]:
-    """The error items of a handshake that does not validate."""
+    """The validation errors with which a handshake is refused."""
     refused = refusal(lib, app, url, **options)
     assert refused.code == 1008
     return refused.reason

@@ -30,7 +30,7 @@ class Words:
 
 
 def token(x_token: int) -> Decimal:
-    """The annotation of what is returned is known to type checkers only."""
+    """Only type checkers can resolve the return annotation."""
     return x_token * 2  # type: ignore[return-value]
 
 

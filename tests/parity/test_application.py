@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.fake_server import FakeServer
+
 
 def says(lib, word="hello"):
     async def endpoint(websocket: lib.WebSocket):
@@ -20,17 +22,10 @@ def visit(lib, app, url="/ws"):
 
 def run_http(app, path="/nothing"):
     """The status and body that a bare HTTP request gets."""
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": b""}
-
-    async def send(message):
-        sent.append(message)
-
+    server = FakeServer({"type": "http.request", "body": b""})
     scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"], sent[1]["body"]
+    asyncio.run(app(scope, server.receive, server.send))
+    return server.sent[0]["status"], server.sent[1]["body"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +74,7 @@ def test_options_of_http_are_taken_by_a_router(lib, options):
     assert visit(lib, app) == "hello"
 
 
-def test_options_that_nobody_knows(lib):
+def test_unknown_options(lib):
     with pytest.raises(TypeError, match="anything"):
         lib.FastAPI(anything=1)
     with pytest.raises(TypeError, match="anything"):

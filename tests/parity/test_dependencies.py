@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from tests.fake_server import aconverse
 from tests.parity.asking import ask, errors, visit
 
 
@@ -992,23 +993,10 @@ def test_blocking_dependencies_of_two_connections_wait_for_each_other(lib):
     async def endpoint(websocket: lib.WebSocket):
         await websocket.accept()
 
-    async def connect():
-        sent = []
-
-        async def receive():
-            return {"type": "websocket.connect"}
-
-        async def send(message):
-            sent.append(message["type"])
-
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "extensions": {}}
-        await app(scope, receive, send)
-        return sent[0]
-
     async def both():
-        return await asyncio.gather(connect(), connect())
+        return await asyncio.gather(aconverse(app, extensions={}), aconverse(app, extensions={}))
 
-    assert asyncio.run(both()) == ["websocket.accept"] * 2
+    assert [sent[0]["type"] for sent in asyncio.run(both())] == ["websocket.accept"] * 2
 
 
 @pytest.mark.parametrize("lib", ["fastapi"], indirect=True)

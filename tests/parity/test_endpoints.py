@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from tests.fake_server import CONNECT, FakeServer, disconnect
+
 
 def application(lib, endpoint):
     app = lib.FastAPI()
@@ -112,22 +114,16 @@ def test_order_of_calls(lib):
     assert seen == ["connect", "a", b"b", 4001]
 
 
-def test_close_code_when_the_client_says_none(lib):
-    seen, sent = [], []
-    messages = [{"type": "websocket.connect"}, {"type": "websocket.disconnect", "code": None}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
+def test_close_code_when_the_client_sends_none(lib):
+    seen = []
+    server = FakeServer(CONNECT, disconnect(None))
 
     async def main():
-        await recorder(lib, seen)({"type": "websocket"}, receive, send)
+        await recorder(lib, seen)({"type": "websocket"}, server.receive, server.send)
 
     asyncio.run(main())
     assert seen == ["connect", 1000]
-    assert [message["type"] for message in sent] == ["websocket.accept"]
+    assert server.types == ["websocket.accept"]
 
 
 def test_defaults_accept_and_ignore(lib):

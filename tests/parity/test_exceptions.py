@@ -1,4 +1,4 @@
-"""What becomes of an exception: refusals, closes, handlers, and what nobody handles."""
+"""Where an exception ends up: refusals, closes, handlers, and unhandled exceptions."""
 
 import functools
 import threading
@@ -323,7 +323,7 @@ def test_validation_error_handler_may_accept_first(lib):
         assert websocket.receive()["code"] == 4422
 
 
-def test_validation_error_tells_its_place(lib):
+def test_validation_error_names_its_place(lib):
     app, router, sub = lib.FastAPI(), lib.APIRouter(prefix="/router"), lib.FastAPI()
     seen = []
 
@@ -343,7 +343,7 @@ def test_validation_error_tells_its_place(lib):
     assert line in (chat.__code__.co_firstlineno, chat.__code__.co_firstlineno + 1)
 
 
-def test_handler_for_the_http_form_is_not_asked(lib):
+def test_handler_for_the_http_form_is_not_called(lib):
     app = lib.FastAPI()
 
     @app.exception_handler(lib.RequestValidationError)
@@ -404,7 +404,7 @@ def test_handler_in_an_included_router_is_the_applications(lib):
     assert refused(lib, app)[0] == 4001
 
 
-def test_handler_added_after_the_first_connection_is_not_asked(lib):
+def test_handler_added_after_the_first_connection_is_not_called(lib):
     app = lib.FastAPI(exception_handlers={Parent: closes(4001)})
     app.websocket("/ws")(raises(lib, Child()))
     assert refused(lib, app)[0] == 4001
@@ -484,13 +484,13 @@ def test_handler_by_status_of_an_enum(lib):
     assert refused(lib, app)[0] == 4404
 
 
-def test_handler_for_500_is_not_asked_for_an_http_exception(lib):
+def test_handler_for_500_is_not_called_for_an_http_exception(lib):
     app = lib.FastAPI(exception_handlers={500: closes(4500)})
     app.websocket("/ws")(raises(lib, lib.HTTPException(500, "x")))
     assert refusal(lib, app).json() == {"detail": "x"}
 
 
-def test_handler_for_404_is_not_asked_for_an_unknown_path(lib):
+def test_handler_for_404_is_not_called_for_an_unknown_path(lib):
     app = lib.FastAPI(exception_handlers={404: closes(4404)})
     assert refused(lib, app) == (1000, "")
 
@@ -866,7 +866,7 @@ def test_entered_generator_sees_the_validation_error(lib):
     assert seen == [1]
 
 
-# What nobody handles
+# Unhandled exceptions
 
 
 def test_unhandled_exception_before_accept(lib):
@@ -913,7 +913,7 @@ def test_unhandled_exception_with_debug(lib):
             pass
 
 
-def test_disconnect_that_nobody_catches(lib):
+def test_disconnect_that_is_not_caught(lib):
     app = lib.FastAPI()
 
     @app.websocket("/ws")

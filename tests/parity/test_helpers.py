@@ -521,7 +521,7 @@ def test_what_needs_a_middleware(lib, name, middleware):
 
 
 def guarded(lib, granted, needed):
-    """An application whose user has the scopes `granted`, at whose endpoint `needed` are asked for."""
+    """An application whose user has the scopes `granted` and whose endpoint requires `needed`."""
     authentication = lib.module("starlette.authentication")
 
     class Login:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tests.fake_server import FakeServer
+
 
 def state_of(lib, client, url="/ws"):
     """What the endpoint of `reports_state` sends."""
@@ -21,20 +23,13 @@ def reports_state(lib, app, path="/ws"):
 
 
 def talk(app, *messages, **scope):
-    """Run the lifespan by hand; what the server is sent and what escapes."""
-    sent, incoming = [], [{"type": f"lifespan.{message}"} for message in messages]
-
-    async def receive():
-        return incoming.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
+    """Run the lifespan by hand; what the application sends and what it raises."""
+    server = FakeServer(*({"type": f"lifespan.{message}"} for message in messages))
     try:
-        asyncio.run(app({"type": "lifespan", **scope}, receive, send))
+        asyncio.run(app({"type": "lifespan", **scope}, server.receive, server.send))
     except Exception as exc:
-        return sent, exc
-    return sent, None
+        return server.sent, exc
+    return server.sent, None
 
 
 def noting(seen, word, state=None):

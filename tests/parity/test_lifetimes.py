@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import pytest
 
+from tests.fake_server import aconverse, disconnect
 from tests.parity.asking import ask, errors, visit
 
 KINDS = ["async", "sync"]
@@ -790,7 +791,7 @@ def test_plain_function_of_request_scope_may_depend_on_function_scope(lib):
 
 
 class Watch:
-    """Counts who is inside and lets them out when told."""
+    """Counts the calls inside, and lets them out on request."""
 
     def __init__(self):
         self.inside = self.most = 0
@@ -807,7 +808,7 @@ class Watch:
 
 
 def limited_dependency(kind, watch, barrier):
-    """A dependency of some kind that stays inside until `barrier()` says that nobody else can come."""
+    """A dependency that stays inside until `barrier()` returns."""
 
     async def coroutine():
         watch.enter()
@@ -844,19 +845,8 @@ async def several_turns():
 
 
 async def connect(app, path="/ws"):
-    """Run one connection of an application directly; what it sent."""
-    sent = []
-    incoming = iter([{"type": "websocket.connect"}])
-
-    async def receive():
-        return next(incoming, {"type": "websocket.disconnect", "code": 1000})
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": path, "headers": [], "query_string": b"", "extensions": {}}
-    await app(scope, receive, send)
-    return sent
+    """Run one connection whose client leaves at once; what the application sends."""
+    return await aconverse(app, disconnect(1000), path=path, extensions={})
 
 
 async def together(*apps_and_paths):

@@ -718,7 +718,7 @@ def test_default_is_not_validated(lib):
     assert ask(lib, echo(lib, int, "no number")) == "'no number'"
 
 
-def test_default_is_validated_when_asked(lib):
+def test_default_is_validated_on_request(lib):
     app = echo(lib, Annotated[int, lib.Query(gt=3, validate_default=True)], 1)
 
     [error] = errors(lib, app)
@@ -750,7 +750,7 @@ def test_default_in_a_pydantic_field_without_marker(lib):
 
 
 def test_default_factory_that_wants_the_other_values_has_none(lib):
-    """Parameters are validated one by one; nobody gives a factory the data that a model's would get."""
+    """Parameters are validated one by one, so a default factory gets no validated data as in a model."""
     app = echo(lib, Annotated[int, lib.Query(default_factory=lambda data: len(data))])
     with pytest.raises(ValueError, match="validated_data"):
         ask(lib, app)
@@ -974,7 +974,7 @@ def test_forms_of_a_query_string(lib, query, expected):
     assert raw_ask(echo(lib, str, "default"), [], query.encode()) == expected
 
 
-# --- parameters of what is around the application ---
+# --- parameters of mounts and routers around the application ---
 
 
 def test_path_parameter_of_the_prefix_of_a_router(lib):

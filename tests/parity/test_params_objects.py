@@ -16,7 +16,7 @@ WITH_DEFAULT = MARKERS[1:]
 
 
 def info(param: Any) -> FieldInfo:
-    """FastAPI's param is a FieldInfo, ours holds one."""
+    """FastAPI's param is a FieldInfo; this library's holds one."""
     return getattr(param, "field_info", param)
 
 

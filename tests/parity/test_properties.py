@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json
 
+from tests.fake_server import CONNECT, FakeServer
 from tests.parity.conftest import Library
 
 
 def examples(count: int) -> settings:
-    """So many examples, the same ones in every run, however slow the machine is."""
+    """At most `count` examples, the same in every run, without a deadline."""
     return settings(
         max_examples=count,
         deadline=None,
@@ -220,17 +221,11 @@ def handshake(path: str, query: bytes, headers: list[tuple[bytes, bytes]]) -> di
 
 
 async def answer(app: Any, scope: dict[str, Any]) -> tuple[Any, ...]:
-    """What the application says: its values, its close, or the exception that escapes it."""
-    sent: list[dict[str, Any]] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "websocket.connect"}
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
+    """What the application answers: its values, its close, or the exception that escapes from it."""
+    server = FakeServer(CONNECT)
+    sent = server.sent
     try:
-        await app(scope, receive, send)
+        await app(scope, server.receive, server.send)
     except Exception as exc:
         return "raised", type(exc).__name__, str(exc)
     if sent[0]["type"] == "websocket.accept":
@@ -380,7 +375,7 @@ def one_of_each(source: str, kinds: dict[str, Any]) -> st.SearchStrategy[str]:
 
 
 def usually(name: str, values: st.SearchStrategy[str]) -> st.SearchStrategy[list[tuple[str, str]]]:
-    """Pairs, most of them with the name that the endpoint asks for."""
+    """Pairs, most of them with the name of the endpoint's parameter."""
     return st.lists(st.tuples(st.sampled_from([name, name, name, "x-value", "other"]), values), max_size=3)
 
 
@@ -469,7 +464,7 @@ def test_whole_handshake(both, room, number, query, headers, cookie):
 @pytest.mark.parametrize("source", ["Path", "Query", "Header", "Cookie"])
 @pytest.mark.parametrize("kind", sorted(SCALARS))
 def test_each_word_for_each_type(both, source, kind):
-    """Every word in every source, so that no type is only ever asked for what it refuses."""
+    """Every word in every source, so that every type sees values that it accepts."""
     for word in WORDS:
         if source == "Path":
             both.agree(f"/Path/{kind}/{word}")

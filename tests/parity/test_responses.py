@@ -1,4 +1,4 @@
-"""What a refusal says, and the messages it sends, in both libraries."""
+"""The attributes of a refusal, and the messages it sends, in both libraries."""
 
 from __future__ import annotations
 
@@ -9,17 +9,15 @@ from typing import Any
 
 import pytest
 
+from tests.fake_server import FakeServer
+
 Headers = list[tuple[bytes, bytes]]
 
 
 def messages_of(response: Any, kind: str) -> list[dict[str, Any]]:
-    sent: list[dict[str, Any]] = []
-
-    async def send(message: dict[str, Any]) -> None:
-        sent.append(message)
-
-    asyncio.run(response({"type": kind}, None, send))
-    return sent
+    server = FakeServer()
+    asyncio.run(response({"type": kind}, None, server.send))
+    return server.sent
 
 
 CASES: list[tuple[str, tuple[Any, ...], dict[str, Any], bytes, Headers]] = [
@@ -234,9 +232,10 @@ def test_background_runs_after_the_body(lib: Any) -> None:
     async def task() -> None:
         order.append("task")
 
-    async def send(message: dict[str, Any]) -> None:
+    async def note(message: dict[str, Any]) -> None:
         order.append(message["type"])
 
+    server = FakeServer(on_send=note)
     response = lib.PlainTextResponse("x", background=lib.module("starlette.background").BackgroundTask(task))
-    asyncio.run(response({"type": "websocket"}, None, send))
+    asyncio.run(response({"type": "websocket"}, None, server.send))
     assert order == ["websocket.http.response.start", "websocket.http.response.body", "task"]

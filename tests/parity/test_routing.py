@@ -1,10 +1,11 @@
 """Which route gets a connection, what it adds to the scope, and the way back from a name to a URL."""
 
-import asyncio
 import functools
 import uuid
 
 import pytest
+
+from tests.fake_server import converse
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -37,7 +38,7 @@ def answer(lib, app, url, root_path="", **options):
 
 
 def refused(lib, app, url, **options):
-    """The close code of a handshake that nobody takes."""
+    """The close code of a handshake that no route matches."""
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         with lib.TestClient(app).websocket_connect(url, **options):
             pass
@@ -1133,7 +1134,7 @@ def test_default_of_a_router(lib, kind):
     assert refused(lib, getattr(lib, kind)(default=default), "/a") == 4404
 
 
-def test_default_of_an_included_router_is_not_asked(lib):
+def test_default_of_an_included_router_is_not_called(lib):
     async def default(scope, receive, send):
         raise LookupError
 
@@ -1482,22 +1483,14 @@ def test_url_for_gives_a_url(lib):
     assert answer(lib, app, "/ws") == "ws://testserver/ws?a=1"
 
 
-def test_routes_are_asked_in_one_event_loop_by_hand(lib):
-    """The bare ASGI call, without a test client."""
+def test_routes_are_matched_without_a_test_client(lib):
+    """An ASGI call without a test client."""
     app = lib.FastAPI()
     app.websocket("/a")(says(lib, "a"))
-    sent = []
-    messages = [{"type": "websocket.connect"}]
-
-    async def receive():
-        return messages.pop(0)
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": "/a", "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    assert [message["type"] for message in sent[:2]] == ["websocket.accept", "websocket.send"]
+    assert [message["type"] for message in converse(app, path="/a")[:2]] == [
+        "websocket.accept",
+        "websocket.send",
+    ]
 
 
 # Methods that a subclass overrides

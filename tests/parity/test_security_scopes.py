@@ -192,14 +192,14 @@ def counting():
     return call
 
 
-def test_own_scopes_count_even_if_nobody_collects_them(lib):
+def test_own_scopes_count_even_if_they_are_not_collected(lib):
     counter = counting()
     app = answering(lib, one=lib.Security(counter, scopes=["a"]), two=lib.Security(counter, scopes=["b"]))
 
     assert ask(lib, app) == [1, 2]
 
 
-def test_scopes_of_parents_do_not_count_if_nobody_collects_them(lib):
+def test_scopes_of_parents_do_not_count_if_they_are_not_collected(lib):
     counter = counting()
 
     def left(value: int = lib.Depends(counter)):
@@ -254,7 +254,7 @@ def test_scopes_count_for_a_security_scheme(lib, wrapped):
     assert ask(lib, app) == [1, 2]
 
 
-def test_security_ignores_the_cache_when_told(lib):
+def test_security_ignores_the_cache_on_request(lib):
     counter = counting()
     app = answering(
         lib,

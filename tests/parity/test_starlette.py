@@ -8,6 +8,8 @@ import contextlib
 
 import pytest
 
+from tests.fake_server import FakeServer
+
 
 def starlette(lib):
     return lib.module("starlette.applications").Starlette
@@ -80,7 +82,7 @@ def test_what_a_new_application_has(lib):
     assert app.state.number == 1
 
 
-def test_options_that_nobody_knows(lib):
+def test_unknown_options(lib):
     with pytest.raises(TypeError, match="dependencies"):
         starlette(lib)(dependencies=[])
     with pytest.raises(TypeError, match="title"):
@@ -260,7 +262,7 @@ def test_handler_for_a_status(lib):
     assert (denial(lib, app).status_code, denial(lib, app).text) == (499, "handled")
 
 
-def test_exception_that_nobody_handles(lib):
+def test_unhandled_exception(lib):
     async def endpoint(websocket):
         raise ZeroDivisionError("here")
 
@@ -311,21 +313,15 @@ def test_a_streamed_refusal_from_a_handler(lib):
 
 @pytest.mark.parametrize("kind", ["http", "websocket"])
 def test_the_messages_of_a_streamed_response(lib, kind):
-    sent = []
-
-    async def send(message):
-        sent.append(message)
-
-    async def receive():
-        await asyncio.Event().wait()
+    server = FakeServer()
 
     class Own(lib.StreamingResponse):
         media_type = "application/x-own"
 
     scope = {"type": kind, "asgi": {"spec_version": "2.4"}}
-    asyncio.run(Own(pieces())(scope, receive, send))
+    asyncio.run(Own(pieces())(scope, server.receive, server.send))
     prefix = "websocket." if kind == "websocket" else ""
-    assert sent == [
+    assert server.sent == [
         {
             "type": f"{prefix}http.response.start",
             "status": 200,

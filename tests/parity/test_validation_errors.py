@@ -1,6 +1,5 @@
 """`WebSocketRequestValidationError`: its items, where it happened, its text."""
 
-import asyncio
 import functools
 import inspect
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator, BaseModel
 
+from tests.fake_server import converse
 from tests.parity.asking import errors, refusal, visit
 
 
@@ -406,16 +406,6 @@ def test_body_of_the_http_exceptions(lib):
 
 
 def test_error_without_a_test_client(lib):
-    """A server that knows no denial response gets a close before accept."""
+    """A server without the denial response extension gets a close before accept."""
     app, _ = failing(lib)
-    sent = []
-
-    async def receive():
-        return {"type": "websocket.connect"}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-    asyncio.run(app(scope, receive, send))
-    assert [(message["type"], message["code"]) for message in sent] == [("websocket.close", 1008)]
+    assert [(message["type"], message["code"]) for message in converse(app)] == [("websocket.close", 1008)]

@@ -6,12 +6,21 @@ from typing import Annotated, Any
 
 import pytest
 
-run = asyncio.run
+from tests.fake_server import CONNECT, TIMEOUT, FakeServer, binary, disconnect, text, websocket_scope
+
+
+def run(work):
+    """What `work` returns; a call that receives more than the test provides times out."""
+
+    async def main():
+        return await asyncio.wait_for(work, TIMEOUT)
+
+    return asyncio.run(main())
+
 
 ACCEPT = {"type": "websocket.accept"}
 CLOSE = {"type": "websocket.close"}
-CONNECT = {"type": "websocket.connect"}
-BYE = {"type": "websocket.disconnect", "code": 1001, "reason": "bye"}
+BYE = disconnect(1001, "bye")
 START = {"type": "websocket.http.response.start", "status": 403, "headers": []}
 
 NOT_CONNECT = 'Expected ASGI message "websocket.connect", but got {!r}'
@@ -29,43 +38,17 @@ BAD_MODE = 'The "mode" argument should be "text" or "binary".'
 NO_DENIAL = "The server doesn't support the Websocket Denial Response extension."
 
 
-class Server:
-    """Gives out its messages one by one; keeps what it is sent, or fails with `error`."""
-
-    def __init__(self, *messages, error=None):
-        self.messages = list(messages)
-        self.sent = []
-        self.error = error
-
-    async def receive(self):
-        return self.messages.pop(0)
-
-    async def send(self, message):
-        if self.error is not None:
-            raise self.error
-        self.sent.append(message)
-
-
 def connect(lib, server, /, **scope):
-    scope = {"type": "websocket", "path": "/", "query_string": b"", "headers": [], **scope}
-    return lib.WebSocket(scope, server.receive, server.send)
+    return lib.WebSocket(websocket_scope(**{"path": "/", **scope}), server.receive, server.send)
 
 
 def accepted(lib, *messages, **scope):
     """A socket that has been accepted; the server then has `messages` and was sent nothing else."""
-    server = Server(CONNECT, *messages)
+    server = FakeServer(CONNECT, *messages)
     websocket = connect(lib, server, **scope)
     run(websocket.accept())
     server.sent.clear()
     return websocket, server
-
-
-def text(data):
-    return {"type": "websocket.receive", "text": data}
-
-
-def binary(data):
-    return {"type": "websocket.receive", "bytes": data}
 
 
 def states(websocket):
@@ -73,13 +56,13 @@ def states(websocket):
 
 
 def test_http_scope_is_refused(lib):
-    server = Server()
+    server = FakeServer()
     with pytest.raises(AssertionError):
         lib.WebSocket({"type": "http"}, server.receive, server.send)
 
 
 def test_fresh_socket_is_connecting_on_both_sides(lib):
-    websocket = connect(lib, Server())
+    websocket = connect(lib, FakeServer())
     assert states(websocket) == ("CONNECTING", "CONNECTING")
     assert websocket.client_state is lib.WebSocketState.CONNECTING
 
@@ -101,14 +84,14 @@ def test_states_are_found_by_value(lib):
 
 
 def test_receive_connect(lib):
-    websocket = connect(lib, Server(CONNECT))
+    websocket = connect(lib, FakeServer(CONNECT))
     assert run(websocket.receive()) == CONNECT
     assert states(websocket) == ("CONNECTED", "CONNECTING")
 
 
 @pytest.mark.parametrize("kind", ["websocket.receive", "websocket.disconnect", "http.request"])
 def test_receive_other_than_connect_first(lib, kind):
-    websocket = connect(lib, Server({"type": kind}))
+    websocket = connect(lib, FakeServer({"type": kind}))
     with pytest.raises(RuntimeError) as caught:
         run(websocket.receive())
     assert str(caught.value) == NOT_CONNECT.format(kind)
@@ -145,7 +128,7 @@ def test_receive_after_disconnect(lib):
 
 
 def test_receive_while_not_yet_accepted(lib):
-    websocket = connect(lib, Server(CONNECT, text("early")))
+    websocket = connect(lib, FakeServer(CONNECT, text("early")))
     run(websocket.receive())
     assert run(websocket.receive()) == text("early")
 
@@ -165,7 +148,7 @@ def test_disconnected_is_a_runtime_error(lib):
 
 
 def test_send_accept(lib):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     websocket = connect(lib, server)
     run(websocket.receive())
     run(websocket.send(ACCEPT))
@@ -174,14 +157,14 @@ def test_send_accept(lib):
 
 
 def test_send_accept_before_connect_was_received(lib):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server)
     run(websocket.send(ACCEPT))
     assert states(websocket) == ("CONNECTING", "CONNECTED")
 
 
 def test_send_close_before_accept(lib):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server)
     run(websocket.send(CLOSE))
     assert server.sent == [CLOSE]
@@ -189,7 +172,7 @@ def test_send_close_before_accept(lib):
 
 
 def test_send_response_start_before_accept(lib):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server)
     run(websocket.send(START))
     assert server.sent == [START]
@@ -198,7 +181,7 @@ def test_send_response_start_before_accept(lib):
 
 @pytest.mark.parametrize("kind", ["websocket.send", "websocket.http.response.body", "http.response.start"])
 def test_send_what_does_not_answer_the_handshake(lib, kind):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server)
     with pytest.raises(RuntimeError) as caught:
         run(websocket.send({"type": kind}))
@@ -219,7 +202,7 @@ def test_send_what_cannot_go_while_connected(lib, kind):
 
 @pytest.mark.parametrize("kind", ["websocket.accept", "websocket.close", "websocket.send"])
 def test_send_other_than_body_in_a_response(lib, kind):
-    websocket = connect(lib, Server())
+    websocket = connect(lib, FakeServer())
     run(websocket.send(START))
     with pytest.raises(RuntimeError) as caught:
         run(websocket.send({"type": kind}))
@@ -228,7 +211,7 @@ def test_send_other_than_body_in_a_response(lib, kind):
 
 
 def test_send_body_in_parts(lib):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server)
     first = {"type": "websocket.http.response.body", "body": b"a", "more_body": True}
     last = {"type": "websocket.http.response.body", "body": b"b"}
@@ -251,7 +234,7 @@ def test_send_after_close(lib, message):
 
 
 def test_send_after_refusal(lib):
-    websocket = connect(lib, Server())
+    websocket = connect(lib, FakeServer())
     run(websocket.close())
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(websocket.send_text("x"))
@@ -259,7 +242,7 @@ def test_send_after_refusal(lib):
 
 
 def test_send_after_the_last_body(lib):
-    websocket = connect(lib, Server())
+    websocket = connect(lib, FakeServer())
     run(websocket.send(START))
     run(websocket.send({"type": "websocket.http.response.body"}))
     with pytest.raises(lib.WebSocketDisconnected) as caught:
@@ -302,12 +285,11 @@ def test_other_errors_of_the_server_pass(lib):
 
 def test_state_changes_before_the_message_is_sent(lib):
     seen = []
-    server = Server(CONNECT)
 
-    async def send(message):
+    async def note(message):
         seen.append((message["type"], websocket.application_state.name))
 
-    websocket = lib.WebSocket({"type": "websocket"}, server.receive, send)
+    websocket = connect(lib, FakeServer(CONNECT, on_send=note))
     run(websocket.accept())
     run(websocket.close())
     assert seen == [("websocket.accept", "CONNECTED"), ("websocket.close", "DISCONNECTED")]
@@ -317,24 +299,24 @@ def test_state_changes_before_the_message_is_sent(lib):
 
 
 def test_accept_waits_for_connect(lib):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     websocket = connect(lib, server)
     run(websocket.accept())
-    assert server.messages == []
+    assert server.incoming == []
     assert server.sent == [{"type": "websocket.accept", "subprotocol": None, "headers": []}]
     assert states(websocket) == ("CONNECTED", "CONNECTED")
 
 
 def test_accept_after_connect_was_received(lib):
-    server = Server(CONNECT, text("next"))
+    server = FakeServer(CONNECT, text("next"))
     websocket = connect(lib, server)
     run(websocket.receive())
     run(websocket.accept())
-    assert server.messages == [text("next")]
+    assert server.incoming == [text("next")]
 
 
 def test_accept_with_subprotocol_and_headers(lib):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     run(connect(lib, server).accept(subprotocol="chat", headers=[(b"x-a", b"1"), (b"x-a", b"2")]))
     assert server.sent == [
         {"type": "websocket.accept", "subprotocol": "chat", "headers": [(b"x-a", b"1"), (b"x-a", b"2")]}
@@ -342,19 +324,19 @@ def test_accept_with_subprotocol_and_headers(lib):
 
 
 def test_accept_by_position(lib):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     run(connect(lib, server).accept("chat", [(b"x-a", b"1")]))
     assert server.sent == [{"type": "websocket.accept", "subprotocol": "chat", "headers": [(b"x-a", b"1")]}]
 
 
 def test_accept_does_not_check_the_subprotocol(lib):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     run(connect(lib, server, subprotocols=["other"]).accept(subprotocol="chat"))
     assert server.sent[0]["subprotocol"] == "chat"
 
 
 def test_accept_when_the_client_has_left_already(lib):
-    websocket = connect(lib, Server(BYE))
+    websocket = connect(lib, FakeServer(BYE))
     with pytest.raises(RuntimeError) as caught:
         run(websocket.accept())
     assert str(caught.value) == NOT_CONNECT.format("websocket.disconnect")
@@ -368,7 +350,7 @@ def test_accept_twice(lib):
 
 
 def test_accept_after_close(lib):
-    websocket = connect(lib, Server(CONNECT))
+    websocket = connect(lib, FakeServer(CONNECT))
     run(websocket.close())
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(websocket.accept())
@@ -382,12 +364,12 @@ READERS = ["receive_text", "receive_bytes", "receive_json"]
 
 @pytest.mark.parametrize("reader", READERS)
 def test_read_before_accept(lib, reader):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     websocket = connect(lib, server)
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(getattr(websocket, reader)())
     assert str(caught.value) == NOT_ACCEPTED
-    assert server.messages == [CONNECT]
+    assert server.incoming == [CONNECT]
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -397,7 +379,7 @@ def test_read_after_own_close(lib, reader):
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(getattr(websocket, reader)())
     assert str(caught.value) == NOT_ACCEPTED
-    assert server.messages == [text("unread")]
+    assert server.incoming == [text("unread")]
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -552,11 +534,11 @@ def test_receive_json_in_an_unknown_mode(lib, mode):
     with pytest.raises(RuntimeError) as caught:
         run(websocket.receive_json(mode))
     assert str(caught.value) == BAD_MODE
-    assert server.messages == [text("1")]
+    assert server.incoming == [text("1")]
 
 
 def test_receive_json_checks_the_mode_before_the_state(lib):
-    websocket = connect(lib, Server(CONNECT))
+    websocket = connect(lib, FakeServer(CONNECT))
     with pytest.raises(RuntimeError) as caught:
         run(websocket.receive_json("bogus"))
     assert str(caught.value) == BAD_MODE
@@ -587,7 +569,7 @@ def test_iter_json_ends_with_the_client(lib):
 
 @pytest.mark.parametrize("name", ["iter_text", "iter_bytes", "iter_json"])
 def test_iter_before_accept(lib, name):
-    websocket = connect(lib, Server(CONNECT))
+    websocket = connect(lib, FakeServer(CONNECT))
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(collect(getattr(websocket, name)()))
     assert str(caught.value) == NOT_ACCEPTED
@@ -681,7 +663,7 @@ def test_send_json_of_what_json_cannot_say(lib):
 
 @pytest.mark.parametrize(("name", "value"), [("send_text", "x"), ("send_bytes", b"x"), ("send_json", {})])
 def test_write_before_accept(lib, name, value):
-    websocket = connect(lib, Server(CONNECT))
+    websocket = connect(lib, FakeServer(CONNECT))
     with pytest.raises(RuntimeError) as caught:
         run(getattr(websocket, name)(value))
     assert str(caught.value) == NOT_ANSWER.format("websocket.send")
@@ -723,11 +705,11 @@ def test_close_by_position(lib):
 
 
 def test_close_before_accept_does_not_wait_for_connect(lib):
-    server = Server(CONNECT)
+    server = FakeServer(CONNECT)
     websocket = connect(lib, server)
     run(websocket.close(4003, "no"))
     assert server.sent == [{"type": "websocket.close", "code": 4003, "reason": "no"}]
-    assert server.messages == [CONNECT]
+    assert server.incoming == [CONNECT]
 
 
 def test_close_twice(lib):
@@ -753,7 +735,7 @@ DENIAL = {"websocket.http.response": {}}
 
 
 def test_denial_response(lib):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server, extensions=DENIAL)
     run(websocket.send_denial_response(lib.Response("no", status_code=418, headers={"X-Why": "tea"})))
     start, body = server.sent
@@ -764,7 +746,7 @@ def test_denial_response(lib):
 
 
 def test_denial_response_in_json(lib):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server, extensions=DENIAL)
     run(websocket.send_denial_response(lib.JSONResponse({"a": "ä"}, status_code=401)))
     start, body = server.sent
@@ -774,7 +756,7 @@ def test_denial_response_in_json(lib):
 
 @pytest.mark.parametrize("scope", [{}, {"extensions": {}}, {"extensions": {"tls": {}}}])
 def test_denial_response_without_the_extension(lib, scope):
-    server = Server()
+    server = FakeServer()
     websocket = connect(lib, server, **scope)
     with pytest.raises(RuntimeError) as caught:
         run(websocket.send_denial_response(lib.Response("no")))
@@ -792,7 +774,7 @@ def test_denial_response_after_accept(lib):
 
 
 def test_denial_response_after_close(lib):
-    websocket = connect(lib, Server(), extensions=DENIAL)
+    websocket = connect(lib, FakeServer(), extensions=DENIAL)
     run(websocket.close())
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(websocket.send_denial_response(lib.Response("no")))
@@ -800,7 +782,7 @@ def test_denial_response_after_close(lib):
 
 
 def test_read_after_denial_response(lib):
-    websocket = connect(lib, Server(CONNECT), extensions=DENIAL)
+    websocket = connect(lib, FakeServer(CONNECT), extensions=DENIAL)
     run(websocket.send_denial_response(lib.Response("no")))
     with pytest.raises(lib.WebSocketDisconnected) as caught:
         run(websocket.receive_text())
@@ -830,7 +812,7 @@ def test_disconnect_as_text(lib):
     ("arguments", "code", "reason"), [({}, 1000, ""), ({"code": 4000, "reason": "x"}, 4000, "x")]
 )
 def test_websocket_close_is_an_application(lib, arguments, code, reason):
-    server = Server()
+    server = FakeServer()
     run(lib.WebSocketClose(**arguments)({"type": "websocket"}, server.receive, server.send))
     assert server.sent == [{"type": "websocket.close", "code": code, "reason": reason}]
 
@@ -839,23 +821,23 @@ def test_websocket_close_is_an_application(lib, arguments, code, reason):
 
 
 def test_socket_is_a_mapping_over_the_scope(lib):
-    websocket = connect(lib, Server(), extra=1)
+    websocket = connect(lib, FakeServer(), extra=1)
     assert websocket["path"] == "/"
     assert websocket.get("extra") == 1
     assert websocket.get("missing") is None
     assert "extra" in websocket
-    assert list(websocket) == ["type", "path", "query_string", "headers", "extra"]
+    assert list(websocket) == ["type", "path", "headers", "query_string", "extra"]
     assert len(websocket) == 5
     assert dict(websocket) == websocket.scope
 
 
 def test_missing_scope_key(lib):
     with pytest.raises(KeyError):
-        connect(lib, Server())["missing"]
+        connect(lib, FakeServer())["missing"]
 
 
 def test_sockets_are_equal_only_to_themselves(lib):
-    server = Server()
+    server = FakeServer()
     websocket, twin = connect(lib, server), connect(lib, server)
     assert websocket == websocket
     assert websocket != twin
@@ -872,19 +854,19 @@ def test_socket_type_takes_the_type_of_its_state(lib):
 
 def test_scope_is_not_copied(lib):
     scope = {"type": "websocket"}
-    server = Server()
+    server = FakeServer()
     assert lib.WebSocket(scope, server.receive, server.send).scope is scope
 
 
 def test_state_is_made_in_the_scope(lib):
-    websocket = connect(lib, Server())
+    websocket = connect(lib, FakeServer())
     websocket.state.name = "x"
     assert websocket.scope["state"] == {"name": "x"}
     assert websocket.state.name == "x"
 
 
 def test_state_of_the_server(lib):
-    websocket = connect(lib, Server(), state={"pool": 1})
+    websocket = connect(lib, FakeServer(), state={"pool": 1})
     assert websocket.state.pool == 1
 
 
@@ -898,41 +880,41 @@ def test_state_of_the_server(lib):
 )
 def test_what_a_middleware_must_have_set(lib, name, message):
     with pytest.raises(AssertionError) as caught:
-        getattr(connect(lib, Server()), name)
+        getattr(connect(lib, FakeServer()), name)
     assert str(caught.value) == message
 
 
 @pytest.mark.parametrize("name", ["session", "auth", "user"])
 def test_what_a_middleware_has_set(lib, name):
     value = object()
-    assert getattr(connect(lib, Server(), **{name: value}), name) is value
+    assert getattr(connect(lib, FakeServer(), **{name: value}), name) is value
 
 
 def test_url_and_its_parts(lib):
     websocket = connect(
-        lib, Server(), scheme="wss", server=("example.org", 443), path="/a", query_string=b"x=1&x=2"
+        lib, FakeServer(), scheme="wss", server=("example.org", 443), path="/a", query_string=b"x=1&x=2"
     )
     assert str(websocket.url) == "wss://example.org/a?x=1&x=2"
     assert websocket.query_params.getlist("x") == ["1", "2"]
 
 
 def test_client_address(lib):
-    assert connect(lib, Server(), client=("10.0.0.1", 5)).client.host == "10.0.0.1"
-    assert connect(lib, Server()).client is None
+    assert connect(lib, FakeServer(), client=("10.0.0.1", 5)).client.host == "10.0.0.1"
+    assert connect(lib, FakeServer()).client is None
 
 
 def test_cookies_of_every_header(lib):
     headers = [(b"cookie", b"a=1; b=2"), (b"cookie", b"c=3")]
-    assert connect(lib, Server(), headers=headers).cookies == {"a": "1", "b": "2", "c": "3"}
+    assert connect(lib, FakeServer(), headers=headers).cookies == {"a": "1", "b": "2", "c": "3"}
 
 
 def test_path_params_without_route(lib):
-    assert connect(lib, Server()).path_params == {}
+    assert connect(lib, FakeServer()).path_params == {}
 
 
 def test_url_for_without_router(lib):
     with pytest.raises(RuntimeError) as caught:
-        connect(lib, Server()).url_for("x")
+        connect(lib, FakeServer()).url_for("x")
     assert str(caught.value) == (
         "The `url_for` method can only be used inside a Starlette application or with a router."
     )

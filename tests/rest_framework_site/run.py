@@ -60,7 +60,7 @@ def block(page: str, heading: str) -> str:
 
 
 def rows() -> dict[str, tuple[str, str]]:
-    """The table of other kinds of tokens: by name, what gives the user and what is caught."""
+    """The documented table of other tokens: for each name, what finds the user and what it raises."""
     text = (HOWTO / "authentication.md").read_text()
     table = text.split("| token | the user | what is caught |\n")[1].split("\n\n")[0]
     cells = [row.strip("| ").split(" | ") for row in table.splitlines()[1:]]

@@ -55,7 +55,7 @@ class Endpoint(WebSocketEndpoint):
 
 
 async def foreign(scope: Scope, receive: Receive, send: Send) -> None:
-    """A mounted application, which knows no WebSocket of ours."""
+    """A mounted application that does not use this library's WebSocket."""
     await fail(WebSocket(scope, receive, send))
 
 

@@ -1,4 +1,4 @@
-"""Clients for the tests of servers: a real one, and one that is nothing but bytes."""
+"""Clients for the tests of servers: a real one, and one that writes bytes to a TCP socket."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _names = (f"event{number}" for number in count())
 
 
 def unique() -> str:
-    """A name for an event that no other test waits for."""
+    """A name for an event that no other test uses."""
     return next(_names)
 
 
 def event(running: Running, name: str) -> str:
-    """Wait until an application records `name`, and return the detail."""
+    """Wait until an application records `name`; return its detail."""
     with open_socket(running, f"/events?name={name.replace(' ', '+')}") as events:
         return str(events.recv(timeout=15))
 
 
 class Raw:
-    """A WebSocket client without any manners."""
+    """A WebSocket client that obeys no rule by itself."""
 
     def __init__(
         self, running: Running, target: str, headers: Mapping[str, str] | list[tuple[str, str]] = {}
@@ -76,7 +76,7 @@ class Raw:
         return self.data
 
     def ended(self) -> bytes:
-        """As `rest`, for a server that need not wait for what this client still has to say."""
+        """As `rest`, but a server that resets the connection is fine too."""
         with suppress(ConnectionError):
             self.rest()
         return self.data
@@ -101,9 +101,16 @@ class Raw:
             (length,) = struct.unpack("!Q", self.exactly(8))
         return first & 0xF, self.exactly(length)
 
+    def data_frame(self) -> tuple[int, bytes]:
+        """The next frame that is not a ping of the server; pings are answered."""
+        while (found := self.frame())[0] == 9:
+            with suppress(ConnectionError):
+                self.send(10, found[1])
+        return found
+
     def close_frame(self) -> tuple[int, str]:
-        """The code and reason of the next frame, which must be a close frame."""
-        opcode, payload = self.frame()
+        """The code and reason of the next frame other than pings, which must be a close frame."""
+        opcode, payload = self.data_frame()
         assert opcode == 8, (opcode, payload)
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 

@@ -53,7 +53,7 @@ class Running:
         self.process.send_signal(number)
 
     def wait(self, timeout: float = 15) -> int:
-        """Wait for the process to leave by itself and return its exit code."""
+        """Wait for the process to exit by itself and return its exit code."""
         return self.process.wait(timeout)
 
     def stop(self, timeout: float = 15) -> int:
@@ -100,7 +100,7 @@ class Server:
         return running
 
     def shared(self, app: str, *args: str, settings: str | None = None) -> Running:
-        """As `start`, but one process serves every test of the session that asks for the same."""
+        """As `start`, but all tests of the session with the same arguments share one process."""
         key = (self.name, app, settings or "", *args)
         if key not in self._shared or self._shared[key].process.poll() is not None:
             self._shared[key] = launch(self.name, app, args, settings, {}, ready=True)
@@ -146,8 +146,8 @@ def free_port() -> int:
         return port
 
 
-def wait_until_ready(running: Running, timeout: float = 30) -> None:
-    """Connect until somebody answers; a process that died or hangs fails the test with its log."""
+def wait_until_ready(running: Running, timeout: float = 60) -> None:
+    """Connect until the server accepts; a process that died or hangs fails the test with its log."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:

@@ -1,9 +1,13 @@
-"""An application that lets a fault happen at any point of a connection, and counts what began and ended.
+"""An application in which a fault can happen at any point of a connection, and which counts starts and ends.
 
-"/fault/{point}/{fault}/{name}" reaches a point and has the fault, or waits there until "/control" is told
-"go {name}". "/control" answers "reached {name}" when the point is reached, "ended {name}" when nothing of the
-connection runs any more, "stats" with the books and what the process holds, and "back {stats}" with the same
-when it is no more than before; both give up after two seconds.
+"/fault/{point}/{fault}/{name}" runs to a point and has the fault there, or waits until "/control" receives
+"go {name}". The other commands of "/control" are answered: "reached {name}" when the point is reached,
+"ended {name}" when nothing of the connection runs any more, "stats" with the counts and what the process
+holds, and "back {stats}" with the same once it holds no more than those stats. "ended" and "back" wait for
+at most two seconds.
+
+Served as it is, it runs without Django settings, so its group is on the process's own channel layer.
+`faults_django` serves it in a project with a database and a channel layer.
 """
 
 from __future__ import annotations
@@ -20,9 +24,9 @@ from typing import Any
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.groups import Group
-from fastws_compat.groups.hub import _hubs
+from fastws_compat.groups.hub import hubs
 from fastws_compat.layers.client import layer_of
-from fastws_compat.layers.local import local_layer
+from fastws_compat.layers.local import LocalLayer
 
 SYNC = ("in_sync_dependency", "in_sync_teardown")
 POINTS = (
@@ -38,18 +42,17 @@ POINTS = (
     "in_teardown",
     "in_sync_teardown",
 )
-# What the application does to itself, and what is done to it.
+# What the application does, and what the client does to it.
 OWN_FAULTS = ("exception", "return", "cancel", "timeout")
 CLIENT_FAULTS = ("close", "reset", "half_close")
-MOST_SECONDS = 15
-# So long after its end a connection may still hold something.
+MAX_SECONDS = 15
+# How long a connection that has ended may still hold something.
 BACK_SECONDS = 2
-MOST_OF_A_TURN = 0.05
-# A thread has heard nothing of a server that stops, so it goes on by itself.
+MAX_TURN_SECONDS = 0.05
+# A thread does not notice that the server stops, so it waits only this long.
 THREAD_SECONDS = 0.2
-# The channel layers of the groups: in-memory with Django, the process's own where there are no settings.
-LAYERS = ("default",)
-# Holds threads until all of a pool are in use, for the fault "together".
+EVERYBODY = Group("everybody")
+# Blocks threads until all threads of a pool are in use, for the fault "together".
 THREADS = 8
 together = threading.Barrier(THREADS)
 
@@ -61,11 +64,11 @@ go: dict[str, asyncio.Event] = {}
 
 
 async def query() -> None:
-    """What `faults_django` replaces by a query of the async ORM."""
+    """A placeholder that `faults_django` replaces with a query of the async ORM."""
 
 
 def sync_query() -> None:
-    """What `faults_django` replaces by a query in a thread."""
+    """A placeholder that `faults_django` replaces with a query in a thread."""
 
 
 class Boom(Exception):
@@ -73,7 +76,7 @@ class Boom(Exception):
 
 
 class Return(Exception):
-    """The fault "return", where it is an endpoint that returns."""
+    """The fault "return", at points that the endpoint itself runs."""
 
 
 def begin(what: str, name: str) -> str:
@@ -89,7 +92,7 @@ def end(key: str) -> None:
 
 
 def say(line: str) -> None:
-    """A line on stdout at once; threads do not come in between."""
+    """Write a line to stdout in one system call, so that the lines of threads do not mix."""
     os.write(1, f"{line}\n".encode())
 
 
@@ -98,7 +101,7 @@ def event(events: dict[str, asyncio.Event], name: str) -> asyncio.Event:
 
 
 class Case:
-    """One connection: where its fault is due, and what it is."""
+    """One connection: where its fault is due, and which fault it is."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self.point, self.fault, self.name = (websocket.path_params[k] for k in ("point", "fault", "name"))
@@ -122,14 +125,14 @@ class Case:
                 async with asyncio.timeout(0.01):
                     await asyncio.Event().wait()
             case "close" | "reset" | "half_close" | "sigterm":
-                await asyncio.wait_for(event(go, self.name).wait(), MOST_SECONDS)
+                await asyncio.wait_for(event(go, self.name).wait(), MAX_SECONDS)
 
     def cancel(self) -> None:
         assert self.task is not None
         self.task.cancel()
 
     def sync_at(self, point: str) -> None:
-        """The same in a thread."""
+        """As `at`, in a thread."""
         if point != self.point:
             return
         self.loop.call_soon_threadsafe(event(reached, self.name).set)
@@ -142,11 +145,11 @@ class Case:
             case "timeout":
                 raise TimeoutError
             case "close" | "reset" | "half_close":
-                self.wait_in_thread(MOST_SECONDS)
+                self.wait_in_thread(MAX_SECONDS)
             case "sigterm":
                 self.wait_in_thread(THREAD_SECONDS)
             case "together":
-                together.wait(MOST_SECONDS)
+                together.wait(MAX_SECONDS)
 
     def wait_in_thread(self, seconds: float) -> None:
         waiting = asyncio.run_coroutine_threadsafe(event(go, self.name).wait(), self.loop)
@@ -163,7 +166,7 @@ async def case(websocket: WebSocket) -> Case:
 
 
 async def member(websocket: WebSocket) -> None:
-    await websocket.join(*(Group("everybody", layer=layer) for layer in LAYERS))
+    await websocket.join(EVERYBODY)
 
 
 async def before(case: Case = Depends(case), member: None = Depends(member)) -> None:
@@ -211,8 +214,7 @@ async def endpoint(websocket: WebSocket, case: Case = Depends(case)) -> None:
 async def run(websocket: WebSocket, case: Case) -> None:
     await case.at("before_accept")
     await websocket.accept()
-    for layer in LAYERS:
-        await Group("everybody", layer=layer).asend(case.name)
+    await EVERYBODY.asend(case.name)
     await case.at("after_accept")
     if case.point == "in_receive":
         await receive(websocket, case)
@@ -230,7 +232,7 @@ async def receive(websocket: WebSocket, case: Case) -> None:
 
 
 async def beside(work: Coroutine[Any, Any, Any], case: Case, point: str) -> None:
-    """Have the fault while `work` is under way."""
+    """Have the fault while `work` runs."""
     task = asyncio.ensure_future(work)
     await asyncio.sleep(0)
     try:
@@ -254,7 +256,7 @@ async def control(websocket: WebSocket) -> None:
     async for command in websocket.iter_text():
         verb, _, name = command.partition(" ")
         if verb == "reached":
-            await asyncio.wait_for(event(reached, name).wait(), MOST_SECONDS)
+            await asyncio.wait_for(event(reached, name).wait(), MAX_SECONDS)
             await websocket.send_json(True)
         elif verb == "go":
             event(go, name).set()
@@ -270,16 +272,16 @@ async def control(websocket: WebSocket) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for two seconds at most; a turn that a busy machine made long counts as a short one."""
+    """Wait for at most two seconds; a turn that takes long on a busy machine counts as a short one."""
     left, last = float(BACK_SECONDS), time.monotonic()
     while not condition() and left > 0:
         await asyncio.sleep(0.005)
         now = time.monotonic()
-        left, last = left - min(now - last, MOST_OF_A_TURN), now
+        left, last = left - min(now - last, MAX_TURN_SECONDS), now
 
 
 def still_open(name: str) -> list[str]:
-    """What has begun for a connection, and not ended as often."""
+    """What has begun more often than it has ended, for one connection."""
     return [key for key in tuple(began) if key.endswith(f" {name}") and began[key] != ended[key]]
 
 
@@ -288,8 +290,8 @@ def is_back(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def stats() -> dict[str, Any]:
-    """The books, and what the process holds."""
-    counts = tuple(began.items())  # threads add to them meanwhile
+    """What has begun and not ended, and what the process holds."""
+    counts = tuple(began.items())  # threads change them meanwhile
     return {
         "open": {key: count - ended[key] for key, count in counts if count != ended[key]},
         "repeated": [key for key, count in counts if count > 1],
@@ -300,30 +302,32 @@ def stats() -> dict[str, Any]:
 
 def held() -> dict[str, int]:
     files = list(open_files())
+    layer = layer_of("default")
     return {
         "tasks": len(asyncio.all_tasks()),
         "threads": threading.active_count(),
         "files": len(files),
         "databases": sum(file.endswith(".sqlite3") for file in files),
-        "members": size(hub.members for hub in _hubs.get(asyncio.get_running_loop(), {}).values()),
-        "groups": size(groups_of(layer_of(alias)) for alias in LAYERS),
-        "channels": len(local_layer("none")._queues),
+        "members": size(hub.members for hub in hubs.get(asyncio.get_running_loop(), {}).values()),
+        "groups": size([layer.groups]),
+        # Channels' own layer keeps a channel with a message that nothing received until the message expires.
+        "channels": len(layer.channels) if is_local(layer) else 0,
+        "local": int(is_local(layer)),
     }
 
 
 def open_files() -> Iterator[str]:
-    """What the descriptors of the process lead to, but for that of the listing itself."""
+    """What the file descriptors of the process refer to, except that of the listing itself."""
     for number in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):
             yield os.readlink(f"/proc/self/fd/{number}")
 
 
 def size(registers: Iterable[dict[str, Any]]) -> int:
-    """How many members all groups have in all registers."""
+    """How many members all groups in all registers have."""
     return sum(len(members) for register in registers for members in register.values())
 
 
-def groups_of(layer: Any) -> dict[str, Any]:
-    """The groups of Channels' layer in memory, or of the library's own, with the channels in them."""
-    groups: dict[str, Any] = layer._groups if hasattr(layer, "_groups") else layer.groups
-    return groups
+def is_local(layer: Any) -> bool:
+    """Whether it is the process's own layer, and not Channels' layer in memory."""
+    return isinstance(layer, LocalLayer)

@@ -1,4 +1,4 @@
-"""The application of faults, which notes when daphne is told to leave and when the process leaves."""
+"""The application of faults, which notes when daphne begins to stop and when the process exits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.servers.faults import say  # noqa: E402
 
 
 def note(what: str) -> None:
-    """A loaded machine delays the test that reads this, but not the times in it."""
+    """Write the time here, because a busy machine may delay the test that reads it."""
     say(f"{what} {time.monotonic()}")
 
 
@@ -27,9 +27,9 @@ if "daphne.server" in sys.modules:
 
     end_applications = Server.kill_all_applications
 
-    def told(server: Server) -> Any:
+    def noting(server: Server) -> Any:
         note("SIGTERM")
         return end_applications(server)
 
-    Server.kill_all_applications = told  # type: ignore[method-assign]
+    Server.kill_all_applications = noting  # type: ignore[method-assign]
     atexit.register(note, "EXIT")

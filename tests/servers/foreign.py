@@ -57,7 +57,7 @@ theirs = fastapi.FastAPI()
 async def echo(websocket: fastapi.WebSocket, user: str = fastapi.Depends(current_user)):
     await websocket.accept()
     await websocket.send_text(user)
-    await websocket.receive_text()  # raises a WebSocketDisconnect of theirs, which nobody catches
+    await websocket.receive_text()  # raises their WebSocketDisconnect, which is not caught
 
 
 app.mount("/mounted", theirs)

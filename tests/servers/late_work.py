@@ -70,7 +70,7 @@ async def shielded(websocket: WebSocket, name: str = Depends(name)) -> None:
 
 @library.websocket("/cancelled")
 async def cancelled(websocket: WebSocket, name: str = Depends(name)) -> None:
-    """Never look at the client, so that only a cancellation tells of its end."""
+    """Never receive, so that only a cancellation shows that the client is gone."""
     await opened(websocket, name)
     try:
         await asyncio.Event().wait()

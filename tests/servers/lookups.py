@@ -58,7 +58,7 @@ async def known(websocket: WebSocket) -> None:
 
 @app.websocket("/block")
 async def block(websocket: WebSocket, seconds: float) -> None:
-    """Has the thread of the async ORM for so long."""
+    """Occupies the thread of the async ORM for this long."""
     await websocket.accept()
     blocking = database_sync_to_async(time.sleep)(seconds)
     await websocket.send_text("blocking")

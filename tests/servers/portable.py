@@ -1,4 +1,4 @@
-"""An application on a daphne that is taken for one that nobody knows."""
+"""An application on a daphne whose version is taken for an unknown one."""
 
 from __future__ import annotations
 

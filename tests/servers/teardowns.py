@@ -58,7 +58,7 @@ async def outer(name: str = Depends(name)) -> AsyncIterator[None]:
 
 
 async def slow(name: str = Depends(name), outer: None = Depends(outer)) -> AsyncIterator[None]:
-    """Clean up for so long that daphne looks more than once."""
+    """Clean up for longer than two of daphne's checks."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Sends all queries to the database of the tenant whose site was asked for."""
+"""Sends all queries to the database of the current tenant."""
 
 from __future__ import annotations
 

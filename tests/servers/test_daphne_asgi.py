@@ -217,7 +217,7 @@ def test_a_return_without_a_close_closes_with_1000(daphne: Server) -> None:
     assert closed(daphne.shared(APP), "/return") == (1000, "")
 
 
-def test_a_handshake_nobody_answers_ends(daphne: Server) -> None:
+def test_a_handshake_that_is_not_answered_ends(daphne: Server) -> None:
     running = daphne.start(APP, "--websocket_connect_timeout", "1")
     with Raw(running, "/never_answer") as client:
         assert client.answer().startswith(b"HTTP/1.1 503 ")

@@ -1,4 +1,4 @@
-"""A daphne that nobody knows: the lifespan runs lazily, once, to its end; close codes become private."""
+"""An unknown daphne: the lifespan runs lazily, once, to its end; close codes become private ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back-pressure: a side that does not read makes the other side wait, and nobody else."""
+"""Back-pressure: a side that does not read makes only the other side of its connection wait."""
 
 from __future__ import annotations
 

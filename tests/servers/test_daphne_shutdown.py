@@ -104,7 +104,7 @@ def test_every_finally_runs_and_the_process_leaves_within_the_grace_and_a_second
     assert [seen.count(f"hangs_too {what}") for what in ("cleanup", "cancelled", "outer ended")] == [1, 1, 1]
     assert seen.count("sticks cleanup") == 1
     assert seen.count("shutdown") == 1
-    assert "Left threads behind that did not end in time: fastws-exit_0" in running.logs()
+    assert "Exited although these threads had not ended in time: fastws-own_0" in running.logs()
 
 
 def test_a_cleanup_goes_on_a_little_after_the_grace(daphne: Server) -> None:

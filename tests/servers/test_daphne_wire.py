@@ -35,8 +35,8 @@ def test_a_text_that_cannot_become_utf_8_is_refused_at_once(daphne: Server, sent
     with Raw(running, f"/echo?as={name}").accepted() as client:
         client.socket.sendall(sent)
         code, reason = client.close_frame()
-        assert (code, reason[:20]) == (1007, "not UTF-8 from byte ")
-        assert event(running, name).startswith("1007 not UTF-8")
+        assert (code, reason[:22]) == (1007, "invalid UTF-8 at byte ")
+        assert event(running, name).startswith("1007 invalid UTF-8")
 
 
 @pytest.mark.parametrize(

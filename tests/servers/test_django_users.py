@@ -1,4 +1,4 @@
-"""Django's users on real servers: who is refused and how, and logins that end, in one process and in two."""
+"""Django's users on real servers: refusals, and logins that end in one process and in two."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Site:
         )
 
     def run(self, *arguments: str, **env: str) -> str:
-        """Do something in a process of its own, which is no server."""
+        """Run a command of the site's script in a process of its own."""
         done = subprocess.run(
             [sys.executable, SCRIPT, *arguments],
             cwd=ROOT,
@@ -165,7 +165,7 @@ def test_table_of_origins(server: Server, site: Site) -> None:
 def test_repeated_origin(server: Server, site: Site) -> None:
     running = site.start(server)
     own = "Origin", f"http://127.0.0.1:{running.port}"
-    # uvicorn's own protocol answers before any application is asked.
+    # uvicorn's own protocol answers before it calls the application.
     assert handshake(running, own, own) == (403 if server.is_daphne else 400)
 
 
@@ -227,7 +227,7 @@ QUERIES = {
 
 
 class Crowd:
-    """A thousand sockets of two hundred users, whose route asks for a permission that their group gives."""
+    """A thousand sockets of two hundred users, whose route requires a permission of their group."""
 
     def __init__(self, site: Site, daphne: Server, stack: ExitStack) -> None:
         allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -245,7 +245,7 @@ class Crowd:
             for key in keys
             for _ in range(5)
         ]
-        self.names = [socket.frame()[1].decode() for socket in self.sockets]
+        self.names = [socket.data_frame()[1].decode() for socket in self.sockets]
         self._told = stack.enter_context(connect(running.url("/statements"), proxy=None))
 
     def act(self, action: str) -> None:
@@ -254,7 +254,7 @@ class Crowd:
 
     @property
     def queries(self) -> list[str]:
-        """What was asked since the action: the names of a round's queries, and all other statements."""
+        """The queries since the action: those of a round by name, all others in full."""
         self._told.send("tell")
         statements = json.loads(self._told.recv(timeout=30))
         return [
@@ -272,11 +272,11 @@ def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
         for action in ("save_user", "widen_group"):
             crowd.act(action)
             crowd.sockets[0].send(1, b"still there")
-            assert crowd.sockets[0].frame() == (1, b"still there")
+            assert crowd.sockets[0].data_frame() == (1, b"still there")
             found = crowd.queries
             assert (found[-4:], [name for name in found if name in ROUND]) == (ROUND, ROUND)
 
-        # Where no signal tells, a round has passed when the sockets are closed.
+        # Without a signal, the sockets close in the next round.
         crowd.act("begin_rounds")
         site.run("forbid", "user199")
         assert {socket.close_frame()[0] for socket in crowd.sockets[-5:]} == {4403}
@@ -294,7 +294,7 @@ def test_database_that_is_down_refuses_with_one_line(server: Server, site: Site)
     assert site.status(running, "/anybody") == 101
     lines = [line for line in running.logs().splitlines() if line.startswith("LOG ")]
     assert len(lines) == 1
-    assert "who connects cannot be told (OperationalError: unable to open database file)" in lines[0]
+    assert "the user cannot be identified (OperationalError: unable to open database file)" in lines[0]
     assert "Traceback" not in running.logs()
 
 
@@ -320,7 +320,7 @@ def test_login_that_ends_in_another_process(server: Server, site: Site, redis_se
 
 
 def wait_for_subscriber(url: str) -> None:
-    """Wait until a server listens to what others say of logins."""
+    """Wait until a server receives messages about logins."""
     import redis as client
 
     deadline = time.monotonic() + 10
@@ -329,4 +329,4 @@ def wait_for_subscriber(url: str) -> None:
             if any(b"fastws_compat.logins" in name for name in connection.pubsub_channels()):
                 return
             time.sleep(0.02)
-    pytest.fail("nobody listens to the group of the logins")
+    pytest.fail("no server subscribed to the group of the logins")

@@ -1,4 +1,4 @@
-"""What the process itself says about how long it takes to leave, with connections at many points."""
+"""How long the process takes to exit, by its own clock, with connections at many points."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_process_leaves_within_the_grace_and_a_second(daphne: Server) -> None:
         line.split() for line in running.logs().splitlines() if line.startswith(("SIGTERM ", "EXIT "))
     )
     took = float(times["EXIT"]) - float(times["SIGTERM"])
-    print(f"left {took:.2f} s after SIGTERM with a grace of 1 s")
+    print(f"exited {took:.2f} s after SIGTERM with a grace of 1 s")
     assert 0.9 < took <= 2
 
 

@@ -1,4 +1,4 @@
-"""A fault at every point of a connection: what began has ended, once, and the server is as it was before."""
+"""A fault at every point of a connection: what began ends, once, and the server holds no more than before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from tests.servers.test_wire_fuzz import Listener, handshake
 
 pytestmark = pytest.mark.servers
 
-APP = "tests.servers.faults_django:app"
+DJANGO, LOCAL = "tests.servers.faults_django:app", "tests.servers.faults:app"
+# Channels' layer in memory, and the process's own layer where there is none.
+on_every_layer = pytest.mark.parametrize("app", [DJANGO, LOCAL], ids=["in_memory_layer", "local_layer"])
 GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}
 PAIRS = 1000
 AT_A_TIME = 50
@@ -36,16 +38,17 @@ def ask(control: ClientConnection, command: str) -> Any:
 
 @contextmanager
 def control_of(running: Running) -> Iterator[tuple[ClientConnection, dict[str, Any]]]:
-    """The control of the application, and what the process holds while there is only that."""
+    """The control of the application, and what the process holds while nothing else is connected."""
     with open_socket(running, "/control") as control:
         warm(running, control)
         before = settled(control)
-        before["held"]["databases"] = 1  # the async ORM keeps its connection for a while
+        if not before["held"]["local"]:
+            before["held"]["databases"] = 1  # the async ORM keeps its connection open for a while
         yield control, before
 
 
 def warm(running: Running, control: ClientConnection) -> None:
-    """Use all threads of both pools, and the database."""
+    """Start all threads of both pools, and connect them to the database."""
     for point in SYNC:
         names = [unique() for _ in range(THREADS)]
         clients = [Raw(running, f"/fault/{point}/together/{name}") for name in names]
@@ -56,7 +59,7 @@ def warm(running: Running, control: ClientConnection) -> None:
 
 
 def settled(control: ClientConnection) -> dict[str, Any]:
-    """The books when nothing is open and nothing has changed any more for a while."""
+    """The stats once nothing is open and two of them in a row are the same."""
     before: dict[str, Any] = {}
     while (now := ask(control, "stats"))["held"] != before.get("held") or now["open"]:
         before = now
@@ -65,7 +68,7 @@ def settled(control: ClientConnection) -> dict[str, Any]:
 
 
 def check_back(control: ClientConnection, before: dict[str, Any], case: object) -> None:
-    """Within two seconds everything is as before."""
+    """Within two seconds the process holds no more than before."""
     check(ask(control, f"back {json.dumps(before)}"), before, case)
 
 
@@ -91,7 +94,7 @@ def strike(client: Client, fault: str) -> None:
 
 
 class Client(Raw):
-    """Knows whether its handshake was answered already."""
+    """A client that knows whether its handshake has been answered."""
 
     @property
     def answered(self) -> bool:
@@ -104,10 +107,12 @@ class Client(Raw):
             self.socket.settimeout(5)
 
 
+@on_every_layer
 @pytest.mark.parametrize("fault", [*OWN_FAULTS, *CLIENT_FAULTS])
-def test_fault_at_every_point(server: Server, fault: str) -> None:
-    running = server.shared(APP)
+def test_fault_at_every_point(server: Server, app: str, fault: str) -> None:
+    running = server.shared(app)
     with control_of(running) as (control, before):
+        assert before["held"]["local"] == (app == LOCAL)
         assert [before["held"][what] for what in ("members", "groups", "channels")] == [0, 0, 0]
         for point in POINTS:
             name = unique()
@@ -119,20 +124,21 @@ def test_fault_at_every_point(server: Server, fault: str) -> None:
             check_back(control, before, point)
 
 
+@on_every_layer
 @pytest.mark.parametrize("point", ["after_accept", "in_sync_dependency"])
-def test_what_is_held_is_counted(server: Server, point: str) -> None:
-    running, name = server.shared(APP), unique()
+def test_what_is_held_is_counted(server: Server, app: str, point: str) -> None:
+    running, name = server.shared(app), unique()
     with control_of(running) as (control, before), Raw(running, f"/fault/{point}/close/{name}") as client:
         assert ask(control, f"reached {name}")
         now = ask(control, "stats")
         held = {what: count - before["held"][what] for what, count in now["held"].items()}
-        assert held["members"] == held["groups"] == 2
-        assert held["channels"] == 1
+        assert held["members"] == held["groups"] == 1
+        assert held["channels"] == (app == LOCAL)
         assert held["tasks"] >= 1
         assert now["open"].pop(f"endpoint {name}", 0) == (point == "after_accept")
         assert now["open"] == {f"resource {name}": 1, f"sync_resource {name}": 1}
-        # The thread has a connection to the database in its hands.
-        assert held["databases"] == (point == "in_sync_dependency")
+        # The thread has an open connection to the database.
+        assert held["databases"] == (app == DJANGO and point == "in_sync_dependency")
         assert held["files"] >= 1 + held["databases"]
         client.socket.close()
         control.send(f"go {name}")
@@ -157,7 +163,7 @@ async def say(control: Control, command: str) -> Any:
 
 
 async def suffer(running: Running, control: Control, pair: tuple[str, str, float]) -> None:
-    """One connection with a fault; a client's fault comes a moment after the point was reached."""
+    """One connection with a fault; a client's fault comes a moment after the point is reached."""
     (point, fault, delay), name = pair, unique()
     loop = asyncio.get_running_loop()
     transport, listener = await loop.create_connection(Listener, "127.0.0.1", running.port)
@@ -187,8 +193,9 @@ def strike_transport(transport: asyncio.Transport, listener: Listener, fault: st
             transport.write_eof()
 
 
-def test_a_thousand_faults_leave_nothing_behind(server: Server) -> None:
-    running = server.shared(APP)
+@on_every_layer
+def test_a_thousand_faults_leave_nothing_behind(server: Server, app: str) -> None:
+    running = server.shared(app)
 
     async def run() -> None:
         connect, url = websockets.asyncio.client.connect, running.url("/control")
@@ -197,7 +204,7 @@ def test_a_thousand_faults_leave_nothing_behind(server: Server) -> None:
         for start in range(0, PAIRS, AT_A_TIME):
             cases = pairs(PAIRS)[start : start + AT_A_TIME]
             await asyncio.gather(*map(suffer, [running] * AT_A_TIME, controls, cases))
-            # A control that was busy for long has a task that listens for it, until it is spoken to.
+            # A control that was busy for long has a read-ahead task until its next command arrives.
             await asyncio.gather(*(say(control, "ended nothing") for control in controls))
             check(await say(controls[0], f"back {json.dumps(before)}"), before, f"pairs from {start}")
         await asyncio.gather(*(control.close() for control in controls))
@@ -207,9 +214,10 @@ def test_a_thousand_faults_leave_nothing_behind(server: Server) -> None:
         check_back(control, before, "all pairs")
 
 
-def test_sigterm_at_every_point(server: Server) -> None:
+@on_every_layer
+def test_sigterm_at_every_point(server: Server, app: str) -> None:
     options = [] if server.is_daphne else ["--timeout-graceful-shutdown", "1"]
-    running = server.start(APP, *options, env=GRACE)
+    running = server.start(app, *options, env=GRACE)
     clients, names = [], {}
     with open_socket(running, "/control") as control:
         for point in POINTS:

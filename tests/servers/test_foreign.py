@@ -1,4 +1,4 @@
-"""Exceptions of FastAPI and Starlette on the wire: the client is told what ours would tell it."""
+"""Exceptions of FastAPI and Starlette on the wire: the client sees the same as with this library's."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class Site:
                 await client_of(stack, self.servers[1], "/echo")
 
     async def outage(self) -> None:
-        """Nothing that somebody does while the layer is away takes longer than its time limit."""
+        """While the layer is down, no call takes longer than its time limit."""
         await asyncio.gather(*(one.fails() for one in self.members))
         await self.notices_nothing()
         async with asyncio.timeout(2 * LAYER_TIMEOUT + 2), AsyncExitStack() as stack:
@@ -279,7 +279,7 @@ def test_redis_is_frozen_then_killed_and_started_again(redis_server: RedisServer
     for running in (*servers["pubsub"], *servers["core"]):
         running.stop()
         # One line for the beginning of an outage and one for its end; the two may have become one.
-        assert 1 <= running.logs().count(" fails (") == running.logs().count(" is back after ") <= 2
+        assert 1 <= running.logs().count(" fails (") == running.logs().count(" has recovered after ") <= 2
         assert "did not reach this process" in running.logs()
 
 
@@ -324,11 +324,11 @@ def test_consumers_of_plain_channels_in_the_same_group(
     for running in servers:
         running.stop()
         for type in FOREIGN:
-            assert running.logs().count(f"message of type {type!r} that nobody understands") == 1
+            assert running.logs().count(f"message of type {type!r} to a group cannot be handled") == 1
         assert "Traceback" not in running.logs()
 
 
-# Types that are names: of nothing, of ASGI's messages, and of methods of ours.
+# Message types: unknown names, names of ASGI messages, and names of this library's methods.
 FOREIGN = [
     "unknown",
     "websocket.close",
@@ -347,7 +347,7 @@ def raw(group: str, message: dict[str, Any]) -> str:
     return json.dumps({"group": group, "message": message})
 
 
-def test_a_client_that_does_not_read_is_closed_and_delays_nobody(daphne: Server) -> None:
+def test_a_client_that_does_not_read_is_closed_and_delays_no_other(daphne: Server) -> None:
     running = start(daphne)
     with Raw(running, "/member/g") as deaf:
         deaf.accepted()

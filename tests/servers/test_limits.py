@@ -37,7 +37,7 @@ def ended(running: Running) -> str:
 
 
 def test_a_sender_whose_client_has_reset_does_not_hold_the_process(running: Running) -> None:
-    """uvicorn takes messages for it without waiting, so that it could not learn that nobody is there."""
+    """uvicorn accepts messages for it without waiting, so sending would not show that the client is gone."""
     for _ in range(5):
         with Raw(running, "/flood").accepted() as client:
             client.exactly(64 * 1024)
@@ -64,7 +64,7 @@ def test_connections_over_the_cap_are_refused_before_accept(running: Running) ->
     assert "Traceback" not in running.logs()
 
 
-def test_handshake_that_nobody_answers_is_refused(running: Running) -> None:
+def test_handshake_that_is_not_answered_is_refused(running: Running) -> None:
     with Raw(running, "/never") as client:
         assert client.answer().startswith(b"HTTP/1.1 503 ")
     assert "Traceback" not in running.logs()
@@ -72,7 +72,7 @@ def test_handshake_that_nobody_answers_is_refused(running: Running) -> None:
 
 @pytest.mark.parametrize("unread", [0, 100])
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_endpoint_that_does_not_listen_is_told_or_cancelled(running: Running, how: str, unread: int) -> None:
+def test_endpoint_that_does_not_receive_sees_its_end(running: Running, how: str, unread: int) -> None:
     for path, outcome in (("/sleep", "/sleep cancelled"), ("/tick", "/tick told")):
         client = Raw(running, path).accepted()
         for _ in range(unread):

@@ -1,4 +1,4 @@
-"""`ChannelsLiveServerTestCase` in a project: its server is the completed daphne, whoever runs the tests."""
+"""`ChannelsLiveServerTestCase` in a project uses the completed daphne with every test runner."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_live_server_test_case_runs_the_completed_daphne(
     assert (tmp_path / "events").read_text().splitlines() == ["finally", "shutdown"]
 
 
-def test_a_live_server_test_case_runs_stock_daphne_if_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_live_server_test_case_runs_stock_daphne_on_request(tmp_path: Path) -> None:
     done = run_tests(tmp_path, "pytest", "fork", '"daphne",', "stock")
     assert "test_rows_state_and_close_codes FAILED" in done.stdout, done.stdout
     assert not (tmp_path / "events").exists()

@@ -1,4 +1,4 @@
-"""What is logged under Django's default for `LOGGING`, which switches off the loggers that it finds."""
+"""What is logged under Django's default for `LOGGING`, which disables existing loggers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTINGS = "tests.servers.quiet"
 
 
 def visit(running: Running, *paths: str) -> str:
-    """The log of a server after a client has asked for each path."""
+    """The log of a server after a client has requested each path."""
     for path in paths:
         with Raw(running, path, {"Origin": "http://localhost"}) as client:
             assert client.answer()

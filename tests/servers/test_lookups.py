@@ -23,7 +23,7 @@ APP = "tests.servers.lookups:application"
 SOCKETS = 200
 
 
-def test_busy_thread_of_the_async_orm_shuts_nobody_out(server: Server, site: Site) -> None:
+def test_busy_thread_of_the_async_orm_refuses_no_handshake(server: Server, site: Site) -> None:
     running = site.start(server, APP)
     names = list(site.sessions) * 4
     with site.open(running, "/block?seconds=7") as blocker:
@@ -70,7 +70,7 @@ def test_no_connection_to_the_cache_per_open_socket(
 
 
 def test_refusal_by_the_server_is_a_disconnect_for_the_endpoint(daphne: Server, site: Site) -> None:
-    """daphne gives a handshake up that nobody answers; the endpoint that comes too late is not to blame."""
+    """daphne drops a handshake that is not answered in time; the late endpoint logs no error."""
     settings = json.dumps({"FASTWS": {"HANDSHAKE_TIMEOUT": 60}})
     running = daphne.start(
         APP,

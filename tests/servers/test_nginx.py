@@ -72,7 +72,7 @@ def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
     paths = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
     text = re.sub(r"^http \{\n", f"http {{\naccess_log off;\n{paths}", text, flags=re.MULTILINE)
     file = folder / "nginx.conf"
-    # Started by root, its workers would be somebody who may not write here.
+    # Started by root, its workers would run as a user who may not write here.
     user = "user root;\n" if os.geteuid() == 0 else ""
     file.write_text(f"{user}daemon off;\npid {folder / 'pid'};\nerror_log {folder / 'error'};\n{text}")
     command = ["nginx", "-e", str(folder / "error"), "-p", str(folder), "-c", str(file)]

@@ -30,7 +30,7 @@ def told(running: Running, path: str) -> list[str]:
 
 
 def check_site(running: Running, cut: str) -> None:
-    """The site works, if what a browser asks for arrives without `cut`."""
+    """The site works if the paths that a browser requests arrive without `cut`."""
     with urlopen(running.http("/app/links/".removeprefix(cut)), timeout=20) as page:
         urls = page.read().decode().split()
     base = f"ws://127.0.0.1:{running.port}"
@@ -42,10 +42,17 @@ def check_site(running: Running, cut: str) -> None:
     assert "Traceback" not in running.logs()
 
 
-@pytest.mark.parametrize("cut", ["", "/app"], ids=["whole", "cut"])
-@pytest.mark.parametrize("forced", ["/app", "/app/"])
+@pytest.mark.parametrize(
+    ("forced", "cut"), [("/app", ""), ("/app", "/app"), ("/app/", "/app")], ids=["whole", "cut", "slash"]
+)
 def test_force_script_name(server: Server, forced: str, cut: str) -> None:
     check_site(server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": forced}), cut)
+
+
+def test_force_script_name_with_a_slash_and_the_whole_path(server: Server) -> None:
+    """Django itself then serves no page, but a socket is where `reverse()` says that it is."""
+    running = server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": "/app/"})
+    assert told(running, "/app/sub/there")[1] == "/app/sub/there"
 
 
 @pytest.mark.parametrize("cut", ["", "/app"], ids=["whole", "cut"])
@@ -54,7 +61,7 @@ def test_root_path_of_daphne(daphne: Server, cut: str) -> None:
 
 
 def test_root_path_of_uvicorn(uvicorn: Server) -> None:
-    """uvicorn puts the root path before what it is asked for: the proxy has to cut it off."""
+    """uvicorn prepends the root path to the requested path, so the proxy has to strip it."""
     check_site(uvicorn.start(APP, "--root-path", "/app", settings=SETTINGS), "/app")
 
 

@@ -114,14 +114,14 @@ def test_rounds_judge_each_login_in_its_own_database(
     assert "could not be revalidated" not in running.logs()
 
 
-def test_what_a_route_asks_is_asked_in_its_own_database(server: Server, tenants: Tenants) -> None:
+def test_queries_of_a_route_use_its_own_database(server: Server, tenants: Tenants) -> None:
     running = tenants.start(server)
     with (
         tenants.open(running, "/grouped", "default") as one,
         tenants.open(running, "/grouped", "blue") as two,
     ):
         assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
-        tenants.act(running, "blue", "ungroup")  # which no signal tells
+        tenants.act(running, "blue", "ungroup")  # which sends no signal
         tenants.act(running, "default", "save")
         assert answers(one)
         tenants.act(running, "blue", "save")

@@ -27,7 +27,7 @@ TIMES = int(os.environ.get("FASTWS_FUZZ", "1"))
 FRAMES = 5000 * TIMES
 HANDSHAKES = 2000 * TIMES
 AT_A_TIME = 100
-# So long a client waits for an answer that may not be due: to a handshake that is not whole, to a frame.
+# How long a client waits for an answer that may not come, to a partial handshake or a frame.
 HANDSHAKE_WAIT = 0.5
 WAIT = 0.15
 PATHS = ("/text/1", "/json", "/policy", "/return/after", "/raise/after")

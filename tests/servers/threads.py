@@ -139,7 +139,7 @@ async def language() -> list[Any]:
 
 
 def presence() -> Iterator[None]:
-    User.objects.update_or_create(username="present")
+    User.objects.filter(username="present").update(first_name="here")
     yield
     User.objects.filter(username="present").update(first_name="gone")
 

@@ -15,7 +15,7 @@ class RoomAdmin(admin.ModelAdmin):
 
 @admin.register(Message)
 class MessageAdmin(admin.ModelAdmin):
-    """Read and delete: what somebody said is not rewritten, and only the socket numbers a message."""
+    """Messages can be read and deleted only: they must not be rewritten, and only the socket numbers them."""
 
     list_display = ("sent_at", "room", "author", "text")
     list_filter = ("room", "author")

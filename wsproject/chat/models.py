@@ -1,4 +1,4 @@
-"""Rooms and what was said in them."""
+"""Rooms and their messages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MAX_TEXT = 2000
 
 
 class Room(models.Model):
-    """A place to talk; `last_number` is the number of its newest message."""
+    """A chat room; `last_number` is the number of its newest message."""
 
     slug = models.SlugField(unique=True)
     name = models.CharField(max_length=80)
@@ -27,10 +27,10 @@ class Room(models.Model):
         return self.name
 
     def post(self, author: User, key: UUID, text: str) -> tuple[Message, bool]:
-        """Save a message once, however often it is sent: `key` is the client's name for it.
+        """Save a message once, even if it is sent several times: the client chooses `key` to identify it.
 
-        The room's row is locked, so numbers have no gaps and are committed in their order: who has heard
-        number 7 and then hears 9 knows that 8 is missing.
+        The room's row is locked, so numbers have no gaps and are committed in order: a client that receives
+        number 9 after number 7 knows that 8 is missing.
         """
         with transaction.atomic():
             room = Room.objects.select_for_update().get(pk=self.pk)
@@ -44,7 +44,7 @@ class Room(models.Model):
 
 
 class Message(models.Model):
-    """One thing that one member said; `number` counts within the room."""
+    """A message in a room; `number` counts within the room."""
 
     room = models.ForeignKey(Room, on_delete=models.CASCADE, related_name="messages")
     author = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="messages")
@@ -64,7 +64,7 @@ class Message(models.Model):
         return f"{self.author.get_username()}: {self.text[:60]}"
 
     def as_frame(self) -> dict[str, Any]:
-        """The message as browsers are sent it."""
+        """Return the frame that browsers receive."""
         return {
             "type": "message",
             "number": self.number,

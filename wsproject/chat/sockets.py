@@ -1,4 +1,4 @@
-"""The chat's socket; found by its file name, as `admin.py` is."""
+"""The chat's socket. Like `admin.py`, this module is found by its name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAST_NUMBER = 2**31 - 1
 
 
 class Post(BaseModel):
-    """Something to say; `key` makes it safe to send twice."""
+    """A message to post; `key` makes it safe to send it twice."""
 
     type: Literal["message"]
     key: UUID
@@ -29,7 +29,7 @@ class Post(BaseModel):
 
 
 class Recall(BaseModel):
-    """What was said after message number `after`?"""
+    """A request for the messages after number `after`."""
 
     type: Literal["history"]
     after: Annotated[int, Field(ge=0, le=LAST_NUMBER)]
@@ -58,14 +58,14 @@ CurrentRoom = Annotated[Room, Depends(get_room)]
 
 
 class Seat:
-    """One open tab: a member in a room."""
+    """One open tab: a user in a room."""
 
     def __init__(self, websocket: WebSocket, room: Room, user: Member) -> None:
         self.websocket, self.room, self.user = websocket, room, user
         self.group = Group(f"chat.{room.pk}")
 
     async def history(self, after: int) -> None:
-        """Send what came after number `after` in pages, oldest first; without a number the last page."""
+        """Send the messages after number `after` in pages, oldest first, or the last page if `after` is 0."""
         after = after or max(0, self.room.last_number - PAGE)
         while True:
             later = self.room.messages.select_related("author").filter(number__gt=after)[:PAGE]
@@ -77,11 +77,11 @@ class Seat:
             after = page[-1]["number"]
 
     async def answer(self, text: str) -> None:
-        """Do what the client asks for, or tell it what is wrong and go on."""
+        """Handle one frame from the client, or send an error and keep the connection."""
         try:
             frame = frames.validate_json(text)
         except ValidationError:
-            await self.complain("This is not a message that the chat knows.")
+            await self.complain("The chat does not understand this message.")
             return
         match frame:
             case Post():
@@ -94,10 +94,10 @@ class Seat:
                 await self.websocket.send_json({"type": "pong"})
 
     async def post(self, frame: Post) -> None:
-        """Save the message, send its author the receipt, and everybody the message."""
+        """Save the message, confirm it to its author, and send it to the room."""
         text = frame.text.replace("\0", "").strip()
         if not 0 < len(text) <= MAX_TEXT:
-            await self.complain(f"A message has 1 to {MAX_TEXT} characters.", frame.key)
+            await self.complain(f"A message must have 1 to {MAX_TEXT} characters.", frame.key)
             return
         message, new = await database_sync_to_async(self.room.post)(self.user, frame.key, text)
         await self.websocket.send_json(message.as_frame())
@@ -105,8 +105,8 @@ class Seat:
             await self.tell(message.as_frame())
 
     async def tell(self, frame: dict[str, Any]) -> None:
-        """Send to everybody in the room; who misses it sees the gap and asks for the history."""
-        with suppress(GroupSendError):  # the library has logged that the channel layer is away
+        """Send to the whole room. A client that misses a message sees the gap and requests the history."""
+        with suppress(GroupSendError):  # the library has already logged that the channel layer failed
             await self.group.asend(frame)
 
     async def complain(self, detail: str, key: UUID | None = None) -> None:
@@ -120,7 +120,7 @@ async def chat(
     user: Member,
     after: Annotated[int, Query(ge=0, le=LAST_NUMBER)] = 0,
 ) -> None:
-    """A tab in a room: first what it missed since message number `after`, then what anybody says."""
+    """Serve a tab in a room: first the messages after number `after`, then each new message."""
     seat = Seat(websocket, room, user)
     await websocket.accept()
     await websocket.join(seat.group)

@@ -1,4 +1,4 @@
-"""The chat's two pages; what moves in them comes over the socket."""
+"""The two pages of the chat. Live updates arrive over the socket."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from .journal import announce
 def delete_selected(
     modeladmin: admin.ModelAdmin[Any], request: HttpRequest, queryset: QuerySet[Model]
 ) -> HttpResponse | None:
-    """Django's action; it writes several log entries with `bulk_create`, which sends no signal.
+    """Run Django's action and announce its log entries: `bulk_create` sends no signal for them.
 
-    A single entry is announced twice, by the signal too; the page knows entries by their id.
+    A single entry does send the signal and is announced twice. The page ignores ids that it already shows.
     """
     last = LogEntry.objects.order_by("pk").last()
     response = django_delete_selected(modeladmin, request, queryset)

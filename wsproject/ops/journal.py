@@ -14,7 +14,7 @@ MOST = 200
 
 
 def describe(entry: LogEntry) -> dict[str, Any]:
-    """Who did what to which object, and when."""
+    """Return a log entry as the frame that the page receives."""
     return {
         "type": "entry",
         "id": entry.pk,
@@ -30,11 +30,11 @@ def describe(entry: LogEntry) -> dict[str, Any]:
 
 
 def recent(after: int) -> list[dict[str, Any]]:
-    """The last entries, or all that came after entry `after`; oldest first."""
+    """Return the latest entries, or those after entry `after`, oldest first."""
     newest = LogEntry.objects.select_related("user", "content_type").filter(pk__gt=after).order_by("-pk")
     return [describe(entry) for entry in newest[: MOST if after else FIRST]][::-1]
 
 
 def announce(entry: LogEntry) -> None:
-    """Tell every open operations page, once the transaction is through."""
+    """Send the entry to every open operations page when the transaction commits."""
     staff_group.send_on_commit(describe(entry))

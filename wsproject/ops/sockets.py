@@ -1,4 +1,4 @@
-"""The operations page's socket, for whoever may use the admin."""
+"""The socket of the operations page, for users who may use the admin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .journal import recent, staff_group
 
 @websocket("/ws/ops", dependencies=[Depends(staff_member_required)])
 async def ops(websocket: WebSocket, after: Annotated[int, Query(ge=0, lt=2**63)] = 0) -> None:
-    """What was saved in the admin since log entry `after`, then what is being saved."""
+    """Send the log entries after entry `after`, then each new entry."""
     await websocket.accept()
     await websocket.join(staff_group)
     entries = await database_sync_to_async(recent)(after)

@@ -6,7 +6,7 @@ from django.template.response import TemplateResponse
 
 
 def live(request: HttpRequest) -> HttpResponse:
-    """The operations page, in the admin's look."""
+    """Render the operations page in the admin's layout."""
     context = {**admin.site.each_context(request), "title": "Live operations"}
     request.current_app = admin.site.name
     return TemplateResponse(request, "ops/live.html", context)

@@ -1,4 +1,4 @@
-"""`python manage.py ws_routes`: which function serves which socket, and what it asks for."""
+"""`python manage.py ws_routes` lists the WebSocket routes with their endpoints and dependencies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ HEAD = ("Path", "Name", "Endpoint", "Dependencies", "Limits")
 
 
 class Command(BaseCommand):
-    help = "Lists the WebSocket routes of the project in the order in which they are tried."
-    requires_system_checks = ()  # it helps to find what the checks complain about
+    help = "Lists the project's WebSocket routes in the order in which they are matched."
+    requires_system_checks = ()  # the command helps to find what a check reports
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")
@@ -35,7 +35,7 @@ class Command(BaseCommand):
 
 
 def table(entries: Sequence[Entry]) -> Iterator[str]:
-    """The entries as aligned lines; a column that would be empty is left out."""
+    """The entries as aligned lines, without empty columns."""
     if not entries:
         yield "No WebSocket routes."
         return

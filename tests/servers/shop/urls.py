@@ -19,7 +19,7 @@ async def async_view(request: HttpRequest) -> HttpResponse:
 
 
 def customer(request: HttpRequest, name: str) -> HttpResponse:
-    """Save a user; what happens then is up to a signal. Nobody whose name is "nobody" can be saved."""
+    """Save a user, for which a signal has a receiver. A user named "nobody" cannot be saved."""
     with transaction.atomic():
         User.objects.create(username=name)
         Group("shop").send({"saving": name})

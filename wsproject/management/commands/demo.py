@@ -1,4 +1,4 @@
-"""`python manage.py demo`: from a fresh clone to a page in the browser."""
+"""`python manage.py demo`: set up and serve the demo from a fresh clone."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, bind: str, port: int, **options: Any) -> None:
         if not settings.DEBUG:
-            raise CommandError("The demo makes users with printed passwords and runs only with DEBUG on.")
+            raise CommandError("The demo prints the passwords of its users, so it runs only with DEBUG on.")
         call_command("migrate", interactive=False, verbosity=0)
         make_rooms()
         self.introduce(make_accounts(), bind, port)
         serve(bind, port)
 
     def introduce(self, accounts: list[Account], bind: str, port: int) -> None:
-        """Print where to go and as whom."""
+        """Print the URLs and the logins."""
         root = f"http://{browsable(bind)}:{port}/"
         self.stdout.write(f"The demo:    {root}")
         self.stdout.write(f"Operations:  {root}admin/ops/")
@@ -40,7 +40,7 @@ class Command(BaseCommand):
 
 
 def browsable(bind: str) -> str:
-    """The host that a browser on this machine asks for."""
+    """Return the host that a browser on this machine connects to."""
     try:
         address = ip_address(bind)
     except ValueError:
@@ -51,7 +51,7 @@ def browsable(bind: str) -> str:
 
 
 def serve(bind: str, port: int) -> None:
-    """Serve until stopped, through daphne's command line, so that its extension points apply."""
+    """Serve until stopped, through daphne's own command line, so that everything that extends it applies."""
     from daphne.cli import CommandLineInterface  # installs Twisted's reactor
 
     if browsable(bind) not in settings.ALLOWED_HOSTS:

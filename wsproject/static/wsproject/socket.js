@@ -1,13 +1,13 @@
 /**
- * A WebSocket that comes back: exponential backoff with jitter, at once when the browser is back online
- * or the tab is looked at, and a heartbeat that notices a connection which died in silence.
+ * A WebSocket that reconnects: with exponential backoff and jitter, and at once when the browser is online
+ * again or the tab becomes visible. A heartbeat detects connections that were silently lost.
  *
- * States: "connecting", "online", "lost" (trying again), "refused" (the session is over; it gave up).
+ * States: "connecting", "online", "lost" (reconnecting), "refused" (the session has ended; no more attempts).
  */
 const FIRST_DELAY = 500;
 const LONGEST_DELAY = 15_000;
-const QUIET = 20_000; // then the server is asked whether it is there
-const PATIENCE = 10_000; // how long its answer may take
+const QUIET = 20_000; // silence after which a ping is sent
+const PONG_TIMEOUT = 10_000; // how long the answer to a ping may take
 
 export class LiveSocket {
   #path;
@@ -19,7 +19,7 @@ export class LiveSocket {
   #asked = 0;
   #over = false;
 
-  /** `path()` is asked again for every attempt; `on` has `frame(frame)` and `state(name)`. */
+  /** `path()` is called for every attempt; `on` has the callbacks `frame(frame)` and `state(name)`. */
   constructor(path, on) {
     this.#path = path;
     this.#on = on;
@@ -30,14 +30,14 @@ export class LiveSocket {
     this.#connect();
   }
 
-  /** Send a frame if there is somebody to hear it. */
+  /** Send a frame if the socket is open, and return whether it was sent. */
   send(frame) {
     if (this.#socket?.readyState !== WebSocket.OPEN) return false;
     this.#socket.send(JSON.stringify(frame));
     return true;
   }
 
-  /** Try again now instead of later. */
+  /** Reconnect now instead of waiting for the timer. */
   retry() {
     if (this.#socket === null && !this.#over) this.#connect();
   }
@@ -86,17 +86,17 @@ export class LiveSocket {
   #listen() {
     if (this.#socket?.readyState !== WebSocket.OPEN) return;
     const now = Date.now();
-    if (this.#asked && now - this.#asked > PATIENCE) this.#lose(this.#socket);
+    if (this.#asked && now - this.#asked > PONG_TIMEOUT) this.#lose(this.#socket);
     else if (!this.#asked && now - this.#heard > QUIET && this.send({ type: "ping" })) this.#asked = now;
   }
 }
 
-/** A browser does not tell why a handshake failed, so ask whether this user may still see the page. */
+/** Browsers hide why a handshake failed, so check whether this user may still load the page. */
 async function pageIsGone() {
   try {
     const answer = await fetch(location.href, { method: "HEAD", redirect: "manual" });
     return answer.type === "opaqueredirect" || [401, 403, 404].includes(answer.status);
   } catch {
-    return false; // no server at all: it may come back
+    return false; // the server cannot be reached; it may come back
   }
 }

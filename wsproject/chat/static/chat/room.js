@@ -1,4 +1,4 @@
-/** One room. What the server says is put in as text, never as HTML. */
+/** One room. Everything from the server is inserted as text, never as HTML. */
 import { LiveSocket } from "../wsproject/socket.js";
 
 const find = (id) => document.getElementById(id);
@@ -7,15 +7,15 @@ const [scroll, messages, text] = [find("scroll"), find("messages"), find("text")
 const STATES = {
   connecting: ["Connecting…", ""],
   online: ["Online", ""],
-  lost: ["Reconnecting…", "Connection lost. What you write is kept and sent when it is back."],
+  lost: ["Reconnecting…", "Connection lost. Your messages are kept and will be sent when it is restored."],
   refused: ["Signed out", "You are no longer logged in, or the room is gone."],
 };
 
-// ---- What was said ---------------------------------------------------------------------------------
+// ---- Messages --------------------------------------------------------------------------------------
 
 const shown = new Map(); // number -> element
-let resume = 0; // everything up to this number is here; the server is asked for what came after it
-let synced = false; // is the history that was asked for complete?
+let resume = 0; // all messages up to this number are shown; requests for the history start after it
+let synced = false; // whether the requested history is complete
 
 const receive = {
   history({ messages: page, done }) {
@@ -45,7 +45,7 @@ const receive = {
   },
 };
 
-/** Numbers have no gaps: one that is missing was lost on the way. */
+/** Numbers have no gaps, so a missing number means a lost message. */
 function advance() {
   while (shown.has(resume + 1)) resume++;
 }
@@ -71,7 +71,7 @@ function show(frame) {
   follow ? toEnd() : (find("newer").hidden = false);
 }
 
-/** Several messages of one author in a row have one head. */
+/** Consecutive messages of one author share one heading. */
 function join(item) {
   item.classList.toggle("same", item.previousElementSibling?.dataset.author === item.dataset.author);
 }
@@ -107,7 +107,7 @@ function element(name, className, content = "") {
   return made;
 }
 
-// ---- What is still to be sent ----------------------------------------------------------------------
+// ---- Messages to send -----------------------------------------------------------------------------
 
 const store = `chat:${me}:${path}`; // survives a reload of the tab
 const outbox = new Map(); // key -> { text, item, sent }
@@ -122,7 +122,7 @@ function post(text, key = newKey()) {
   toEnd();
 }
 
-/** Send what this connection has not sent. Sending twice is harmless: the server knows the key. */
+/** Send what this connection has not sent yet. Sending twice is harmless: the server recognizes the key. */
 function flush() {
   for (const [key, entry] of outbox) {
     if (synced && !entry.sent && !entry.failed) entry.sent = live.send({ type: "message", key, text: entry.text });
@@ -152,7 +152,7 @@ function keep() {
   sessionStorage.setItem(store, JSON.stringify(waiting));
 }
 
-/** `crypto.randomUUID` is missing on plain http, which is how a phone in the same network comes here. */
+/** `crypto.randomUUID` is not available over plain http, as used by a phone on the same network. */
 function newKey() {
   return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
     (digit ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (digit / 4)))).toString(16));

@@ -1,4 +1,4 @@
-/** The operations page: log entries, the newest first; everything is put in as text. */
+/** The operations page: log entries, newest first. All content is inserted as text, never as HTML. */
 import { LiveSocket } from "../wsproject/socket.js";
 
 const find = (id) => document.getElementById(id);
@@ -9,8 +9,8 @@ const STATES = {
   lost: "Connection lost – reconnecting…",
   refused: "You may no longer see this page. Log in again.",
 };
-const KEEP = 200; // rows
-const OVERLAP = 20; // entries may be committed in another order than that of their ids
+const KEEP = 200; // maximum number of rows
+const OVERLAP = 20; // transactions may commit in a different order than the ids of their entries
 const shown = new Map(); // id -> row
 let last = 0;
 

@@ -1,0 +1,156 @@
+"""The reading half of a WebSocket on daphne: turns frames into messages, at the application's pace."""
+
+from __future__ import annotations
+
+import logging
+from time import time
+from typing import Any
+
+from fastws_compat import status
+from fastws_compat.daphne import frames
+from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
+from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.daphne.phases import Phase
+from fastws_compat.daphne.writer import FrameWriter
+from fastws_compat.types import Message
+
+logger = logging.getLogger("daphne.server")
+
+
+class MessageReader(FrameWriter):
+    """Puts the client's messages into the inbox; stops reading while the inbox is full.
+
+    It reads plain messages itself (`frames.read`) and has autobahn process every other frame.
+    """
+
+    inbox: Inbox
+    phase: Phase
+    disconnected: bool
+
+    # autobahn's own attributes, as far as they are used here
+    data: bytes
+    state: int
+    current_frame: Any
+    inside_message: bool
+    autoPingTimeoutCall: Any
+
+    def _prepare_reading(self) -> None:
+        self._partial: PartialBinary | PartialText | None = None
+        self._reading_paused = False
+        self._limit = min(filter(None, (self.maxFramePayloadSize, self.maxMessagePayloadSize)), default=0)
+
+    # autobahn calls these for a message that is not plain
+
+    def onMessageBegin(self, isBinary: bool) -> None:
+        self.message_data_total_length = 0
+        if not self.failedByMe:
+            self._partial = PartialBinary() if isBinary else PartialText()
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
+        if self._partial is None:
+            return
+        self._partial.fragments += 1
+        if self._partial.fragments > MAX_FRAGMENTS:
+            logger.warning("WebSocket closed: a message of more than %d fragments on %r", MAX_FRAGMENTS, self)
+            self._fail_connection(status.WS_1009_MESSAGE_TOO_BIG, "a message of too many fragments")
+
+    def onMessageFrameData(self, payload: bytes) -> None:
+        if self._partial is not None:
+            try:
+                self._partial.add(payload)
+            except InvalidText as error:
+                self._invalid_payload(str(error))
+
+    def onMessageFrameEnd(self) -> None:
+        """Do nothing: the payload of a frame is added as it arrives."""
+
+    def onMessageEnd(self) -> None:
+        partial, self._partial = self._partial, None
+        if partial is not None:
+            try:
+                self._deliver(partial.message(), partial.size)
+            except InvalidText as error:
+                self._invalid_payload(str(error))
+
+    # Frames
+
+    def consumeData(self) -> None:
+        if self.state == self.STATE_CONNECTING:
+            super().consumeData()
+        else:
+            self._read_frames()
+
+    def _read_frames(self) -> None:
+        """Deliver plain messages directly; give autobahn all other frames one by one."""
+        data, self.data = self.data, b""
+        start, size = 0, len(data)
+        while start < size and not self._reading_paused and self.state != self.STATE_CLOSED:
+            start = self._read_message(data, start) or self._read_frame(data, start)
+        if start < size:
+            self.data = data[start:]
+
+    def _read_message(self, data: bytes, start: int) -> int:
+        """Deliver the plain message that begins at `start` and return where it ends; 0 if there is none."""
+        if self.current_frame is not None or self.inside_message or self.state != self.STATE_OPEN:
+            return 0
+        found = frames.read(data, start, self._limit)
+        if found is None:
+            return 0
+        opcode, payload, end = found
+        message: Message
+        if opcode == frames.BINARY:
+            message = {"type": "websocket.receive", "bytes": payload}
+        else:
+            try:
+                message = {"type": "websocket.receive", "text": payload.decode()}
+            except UnicodeDecodeError:
+                return 0
+        if self.autoPingTimeoutCall is not None and self.autoPingRestartOnAnyTraffic:
+            self._cancelAutoPingTimeoutCall()
+        self._deliver(message, len(payload))
+        return end
+
+    def _read_frame(self, data: bytes, start: int) -> int:
+        """Have autobahn process one frame and return where it ends."""
+        if self.current_frame is None:
+            end = frames.end(data, start)
+        else:
+            end = min(len(data), start + self.current_frame.length - self.current_frame_masker.pointer())
+        # autobahn copies the remaining data for every frame in it, so it gets one frame at a time.
+        self.data = data[start:end]
+        while self.processData() and self.state != self.STATE_CLOSED:
+            pass
+        return end
+
+    def _deliver(self, message: Message, size: int) -> None:
+        if self.disconnected or self.phase is not Phase.OPEN:
+            return
+        self.last_ping = time()
+        self.inbox.put(message, size)
+        if self.inbox.is_full and not self._reading_paused:
+            self._pause_reading()
+
+    # Back-pressure
+
+    @property
+    def _is_open(self) -> bool:
+        return self.phase is Phase.OPEN and not self.disconnected
+
+    def _pause_reading(self) -> None:
+        self._reading_paused = True
+        self.transport.pauseProducing()
+        # A pong cannot be read now. Do not wait for one; TCP shows whether the peer is still there.
+        if self.autoPingTimeoutCall is not None:
+            self.autoPingTimeoutCall.cancel()
+            self.autoPingTimeoutCall = self.autoPingPending = None
+        self._limit_silence(self.autoPingTimeout)
+
+    def _resume_reading(self) -> None:
+        if not self._reading_paused or (self._is_open and not self.inbox.is_low):
+            return
+        self._reading_paused = False
+        self._read_frames()
+        if not self._reading_paused:
+            self._limit_silence(0)
+            self.transport.resumeProducing()

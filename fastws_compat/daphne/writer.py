@@ -1,0 +1,97 @@
+"""The writing half of a WebSocket on daphne: sends bytes, and waits for clients that read slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from typing import Any
+
+import daphne.ws_protocol
+from twisted.internet import tcp
+
+# `send` lets other tasks run after this many bytes, even if the socket accepts them all.
+MAX_BYTES_PER_TURN = 256 * 1024
+# What a frame counts besides its bytes.
+FRAME_OVERHEAD = 2048
+
+
+class FrameWriter(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+    """Writes to the socket without Twisted's buffer where possible, and stops while the client does not read.
+
+    The transport calls `pauseProducing` when its buffer is full, and `resumeProducing` once it is empty.
+    """
+
+    _writable: asyncio.Event | None = None  # set while the transport's buffer is full
+
+    def _prepare_writing(self) -> None:
+        self._late_ping: bytes | None = None
+        self._bytes_this_turn = 0
+        self._socket = plain_socket(self.transport)
+
+    def pauseProducing(self) -> None:
+        if self._writable is None:
+            self._writable = asyncio.Event()
+
+    def resumeProducing(self) -> None:
+        self._wake_writers()
+        if self._late_ping is not None:
+            payload, self._late_ping = self._late_ping, None
+            self.sendPong(payload)
+
+    def stopProducing(self) -> None:
+        """The connection is lost; `connectionLost` follows."""
+
+    def onPing(self, payload: bytes) -> None:
+        if self._writable is None:
+            super().onPing(payload)
+        else:
+            # The client is not reading. Answering only the latest ping is allowed (RFC 6455, 5.5.3).
+            self._late_ping = payload
+
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        self._write(data)
+
+    def _write(self, data: bytes) -> None:
+        """Write to the socket at once if Twisted has nothing buffered; leave the rest to Twisted."""
+        transport = self.transport
+        if self._socket is not None and not transport._tempDataLen and not transport.dataBuffer:
+            try:
+                sent = self._socket.send(data)
+            except OSError:
+                sent = 0  # full or broken; Twisted's own write finds out which
+            if sent == len(data):
+                return
+            data = data[sent:]
+        transport.write(data)
+
+    async def _wait_writable(self) -> None:
+        """Let other tasks run, then wait until the client has read."""
+        self._bytes_this_turn = 0
+        await asyncio.sleep(0)
+        while self._writable is not None:
+            await self._writable.wait()
+
+    def _wake_writers(self) -> None:
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    def _limit_silence(self, seconds: float) -> None:
+        """Have the kernel drop the connection after this much silence from the peer; 0 is its default."""
+        if self._socket is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            option = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+            with suppress(OSError):  # not a TCP socket
+                self._socket.setsockopt(*option)
+
+
+def handle_of(transport: Any) -> Any:
+    """The socket of a transport; a TLS transport wraps the one that has it."""
+    return getattr(transport, "transport", transport).getHandle()
+
+
+def plain_socket(transport: Any) -> socket.socket | None:
+    """The socket of a transport if it can be written to directly; None for TLS and for wrapped transports."""
+    if isinstance(transport, tcp.Server) and not transport.TLS and hasattr(transport, "_tempDataLen"):
+        return transport.socket
+    return None

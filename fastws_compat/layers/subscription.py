@@ -1,0 +1,68 @@
+"""Receiving the messages of one group of a channel layer, for as long as a task runs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from fastws_compat.layers.client import with_timeout
+from fastws_compat.logger import logger
+
+# Seconds until a layer that failed is tried again, and that leaving the group may take.
+RETRY_INTERVAL, LEAVE_TIMEOUT = 5, 2
+# Seconds after which the membership is renewed: channels_redis forgets it after a day, and Redis when it
+# restarts.
+RENEWAL_INTERVAL = 600
+
+
+class Subscription:
+    """Calls `on_message` for each message, and `on_recovery` when some may have been missed."""
+
+    def __init__(
+        self,
+        layer: Any,
+        group: str,
+        on_message: Callable[[dict[str, Any]], None],
+        on_recovery: Callable[[], None],
+    ) -> None:
+        self._layer = layer
+        self._group = group
+        self._on_message = on_message
+        self._on_recovery = on_recovery
+        self._is_down = False
+
+    async def run(self) -> None:
+        """Receive until cancelled. An outage of the layer is logged once."""
+        while True:
+            try:
+                await self._receive_all()
+            except Exception as exc:
+                if not self._is_down:
+                    logger.warning(
+                        "The channel layer fails (%r): messages of other processes in group %r "
+                        "are not received",
+                        exc,
+                        self._group,
+                    )
+                self._is_down = True
+                await asyncio.sleep(RETRY_INTERVAL)
+
+    async def _receive_all(self) -> None:
+        channel = await with_timeout(self._layer.new_channel())
+        await with_timeout(self._layer.group_add(self._group, channel))
+        if self._is_down:
+            self._on_recovery()
+        self._is_down = False
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RENEWAL_INTERVAL):
+                        message = await self._layer.receive(channel)
+                    self._on_message(message)
+                    continue
+                await with_timeout(self._layer.group_add(self._group, channel))
+        finally:
+            with suppress(Exception):
+                await with_timeout(self._layer.group_discard(self._group, channel), LEAVE_TIMEOUT)

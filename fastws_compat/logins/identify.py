@@ -1,0 +1,117 @@
+"""The handshake: the session and the user of the client that connects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from fastws_compat.connections.states import IDENTIFIED_AT, JUDGED_USER, ORIGIN_CHECKED, RAISE_EXCEPTIONS
+from fastws_compat.exceptions import HTTPException
+from fastws_compat.logger import logger
+from fastws_compat.logins.judge import may_log_in, owner_of, user_key
+from fastws_compat.logins.lookups import look_up, new_session
+from fastws_compat.origins import objection
+from fastws_compat.requests import HTTPConnection
+from fastws_compat.types import Scope
+
+
+async def identify(scope: Scope) -> Scope:
+    """The scope with cookies, session and user, under the keys of Channels' `AuthMiddlewareStack`.
+
+    Unlike it, this keeps sessions whose hash was made with one of SECRET_KEY_FALLBACKS, and takes no thread
+    for clients without a cookie. Without `django.contrib.auth` there is no user.
+    Raises HTTPException(503) if the database fails.
+    """
+    from django.apps import apps
+
+    begun = time.monotonic()
+    identified = {**scope} if "session" in scope else _with_session(scope)
+    identified[IDENTIFIED_AT] = begun
+    if "user" not in identified and apps.is_installed("django.contrib.auth"):
+        from django.contrib.auth.models import AnonymousUser
+
+        session = django_session(identified)
+        has_key = session is not None and session.session_key
+        identified["user"] = (has_key and await from_database(owner_of, session)) or AnonymousUser()
+        identified[JUDGED_USER] = identified["user"]
+    return identified
+
+
+def _with_session(scope: Scope) -> Scope:
+    from django.conf import settings
+    from django.utils.functional import LazyObject
+
+    cookies = scope["cookies"] if "cookies" in scope else HTTPConnection(scope).cookies
+    session: Any = LazyObject()
+    session._wrapped = new_session(cookies.get(settings.SESSION_COOKIE_NAME))
+    return {**scope, "cookies": cookies, "session": session}
+
+
+async def resolve(scope: Scope) -> None:
+    """Add session and user to the scope of an app that runs without `get_asgi_application()`.
+
+    There the origin has not been checked either. Raises HTTPException to refuse the handshake.
+    """
+    is_checked = ORIGIN_CHECKED in scope or RAISE_EXCEPTIONS in scope
+    problem = None if is_checked else objection(scope)
+    if problem is not None:
+        logger.warning("WebSocket refused: %s", problem)
+        raise HTTPException(403)
+    identified = await identify(scope)
+    names = ("cookies", "session", "user", JUDGED_USER)
+    scope.update({name: identified[name] for name in names if name in identified})
+
+
+async def loaded_user(user: Any) -> Any:
+    """The user behind a lazy object, read from the database if necessary."""
+    from django.utils.functional import LazyObject, empty
+
+    if not isinstance(user, LazyObject):
+        return user
+    if user.__dict__["_wrapped"] is empty:
+        await from_database(user._setup)
+    return user.__dict__["_wrapped"]
+
+
+async def is_allowed(scope: Scope, user: Any, session: Any) -> bool:
+    """Whether a user whom other code put into the scope may log in."""
+    if session is None:
+        allowed = may_log_in(user)  # needs no query
+    else:
+        allowed = await from_database(may_log_in, user, session)
+    if allowed:
+        scope[JUDGED_USER] = user
+    return allowed
+
+
+async def session_of(scope: Scope, user: Any) -> Any:
+    """The session that the user is logged in to; None if the user is known by other means."""
+    from django.contrib.auth import SESSION_KEY
+
+    session = django_session(scope)
+    if session is None:
+        return None
+    # The code that found the user has usually read the session.
+    user_id = session.get(SESSION_KEY) if session.accessed else await from_database(session.get, SESSION_KEY)
+    return session if str(user_id) == user_key(user) and session.session_key else None
+
+
+def django_session(scope: Scope) -> Any:
+    """Django's session in the scope, if there is one; Starlette's middleware leaves a dict there."""
+    from django.contrib.sessions.backends.base import SessionBase
+
+    session = scope.get("session")
+    session = getattr(session, "__dict__", {}).get("_wrapped", session)
+    return session if isinstance(session, SessionBase) else None
+
+
+async def from_database(call: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of `call`. If the database fails, one line is logged and the handshake refused with 503."""
+    from django.db import Error
+
+    try:
+        return await look_up(call, *arguments)
+    except (Error, OSError) as exc:
+        logger.error("WebSocket refused: the user cannot be identified (%s: %s)", type(exc).__name__, exc)
+        raise HTTPException(503)
