@@ -20,6 +20,7 @@ from fastws_compat import (
     FastAPI,
     File,
     Form,
+    Header,
     HTTPException,
     Path,
     Query,
@@ -819,3 +820,41 @@ def test_socket_used_in_vain_lets_others_run():
 
     with TestClient(app).websocket_connect("/ws") as websocket:
         assert websocket.receive_json() == 17
+
+
+# --- a marker inside another type is refused ---
+
+
+@pytest.mark.parametrize(
+    ("annotation", "marker"),
+    [
+        (Annotated[str, Depends(needs)] | None, "Depends"),
+        (list[Annotated[str, Depends(needs)]], "Depends"),
+        (Annotated[Annotated[str, Depends(needs)] | None, "documentation"], "Depends"),
+        (Annotated[str, Header()] | None, "Header"),
+        (Annotated[str, Query(alias="key")] | None, "Query"),
+    ],
+)
+def test_a_marker_inside_another_type_is_refused(annotation: Any, marker: str) -> None:
+    async def endpoint(websocket, value=None):
+        raise NotImplementedError
+
+    endpoint.__annotations__ = {"websocket": WebSocket, "value": annotation}
+    sentence = rf"Parameter 'value' of endpoint has {marker}\(\) inside another type, where it has no effect"
+    with pytest.raises(DeclarationError, match=sentence):
+        FastAPI().websocket("/ws")(endpoint)
+
+
+def test_a_query_constraint_inside_a_list_is_for_its_items() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(
+        websocket: WebSocket, value: Annotated[list[Annotated[str, Query(min_length=2)]], Query()]
+    ) -> None:
+        await websocket.accept()
+        await websocket.send_json(value)
+
+    with TestClient(app).websocket_connect("/ws?value=ab&value=cd") as websocket:
+        assert websocket.receive_json() == ["ab", "cd"]
+    assert refusal(app, "/ws?value=a").code == 1008

@@ -204,7 +204,21 @@ def _analyze(
     _refuse_foreign_fields(bare, where)
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
+    _refuse_nested_marker(bare, param, where)
     return FieldParameter(name, _bound(name, param, path_names))
+
+
+def _refuse_nested_marker(annotation: Any, param: Declaration, where: str) -> None:
+    """Refuse a marker below the top level, which FastAPI ignores: it would not call a guard, for example."""
+    for marker in foreign.pieces(annotation):
+        if isinstance(marker, Depends) or (
+            isinstance(marker, Declaration)
+            and (marker.source != param.source or marker.alias or marker.validation_alias)
+        ):
+            raise DeclarationError(
+                f"{where} has {type(marker).__name__}() inside another type, where it has no effect: put it "
+                f"at the top level, as in 'Annotated[str | None, {type(marker).__name__}(...)]'."
+            )
 
 
 def _refuse_uncallable(call: Callable[..., Any], parameter: inspect.Parameter) -> None:

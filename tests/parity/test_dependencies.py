@@ -1009,3 +1009,18 @@ def test_blocking_dependencies_of_two_connections_wait_for_each_other(lib):
         return await asyncio.gather(connect(), connect())
 
     assert asyncio.run(both()) == ["websocket.accept"] * 2
+
+
+@pytest.mark.parametrize("lib", ["fastapi"], indirect=True)
+def test_fastapi_reads_the_query_for_a_dependency_inside_a_union(lib):
+    """So this library refuses one at import (tests/test_differences.py)."""
+    app = lib.FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(
+        websocket: lib.WebSocket, user: Annotated[str, lib.Depends(lambda: "guarded")] | None = None
+    ):
+        await websocket.accept()
+        await websocket.send_json(user)
+
+    assert [ask(lib, app), ask(lib, app, "/ws?user=mallory")] == [None, "mallory"]
