@@ -20,7 +20,7 @@ from channels.db import DatabaseSyncToAsync
 from django.conf import settings
 from django.core.cache import BaseCache, caches
 
-from fastws_compat import conf
+from fastws_compat import conf, databases
 from fastws_compat.tenants import any_schemas
 
 T = TypeVar("T")
@@ -34,7 +34,7 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
     if _has_thread() or any_schemas():  # set in the thread that all async code shares
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
-        work = DatabaseSyncToAsync(_with_caches_closed, thread_sensitive=False, executor=_pool())
+        work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
     return await forgetting(work(call, *arguments))
 
 
@@ -52,6 +52,14 @@ def _has_thread() -> bool:
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(conf.get("THREADS"), thread_name_prefix="fastws-lookup")
+
+
+def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
+    """Clean the thread's database connections after the call; in tests this closes them."""
+    try:
+        return _with_caches_closed(call, *arguments)
+    finally:
+        databases.tidy()
 
 
 def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:

@@ -43,6 +43,7 @@ from typing import Annotated
 from django.contrib.auth.models import User
 from django.db import transaction
 from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.auth import login_required
 from fastws_compat.concurrency import run_in_threadpool
 
 app = FastAPI()
@@ -61,6 +62,11 @@ async def count(
     await websocket.accept()
     c = await run_in_threadpool(User.objects.count)
     await websocket.send_json([a, b, c, await User.objects.acount()])
+
+@app.websocket("/user")
+async def user(websocket: WebSocket, user: Annotated[User, Depends(login_required)]):
+    await websocket.accept()
+    await websocket.send_json([user.get_username(), await User.objects.acount()])
 
 @app.websocket("/plain")
 async def plain(websocket: WebSocket, a: Annotated[int, Depends(counted)]):
@@ -110,11 +116,15 @@ class Live(ChannelsLiveServerTestCase):
 
 class Own(TransactionTestCase):
     def test_loop_of_its_own(self):
-        # As with pytest-asyncio: the async ORM has a thread of its own.
+        # As with pytest-asyncio: the async ORM and the lookup of the user have threads of their own.
+        self.client.force_login(User.objects.create_user("ann"))
+        cookie = f"sessionid={self.client.cookies['sessionid'].value}".encode()
+        headers = [(b"host", b"testserver"), (b"origin", b"http://testserver"), (b"cookie", cookie)]
+
         async def converse():
-            communicator = WebsocketCommunicator(application, "/count")
+            communicator = WebsocketCommunicator(application, "/user", headers=headers)
             await communicator.connect(timeout=10)
-            self.assertEqual(await communicator.receive_json_from(timeout=10), [0, 0, 0, 0])
+            self.assertEqual(await communicator.receive_json_from(timeout=10), ["ann", 1])
             await communicator.disconnect()
 
         asyncio.run(converse())
