@@ -219,15 +219,17 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def _close(self, message: Message) -> None:
         try:
-            [message] = closing_messages(message, self.scope, accepted=True)
-            await self._move_to(DISCONNECTED, message)
+            await self._move_to(
+                DISCONNECTED, close_message(message.get("code", 1000), message.get("reason", ""))
+            )
         except Exception as exc:
             raise await self._unsent(exc)
 
     async def _answer(self, message: Message) -> None:
         """Answer the handshake. A client that has left, or a refusal by the server, is a disconnect."""
         try:
-            await self._move_to(self._answered_with(message), checked_answer(message))
+            state = ANSWERS.get(message["type"]) if self.application_state is CONNECTING else None
+            await self._move_to(state or self._answered_with(message), checked_answer(message))
         except (OSError, RuntimeError) as exc:
             error = await self._unsent(exc)
             if error is not exc:  # a disconnect; the client has sent nothing that could still be read
