@@ -219,40 +219,41 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def _close(self, message: Message) -> None:
         try:
-            await self._move_to(
-                DISCONNECTED, close_message(message.get("code", 1000), message.get("reason", ""))
-            )
-        except Exception as exc:
-            raise await self._unsent(exc)
+            answer = close_message(message.get("code", 1000), message.get("reason", ""))
+            # The new state is set before the message is sent, as in Starlette.
+            self.application_state = DISCONNECTED
+            await self._send(answer)
+        except BaseException as exc:
+            self._restore(CONNECTED, DISCONNECTED, exc)
+            if isinstance(exc, Exception):
+                raise await self._unsent(exc)
+            raise
 
     async def _answer(self, message: Message) -> None:
         """Answer the handshake. A client that has left, or a refusal by the server, is a disconnect."""
+        before = after = self.application_state
         try:
-            state = ANSWERS.get(message["type"]) if self.application_state is CONNECTING else None
-            await self._move_to(state or self._answered_with(message), checked_answer(message))
-        except (OSError, RuntimeError) as exc:
+            state = ANSWERS.get(message["type"]) if before is CONNECTING else None
+            after = state or self._answered_with(message)
+            answer = checked_answer(message)
+            self.application_state = after
+            await self._send(answer)
+        except BaseException as exc:
+            self._restore(before, after, exc)
+            if not isinstance(exc, Exception):
+                raise
+            if not isinstance(exc, OSError | RuntimeError):
+                await self._failed()
+                raise
             error = await self._unsent(exc)
             if error is not exc:  # a disconnect; the client has sent nothing that could still be read
                 self.lose({"type": "websocket.disconnect", "code": 1006, "reason": ""})
             raise error
-        except Exception:
-            await self._failed()
-            raise
 
-    async def _move_to(self, state: WebSocketState, message: Message) -> None:
-        """Send a message that leads to `state`; the old state comes back if it could not be sent.
-
-        Whoever looks while the message is on its way sees the new state, as in Starlette.
-        """
-        before, self.application_state = self.application_state, state
-        try:
-            await self._send(message)
-        except (OSError, WebSocketDisconnect):
-            raise  # the client is gone: there is nobody left to tell
-        except BaseException:
-            if self.application_state is state:
-                self.application_state = before
-            raise
+    def _restore(self, before: WebSocketState, after: WebSocketState, exc: BaseException) -> None:
+        """Restore the state if its message could not be sent, unless the client has left."""
+        if self.application_state is after and not isinstance(exc, OSError | WebSocketDisconnect):
+            self.application_state = before
 
     async def _unsent(self, exc: Exception) -> Exception:
         """What the endpoint is told when a message could not be sent."""
