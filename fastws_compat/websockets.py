@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from fastws_compat.connections import jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
-from fastws_compat.connections.closing import close_reason, closing_messages
+from fastws_compat.connections.closing import close_message, close_reason, closing_messages
 from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
 from fastws_compat.connections.states import (
     ANSWERS,
@@ -174,40 +174,44 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def _close(self, message: Message) -> None:
         try:
-            [message] = closing_messages(message, self.scope, accepted=True)
-            await self._send_and_enter(DISCONNECTED, message)
-        except Exception as exc:
-            raise await self._send_error(exc)
+            answer = close_message(message.get("code", 1000), message.get("reason", ""))
+            # The new state is set before the message is sent, as in Starlette.
+            self.application_state = DISCONNECTED
+            await self._send(answer)
+        except BaseException as exc:
+            self._restore(CONNECTED, DISCONNECTED, exc)
+            if isinstance(exc, Exception):
+                raise await self._send_error(exc)
+            raise
 
     async def _answer(self, message: Message) -> None:
         """Answer the handshake; WebSocketDisconnect if the client has left or the server has refused it."""
+        before = after = self.application_state
         try:
-            await self._send_and_enter(self._state_after(message), checked_answer(message))
-        except (OSError, RuntimeError) as exc:
-            error = await self._send_error(exc)
-            if (
-                error is not exc
-            ):  # a disconnect; the client cannot have sent anything that is still to be read
-                mark_disconnected(self, disconnect_message(1006))
-            raise error
-        except Exception:
+            after = self._state_after(message)
+            answer = checked_answer(message)
+            self.application_state = after
+            await self._send(answer)
+        except BaseException as exc:
+            self._restore(before, after, exc)
+            if isinstance(exc, Exception):
+                raise await self._answer_error(exc)
+            raise
+
+    async def _answer_error(self, exc: Exception) -> Exception:
+        """The exception that the endpoint gets for an answer that could not be sent."""
+        if not isinstance(exc, OSError | RuntimeError):
             await self._pause_after_errors()
-            raise
+            return exc
+        error = await self._send_error(exc)
+        if error is not exc:  # a disconnect; the client has sent nothing that could still be read
+            mark_disconnected(self, disconnect_message(1006))
+        return error
 
-    async def _send_and_enter(self, state: WebSocketState, message: Message) -> None:
-        """Send a message that leads to `state`; restore the old state if it could not be sent.
-
-        The new state is set before the message is sent, as in Starlette.
-        """
-        before, self.application_state = self.application_state, state
-        try:
-            await self._send(message)
-        except (OSError, WebSocketDisconnect):
-            raise  # the client has left, so there is nothing more to send
-        except BaseException:
-            if self.application_state is state:
-                self.application_state = before
-            raise
+    def _restore(self, before: WebSocketState, after: WebSocketState, exc: BaseException) -> None:
+        """Restore the state if its message could not be sent, unless the client has left."""
+        if self.application_state is after and not isinstance(exc, OSError | WebSocketDisconnect):
+            self.application_state = before
 
     async def _send_error(self, exc: Exception) -> Exception:
         """The exception that the endpoint gets for a message that could not be sent."""
@@ -231,15 +235,15 @@ class WebSocket(HTTPConnection[StateT]):
     def _state_after(self, message: Message) -> WebSocketState:
         """The state that an answer to the handshake leads to; RuntimeError if it cannot be sent now."""
         kind = message["type"]
+        if self.application_state is CONNECTING and kind in ANSWERS:
+            return ANSWERS[kind]
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
-        if self.application_state is RESPONSE:
-            if kind != "websocket.http.response.body":
-                _unexpected('"websocket.http.response.body"', kind)
-            return RESPONSE if message.get("more_body", False) else DISCONNECTED
-        if kind not in ANSWERS:
+        if self.application_state is CONNECTING:
             _unexpected('"websocket.accept", "websocket.close" or "websocket.http.response.start"', kind)
-        return ANSWERS[kind]
+        if kind != "websocket.http.response.body":
+            _unexpected('"websocket.http.response.body"', kind)
+        return RESPONSE if message.get("more_body", False) else DISCONNECTED
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None

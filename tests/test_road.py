@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 from pathlib import Path
 from types import FrameType
@@ -56,6 +57,6 @@ def road() -> list[str]:
 
 def test_one_connection_is_short_to_follow() -> None:
     entered = road()
-    changes = sum(here != there for here, there in zip(entered, entered[1:], strict=False))
+    changes = sum(here != there for here, there in itertools.pairwise(entered))
     assert len(set(entered)) <= 12, sorted(set(entered))
     assert changes <= 20, entered

@@ -85,6 +85,8 @@ def _str(value: object) -> str:
 
 def close_message(code: object = 1000, reason: object = "") -> Message:
     """The ASGI message that closes an accepted socket; ValueError for a code that cannot be sent."""
+    if type(code) is int and code == 1000 and not reason and type(reason) is str:  # as nearly always
+        return {"type": "websocket.close", "code": 1000, "reason": ""}
     return {"type": "websocket.close", "code": close_code(code), "reason": close_reason(reason)}
 
 

@@ -154,7 +154,8 @@ def _is_held(connection: Any) -> bool:
 
 def in_tests() -> bool:
     """Whether Django's test environment is set up, by any test runner."""
-    return hasattr(sys.modules.get("django.core.mail"), "outbox")
+    mail = sys.modules.get("django.core.mail")
+    return mail is not None and "outbox" in vars(mail)
 
 
 # Caches that no call uses at present, with the settings that they were made for. Django keeps them in a

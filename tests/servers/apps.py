@@ -30,7 +30,8 @@ class Journal:
         self.changed = asyncio.Event()
 
     def record(self, name: str, detail: object = "") -> None:
-        print("EVENT", name, detail, flush=True)
+        # In one piece, unlike print(): a thread may write at the same moment.
+        os.write(1, f"EVENT {name} {detail}\n".encode())
         self.details.setdefault(name, []).append(str(detail))
         self.changed.set()
         self.changed = asyncio.Event()
