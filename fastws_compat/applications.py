@@ -73,8 +73,8 @@ class Starlette:
     def _asgi_single_callable(self) -> bool:
         """True: this is no application of ASGI 2.
 
-        daphne's command line reads this (through asgiref) after it has loaded its application and before it makes
-        its server. An application that it serves without Django completes daphne then.
+        daphne's command line reads this (through asgiref) when it has loaded its application and before it
+        makes its server. An application that it serves without Django completes daphne then.
         """
         daphne.install()
         return True

@@ -1102,11 +1102,18 @@ def test_list_of_routes_is_replaced(lib):
 
 
 def test_route_contexts_show_included_routes(lib):
-    app, router = lib.FastAPI(), lib.APIRouter(prefix="/r")
-    router.websocket("/a", "n")(says(lib, 1))
+    app, router, inner = lib.FastAPI(), lib.APIRouter(prefix="/r"), lib.APIRouter()
+    inner.websocket("/a", "n")(says(lib, 1))
+    router.include_router(inner, prefix="/i")
     app.include_router(router, prefix="/x")
-    *_, last = lib.module("fastapi.routing").iter_route_contexts(app.routes)
-    assert (last.path, last.name, last.original_route) == ("/x/r/a", "n", router.routes[0])
+    app.router.routes.append(lib.Mount("/m", app=lib.FastAPI()))
+    contexts = list(lib.module("fastapi.routing").iter_route_contexts(app.routes))
+    included, mounted = contexts[-2:]
+    assert (included.path, included.name, included.methods) == ("/x/r/i/a", "n", None)
+    assert included.route is included.original_route is inner.routes[0]
+    assert (mounted.path, mounted.endpoint, mounted.route) == ("/m", None, app.router.routes[-1])
+    with pytest.raises(AttributeError):
+        _ = included.unknown
 
 
 # Routers alone

@@ -174,6 +174,27 @@ def test_options_of_the_client():
     same_scope(lambda: {"base_url": "https://example.com"}, "ws")
 
 
+def test_headers_of_the_client_may_repeat(lib):
+    client = lib.TestClient(None)
+    client.headers = [("X-One", "1"), ("x-ONE", "2"), (b"x-two", b"3"), ("User-Agent", "me")]
+    assert client.headers["X-one"] == "1, 2"
+    assert client.headers.get_list("x-one") == ["1", "2"]
+    client.headers.update([("x-two", "4"), ("x-two", "5")])
+    client.headers["x-ONE"] = "6"
+    del client.headers["accept"]
+    with pytest.raises(KeyError):
+        del client.headers["accept"]
+    assert ("accept" in client.headers, "X-TWO" in client.headers) == (False, True)
+    assert client.headers.multi_items()[-4:] == [
+        ("x-one", "6"),
+        ("user-agent", "me"),
+        ("x-two", "4"),
+        ("x-two", "5"),
+    ]
+    headers = client.websocket_connect("/").scope["headers"]
+    assert [value for name, value in headers if name == b"x-two"] == [b"4", b"5"]
+
+
 def test_cookies_and_headers_set_on_the_client(lib):
     client = lib.TestClient(None)
     client.cookies.set("a", "1")
