@@ -9,8 +9,7 @@ import json
 import logging
 import os
 
-import fastws_compat.sessions
-
+import fastws_compat.connections.lifecycle
 import fastws_compat.logger
 import fastws_compat.websockets  # noqa: F401
 from fastws_compat.asgi import get_asgi_application
