@@ -1,7 +1,7 @@
-"""Queries about users, in threads of their own, which leave nothing in the context of the connection.
+"""Queries about users, which run in threads of their own and leave nothing in the connection's context.
 
-The one thread of the async ORM may be busy with an endpoint's query. And what a query leaves in the caller's
-context, such as a cache's client, would be kept for as long as the socket is open.
+The single thread of the async ORM may be busy with an endpoint's query. Anything that a query leaves in the
+caller's context, such as a cache client, would be kept for as long as the socket is open.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ T = TypeVar("T")
 
 
 async def look_up(call: Callable[..., T], *arguments: Any) -> T:
-    """The result of the sync `call`. It sees the caller's context variables; what it sets is discarded.
+    """The result of the sync `call`. It sees the caller's context variables; any that it sets are discarded.
 
-    In a test or under `async_to_sync`, which have a thread for all sync code, it runs in that thread.
+    Tests and `async_to_sync` have one thread for all sync code, so it runs in that thread there.
     """
     if _has_thread() or any_schemas():  # the schema is set in the one thread of the async ORM
         work = DatabaseSyncToAsync(_with_caches_closed)
@@ -40,7 +40,7 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 
 
 async def forgetting(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, run in a copy of the context that ends with it."""
+    """The result of `work`, which runs in a copy of the context that is then discarded."""
     return await asyncio.get_running_loop().create_task(work, context=copy_context())
 
 
@@ -64,7 +64,7 @@ def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
 
 
 def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
-    """Call, and then close the caches, as Django does when a request ends."""
+    """Make the call and then close the caches, as Django does at the end of a request."""
     try:
         return call(*arguments)
     finally:
@@ -76,7 +76,7 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
 
 
 def new_session(key: str | None) -> Any:
-    """The session with that key, not read yet. It keeps no cache client, and leaves none in the context."""
+    """The session with that key, not loaded yet. It holds no cache client and leaves none in the context."""
     return copy_context().run(_new_session, key)
 
 
@@ -94,7 +94,7 @@ def _alias_of(cache: BaseCache) -> str | None:
 
 
 class CacheOfThread:
-    """A cache that uses the client of the calling thread: there are at most as many clients as threads."""
+    """A cache that uses the client of the calling thread, so there are at most as many clients as threads."""
 
     __slots__ = ("_alias",)
 
@@ -102,7 +102,7 @@ class CacheOfThread:
         self._alias = alias
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # read by `copy` and `pickle` before there is an alias
+        if name.startswith("__"):  # `copy` and `pickle` read these before `_alias` is set
             raise AttributeError(name)
         return getattr(_client(self._alias), name)
 

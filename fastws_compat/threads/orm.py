@@ -53,9 +53,9 @@ def _close_stale() -> None:
 
 
 def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
-    """Make a new connection of the async ORM replace itself if it is lost when an error has occurred.
+    """Let a new connection of the async ORM reconnect if it has been lost.
 
-    Django does that between two requests, and the thread that all sockets share has no requests.
+    Django does that between two requests, but the thread that all sockets share serves no requests.
     """
     executor: Any = _thread()
     if (
@@ -77,5 +77,5 @@ def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
     connection.ensure_connection = ensure
 
 
-# The attribute that marks a connection that replaces itself.
+# The attribute that marks a connection that reconnects itself.
 RECONNECTS = "_fastws_reconnects"

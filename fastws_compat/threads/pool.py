@@ -1,4 +1,4 @@
-"""The threads that run sync code: a pool, and threads that belong to one owner."""
+"""The threads that run sync code: a pool, and threads with a single owner."""
 
 from __future__ import annotations
 
