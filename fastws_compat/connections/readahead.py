@@ -1,4 +1,4 @@
-"""Reading a few messages ahead for an endpoint that is not receiving, so that the client's end is seen."""
+"""Reading a few messages ahead for an endpoint that is not receiving, to notice when the client leaves."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import ClassVar
 from fastws_compat.connections.pipe import Place, Socket, Stage, mark_disconnected, pipe_of
 from fastws_compat.types import Message
 
-# How many messages, and how many characters or bytes of them, are read for an endpoint that is not receiving.
+# The maximum number of messages that are read ahead, and of their characters or bytes.
 MAX_MESSAGES = 16
 MAX_LENGTH = 64 * 1024
 
 
 class ReadAhead(Stage):
-    """Messages received before the endpoint asks for them, in order.
+    """A buffer of messages that were received before the endpoint called `receive`.
 
-    If the first is the disconnect, the socket learns of it at once. The buffer is bounded, so that the
-    server can still make a client wait, and it stops filling once the endpoint receives again.
+    If the first is the disconnect, the socket is marked at once. The buffer is bounded, so that the server
+    can still apply back-pressure, and it stops filling once the endpoint receives again.
     """
 
     __slots__ = ("_buffer", "_messages_over", "_paused", "_room", "_socket", "disconnect", "left", "task")
@@ -30,7 +30,7 @@ class ReadAhead(Stage):
         self._buffer: deque[asyncio.Future[Message]] = deque()
         self._room = MAX_LENGTH
         self._paused = self._messages_over = False
-        # The disconnect, if it came behind messages that the endpoint has not received.
+        # The disconnect, if the endpoint has not received the messages before it.
         self.disconnect: Message | None = None
         # Whether the buffer is empty and the endpoint receives from the server again.
         self.left = False
@@ -42,7 +42,7 @@ class ReadAhead(Stage):
         return len(self._buffer) >= MAX_MESSAGES or self._room <= 0
 
     def read_on(self) -> None:
-        """The endpoint is still, or again, not receiving."""
+        """Continue to read, because the endpoint is not receiving."""
         self._paused = False
         if self.task.done() and not self._messages_over and not self.is_full:
             self.task = self._read()
@@ -77,7 +77,7 @@ class ReadAhead(Stage):
     def _on_message(self, task: asyncio.Future[Message]) -> None:
         self._buffer.append(task)
         if task.cancelled() or task.exception() is not None:
-            self._messages_over = True  # the endpoint gets it from its next call
+            self._messages_over = True  # the endpoint's next call raises it
             return
         socket, message = self._socket, task.result()
         self._room -= _length(message)
@@ -87,7 +87,7 @@ class ReadAhead(Stage):
                 self.read_on()
         elif len(self._buffer) > 1:
             self.disconnect = message
-        elif socket._receive_calls == socket._receive_returns and not self.left:  # nobody waits
+        elif socket._receive_calls == socket._receive_returns and not self.left:  # it is not receiving
             self._leave()
             mark_disconnected(socket, message)
 
