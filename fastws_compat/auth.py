@@ -20,7 +20,7 @@ from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins import identify, registry, remote, session_names, tenants
 from fastws_compat.logins.judge import LOGGED_OUT, Condition, user_key
-from fastws_compat.logins.lookups import forgetting
+from fastws_compat.logins.lookups import in_discarded_context
 from fastws_compat.param_functions import Depends
 from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
@@ -171,7 +171,7 @@ def _refusal(websocket: WebSocket, status: int) -> HTTPException:
 
 async def _is_met(condition: Condition, user: Any) -> bool:
     if condition.is_async:
-        return bool(await forgetting(condition.test(user)))
+        return bool(await in_discarded_context(condition.test(user)))
     if not condition.queries:
         return bool(condition.test(user))
     return bool(await identify.from_database(condition.test, user))

@@ -120,7 +120,7 @@ class Limits:
                 max_age=self.get("max_age"),
             )
         if self._capped or not CAP_SETTINGS.isdisjoint(settings):
-            return Seats(self, websocket.scope)
+            return ConnectionSlots(self, websocket.scope)
         return UNCOUNTED
 
 
@@ -133,7 +133,7 @@ def limits_of(scope: Scope) -> Limits:
 UNCOUNTED = nullcontext()
 
 
-class Seats(AbstractContextManager[None]):
+class ConnectionSlots(AbstractContextManager[None]):
     """Counts a connection against every cap that applies to it; HTTPException if one is reached."""
 
     __slots__ = ("_limits", "_scope", "_taken")
@@ -147,19 +147,21 @@ class Seats(AbstractContextManager[None]):
         settings = conf.values()
         for name, of in CAPS.items():
             own: Cap | None = self._limits.get(name)
-            if own is not None and own.most is not None:
-                self._take(own, own.most, of)
+            if own is not None and own.maximum is not None:
+                self._take(own, own.maximum, of)
             everywhere = settings.get(SETTINGS[name])
             if everywhere is not None:
-                self._take(PROCESS[name], everywhere, of)
+                self._take(PROCESS_CAPS[name], everywhere, of)
 
-    def _take(self, cap: Cap, most: int, of: str) -> None:
+    def _take(self, cap: Cap, maximum: int, of: str) -> None:
         key = owner(self._scope, of)
         if key is None:
             return
-        if cap.counts.get(key, 0) >= most:
+        if cap.counts.get(key, 0) >= maximum:
             self.__exit__()
-            logger.warning("WebSocket refused: %s may have at most %d open connections", MOST_OF[of], most)
+            logger.warning(
+                "WebSocket refused: %s may have at most %d open connections", CAP_OWNERS[of], maximum
+            )
             raise HTTPException(503 if of == "all" else 429, "Too many connections")
         cap.counts[key] = cap.counts.get(key, 0) + 1
         self._taken.append((cap, key))
@@ -172,20 +174,20 @@ class Seats(AbstractContextManager[None]):
                 del cap.counts[key]
 
 
-MOST_OF = {"all": "all clients together", "user": "one user", "address": "one address"}
+CAP_OWNERS = {"all": "all clients together", "user": "one user", "address": "one address"}
 
 
 class Cap:
     """The maximum number of connections per owner, and their present numbers."""
 
-    __slots__ = ("counts", "most")
+    __slots__ = ("counts", "maximum")
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
+    def __init__(self, maximum: int | None) -> None:
+        self.maximum = maximum
         self.counts: dict[Any, int] = {}
 
 
-PROCESS = {name: Cap(None) for name in CAPS}
+PROCESS_CAPS = {name: Cap(None) for name in CAPS}
 
 
 def owner(scope: Scope, of: str) -> Any:

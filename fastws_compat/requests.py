@@ -44,7 +44,7 @@ class Cookies(dict[str, str]):
         return f"<{type(self).__name__}: {len(self)}>"
 
 
-class Kept:
+class CachedAlias:
     """Starlette's private name for a cached attribute; AttributeError until it is computed."""
 
     def __init__(self, public: str) -> None:
@@ -117,12 +117,12 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
         _state: StateT
         _url: URL
     else:
-        _base_url = Kept("base_url")
-        _cookies = Kept("cookies")
-        _headers = Kept("headers")
-        _query_params = Kept("query_params")
-        _state = Kept("state")
-        _url = Kept("url")
+        _base_url = CachedAlias("base_url")
+        _cookies = CachedAlias("cookies")
+        _headers = CachedAlias("headers")
+        _query_params = CachedAlias("query_params")
+        _state = CachedAlias("state")
+        _url = CachedAlias("url")
 
     @property
     def app(self) -> Any:
@@ -245,7 +245,7 @@ class Request(HTTPConnection[StateT]):
         return cast(str, self.scope["method"])
 
 
-def below(root_path: str, scope: Scope) -> Scope:
+def with_root_path(root_path: str, scope: Scope) -> Scope:
     """The scope with this root path, which its path starts with (ASGI) even if a proxy has removed it."""
     path: str = scope["path"]
     if path == root_path or path.startswith(f"{root_path}/"):

@@ -21,7 +21,7 @@ class ReadAhead(Stage):
     can still apply back-pressure, and it stops filling once the endpoint receives again.
     """
 
-    __slots__ = ("_buffer", "_messages_over", "_paused", "_room", "_socket", "disconnect", "left", "task")
+    __slots__ = ("_buffer", "_is_exhausted", "_paused", "_room", "_socket", "disconnect", "left", "task")
 
     place: ClassVar[Place] = Place.READ_AHEAD
 
@@ -29,7 +29,7 @@ class ReadAhead(Stage):
         self._socket = socket
         self._buffer: deque[asyncio.Future[Message]] = deque()
         self._room = MAX_LENGTH
-        self._paused = self._messages_over = False
+        self._paused = self._is_exhausted = False
         # The disconnect, if the endpoint has not received the messages before it.
         self.disconnect: Message | None = None
         # Whether the buffer is empty and the endpoint receives from the server again.
@@ -44,7 +44,7 @@ class ReadAhead(Stage):
     def read_on(self) -> None:
         """Continue to read, because the endpoint is not receiving."""
         self._paused = False
-        if self.task.done() and not self._messages_over and not self.is_full:
+        if self.task.done() and not self._is_exhausted and not self.is_full:
             self.task = self._read()
 
     def stop(self) -> None:
@@ -59,36 +59,36 @@ class ReadAhead(Stage):
         self._paused = True
         while not self._buffer:
             if self.task.done():  # another task of the endpoint took the last one
-                self._leave()
+                self._bypass()
                 return await self._receive()
             # The endpoint may be cancelled while it waits; the message stays for the next call.
             await asyncio.wait([self.task])
         first = self._buffer.popleft()
         if not self._buffer and self.task.done():
-            self._leave()
+            self._bypass()
         message = first.result()
         self._room += _length(message)
         return message
 
-    def _leave(self) -> None:
+    def _bypass(self) -> None:
         self.left = True
         pipe_of(self._socket).remove(self)
 
     def _on_message(self, task: asyncio.Future[Message]) -> None:
         self._buffer.append(task)
         if task.cancelled() or task.exception() is not None:
-            self._messages_over = True  # the endpoint's next call raises it
+            self._is_exhausted = True  # the endpoint's next call raises it
             return
         socket, message = self._socket, task.result()
         self._room -= _length(message)
-        self._messages_over = message["type"] == "websocket.disconnect"
-        if not self._messages_over:
+        self._is_exhausted = message["type"] == "websocket.disconnect"
+        if not self._is_exhausted:
             if not self._paused:
                 self.read_on()
         elif len(self._buffer) > 1:
             self.disconnect = message
         elif socket._receive_calls == socket._receive_returns and not self.left:  # it is not receiving
-            self._leave()
+            self._bypass()
             mark_disconnected(socket, message)
 
 

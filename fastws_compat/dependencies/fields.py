@@ -53,7 +53,7 @@ class ParamField:
         """The validated value from `values`. Validation errors are added to `errors`."""
         alias = sent_alias(self.aliases, values)
         value = value_of(values, alias.sent, self.many, self.json)
-        return self.default.or_validated(value, self.validate, (self.source, alias.sent), errors)
+        return self.default.validate_or_default(value, self.validate, (self.source, alias.sent), errors)
 
     def _single(self, adapter: TypeAdapter[Any]) -> Load:
         """A faster `_load` for a single value with one name, by far the most frequent case."""
@@ -108,7 +108,7 @@ class ModelField:
         data.update(_extras(values, taken))
         value = PydanticUndefined if self._absent(values, data) else data
         found: Errors = []
-        result = self.default.or_validated(value, self.validate, (self.source,), found)
+        result = self.default.validate_or_default(value, self.validate, (self.source,), found)
         if found:
             errors += self._as_sent(found, renamed)
         return result
@@ -163,7 +163,7 @@ class BodyField:
     source = "body"
 
     def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
-        return self.default.or_validated(PydanticUndefined, self.validate, self.loc, errors)
+        return self.default.validate_or_default(PydanticUndefined, self.validate, self.loc, errors)
 
 
 AnyField = ParamField | ModelField | BodyField
@@ -181,7 +181,7 @@ class Default:
         # The default is copied for each connection unless it is immutable.
         self.constant = info.default_factory is None and isinstance(info.default, UNCHANGING)
 
-    def or_validated(self, value: Any, validate: Any, loc: Loc, errors: Errors) -> Any:
+    def validate_or_default(self, value: Any, validate: Any, loc: Loc, errors: Errors) -> Any:
         """The validated `value`, or the default if there is none; None if an error was added to `errors`."""
         if value is PydanticUndefined:
             if self.required:

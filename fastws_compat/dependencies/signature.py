@@ -72,21 +72,21 @@ Parameter = Dependency | Injected | FieldParameter
 
 def kind_of(call: Callable[..., Any]) -> Kind:
     """How to run a callable. Sees through partials, wrappers and `__call__`."""
-    faces = list(_faces(call))
-    if any(map(inspect.isasyncgenfunction, faces)):
+    candidates = list(_candidates(call))
+    if any(map(inspect.isasyncgenfunction, candidates)):
         return "async_generator"
-    if any(map(inspect.isgeneratorfunction, faces)):
+    if any(map(inspect.isgeneratorfunction, candidates)):
         return "generator"
     return (
         "coroutine"
-        if any(iscoroutinefunction(face) for face in faces if not isinstance(face, type))
+        if any(iscoroutinefunction(candidate) for candidate in candidates if not isinstance(candidate, type))
         else "function"
     )
 
 
-def _faces(call: Callable[..., Any]) -> Iterator[Any]:
+def _candidates(call: Callable[..., Any]) -> Iterator[Any]:
     """The functions that `call` may run; for a class, only the class itself."""
-    outer, inner = _impartial(call), unwrapped(call)
+    outer, inner = _without_partials(call), unwrapped(call)
     yield from (outer, inner)
     if inspect.isclass(inner):
         return
@@ -94,15 +94,15 @@ def _faces(call: Callable[..., Any]) -> Iterator[Any]:
         method = getattr(owner, "__call__", None)  # noqa: B004
         if inspect.isroutine(owner) or method is None:
             continue
-        yield from (_impartial(method), inspect.unwrap(_impartial(method)))
+        yield from (_without_partials(method), inspect.unwrap(_without_partials(method)))
 
 
 def unwrapped(call: Callable[..., Any]) -> Any:
     """The function inside partials and wrappers."""
-    return inspect.unwrap(_impartial(call))
+    return inspect.unwrap(_without_partials(call))
 
 
-def _impartial(call: Any) -> Any:
+def _without_partials(call: Any) -> Any:
     while isinstance(call, functools.partial):
         call = call.func
     return call

@@ -36,10 +36,10 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
-    return await forgetting(work(call, *arguments))
+    return await in_discarded_context(work(call, *arguments))
 
 
-async def forgetting(work: Coroutine[Any, Any, T]) -> T:
+async def in_discarded_context(work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`, which runs in a copy of the context that is then discarded."""
     return await asyncio.get_running_loop().create_task(work, context=copy_context())
 
@@ -60,7 +60,7 @@ def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
     try:
         return _with_caches_closed(call, *arguments)
     finally:
-        databases.tidy()
+        databases.clean_up()
 
 
 def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
@@ -84,7 +84,7 @@ def _new_session(key: str | None) -> Any:
     store = import_module(settings.SESSION_ENGINE).SessionStore(key)
     for name, value in vars(store).items():
         if isinstance(value, BaseCache) and (alias := _alias_of(value)) is not None:
-            setattr(store, name, CacheOfThread(alias))
+            setattr(store, name, ThreadCache(alias))
     return store
 
 
@@ -93,7 +93,7 @@ def _alias_of(cache: BaseCache) -> str | None:
     return next((alias for alias in caches.settings if caches[alias] is cache), None)
 
 
-class CacheOfThread:
+class ThreadCache:
     """A cache that uses the client of the calling thread, so there are at most as many clients as threads."""
 
     __slots__ = ("_alias",)
@@ -107,12 +107,12 @@ class CacheOfThread:
         return getattr(_client(self._alias), name)
 
 
-_of_thread = threading.local()
+_thread_local = threading.local()
 
 
 def _clients() -> dict[str, tuple[BaseCache, Any]]:
     """The clients of this thread by alias, each with the settings that it was made for."""
-    clients: dict[str, tuple[BaseCache, Any]] = _of_thread.__dict__.setdefault("clients", {})
+    clients: dict[str, tuple[BaseCache, Any]] = _thread_local.__dict__.setdefault("clients", {})
     return clients
 
 

@@ -66,7 +66,7 @@ class ThreadCall:
             if self.changed:
                 lent |= databases.new_caches(home)
             if lent:
-                databases.take_caches_back(lent)
+                databases.return_caches(lent)
             if lent and self.changed:
                 self._find_changed(given)
 

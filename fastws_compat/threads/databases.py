@@ -50,14 +50,14 @@ def set_tenants(wanted: Mapping[str, Any]) -> None:
             connections[alias].set_tenant(tenant)
 
 
-def tidy() -> None:
+def clean_up() -> None:
     """Clean up between two unrelated calls, as Django does between two requests.
 
     A transaction that is still open is rolled back, because its owner is gone.
     """
     for connection in _opened():
         if _in_transaction(connection):
-            _abandon(connection)
+            _roll_back(connection)
         elif connection.connection is not None:
             _close_if_old(connection)
 
@@ -90,7 +90,7 @@ def _close_if_old(connection: Any) -> None:
     connection.close_if_unusable_or_obsolete()
 
 
-def release() -> None:
+def close_idle() -> None:
     """Close the idle connections."""
     for connection in _opened():
         if not _is_held(connection):
@@ -109,7 +109,7 @@ def _in_transaction(connection: Any) -> bool:
     )
 
 
-def _abandon(connection: Any) -> None:
+def _roll_back(connection: Any) -> None:
     """Roll back a transaction that was left open, and reset its state so that later calls can succeed."""
     logger.error(
         "Sync code left a transaction open on the database %r; it was rolled back.", connection.alias
@@ -182,7 +182,7 @@ def new_caches(before: Context) -> dict[str, Any]:
     return {alias: caches[alias] for alias in caches if _has(alias) and not before.run(_has, alias)}
 
 
-def take_caches_back(lent: dict[str, Any]) -> None:
+def return_caches(lent: dict[str, Any]) -> None:
     """Remove the cache clients from the context and keep them for a later call."""
     caches = _caches()
     for alias in lent:

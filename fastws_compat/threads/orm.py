@@ -35,7 +35,7 @@ async def close_stale_connections() -> None:
 def release() -> Future[None] | None:
     """Close the connections in the async ORM's thread, so that a test database can be dropped."""
     thread = _thread()
-    return thread.submit(databases.release) if thread is not None and databases.has_django() else None
+    return thread.submit(databases.close_idle) if thread is not None and databases.has_django() else None
 
 
 def _thread() -> Executor | None:
