@@ -30,7 +30,7 @@ def test_construction_reads_only_the_type() -> None:
 
 
 def test_part_of_the_class_is_described() -> None:
-    assert HTTPConnection.base_url.__doc__ == "Where the outermost app is served; inside a mount too."
+    assert HTTPConnection.base_url.__doc__ == "The URL of the outermost app, also inside a mount."
 
 
 def test_wrong_type_is_named() -> None:
