@@ -1,4 +1,4 @@
-"""What `jsonable_encoder` makes of a value, in both libraries."""
+"""The results of `jsonable_encoder`, in both libraries."""
 
 from __future__ import annotations
 

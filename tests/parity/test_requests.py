@@ -252,7 +252,7 @@ def test_any_path_below_the_root_path(path: str, root_path: str | None) -> None:
     assert ours.get_route_path(scope) == starlette._utils.get_route_path(scope)
 
 
-# Starlette's private names, which code in the wild uses
+# Starlette's private names, which third-party code uses
 
 KEPT = {
     "_url": "url",

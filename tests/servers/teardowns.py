@@ -1,6 +1,6 @@
-"""Dependencies whose cleanup takes its time, on daphne; all other paths are those of the bare applications.
+"""Dependencies with a slow cleanup, on daphne; all other paths are those of the bare applications.
 
-"/slow?as=mine" records what happens as "mine ...", and below its dependency is one that records its end too.
+"/slow?as=mine" records events as "mine ..."; its dependency depends on one that records its end as well.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ check_applications = Server.application_checker
 
 
 class Looks:
-    """daphne's looks at its applications, once a second, as something to wait for."""
+    """Lets a coroutine wait for daphne's checks of its applications, which happen once a second."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -88,11 +88,11 @@ async def hangs_too(name: str = Depends(name), hangs: None = Depends(hangs)) -> 
 
 
 def sticks(name: str = Depends(name), outer: None = Depends(outer)) -> Iterator[None]:
-    """Keep a thread at work."""
+    """Keep a thread busy."""
     try:
         yield
     finally:
-        os.write(1, f"EVENT {name} cleanup\n".encode())  # in one piece, unlike what two threads print
+        os.write(1, f"EVENT {name} cleanup\n".encode())  # a single write, unlike print() in two threads
         time.sleep(60)
 
 
@@ -131,7 +131,7 @@ library.add_api_websocket_route("/ignore", ignore, dependencies=[Depends(slow)])
 
 
 async def long_finally(scope: Scope, receive: Receive, send: Send) -> None:
-    """A bare application that needs the cancellation, and some time after it."""
+    """A bare application that ends only when cancelled, and after some time."""
     await apps.accepted(receive, send)
     record("long_finally accepted")
     try:
