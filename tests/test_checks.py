@@ -1,4 +1,4 @@
-"""Every system check: silent where all is well, and its number where one thing is wrong."""
+"""Every system check: no message if all is well, and its number if one thing is wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def app_with(*paths: str) -> FastAPI:
 
 
 def ids() -> list[str]:
-    """The numbers of all our checks that complain."""
+    """The numbers of all our checks that report a problem."""
     return sorted(message.id.removeprefix("fastws.") for message in run_checks(tags=[checks.TAG]))
 
 
@@ -107,7 +107,7 @@ def test_declaration_that_raises(settings: Any, tmp_path: Path, monkeypatch: pyt
     assert message.msg.endswith(f"({tmp_path / 'declaring_asgi.py'}, line 3)")
 
 
-# What `runserver` watches besides: a module that failed to import is none that the reloader knows
+# What `runserver` also watches: the reloader does not know a module whose import failed
 
 
 @pytest.mark.parametrize(
@@ -585,7 +585,7 @@ async def endpoint(websocket: WebSocket, user: Annotated[None, Depends(user)]):
 
 
 def module_with(monkeypatch: pytest.MonkeyPatch, name: str = "leftover_sockets", **parts: str) -> ModuleType:
-    """A module with an application: what it imports, and what its dependency and its endpoint do."""
+    """A module with an application, with the given imports, dependency and endpoint."""
     module = ModuleType(name)
     monkeypatch.setitem(sys.modules, name, module)
     source = HEAD.format(**{"imports": "", "dependency": "pass", "endpoint": "pass", "rest": "", **parts})
@@ -732,7 +732,7 @@ def test_without_fastapi_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) 
     assert told(module) == []
 
 
-# Lifespans that nobody runs
+# Lifespans that never run
 
 
 def app_that_begins(**options: Any) -> FastAPI:

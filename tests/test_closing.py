@@ -1,4 +1,4 @@
-"""Which codes and reasons a close may have, and what is sent when the close itself fails."""
+"""The codes and reasons that a close may have, and what is sent if the close itself fails."""
 
 import asyncio
 import enum
@@ -109,7 +109,7 @@ def test_a_reason_of_exactly_123_bytes_is_whole():
     assert close_reason("é" * 61 + "x") == "é" * 61 + "x"
 
 
-# The roads
+# Ways to close
 
 
 async def closes(websocket, code, reason):
@@ -140,7 +140,7 @@ def app_with(road, code, reason="why", accept=True):
 
 
 def shown(app, path="/ws", **options):
-    """What a test client sees of the end of a connection."""
+    """The end of a connection as a test client sees it."""
     with pytest.raises(WebSocketDisconnect) as caught:
         with TestClient(app, **options).websocket_connect(path) as socket:
             socket.receive_text()
@@ -225,7 +225,7 @@ def test_status_before_accept_where_the_server_can_deny_and_where_it_cannot(exte
         assert sent == [{"type": "websocket.close", "code": 1000, "reason": ""}]
 
 
-# Those who close the sockets of others
+# Closing sockets from elsewhere
 
 
 def test_a_group_refuses_a_code_that_cannot_be_sent():
@@ -244,7 +244,7 @@ def test_a_layer_brings_no_code_that_cannot_be_sent(code):
         unpack({"fastws": {"group": "room", "close": [code, ""]}})
 
 
-# When the server does not take what it is given
+# A server that does not accept a message
 
 
 def refusing(app, **options):
@@ -253,7 +253,7 @@ def refusing(app, **options):
 
 
 def once(kind, error):
-    """Let the first message of a type fail."""
+    """Make the first message of a type fail."""
     left = [error]
 
     async def on_send(message):

@@ -436,7 +436,7 @@ def test_a_layer_that_fails_once_keeps_the_tab_open(monkeypatch):
     monkeypatch.setattr(layer, "receive", receive_and_fail)
     with socket_client(ann).websocket_connect("/ws/chat/lab") as tab:
         tab.receive_json()
-        tab.send_json({"type": "typing"})  # is lost with the layer
+        tab.send_json({"type": "typing"})  # lost, because the layer fails
         tab.send_json({"type": "ping"})
         assert tab.receive_json() == {"type": "pong"}
         tab.send_json({"type": "typing"})

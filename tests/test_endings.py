@@ -1,4 +1,4 @@
-"""Every way that a connection can end: the endpoint sees the end or is cancelled; cleanup runs once."""
+"""All the ways a connection can end: the endpoint sees the end or is cancelled, and cleanup runs once."""
 
 import asyncio
 import contextvars
@@ -25,7 +25,7 @@ PATIENCE = 10
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Sweep connections so often that no test has to wait; do not check the database."""
+    """Sweep connections so often that no test has to wait, without checking the database."""
 
     async def check(): ...
 
@@ -40,7 +40,7 @@ async def until(condition):
 
 
 class Sweeps:
-    """Counts the sweeps, as one of the connections that are swept."""
+    """Counts the sweeps, as a member of the connections that are swept."""
 
     task = None
 
@@ -52,7 +52,7 @@ class Sweeps:
 
 
 async def swept(times=5):
-    """Wait until all connections have been swept at least this many times more."""
+    """Wait until all connections have been swept at least this many more times."""
     sweeps = Sweeps()
     registry().add(sweeps)
     await until(lambda: sweeps.number >= times)
@@ -293,7 +293,7 @@ def test_cancellation_from_outside_is_not_swallowed():
     asyncio.run(run())
 
 
-# Nothing that was read ahead is lost
+# Messages that were read ahead are not lost
 
 
 def test_messages_keep_their_order_when_some_were_read_ahead():
@@ -312,7 +312,7 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
             line.say(str(number))
         await until(lambda: len(line.incoming) == 4)
         await swept()
-        assert len(line.incoming) == 4  # no more is read than there is room for
+        assert len(line.incoming) == 4  # no more is read than the buffer can hold
         go.set()
         line.hang_up()
         await line.wait_ended()
@@ -413,7 +413,7 @@ def test_receive_that_is_given_up_loses_no_message_that_was_read_ahead():
     @app.websocket("/ws")
     async def impatient(websocket: WebSocket):
         await websocket.accept()
-        await until(lambda: lines[0].receiving)  # the watcher's
+        await until(lambda: lines[0].receiving)  # by the read-ahead
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(websocket.receive_text(), 0.01)
@@ -437,7 +437,7 @@ def test_two_tasks_that_receive_get_each_message_once():
     @app.websocket("/ws")
     async def two(websocket: WebSocket):
         await websocket.accept()
-        await until(lambda: lines[0].receiving)  # the watcher's
+        await until(lambda: lines[0].receiving)  # by the read-ahead
 
         async def reader():
             got.append(await websocket.receive_text())
@@ -609,7 +609,7 @@ def test_teardown_that_hangs_is_cancelled_and_the_others_run(caplog):
     [message] = records(caplog)
     assert message == "Exception in WebSocket /ws"
     assert "The cleanup of a dependency took longer than 0.05 s" in caplog.text
-    assert "await asyncio.Event().wait()" in caplog.text  # where it hung
+    assert "await asyncio.Event().wait()" in caplog.text  # where it was blocked
 
 
 @override_settings(FASTWS={"CLEANUP_TIMEOUT": 0.05})
@@ -781,7 +781,7 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
     together = threading.Barrier(threads)
 
     def slow():
-        together.wait(PATIENCE)  # no thread goes on before all eight are here
+        together.wait(PATIENCE)  # no thread continues until all eight are here
         time.sleep(duration)
 
     @app.websocket("/ws", dependencies=[Depends(slow)])
@@ -797,12 +797,12 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
         return time.monotonic() - start
 
     with override_settings(FASTWS={"HANDSHAKE_TIMEOUT": None}):
-        # An eighth where nothing else runs, little more where much does.
+        # An eighth of the time on an idle machine, and slightly more on a busy one.
         assert asyncio.run(run()) < count * duration / 5
 
 
 class Connection:
-    """As much of a database connection of Django's as the check looks at."""
+    """The part of a Django database connection that the check uses."""
 
     def __init__(self, close_at=None, errors_occurred=False):
         self.close_at = close_at
@@ -887,7 +887,7 @@ def test_async_orm_of_an_old_endpoint_survives_a_broken_connection():
     from fastws_compat.threads.orm import close_stale_connections
 
     def leave():
-        """Really close; SQLite's own `close` keeps one in memory open, and later tests would meet it."""
+        """Close for real: Django keeps in-memory SQLite databases open, which would affect later tests."""
         BaseDatabaseWrapper.close(connections["default"])
 
     def break_it():
@@ -922,7 +922,7 @@ def pairs(count):
 
 
 async def suffer(number, point, fault, delay):
-    """One connection with a fault; the server refuses to send after a "reset", and cancels for "stop"."""
+    """One connection with a fault. The server refuses to send after a "reset", and cancels for "stop"."""
     name = f"pair{number}"
     outside = fault in ("close", "reset", "stop")
     line = connected(faults.app, path=f"/fault/{point}/{'close' if outside else fault}/{name}")

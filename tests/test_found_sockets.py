@@ -1,4 +1,4 @@
-"""What the commands of a project do when sockets cannot be imported or are not served."""
+"""Commands of a project whose sockets cannot be imported or are not served."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_migrate_runs_although_a_layer_cannot_be_made(project: Project) -> None:
 
 
 def warnings(project: Project, *texts: str) -> list[str]:
-    """The numbers of what `check` finds, which says all of `texts`."""
+    """The numbers of the messages of `check`, whose output contains all of `texts`."""
     text = project.manage("check").stderr
     assert not [each for each in texts if each not in text], text
     return [number for number in ("W002", "W013", "W014") if f"fastws.{number}" in text]

@@ -551,7 +551,7 @@ def test_middleware_sees_its_context_variables_when_a_group_sends():
 
 def test_a_server_whose_send_returns_a_future():
     class Server:
-        """Gives the application a plain function."""
+        """Passes a plain function to the application."""
 
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -588,7 +588,7 @@ def test_groups_work_without_django_settings():
 
 
 class Watched(InMemoryChannelLayer):
-    """Records its calls; with `fails` they raise, with `hangs` they never return."""
+    """Records its calls. With `fails` they raise; with `hangs` they never return."""
 
     def __init__(self) -> None:
         super().__init__(capacity=10_000)
@@ -1237,7 +1237,7 @@ def test_sent_messages_can_be_recorded():
     ]
 
 
-# ---- From everywhere --------------------------------------------------------------------------------
+# ---- All ways to send -------------------------------------------------------------------------------
 
 
 def test_send_in_async_code_names_asend():
@@ -1585,7 +1585,7 @@ def test_a_forked_process_is_another_sender(monkeypatch):
 
 
 def test_a_group_of_the_same_name_on_another_layer_has_numbers_of_its_own():
-    """A hub sees only its own layer's messages, and would report gaps otherwise."""
+    """A hub receives only the messages of its own layer. Otherwise it would report losses."""
     numbering = Numbering()
     numbers = [numbering.next(layer, "g")["number"] for layer in ("default", "other", "default", "other")]
     assert numbers == [0, 0, 1, 1]

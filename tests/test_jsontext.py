@@ -1,4 +1,4 @@
-"""JSON text: the results and errors of the standard library, to the letter."""
+"""JSON text: exactly the results and errors of the standard library."""
 
 from __future__ import annotations
 

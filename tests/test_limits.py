@@ -1,4 +1,4 @@
-"""What a route may be sent, how long its connections may live, and how many there may be."""
+"""Limits on the messages of a route, on the lifetime of its connections, and on their number."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from tests.test_endings import records, until
 
 
 def echoing(app, path="/ws", **limits):
-    """Adds an endpoint that echoes; what it ends with is in the list."""
+    """Add an endpoint that echoes, and return a list for the exception that ends it."""
     ended = []
 
     @app.websocket(path, **limits)
@@ -41,7 +41,7 @@ def frame(data):
 
 
 def after(app, *messages, path="/ws"):
-    """The line after these messages, and nothing more, have come and the endpoint has ended by itself."""
+    """The connection after exactly these messages, once the endpoint has ended by itself."""
 
     async def run():
         line = connected(app, path=path)
@@ -193,7 +193,7 @@ def test_silence_fills_a_bucket_once():
 
 
 def test_client_does_not_pay_for_an_endpoint_that_is_slow():
-    """At twenty a second a hundred messages have come in the five seconds that the endpoint took for one."""
+    """At 20 per second, 100 messages may arrive in the 5 seconds for which the endpoint was busy."""
     bucket, message = Bucket(parse_rate("20/s")), frame("x")
     assert bucket.charge(message, 5, 0)
     assert all(bucket.charge(message, 0, 0) for _ in range(99))
@@ -366,7 +366,7 @@ def test_close_that_cannot_be_sent_does_not_hold_the_session(monkeypatch):
 
 
 def refused_by(app, **scope):
-    """The status with which one connection more is refused, while one is open; None if it is not."""
+    """The status with which a second connection is refused while one is open; None if it is accepted."""
 
     async def run():
         scope["extensions"] = {"websocket.http.response": {}}

@@ -1,4 +1,4 @@
-"""When a login ends, its sockets close: by a signal, by hand, and in the periodic rounds."""
+"""When a login ends, its sockets close: after a signal, on request, and in the periodic rounds."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def committed(monkeypatch):
-    """What waits for a commit happens at once: the transaction of a test is never committed."""
+    """Run what waits for a commit at once, because the transaction of a test is never committed."""
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, using=None, robust=False: call())
 
 
@@ -80,7 +80,7 @@ def connected(user, *dependencies, seen=None):
 
 
 def end_of(websocket):
-    """The code that the socket was closed with; "open" if it still answers."""
+    """The code with which the socket was closed; "open" if it still answers."""
     websocket.send_text("still there?")
     try:
         return "open" if websocket.receive_text() == "still there?" else None
@@ -89,7 +89,7 @@ def end_of(websocket):
 
 
 def check_now():
-    """A round of the revalidation, now."""
+    """Run a round of the revalidation now."""
 
     async def rounds():
         for logins in registry.registries():
@@ -231,7 +231,7 @@ def test_login_of_the_same_user_ends_nothing(django_assert_num_queries):
 
 
 def test_new_password_that_keeps_this_session():
-    """The key of the session changes, which the browser learns with its cookie: it comes back."""
+    """The key of the session changes, and the browser gets the new one in its cookie and reconnects."""
     ann = make_user()
     client = client_of(ann, app_for(login_required))
     with client.websocket_connect("/ws") as websocket:
@@ -285,7 +285,7 @@ def test_backend_that_is_taken_from_the_settings(settings):
 
 
 class Bouncer(ModelBackend):
-    """A backend that finds users in its own way."""
+    """A backend that looks users up in its own way."""
 
     def get_user(self, user_id):
         return User.objects.filter(pk=user_id).exclude(last_name="Banned").first()
@@ -381,7 +381,7 @@ def test_other_session_backends(settings, tmp_path, engine):
         websocket.receive_text()
         check_now()
         assert end_of(websocket) == "open"
-        if engine.endswith("signed_cookies"):  # a logout cannot revoke them; the user's end can
+        if engine.endswith("signed_cookies"):  # a logout cannot revoke them, but deactivating the user can
             deactivate(ann)
         else:
             store = __import__(engine, fromlist=["SessionStore"]).SessionStore
@@ -423,7 +423,7 @@ async def of_somebody_else(user):
 
 
 def code_of(client):
-    """The code that ends the socket, or the status that refuses it; "open" if it answers."""
+    """The code that closes the socket, or the status that refuses it; "open" if it answers."""
     try:
         with client.websocket_connect("/ws") as websocket:
             assert websocket.receive_text() == "in"
@@ -444,7 +444,7 @@ def code_of(client):
     ],
 )
 def test_what_happens_while_a_socket_is_being_opened(happens, mounted, alone):
-    """Where the app is mounted the user has been looked up already; no socket is there yet to be found."""
+    """In a mounted app, the user has already been looked up, but the socket does not exist yet."""
     ann, seen = make_user(), []
 
     async def meanwhile():
@@ -491,7 +491,7 @@ def test_messages_wait_for_the_decision_and_are_handled_then():
 
 
 def run_against(endpoint_body, decide):
-    """Run an endpoint against a hand-made server; what the endpoint met and what the server was sent."""
+    """Run an endpoint on a fake server; return what the endpoint saw and what the server was sent."""
     app, met, sent = FastAPI(), [], []
 
     @app.websocket("/ws", dependencies=[Depends(login_required)])
@@ -540,7 +540,7 @@ def test_receive_that_waits_raises_at_once():
             await websocket.receive_text()
         except WebSocketDisconnect as end:
             met.append((end.code, end.reason))
-            await websocket.close()  # says nothing more
+            await websocket.close()  # has no effect
 
     assert run_against(body, after_accept) == ([(4401, "bye")], [ACCEPT, END])
 
@@ -672,7 +672,7 @@ def test_server_that_swallows_the_interruption():
 
 @pytest.mark.parametrize("place", [nullcontext, ThreadSensitiveContext], ids=["endpoint", "request"])
 def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
-    """asgiref tells by context variables where sync code may run; the check has to forget the caller's."""
+    """asgiref uses context variables to choose the thread; the check must not use the caller's."""
     monkeypatch.setattr(registry, "judge", lambda claims: [4401] * len(claims))
 
     async def body(websocket, met):
@@ -714,7 +714,7 @@ def test_server_that_cannot_send_the_close(caplog):
     assert "The client left before its login ended (OSError('gone'))" in caplog.messages
 
 
-# By hand
+# On request
 
 
 @pytest.mark.parametrize("as_key", [False, True])
@@ -823,7 +823,7 @@ def test_permissions_loaded_at_once_are_those_that_django_finds():
     condition = Condition(lambda user: found.append(user.get_all_permissions()) or True)
     with CaptureQueriesContext(connection) as queries:
         judge([Claim(str(ann.pk), None, (condition,))])
-    assert len(queries) == 3  # this is also where a Django shows that renamed what `load_permissions` sets
+    assert len(queries) == 3  # fails if Django has renamed the attributes that `load_permissions` sets
     assert found == [User.objects.get().get_all_permissions()]
 
 
@@ -857,7 +857,7 @@ def test_round_goes_through_its_sockets_in_batches(monkeypatch):
 
 
 def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
-    """An endpoint that is busy has its next message waiting for it; the decision comes before it asks."""
+    """The next message of a busy endpoint is already waiting; the decision is made before it receives."""
     monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.001)
 
     async def body(websocket, met):
@@ -887,7 +887,7 @@ def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
 
 
 class Layer:
-    """A channel layer as another process would share it; `arrive` is what comes from there."""
+    """A channel layer shared with another process; `arrive` delivers a message from there."""
 
     def __init__(self):
         self.sent, self.groups, self.inbox = [], [], None
@@ -1002,7 +1002,7 @@ def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
     layer.failing = True
     ann = make_user()
     with connected(ann, login_required) as websocket:
-        User.objects.update(is_active=False)  # what others say meanwhile is lost
+        User.objects.update(is_active=False)  # messages of other processes are lost meanwhile
         layer.failing = False
         with pytest.raises(WebSocketDisconnect) as end:
             websocket.receive_text()

@@ -1,4 +1,4 @@
-"""`WebSocketBearer`, and what else this library's schemes have; the rest is in parity/test_security.py."""
+"""`WebSocketBearer`, and features of the schemes beyond FastAPI's; see also parity/test_security.py."""
 
 import asyncio
 import logging

@@ -133,7 +133,7 @@ def browser(flags: list[str]) -> Iterator[playwright_api.Browser]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    playwright_api.expect.set_options(timeout=30_000)  # a page that has lost its server may wait for half of this time
+    playwright_api.expect.set_options(timeout=30_000)  # a page without its server may wait half as long
     with playwright_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=flags)
         yield chromium
@@ -174,7 +174,7 @@ class Visitor:
         return self
 
     def _hear(self, page: playwright_api.Page, entry: playwright_api.ConsoleMessage) -> None:
-        # Chromium reports refused connections and error statuses, which some tests cause on purpose.
+        # Chromium reports refused connections and error statuses; some tests cause them on purpose.
         if entry.type in ("error", "warning") and not re.search(
             r"WebSocket connection|Failed to load", entry.text
         ):

@@ -2,7 +2,7 @@
 
 "/fault/{point}/{fault}/{name}" runs up to a point and fails there, or waits until "/control" receives
 "go {name}". The other commands of "/control" are answered: "reached {name}" when the point is reached,
-"ended {name}" when no code of the connection is running any more, "stats" with the counts and what the process
+"ended {name}" when the connection no longer runs any code, "stats" with the counts and what the process
 holds, and "back {stats}" with the same once it holds no more than those stats. "ended" and "back" wait for
 at most two seconds.
 

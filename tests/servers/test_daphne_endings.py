@@ -1,4 +1,4 @@
-"""daphne and applications whose client has gone: it cancels, once, those that do not notice."""
+"""daphne cancels applications that do not notice that their client has left, and cancels them once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KILLED = "took too long to shut down and was killed"
 
 
 def told(running: Running, name: str) -> list[str]:
-    """What the application of this name has recorded."""
+    """The events that the application of this name has recorded."""
     events = (line for line in running.logs().splitlines() if line.startswith(f"EVENT {name}"))
     return [line.removeprefix(f"EVENT {name} ").strip() for line in events]
 
@@ -65,11 +65,11 @@ def test_an_application_that_does_not_notice_is_cancelled_once(daphne: Server) -
     assert running.logs().count(KILLED) == 1
 
 
-# A client that sends more than is received, and leaves
+# A client that sends more than is received, and then leaves
 
 
 def fill(peer: socket.socket, data: bytes) -> None:
-    """Send until the server has not read for a second."""
+    """Send until the server has not read anything for a second."""
     peer.setblocking(False)
     while select.select([], [peer], [], 1)[1]:
         try:
@@ -86,7 +86,7 @@ def until_killed(running: Running) -> None:
         has_ended(running.process)
 
 
-# The ordinary pings would find out too, but the second one comes after forty seconds.
+# Ordinary pings would detect it too, but the second one is sent only after forty seconds.
 
 
 def test_a_paused_client_that_closes_is_noticed_soon(daphne: Server) -> None:
@@ -110,7 +110,7 @@ def test_what_a_paused_client_sent_before_it_left_can_still_be_received(daphne: 
     with Raw(running, "/deaf").accepted() as client:
         client.socket.sendall(frame(2, b"y" * 1000) * 260 + frame(8, b"\x03\xe8"))
         client.socket.shutdown(socket.SHUT_WR)
-        with open_socket(running, "/looks") as looks:  # daphne has also looked at its clients by then
+        with open_socket(running, "/looks") as looks:  # by then, daphne has also checked its clients
             looks.recv(timeout=10)
         with open_socket(running, "/go"):
             pass

@@ -1,4 +1,4 @@
-"""Groups are sent to from every place of a Django project; who listens sits in two other processes."""
+"""Messages to groups from every kind of code in a Django project; the members are in two other processes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Shop:
             pass
 
     def manage(self, *arguments: str) -> None:
-        """A process of its own."""
+        """A separate process."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
@@ -77,7 +77,7 @@ class Listeners:
         self.sockets = sockets
 
     def hear(self, *messages: Any) -> None:
-        """Both are sent these messages in this order, and no other."""
+        """Both receive exactly these messages in this order."""
         for socket in self.sockets:
             assert [json.loads(socket.recv(PATIENCE)) for _ in messages] == [*messages]
 

@@ -21,7 +21,7 @@ def start(server: Server, example: str) -> Running:
 
 
 def talk(url: str, *texts: str | bytes, headers: dict[str, str] | None = None) -> list[Any]:
-    """Send each text and receive one answer for it."""
+    """Send each text and receive one answer to it."""
 
     async def run() -> list[Any]:
         answers = []
