@@ -98,7 +98,7 @@ def answer_of(client, url="/ws"):
     ],
     ids=["get_user", "login", "staff", "superuser", "perm", "perms", "two perms", "raise_exception", "test"],
 )
-def test_who_is_let_in(dependency, anonymous, plain, staff, superuser, permitted):
+def test_accepted_users(dependency, anonymous, plain, staff, superuser, permitted):
     users = [
         None,
         make_user(),
@@ -231,7 +231,7 @@ def test_inactive_user():
     assert refusal.value.status_code == 401
 
 
-def test_inactive_user_whom_the_backend_lets_in_is_no_staff(settings):
+def test_inactive_user_whom_the_backend_accepts_is_not_staff(settings):
     backend = "django.contrib.auth.backends.AllowAllUsersModelBackend"
     settings.AUTHENTICATION_BACKENDS = [backend]
     ann = make_user(is_active=False, is_staff=True, is_superuser=True)
@@ -516,7 +516,7 @@ def test_user_that_a_server_in_front_has_found(django_assert_num_queries):
         assert outcome(application) == "ann"
 
 
-def test_user_of_starlettes_authentication_is_let_in():
+def test_user_of_starlettes_authentication_is_accepted():
     from fastws_compat.authentication import SimpleUser
 
     class Named(SimpleUser):
@@ -632,7 +632,7 @@ def test_backend_with_an_error_is_logged_with_its_traceback(monkeypatch, caplog)
 # Disconnecting users; see also test_revalidation
 
 
-def test_disconnect_user_in_an_event_loop_says_what_to_do():
+def test_disconnect_user_in_an_event_loop_names_the_alternative():
     async def main():
         disconnect_user(1)
 

@@ -357,7 +357,7 @@ def test_redis_8_with_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, ho
     assert ids() == []
 
 
-def test_layers_beside_the_default_one_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_other_than_the_default_are_checked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
     settings.DEBUG = False
     settings.CHANNEL_LAYERS = {
@@ -459,7 +459,7 @@ def test_no_settings(settings: Any) -> None:
     assert ids() == []
 
 
-def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
+def test_unknown_key_gets_a_suggestion(settings: Any) -> None:
     settings.FASTWS = {"alowed_origins": []}
     [message] = checks.settings.check_settings()
     assert message.id == "fastws.E007"
@@ -630,7 +630,7 @@ def test_left_over(monkeypatch: pytest.MonkeyPatch, imports: str, line: str, pla
 @pytest.mark.parametrize(
     "name", ["HTTPException", "WebSocketException", "WebSocketDisconnect", "websockets.WebSocketState"]
 )
-def test_left_over_names(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
+def test_foreign_names(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
     module = module_with(monkeypatch, imports="import fastapi.websockets", endpoint=f"fastapi.{name}")
     serve(monkeypatch, settings, get_asgi_application(module.app))
     assert ids() == ["W012"]
@@ -725,7 +725,7 @@ def test_mounted_application_of_fastapi_may_use_its_own_names(monkeypatch: pytes
     assert told(module) == []
 
 
-def test_without_fastapi_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fastapi_no_module_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_with(monkeypatch, imports="from fastapi import HTTPException")
     monkeypatch.delitem(sys.modules, "starlette")
     monkeypatch.delitem(sys.modules, "fastapi")

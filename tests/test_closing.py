@@ -54,7 +54,7 @@ def test_http_status_is_4000_and_the_status():
     "code",
     [-1, 0, 200, 399, 600, 999, 1004, 1005, 1006, 1015, 2999, 5000, True, None, "1000", 1000.0, [], 1j],
 )
-def test_what_is_no_close_code(code):
+def test_invalid_close_codes(code):
     with pytest.raises(ValueError, match=r"cannot be closed with .*: use 1000 to 1003, .* 400 to 599"):
         close_code(code)
 
@@ -191,7 +191,7 @@ def test_an_application_that_only_closes():
     assert (shown(app, "/code/").code, shown(app, "/code/").reason) == (4001, "why")
 
 
-def test_middleware_that_speaks_for_itself():
+def test_middleware_that_answers_itself():
     class Middleware:
         def __init__(self, app):
             self.app = app

@@ -102,7 +102,7 @@ def test_the_path_is_the_one_of_the_request_line(target: bytes, path: str) -> No
 
 
 @pytest.mark.parametrize(("trusted", "root_path"), [(True, "/evil"), (False, "")])
-def test_the_root_path_header_needs_the_operators_word(trusted: bool, root_path: str) -> None:
+def test_the_root_path_header_needs_the_operators_setting(trusted: bool, root_path: str) -> None:
     scope = upgrade(b"/evil/a", (b"daphne-root-path", b"%2Fevil"), (b"x", b"1")).scope("", trusted)
     assert scope["root_path"] == root_path
     assert scope["headers"] == [(b"x", b"1")]
@@ -445,7 +445,7 @@ PARTS = st.one_of(
 
 
 @given(st.lists(PARTS, max_size=9), st.data())
-def test_a_text_in_pieces_has_the_verdict_of_the_whole_at_the_first_possible_piece(
+def test_a_text_in_pieces_is_rejected_at_the_first_possible_piece(
     parts: list[bytes], draw: st.DataObject
 ) -> None:
     whole = b"".join(parts)
@@ -713,7 +713,7 @@ def test_a_paused_client_is_pinged_but_not_held_to_its_pong() -> None:
     asyncio.run(main())
 
 
-def test_an_early_client_is_heard_after_the_accept_and_bounded_before() -> None:
+def test_early_data_is_delivered_after_accept_and_bounded_before() -> None:
     async def main() -> None:
         answer = asyncio.Event()
         received = []
@@ -890,7 +890,7 @@ def test_an_application_that_ended_reports_once_before_daphne_checks(
 # Closing from the server's side
 
 
-def test_daphnes_look_spares_an_application_that_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daphnes_check_does_not_cancel_an_application_that_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
 
     async def main() -> None:
@@ -942,7 +942,7 @@ def test_a_connection_whose_application_has_ended_may_be_lost_later() -> None:
     asyncio.run(main())
 
 
-def test_who_has_left_is_seen_without_reading() -> None:
+def test_disconnect_is_detected_without_reading() -> None:
     from fastws_compat.daphne.writer import handle_of
 
     here, there = socket.socketpair()
@@ -957,7 +957,7 @@ def test_who_has_left_is_seen_without_reading() -> None:
         assert here.recv(100) == b"unread"
 
 
-def test_no_client_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disconnect_is_not_detected_without_support_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("select.poll")
     assert not peer_has_closed(None)
 
@@ -1097,7 +1097,7 @@ def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert daphne.cli.CommandLineInterface.server_class is Own
 
 
-def test_the_last_word_about_stock_counts(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+def test_the_last_setting_of_stock_applies(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     import daphne.cli
     import daphne.server
 

@@ -309,7 +309,7 @@ def test_a_wrong_number_is_refused(after):
             pass
 
 
-def test_everybody_hears_a_message_and_its_author_gets_a_receipt():
+def test_every_member_receives_a_message_and_its_author_a_confirmation():
     ann, bob, _ = make_user("ann"), make_user("bob"), make_room()
     key = uuid4()
     with (

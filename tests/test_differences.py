@@ -61,7 +61,7 @@ def needs(q: int) -> int:
     return q
 
 
-def test_error_that_two_roads_lead_to_is_listed_once():
+def test_error_of_a_shared_dependency_is_listed_once():
     """FastAPI lists an error twice if two dependencies share the dependency that has it."""
     app = FastAPI()
 
@@ -762,7 +762,7 @@ def test_locals_of_a_sync_dependency_last_and_context_variables_do_not():
         assert websocket.receive_json() == ["thread", "unset"]
 
 
-def test_socket_used_in_vain_lets_others_run():
+def test_closed_socket_in_a_loop_lets_other_tasks_run():
     app = FastAPI()
 
     @app.websocket("/ws")

@@ -20,7 +20,7 @@ from fastws_compat.threads.orm import _close_stale
 from tests.fake_server import CONNECT, FakeServer, connected
 from tests.servers import faults
 
-PATIENCE = 10
+TIMEOUT = 10
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def _quick(monkeypatch):
 
 
 async def until(condition):
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.001)
 
@@ -321,7 +321,7 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
     asyncio.run(run())
 
 
-def test_long_messages_leave_less_room_ahead():
+def test_long_messages_limit_the_read_ahead():
     app, go = FastAPI(), asyncio.Event()
 
     @app.websocket("/ws")
@@ -375,7 +375,7 @@ def test_endpoint_with_unread_messages_is_cancelled_when_the_client_is_gone():
     assert seen == ["cancelled", 4001]
 
 
-@override_settings(FASTWS={"DISCONNECT_GRACE": PATIENCE})
+@override_settings(FASTWS={"DISCONNECT_GRACE": TIMEOUT})
 def test_endpoint_that_comes_back_in_time_gets_its_messages_and_the_end():
     app, seen, back = FastAPI(), [], asyncio.Event()
 
@@ -407,7 +407,7 @@ def test_endpoint_that_comes_back_in_time_gets_its_messages_and_the_end():
     assert seen == ["a", "b", "c"]
 
 
-def test_receive_that_is_given_up_loses_no_message_that_was_read_ahead():
+def test_cancelled_receive_loses_no_message_that_was_read_ahead():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -459,7 +459,7 @@ def test_two_tasks_that_receive_get_each_message_once():
     assert sorted(got) == ["a", "b"]
 
 
-def test_endpoint_that_listens_has_no_task_beside_its_own():
+def test_endpoint_that_is_receiving_has_no_task_besides_its_own():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -712,7 +712,7 @@ def test_the_test_client_does_not_cancel_a_cleanup_below_a_middleware_that_copie
         await websocket.accept()
 
     with TestClient(copying, grace=0.01).websocket_connect("/ws"):
-        assert began.wait(PATIENCE)
+        assert began.wait(TIMEOUT)
     assert seen == ["cleaned up"]
 
 
@@ -752,7 +752,7 @@ def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
 
     def works(resource=Depends(resource)):
         entered.set()
-        assert release.wait(PATIENCE)
+        assert release.wait(TIMEOUT)
         seen.append("left the thread")
 
     @app.websocket("/ws", dependencies=[Depends(works)])
@@ -760,7 +760,7 @@ def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
 
     async def run():
         line = connected(app)
-        await asyncio.to_thread(entered.wait, PATIENCE)
+        await asyncio.to_thread(entered.wait, TIMEOUT)
         line.task.cancel()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -781,7 +781,7 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
     together = threading.Barrier(threads)
 
     def slow():
-        together.wait(PATIENCE)  # no thread continues until all eight are here
+        together.wait(TIMEOUT)  # no thread continues until all eight are here
         time.sleep(duration)
 
     @app.websocket("/ws", dependencies=[Depends(slow)])
@@ -855,7 +855,7 @@ def test_connections_are_checked_without_a_hop_per_message(monkeypatch):
     assert len(checks) < 500
 
 
-def test_failed_check_of_connections_is_logged_and_harms_no_socket(monkeypatch, caplog):
+def test_failed_check_of_connections_is_logged_and_affects_no_socket(monkeypatch, caplog):
     app = FastAPI()
 
     async def check():
@@ -927,7 +927,7 @@ async def suffer(number, point, fault, delay):
     outside = fault in ("close", "reset", "stop")
     line = connected(faults.app, path=f"/fault/{point}/{'close' if outside else fault}/{name}")
     if outside:
-        await asyncio.wait_for(faults.event(faults.reached, name).wait(), PATIENCE)
+        await asyncio.wait_for(faults.event(faults.reached, name).wait(), TIMEOUT)
         await asyncio.sleep(delay)
         if fault == "stop":
             line.task.cancel()
@@ -935,7 +935,7 @@ async def suffer(number, point, fault, delay):
             line.error = OSError("The client is gone.") if fault == "reset" else None
             line.hang_up(1006 if fault == "reset" else 1001)
         faults.event(faults.go, name).set()
-    await asyncio.wait([line.task], timeout=PATIENCE)
+    await asyncio.wait([line.task], timeout=TIMEOUT)
     assert line.task.done(), (point, fault)
     assert line.task.cancelled() or line.task.exception() is None
 

@@ -32,7 +32,7 @@ from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
 
-PATIENCE = 5
+TIMEOUT = 5
 
 
 @pytest.fixture(autouse=True, params=["no layer", "in-memory layer"])
@@ -107,7 +107,7 @@ class Socket:
         return (await self.frame())["text"]
 
     async def frame(self) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.sent.get()
 
     async def hang_up(self) -> None:
@@ -129,7 +129,7 @@ async def opened(app: Any, sending: Callable[[Any], Awaitable[None]] | None = No
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(4 * PATIENCE):
+        async with asyncio.timeout(4 * TIMEOUT):
             await main()
 
     asyncio.run(limited())
@@ -351,7 +351,7 @@ def test_a_socket_without_a_session_joins_and_leaves_explicitly(layer):
         await websocket.join("g")
         arrived.clear()
         await Group("g").asend("hi")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await arrived.wait()
         await websocket.leave("g")
         assert not groups(layer)
@@ -501,7 +501,7 @@ def test_middleware_with_a_timeout_around_its_send():
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             async def patient(message: Any) -> None:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await asyncio.sleep(0)
                     await send(message)
 
@@ -736,7 +736,7 @@ def test_membership_outlives_the_layers_group_expiry(watched):
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while watched.count("group_add") < 4:
                     await asyncio.sleep(0.01)
             await Group("g").asend("hi")
@@ -810,7 +810,7 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.005)
 

@@ -28,7 +28,7 @@ from tests.test_groups import Socket, opened, until
 # redis-py leaves a stream open if the server stops while it connects.
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
-PATIENCE = 10
+TIMEOUT = 10
 # Seconds in which membership must be restored after Redis is back (docs/howto/groups.md).
 SOON = 5
 BACKENDS = {

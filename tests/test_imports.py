@@ -117,13 +117,13 @@ def test_the_walk_sees_both_packages() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
-def test_a_module_is_here_or_says_what_to_use(module: str) -> None:
+def test_a_module_exists_or_its_error_names_the_alternative(module: str) -> None:
     said = complaint(f"import {twin(module)}")
     assert said is None or SENTENCE.match(said), said
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
-def test_a_name_is_here_or_says_what_to_use(module: str, name: str) -> None:
+def test_a_name_exists_or_its_error_names_the_alternative(module: str, name: str) -> None:
     said = complaint(f"from {twin(module)} import {name}")
     assert said is None or SENTENCE.match(said), said
 

@@ -192,7 +192,7 @@ def test_silence_fills_a_bucket_once():
     ]
 
 
-def test_client_does_not_pay_for_an_endpoint_that_is_slow():
+def test_client_is_not_charged_for_a_slow_endpoint():
     """At 20 per second, 100 messages may arrive in the 5 seconds for which the endpoint was busy."""
     bucket, message = Bucket(parse_rate("20/s")), frame("x")
     assert bucket.charge(message, 5, 0)
@@ -278,7 +278,7 @@ def test_old_connection_closes_with_4408():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_endpoint_that_does_not_look_is_stopped_when_its_time_is_over(monkeypatch):
+def test_endpoint_that_does_not_receive_is_cancelled_after_the_grace(monkeypatch):
     monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.01)
     app, seen = FastAPI(), []
 
@@ -502,7 +502,7 @@ def test_the_innermost_limit_wins():
         {"max_connections": -1},
     ],
 )
-def test_limit_that_makes_no_sense_is_found_at_import(options):
+def test_invalid_limit_is_refused_at_import(options):
     with pytest.raises(DeclarationError, match=next(iter(options))):
         FastAPI(**options)
 

@@ -304,7 +304,7 @@ def test_refusal_is_one_line_that_says_what_to_do(site, caplog):
     ]
 
 
-def test_communicator_with_a_cookie_is_told_what_it_lacks(site, caplog):
+def test_refused_communicator_with_a_cookie_logs_the_missing_headers(site, caplog):
     async def connect(*headers):
         communicator = WebsocketCommunicator(OriginCheck(FastAPI()), "/ws", headers=headers)
         accepted, _ = await communicator.connect()

@@ -141,7 +141,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_change_that_a_signal_tells(change):
+def test_change_that_is_signalled(change):
     ann = make_user(is_staff=True, perms=["auth.view_user"])
     with connected(ann, *ALL) as websocket:
         assert end_of(websocket) == "open"
@@ -149,7 +149,7 @@ def test_change_that_a_signal_tells(change):
         assert end_of(websocket) == CHANGES[change]
 
 
-def test_change_that_no_signal_tells():
+def test_change_that_is_not_signalled():
     ann = make_user(is_staff=True)
     with connected(ann, staff_member_required) as websocket:
         User.objects.update(is_staff=False)
@@ -159,7 +159,7 @@ def test_change_that_no_signal_tells():
 
 
 @pytest.mark.parametrize("role", ["is_staff", "is_superuser"])
-def test_role_that_the_route_did_not_ask_for(role):
+def test_role_that_the_route_does_not_require(role):
     ann = make_user(is_staff=True, is_superuser=True)
     asked = {"is_staff": superuser_required, "is_superuser": staff_member_required}[role]
     with connected(ann, asked) as websocket:
@@ -199,7 +199,7 @@ def test_logout_ends_the_sockets_of_its_session(dependency):
             assert [end_of(one), end_of(two), end_of(other)] == [4401, 4401, "open"]
 
 
-def test_nobody_has_no_login_to_end():
+def test_anonymous_user_has_no_login_to_end():
     with TestClient(app_for(get_user)).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "in"
         assert registry.registries() == []
@@ -331,7 +331,7 @@ def test_own_test_that_fails_ends_the_socket(caplog):
     assert "The test of a route raised when it was repeated" in caplog.text
 
 
-def test_object_permission_is_asked_for_again(monkeypatch):
+def test_object_permission_is_checked_again(monkeypatch):
     allowed = ["plan"]
     monkeypatch.setattr(User, "has_perms", lambda self, perms, obj=None: obj in allowed)
     with connected(make_user(), permission_required("docs.view", obj=lambda: "plan")) as websocket:
@@ -457,7 +457,7 @@ def test_what_happens_while_a_socket_is_being_opened(happens, mounted, alone):
     assert seen == ["still there?"] * [mounted, alone].count("open")
 
 
-def test_more_happens_than_is_kept(monkeypatch):
+def test_more_changes_than_are_kept(monkeypatch):
     monkeypatch.setattr(registry, "MAX_CHANGES", 3)
     monkeypatch.setattr(registry, "_recent_changes", deque(maxlen=3))
     ann = make_user()
@@ -827,7 +827,7 @@ def test_permissions_loaded_at_once_are_those_that_django_finds():
     assert found == [User.objects.get().get_all_permissions()]
 
 
-def test_permissions_are_not_asked_for_where_no_route_needs_them():
+def test_permissions_are_not_queried_if_no_route_needs_them():
     ann = make_user(is_staff=True)
     with CaptureQueriesContext(connection) as queries:
         assert judge([Claim(str(ann.pk), None, (Condition(lambda u: u.is_staff, queries=False),))]) == [None]
@@ -937,7 +937,7 @@ def other(event, **values):
     return {"type": "fastws.logins", "sender": "another process", "event": event, **values}
 
 
-def test_other_processes_are_told_of_a_logout(layer):
+def test_other_processes_are_notified_of_a_logout(layer):
     ann = make_user()
     client = client_of(ann, app_for())
     key = client.cookies["sessionid"]
@@ -957,14 +957,14 @@ def test_other_processes_are_told_of_a_logout(layer):
     assert key not in json.dumps(message) + sender
 
 
-def test_other_processes_are_told_of_a_change(layer):
+def test_other_processes_are_notified_of_a_change(layer):
     ann = make_user()
     layer.sent.clear()
     deactivate(ann)
     assert [(message["event"], message["users"]) for _, message in layer.sent] == [("recheck", [str(ann.pk)])]
 
 
-def test_login_tells_nobody(layer):
+def test_login_notifies_no_other_process(layer):
     ann = make_user()
     layer.sent.clear()
     client_of(ann, app_for())
@@ -1088,7 +1088,7 @@ def test_communicator():
     assert async_to_sync(main)() == {"type": "websocket.close", "code": 4401, "reason": ""}
 
 
-def test_endings_are_logged_once_with_who_and_where(caplog):
+def test_endings_are_logged_once_with_user_and_route(caplog):
     ann = make_user()
     with caplog.at_level(logging.INFO, "fastws_compat"):
         with connected(ann, login_required) as websocket:

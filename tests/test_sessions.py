@@ -156,7 +156,7 @@ def test_returned_from_a_foreign_application_that_closed():
     assert converse(app, path="/foreign/") == [close(4001)]
 
 
-def test_middleware_speaks_after_the_endpoint_and_before_the_end():
+def test_middleware_sends_after_the_endpoint_and_before_the_close():
     class After:
         def __init__(self, app):
             self.app = app

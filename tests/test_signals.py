@@ -189,7 +189,7 @@ def test_nothing_is_wrapped_without_receivers(monkeypatch):
         assert websocket.receive_text() == "a"
 
 
-def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
+def test_log_records_contain_user_and_route_but_nothing_that_was_sent(caplog):
     app = FastAPI()
 
     @app.websocket("/rooms/{room}")

@@ -177,7 +177,7 @@ def end_of_waiting(websocket):
 
 
 @pytest.mark.django_db
-def test_socket_that_is_opened_while_another_tenant_has_news(settings):
+def test_socket_that_is_opened_during_a_change_in_another_tenant(settings):
     settings.FASTWS = {"TENANT": f"{__name__}.current_name"}
     ann = make_user()
 

@@ -909,12 +909,12 @@ def test_group_send_from_the_test():
         assert websocket.receive_text() == "from the test"
 
 
-def test_asgiref_has_what_the_client_leans_on():
+def test_asgiref_has_what_the_client_needs():
     assert isinstance(AsyncToSync.loop_thread_executors, dict)
     assert isinstance(SyncToAsync.threadlocal, threading.local)
 
 
-def test_asgiref_without_what_the_client_leans_on(monkeypatch):
+def test_asgiref_without_what_the_client_needs(monkeypatch):
     monkeypatch.delattr(AsyncToSync, "loop_thread_executors")
     with pytest.raises(RuntimeError, match=r"needs asgiref's AsyncToSync\.loop_thread_executors"):
         with TestClient(echo).websocket_connect("/"):
@@ -1403,7 +1403,7 @@ def updated(client, cookies):
 
 
 @pytest.mark.parametrize("cookies", ["a=1", b"a=1", {"a": None}, {"a": 1}])
-def test_cookies_that_are_none(cookies):
+def test_cookies_that_are_not_valid(cookies):
     for connect in (
         lambda: TestClient(echo, cookies=cookies),
         lambda: TestClient(echo).websocket_connect("/", cookies=cookies),
@@ -1471,7 +1471,7 @@ def test_an_async_test_without_djangos_runner(sync_thread):
     assert get_user_model().objects.count() == 1
 
 
-def test_a_client_that_blocks_the_tests_own_loop_says_so():
+def test_a_client_that_blocks_the_tests_own_loop_explains_it():
     async def main():
         from_the_test = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -255,7 +255,7 @@ def test_dataclass_itself(lib: Any) -> None:
         lib.jsonable_encoder(Point)
 
 
-def test_bytes_that_are_no_text(lib: Any) -> None:
+def test_bytes_that_are_not_text(lib: Any) -> None:
     with pytest.raises(UnicodeDecodeError):
         lib.jsonable_encoder({"a": b"\xff"})
 

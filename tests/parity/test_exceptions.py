@@ -175,7 +175,7 @@ def test_http_exception_detail_is_json(lib, detail):
     assert refusal(lib, app).json() == {"detail": detail}
 
 
-def test_http_exception_without_detail_says_the_phrase(lib):
+def test_http_exception_without_detail_has_the_standard_phrase(lib):
     app = lib.FastAPI()
     app.websocket("/ws")(raises(lib, lib.HTTPException(403)))
     assert refusal(lib, app).json() == {"detail": "Forbidden"}

@@ -399,7 +399,7 @@ def test_same_path_twice(lib):
     assert answer(lib, app, "/a") == "first"
 
 
-def test_convertor_that_does_not_match_goes_on(lib):
+def test_convertor_that_does_not_match_tries_the_next_route(lib):
     app = lib.FastAPI()
     app.websocket("/{x:int}")(says(lib, "int"))
     app.websocket("/{x}")(says(lib, "str"))
@@ -407,7 +407,7 @@ def test_convertor_that_does_not_match_goes_on(lib):
     assert answer(lib, app, "/a") == "str"
 
 
-def test_failed_validation_does_not_go_on(lib):
+def test_failed_validation_stops_the_handshake(lib):
     app = lib.FastAPI()
 
     @app.websocket("/{x}")
@@ -709,7 +709,7 @@ def test_mount_at_the_root(lib, path):
     assert answer(lib, app, "/a") == "sub"
 
 
-def test_mount_path_loses_its_last_slash(lib):
+def test_mount_path_is_stripped_of_its_final_slash(lib):
     assert lib.Mount("/sub/", app=lib.FastAPI()).path == "/sub"
 
 

@@ -453,7 +453,7 @@ def test_unreadable_credentials_keep_their_cause(lib):
         (" abc", ("", "abc")),
     ],
 )
-def test_authorization_taken_apart(lib, value, expected):
+def test_authorization_header_is_parsed(lib, value, expected):
     assert lib.module("fastapi.security.utils").get_authorization_scheme_param(value) == expected
 
 

@@ -162,7 +162,7 @@ def test_cookie_jars(jar, url):
 
 
 @pytest.mark.parametrize("cookies", [{"a": 1}, [("a", 1)]])
-def test_cookies_that_are_no_text(lib, cookies):
+def test_cookies_that_are_not_text(lib, cookies):
     with pytest.raises(TypeError):
         with lib.TestClient(None, cookies=cookies).websocket_connect("/"):
             pass

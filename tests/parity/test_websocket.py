@@ -589,7 +589,7 @@ def test_iter_text_of_a_binary_frame(lib):
         run(collect(websocket.iter_text()))
 
 
-def test_iter_json_of_what_is_none(lib):
+def test_iter_json_of_invalid_json(lib):
     websocket, _ = accepted(lib, text("1"), text("{"))
     with pytest.raises(json.JSONDecodeError):
         run(collect(websocket.iter_json()))

@@ -27,7 +27,7 @@ def told(running: Running, name: str) -> list[str]:
     return [line.removeprefix(f"EVENT {name} ").strip() for line in events]
 
 
-def test_daphne_waits_for_a_cleanup_that_is_longer_than_its_patience(daphne: Server) -> None:
+def test_daphne_waits_for_a_cleanup_longer_than_its_timeout(daphne: Server) -> None:
     running = daphne.start(APP, *AT_ONCE)
     with open_socket(running, "/slow"):
         event(running, "slow accepted")
@@ -47,7 +47,7 @@ def test_a_cleanup_that_hangs_is_ended_by_its_own_bound_and_not_by_daphne(daphne
     assert KILLED not in running.logs()
 
 
-def test_an_endpoint_that_never_looks_is_left_to_the_disconnect_grace(daphne: Server) -> None:
+def test_an_endpoint_that_never_receives_is_ended_by_the_disconnect_grace(daphne: Server) -> None:
     running = daphne.start(APP, "--application-close-timeout", "2", env={"FASTWS": '{"DISCONNECT_GRACE": 4}'})
     with open_socket(running, "/ignore"):
         event(running, "ignore accepted")

@@ -117,7 +117,7 @@ def closing(client: ClientConnection, timeout: float = 10) -> tuple[int, str, fl
     return close.code, close.reason, time.monotonic() - began
 
 
-def test_who_is_refused(server: Server, site: Site) -> None:
+def test_refused_users(server: Server, site: Site) -> None:
     running = site.start(server)
     users = (None, "ann", "staff")
     assert [site.status(running, "/anybody", user) for user in users] == [101, 101, 101]

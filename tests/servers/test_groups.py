@@ -22,7 +22,7 @@ pytestmark = pytest.mark.servers
 APP = "tests.servers.groups:app"
 MIXED = "tests.servers.groups:mixed"
 SETTINGS = "tests.servers.django_settings"
-PATIENCE = 20
+TIMEOUT = 20
 # For a realistic number: FASTWS_SOCKETS=2000 python -m pytest tests/servers/test_groups.py -k in_order
 SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "100"))
 # How long a frozen Redis stays frozen, and the time until membership is restored.
@@ -60,7 +60,7 @@ async def member(stack: AsyncExitStack, running: Running, group: str = "g") -> C
 
 def run(main: Any) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(3 * TIMEOUT):
             await main()
 
     asyncio.run(limited())

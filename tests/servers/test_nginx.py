@@ -138,7 +138,7 @@ def test_socket_through_the_documented_nginx(server: Server, tmp_path: Path) -> 
         assert refused.value.response.status_code == 401
 
 
-def test_headers_of_a_client_are_not_believed(server: Server, tmp_path: Path) -> None:
+def test_headers_of_a_client_are_not_trusted(server: Server, tmp_path: Path) -> None:
     with nginx(tmp_path, started(server)) as port:
         with through(port, "/ws/scope", additional_headers=FORGED) as client:
             scope = json.loads(client.recv(timeout=10))

@@ -181,16 +181,16 @@ class Listener(asyncio.Protocol):
 
     def __init__(self) -> None:
         self.found = bytearray()
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
         self.over = False
 
     def data_received(self, data: bytes) -> None:
         self.found += data
-        self.news.set()
+        self.changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over = True
-        self.news.set()
+        self.changed.set()
 
 
 async def answer(running: Running, data: bytes, timeout: float) -> bytes:
@@ -200,9 +200,9 @@ async def answer(running: Running, data: bytes, timeout: float) -> bytes:
     transport.write(data)
     try:
         while not listener.over:
-            listener.news.clear()
+            listener.changed.clear()
             async with asyncio.timeout(WAIT if listener.found else timeout):
-                await listener.news.wait()
+                await listener.changed.wait()
     except TimeoutError:
         pass
     finally:
