@@ -20,7 +20,7 @@ library = FastAPI()
 check_applications = Server.application_checker
 
 
-class Looks:
+class Checks:
     """Lets a coroutine wait for daphne's checks of its applications, which happen once a second."""
 
     def __init__(self) -> None:
@@ -35,12 +35,12 @@ class Looks:
             await self._next.wait()
 
 
-looks = Looks()
+checks = Checks()
 
 
 def look(server: Server) -> None:
     check_applications(server)
-    looks.happened()
+    checks.happened()
 
 
 Server.application_checker = look  # type: ignore[method-assign]
@@ -62,7 +62,7 @@ async def slow(name: str = Depends(name), outer: None = Depends(outer)) -> Async
     try:
         yield
     finally:
-        await noted(name, looks.wait(4))
+        await noted(name, checks.wait(4))
 
 
 async def overtime(name: str = Depends(name), outer: None = Depends(outer)) -> AsyncIterator[None]:
@@ -137,12 +137,12 @@ async def long_finally(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         await asyncio.Event().wait()
     finally:
-        await noted("long_finally", looks.wait(3))
+        await noted("long_finally", checks.wait(3))
 
 
-async def wait_for_looks(scope: Scope, receive: Receive, send: Send) -> None:
+async def wait_for_checks(scope: Scope, receive: Receive, send: Send) -> None:
     await apps.accepted(receive, send)
-    await looks.wait(4)
+    await checks.wait(4)
     await apps.text(send, "daphne has looked")
 
 
@@ -158,7 +158,7 @@ async def undead_request(scope: Scope, receive: Receive, send: Send) -> None:
 APPLICATIONS = {
     **{("websocket", route.path): library for route in library.routes},
     ("websocket", "/long_finally"): long_finally,
-    ("websocket", "/looks"): wait_for_looks,
+    ("websocket", "/checks"): wait_for_checks,
     ("http", "/undead"): undead_request,
 }
 

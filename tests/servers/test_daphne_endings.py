@@ -110,8 +110,8 @@ def test_what_a_paused_client_sent_before_it_left_can_still_be_received(daphne: 
     with Raw(running, "/deaf").accepted() as client:
         client.socket.sendall(frame(2, b"y" * 1000) * 260 + frame(8, b"\x03\xe8"))
         client.socket.shutdown(socket.SHUT_WR)
-        with open_socket(running, "/looks") as looks:  # by then, daphne has also checked its clients
-            looks.recv(timeout=10)
+        with open_socket(running, "/checks") as checks:  # by then, daphne has also checked its clients
+            checks.recv(timeout=10)
         with open_socket(running, "/go"):
             pass
         assert event(running, "deaf") == "260 1000"
