@@ -1008,7 +1008,7 @@ def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
             websocket.receive_text()
     assert end.value.code == 4401
     assert [message for message in caplog.messages if "are not received" in message] == [
-        "The channel layer fails (ConnectionError('no layer')): messages of other processes in group "
+        "The channel layer fails (ConnectionError('no layer')): messages from other processes in group "
         "'fastws_compat.logins' are not received"
     ]
 
@@ -1041,7 +1041,7 @@ def test_layer_that_fails_breaks_no_logout(layer, caplog):
     [message] = caplog.messages
     assert message == (
         "The channel layer fails (ConnectionError('no layer')): messages to other processes in group "
-        "'fastws_compat.logins' have to wait"
+        "'fastws_compat.logins' are queued"
     )
 
 

@@ -38,7 +38,7 @@ class Outbox:
             await self._send(message)
         except Exception as exc:
             logger.warning(
-                "The channel layer fails (%r): messages to other processes in group %r have to wait",
+                "The channel layer fails (%r): messages to other processes in group %r are queued",
                 exc,
                 self._group,
             )
