@@ -332,4 +332,4 @@ def test_headers_that_are_none_are_refused_before_anything_is_sent(headers, erro
 def test_error_of_a_header_names_its_types(header, given):
     with pytest.raises(TypeError) as caught:
         checked_answer({"type": "websocket.accept", "headers": [header]})
-    assert str(caught.value).endswith(f"pair of bytes, as (b'x-room', b'1'), but got {given}.")
+    assert str(caught.value).endswith(f"pair of bytes, such as (b'x-room', b'1'), but got {given}.")

@@ -83,7 +83,7 @@ def test_consumer_is_named_and_described_like_its_endpoint():
     assert issubclass(consumer, AsyncConsumer)
     assert (consumer.__name__, consumer.__doc__, consumer.__module__) == (
         "chat",
-        "Talk to everybody.",
+        "Chat with everybody.",
         __name__,
     )
 
