@@ -1,4 +1,4 @@
-"""The road of one connection, as docs/design.md describes it."""
+"""The path of one connection through the files of the package, as docs/design.md describes it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def road() -> list[str]:
         async def send(message: dict[str, Any]) -> None: ...
 
         scope = {"type": "websocket", "path": "/ws/7", "headers": [], "query_string": b"name=hello"}
-        await app(dict(scope), receive, send)  # the first connection builds what all share
+        await app(dict(scope), receive, send)  # the first connection creates what all connections share
         inbox += [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"}]
         sys.setprofile(trace)
         try:

@@ -51,7 +51,7 @@ observers: list[Callable[[WebSocket], None]] = []
 
 
 class Session(Monitored):
-    """What has been sent to the server on a connection; stands in the scope while the connection lasts."""
+    """The lifecycle of one connection; the scope refers to it while the connection lasts."""
 
     __slots__ = ("_at_end", "_id", "_sent", "_tasks", "close_code", "guard", "server_send")
 
@@ -59,25 +59,25 @@ class Session(Monitored):
         super().__init__(scope, send)
         self.server_send = yielding(send) if type(self.server).__module__.startswith("uvicorn.") else send
         self.guard: Guard | None = None
-        # The code that the connection was closed with here, after the endpoint.
+        # The code with which the session closed the connection after the endpoint.
         self.close_code: int | None = None
         self._tasks: set[asyncio.Task[None]] | None = None
-        # The state that the client knows of, where something else than our WebSocket may have sent.
+        # The state according to the messages sent, where other code than our WebSocket may send.
         self._sent: WebSocketState | None = None
         self._id: str | None = None
         self._at_end: list[Callable[[], Awaitable[None]]] | None = None
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Await `callback` when the connection is over, however it ends; the last added comes first."""
+        """Await `callback` when the connection ends, for whatever reason; the last one added runs first."""
         if self._at_end is None:
             self._at_end = []
         self._at_end.append(callback)
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What log records show of the connection; nothing that its client sent."""
+        """The fields of log records about the connection; they contain nothing that the client sent."""
         route, user = self.scope.get("route"), self.scope.get("user")
-        # A lazy user may not be loaded yet, and a log record is no reason to load it.
+        # A lazy user may not be loaded yet, and a log record must not query the database.
         user = getattr(user, "__dict__", {}).get("_wrapped", user)
         return {
             "route": getattr(route, "path", None),
@@ -88,17 +88,17 @@ class Session(Monitored):
 
     @property
     def id(self) -> str:
-        """The connection's id in logs; made when it is first needed."""
+        """The connection's id in logs, created when it is first needed."""
         if self._id is None:
             self._id = uuid4().hex
         return self._id
 
     def mark_closed(self) -> None:
-        """The close frame has been sent elsewhere, so `finish` has nothing to send."""
+        """Record that the close frame has been sent by other code, so that `finish` sends nothing."""
         self._sent = DISCONNECTED
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside the endpoint; at the end it gets `CLOSE_TIMEOUT` to finish."""
+        """Run `work` concurrently with the endpoint. At the end it has `CLOSE_TIMEOUT` to finish."""
         task = asyncio.create_task(work)
         if self._tasks is None:
             self._tasks = set()
@@ -106,7 +106,7 @@ class Session(Monitored):
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop what runs beside the endpoint, then call what `at_end` has registered."""
+        """Stop what runs concurrently with the endpoint, then call the callbacks of `at_end`."""
         if self.guard is not None:
             self.guard.stop()
         if self.read_ahead is not None:
@@ -119,7 +119,7 @@ class Session(Monitored):
             await self._call_at_end()
 
     async def _call_at_end(self) -> None:
-        """A callback that raises is logged, and the others still run."""
+        """Call the callbacks. The exception of one is logged and does not stop the others."""
         cleanup = Cleanup()
         cleanup.begin(None)  # each callback has a time limit of its own
         try:
@@ -140,7 +140,7 @@ class Session(Monitored):
         return CONNECTING if self.websocket is None else self.websocket.application_state
 
     def watch(self, send: Send) -> Send:
-        """`send` for applications that do not send through our WebSocket: it keeps `state` right."""
+        """Wrap `send` for applications that do not use our WebSocket, to keep `state` up to date."""
         self._sent = self.state
 
         def watched(message: Message) -> Any:
@@ -198,7 +198,7 @@ class Session(Monitored):
         exc = _innermost(exc)
         cause = None if self.websocket is None else self.websocket._client_error
         extra = self.extra
-        # Without a route the client chose the path: escaped and cut, it cannot forge a line of the log.
+        # Without a route, the path is the client's: escaped and truncated, it cannot forge a log line.
         template = extra["route"] or ascii(self.scope["path"])[:200]
         if cause is not None and cause[0] is exc:
             logger.warning(
@@ -234,10 +234,10 @@ def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
 
 
 def yielding(send: Send) -> Send:
-    """uvicorn's `send`, which lets other tasks run now and then.
+    """Wrap uvicorn's `send` to let other tasks run from time to time.
 
-    uvicorn accepts messages for a client that has left without waiting, and only the loop can tell it so: an
-    endpoint that sends without end would block the process for ever.
+    After a client has left, uvicorn accepts messages without waiting, and detects the disconnect only when
+    the event loop runs. An endpoint that sends in an endless loop would block the process for ever.
     """
     left = MAX_SENDS_IN_A_ROW
 
@@ -257,9 +257,9 @@ def yielding(send: Send) -> Send:
 
 
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:
-    """Run `app` as the outermost application of a connection, and end the connection after it.
+    """Run `app` as the outermost application of a connection, and then end the connection.
 
-    `watched=False` means that only our WebSocket will send, which saves a call per message.
+    `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
     session = scope[SESSION] = Session(scope, send)
     send = session.server_send
@@ -290,7 +290,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 
 
 def is_disconnect(exc: BaseException) -> bool:
-    """Whether an exception, or each one of a group, only means that the client has left: a normal end."""
+    """Whether an exception, or every exception of a group, means that the client has left: a normal end."""
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(_means_disconnect)[1] is None
     return _means_disconnect(exc)

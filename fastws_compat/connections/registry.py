@@ -1,4 +1,4 @@
-"""Who is connected in each event loop."""
+"""The open connections of each event loop."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Registry:
 
 
 _registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
-# The loop that asked last, with its registry: a process seldom has two.
+# The most recent loop, with its registry. A process rarely has two loops.
 _latest: tuple[Callable[[], Any], Registry] = (lambda: None, Registry())
 
 
@@ -64,14 +64,14 @@ def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | No
 
 
 def ending_tasks() -> set[asyncio.Task[Any]]:
-    """The tasks of this loop whose endpoints have ended, or were cancelled, and that are still at work."""
+    """The tasks of this loop that are still running after their endpoint ended or was cancelled."""
     return {each.task for each in registry().connections if each.task and each.is_ending}
 
 
 async def drain(seconds: float) -> None:
     """Wait for the cleanup of this loop's ending connections before the process exits.
 
-    uvicorn cancels what is left after its time-out and then waits only for the lifespan.
+    After its time-out, uvicorn cancels the remaining tasks and then waits only for the lifespan.
     """
     if ending := ending_tasks():
         await asyncio.wait(ending, timeout=seconds)

@@ -35,7 +35,7 @@ async def close_stale_connections() -> None:
 def release() -> Future[None] | None:
     """Close the connections in the async ORM's thread, so that a test database can be dropped."""
     thread = _thread()
-    return thread.submit(databases.release) if thread is not None and databases.has_django() else None
+    return thread.submit(databases.close_idle) if thread is not None and databases.has_django() else None
 
 
 def _thread() -> Executor | None:
@@ -53,9 +53,9 @@ def _close_stale() -> None:
 
 
 def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
-    """Make a new connection of the async ORM replace itself if it is lost when an error has occurred.
+    """Let a new connection of the async ORM reconnect if it has been lost.
 
-    Django does that between two requests, and the thread that all sockets share has no requests.
+    Django does that between two requests, but the thread that all sockets share serves no requests.
     """
     executor: Any = _thread()
     if (
@@ -77,5 +77,5 @@ def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
     connection.ensure_connection = ensure
 
 
-# The attribute that marks a connection that replaces itself.
+# The attribute that marks a connection that reconnects itself.
 RECONNECTS = "_fastws_reconnects"

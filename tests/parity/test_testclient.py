@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-# Keys that our client and our applications use among themselves; Starlette's client has none.
+# Keys for internal use by our client and our applications; Starlette's client has none.
 PRIVATE = "fastws_compat."
 ACCEPT = {"type": "websocket.accept"}
 
 
 def scope_of(client, *args, **options):
-    """The scope that an application gets, or the type of what connecting raises."""
+    """The scope that an application gets, or the type of the exception that connecting raises."""
     scopes = []
 
     async def app(scope, receive, send):
@@ -29,7 +29,7 @@ def scope_of(client, *args, **options):
 
 
 def same_scope(client_options, *args, **options):
-    """Both libraries' clients, made and used in the same way, give the application the same scope."""
+    """The clients of both libraries, used in the same way, pass the same scope to the application."""
     from fastapi.testclient import TestClient as Oracle
 
     from fastws_compat.testclient import TestClient
@@ -162,7 +162,7 @@ def test_cookie_jars(jar, url):
 
 
 @pytest.mark.parametrize("cookies", [{"a": 1}, [("a", 1)]])
-def test_cookies_that_are_no_text(lib, cookies):
+def test_cookies_that_are_not_text(lib, cookies):
     with pytest.raises(TypeError):
         with lib.TestClient(None, cookies=cookies).websocket_connect("/"):
             pass

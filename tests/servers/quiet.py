@@ -1,6 +1,6 @@
-"""A site whose LOGGING is a beginner's: a handler for the root, and no `disable_existing_loggers`.
+"""A site with a simple LOGGING: a handler for the root, and no `disable_existing_loggers`.
 
-`$LOGGERS` are loggers that it names, `$SILENCED` one that its settings switch off.
+`$LOGGERS` are loggers that it names; `$SILENCED` is one that its settings turn off.
 """
 
 from __future__ import annotations
