@@ -16,7 +16,7 @@ from fastws_compat.dependencies.model import FAILED, Gather
 from fastws_compat.dependencies.signature import Injection
 
 SOURCES = {
-    "path": "websocket.path_params",
+    "path": "websocket.scope.get('path_params', {})",
     "query": "websocket.query_params",
     "header": "websocket.headers",
     "cookie": "websocket.cookies",
