@@ -48,6 +48,9 @@ MAX_SENDS_IN_A_ROW = 64
 # In these states a close ends the socket; later it is a mistake that the server reports.
 OPEN_STATES = (CONNECTING, CONNECTED)
 
+# The scope of every connection that has ended.
+ENDED: Scope = {"type": "websocket", "path": ""}
+
 # Called with each WebSocket before its dependencies are solved; `signals` adds itself.
 observers: list[Callable[[WebSocket], None]] = []
 
@@ -137,6 +140,11 @@ class Session(Monitored):
                     logger.error("The end of a WebSocket session failed", exc_info=for_log(exc))
         finally:
             cleanup.end()
+
+    def let_go(self) -> None:
+        """Undo the reference cycle with the scope, so that no garbage collection has to find the connection."""
+        self._sent = DISCONNECTED
+        self.scope, self.websocket = ENDED, None
 
     @property
     def state(self) -> WebSocketState:
@@ -294,6 +302,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             orm.release_after_test()
         if session.guard or session.read_ahead or session._tasks or session._at_end:
             await session.close()
+        session.let_go()
 
 
 def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
