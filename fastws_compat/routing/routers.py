@@ -250,7 +250,7 @@ class Router:
             getattr(type(self), name) is getattr(Router, name) for name in ("__call__", "app")
         )
         # Gives the application for a connection. Calling it directly saves the frames of the router itself.
-        self.target: Callable[[Scope], ASGIApp] = self._target if self._is_plain else lambda scope: self
+        self.target: Callable[[Scope], ASGIApp] = self._target if self._is_plain else self._whole
 
     @property
     def routes(self) -> Routes:
@@ -298,6 +298,10 @@ class Router:
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._target(scope)(scope, receive, send)
+
+    def _whole(self, scope: Scope) -> ASGIApp:
+        """The router itself, with its middleware and with what a subclass overrides."""
+        return self
 
     def _target(self, scope: Scope) -> ASGIApp:
         """What serves a connection: a route, the default, or the lifespan."""
