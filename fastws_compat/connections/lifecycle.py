@@ -142,7 +142,7 @@ class Session(Monitored):
             cleanup.end()
 
     def let_go(self) -> None:
-        """Undo the reference cycle with the scope, so that no garbage collection has to find the connection."""
+        """Break the reference cycle with the scope, so that the garbage collector has nothing to find."""
         self._sent = DISCONNECTED
         self.scope, self.websocket = ENDED, None
 
