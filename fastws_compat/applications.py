@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from fastws_compat import daphne
-from fastws_compat.connections.lifecycle import Session, is_disconnect, serve
+from fastws_compat.connections.lifecycle import Session, is_disconnect, serve, with_handlers
 from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
-from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run, with_handlers
+from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run
 from fastws_compat.limits import LimitOptions, check_route_options, split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends

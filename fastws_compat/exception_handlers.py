@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.connections.closing import STATUS_OFFSET, as_text, can_deny
-from fastws_compat.connections.lifecycle import Session, serve
-from fastws_compat.connections.states import RAISE_EXCEPTIONS, SESSION
+from fastws_compat.connections.states import HANDLERS, RAISE_EXCEPTIONS
 from fastws_compat.exceptions import (
     PHRASES,
     HTTPException,
@@ -20,10 +19,8 @@ from fastws_compat.exceptions import (
 from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
-from fastws_compat.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+from fastws_compat.types import ExceptionHandler
 from fastws_compat.websockets import WebSocket, WebSocketState
-
-HANDLERS = "fastws_compat.exception_handlers"
 
 BODILESS = {204, 205, 304}
 
@@ -83,32 +80,6 @@ STARLETTE_HANDLERS: Mapping[Any, ExceptionHandler] = {
     HTTPException: plain_http_exception_handler,
     WebSocketException: websocket_exception_handler,
 }
-
-
-def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
-    """An application that calls `target(scope)` and passes its exceptions to `handlers`."""
-
-    async def handled(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
-            await target(scope)(scope, receive, send)
-            return
-        scope[HANDLERS] = handlers
-        try:
-            await target(scope)(scope, receive, send)
-        except Exception as exc:
-            # From a mounted application. An endpoint's exceptions have already been passed to the handlers.
-            session: Session = scope[SESSION]
-            if not await handle(session.socket(receive, send), exc, handlers):
-                raise
-
-    return handled
-
-
-async def serve_alone(
-    target: Callable[[Scope], ASGIApp], scope: Scope, receive: Receive, send: Send, *, watched: bool = False
-) -> None:
-    """Serve a route or router that has no application, with the default handlers."""
-    await serve(with_handlers(target, DEFAULT_HANDLERS), scope, receive, send, watched=watched)
 
 
 async def handle(

@@ -105,7 +105,10 @@ class Limits:
 
         Returns a context manager that counts the connection while it is open.
         """
-        settings, compiled = conf.values(), self._compiled
+        settings = conf.project
+        if settings is None:
+            settings = conf.values()
+        compiled = self._compiled
         websocket._limit_messages(
             compiled["max_message_size"]
             if "max_message_size" in compiled

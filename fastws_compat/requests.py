@@ -149,7 +149,8 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @property
     def path_params(self) -> dict[str, Any]:
-        return cast("dict[str, Any]", self.scope.get("path_params", {}))
+        params: dict[str, Any] = self.scope.get("path_params", {})
+        return params
 
     @lazy
     def cookies(self) -> dict[str, str]:

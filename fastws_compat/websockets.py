@@ -162,7 +162,7 @@ class WebSocket(HTTPConnection[StateT]):
                 except Exception as exc:
                     raise await self._send_error(exc)
             elif kind == "websocket.close":
-                await self._close(message)
+                await self._close(message.get("code", 1000), message.get("reason", ""))
             else:
                 await self._pause_after_errors()
                 _unexpected('"websocket.send" or "websocket.close"', kind)
@@ -172,9 +172,9 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self._answer(message)
 
-    async def _close(self, message: Message) -> None:
+    async def _close(self, code: Any, reason: Any) -> None:
         try:
-            answer = close_message(message.get("code", 1000), message.get("reason", ""))
+            answer = close_message(code, reason)
             # The new state is set before the message is sent, as in Starlette.
             self.application_state = DISCONNECTED
             await self._send(answer)
@@ -186,10 +186,16 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def _answer(self, message: Message) -> None:
         """Answer the handshake; WebSocketDisconnect if the client has left or the server has refused it."""
+        kind = message["type"]
         before = after = self.application_state
         try:
-            after = self._state_after(message)
-            answer = checked_answer(message)
+            if before is CONNECTING and kind in ANSWERS:
+                after = ANSWERS[kind]
+            else:
+                after = self._state_after_more(kind, message)
+            answer = message
+            if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
+                answer = checked_answer(message)
             self.application_state = after
             await self._send(answer)
         except BaseException as exc:
@@ -232,11 +238,8 @@ class WebSocket(HTTPConnection[StateT]):
             self.client_state = DISCONNECTED
             self._unread = True
 
-    def _state_after(self, message: Message) -> WebSocketState:
-        """The state that an answer to the handshake leads to; RuntimeError if it cannot be sent now."""
-        kind = message["type"]
-        if self.application_state is CONNECTING and kind in ANSWERS:
-            return ANSWERS[kind]
+    def _state_after_more(self, kind: str, message: Message) -> WebSocketState:
+        """The state after more of a response; RuntimeError if the message cannot be sent now."""
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
         if self.application_state is CONNECTING:
@@ -258,7 +261,11 @@ class WebSocket(HTTPConnection[StateT]):
             subprotocol = self.scope.get(DEFAULT_SUBPROTOCOL)
         if self._accept_headers is not None:
             headers = [*self._accept_headers.raw, *(headers or [])]
-        await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []})
+        message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []}
+        if self._direct and self.application_state is CONNECTING:
+            await self._answer(message)
+        else:
+            await self.send(message)
         if MEMBER in self.scope:
             self.scope[MEMBER].flush()
 
@@ -422,7 +429,10 @@ class WebSocket(HTTPConnection[StateT]):
         After accept, an HTTP status closes with 4000 + status. The reason is cut at 123 bytes.
         """
         reason = "" if reason is None else reason
-        await self.send({"type": "websocket.close", "code": code, "reason": reason})
+        if self.application_state is self._direct:
+            await self._close(code, reason)
+        else:
+            await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def join(self, *groups: Group | str) -> None:
         """Receive messages to the groups until the connection ends, even while the endpoint is busy."""

@@ -13,7 +13,7 @@ from django.test import override_settings
 from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.concurrency import is_cleaning, run_in_threadpool
 from fastws_compat.connections import sweeper as sweeping
-from fastws_compat.connections.registry import registry
+from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.threads.orm import _close_stale
@@ -54,9 +54,9 @@ class Sweeps:
 async def swept(times=5):
     """Wait until all connections have been swept at least this many more times."""
     sweeps = Sweeps()
-    registry().add(sweeps)
+    connections = register(sweeps)
     await until(lambda: sweeps.number >= times)
-    registry().discard(sweeps)
+    connections.discard(sweeps)
 
 
 def records(caplog):

@@ -12,14 +12,25 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastws_compat import APIRouter, Cookie, Depends, FastAPI, Header, WebSocket, WebSocketDisconnect
+from fastws_compat import (
+    APIRouter,
+    Cookie,
+    Depends,
+    FastAPI,
+    Header,
+    HTTPException,
+    WebSocket,
+    WebSocketDisconnect,
+)
 from fastws_compat.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute, flatten
 
 ROUNDS = 200
@@ -182,6 +193,53 @@ def test_the_last_of_many_routes_is_found_as_fast_as_the_only_one() -> None:
         await converse(many, "/r1999/lobby", 0)
 
     assert ratio(2, last, first) < 2
+
+
+@pytest.mark.parametrize("path", ["/quiet", "/left", "/refused", "/generator/7", "/copied/quiet"])
+def test_a_connection_leaves_nothing_to_the_garbage_collector(path: str) -> None:
+    app = FastAPI()
+    sockets: list[weakref.ref[WebSocket[Any]]] = []
+
+    async def resource() -> AsyncIterator[None]:
+        yield
+
+    @app.websocket("/quiet")
+    async def quiet(websocket: WebSocket) -> None:
+        sockets.append(weakref.ref(websocket))
+        await websocket.accept()
+        await websocket.receive_text()
+
+    @app.websocket("/left")
+    async def left(websocket: WebSocket) -> None:
+        sockets.append(weakref.ref(websocket))
+        await websocket.accept()
+        while True:
+            await websocket.receive_text()  # raises when the client has left
+
+    @app.websocket("/refused")
+    async def refused(websocket: WebSocket) -> None:
+        sockets.append(weakref.ref(websocket))
+        raise HTTPException(403)
+
+    @app.websocket("/generator/{number}")
+    async def generator(websocket: WebSocket, number: int, held: Annotated[None, Depends(resource)]) -> None:
+        sockets.append(weakref.ref(websocket))
+        await websocket.accept()
+
+    async def copies(scope: Any, receive: Any, send: Any) -> None:
+        await app.router({**scope, "path": scope["path"].removeprefix("/copied")}, receive, send)
+
+    app.mount("/copied", copies)
+
+    async def connect() -> list[bool]:
+        await converse(app, path, 1)
+        return [socket() is not None for socket in sockets]
+
+    gc.disable()
+    try:
+        assert asyncio.run(connect()) == [False]
+    finally:
+        gc.enable()
 
 
 def test_an_idle_socket_takes_a_few_kilobytes() -> None:

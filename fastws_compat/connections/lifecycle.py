@@ -6,23 +6,25 @@ However the application ends, the client gets a defined end, and no exception re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import MethodType
 from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
 from fastws_compat.connections.answers import checked_answer
-from fastws_compat.connections.closing import close_message, closing_messages
+from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.guard import Guard
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.monitor import Monitored
 from fastws_compat.connections.refusal import refuse
-from fastws_compat.connections.registry import registry
+from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import (
     ANSWERS,
     CONNECTED,
     CONNECTING,
     DISCONNECTED,
+    HANDLERS,
     RAISE_EXCEPTIONS,
     RESPONSE,
     SESSION,
@@ -30,11 +32,11 @@ from fastws_compat.connections.states import (
     WebSocketState,
 )
 from fastws_compat.connections.tracebacks import for_log
+from fastws_compat.exception_handlers import DEFAULT_HANDLERS, handle
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.threads import orm
-from fastws_compat.threads.databases import in_tests
-from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
+from fastws_compat.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
 
 # Seconds that a close frame has to reach a client that may not be reading.
@@ -46,6 +48,9 @@ MAX_SENDS_IN_A_ROW = 64
 # In these states a close ends the socket; later it is a mistake that the server reports.
 OPEN_STATES = (CONNECTING, CONNECTED)
 
+# The scope of every connection that has ended.
+ENDED: Scope = {"type": "websocket", "path": ""}
+
 # Called with each WebSocket before its dependencies are solved; `signals` adds itself.
 observers: list[Callable[[WebSocket], None]] = []
 
@@ -53,19 +58,23 @@ observers: list[Callable[[WebSocket], None]] = []
 class Session(Monitored):
     """The lifecycle of one connection; the scope refers to it while the connection lasts."""
 
-    __slots__ = ("_at_end", "_id", "_sent", "_tasks", "close_code", "guard", "server_send")
+    guard: Guard | None = None
+    # The code that the connection was closed with here, after the endpoint.
+    close_code: int | None = None
+    _tasks: set[asyncio.Task[None]] | None = None
+    # The state that the client knows of, where something else than our WebSocket may have sent.
+    _sent: WebSocketState | None = None
+    _id: str | None = None
+    _at_end: list[Callable[[], Awaitable[None]]] | None = None
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        super().__init__(scope, send)
-        self.server_send = yielding(send) if type(self.server).__module__.startswith("uvicorn.") else send
-        self.guard: Guard | None = None
-        # The code with which the session closed the connection after the endpoint.
-        self.close_code: int | None = None
-        self._tasks: set[asyncio.Task[None]] | None = None
-        # The state according to the messages sent, where other code than our WebSocket may send.
-        self._sent: WebSocketState | None = None
-        self._id: str | None = None
-        self._at_end: list[Callable[[], Awaitable[None]]] | None = None
+        self.scope = scope
+        self.begun = asyncio.get_running_loop().time()
+        self.server_send = send
+        if type(send) is MethodType:
+            self.server = send.__self__
+            if type(self.server).__module__.startswith("uvicorn."):
+                self.server_send = yielding(send)
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await `callback` when the connection ends, for whatever reason; the last one added runs first."""
@@ -132,6 +141,11 @@ class Session(Monitored):
         finally:
             cleanup.end()
 
+    def let_go(self) -> None:
+        """Break the reference cycle with the scope, so that the garbage collector has nothing to find."""
+        self._sent = DISCONNECTED
+        self.scope, self.websocket = ENDED, None
+
     @property
     def state(self) -> WebSocketState:
         """The state of the application's side."""
@@ -185,7 +199,8 @@ class Session(Monitored):
                 await self.deny(500)
             else:
                 self.close_code = code
-                await self.server_send(close_message(code))
+                # The library's own codes are valid and have no reason, so there is nothing to check.
+                await self.server_send({"type": "websocket.close", "code": code, "reason": ""})
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
@@ -263,8 +278,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     """
     session = scope[SESSION] = Session(scope, send)
     send = session.server_send
-    open_here = registry()
-    open_here.add(session)
+    open_here = register(session)
     try:
         await app(scope, receive, session.watch(send) if watched else send)
     except Exception as exc:
@@ -278,15 +292,43 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
         if not session.absorb_cancellation():
             raise
     else:
-        if session.state is not DISCONNECTED:
+        websocket = session.websocket
+        if websocket is None or websocket.application_state is not DISCONNECTED or session._sent is not None:
             await session.finish()
     finally:
         session.leaving = True
         open_here.discard(session)
-        if not open_here.connections and in_tests():
-            orm.release()
+        if orm.lent_to_tests and not open_here:
+            orm.release_after_test()
         if session.guard or session.read_ahead or session._tasks or session._at_end:
             await session.close()
+        session.let_go()
+
+
+def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
+    """What `target` names for a connection, as an application whose exceptions go to `handlers`."""
+
+    async def handled(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await target(scope)(scope, receive, send)
+            return
+        scope[HANDLERS] = handlers
+        try:
+            await target(scope)(scope, receive, send)
+        except Exception as exc:
+            # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
+            session: Session = scope[SESSION]
+            if not await handle(session.socket(receive, send), exc, handlers):
+                raise
+
+    return handled
+
+
+async def serve_alone(
+    target: Callable[[Scope], ASGIApp], scope: Scope, receive: Receive, send: Send, *, watched: bool = False
+) -> None:
+    """Serve a connection that reached a route or router without an application, as the plainest one would."""
+    await serve(with_handlers(target, DEFAULT_HANDLERS), scope, receive, send, watched=watched)
 
 
 def is_disconnect(exc: BaseException) -> bool:

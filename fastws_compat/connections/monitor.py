@@ -6,7 +6,6 @@ import asyncio
 import select
 from collections.abc import Coroutine
 from math import inf
-from types import MethodType
 from typing import Any
 from weakref import ref
 
@@ -22,7 +21,7 @@ from fastws_compat.connections.states import (
     disconnect_message,
 )
 from fastws_compat.logger import logger
-from fastws_compat.types import Scope, Send
+from fastws_compat.types import Scope
 from fastws_compat.websockets import MAX_INSTANT_ERRORS, WebSocket
 
 
@@ -31,38 +30,26 @@ class Notice(str):
 
 
 class Monitored:
-    """The part of a connection that the sweeper checks. Cancels an endpoint that does not end by itself."""
+    """The part of a connection that the sweeper checks; cancels an endpoint that does not end by itself.
 
-    __slots__ = (
-        "_cancels",
-        "_deadline",
-        "_errors_seen",
-        "_notice",
-        "_receive_calls_seen",
-        "begun",
-        "leaving",
-        "read_ahead",
-        "scope",
-        "server",
-        "task",
-        "websocket",
-    )
+    Most connections change few of these attributes, so the others stay in the class.
+    """
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self.scope = scope
-        # The server's own object for the connection, if `send` is a method of it.
-        self.server: Any = send.__self__ if type(send) is MethodType else None
-        self.websocket: WebSocket | None = None
-        # The task that runs the endpoint, once it exists, and whether the endpoint has returned.
-        self.task: asyncio.Task[Any] | None = None
-        self.leaving = False
-        self.begun = asyncio.get_running_loop().time()
-        self.read_ahead: ReadAhead | None = None
-        self._receive_calls_seen = -1
-        self._errors_seen = 0
-        self._deadline: float | None = None
-        self._cancels = 0
-        self._notice: ref[Notice] | None = None
+    scope: Scope
+    # When the connection began, on the loop's clock.
+    begun: float
+    # The server's own object for the connection, if `send` is a method of it.
+    server: Any = None
+    websocket: WebSocket | None = None
+    # The task that runs the endpoint, once there is one, and whether the endpoint has returned.
+    task: asyncio.Task[Any] | None = None
+    leaving = False
+    read_ahead: ReadAhead | None = None
+    _receive_calls_seen = -1
+    _errors_seen = 0
+    _deadline: float | None = None
+    _cancels = 0
+    _notice: ref[Notice] | None = None
 
     @property
     def extra(self) -> dict[str, Any]:

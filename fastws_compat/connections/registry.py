@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from fastws_compat.connections.sweeper import Sweeper, Swept
+from fastws_compat.threads import orm
 
 
 class Connected(Swept, Protocol):
@@ -26,19 +27,11 @@ class Connected(Swept, Protocol):
 class Registry:
     """The connections of one event loop."""
 
-    __slots__ = ("_sweeper", "connections")
+    __slots__ = ("connections", "sweeper")
 
     def __init__(self) -> None:
         self.connections: set[Connected] = set()
-        self._sweeper = Sweeper(self.connections)
-
-    def add(self, connection: Connected) -> None:
-        self.connections.add(connection)
-        if not self._sweeper.is_armed:
-            self._sweeper.arm(asyncio.get_running_loop())
-
-    def discard(self, connection: Connected) -> None:
-        self.connections.discard(connection)
+        self.sweeper = Sweeper(self.connections)
 
 
 _registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
@@ -54,7 +47,17 @@ def registry() -> Registry:
     if latest() is not loop:
         found = _registries.setdefault(loop, Registry())
         _latest = ref(loop), found
+        orm.notice_tests()
     return found
+
+
+def register(connection: Connected) -> set[Connected]:
+    """Add a connection to those of the running loop, from which the caller discards it at its end."""
+    here = registry()
+    here.connections.add(connection)
+    if not here.sweeper.is_armed:
+        here.sweeper.arm(asyncio.get_running_loop())
+    return here.connections
 
 
 def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:

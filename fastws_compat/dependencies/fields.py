@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -18,7 +18,6 @@ from fastws_compat.dependencies.annotations import is_sequence, is_subclass, mod
 from fastws_compat.params import Declaration, Header, Path
 
 Errors = list[dict[str, Any]]
-Load = Callable[[Any, Errors], Any]
 Loc = tuple[str | int, ...]
 
 UNCHANGING = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
@@ -34,7 +33,18 @@ class Alias(NamedTuple):
 class ParamField:
     """A parameter whose value is in the path, the query, a header or a cookie."""
 
-    __slots__ = ("aliases", "default", "info", "json", "load", "many", "name", "source", "validate")
+    __slots__ = (
+        "aliases",
+        "default",
+        "info",
+        "is_single",
+        "is_text",
+        "json",
+        "many",
+        "name",
+        "source",
+        "validate",
+    )
 
     def __init__(self, name: str, param: Declaration) -> None:
         self.name = name
@@ -46,34 +56,21 @@ class ParamField:
         self.default = Default(self.info)
         adapter = adapter_for(self.info)
         self.validate = adapter.validator.validate_python
-        one = len(self.aliases) == 1 and not self.many
-        self.load: Load = self._single(adapter) if one else self._load
+        # One value under one name, by far the most frequent case: generated code reads it by itself. It takes
+        # a text as it was sent, and validates anything else.
+        self.is_single = len(self.aliases) == 1 and not self.many
+        self.is_text = takes_every_text(adapter)
 
-    def _load(self, values: Mapping[str, Any], errors: Errors) -> Any:
-        """The validated value from `values`. Validation errors are added to `errors`."""
+    @property
+    def loc(self) -> Loc:
+        """Where a single value was sent, for the items of errors."""
+        return (self.source, self.aliases[0].sent)
+
+    def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
+        """The validated value out of `values`; adds to `errors` what does not fit."""
         alias = sent_alias(self.aliases, values)
         value = value_of(values, alias.sent, self.many, self.json)
         return self.default.validate_or_default(value, self.validate, (self.source, alias.sent), errors)
-
-    def _single(self, adapter: TypeAdapter[Any]) -> Load:
-        """A faster `_load` for a single value with one name, by far the most frequent case."""
-        name, absent, validate = self.aliases[0].sent, self._load, self.validate
-        loc = (self.source, name)
-        as_it_is = str if takes_every_text(adapter) else None
-
-        def load(values: Mapping[str, Any], errors: Errors) -> Any:
-            value = values.get(name)
-            if value is None:
-                return absent(values, errors)
-            if type(value) is as_it_is:
-                return value
-            try:
-                return validate(value, from_attributes=True)
-            except ValidationError as exc:
-                errors += located(exc, loc)
-                return None
-
-        return load
 
 
 class ModelField:

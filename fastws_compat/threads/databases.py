@@ -90,11 +90,15 @@ def _close_if_old(connection: Any) -> None:
     connection.close_if_unusable_or_obsolete()
 
 
-def close_idle() -> None:
-    """Close the idle connections."""
+def close_idle() -> bool:
+    """Close the connections that hold nothing; whether others stay open."""
+    held = False
     for connection in _opened():
-        if not _is_held(connection):
+        if _is_held(connection):
+            held = True
+        else:
             connection.close()
+    return held
 
 
 def close() -> None:
