@@ -186,7 +186,7 @@ def test_documented_settings_are_right(source: str) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_every_block_is_run(page: Path) -> None:
     """Every block is run by this module or by a test that is named here."""
-    elsewhere = {"rest_framework": "tests/rest_framework_site/run.py"}
+    elsewhere = {"rest_framework": "tests/rest_framework_site/run.py", "pipe": "tests/test_pipe.py"}
     followed = (ROOT / "tests" / "test_tutorial.py").read_text()
     for said, body in BLOCK.findall(page.read_text()):
         source, way = dedent(body), said.strip()
