@@ -125,7 +125,7 @@ def process_of(client: ClientConnection) -> int:
 
 
 def reload(tmp_path: Path, client: ClientConnection) -> None:
-    """Save a file until the reloader, which may still be reading the files for the first time, closes `client`."""
+    """Save a file until the reloader, which may not have read all files yet, closes `client`."""
     while client.protocol.state is State.OPEN:
         save(tmp_path)
         with suppress(TimeoutError, websockets.ConnectionClosed):
