@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Annotated, Any
 
 from fastws_compat import Depends, FastAPI, WebSocket
+from tests.fake_server import CONNECT, FakeServer, text, websocket_scope
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastws_compat"
 
@@ -35,19 +36,12 @@ def road() -> list[str]:
             entered.append(str(path.relative_to(PACKAGE)))
 
     async def connect() -> None:
-        inbox = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"}]
-
-        async def receive() -> dict[str, Any]:
-            return inbox.pop(0)
-
-        async def send(message: dict[str, Any]) -> None: ...
-
-        scope = {"type": "websocket", "path": "/ws/7", "headers": [], "query_string": b"name=hello"}
-        await app(dict(scope), receive, send)  # the first connection builds what all share
-        inbox += [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"}]
+        scope = websocket_scope("/ws/7", query_string=b"name=hello")
+        servers = [FakeServer(CONNECT, text("hi")) for _ in range(2)]
+        await app(dict(scope), servers[0].receive, servers[0].send)  # builds what all connections share
         sys.setprofile(trace)
         try:
-            await app(scope, receive, send)
+            await app(scope, servers[1].receive, servers[1].send)
         finally:
             sys.setprofile(None)
 
