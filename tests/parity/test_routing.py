@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from tests.fake_server import converse
+from tests.fake_server import converse, websocket_scope
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -1051,6 +1051,16 @@ def test_api_route_is_a_websocket_route_and_a_base_route(lib):
     assert issubclass(lib.Mount, lib.BaseRoute)
     assert issubclass(lib.Host, lib.BaseRoute)
     assert issubclass(lib.APIRouter, lib.Router)
+
+
+def test_a_route_class_needs_methods_of_its_own(lib):
+    route = lib.BaseRoute()
+    with pytest.raises(NotImplementedError):
+        route.matches(websocket_scope())
+    with pytest.raises(NotImplementedError):
+        route.url_path_for("name")
+    with pytest.raises(NotImplementedError):
+        converse(route.handle)
 
 
 @pytest.mark.parametrize(

@@ -534,6 +534,8 @@ def test_the_function_of_a_middleware_for_http(lib):
 
     assert base(None, dispatch=dispatch).dispatch_func is dispatch
     assert base(None).dispatch_func.__name__ == "dispatch"
+    with pytest.raises(NotImplementedError):
+        asyncio.run(base(None).dispatch_func(None, None))
 
 
 # Second names
