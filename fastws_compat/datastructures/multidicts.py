@@ -46,9 +46,8 @@ class ImmutableMultiDict(Mapping[K, V]):
     def __getitem__(self, key: K) -> V:
         return self._dict[key]
 
-    if (
-        not TYPE_CHECKING
-    ):  # type checkers read the overloads of Mapping's own `get`, which asks for the KeyError
+    # Type checkers read the overloads of Mapping's own `get`, which asks for the KeyError.
+    if not TYPE_CHECKING:  # pragma: no branch - nothing else runs this
 
         def get(self, key, default=None):
             return self._dict.get(key, default)

@@ -19,11 +19,8 @@ SEQUENCES = (Sequence, list, tuple, set, frozenset, deque)
 
 
 def is_subclass(annotation: Any, classes: type[T] | tuple[type[T], ...]) -> TypeGuard[type[T]]:
-    """issubclass() for anything; False for what is no class (`list[int]` claims to be one)."""
-    try:
-        return isinstance(annotation, type) and issubclass(annotation, classes)
-    except TypeError:
-        return False
+    """issubclass() for anything; False for what is no class."""
+    return isinstance(annotation, type) and issubclass(annotation, classes)
 
 
 def is_union(annotation: Any) -> bool:
