@@ -244,6 +244,26 @@ def test_several_groups_and_names_are_joined_in_one_call():
     run(main)
 
 
+def test_a_socket_joins_one_group_after_the_other():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.join("a")
+        await websocket.join("b")
+        await websocket.send_text("joined")
+        await websocket.receive()
+
+    async def main() -> None:
+        async with opened(app) as socket:
+            await Group("a").asend("1")
+            await Group("b").asend("2")
+            assert [await socket.text(), await socket.text()] == ["1", "2"]
+
+    run(main)
+
+
 def test_a_member_that_joined_twice_gets_a_message_once():
     async def main() -> None:
         async with opened(member_app("g", Group("g"))) as socket:
