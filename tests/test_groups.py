@@ -33,7 +33,7 @@ from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
 from tests.fake_server import CONNECT, FakeServer, Message, connected, websocket_scope
 
-PATIENCE = 5
+TIMEOUT = 5
 
 
 @pytest.fixture(autouse=True, params=["no layer", "in-memory layer"])
@@ -104,7 +104,7 @@ async def opened(
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(4 * PATIENCE):
+        async with asyncio.timeout(4 * TIMEOUT):
             await main()
 
     asyncio.run(limited())
@@ -485,7 +485,7 @@ def test_middleware_with_a_timeout_around_its_send():
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             async def patient(message: Any) -> None:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await asyncio.sleep(0)
                     await send(message)
 
@@ -535,7 +535,7 @@ def test_middleware_sees_its_context_variables_when_a_group_sends():
 
 def test_a_server_whose_send_returns_a_future():
     class Server:
-        """Gives the application a plain function."""
+        """Passes a plain function to the application."""
 
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -572,7 +572,7 @@ def test_groups_work_without_django_settings():
 
 
 class Watched(InMemoryChannelLayer):
-    """Records its calls; with `fails` they raise, with `hangs` they never return."""
+    """Records its calls. With `fails` they raise; with `hangs` they never return."""
 
     def __init__(self) -> None:
         super().__init__(capacity=10_000)
@@ -720,7 +720,7 @@ def test_membership_outlives_the_layers_group_expiry(watched):
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while watched.count("group_add") < 4:
                     await asyncio.sleep(0.01)
             await Group("g").asend("hi")
@@ -794,7 +794,7 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -1221,7 +1221,7 @@ def test_sent_messages_can_be_recorded():
     ]
 
 
-# ---- From everywhere --------------------------------------------------------------------------------
+# ---- All ways to send -------------------------------------------------------------------------------
 
 
 def test_send_in_async_code_names_asend():
@@ -1569,7 +1569,7 @@ def test_a_forked_process_is_another_sender(monkeypatch):
 
 
 def test_a_group_of_the_same_name_on_another_layer_has_numbers_of_its_own():
-    """A hub sees only its own layer's messages, and would report gaps otherwise."""
+    """A hub receives only the messages of its own layer. Otherwise it would report losses."""
     numbering = Numbering()
     numbers = [numbering.next(layer, "g")["number"] for layer in ("default", "other", "default", "other")]
     assert numbers == [0, 0, 1, 1]

@@ -1,6 +1,6 @@
-"""A socket that uses the async ORM, once for each line of stdin, while the database in $DATABASES restarts.
+"""A socket that uses the async ORM once per line of stdin, while the database in $DATABASES restarts.
 
-Prints the answer, or the name of the error that the call raised.
+Prints the result, or the name of the error that the call raised.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def endpoint(websocket: WebSocket) -> None:
 
 
 async def main() -> None:
-    """Without a test client, whose sync code would run in the main thread."""
+    """Run without a test client, whose sync code would run in the main thread."""
 
     async def show(message: Message) -> None:
         if message["type"] == "websocket.send":
