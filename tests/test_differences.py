@@ -583,7 +583,7 @@ def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
 @pytest.mark.parametrize(
     ("subprotocol", "error", "text"),
     [
-        (7, TypeError, "A subprotocol is a str, not int."),
+        (7, TypeError, "A subprotocol must be a str, not int."),
         ("a\r\nset-cookie: a=b", ValueError, "Invalid subprotocol 'a\\r\\nset-cookie: a=b'."),
     ],
 )
