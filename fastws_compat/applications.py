@@ -261,9 +261,6 @@ class FastAPI(Starlette):
         """Serve the routes of `router`, including those added later; options for HTTP are ignored."""
         self.router.include_router(router, prefix=prefix, dependencies=dependencies, **extra)
 
-    def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
-        self.router.add_event_handler(event_type, func)
-
     def on_event(self, event_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function to run at "startup" or "shutdown"; `lifespan` is the newer way."""
         return self.router.on_event(event_type)

@@ -18,6 +18,7 @@ from django.core.management import CommandError, call_command
 from django.urls import path
 
 from fastws_compat import APIRouter, Depends, FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat.apps import print_routes
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.responses import Response
 from fastws_compat.routing import Mount, Router
@@ -251,6 +252,18 @@ def refused(router: Any, path: str, caplog: pytest.LogCaptureFixture) -> str:
             pass
     [record] = caplog.records
     return record.getMessage()
+
+
+@pytest.mark.parametrize("debug", [True, False])
+def test_a_server_prints_its_routes_with_debug(
+    debug: bool, settings: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings.DEBUG = debug
+    app = FastAPI()
+    app.add_api_websocket_route("/ws/chat/{room_id}", endpoint)
+    print_routes(app)
+    printed = capsys.readouterr()
+    assert ("/ws/chat/{room_id}" in printed.out + printed.err) is debug
 
 
 def test_unknown_path_with_debug(settings: Any, caplog: pytest.LogCaptureFixture) -> None:

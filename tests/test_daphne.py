@@ -28,6 +28,7 @@ from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
+from tests.fake_server import converse
 
 # Frames
 
@@ -1133,32 +1134,21 @@ def test_a_version_is_its_leading_numbers() -> None:
 
 
 def test_the_portable_mode_maps_close_codes() -> None:
-    sent: list[Any] = []
-
     async def app(scope: Any, receive: Any, send: Any) -> None:
         for code in (1000, 1001, 1008, 1011, 1012, 4400, None):
             await send({"type": "websocket.close", "code": code})
         await send({"type": "websocket.close"})
 
-    async def send(message: Any) -> None:
-        sent.append(message.get("code"))
-
-    asyncio.run(portable.portable(app)({"type": "websocket"}, send, send))  # type: ignore[arg-type]
-    assert sent == [1000, 4012, 4008, 4011, 4012, 4400, None, None]
+    sent = converse(portable.portable(app))
+    assert [message.get("code") for message in sent] == [1000, 4012, 4008, 4011, 4012, 4400, None, None]
 
 
 def test_the_portable_server_runs_the_mapped_application() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.close", "code": 1008})
 
-    sent: list[Any] = []
-
-    async def send(message: Any) -> None:
-        sent.append(message["code"])
-
     server = portable.server_class()(app, endpoints=["none"])
-    asyncio.run(server.application({"type": "websocket"}, send, send))
-    assert sent == [4008]
+    assert converse(server.application) == [{"type": "websocket.close", "code": 4008}]
 
 
 @pytest.fixture

@@ -580,6 +580,26 @@ def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
             pass
 
 
+@pytest.mark.parametrize(
+    ("subprotocol", "error", "text"),
+    [
+        (7, TypeError, "A subprotocol must be a str, not int."),
+        ("a\r\nset-cookie: a=b", ValueError, "Invalid subprotocol 'a\\r\\nset-cookie: a=b'."),
+    ],
+)
+def test_subprotocol_that_cannot_be_sent_raises(subprotocol, error, text):
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept(subprotocol=subprotocol)
+
+    with pytest.raises(error) as caught:
+        with TestClient(app).websocket_connect("/ws"):
+            pass
+    assert str(caught.value) == text
+
+
 def test_detail_that_is_no_json_is_text():
     """FastAPI's handler raises TypeError for it."""
     app = FastAPI()

@@ -42,6 +42,7 @@ from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.middleware import Middleware
 from fastws_compat.middleware.authentication import AuthenticationMiddleware
+from fastws_compat.porting import foreign
 from fastws_compat.routing import Mount, Router, WebSocketRoute, websocket_session
 from fastws_compat.testclient import TestClient
 
@@ -688,3 +689,19 @@ def test_application_of_fastapi_for_a_host_and_as_fallback() -> None:
     app.host("testserver", foreign_application())
     assert served_by(app, "/ws/lobby") == ["lobby", "nobody"]
     assert get_asgi_application(FastAPI(), fallback=foreign_application()) is not None
+
+
+def test_a_callable_that_claims_to_wrap_itself() -> None:
+    call = function_with()
+    call.__wrapped__ = call
+    assert list(foreign.layers(call)) == [call]
+    part = call.__wrapped__ = functools.partial(call)
+    assert list(foreign.layers(call)) == [call, part]
+
+
+def test_a_handler_whose_annotations_cannot_be_read() -> None:
+    """They mean nothing there; FastAPI does not read them either."""
+    app = FastAPI()
+    handler = function_with("1 / 0")
+    app.add_exception_handler(KeyError, handler)
+    assert app.exception_handlers[KeyError] is handler

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import fastapi
@@ -380,9 +381,10 @@ def test_authentication_error_in_a_backend(kind: type[Exception], caplog: pytest
 def test_neither_package_is_imported() -> None:
     """Module names are enough, even for classes that only claim to be from the packages."""
     code = """
-import asyncio, sys
+import sys
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import DeclarationError
+from tests.fake_server import DENIAL, converse
 
 Depends = type("Depends", (), {"__module__": "fastapi.params"})
 Refusal = type("HTTPException", (Exception,), {"__module__": "starlette.exceptions"})
@@ -401,14 +403,12 @@ async def endpoint(websocket: WebSocket):
     exc.status_code, exc.detail, exc.headers = 418, "tea", None
     raise exc
 
-async def receive(): return {"type": "websocket.connect"}
-async def send(message): print(message["type"], message.get("status"))
-
-scope = {"type": "websocket", "path": "/ws", "headers": [], "extensions": {"websocket.http.response": {}}}
-asyncio.run(app(scope, receive, send))
+for message in converse(app, extensions=DENIAL):
+    print(message["type"], message.get("status"))
 print(sorted({name.partition(".")[0] for name in sys.modules} & {"fastapi", "starlette"}))
 """
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines() == [
         "Parameter 'user' of guarded uses fastapi.params.Depends, which fastws_compat does not recognize: "
         "write 'from fastws_compat import Depends'.",

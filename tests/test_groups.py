@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import date
@@ -31,6 +31,7 @@ from fastws_compat.layers.sequence import LossDetector, Numbering
 from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
+from tests.fake_server import CONNECT, FakeServer, Message, connected, websocket_scope
 
 TIMEOUT = 5
 
@@ -87,44 +88,18 @@ def chat_app() -> FastAPI:
     return app
 
 
-class Socket:
-    """A connection to an application in the test's own loop; `sending` is awaited with each message."""
-
-    def __init__(self, app: Any, sending: Callable[[Any], Awaitable[None]] | None = None) -> None:
-        self.sent: asyncio.Queue[Any] = asyncio.Queue()
-        self.incoming: asyncio.Queue[Any] = asyncio.Queue()
-        self.incoming.put_nowait({"type": "websocket.connect"})
-        self.sending = sending
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-        self.task = asyncio.create_task(app(scope, self.incoming.get, self.send))
-
-    async def send(self, message: Any) -> None:
-        if self.sending is not None:
-            await self.sending(message)
-        self.sent.put_nowait(message)
-
-    async def text(self) -> str:
-        return (await self.frame())["text"]
-
-    async def frame(self) -> Any:
-        async with asyncio.timeout(TIMEOUT):
-            return await self.sent.get()
-
-    async def hang_up(self) -> None:
-        self.incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
-        await self.task
-
-
 @asynccontextmanager
-async def opened(app: Any, sending: Callable[[Any], Awaitable[None]] | None = None):
+async def opened(
+    app: Any, sending: Callable[[Message], Awaitable[None]] | None = None
+) -> AsyncIterator[FakeServer]:
     """A socket whose endpoint has joined its groups."""
-    socket = Socket(app, sending)
+    socket = connected(app, on_send=sending)
     try:
         assert (await socket.frame())["type"] == "websocket.accept"
         assert await socket.text() == "joined"
         yield socket
     finally:
-        await socket.hang_up()
+        await socket.leave()
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
@@ -254,7 +229,7 @@ def test_a_message_after_a_disconnect_is_not_sent():
             await Group("g").asend("too late")
             assert await anext(messages) == "too late"
             assert (await socket.frame())["code"] == 4000
-            assert socket.sent.empty()
+            assert socket.take() == []
 
     run(main)
 
@@ -262,6 +237,26 @@ def test_a_message_after_a_disconnect_is_not_sent():
 def test_several_groups_and_names_are_joined_in_one_call():
     async def main() -> None:
         async with opened(member_app(Group("a"), "b")) as socket:
+            await Group("a").asend("1")
+            await Group("b").asend("2")
+            assert [await socket.text(), await socket.text()] == ["1", "2"]
+
+    run(main)
+
+
+def test_a_socket_joins_one_group_after_the_other():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await websocket.join("a")
+        await websocket.join("b")
+        await websocket.send_text("joined")
+        await websocket.receive()
+
+    async def main() -> None:
+        async with opened(app) as socket:
             await Group("a").asend("1")
             await Group("b").asend("2")
             assert [await socket.text(), await socket.text()] == ["1", "2"]
@@ -313,17 +308,17 @@ def test_every_group_is_left_however_the_connection_ends(end, layer, caplog):
             raise ValueError("oops")
 
     async def main() -> None:
-        socket = Socket(app)
+        socket = connected(app)
         await socket.frame()
         assert await socket.text() == "joined"
         assert sorted(groups(layer)) == ["a", "b"]
         if end == "is left":
-            await socket.hang_up()
+            await socket.leave()
         elif end == "is cancelled":
             socket.task.cancel()
             await asyncio.wait([socket.task])
         else:
-            socket.incoming.put_nowait({"type": "websocket.receive", "text": "x"})
+            socket.say("x")
             await socket.task
         assert not groups(layer)
 
@@ -335,29 +330,18 @@ def groups(layer: Any) -> Any:
 
 
 def test_a_socket_without_a_session_joins_and_leaves_explicitly(layer):
-    sent: list[Any] = []
-    arrived = asyncio.Event()
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-        arrived.set()
-
-    async def receive() -> Any:
-        return {"type": "websocket.connect"}
-
     async def main() -> None:
-        websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+        server = FakeServer(CONNECT)
+        websocket = WebSocket(websocket_scope(), server.receive, server.send)
         await websocket.accept()
         await websocket.join("g")
-        arrived.clear()
         await Group("g").asend("hi")
-        async with asyncio.timeout(TIMEOUT):
-            await arrived.wait()
+        await server.wait_sent("websocket.send")
         await websocket.leave("g")
         assert not groups(layer)
+        assert server.sent[1:] == [{"type": "websocket.send", "text": "hi"}]
 
     run(main)
-    assert sent[1:] == [{"type": "websocket.send", "text": "hi"}]
 
 
 def test_a_socket_that_joined_before_accept_receives_its_messages_after_it():
@@ -403,7 +387,7 @@ def test_a_socket_whose_endpoint_has_returned_cannot_join(joined, layer):
         left_over.append(websocket)
 
     async def main() -> None:
-        socket = Socket(app)
+        socket = connected(app)
         await socket.task
         with pytest.raises(WebSocketDisconnected, match="cannot join"):
             await left_over[0].join("g")
@@ -423,7 +407,7 @@ def test_a_join_that_waits_for_the_layer_while_the_endpoint_returns(watched):
         await asyncio.sleep(0)
 
     async def main() -> None:
-        await Socket(app).task
+        await connected(app).task
         await joining[0]
 
     run(main)
@@ -467,10 +451,10 @@ def test_a_server_that_raises_at_once_does_not_affect_other_members(error, caplo
             async def refuse(message: Any) -> None:
                 raise error
 
-            one.sending = refuse
+            one.on_send = refuse
             await Group("g").asend("hi")
             assert await other.text() == "hi"
-            one.sending = None
+            one.on_send = None
 
     run(main)
     assert levels(caplog) == []
@@ -481,7 +465,7 @@ def test_more_members_than_get_a_message_in_a_row(monkeypatch):
     app = member_app("g")
 
     async def main() -> None:
-        sockets = [Socket(app) for _ in range(10)]
+        sockets = [connected(app) for _ in range(10)]
         for socket in sockets:
             await socket.frame()
             await socket.text()
@@ -489,7 +473,7 @@ def test_more_members_than_get_a_message_in_a_row(monkeypatch):
         await Group("g").asend("2")
         for socket in sockets:
             assert [await socket.text(), await socket.text()] == ["1", "2"]
-        await asyncio.gather(*(socket.hang_up() for socket in sockets))
+        await asyncio.gather(*(socket.leave() for socket in sockets))
 
     run(main)
 
@@ -664,14 +648,14 @@ def test_a_hundred_members_join_with_one_call_to_the_layer(watched):
     app = member_app("g")
 
     async def main() -> None:
-        sockets = [Socket(app) for _ in range(100)]
+        sockets = [connected(app) for _ in range(100)]
         for socket in sockets:
             await socket.frame()
             await socket.text()
         await Group("g").asend("hi")
         for socket in sockets:
             assert await socket.text() == "hi"
-        await asyncio.gather(*(socket.hang_up() for socket in sockets))
+        await asyncio.gather(*(socket.leave() for socket in sockets))
 
     run(main)
     assert watched.calls == [
@@ -747,14 +731,14 @@ def test_membership_outlives_the_layers_group_expiry(watched):
 
 def test_a_hub_whose_task_was_cancelled_is_replaced(watched):
     async def cut() -> None:
-        socket = Socket(member_app("g"))
+        socket = connected(member_app("g"))
         await socket.frame()
         assert await socket.text() == "joined"
         reconciler = next(iter(hub.hubs.values()))[id(watched)].task
         reconciler.cancel()
         await asyncio.wait([reconciler])
         assert not hub.hubs
-        await socket.hang_up()
+        await socket.leave()
 
     run(cut)
 
@@ -839,7 +823,7 @@ def test_a_layer_that_hangs_does_not_block_its_callers(watched, impatient):
         async with opened(member_app("g")) as socket:
             with pytest.raises(GroupSendError, match=r"no answer within 0\.05 s"):
                 await Group("g").asend("lost")
-            socket.incoming.put_nowait({"type": "websocket.receive", "text": "still"})
+            socket.say("still")
             assert await socket.text() == "echo still"
             watched.hangs = False
             await until(lambda: "g" in watched.groups)
@@ -944,7 +928,7 @@ def test_a_slow_member_neither_delays_others_nor_loses_messages(settings):
             for text in texts:
                 await Group("g").asend(text)
             assert [await fast.text() for _ in texts] == texts
-            assert slow.sent.empty()
+            assert slow.take() == []
             dam.open.set()
             assert [await slow.text() for _ in texts] == texts
 
@@ -980,7 +964,7 @@ def test_a_member_that_is_too_slow_is_closed_with_1013(settings, caplog):
                 "code": 1013,
                 "reason": "reads too slowly",
             }
-            slow.incoming.put_nowait({"type": "websocket.receive", "text": "?"})
+            slow.say("?")
             await slow.task
 
     run(main)
@@ -1018,11 +1002,11 @@ def test_a_client_that_disconnects_while_its_messages_are_queued(layer):
             for number in range(3):
                 await Group("g").asend(str(number))
             assert [await fast.text() for _ in range(3)] == ["0", "1", "2"]
-            await slow.hang_up()
+            await slow.leave()
             dam.open.set()
             await Group("g").asend("on")
             assert await fast.text() == "on"
-            assert slow.sent.empty()
+            assert slow.take() == []
 
     run(main)
     assert not groups(layer)
@@ -1154,13 +1138,13 @@ def test_a_connection_waits_for_the_close_that_its_group_started():
             await asyncio.sleep(0.05)
 
     async def main() -> None:
-        socket = Socket(app, slow)
+        socket = connected(app, on_send=slow)
         await socket.frame()
         assert await socket.text() == "joined"
         await Group("g").adisconnect(4000)
         await Group("other").asend("end")
         await socket.task
-        assert socket.sent.get_nowait()["code"] == 4000
+        assert socket.closes == [4000]
 
     run(main)
 
@@ -1284,7 +1268,7 @@ def test_a_sync_dependency_sends():
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            other = Socket(app)
+            other = connected(app)
             assert await socket.text() == "somebody comes"
             await other.task
 

@@ -21,9 +21,10 @@ from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group, counters, handlers, on
 from fastws_compat.layers import client as layers
+from tests.fake_server import FakeServer, connected
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
-from tests.test_groups import Socket, opened, until
+from tests.test_groups import opened, until
 
 # redis-py leaves a stream open if the server stops while it connects.
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
@@ -90,13 +91,13 @@ async def one_in_each(*names: str):
         yield one, two
 
 
-async def echoes(socket: Socket) -> None:
-    socket.incoming.put_nowait({"type": "websocket.receive", "text": "there?"})
+async def echoes(socket: FakeServer) -> None:
+    socket.say("there?")
     while await socket.text() != "echo there?":
         pass
 
 
-async def until_sent(text: str, *sockets: Socket, group: str = "g") -> None:
+async def until_sent(text: str, *sockets: FakeServer, group: str = "g") -> None:
     """Send until every socket has received the text, which shows that its membership is restored."""
     missing = set(sockets)
     async with asyncio.timeout(SOON):
@@ -110,11 +111,8 @@ async def until_sent(text: str, *sockets: Socket, group: str = "g") -> None:
             missing -= {socket for socket in missing if text in received(socket)}
 
 
-def received(socket: Socket) -> list[Any]:
-    messages = []
-    while not socket.sent.empty():
-        messages.append(socket.sent.get_nowait().get("text"))
-    return messages
+def received(socket: FakeServer) -> list[Any]:
+    return [message.get("text") for message in socket.take()]
 
 
 def test_both_processes_receive_everything_in_order() -> None:
@@ -149,7 +147,7 @@ def test_a_hundred_sockets_join_and_leave_with_one_membership(redis_server: Redi
     app = app_of("default", "g")
 
     async def main() -> None:
-        sockets = [Socket(app) for _ in range(100)]
+        sockets = [connected(app) for _ in range(100)]
         for socket in sockets:
             await socket.frame()
             await socket.text()
@@ -157,7 +155,7 @@ def test_a_hundred_sockets_join_and_leave_with_one_membership(redis_server: Redi
         await Group("g").asend("hi")
         for socket in sockets:
             assert await socket.text() == "hi"
-        await asyncio.gather(*(socket.hang_up() for socket in sockets))
+        await asyncio.gather(*(socket.leave() for socket in sockets))
         assert await members(redis_server, kind) == 0
 
     run(main)
@@ -188,7 +186,7 @@ def test_a_member_in_another_process_is_excluded_and_closed() -> None:
 
     async def main() -> None:
         async with opened(app_of("default", "g")) as one, opened(app) as two:
-            two.incoming.put_nowait({"type": "websocket.receive", "text": "others"})
+            two.say("others")
             assert await one.text() == "others"
             assert await one.frame() == {"type": "websocket.close", "code": 4001, "reason": "bye"}
             assert await two.text() == "after"

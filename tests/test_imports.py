@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from starlette.middleware.cors import CORSMiddleware
 
+import fastws_compat
 from fastws_compat import FastAPI
 from fastws_compat.datastructures import URL
 from fastws_compat.exceptions import DeclarationError, HTTPException
@@ -226,3 +227,15 @@ def test_an_import_of_something_else_is_not_explained() -> None:
 def test_the_advice_for_a_middleware_that_was_not_ported() -> None:
     with pytest.raises(DeclarationError, match=r'CORS does not cover .* FASTWS\["ALLOWED_ORIGINS"\]'):
         FastAPI().add_middleware(CORSMiddleware, allow_origins=["*"])
+
+
+def test_a_folder_that_a_move_has_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes a folder without modules for a namespace package, which has no loader to wrap."""
+    (tmp_path / "left_behind").mkdir()
+    monkeypatch.setattr(fastws_compat, "__path__", [*fastws_compat.__path__, str(tmp_path)])
+    try:
+        module = importlib.import_module("fastws_compat.left_behind")
+        assert list(module.__path__) == [str(tmp_path / "left_behind")]
+    finally:
+        sys.modules.pop("fastws_compat.left_behind", None)
+        vars(fastws_compat).pop("left_behind", None)

@@ -96,3 +96,38 @@ def test_check_of_a_group_whose_layer_is_mistyped(settings: Any, monkeypatch: py
     assert ids() == ["E010"]
     settings.CHANNEL_LAYERS = {"default": IN_MEMORY, "chta": IN_MEMORY}
     assert ids() == []
+
+
+def test_the_local_layer_with_two_channels_in_a_group() -> None:
+    layer = LocalLayer()
+
+    async def main() -> list[Any]:
+        left, stays, forgotten = [await layer.new_channel() for _ in range(3)]
+        for channel in (left, stays, forgotten):
+            await layer.group_add("g", channel)
+        await layer.group_discard("g", left)
+        layer.forget(forgotten)
+        await layer.group_send("g", {"text": "hi"})
+        assert layer.channels[left][1].empty()
+        return [await layer.receive(stays), layer.channels[stays][1].empty()]
+
+    assert asyncio.run(main()) == [{"text": "hi"}, True]
+
+
+def test_the_local_layer_with_a_channel_of_a_loop_that_has_ended() -> None:
+    layer = LocalLayer()
+
+    async def join() -> str:
+        channel = await layer.new_channel()
+        await layer.group_add("g", channel)
+        return channel
+
+    ended = asyncio.run(join())
+
+    async def main() -> Any:
+        here = await join()
+        await layer.group_send("g", {"text": "hi"})
+        return await layer.receive(here)
+
+    assert asyncio.run(main()) == {"text": "hi"}
+    assert layer.channels[ended][1].empty()

@@ -456,6 +456,31 @@ def test_cap_of_the_app_counts_all_its_routes_and_that_of_a_route_its_own():
     asyncio.run(run())
 
 
+def test_every_connection_that_ends_frees_one_place():
+    app = FastAPI(max_connections=2)
+    echoing(app)
+    [route] = flatten(app.routes)
+
+    async def run():
+        lines = [connected(app), connected(app)]
+        for line in lines:
+            await line.wait_sent("websocket.accept")
+        await lines[0].leave()
+        assert list(route.limits.get("max_connections").counts.values()) == [1]
+        third, fourth = connected(app), connected(app)
+        await third.wait_sent("websocket.accept")
+        await fourth.wait_sent("websocket.close")
+        for line in (lines[1], third):
+            await line.leave()
+
+    asyncio.run(run())
+
+
+def test_a_limit_that_does_not_exist():
+    with pytest.raises(TypeError, match=r"There is no limit 'max_sockets', only .*max_connections"):
+        limits.Limits({"max_sockets": 1})
+
+
 def test_refusal_by_a_later_cap_frees_the_places_taken():
     app = FastAPI(max_connections=5)
     echoing(app, max_connections_per_address=0)

@@ -1,6 +1,7 @@
 """Which changes of users are published to other processes, and what happens while the channel layer fails."""
 
 import asyncio
+import gc
 import threading
 import time
 
@@ -13,7 +14,7 @@ from fastws_compat.layers import outbox
 from fastws_compat.layers.outbox import Outbox
 from fastws_compat.logins import remote
 from tests.redis_server import redis_server
-from tests.test_revalidation import committed, connected, deactivate, end_of, layer, nothing_is_left
+from tests.test_revalidation import Layer, committed, connected, deactivate, end_of, layer, nothing_is_left
 from tests.users import make_user
 
 __all__ = ["committed", "layer", "nothing_is_left", "redis_server"]  # fixtures
@@ -86,6 +87,30 @@ def test_messages_wait_until_the_layer_is_back(layer, monkeypatch):
     assert [message["users"] for _, message in layer.sent] == [[str(ann.pk)]] * 2
     ann.save()
     assert len(layer.sent) == 3
+
+
+def test_a_layer_that_fails_again_is_tried_again(layer, monkeypatch):
+    monkeypatch.setattr(outbox, "RETRY_INTERVAL", 0.01)
+    attempts = []
+
+    async def refuse(group, message):
+        attempts.append(message)
+        raise ConnectionError("no layer")
+
+    monkeypatch.setattr(layer, "group_send", refuse)
+    box = Outbox(layer, "group", {"event": "overflow"})
+    asyncio.run(box.send({"number": 1}))
+    wait_until(lambda: len(attempts) > 3)
+    monkeypatch.undo()
+    wait_until(lambda: layer.sent == [("group", {"number": 1})])
+    assert {message["number"] for message in attempts} == {1}
+
+
+def test_messages_for_a_layer_that_is_gone_are_dropped(caplog):
+    box = Outbox(Layer(), "group", {"event": "overflow"})
+    gc.collect()
+    asyncio.run(box.send({"number": 1}))
+    assert caplog.messages == []
 
 
 def test_overflow_replaces_the_waiting_messages(layer, monkeypatch):

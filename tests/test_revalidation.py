@@ -40,6 +40,7 @@ from fastws_compat.layers import subscription
 from fastws_compat.logins import registry, remote, session_digest
 from fastws_compat.logins.judge import Claim, Condition, judge, load_sessions
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from tests.fake_server import CONNECT, DENIAL, TIMEOUT, FakeServer, websocket_scope
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
 pytestmark = pytest.mark.django_db
@@ -492,7 +493,7 @@ def test_messages_wait_for_the_decision_and_are_handled_then():
 
 def run_against(endpoint_body, decide):
     """Run an endpoint on a fake server; return what the endpoint saw and what the server was sent."""
-    app, met, sent = FastAPI(), [], []
+    app, met, server = FastAPI(), [], FakeServer(CONNECT)
 
     @app.websocket("/ws", dependencies=[Depends(login_required)])
     async def endpoint(websocket: WebSocket):
@@ -500,33 +501,19 @@ def run_against(endpoint_body, decide):
 
     async def main():
         user = User(pk=1, username="ann")
-        inbox = asyncio.Queue()
-        await inbox.put({"type": "websocket.connect"})
-
-        async def send(message):
-            sent.append(message)
-
-        scope = {
-            "type": "websocket",
-            "path": "/ws",
-            "headers": [],
-            "query_string": b"",
-            "user": user,
-            "extensions": {"websocket.http.response": {}},
-        }
-        task = asyncio.create_task(app(scope, inbox.get, send))
-        await decide(user, inbox)
-        await asyncio.wait_for(task, 5)
+        server.start(app, websocket_scope(user=user, extensions=DENIAL))
+        await decide(user, server)
+        await server.wait_ended()
 
     asyncio.run(main())
-    return met, [(message["type"], message.get("code")) for message in sent]
+    return met, [(message["type"], message.get("code")) for message in server.sent]
 
 
 ACCEPT, END = ("websocket.accept", None), ("websocket.close", 4401)
 
 
-async def after_accept(user, inbox):
-    while not inbox.empty() or not registry.registries():
+async def after_accept(user, server):
+    while server.incoming or not registry.registries():
         await asyncio.sleep(0)
     for _ in range(10):
         await asyncio.sleep(0)
@@ -598,7 +585,7 @@ def test_decision_before_accept_refuses():
             met.append(end.code)
             raise
 
-    async def nothing(user, inbox):
+    async def nothing(user, server):
         pass
 
     assert run_against(body, nothing) == ([4401], [END])
@@ -625,7 +612,7 @@ def test_cancellation_from_outside_still_cancels():
         except WebSocketDisconnect as end:
             met.append(end.code)
 
-    async def decide(user, inbox):
+    async def decide(user, server):
         await ready.wait()
         await adisconnect_user(user)
 
@@ -633,21 +620,15 @@ def test_cancellation_from_outside_still_cancels():
 
 
 def test_server_that_swallows_the_interruption():
-    async def main():
-        user = await User.objects.acreate(username="ann")
-        sent, met, first = [], [], asyncio.Event()
-
-        async def receive():
-            if not first.is_set():
-                first.set()
-                return {"type": "websocket.connect"}
+    class Swallowing(FakeServer):
+        async def receive(self):
             with suppress(asyncio.CancelledError):
-                await asyncio.sleep(60)
+                return await super().receive()
             return {"type": "websocket.receive", "text": "too late"}
 
-        async def send(message):
-            sent.append(message["type"])
-
+    async def main():
+        user = await User.objects.acreate(username="ann")
+        met, server = [], Swallowing(CONNECT)
         app = FastAPI()
 
         @app.websocket("/ws", dependencies=[Depends(login_required)])
@@ -658,13 +639,12 @@ def test_server_that_swallows_the_interruption():
             except WebSocketDisconnect as end:
                 met.append((end.code, asyncio.current_task().cancelling()))
 
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "user": user}
-        task = asyncio.create_task(app(scope, receive, send))
-        while "websocket.accept" not in sent:
+        server.start(app, websocket_scope(user=user))
+        await server.wait_sent("websocket.accept")
+        while not server.receiving:
             await asyncio.sleep(0)
-        await asyncio.sleep(0)
         await adisconnect_user(user)
-        await asyncio.wait_for(task, 5)
+        await server.wait_ended()
         return met
 
     assert async_to_sync(main)() == [(4401, 0)]
@@ -679,7 +659,7 @@ def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
         await websocket.accept()
         await websocket.receive_text()
 
-    async def decide(user, inbox):
+    async def decide(user, server):
         while not registry.registries():
             await asyncio.sleep(0)
         async with place():
@@ -690,24 +670,17 @@ def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
 
 
 def test_server_that_cannot_send_the_close(caplog):
+    async def refuse_close(message):
+        if message["type"] == "websocket.close":
+            raise OSError("gone")
+
     async def main():
         user = await User.objects.acreate(username="ann")
-        first, accepted = [{"type": "websocket.connect"}], asyncio.Event()
-
-        async def receive():
-            return first.pop() if first else await asyncio.Future()
-
-        async def send(message):
-            if message["type"] == "websocket.close":
-                raise OSError("gone")
-            accepted.set()
-
-        scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "user": user}
-        app = app_for(login_required)
-        task = asyncio.create_task(app(scope, receive, send))
-        await accepted.wait()
+        server = FakeServer(CONNECT, on_send=refuse_close)
+        server.start(app_for(login_required), websocket_scope(user=user))
+        await server.wait_sent("websocket.accept")
         await adisconnect_user(user)
-        await asyncio.wait_for(task, 5)
+        await server.wait_ended()
 
     with caplog.at_level(logging.DEBUG, "fastws_compat"):
         async_to_sync(main)()
@@ -869,16 +842,14 @@ def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
         except WebSocketDisconnect as end:
             met.append(end.code)
 
-    async def decide(user, inbox):
+    async def decide(user, server):
         while not registry.registries():
             await asyncio.sleep(0)
-        await inbox.put({"type": "websocket.receive", "text": "too late"})
-        await asyncio.wait_for(taken(inbox), 5)
+        server.say("too late")
+        async with asyncio.timeout(TIMEOUT):
+            while server.incoming:
+                await asyncio.sleep(0)
         await adisconnect_user(user)
-
-    async def taken(inbox):
-        while not inbox.empty():
-            await asyncio.sleep(0)
 
     assert run_against(body, decide) == ([4401], [ACCEPT, END])
 

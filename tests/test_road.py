@@ -15,6 +15,7 @@ import pytest
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.connections import lifecycle
+from tests.fake_server import CONNECT, FakeServer, text, websocket_scope
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastws_compat"
 DESIGN = PACKAGE.parent / "docs" / "design.md"
@@ -43,19 +44,13 @@ def road() -> list[tuple[str, str]]:
             entered.append((str(path.relative_to(PACKAGE)), frame.f_code.co_qualname))
 
     async def connect() -> None:
-        inbox = [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"}]
-
-        async def receive() -> dict[str, Any]:
-            return inbox.pop(0)
-
-        async def send(message: dict[str, Any]) -> None: ...
-
-        scope = {"type": "websocket", "path": "/ws/7", "headers": [], "query_string": b"name=hello"}
-        await app(dict(scope), receive, send)  # the first connection creates what all connections share
-        inbox += [{"type": "websocket.connect"}, {"type": "websocket.receive", "text": "hi"}]
+        scope = websocket_scope("/ws/7", query_string=b"name=hello")
+        servers = [FakeServer(CONNECT, text("hi")) for _ in range(2)]
+        # The first connection creates what all connections share.
+        await app(dict(scope), servers[0].receive, servers[0].send)
         sys.setprofile(trace)
         try:
-            await app(scope, receive, send)
+            await app(scope, servers[1].receive, servers[1].send)
         finally:
             sys.setprofile(None)
 

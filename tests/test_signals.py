@@ -11,6 +11,8 @@ from django.contrib.auth.models import User
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
 from fastws_compat.auth import disconnect_user, login_required
 from fastws_compat.connections import lifecycle as sessions
+from fastws_compat.connections.pipe import pipe_of
+from fastws_compat.groups import Group
 from fastws_compat.signals import connected, disconnected, message_received, message_sent
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.fake_server import CONNECT, FakeServer, disconnect, text, websocket_scope
@@ -254,3 +256,23 @@ def test_format_may_name_the_fields_in_every_record():
     assert logging.getLogger("fastws_compat").filter(record)
     form = logging.Formatter("%(route)s %(endpoint)s %(user_id)s %(connection_id)s %(message)s")
     assert form.format(record) == "None None None None refused"
+
+
+@pytest.mark.parametrize(("listened", "is_direct"), [("message_received", True), ("message_sent", False)])
+def test_a_broadcast_is_direct_unless_somebody_listens_to_what_is_sent(listened, is_direct):
+    app, found = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        pipe = pipe_of(websocket)
+        found.append((pipe.passes, pipe.runs_user_code))
+        await websocket.join("g")
+        await Group("g").asend("hi")
+        await websocket.receive()
+
+    with recorded(listened) as heard:
+        with TestClient(app).websocket_connect("/ws") as websocket:
+            assert websocket.receive_text() == "hi"
+    assert found == [(is_direct, not is_direct)]
+    assert heard == ([] if is_direct else [("message_sent", "hi")])

@@ -47,7 +47,7 @@ class ImmutableMultiDict(Mapping[K, V]):
         return self._dict[key]
 
     # Mapping's own `get` catches a KeyError, which is slow; type checkers need its overloads.
-    if not TYPE_CHECKING:
+    if not TYPE_CHECKING:  # pragma: no branch - type checkers do not run it
 
         def get(self, key, default=None):
             return self._dict.get(key, default)

@@ -20,10 +20,7 @@ SEQUENCES = (Sequence, list, tuple, set, frozenset, deque)
 
 def is_subclass(annotation: Any, classes: type[T] | tuple[type[T], ...]) -> TypeGuard[type[T]]:
     """issubclass() for any object; False for one that is not a class, including `list[int]`."""
-    try:
-        return isinstance(annotation, type) and issubclass(annotation, classes)
-    except TypeError:
-        return False
+    return isinstance(annotation, type) and issubclass(annotation, classes)
 
 
 def is_union(annotation: Any) -> bool:

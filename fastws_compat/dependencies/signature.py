@@ -134,7 +134,7 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(call, eval_str=True)
     except NameError:
         # An annotation is imported only under TYPE_CHECKING. The others are evaluated one by one.
-        if sys.version_info >= (3, 14):
+        if sys.version_info >= (3, 14):  # pragma: no cover - the tests run on older versions
             from annotationlib import Format
 
             return inspect.signature(call, annotation_format=Format.FORWARDREF)

@@ -252,7 +252,7 @@ class Hub:
                 continue
             if delivery is not None:
                 member.deliver(delivery)
-            elif isinstance(content, Close):
+            elif isinstance(content, Close):  # pragma: no branch - it is the only other kind
                 member.close(content)
             if not number % MAX_DELIVERIES_IN_A_ROW:
                 await asyncio.sleep(0)

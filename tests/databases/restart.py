@@ -5,6 +5,7 @@ Prints the result, or the name of the error that the call raised.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import sys
@@ -28,6 +29,7 @@ from django.db import Error, connection  # noqa: E402
 
 from fastws_compat import FastAPI, WebSocket  # noqa: E402
 from fastws_compat.connections import sweeper  # noqa: E402
+from tests.fake_server import Message, connected  # noqa: E402
 
 sweeper.DATABASE_INTERVAL = 3600.0  # the timer must not hide a failure
 call_command("migrate", verbosity=0)
@@ -52,25 +54,17 @@ async def endpoint(websocket: WebSocket) -> None:
 
 async def main() -> None:
     """Run without a test client, whose sync code would run in the main thread."""
-    import asyncio
 
-    inbox: asyncio.Queue[dict[str, str]] = asyncio.Queue()
-    await inbox.put({"type": "websocket.connect"})
-
-    async def send(message: dict[str, str]) -> None:
+    async def show(message: Message) -> None:
         if message["type"] == "websocket.send":
             print(message["text"], flush=True)
 
-    scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b""}
-    task = asyncio.create_task(app(scope, inbox.get, send))
+    server = connected(app, on_send=show)
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
-        await inbox.put({"type": "websocket.receive", "text": line.strip()})
-    await inbox.put({"type": "websocket.disconnect", "code": "1000"})
-    await task
+        server.say(line.strip())
+    await server.leave()
 
 
 if __name__ == "__main__":
-    import asyncio
-
     asyncio.run(main())

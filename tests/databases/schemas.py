@@ -42,6 +42,7 @@ from fastws_compat.asgi import get_asgi_application  # noqa: E402
 from fastws_compat.auth import adisconnect_user, disconnect_user, login_required  # noqa: E402
 from fastws_compat.groups import Group  # noqa: E402
 from tests.databases.customers.models import Customer  # noqa: E402
+from tests.fake_server import CONNECT, DENIAL, FakeServer, websocket_scope  # noqa: E402
 
 TENANTS = ("red", "blue")
 app = FastAPI()
@@ -87,37 +88,28 @@ class Socket:
 
     def __init__(self, tenant: str, key: str) -> None:
         self.tenant = tenant
-        self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.inbox.put_nowait({"type": "websocket.connect"})
+        self.server = FakeServer(CONNECT)
         headers = [("host", "testserver"), ("origin", "http://testserver"), ("cookie", f"sessionid={key}")]
-        self.scope = {
-            "type": "websocket",
-            "path": "/ws",
-            "headers": [(name.encode(), value.encode()) for name, value in headers],
-            "query_string": b"",
-            "extensions": {"websocket.http.response": {}},
-        }
+        self.scope = websocket_scope(
+            headers=[(name.encode(), value.encode()) for name, value in headers], extensions=DENIAL
+        )
 
     async def open(self) -> Any:
         # In the thread that owns the connection, because the loop's thread has another one.
         await database_sync_to_async(lambda: connection.set_schema(self.tenant))()
-        self.task = asyncio.create_task(site(self.scope, self.inbox.get, self.sent.put))  # type: ignore[arg-type]
-        answer = await self.next()
+        self.server.start(site, self.scope)
+        answer = await self.server.frame()
         if answer["type"] == "websocket.accept":
-            return (await self.next())["text"]
+            return await self.server.text()
         return answer["status"]
 
-    async def next(self) -> dict[str, Any]:
-        return await asyncio.wait_for(self.sent.get(), 20)
-
     async def answers(self) -> bool:
-        await self.inbox.put({"type": "websocket.receive", "text": "still there?"})
-        return (await self.next()).get("text") == "still there?"
+        self.server.say("still there?")
+        return (await self.server.frame()).get("text") == "still there?"
 
     async def end(self) -> int:
-        message = await self.next()
-        await asyncio.wait_for(self.task, 20)
+        message = await self.server.frame()
+        await self.server.wait_ended()
         return int(message["code"])
 
 
@@ -139,7 +131,7 @@ async def main(keys: dict[str, str]) -> None:
     assert await database_sync_to_async(lambda: connection.schema_name)() == "blue"
 
     await in_tenant("blue", lambda user: Group.for_user(user).send("for blue"))
-    assert (await blue.next())["text"] == "for blue"
+    assert await blue.server.text() == "for blue"
     assert await red.answers()
 
     [refused] = await asyncio.gather(adisconnect_user(1), return_exceptions=True)

@@ -1012,3 +1012,18 @@ def test_fastapi_reads_the_query_for_a_dependency_inside_a_union(lib):
         await websocket.send_json(user)
 
     assert [ask(lib, app), ask(lib, app, "/ws?user=mallory")] == [None, "mallory"]
+
+
+def test_a_dependency_wins_over_the_declaration_in_the_default(lib):
+    app = lib.FastAPI()
+
+    def given():
+        return "given"
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: lib.WebSocket, value: Annotated[str, lib.Depends(given)] = lib.Query("x")):
+        await websocket.accept()
+        await websocket.send_text(value)
+
+    with lib.TestClient(app).websocket_connect("/ws?value=asked") as websocket:
+        assert websocket.receive_text() == "given"

@@ -853,6 +853,7 @@ def test_body_with_default(lib, source):
         (lambda lib: Annotated[bytes, lib.File()], ["body", "value"]),
         (lambda lib: lib.UploadFile, ["body", "value"]),
         (lambda lib: list[lib.UploadFile], ["body", "value"]),
+        (lambda lib: lib.UploadFile | None, ["body", "value"]),
         (lambda lib: dict, ["body"]),
     ],
     ids=lambda value: "/".join(value) if isinstance(value, list) else "",

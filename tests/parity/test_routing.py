@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from tests.fake_server import converse
+from tests.fake_server import converse, websocket_scope
 
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
 
@@ -1053,6 +1053,16 @@ def test_api_route_is_a_websocket_route_and_a_base_route(lib):
     assert issubclass(lib.APIRouter, lib.Router)
 
 
+def test_a_route_class_needs_methods_of_its_own(lib):
+    route = lib.BaseRoute()
+    with pytest.raises(NotImplementedError):
+        route.matches(websocket_scope())
+    with pytest.raises(NotImplementedError):
+        route.url_path_for("name")
+    with pytest.raises(NotImplementedError):
+        converse(route.handle)
+
+
 @pytest.mark.parametrize(
     ("endpoint", "name"), [("function", "endpoint"), ("partial", "partial"), ("lambda", "<lambda>")]
 )
@@ -1616,3 +1626,51 @@ def test_not_found_of_a_subclass(lib):
     app = lib.FastAPI()
     app.router = Own()
     assert refused(lib, app, "/nowhere") == 4404
+
+
+# Routes by themselves
+
+
+def test_an_included_router_matches(lib):
+    app, router = lib.FastAPI(), lib.APIRouter()
+    router.add_api_websocket_route("/a/{name}", says(lib, 1))
+    app.include_router(router, prefix="/in")
+    included = app.router.routes[-1]
+    assert included.matches(websocket_scope("/in/a/b"))[0].name == "FULL"
+    assert included.matches(websocket_scope("/a/b"))[0].name == "NONE"
+
+
+def test_contexts_of_routes(lib):
+    contexts_of = lib.module("fastapi.routing").iter_route_contexts
+    app, router = lib.FastAPI(openapi_url=None), lib.APIRouter()
+    router.add_api_websocket_route("/b", says(lib, 1))
+    app.add_api_websocket_route("/a", says(lib, 1))
+    app.include_router(router, prefix="/in")
+    contexts = list(contexts_of(app.routes))
+    assert [context.path for context in contexts] == ["/a", "/in/b"]
+    assert contexts[0].original_route is app.routes[0]
+    assert list(contexts_of(contexts)) == contexts
+
+
+def test_a_route_in_a_mount(lib):
+    app = lib.FastAPI()
+    app.mount("/in", lib.WebSocketRoute("/ws", says(lib, 1)))
+    assert answer(lib, app, "/in/ws") == 1
+    assert refused(lib, app, "/in/other") == 1000
+
+
+def test_a_class_whose_instances_can_be_awaited_is_an_endpoint(lib):
+    class Visit:
+        def __init__(self, websocket: lib.WebSocket, name: str):
+            self.websocket, self.name = websocket, name
+
+        def __await__(self):
+            return self.run().__await__()
+
+        async def run(self):
+            await self.websocket.accept()
+            await self.websocket.send_json(self.name)
+
+    app = lib.FastAPI()
+    app.add_api_websocket_route("/ws/{name}", Visit)
+    assert answer(lib, app, "/ws/ann") == "ann"

@@ -8,7 +8,7 @@ import contextlib
 
 import pytest
 
-from tests.fake_server import FakeServer
+from tests.fake_server import DENIAL, FakeServer, converse, websocket_scope
 
 
 def starlette(lib):
@@ -47,6 +47,15 @@ def refused(lib, app, url="/ws", **options):
 
 
 # The application
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_http_exception_without_a_body(lib, status):
+    async def endpoint(websocket):
+        raise lib.HTTPException(status, headers={"x-room": "1"})
+
+    denied = denial(lib, starlette(lib)(routes=[lib.WebSocketRoute("/ws", endpoint)]))
+    assert (denied.status_code, denied.content, denied.headers["x-room"]) == (status, b"", "1")
 
 
 def test_routes(lib):
@@ -365,6 +374,27 @@ def basic(name):
     return {"authorization": "Basic " + base64.b64encode(f"{name}:secret".encode()).decode()}
 
 
+def test_the_lifespan_passes_a_backend(lib):
+    middleware = lib.module("starlette.middleware.authentication").AuthenticationMiddleware
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(sorted(scope))
+
+    converse(middleware(app, backend_of(lib)), type="lifespan")
+    assert seen == [sorted(websocket_scope())]
+
+
+def test_a_backend_that_fails(lib):
+    class Broken(type(backend_of(lib))):
+        async def authenticate(self, conn):
+            raise LookupError("no such table")
+
+    middleware = lib.module("starlette.middleware.authentication").AuthenticationMiddleware
+    with pytest.raises(LookupError, match="no such table"):
+        converse(middleware(None, Broken()))
+
+
 def whoami(lib):
     async def endpoint(websocket):
         await websocket.accept()
@@ -502,6 +532,13 @@ def test_redirect_to_wss(lib):
     assert visit(lib, app, "wss://testserver/ws") == "hello"
 
 
+def test_redirect_without_a_host(lib):
+    middleware = lib.module("starlette.middleware.httpsredirect").HTTPSRedirectMiddleware
+    sent = converse(middleware(None), scheme="ws", extensions=DENIAL)
+    assert sent[0]["status"] == 400
+    assert sent[1]["body"] == b"Invalid host header"
+
+
 # BaseHTTPMiddleware
 
 
@@ -534,6 +571,8 @@ def test_the_function_of_a_middleware_for_http(lib):
 
     assert base(None, dispatch=dispatch).dispatch_func is dispatch
     assert base(None).dispatch_func.__name__ == "dispatch"
+    with pytest.raises(NotImplementedError):
+        asyncio.run(base(None).dispatch_func(None, None))
 
 
 # Aliases

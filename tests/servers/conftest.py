@@ -136,7 +136,8 @@ def launch(
 def command(name: str, port: int) -> list[str]:
     if name == "daphne":
         return ["daphne", "--bind", "127.0.0.1", "--port", str(port)]
-    return ["uvicorn", "--host", "127.0.0.1", "--port", str(port)]
+    uvicorn = "tests.servers.terminated" if "COVERAGE_PROCESS_CONFIG" in os.environ else "uvicorn"
+    return [uvicorn, "--host", "127.0.0.1", "--port", str(port)]
 
 
 def free_port() -> int:
