@@ -51,7 +51,12 @@ def node_tests(tmp_path: Path) -> Node:
     shutil.copy(STATIC / "live.js", tmp_path / "live.mjs")
 
     def run(name: str, timeout: float = 120, **environment: str) -> None:
-        env = {**os.environ, "LIVE": (tmp_path / "live.mjs").as_uri(), "PYTHON": sys.executable, **environment}
+        env = {
+            **os.environ,
+            "LIVE": (tmp_path / "live.mjs").as_uri(),
+            "PYTHON": sys.executable,
+            **environment,
+        }
         env["ROOT"] = str(ROOT)
         command = [node, "--test", str(Path(__file__).with_name(name))]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=timeout)
