@@ -84,10 +84,11 @@ class Socket {
   }
 }
 
-export let clock, page, sockets, random, answers, asked, reported;
+export let storage, clock, page, sockets, random, answers, asked, reported;
 
 /** A fresh page. Timers, chance and the network of Node are replaced until the test process ends. */
 export function freshPage() {
+  storage = new Map();
   [clock, page, sockets, random, answers, asked, reported] = [new Clock(), new EventTarget(), [], () => 0.5, [], [], []];
   page.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
   page.navigator = { onLine: true };
@@ -102,10 +103,11 @@ export function freshPage() {
     navigator: page.navigator,
     location: { href: "https://example.com/rooms/lobby/?tab=1#top" },
     WebSocket: Socket,
+    sessionStorage: { getItem: (key) => storage.get(key) ?? null, setItem: (key, text) => storage.set(key, text) },
     reportError: (error) => reported.push(error.message),
     async fetch(url, options) {
       asked.push([url, options.method, options.redirect]);
-      const answer = answers.length > 1 ? answers.shift() : answers[0];
+      const answer = await (answers.length > 1 ? answers.shift() : answers[0]);
       if (answer instanceof Error) throw answer;
       return answer ?? { type: "basic", status: 200 };
     },

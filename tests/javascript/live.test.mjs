@@ -168,30 +168,27 @@ test("without a network it says so, leaves the socket, and comes back with the n
   const live = await connected();
   page.navigator.onLine = false;
   happens("offline");
-  assert.equal(live.status, "offline");
+  assert.deepEqual(live.seen, ["online", ["offline", 1006]]);
   assert.ok(server().closed);
-  await clock.advance(20_000);
-  assert.equal(live.status, "offline");
   page.navigator.onLine = true;
   happens("online");
-  assert.equal(live.status, "connecting"); // an attempt was made meanwhile
-  server().end();
-  await untilAttempt();
-  page.navigator.onLine = false;
-  happens("offline");
-  page.navigator.onLine = true;
-  happens("online");
-  assert.equal(live.status, "waiting");
   assert.ok((await untilAttempt()) <= 300);
   server().open();
   assert.equal(live.status, "online");
 });
 
+test("the network may go while it waits", async () => {
+  const live = await client();
+  server().end();
+  happens("offline");
+  assert.equal(live.status, "offline");
+});
+
 test("navigator.onLine may be wrong: attempts go on", async () => {
   page.navigator.onLine = false;
   const live = await client();
-  assert.equal(live.status, "offline");
   server().end();
+  assert.equal(live.status, "offline");
   assert.notEqual(await untilAttempt(), Infinity);
   server().open();
   assert.equal(live.status, "online");
@@ -292,6 +289,29 @@ for (const [name, answer] of Object.entries({
     }
     server().open();
     assert.equal(live.status, "online");
+  });
+}
+
+for (const [name, act, status] of [
+  ["close()", (live) => live.close(), "closed"],
+  ["retry()", (live) => live.retry(), "online"],
+  ["the network's return", () => happens("online"), "online"],
+]) {
+  test(`${name} while the page is asked for has the last word`, async () => {
+    let give;
+    answers.push(new Promise((resolve) => (give = resolve)));
+    const live = await client();
+    for (let n = 0; n < 3; n++) {
+      server().end();
+      if (n < 2) await untilAttempt();
+    }
+    act(live);
+    await clock.advance(300);
+    if (status === "online") server().open();
+    give({ status: 404 });
+    await clock.advance(60_000);
+    assert.equal(live.status, status);
+    assert.equal(sockets.length, status === "online" ? 4 : 3);
   });
 }
 

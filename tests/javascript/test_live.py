@@ -17,7 +17,6 @@ RESOLUTIONS = [["--module", "nodenext"], ["--module", "esnext", "--moduleResolut
 
 
 def test_it_is_small() -> None:
-    """Groups, positions and posts are still to come, in the same file of at most 450 lines and 16 KB."""
     source = (STATIC / "live.js").read_text()
     assert len(source.splitlines()) <= 450
     assert len(source.encode()) <= 16 * 1024
@@ -30,8 +29,9 @@ def test_it_needs_no_build_step_and_no_policy() -> None:
 
 
 @pytest.mark.node
-def test_behavior_on_a_page_with_a_clock_of_its_own(node_tests: Node) -> None:
-    node_tests("live.test.mjs")
+@pytest.mark.parametrize("name", ["live.test.mjs", "groups.test.mjs"])
+def test_against_a_scripted_server_and_clock(node_tests: Node, name: str) -> None:
+    node_tests(name)
 
 
 @pytest.mark.node

@@ -33,6 +33,16 @@ async function main(): Promise<void> {
   for await (const message of live) console.log(message.type);
 }
 
+const room = live.group("room.7", { position: "k3x9ab2c:17", load: async () => (await fetch("/rooms/7/")).text() });
+room.on("message", (data, { offset, key }) => console.log(data, offset?.toFixed(), key));
+room.on("presence", ({ joined, left, changed }) => console.log(joined.size, left.length, changed.get("7"), room.count));
+room.on("state", () => console.log([...room.state.keys()], room.people.size));
+room.on("lost", () => location.reload());
+const posted: boolean = live.post(live.key(), { text: "hi" });
+live.settle("key");
+// @ts-expect-error: a group has no such event
+room.on("gone", () => {});
+
 new Live(new URL("wss://example.com/ws"));
 new Live(async () => "/ws", { WebSocket });
 // @ts-expect-error: there is no such status
@@ -44,4 +54,4 @@ live.status = "online";
 // @ts-expect-error: a request sends an object
 live.request("search");
 
-void [stop, sent, status, main];
+void [posted, stop, sent, status, main];

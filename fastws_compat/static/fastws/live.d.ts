@@ -14,7 +14,6 @@ export type Status = "connecting" | "online" | "waiting" | "offline" | "refused"
 export interface Ended {
   readonly code: number;
   readonly reason: string;
-  readonly wasClean: boolean;
 }
 
 export type Frame = string | ArrayBuffer | ArrayBufferView;
@@ -38,13 +37,46 @@ export interface LiveOptions {
   page?: string | URL;
   /** The delay in ms before the next attempt, `null` to stop, `undefined` for the default. Overrides final codes. */
   backoff?: (attempt: number, event: Ended) => number | null | undefined;
+  /** The name under which posts are kept in `sessionStorage`, so that they survive a reload. */
+  store?: string;
   /** The class of the sockets (default: the global `WebSocket`). */
   WebSocket?: new (url: string, protocols?: string | string[]) => WebSocket;
 }
 
-/** Where a message comes from; messages of the endpoint itself have no group. */
+/** Where a message comes from. One that is not kept has no offset; one of the endpoint itself has no group. */
 export interface About {
   readonly group?: string;
+  readonly offset?: number | undefined;
+  readonly key?: string | undefined;
+}
+
+export interface GroupOptions {
+  /** The position that the page was rendered with: `epoch:offset`, or an empty text. */
+  position?: string;
+  /** Fetches what cannot be recovered, and returns the position that the view read before the data. */
+  load?: () => string | Promise<string>;
+}
+
+export interface PresenceChange {
+  readonly joined: ReadonlyMap<string, unknown>;
+  readonly left: readonly string[];
+  /** Whose info is new; after a complete list, everybody who was present before. */
+  readonly changed: ReadonlyMap<string, unknown>;
+}
+
+/** A group of the server. */
+export interface Group {
+  /** Who is present, with their info; empty while there are too many to be named. */
+  readonly people: ReadonlyMap<string, any>;
+  readonly count: number;
+  /** The last values. */
+  readonly state: ReadonlyMap<string, any>;
+  /** Messages in order, each once. */
+  on(name: "message", handler: (data: any, about: About) => void): () => void;
+  on(name: "presence", handler: (change: PresenceChange) => void): () => void;
+  on(name: "state", handler: () => void): () => void;
+  /** Something was missed and cannot be recovered; with `load`, it is loaded instead. */
+  on(name: "lost", handler: () => void): () => void;
 }
 
 /** Why a request has no reply. */
@@ -78,6 +110,21 @@ export class Live<Down = any> implements AsyncIterable<Down> {
 
   /** Send a message with an `id` and return the reply with the same one; rejects with a `CallError`. */
   request<Reply = any>(message: object, options?: { timeout?: number }): Promise<Reply>;
+
+  /** A group by its name, with all that is known about it. */
+  group(name: string, options?: GroupOptions): Group;
+
+  /** A new key for `post`. */
+  key(): string;
+
+  /**
+   * Send `{key, ...data}` now and on every later connection, until a group's message has this key or `settle` is
+   * called. Returns false if 100 posts or 256 KB are waiting, or after the end.
+   */
+  post(key: string, data: object): boolean;
+
+  /** Stop sending a post. */
+  settle(key: string): void;
 
   /** Connect now instead of after the delay; also after the end. */
   retry(): void;
