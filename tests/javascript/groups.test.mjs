@@ -385,6 +385,16 @@ test("a post is sent on every connection until a message has its key", async () 
   assert.deepEqual(sent(), []);
 });
 
+test("a post with the same key takes the place of the former, and is sent at once", async () => {
+  const live = await connected();
+  live.post("k1", { text: "one" });
+  live.post("k1", { text: "two" });
+  assert.deepEqual(server().sent.map((text) => JSON.parse(text).text), ["one", "two"]);
+  await reconnect();
+  server().open();
+  assert.deepEqual(server().sent.map((text) => JSON.parse(text).text), ["two"]);
+});
+
 test("a post that this socket is excluded from, or knows already, is confirmed too", async () => {
   const { live } = await member();
   joined(5, null);

@@ -147,6 +147,20 @@ for (const name of ["online", "pageshow", "visible"]) {
   });
 }
 
+test("an attempt that was made early takes the place of the one that was due", async () => {
+  chance(() => ALMOST_ONE);
+  await client();
+  for (let n = 0; n < 6; n++) {
+    server().end();
+    if (n < 5) await untilAttempt();
+  }
+  await clock.advance(10_000);
+  happens("online");
+  await clock.advance(300);
+  server().end();
+  assert.equal(Math.round(await untilAttempt()), 30_000);
+});
+
 test("a page that is hidden waits at least 30 s, and not exactly as long as all others", async () => {
   await connected();
   show("hidden");
