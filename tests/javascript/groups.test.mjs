@@ -216,6 +216,20 @@ test("load after lost, and again with back-off if the epoch changed meanwhile", 
   assert.deepEqual([calls.length, log], [2, [10]]);
 });
 
+test("messages of an epoch that is over are not passed on after the load", async () => {
+  const { calls, load } = loader();
+  const { log } = await member({ load });
+  joined(50, null);
+  message(51);
+  say("lost", { epoch: "bbbb", offset: 2 });
+  calls[0].resolve("aaaa:50");
+  await clock.advance(500);
+  message(3);
+  calls[1].resolve("bbbb:2");
+  await settle();
+  assert.deepEqual(log, [3]);
+});
+
 test("a load that fails is reported and made again; the wait grows", async () => {
   const { calls, load } = loader();
   const { log } = await member({ load });

@@ -106,7 +106,7 @@ export function freshPage() {
     sessionStorage: { getItem: (key) => storage.get(key) ?? null, setItem: (key, text) => storage.set(key, text) },
     reportError: (error) => reported.push(error.message),
     async fetch(url, options) {
-      asked.push([url, options.method, options.redirect]);
+      asked.push([url, options.method, options.redirect, options.cache]);
       const answer = await (answers.length > 1 ? answers.shift() : answers[0]);
       if (answer instanceof Error) throw answer;
       return answer ?? { type: "basic", status: 200 };

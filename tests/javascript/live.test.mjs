@@ -280,7 +280,7 @@ for (const [name, answer] of Object.entries({
     }
     await settle();
     assert.equal(live.status, "refused");
-    assert.deepEqual(asked, [["https://example.com/rooms/lobby/?tab=1#top", "HEAD", "manual"]]);
+    assert.deepEqual(asked, [["https://example.com/rooms/lobby/?tab=1#top", "HEAD", "manual", "no-store"]]);
     assert.equal(await untilAttempt(), Infinity);
     assert.equal(sockets.length, 3);
   });

@@ -37,7 +37,7 @@ def test_against_a_scripted_server_and_clock(node_tests: Node, name: str) -> Non
 @pytest.mark.node
 @pytest.mark.servers
 def test_against_daphne(node_tests: Node, npm_packages: Path) -> None:
-    node_tests("daphne.test.mjs", 300, WS=(npm_packages / "ws" / "wrapper.mjs").as_uri())
+    node_tests("daphne.test.mjs", 600, WS=(npm_packages / "ws" / "wrapper.mjs").as_uri())
 
 
 @pytest.mark.node
