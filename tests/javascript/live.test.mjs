@@ -389,6 +389,16 @@ test("close() ends it and leaves nothing behind; retry() begins again", async ()
   assert.equal(live.status, "online");
 });
 
+test("retry() in between connects at once and leaves nothing behind", async () => {
+  const live = await connected();
+  server().end();
+  live.retry();
+  await settle();
+  assert.equal(sockets.length, 2);
+  live.close();
+  assert.equal(clock.timers.size, 0);
+});
+
 test("close() before the first attempt makes none", async () => {
   const live = new Live("/ws");
   live.close();
