@@ -94,7 +94,7 @@ class InflatesTooFar(ValueError):
 class Inflater:
     """Inflates the messages of one connection. Without context takeover it holds nothing between them."""
 
-    __slots__ = ("_bits", "_final_blocks", "_keeps_context", "_left", "_limit", "_stream")
+    __slots__ = ("_bits", "_final_blocks", "_is_empty", "_keeps_context", "_left", "_limit", "_stream")
 
     def __init__(self, bits: int, keeps_context: bool, limit: int) -> None:
         self._bits = max(9, bits)  # a larger window inflates what was deflated with a smaller one
@@ -104,12 +104,13 @@ class Inflater:
 
     def begin(self) -> None:
         """Begin a message."""
-        self._left, self._final_blocks = self._limit, 0
+        self._left, self._final_blocks, self._is_empty = self._limit, 0, True
         if self._stream is None:
             self._stream = zlib.decompressobj(-self._bits)
 
     def inflate(self, data: bytes) -> Iterator[bytes]:
         """What the next bytes of a message hold, in pieces of bounded size."""
+        self._is_empty = self._is_empty and not data
         for start in range(0, len(data), MAX_DEFLATED_AT_ONCE):
             rest: bytes | None = data[start : start + MAX_DEFLATED_AT_ONCE]
             while rest is not None:
@@ -120,17 +121,16 @@ class Inflater:
 
     def end(self) -> Iterator[bytes]:
         """What remains at the end of a message."""
+        if self._is_empty:  # a deflater had nothing to flush
+            return
         yield from self.inflate(TAIL)
         if not self._keeps_context:
             stream, self._stream = self._stream, None
-            if stream.decompress(FINAL_BLOCK) or not stream.eof:
+            if decompress(stream, FINAL_BLOCK, 1) or not stream.eof:
                 raise CorruptData("the compressed data is incomplete")
 
     def _next(self, data: bytes) -> bytes:
-        try:
-            piece: bytes = self._stream.decompress(data, min(self._left + 1, MAX_INFLATED_AT_ONCE))
-        except zlib.error:
-            raise CorruptData("the compressed data is invalid") from None
+        piece = decompress(self._stream, data, min(self._left + 1, MAX_INFLATED_AT_ONCE))
         self._left -= len(piece)
         if self._left < 0:
             raise InflatesTooFar
@@ -151,6 +151,14 @@ class Inflater:
         self._final_blocks += 1
         if self._final_blocks > MAX_FINAL_BLOCKS:
             raise CorruptData("the compressed data has too many final blocks")
+
+
+def decompress(stream: Any, data: bytes, most: int) -> bytes:
+    try:
+        inflated: bytes = stream.decompress(data, most)
+    except zlib.error:
+        raise CorruptData("the compressed data is invalid") from None
+    return inflated
 
 
 def inflater_for(agreement: Agreement, limit: int) -> Inflater:
