@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import tracemalloc
 import zlib
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,9 +34,10 @@ from fastws_compat.deflate import DEFAULTS
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from tests.fake_server import CONNECT, FakeServer, disconnect, websocket_scope
+from tests.test_daphne import Connection, masked, settle
 
 CONTEXT = {**DEFAULTS, "server_no_context_takeover": False, "client_no_context_takeover": False}
-CAPABLE = {DEFLATE: {}}
+CAPABLE: Any = {DEFLATE: {}}
 
 
 def accepted(app: Any, path: str = "/ws", extensions: Any = CAPABLE) -> dict[str, Any]:
@@ -250,6 +253,64 @@ def test_what_was_written_is_parsed(offers, separators, quoted):
 def test_no_header_breaks_the_parser(header):
     with suppress(MalformedHeader):
         parse(header)
+
+
+# What it costs where nobody asks for it
+
+
+def called(app: Any, offer: bytes) -> set[str]:
+    """The functions of the library that a handshake and a message call on daphne."""
+    found: set[str] = set()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and "/fastws_compat/" in frame.f_code.co_filename:
+            found.add(f"{Path(frame.f_code.co_filename).name} {frame.f_code.co_name}")
+
+    async def main() -> None:
+        connection = Connection(app)
+        connection.server.ws_factory.request.requestHeaders.addRawHeader(b"Sec-WebSocket-Extensions", offer)
+        connection.protocol.upgrade.headers.append((b"sec-websocket-extensions", offer))
+        tracer = sys.getprofile()
+        sys.setprofile(note)
+        try:
+            await connection.open()
+            connection.receive(masked(frames.TEXT, b"a" * 300))
+            await settle()
+        finally:
+            sys.setprofile(tracer)
+        assert connection.transport.take().endswith(b"a" * 300) == ("deflate.py frame_of" not in found)
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+    return found
+
+
+OWN_FILES = ("deflate.py ", "negotiation.py ")
+OWN_FUNCTIONS = {
+    "limits.py _compress",
+    "protocol.py _compress",
+    "protocol.py _negotiate",
+    "handshake.py extensions",
+}
+
+
+def test_a_route_without_it_calls_nothing_of_it():
+    def echoing(**options: Any) -> FastAPI:
+        app = FastAPI(**options)
+
+        @app.websocket("/a")
+        async def endpoint(websocket: WebSocket) -> None:
+            await websocket.accept()
+            async for text in websocket.iter_text():
+                await websocket.send_text(text)
+
+        return app
+
+    off, on = (called(echoing(**options), b"permessage-deflate") for options in ({}, {"deflate": True}))
+    assert not {name for name in off if name.startswith(OWN_FILES)}
+    assert not off & OWN_FUNCTIONS
+    assert on >= OWN_FUNCTIONS | {"deflate.py frame_of", "negotiation.py agree"}
 
 
 # The codec
