@@ -47,12 +47,9 @@ class MessageReader(FrameWriter):
     def onMessageBegin(self, isBinary: bool) -> None:
         self.message_data_total_length = 0
         if not self.failedByMe:
-            self._begin_message(isBinary, self.current_frame.rsv != 0)
-
-    def _begin_message(self, is_binary: bool, is_compressed: bool) -> None:
-        self._partial = plain = PartialBinary() if is_binary else PartialText()
-        if is_compressed and self._inflater is not None:
-            self._partial = PartialCompressed(plain, self._inflater)
+            self._partial = plain = PartialBinary() if isBinary else PartialText()
+            if self._inflater is not None and self.current_frame.rsv:
+                self._partial = PartialCompressed(plain, self._inflater)
 
     def onMessageFrameBegin(self, length: int) -> None:
         super().onMessageFrameBegin(length)
@@ -124,7 +121,7 @@ class MessageReader(FrameWriter):
         self._deliver(message, len(payload))
         return end
 
-    def _read_compressed(self, data: bytes, start: int) -> int:
+    def _read_compressed(self, inflater: Inflater, data: bytes, start: int) -> int:
         """As `_read_message` for a compressed message of one frame."""
         if self.current_frame is not None or self.inside_message or self.state != self.STATE_OPEN:
             return 0
@@ -132,14 +129,15 @@ class MessageReader(FrameWriter):
         if found is None:
             return 0
         opcode, payload, end = found
-        self._begin_message(opcode == frames.BINARY, True)
+        plain = PartialBinary() if opcode == frames.BINARY else PartialText()
+        self._partial = PartialCompressed(plain, inflater)
         self.onMessageFrameData(payload)
         self.onMessageEnd()
         return end
 
     def _read_frame(self, data: bytes, start: int) -> int:
         """Have autobahn process one frame that is not a whole message, and return where it ends."""
-        if self._inflater is not None and (end := self._read_compressed(data, start)):
+        if self._inflater is not None and (end := self._read_compressed(self._inflater, data, start)):
             return end
         if self.current_frame is None:
             end = frames.end(data, start)

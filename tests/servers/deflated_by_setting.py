@@ -1,6 +1,8 @@
-"""An application that declares nothing about compression."""
+"""An application that declares nothing about compression, and the same inside Channels' router."""
 
 from __future__ import annotations
+
+from channels.routing import URLRouter
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.daphne import install
@@ -15,3 +17,6 @@ async def echo(websocket: WebSocket) -> None:
     await websocket.accept()
     async for text in websocket.iter_text():
         await websocket.send_text(text)
+
+
+inside_channels = URLRouter(app.websocket_urlpatterns)

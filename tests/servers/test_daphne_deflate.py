@@ -318,9 +318,10 @@ def made(running: Running) -> int:
 # Without a declaration
 
 
-def test_the_setting_is_for_all_routes(daphne: Server) -> None:
+@pytest.mark.parametrize("name", ["app", "inside_channels"])
+def test_the_setting_is_for_all_routes(daphne: Server, name: str) -> None:
     env = {"SETTINGS": json.dumps({"FASTWS": {"DEFLATE": {"threshold": 1}}})}
-    running = daphne.start("tests.servers.deflated_by_setting:app", settings=SETTINGS, env=env)
+    running = daphne.start(f"tests.servers.deflated_by_setting:{name}", settings=SETTINGS, env=env)
     with client_of(running, "/ws", Offer()) as client:
         assert negotiated(client) is not None
         client.send(TEXT)
