@@ -1,5 +1,7 @@
 """The application that the Autobahn test suite talks to: every message comes back."""
 
+import django.http  # noqa: F401 - as in a project. The first connection would wait for this import.
+
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.daphne import install
 from fastws_compat.deflate import DeflateOptions
