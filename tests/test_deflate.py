@@ -465,3 +465,50 @@ def test_without_context_nothing_is_held_between_messages():
 
 def test_the_tail_completes_what_was_sent():
     assert zlib.decompress(RFC_HELLO + TAIL + FINAL_BLOCK, -15) == b"Hello"
+
+
+# The connection
+
+CHUNKS = st.sampled_from(
+    [b"", b"\x00", RFC_HELLO, RFC_HELLO[:4], RFC_HELLO[4:], RFC_AGAIN, RFC_FINAL, RFC_TWO_BLOCKS]
+)
+FRAMES = st.builds(
+    masked,
+    st.sampled_from([0, 1, 1, 2, 9]),
+    CHUNKS | st.binary(max_size=20) | st.binary(max_size=200).map(deflated) | st.just(deflated(bytes(5000))),
+    fin=st.booleans(),
+    rsv=st.sampled_from([0, 4, 4, 4, 6]),
+)
+
+
+@given(st.lists(FRAMES, max_size=8), st.booleans(), st.integers(1, 60))
+def test_whatever_comes_is_a_message_or_closes_with_a_code(sent, keeps_context, step):
+    """And is the same message or code, however the network cuts it."""
+
+    async def run(pieces: list[bytes]) -> list[Any]:
+        received: list[Any] = []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            options = {**DEFAULTS, "client_no_context_takeover": not keeps_context}
+            await send({"type": "websocket.accept", DEFLATE: {"options": options, "max_size": 1000}})
+            while not received or received[-1]["type"] != "websocket.disconnect":
+                received.append(await receive())
+
+        connection = Connection(application)
+        connection.protocol.upgrade.headers.append((b"sec-websocket-extensions", b"permessage-deflate"))
+        await connection.open()
+        for piece in pieces:
+            connection.receive(piece)
+        await settle()
+        connection.lose()
+        await settle()
+        return received
+
+    data = b"".join(sent)
+    whole = asyncio.run(run([data]))
+    cut = asyncio.run(run([data[start : start + step] for start in range(0, len(data), step)]))
+    assert whole == cut
+    assert whole[-1]["type"] == "websocket.disconnect"
+    assert whole[-1]["code"] in (1002, 1006, 1007, 1009)
+    assert all(len(message.get("text") or message.get("bytes") or b"") <= 1000 for message in whole)
