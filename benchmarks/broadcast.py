@@ -1,11 +1,11 @@
-"""What one message to a group costs: this library, plain Channels, FastAPI's manager and a bare loop.
+"""The cost of one message to a group: this library, plain Channels, FastAPI's manager and a bare loop.
 
     python -m benchmarks.broadcast [--quick | --scale | --order]
 
 In process: no server, the in-memory layer. On daphne: the client is one process that reads plain sockets;
-Redis is a redis-server of its own (channels_redis pub/sub). Microseconds per member that gets the message, by
-the clock and by the server's processor time. `--scale`: members, processes and groups grow. `--order`: 2,000
-sockets on two and four processes, every message of every member checked.
+Redis is a separate redis-server (channels_redis pub/sub). Microseconds per member that gets the message, by
+wall clock and by the server's CPU time. `--scale`: more members, processes and groups. `--order`: 2,000
+sockets on two and four processes, with every message of every member checked.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FRAME = clients.answer_size(len(TEXT))
 SIZES = (10, 100, 1000, 5000)
 SECONDS = 1.0
 
-# The peer, on which daphne, and through which layer.
+# The peer, the kind of daphne, and the channel layer.
 REDIS, MEMORY = "Redis", "in memory"
 SERVED = {
     f"{OURS}, {REDIS}": (OURS, "complete", REDIS),
@@ -53,7 +53,7 @@ SERVED = {
     "bare loop, daphne stock": ("bare", "stock", MEMORY),
     "bare loop": ("bare", "complete", MEMORY),
 }
-# This library first, because the ratios are of costs; with the aim for 1,000 members.
+# This library comes first, because the ratios are of costs; with the target for 1,000 members.
 AIMS = {
     f"channels, {REDIS}": ">= 10",
     "fastapi's manager": ">= 1",
@@ -67,7 +67,7 @@ def tables(quick: bool) -> Iterator[Table]:
     yield from on_daphne(quick)
 
 
-# In process: no server, no sockets, the in-memory layer
+# In process: no server, no sockets, and the in-memory layer
 
 
 def in_process(quick: bool) -> Table:
@@ -80,7 +80,7 @@ def in_process(quick: bool) -> Table:
 
 
 def in_child(peer: str, members: int, quick: bool) -> float:
-    """In a process of its own: a peer's settings are those of its process."""
+    """Measure in a separate process, because settings apply to a whole process."""
     command = [sys.executable, "-m", "benchmarks.broadcast", "--in-process", peer, str(members)]
     command += ["--quick"] if quick else []
     found = subprocess.run(
@@ -90,7 +90,7 @@ def in_child(peer: str, members: int, quick: bool) -> float:
 
 
 class Silent:
-    """A connection to an application; counts what comes."""
+    """A connection to an application that counts the messages it gets."""
 
     count = awaited = 0
     done: asyncio.Event
@@ -109,7 +109,7 @@ class Silent:
 
 
 async def delivered(peer: str, members: int, seconds: float) -> float:
-    """Microseconds per member from a send until the last has it."""
+    """Microseconds per member, from the send until the last member has the message."""
     from channels.layers import get_channel_layer
 
     from fastws_compat.groups import Group
@@ -169,7 +169,7 @@ def serving(peer: str, daphne: str, layer: str) -> Serving:
 
 
 def broadcast(server: tuple[int, int], members: int, seconds: float) -> tuple[float, float]:
-    """Microseconds per member of one message to all: by the clock, and of the server's processor time."""
+    """Microseconds per member for one message to all: by wall clock, and of the server's CPU time."""
     port, pid = server
     audience = Audience(connect(port, "g") for _ in range(members))
     try:
@@ -197,7 +197,7 @@ class Audience:
             self._poll.register(fileno, select.EPOLLIN)
 
     def broadcast(self) -> None:
-        """Have the first of them send to all, and wait until all have it."""
+        """Make the first one send to all, and wait until all have the message."""
         ask(self.sockets[0], "send 1")
         self.drain(len(self.sockets) * FRAME)
 
@@ -220,7 +220,7 @@ class Audience:
 
 
 def connect(port: int, group: str) -> socket.socket:
-    """A client that its application has called ready."""
+    """A client whose application has reported that it is ready."""
     return clients.connect(port, f"/{group}", b"ready")
 
 
@@ -230,7 +230,7 @@ def ask(client: socket.socket, text: str) -> None:
 
 @contextmanager
 def redis() -> Iterator[str]:
-    """The URL of a Redis server that lives as long."""
+    """The URL of a Redis server that runs inside the block."""
     from tests.redis_server import find_executable
 
     executable = find_executable()
@@ -247,7 +247,7 @@ def redis() -> Iterator[str]:
         process.wait()
 
 
-# How it grows, and whether it is all there
+# Growth, order and completeness
 
 
 @contextmanager
@@ -270,7 +270,7 @@ def scale() -> None:
 
 
 def grown(members: int, processes: int, groups: int, times: int, layer: str) -> tuple[float, float, float]:
-    """Seconds per broadcast to one group, the servers' processor seconds for a delivery of it, and deliveries
+    """Seconds per broadcast to one group, the servers' CPU seconds per delivery, and deliveries
     per second when all groups are sent to at once.
     """
     with several(processes, layer) as servers:
@@ -304,7 +304,7 @@ def order() -> None:
 
 
 def in_order(members: int, processes: int, messages: int, layer: str) -> float:
-    """Deliveries per second while every member is checked to get every message in its order."""
+    """Deliveries per second, while checking that every member gets every message in order."""
     numbered = [{**MESSAGE, "n": f"{number:07}"} for number in range(messages)]
     texts = [json.dumps(item, separators=(",", ":")).encode() for item in numbered]
     expected = b"".join(bytes((0x81, len(text))) + text for text in texts)

@@ -21,7 +21,7 @@ OURS_COLOUR, OTHERS = "#0c7a5b", "#b4bec8"
 
 
 def draw(table: dict[str, Any], path: Path) -> None:
-    """Named bars, one group per case; this library in colour; logarithmic where peers are far apart."""
+    """Draw named bars, one group per case, this library in colour; logarithmic if values differ widely."""
     cases = list(table["rows"])
     peers = list(dict.fromkeys(peer for row in table["rows"].values() for peer in row))
     figure, axes = pyplot.subplots(figsize=(8, 0.9 + 0.22 * len(cases) * (len(peers) + 1)))

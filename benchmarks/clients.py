@@ -1,4 +1,4 @@
-"""What clients send, and what they wait for.
+"""The bytes that clients send and expect.
 
 A frame's mask is all zeros, which costs the server the same.
 """
@@ -31,7 +31,7 @@ def answer_size(size: int) -> int:
 
 
 def connect(port: int, path: str, until: bytes = b"\r\n\r\n") -> socket.socket:
-    """A socket that has been accepted, and has read until there."""
+    """A socket whose handshake has been accepted, after reading up to the end of the response."""
     client = socket.create_connection(("127.0.0.1", port), 30)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(HANDSHAKE.format(path=path).encode())

@@ -53,7 +53,7 @@ def in_process(quick: bool) -> Table:
     return table
 
 
-# Who runs where: the peer, the server, and whether daphne is completed.
+# The peer, the server, and whether daphne is completed.
 SERVED = {
     "bare, daphne stock": Serving("bare", "daphne", "stock"),
     "channels, daphne stock": Serving("channels", "daphne", "stock"),
@@ -81,7 +81,7 @@ STARTS, TURNS = 3, 5
 
 
 def on_servers(quick: bool) -> Iterator[Table]:
-    """Messages per second, and what each costs the server."""
+    """Messages per second, and the cost of each on the server."""
     rates: dict[str, Samples] = {kind: {} for kind in MESSAGES}
     costs: dict[str, Samples] = {kind: {} for kind in MESSAGES}
     served = {name: serving for name, serving in SERVED.items() if list(peers.available(serving.peer))}
@@ -102,7 +102,7 @@ def on_servers(quick: bool) -> Iterator[Table]:
 def measure(
     servers: Mapping[str, tuple[int, int]], kind: str, quick: bool, rates: Samples, costs: Samples
 ) -> None:
-    """One kind of message once on each server that knows it."""
+    """Measure one kind of message once on each server that supports it."""
     message = MESSAGES[kind]
     payload = message.get("text", "").encode() or message["bytes"]
     for name, server in servers.items():

@@ -80,7 +80,7 @@ def channels() -> Any:
 
 
 def fastapi() -> Any:
-    """The manager of FastAPI's documentation, which knows one process and no layer."""
+    """The manager of FastAPI's documentation, which works within one process and without a layer."""
     library = importlib.import_module("fastapi")
     app = library.FastAPI()
     active: list[Any] = []
@@ -104,7 +104,7 @@ def fastapi() -> Any:
 
 
 def bare() -> Any:
-    """The least that sends to many: a loop over the servers' own `send`, encoded once."""
+    """The minimum for sending to many: a loop over the server's own `send`, with a message encoded once."""
     active: dict[int, Any] = {}
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

@@ -1,11 +1,11 @@
-"""How the cost grows: with the number of routes, with dependencies, with the size of a message.
+"""How the cost grows with the number of routes, the number of dependencies and the size of a message.
 
     python -m benchmarks.growth [--quick]
 
 In process, and for messages also on servers.
 """
 
-# Annotations are evaluated here: they name local classes.
+# No `from __future__ import annotations`, because annotations name local classes.
 
 import importlib
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def tables(quick: bool) -> Iterator[Table]:
 
 def routes(quick: bool) -> Table:
     """A handshake at the last of many routes, half of which have a parameter."""
-    table = Table("Handshake at the last of so many routes, in process", "us per connection")
+    table = Table("Handshake at the last of many routes, in process", "us per connection")
     for count in ROUTES[:2] if quick else ROUTES:
         apps = {name: with_routes(importlib.import_module(name), count) for name in LIBRARIES}
         apps["channels"] = channels_with_routes(count)
@@ -80,7 +80,7 @@ def channels_with_routes(count: int) -> Any:
 
 def dependencies(quick: bool) -> Table:
     """A handshake whose endpoint has many dependencies, each with a query parameter of its own."""
-    table = Table("Handshake with so many dependencies, in process", "us per connection")
+    table = Table("Handshake with many dependencies, in process", "us per connection")
     for count in DEPENDENCIES[:2] if quick else DEPENDENCIES:
         query = "&".join(f"q{number}={number}" for number in range(count)).encode()
         runs = {
@@ -115,7 +115,7 @@ def with_dependencies(library: Any, count: int) -> Any:
 
 
 def sizes(quick: bool) -> Table:
-    table = Table("Echo of a text of so many bytes, in process", "us per message")
+    table = Table("Echo of a text by size in bytes, in process", "us per message")
     apps = {name: peers.MAKERS[name]() for name in peers.MANY}
     for size in SIZES[:2] if quick else SIZES:
         message = {"type": "websocket.receive", "text": "x" * size}
@@ -136,7 +136,7 @@ SERVED = {
 
 
 def sizes_on_servers(quick: bool) -> Table:
-    table = Table("Echo of a text of so many bytes on servers, 10 sockets", "messages per second")
+    table = Table("Echo of a text by size in bytes on servers, 10 sockets", "messages per second")
     cases = SIZES[:1] if quick else SIZES
     samples: dict[int, Samples] = {size: {} for size in cases}
     for _ in range(rounds(3, quick)):

@@ -1,4 +1,4 @@
-"""What an open, silent socket costs: memory and tasks.
+"""The cost of an open, silent socket: memory and tasks.
 
     python -m benchmarks.idle [--quick]
 
@@ -89,7 +89,7 @@ def on_servers(quick: bool) -> Table:
 
 
 def resident(serving: Serving, count: int) -> float:
-    """KiB per socket by which a server process grows; a few sockets before them warm it up."""
+    """The growth of a server process in KiB per socket, after a few sockets to warm it up."""
     with serving.process() as (port, pid):
         with held(port, 20):
             pass
@@ -100,7 +100,7 @@ def resident(serving: Serving, count: int) -> float:
 
 @contextmanager
 def held(port: int, count: int) -> Iterator[None]:
-    """This many open sockets that send nothing."""
+    """Open this many sockets that send nothing."""
     with ExitStack() as stack:
         for _ in range(count):
             stack.enter_context(connect(port, "/idle"))

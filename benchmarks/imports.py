@@ -1,4 +1,4 @@
-"""How long imports take, beside pydantic, FastAPI and Channels, and what an installed app takes of Django.
+"""Import times compared with pydantic, FastAPI and Channels, and the cost of the installed app in Django.
 
     python -m benchmarks.imports [--quick]
 
@@ -91,7 +91,7 @@ MISSING = {"fastapi", "channels"} - set(available("fastapi", "channels"))
 
 
 def processor_time(statement: str, cache: str) -> float:
-    """Milliseconds of processor time of a new interpreter that runs `statement`."""
+    """Milliseconds of CPU time of a new interpreter that runs `statement`."""
     environ = {k: v for k, v in environment().items() if k != "PYTHONDONTWRITEBYTECODE"}
     environ["PYTHONPYCACHEPREFIX"] = cache
     process = subprocess.Popen([sys.executable, "-c", statement], cwd=ROOT, env=environ)

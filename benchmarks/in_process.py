@@ -25,7 +25,7 @@ DISCONNECT = {"type": "websocket.disconnect", "code": 1000}
 
 
 def scope(path: str, query: bytes = b"") -> dict[str, Any]:
-    """A fresh scope, as a server makes one for each connection."""
+    """A new scope, as a server creates one for each connection."""
     return {
         "type": "websocket",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -45,11 +45,11 @@ def scope(path: str, query: bytes = b"") -> dict[str, Any]:
 
 
 async def swallow(message: Any) -> None:
-    """A server that has sent the message."""
+    """`send` of a server that sends at once."""
 
 
 def handshakes(app: Any, path: str, query: bytes, count: int) -> float:
-    """Microseconds of a connection that is accepted and closed."""
+    """Microseconds for a connection that is accepted and closed."""
 
     async def run() -> float:
         start = time.perf_counter()
@@ -66,7 +66,7 @@ def handshakes(app: Any, path: str, query: bytes, count: int) -> float:
 
 
 def echoes(app: Any, path: str, message: dict[str, Any], count: int) -> float:
-    """Microseconds of a message that comes in and goes out, on one connection."""
+    """Microseconds for a message that is received and sent, on one connection."""
     sent = 0
 
     async def run() -> float:

@@ -17,7 +17,7 @@ from benchmarks.servers import processor_seconds
 
 @dataclass(frozen=True)
 class Load:
-    """What the client reached per second, and the microseconds of processor time it took the server each."""
+    """What the client reached per second, and the server's CPU time for each, in microseconds."""
 
     rate: float
     cost: float
@@ -26,7 +26,7 @@ class Load:
 def echo(
     server: tuple[int, int], path: str, payload: bytes, seconds: float, sockets: int, opcode: int = 1
 ) -> Load:
-    """Messages, each sent when the last has come back on its socket."""
+    """Send messages, each when the previous one has come back on its socket."""
     request = clients.frame(payload, opcode)
     return _load("echo", server, path, seconds, sockets, request, clients.answer(server[0], path, request))
 
@@ -81,7 +81,7 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def apart(server: int, client: int) -> None:
-    """A processor for the server alone, where there are several (Linux): neither waits for the other."""
+    """Reserve a core for the server if there are several (Linux), so that the client does not use it."""
     if hasattr(os, "sched_setaffinity") and len(processors := sorted(os.sched_getaffinity(0))) > 1:
         os.sched_setaffinity(server, processors[:1])
         os.sched_setaffinity(client, processors[1:])

@@ -4,7 +4,7 @@
 (`benchmarks.peers:fastapi` on a server's command line), so that a process holds only its own peer.
 """
 
-# Annotations are evaluated here: they name local classes.
+# No `from __future__ import annotations`, because annotations name local classes.
 
 import importlib
 import importlib.util
@@ -19,7 +19,7 @@ MANY = ("bare", OURS, "fastapi", "channels")
 
 
 def django() -> None:
-    """Django as a project would have it, without databases or a channel layer."""
+    """Configure Django like a project without databases and channel layers."""
     from django.conf import settings
 
     if not settings.configured:
@@ -34,7 +34,7 @@ def django() -> None:
 
 
 def bare() -> Any:
-    """The floor: an ASGI function that does no more than it must."""
+    """The lower bound: an ASGI function that does only what is necessary."""
 
     async def text(receive: Any, send: Any) -> None:
         while (message := await receive())["type"] == "websocket.receive":
@@ -142,7 +142,7 @@ def fastapi_style(library: Any) -> Any:
 
 
 def channels() -> Any:
-    """Channels' own consumers; what FastAPI's parameters do is written by hand."""
+    """Channels' own consumers, with code instead of FastAPI's parameters."""
     django()
     from channels.generic.websocket import AsyncJsonWebsocketConsumer, AsyncWebsocketConsumer
     from channels.routing import URLRouter
@@ -187,7 +187,7 @@ def channels() -> Any:
 
 
 def chanx() -> Any:
-    """chanx knows JSON messages with an "action" only: `/json` echoes one, `/plain` and `/idle` accept."""
+    """chanx supports only JSON messages with an "action": `/json` echoes one; `/plain` and `/idle` accept."""
     django()
     from typing import Literal
 
@@ -237,14 +237,14 @@ MAKERS: dict[str, Callable[[], Any]] = {
 
 
 def available(*names: str) -> Iterator[str]:
-    """Those of the peers that are installed."""
+    """The peers that are installed."""
     for name in names:
         if name == "bare" or importlib.util.find_spec(name) is not None:
             yield name
 
 
 def served() -> Any:
-    """The application that the environment of the server process names."""
+    """The application that the environment of the server process selects."""
     if "daphne.server" in sys.modules:
         django()
         from fastws_compat.daphne import install

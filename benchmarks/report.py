@@ -1,4 +1,4 @@
-"""What every benchmark shares: peers measured in turn, medians, ratios, tables."""
+"""Code shared by all benchmarks: measuring peers in turn, medians, ratios and tables."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Samples = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """Two columns divided; `aim` says what the project wants: "<= 2.5", ">= 0.9" or nothing."""
+    """One column divided by another; `aim` is the target: "<= 2.5", ">= 0.9" or nothing."""
 
     over: str
     under: str
@@ -41,7 +41,7 @@ class Table:
         self.ratios[case] = [ratio for ratio in ratios if ratio.over in samples and ratio.under in samples]
 
     def data(self) -> dict[str, Any]:
-        """The table for `results.json`: medians, and ratios as the medians of the rounds' own ratios."""
+        """The table for `results.json`: medians, and for ratios the medians of the ratios of all rounds."""
         return {
             "title": self.title,
             "unit": self.unit,
@@ -65,12 +65,12 @@ class Table:
 
 
 def rounds(most: int, quick: bool) -> int:
-    """How often each peer is measured; BENCH_ROUNDS in the environment makes a run shorter."""
+    """How many times each peer is measured; BENCH_ROUNDS in the environment shortens a run."""
     return 1 if quick else min(most, int(os.environ.get("BENCH_ROUNDS", most)))
 
 
 def in_turn(count: int, peers: Mapping[str, Callable[[], float]]) -> Samples:
-    """Each peer once per round, so that what else the machine does meets all of them."""
+    """Measure each peer once per round, so that other load on the machine affects all of them."""
     samples: Samples = {peer: [] for peer in peers}
     for _ in range(count):
         for peer, measure in peers.items():
@@ -89,12 +89,12 @@ def main(doc: str | None, tables: Callable[[bool], Iterable[Table]]) -> None:
 
 
 def end_in_order() -> None:
-    """Let SIGTERM end this process as an exception does, so that the servers it started end too."""
+    """Make SIGTERM raise an exception in this process, so that the servers it started are stopped too."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def markdown(table: dict[str, Any]) -> str:
-    """A table of `Table.data()` as Markdown, its ratios in the last column."""
+    """A table of `Table.data()` as Markdown, with the ratios in the last column."""
     peers = list(dict.fromkeys(peer for row in table["rows"].values() for peer in row))
     lines = [
         f"**{table['title']}** ({table['unit']})\n",

@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def run(name: str, quick: bool) -> list[dict[str, Any]]:
-    """The tables of one benchmark, printed as they come."""
+    """The tables of one benchmark, printed as soon as they are ready."""
     tables = []
     for table in importlib.import_module(f"benchmarks.{name}").tables(quick):
         tables.append(table.data())
@@ -60,7 +60,7 @@ def run(name: str, quick: bool) -> list[dict[str, Any]]:
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
+    """The machine and the versions of the measurement."""
     found = {}
     for package in PACKAGES:
         try:
@@ -86,7 +86,7 @@ def processor() -> str:
 
 
 def with_tables(readme: str, results: dict[str, Any]) -> str:
-    """The README with the tables between its two marks."""
+    """The README with the tables between its two markers."""
     about = results["machine"]
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     parts = [

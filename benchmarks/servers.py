@@ -35,7 +35,7 @@ class Serving:
 
     @contextmanager
     def process(self) -> Iterator[tuple[int, int]]:
-        """The port and the pid of a process that serves it, ended afterwards."""
+        """The port and the pid of a process that serves it and is stopped afterwards."""
         port = free_port()
         process = subprocess.Popen(
             [sys.executable, "-m", *COMMANDS[self.server], str(port), self.app],
@@ -86,13 +86,13 @@ def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
 
 @contextmanager
 def started(served: Mapping[str, Serving]) -> Iterator[dict[str, tuple[int, int]]]:
-    """All servers at once, so that they can be measured in turn; an idle server uses no CPU time."""
+    """Run all servers at once, to measure them in turn. An idle server uses no CPU time."""
     with ExitStack() as stack:
         yield {name: stack.enter_context(serving.process()) for name, serving in served.items()}
 
 
 def processor_seconds(pid: int) -> float:
-    """What a process has used so far (Linux)."""
+    """The CPU time that a process has used so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

@@ -1,13 +1,13 @@
-"""Many sockets with mixed traffic and faults for a while; what is left behind, and where the memory goes.
+"""Mixed traffic and faults on many sockets for some time: what is left behind, and how memory develops.
 
-Echoes, bursts, floods, idle sockets, rooms in a group, a query before and while a socket is open; clients
-close, reset, close one half, stay away, and have endpoints raise and return.
+Echoes, bursts, floods, idle sockets, rooms in a group, and queries before and while a socket is open. Clients
+close, reset, half-close or stop reading, and make endpoints raise and return.
 
     python -m benchmarks.soak [--seconds 600] [--sockets 500] [--server daphne|uvicorn]
     python -m benchmarks.soak --pressure [--seconds 30]
 
-`--pressure` has 50 clients that never read while the server sends without end, then 50 that send at line
-rate to an endpoint that takes 10 ms a message, and measures the memory and what other sockets notice.
+`--pressure` runs 50 clients that never read while the server sends endlessly, and then 50 that send at line
+rate to an endpoint that takes 10 ms per message. It measures the memory, and the effect on other sockets.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ from fastws_compat.groups import hub as hubs
 ROOT = Path(__file__).resolve().parents[1]
 CHUNK = "x" * 65536
 MIB = 1024 * 1024
-# Two pools of eight, the main thread, and what Django and the loop have one of.
+# Two pools of eight, the main thread, and the single threads of Django and the event loop.
 MOST_THREADS = 20
-# An endpoint that sleeps this long does not see its client send something and leave.
+# An endpoint that sleeps this long does not notice that its client sends something and leaves.
 ASLEEP = 30
 HELD = ("tasks", "files", "databases", "members")
 
@@ -58,7 +58,7 @@ database = f"{directory.name}/database"
 
 
 def set_up() -> None:
-    """Django with one SQLite file and a channel layer that drops nothing while the machine is busy."""
+    """Configure Django with one SQLite file and a channel layer that drops nothing on a busy machine."""
     layer = {"BACKEND": "channels.layers.InMemoryChannelLayer", "CONFIG": {"capacity": 10_000}}
     settings.configure(
         DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": database}},
@@ -95,7 +95,7 @@ def sync_resource() -> Iterator[None]:
 
 
 def enter(what: str) -> None:
-    """Count something that happens in threads."""
+    """Count an event that occurs in threads."""
     with lock:
         books[what] += 1
 
@@ -169,7 +169,7 @@ def held() -> dict[str, int]:
 
 
 def open_files() -> Iterator[str]:
-    """What the descriptors of this process lead to; the one of the listing itself has gone again."""
+    """The targets of this process's file descriptors, without that of the listing itself."""
     for number in os.listdir("/proc/self/fd"):
         with suppress(FileNotFoundError):
             yield os.readlink(f"/proc/self/fd/{number}")
@@ -231,7 +231,7 @@ async def ask_database(client: Any, dice: random.Random) -> None:
 
 
 async def chat(client: Any, dice: random.Random) -> None:
-    """Say something in a room and read until it comes back, among what the others say."""
+    """Send a message to a room and read until it comes back, among the messages of others."""
     for number in range(dice.randint(1, 30)):
         text = f"{number} {dice.random()}"
         await client.send(text)
@@ -253,7 +253,7 @@ async def idle(client: Any, dice: random.Random) -> None:
 
 
 async def deaf(client: Any, dice: random.Random) -> None:
-    """The endpoint looks elsewhere when the client goes."""
+    """Leave while the endpoint is not receiving."""
     await client.send("sleep")
 
 
@@ -282,7 +282,7 @@ async def leave(client: Any, dice: random.Random) -> None:
 
 
 async def live(port: int, seed: int, until: float) -> Counter[str]:
-    """Connection after connection; how each of them went."""
+    """Open one connection after another and return their outcomes."""
     dice, outcomes = random.Random(seed), Counter[str]()
     while time.monotonic() < until:
         path = dice.choice(PATHS)
@@ -329,7 +329,7 @@ async def soak(port: int, sockets: int, seconds: float) -> None:
 
 
 async def warm(port: int, watcher: Any) -> dict[str, int]:
-    """What the process holds once its threads and the connection of the async ORM exist."""
+    """The resources of the process once its threads and the connection of the async ORM exist."""
     before = await ask(watcher)
     clients = [await opened(port, "/echo") for _ in range(40)]
     await ask_database(clients[0], random.Random(0))
@@ -337,9 +337,9 @@ async def warm(port: int, watcher: Any) -> dict[str, int]:
     return await settled(watcher, {**before, "files": before["files"] + 1, "databases": 1})
 
 
-async def settled(watcher: Any, before: dict[str, int], patience: float = ASLEEP + 10) -> dict[str, int]:
-    """What the process holds once that is no more than before, or after `patience` seconds."""
-    deadline = time.monotonic() + patience
+async def settled(watcher: Any, before: dict[str, int], timeout: float = ASLEEP + 10) -> dict[str, int]:
+    """The resources of the process once they are no more than before, or after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
     while True:
         now = await ask(watcher)
         if back(now, before) or time.monotonic() > deadline:
@@ -348,13 +348,13 @@ async def settled(watcher: Any, before: dict[str, int], patience: float = ASLEEP
 
 
 def back(now: dict[str, int], before: dict[str, int]) -> bool:
-    """Nothing is held any more; the pools of threads keep theirs."""
+    """Whether everything has been released, apart from the connections of the thread pools."""
     ended = all(map(int.__le__, still_open(now), still_open(before)))
     return ended and all(now[name] <= before[name] for name in HELD) and now["threads"] <= MOST_THREADS
 
 
 def still_open(books: dict[str, int]) -> list[int]:
-    """How many dependencies of each kind have begun and were not torn down; less than none is twice."""
+    """The number of dependencies of each kind that were not torn down; negative if torn down twice."""
     return [books.get(f"{kind}began", 0) - books.get(f"{kind}ended", 0) for kind in ("", "sync ")]
 
 
@@ -399,7 +399,7 @@ async def measure(other: Any, watcher: Any, seconds: float) -> tuple[list[float]
 
 
 async def silent(port: int) -> None:
-    """Opens the flood and never reads; a plain socket, so that nothing reads for it."""
+    """Start the flood and never read. A plain socket, because a library would read in the background."""
     reader, writer = await hello(port, "/flood")
     reader._transport.pause_reading()  # type: ignore[attr-defined]
     try:

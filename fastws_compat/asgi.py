@@ -11,7 +11,7 @@ from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
-from fastws_compat.requests import below
+from fastws_compat.requests import with_root_path
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 
@@ -69,7 +69,7 @@ def prefixed(scope: Scope) -> Scope:
     prefix = get_script_prefix(scope)
     set_script_prefix(prefix)
     root_path = prefix.rstrip("/")
-    return below(root_path, scope) if root_path else scope
+    return with_root_path(root_path, scope) if root_path else scope
 
 
 def load(app: Any) -> Any:

@@ -20,7 +20,7 @@ from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins import identify, registry, remote, session_names, tenants
 from fastws_compat.logins.judge import LOGGED_OUT, Condition, user_key
-from fastws_compat.logins.lookups import forgetting
+from fastws_compat.logins.lookups import in_discarded_context
 from fastws_compat.param_functions import Depends
 from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
@@ -36,8 +36,8 @@ Dependency = Callable[..., Awaitable[Any]]
 async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed.
 
-    A user whom other code put into the scope is judged as in every later round: a user who is not active, of
-    a token for example, counts as `AnonymousUser`.
+    A user whom other code put into the scope, for example for a token, is checked as in the later rounds:
+    one who is not active counts as `AnonymousUser`.
     """
     scope = websocket.scope
     if "user" not in scope:
@@ -56,7 +56,7 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
 
 
 async def _enter(websocket: WebSocket, user: Any, session: Any) -> None:
-    """Have the socket closed when the user's login ends."""
+    """Register the socket, so that it is closed when the user's login ends."""
     key, name = (None, None) if session is None else (session.session_key, session_names.name_of(session))
     registry.enter(websocket, user_key(user), key, name, await tenants.locate(user))
 
@@ -75,7 +75,7 @@ def _anonymous(scope: Scope) -> AnonymousUser:
 
 
 async def login_required(websocket: WebSocket) -> AbstractBaseUser:
-    """The user; 401 without a login."""
+    """The user, or 401 if nobody is logged in."""
     user: Any = await get_user(websocket)
     if not user.is_authenticated:
         raise _refusal(websocket, 401)
@@ -83,7 +83,7 @@ async def login_required(websocket: WebSocket) -> AbstractBaseUser:
 
 
 def user_passes_test(test: Test) -> Dependency:
-    """A dependency: the user if `test(user)`, sync or async, is true; else 401 without a login, or 403.
+    """A dependency: the user if `test(user)`, sync or async, is true; else 403, or 401 without a login.
 
     The test is repeated while the socket is open.
     """
@@ -107,7 +107,7 @@ SUPERUSER = Condition(lambda user: user.is_active and getattr(user, "is_superuse
 def permission_required(
     perm: str | Iterable[str], raise_exception: bool = False, *, obj: Callable[..., Any] | None = None
 ) -> Dependency:
-    """A dependency: the user if they have the permission(s); else 401 without a login, or 403.
+    """A dependency: the user if they have the permission(s); else 403, or 401 without a login.
 
     With `raise_exception` it is always 403, as in Django. `obj` is a dependency that returns the object for
     the backends' object permissions. Equal calls return the same dependency.
@@ -150,7 +150,7 @@ def _named(dependency: Dependency, name: str, *arguments: Any) -> Dependency:
 
 
 async def _require(websocket: WebSocket, condition: Condition, anonymous: int = 401) -> Any:
-    """The user, who has to meet the condition for as long as the socket is open."""
+    """The user, who must meet the condition for as long as the socket is open."""
     user = await get_user(websocket)
     if not await _is_met(condition, user):
         raise _refusal(websocket, 403 if user.is_authenticated else anonymous)
@@ -171,13 +171,13 @@ def _refusal(websocket: WebSocket, status: int) -> HTTPException:
 
 async def _is_met(condition: Condition, user: Any) -> bool:
     if condition.is_async:
-        return bool(await forgetting(condition.test(user)))
+        return bool(await in_discarded_context(condition.test(user)))
     if not condition.queries:
         return bool(condition.test(user))
     return bool(await identify.from_database(condition.test, user))
 
 
-# Closing by hand
+# Closing sockets explicitly
 
 
 def disconnect_user(
@@ -185,7 +185,7 @@ def disconnect_user(
 ) -> None:
     """Close the open sockets of a user (or primary key) in every process, or only those of one session.
 
-    It closes only sockets whose routes use a dependency of this module.
+    Only sockets whose routes use a dependency of this module are closed.
     """
     if tenants.in_event_loop():
         raise RuntimeError(
@@ -197,7 +197,7 @@ def disconnect_user(
 async def adisconnect_user(
     user: Any, session_key: str | None = None, code: int = LOGGED_OUT, reason: str = ""
 ) -> None:
-    """As `disconnect_user`, for async code."""
+    """Like `disconnect_user`, for async code."""
     await remote.apublish(_end_logins(user, session_key, code, reason))
 
 

@@ -1,4 +1,4 @@
-"""Who is connected and what they may do, in Starlette's words; Django's own user needs none of it."""
+"""Starlette's users, credentials and `requires`. Projects with Django's users do not need them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ P = ParamSpec("P")
 
 
 class AuthenticationError(Exception):
-    """The credentials that came with the handshake are wrong."""
+    """The credentials in the handshake are wrong."""
 
 
 class AuthCredentials:
@@ -25,7 +25,7 @@ class AuthCredentials:
 
 
 class BaseUser:
-    """What `websocket.user` offers."""
+    """The interface of `websocket.user`."""
 
     @property
     def is_authenticated(self) -> bool:
@@ -41,7 +41,7 @@ class BaseUser:
 
 
 class SimpleUser(BaseUser):
-    """A user who is known by name only."""
+    """A user with a name and nothing else."""
 
     def __init__(self, username: str) -> None:
         self.username = username
@@ -60,7 +60,7 @@ class SimpleUser(BaseUser):
 
 
 class UnauthenticatedUser(BaseUser):
-    """Nobody in particular."""
+    """The user of a connection without credentials."""
 
     @property
     def is_authenticated(self) -> bool:
@@ -76,7 +76,7 @@ class UnauthenticatedUser(BaseUser):
 
 
 class AuthenticationBackend:
-    """Finds out who is connecting: their credentials and user, None for nobody, or AuthenticationError."""
+    """Identifies the client: returns its credentials and user or None, or raises AuthenticationError."""
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
         raise NotImplementedError
@@ -89,10 +89,10 @@ def has_required_scope(conn: HTTPConnection, scopes: Sequence[str]) -> bool:
 def requires(
     scopes: str | Sequence[str], status_code: int = 403, redirect: str | None = None
 ) -> Callable[[Callable[P, Any]], Callable[P, Any]]:
-    """Close the socket instead of calling the endpoint when its user lacks one of `scopes`.
+    """Close the socket instead of calling the endpoint if its user lacks one of `scopes`.
 
-    The endpoint's parameter must be named `websocket`. A socket that is closed before it was accepted is
-    refused with 403; `status_code` and `redirect` belong to Starlette's HTTP form and change nothing here.
+    The endpoint's parameter must be named `websocket`. Closing a socket before accept refuses it with 403.
+    `status_code` and `redirect` are for HTTP in Starlette and have no effect here.
     """
     needed = [scopes] if isinstance(scopes, str) else list(scopes)
 

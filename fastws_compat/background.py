@@ -1,4 +1,4 @@
-"""Work that is done after the answer was sent."""
+"""Work that runs after the response has been sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ P = ParamSpec("P")
 
 
 class BackgroundTask:
-    """A call for later: `await task()` runs it, in a thread if it is a sync function."""
+    """A deferred call: `await task()` runs it, in a thread if the function is sync."""
 
     def __init__(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
         self.func = func
@@ -27,7 +27,7 @@ class BackgroundTask:
 
 
 class BackgroundTasks(BackgroundTask):
-    """Tasks that run one after another, in the order they were added; the first error ends the row."""
+    """Tasks that run one after another, in the order in which they were added, until one raises."""
 
     def __init__(self, tasks: Sequence[BackgroundTask] | None = None) -> None:
         self.tasks = list(tasks or ())

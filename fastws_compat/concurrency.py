@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Concurrency:
-    """The maximum number of calls of one dependency that run at a time in each event loop."""
+    """Limits how many calls of one dependency run at a time in each event loop."""
 
     __slots__ = ("__weakref__", "_semaphores", "limit")
 
@@ -39,7 +39,7 @@ class Concurrency:
 
 
 def is_async(func: Any) -> bool:
-    """Whether `func` returns an awaitable; looks through partials and at `__call__`."""
+    """Whether `func` returns an awaitable. Sees through partials and `__call__`."""
     while isinstance(func, functools.partial):
         func = func.func
     return iscoroutinefunction(func) or iscoroutinefunction(getattr(func, "__call__", None))  # noqa: B004
@@ -48,8 +48,8 @@ def is_async(func: Any) -> bool:
 async def run_in_threadpool(func: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of the sync `func`, run in a thread with a copy of the context variables.
 
-    Django's stale database connections are closed before and after the call. A cancellation of the caller
-    takes effect when the call has ended.
+    Django's stale database connections are closed before and after the call. If the caller is cancelled, the
+    cancellation takes effect when the call has ended.
     """
     return await run_in(None, functools.partial(func, *args, **kwargs))
 

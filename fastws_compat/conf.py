@@ -46,20 +46,21 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-# What the project has set; None until it is read, and again after `setting_changed` reports a new value.
-_project: dict[str, Any] | None = None
+# What the project has set; None until it is read, and again after `setting_changed` reports a new value. What
+# runs for every connection reads it here, and calls `values` only if it is None.
+project: dict[str, Any] | None = None
 _NOTHING: dict[str, Any] = {}
 
 
 def get(name: str) -> Any:
     """The value of `FASTWS[name]`, or the library's default; works without Django settings too."""
-    own = values() if _project is None else _project  # `values` is only called if it has to read
+    own = values() if project is None else project
     return own[name] if name in own else DEFAULTS[name]
 
 
 def values() -> dict[str, Any]:
     """What the project has set."""
-    return _read() if _project is None else _project
+    return _read() if project is None else project
 
 
 def debug() -> bool:
@@ -80,7 +81,7 @@ def has_settings() -> bool:
 
 def _read() -> dict[str, Any]:
     """Read the setting and keep it until it changes; the absence of Django settings is not kept."""
-    global _project
+    global project
     if not has_settings():
         return _NOTHING
     from django.conf import settings
@@ -88,12 +89,12 @@ def _read() -> dict[str, Any]:
 
     own = getattr(settings, "FASTWS", {})
     setting_changed.connect(_forget, dispatch_uid="fastws_compat.conf")
-    _project = own if isinstance(own, dict) else _NOTHING  # a system check reports a value that is not a dict
-    return _project
+    project = own if isinstance(own, dict) else _NOTHING  # a system check reports a value that is not a dict
+    return project
 
 
 def _forget(*, setting: str, **kwargs: Any) -> None:
     """Read `FASTWS` again when it is used next: `override_settings` has changed it."""
-    global _project
+    global project
     if setting == "FASTWS":
-        _project = None
+        project = None

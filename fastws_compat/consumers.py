@@ -1,4 +1,4 @@
-"""Each route as a Channels consumer, so that `URLRouter`, middleware and test tools see what they know."""
+"""Each route as a Channels consumer, for use with Channels' `URLRouter`, middleware and test tools."""
 
 from __future__ import annotations
 

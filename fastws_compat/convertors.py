@@ -1,4 +1,4 @@
-"""What `{name:convertor}` in a path matches, and how it becomes a value and a piece of a path again."""
+"""Convertors: what `{name:convertor}` in a path matches, and its conversion from and to text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Convertor(Generic[T]):
-    """One kind of path parameter: `regex` says what it matches; both methods are yours to write."""
+    """One kind of path parameter. A subclass sets `regex`, which it matches, and writes both methods."""
 
     regex: ClassVar[str] = ""
 
@@ -41,7 +41,7 @@ class StringConvertor(Convertor[str]):
 
 
 class PathConvertor(Convertor[str]):
-    """`{name:path}`: the rest of the path, slashes included, possibly empty."""
+    """`{name:path}`: the rest of the path, including slashes; it may be empty."""
 
     regex = ".*"
 
@@ -68,7 +68,7 @@ class IntegerConvertor(Convertor[int]):
 
 
 class FloatConvertor(Convertor[float]):
-    """`{name:float}`: digits, with or without decimals; no sign, no exponent."""
+    """`{name:float}`: digits with or without decimal places, but no sign or exponent."""
 
     regex = r"[0-9]+(\.[0-9]+)?"
 
@@ -87,7 +87,7 @@ class FloatConvertor(Convertor[float]):
 
 
 class UUIDConvertor(Convertor[uuid.UUID]):
-    """`{name:uuid}`: a UUID in either case, with or without its dashes."""
+    """`{name:uuid}`: a UUID in upper or lower case, with or without dashes."""
 
     regex = "-?".join(f"[0-9a-fA-F]{{{digits}}}" for digits in (8, 4, 4, 4, 12))
 
@@ -108,6 +108,6 @@ CONVERTOR_TYPES: dict[str, Convertor[Any]] = {
 
 
 def register_url_convertor(key: str, convertor: Convertor[Any]) -> None:
-    """Let paths that are compiled from now on say `{name:key}`."""
+    """Make `{name:key}` available in paths that are declared from now on."""
     foreign.refuse(convertor, f"Convertor {key!r}")
     CONVERTOR_TYPES[key] = convertor

@@ -1,4 +1,4 @@
-"""Any object as the types that JSON has."""
+"""Convert any object to the types that JSON has."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def isoformat(moment: datetime.date | datetime.time) -> str:
 
 
 def decimal_encoder(number: Decimal) -> int | float:
-    """An int if the number was written without decimals, so that it stays one on the way back."""
+    """An int if the number has no decimal places, so that it is still one when it is read back."""
     exponent = number.as_tuple().exponent
     return int(number) if isinstance(exponent, int) and exponent >= 0 else float(number)
 
 
-# Instances of a class, and of its subclasses, that is not treated in `_Encoding.encode`; may be added to.
+# Encoders for classes that `_Encoding.encode` does not handle, and for their subclasses. Users may add more.
 ENCODERS_BY_TYPE: dict[type[Any], Encoder] = {
     bytes: bytes.decode,
     datetime.date: isoformat,
@@ -82,8 +82,8 @@ def jsonable_encoder(
 ) -> Any:
     """`obj` as dicts, lists, strings, numbers, booleans and None, which `json.dumps` can write.
 
-    `include` to `exclude_none` are those of pydantic's `model_dump`; `custom_encoder` maps types to functions
-    that come before everything else; `sqlalchemy_safe` leaves out keys that begin with "_sa".
+    The options from `include` to `exclude_none` are those of pydantic's `model_dump`. `custom_encoder` maps
+    types to functions that take precedence; `sqlalchemy_safe` omits keys that start with "_sa".
     """
     options = {
         "by_alias": by_alias,
@@ -101,7 +101,7 @@ def _keys(chosen: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Encoding:
-    """The options that hold all the way down; what to include or exclude is said level by level."""
+    """The options that apply at every level. `include` and `exclude` differ from level to level."""
 
     options: dict[str, bool]
     custom: dict[Any, Encoder]
@@ -111,7 +111,7 @@ class _Encoding:
         custom = _find(self.custom, obj) if self.custom else None
         if custom is not None:
             return custom(obj)
-        if type(obj) in SCALARS:  # the most frequent case; the questions below are slower
+        if type(obj) in SCALARS:  # the most frequent case, and faster than the checks below
             return obj
         if isinstance(obj, BaseModel):
             return self._model(obj, include, exclude)
@@ -138,7 +138,7 @@ class _Encoding:
     def _model(self, model: BaseModel, include: Any, exclude: Any) -> Any:
         options: dict[str, Any] = self.options
         dumped = model.model_dump(mode="json", include=include, exclude=exclude, **options)
-        # Once more without the custom encoders: pydantic keeps None inside of dict fields, and "_sa" keys.
+        # Encode again without custom encoders: pydantic keeps "_sa" keys, and None inside dict fields.
         return _Encoding(self.options, {}, self.sqlalchemy_safe).encode(dumped)
 
     def _dict(self, mapping: dict[Any, Any], include: Any, exclude: Any) -> dict[Any, Any]:
@@ -159,7 +159,7 @@ def _find(encoders: dict[Any, Encoder], obj: Any) -> Encoder | None:
 
 
 def _attributes(obj: Any) -> Any:
-    """What is left to try: `obj` as a mapping or as pairs, then its attributes."""
+    """The last resort: `obj` as a mapping or as pairs, or else its attributes."""
     _refuse_v1(obj)
     errors: list[Exception] = []
     attempts: Iterable[Encoder] = (dict, vars)

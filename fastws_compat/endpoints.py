@@ -6,9 +6,8 @@ import json
 from collections.abc import Generator
 from typing import Any, Literal
 
-from fastws_compat.connections.lifecycle import open_socket
+from fastws_compat.connections.lifecycle import open_socket, serve_alone
 from fastws_compat.connections.states import SESSION
-from fastws_compat.exception_handlers import serve_alone
 from fastws_compat.limits import limits_of
 from fastws_compat.types import Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket

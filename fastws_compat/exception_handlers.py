@@ -1,15 +1,14 @@
-"""What becomes of an exception: FastAPI's default handlers, and how a handler is found and obeyed."""
+"""FastAPI's default exception handlers, and how a handler is found and run."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.connections.closing import STATUS_OFFSET, as_text, can_deny
-from fastws_compat.connections.lifecycle import Session, serve
-from fastws_compat.connections.states import RAISE_EXCEPTIONS, SESSION
+from fastws_compat.connections.states import HANDLERS, RAISE_EXCEPTIONS
 from fastws_compat.exceptions import (
     PHRASES,
     HTTPException,
@@ -20,10 +19,8 @@ from fastws_compat.exceptions import (
 from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.responses import JSONResponse, PlainTextResponse, Response
-from fastws_compat.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+from fastws_compat.types import ExceptionHandler
 from fastws_compat.websockets import WebSocket, WebSocketState
-
-HANDLERS = "fastws_compat.exception_handlers"
 
 BODILESS = {204, 205, 304}
 
@@ -42,16 +39,16 @@ async def http_exception_handler(request: HTTPConnection, exc: HTTPException) ->
 async def request_validation_exception_handler(
     request: HTTPConnection, exc: RequestValidationError
 ) -> JSONResponse:
-    """422 with the errors; for handlers that serve HTTP and sockets alike (FastAPI)."""
+    """422 with the errors, for handlers that serve both HTTP and sockets (FastAPI)."""
     return JSONResponse({"detail": _encodable(exc.errors())}, status_code=422)
 
 
 async def websocket_request_validation_exception_handler(
     websocket: WebSocket, exc: WebSocketRequestValidationError
 ) -> None:
-    """Close with 1008, which before accept means HTTP 403.
+    """Close with 1008, which means HTTP 403 before accept.
 
-    FastAPI hands the list of errors on as reason. No server sends it, and it repeats what the client
+    FastAPI passes the list of errors as the reason. No server sends it, and it repeats what the client
     sent, so only the test client gets it here.
     """
     shown = websocket.scope.get(RAISE_EXCEPTIONS) and websocket.application_state is WebSocketState.CONNECTING
@@ -85,51 +82,25 @@ STARLETTE_HANDLERS: Mapping[Any, ExceptionHandler] = {
 }
 
 
-def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
-    """What `target` names for a connection, as an application whose exceptions go to `handlers`."""
-
-    async def handled(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "websocket":
-            await target(scope)(scope, receive, send)
-            return
-        scope[HANDLERS] = handlers
-        try:
-            await target(scope)(scope, receive, send)
-        except Exception as exc:
-            # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
-            session: Session = scope[SESSION]
-            if not await handle(session.socket(receive, send), exc, handlers):
-                raise
-
-    return handled
-
-
-async def serve_alone(
-    target: Callable[[Scope], ASGIApp], scope: Scope, receive: Receive, send: Send, *, watched: bool = False
-) -> None:
-    """Serve a connection that reached a route or router without an application, as the plainest one would."""
-    await serve(with_handlers(target, DEFAULT_HANDLERS), scope, receive, send, watched=watched)
-
-
 async def handle(
     websocket: WebSocket, exc: Exception, handlers: Mapping[Any, ExceptionHandler] | None = None
 ) -> bool:
-    """Run the handler for `exc`, of the innermost application if none are given; False if there is none."""
+    """Run the handler for `exc`, by default one of the innermost application; False if there is none."""
     handlers = websocket.scope.get(HANDLERS, DEFAULT_HANDLERS) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
         found = None if meaning is None else find(handlers, meaning)
         if found is not None:
             handler, meaning = found
             await run(handler, websocket, meaning)
-            exc.__traceback__ = None  # as in run(), which may have been given what `exc` means
+            exc.__traceback__ = None  # as in run(), which may have been called with the translated exception
             return True
     return False
 
 
 def from_django(exc: Exception) -> HTTPException | None:
-    """What Django's own refusals mean: Http404 404, PermissionDenied 403, SuspiciousOperation 400.
+    """Translate Django's own exceptions: Http404 is 404, PermissionDenied 403, SuspiciousOperation 400.
 
-    Their texts are for the log, not for the client (Django shows fixed pages too).
+    Their texts are for the log, not for the client; Django's own pages do not show them either.
     """
     if "django.core.exceptions" not in sys.modules:
         return None
@@ -143,9 +114,9 @@ def from_django(exc: Exception) -> HTTPException | None:
 def find(
     handlers: Mapping[Any, ExceptionHandler], exc: Exception
 ) -> tuple[ExceptionHandler, Exception] | None:
-    """The handler for the status of an HTTPException, else for the nearest class, and what to call it with.
+    """The handler for the status of an HTTPException, else for the nearest class, and its argument.
 
-    An exception of FastAPI or Starlette, from a library that was not ported, counts as its twin here.
+    An exception of FastAPI or Starlette, raised by a library that was not ported, counts as its counterpart.
     """
     twin = foreign.twin(exc) or exc
     if isinstance(twin, HTTPException) and twin.status_code in handlers:
@@ -165,22 +136,22 @@ async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -
         response = await run_in_threadpool(handler, websocket, exc)
     if response is not None:
         await answer(websocket, response, exc)
-    # A reused exception object would collect the frames of every connection.
+    # An exception object that is raised again would collect the frames of every connection.
     exc.__traceback__ = None
 
 
 def _encodable(errors: Any) -> Any:
-    # The encoder knows many types, which take longer to import than the rest of the library.
+    # Imported here because the encoder's types take longer to import than the rest of the library.
     from fastws_compat.encoders import jsonable_encoder
 
     return jsonable_encoder(errors)
 
 
 async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
-    """Send the response that a handler returned, in the form that the connection still allows.
+    """Send the response that a handler returned, in the form that the connection's state allows.
 
-    Before accept it refuses the handshake (403 where the server cannot send another status); after
-    accept, where FastAPI is undefined, it closes with 4000 + status.
+    Before accept, it refuses the handshake (with 403 if the server cannot send another status). After
+    accept, where FastAPI's behaviour is undefined, it closes with 4000 + status.
     """
     state = websocket.application_state
     if state is WebSocketState.CONNECTED:

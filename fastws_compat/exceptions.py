@@ -23,12 +23,12 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypedDict
 
-# `http.client.responses`, which would bring the email package and ssl.
+# The same as `http.client.responses`, whose import would load the email package and ssl.
 PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 
 
 class EndpointContext(TypedDict, total=False):
-    """Where the endpoint that an error belongs to is written."""
+    """The location of an endpoint in the source, for errors."""
 
     function: str
     path: str
@@ -39,7 +39,7 @@ class EndpointContext(TypedDict, total=False):
 class HTTPException(Exception):
     """Refuse the handshake with an HTTP status, or close an accepted socket with 4000 + status.
 
-    `detail` is what the client reads under "detail"; without one it is the phrase of the status.
+    The client finds `detail` under the key "detail"; by default it is the standard phrase of the status.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class HTTPException(Exception):
 
 
 class WebSocketException(Exception):
-    """Close the socket with `code` (RFC 6455, 7.4) and `reason`; before accept it refuses the handshake."""
+    """Close the socket with `code` (RFC 6455, 7.4) and `reason`, or refuse the handshake before accept."""
 
     def __init__(self, code: int, reason: str | None = None) -> None:
         self.code = code
@@ -71,43 +71,43 @@ class WebSocketException(Exception):
 
 
 class FastAPIError(RuntimeError):
-    """What the library itself has to complain about."""
+    """The base class of errors that the library itself raises."""
 
 
 class DeclarationError(FastAPIError):
-    """A route, endpoint or parameter is written so that it could never work; raised at import."""
+    """A route, endpoint or parameter is declared in a way that cannot work; raised at import."""
 
 
 class PositionalOnlyError(DeclarationError, TypeError):
-    """A parameter cannot be passed by name; a TypeError, as the call would be."""
+    """A parameter cannot be passed by name. Also a TypeError, which calling it would raise."""
 
 
 class DependencyScopeError(FastAPIError):
-    """A dependency of scope "request" asks for one of scope "function", which ends before it."""
+    """A dependency with scope "request" depends on one with scope "function", which ends earlier."""
 
 
 class GroupSendError(FastAPIError):
-    """The channel layer did not take a message for a group, or not in time."""
+    """The channel layer failed, or timed out, when a message was sent to a group."""
 
 
 class GroupNameError(ValueError):
-    """This cannot be the name of a group."""
+    """The name of a group is not valid."""
 
 
 class PydanticV1NotSupportedError(FastAPIError):
-    """A `pydantic.v1` model stands where pydantic v2 is needed."""
+    """A `pydantic.v1` model was used where a pydantic v2 model is needed."""
 
 
 class FastAPIDeprecationWarning(UserWarning):
-    """FastAPI deprecated this option; a `UserWarning` so that it is seen by default."""
+    """FastAPI has deprecated this option. It is a `UserWarning`, which Python shows by default."""
 
 
 class StarletteDeprecationWarning(UserWarning):
-    """Starlette deprecated this name; a `UserWarning` so that it is seen by default."""
+    """Starlette has deprecated this name. It is a `UserWarning`, which Python shows by default."""
 
 
 class ValidationException(Exception):
-    """What a client sent does not fit what the endpoint asks for; `errors()` lists every misfit."""
+    """The data that a client sent is not valid for the endpoint; `errors()` lists what is wrong."""
 
     def __init__(self, errors: Sequence[Any], *, endpoint_ctx: EndpointContext | None = None) -> None:
         self._errors = errors
@@ -139,7 +139,7 @@ class ValidationException(Exception):
 
 
 class RequestValidationError(ValidationException):
-    """The HTTP form of the error; here so that handlers written for both keep working."""
+    """The form of the error for HTTP, so that handlers written for both protocols still work."""
 
     def __init__(
         self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None
@@ -149,11 +149,11 @@ class RequestValidationError(ValidationException):
 
 
 class WebSocketRequestValidationError(ValidationException):
-    """A handshake carried a path, query, header or cookie value that does not fit; closes with 1008."""
+    """A path, query, header or cookie value of the handshake is not valid; the socket closes with 1008."""
 
 
 class ResponseValidationError(ValidationException):
-    """The HTTP form for responses; never raised here."""
+    """The form of the error for HTTP responses; never raised here."""
 
     def __init__(
         self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None

@@ -1,4 +1,4 @@
-"""What a route may be sent and how, how long its connections may live, and how many there may be."""
+"""The limits of a route: on its messages, on the lifetime of its connections, and on their number."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ MAX_MESSAGE_SIZE = conf.DEFAULTS["MAX_MESSAGE_SIZE"]
 
 
 class LimitOptions(TypedDict, total=False):
-    """Limits of an application, a router or a route; the innermost that says something wins, None is none."""
+    """Limits of an application, a router or a route. The innermost value wins; None means no limit."""
 
-    # Bytes of one message; more closes with 1009.
+    # Maximum size of a message in bytes; a larger one closes the connection with 1009.
     max_message_size: int | None
-    # "20/s", "100/m", "64KiB/s", also several; more closes with 4429.
+    # "20/s", "100/m", "64KiB/s", or several of them; exceeding one closes the connection with 4429.
     rate_limit: str | Sequence[str] | None
-    # Seconds without a message in either direction, and seconds in all; then 4408.
+    # Seconds without a message in either direction, and seconds in total; then it is closed with 4408.
     idle_timeout: float | None
     max_age: float | None
-    # Connections at a time; more are refused: 503, and 429 for those of one user or address.
+    # Maximum number of open connections. More are refused with 503, or with 429 for one user or address.
     max_connections: int | None
     max_connections_per_user: int | None
     max_connections_per_address: int | None
@@ -39,7 +39,7 @@ class LimitOptions(TypedDict, total=False):
 
 
 class Guarded(Protocol):
-    """What a session is asked for."""
+    """What a guard needs of the connection's session."""
 
     guard: Guard | None
 
@@ -52,7 +52,7 @@ CAPS = {
     "max_connections_per_user": "user",
     "max_connections_per_address": "address",
 }
-# The same as settings, which hold for the process.
+# The settings with the same caps for the whole process.
 SETTINGS = {name: name.upper() for name in CAPS}
 CAP_SETTINGS = frozenset(SETTINGS.values())
 
@@ -75,7 +75,7 @@ def check_route_options(options: Mapping[str, Any], function: str) -> None:
 
 
 class Limits:
-    """The limits of one place where they are declared; `|` lays inner ones over outer ones."""
+    """The limits declared in one place; `outer | inner` combines two, and the inner values win."""
 
     __slots__ = ("_capped", "_compiled", "guards", "options")
 
@@ -85,14 +85,14 @@ class Limits:
         self._set(dict(options), {name: compile_option(name, value) for name, value in options.items()})
 
     def _set(self, options: dict[str, Any], compiled: dict[str, Any]) -> None:
-        # As they were written, for people who ask.
+        # The limits as they were written, for `repr` and for tools.
         self.options = options
         self._compiled = compiled
         self.guards = any(compiled.get(name) for name in ("rate_limit", "idle_timeout", "max_age"))
         self._capped = not CAPS.keys().isdisjoint(compiled)
 
     def __or__(self, inner: Limits) -> Limits:
-        """Both, where `inner` wins. Caps that came from outside go on counting for all who share them."""
+        """The combination, in which `inner` wins. An outer cap counts all routes that share it together."""
         both = Limits()
         both._set({**self.options, **inner.options}, {**self._compiled, **inner._compiled})
         return both
@@ -101,15 +101,18 @@ class Limits:
         return f"Limits({', '.join(f'{name}={value!r}' for name, value in self.options.items())})"
 
     def get(self, name: str) -> Any:
-        """The compiled limit; None without one."""
+        """The compiled limit; None if there is none."""
         return self._compiled.get(name)
 
     def apply(self, websocket: WebSocket, session: Guarded | None) -> AbstractContextManager[None]:
-        """Hold a new connection to the limits for its messages and its time.
+        """Apply the limits on messages and time to a new connection.
 
-        Gives its place among those that may be open, to be entered as a context.
+        Returns a context manager that counts the connection while it is open.
         """
-        settings, compiled = conf.values(), self._compiled
+        settings = conf.project
+        if settings is None:
+            settings = conf.values()
+        compiled = self._compiled
         websocket._limit_messages(
             compiled["max_message_size"]
             if "max_message_size" in compiled
@@ -126,7 +129,7 @@ class Limits:
                 max_age=self.get("max_age"),
             )
         if self._capped or not CAP_SETTINGS.isdisjoint(settings):
-            return Seats(self, websocket.scope)
+            return ConnectionSlots(self, websocket.scope)
         return UNCOUNTED
 
     def _compress(self, websocket: WebSocket) -> None:
@@ -138,7 +141,7 @@ class Limits:
 
 
 def limits_of(scope: Scope) -> Limits:
-    """The limits of the route that a connection has taken."""
+    """The limits of the connection's route."""
     found = getattr(scope.get("route"), "limits", None)
     return found if isinstance(found, Limits) else Limits()
 
@@ -146,8 +149,8 @@ def limits_of(scope: Scope) -> Limits:
 UNCOUNTED = nullcontext()
 
 
-class Seats(AbstractContextManager[None]):
-    """Counts a connection against every cap that it falls under; HTTPException if one is reached."""
+class ConnectionSlots(AbstractContextManager[None]):
+    """Counts a connection against every cap that applies to it; HTTPException if one is reached."""
 
     __slots__ = ("_limits", "_scope", "_taken")
 
@@ -160,19 +163,21 @@ class Seats(AbstractContextManager[None]):
         settings = conf.values()
         for name, of in CAPS.items():
             own: Cap | None = self._limits.get(name)
-            if own is not None and own.most is not None:
-                self._take(own, own.most, of)
+            if own is not None and own.maximum is not None:
+                self._take(own, own.maximum, of)
             everywhere = settings.get(SETTINGS[name])
             if everywhere is not None:
-                self._take(PROCESS[name], everywhere, of)
+                self._take(PROCESS_CAPS[name], everywhere, of)
 
-    def _take(self, cap: Cap, most: int, of: str) -> None:
+    def _take(self, cap: Cap, maximum: int, of: str) -> None:
         key = owner(self._scope, of)
         if key is None:
             return
-        if cap.counts.get(key, 0) >= most:
+        if cap.counts.get(key, 0) >= maximum:
             self.__exit__()
-            logger.warning("WebSocket refused: %d open connections is the most of %s", most, MOST_OF[of])
+            logger.warning(
+                "WebSocket refused: %s may have at most %d open connections", CAP_OWNERS[of], maximum
+            )
             raise HTTPException(503 if of == "all" else 429, "Too many connections")
         cap.counts[key] = cap.counts.get(key, 0) + 1
         self._taken.append((cap, key))
@@ -185,24 +190,24 @@ class Seats(AbstractContextManager[None]):
                 del cap.counts[key]
 
 
-MOST_OF = {"all": "all clients together", "user": "one user", "address": "one address"}
+CAP_OWNERS = {"all": "all clients together", "user": "one user", "address": "one address"}
 
 
 class Cap:
-    """How many connections there are of each owner, and may be."""
+    """The maximum number of connections per owner, and their present numbers."""
 
-    __slots__ = ("counts", "most")
+    __slots__ = ("counts", "maximum")
 
-    def __init__(self, most: int | None) -> None:
-        self.most = most
+    def __init__(self, maximum: int | None) -> None:
+        self.maximum = maximum
         self.counts: dict[Any, int] = {}
 
 
-PROCESS = {name: Cap(None) for name in CAPS}
+PROCESS_CAPS = {name: Cap(None) for name in CAPS}
 
 
 def owner(scope: Scope, of: str) -> Any:
-    """Whom a connection is counted for; None if it is nobody, as an anonymous user."""
+    """The owner that a connection counts for; None if there is none, for example for an anonymous user."""
     if of == "address":
         client = scope.get("client")
         return client[0] if client else None
@@ -225,7 +230,7 @@ RATE = r"(\d+(?:\.\d+)?)\s*(?:(k|m|ki|mi|)(b))?\s*/\s*(\d+)?\s*([a-z]+)"
 
 
 def compile_option(name: str, value: Any) -> Any:
-    """The value of a limit as connections use it; DeclarationError for one that makes no sense."""
+    """The value of a limit as connections use it; DeclarationError for an invalid one."""
     if name in CAPS:
         return Cap(value if value is None else _checked(name, value, int, 0))
     if name == "deflate":
@@ -241,17 +246,17 @@ def compile_option(name: str, value: Any) -> Any:
 def _checked(name: str, value: Any, kind: Any, least: float) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
         what = "a whole number" if kind is int else "a number of seconds"
-        raise DeclarationError(f"{name}={value!r} is no limit: give {what}, or None for no limit.")
+        raise DeclarationError(f"{name}={value!r} is not a valid limit: use {what}, or None for no limit.")
     return value
 
 
 def parse_rate(text: str) -> Rate:
-    """ "20/s", "100/m", "1000/h" messages; "64KiB/s", "1MB/10s" bytes."""
+    """The rate for "20/s", "100/m" or "1000/h" (messages), or for "64KiB/s" or "1MB/10s" (bytes)."""
     match = re.fullmatch(RATE, text.strip(), re.IGNORECASE) if isinstance(text, str) else None
     seconds = SECONDS.get(match[5].lower().removesuffix("s") or "s") if match else None
     if match is None or seconds is None or not float(match[1]):
         raise DeclarationError(
-            f"rate_limit={text!r} is no rate: write '20/s', '100/m' for messages, '64KiB/s' for bytes."
+            f"rate_limit={text!r} is not a rate: write '20/s' or '100/m' for messages, '64KiB/s' for bytes."
         )
     amount = float(match[1]) * UNITS[(match[2] or "").lower()]
     return Rate(amount, seconds * int(match[4] or 1), of_bytes=match[3] is not None)

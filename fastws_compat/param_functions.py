@@ -1,4 +1,4 @@
-"""What users write: functions that make the data of `params` and that type checkers take for any value."""
+"""The functions that users call to declare parameters. They return `params` objects, typed as `Any`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fastws_compat.params import DependencyScope, FieldOptions
 
 
 def Path(default: Any = ..., **options: Unpack[FieldOptions]) -> Any:
-    """Read a part of the path."""
+    """Read a path parameter."""
     return params.Path(default, **options)
 
 
 def Query(default: Any = PydanticUndefined, **options: Unpack[FieldOptions]) -> Any:
-    """Read a parameter of the query string."""
+    """Read a query parameter."""
     return params.Query(default, **options)
 
 
@@ -40,7 +40,7 @@ def Body(
     media_type: str = "application/json",
     **options: Unpack[FieldOptions],
 ) -> Any:
-    """Read the body, which a WebSocket handshake does not have: the default, or a validation error."""
+    """Read the body. A WebSocket handshake has none, so this gives the default or a validation error."""
     return params.Body(default, embed=embed, media_type=media_type, **options)
 
 
@@ -50,7 +50,7 @@ def Form(
     media_type: str = "application/x-www-form-urlencoded",
     **options: Unpack[FieldOptions],
 ) -> Any:
-    """Read a form field; on a WebSocket as `Body`."""
+    """Read a form field; on a WebSocket it behaves like `Body`."""
     return params.Form(default, media_type=media_type, **options)
 
 
@@ -60,7 +60,7 @@ def File(
     media_type: str = "multipart/form-data",
     **options: Unpack[FieldOptions],
 ) -> Any:
-    """Read an uploaded file; on a WebSocket as `Body`."""
+    """Read an uploaded file; on a WebSocket it behaves like `Body`."""
     return params.File(default, media_type=media_type, **options)
 
 
@@ -71,7 +71,7 @@ def Depends(
     scope: DependencyScope | None = None,
     max_concurrency: int | None = None,
 ) -> Any:
-    """Call `dependency` (or what the annotation names) and pass what it returns or yields."""
+    """Call `dependency`, or the class in the annotation, and pass what it returns or yields."""
     return params.Depends(dependency, use_cache, scope, max_concurrency=max_concurrency)
 
 
@@ -81,5 +81,5 @@ def Security(
     scopes: Sequence[str] | None = None,
     use_cache: bool = True,
 ) -> Any:
-    """`Depends` with the OAuth2 scopes that it and what lies below it must have."""
+    """`Depends` with the OAuth2 scopes that the dependency and its sub-dependencies require."""
     return params.Security(dependency, use_cache, scopes=scopes)

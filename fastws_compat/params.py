@@ -1,4 +1,4 @@
-"""What a parameter declares, as data: `Query` and its kin are `FieldInfo`s, `Depends` holds a callable."""
+"""Parameter markers as data: `Query` and its siblings are `FieldInfo`s, and `Depends` holds a callable."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ParamTypes(Enum):
 
 
 class FieldOptions(TypedDict, total=False):
-    """The options of a declared parameter: pydantic's and the few that FastAPI adds."""
+    """The options of a declared parameter: pydantic's, and the few that FastAPI adds."""
 
     default_factory: Callable[[], Any] | None
     annotation: Any
@@ -69,14 +69,14 @@ class FieldOptions(TypedDict, total=False):
     json_schema_extra: dict[str, Any] | Callable[[dict[str, Any]], None] | None
 
 
-# Final for type checkers.
+# Type checkers regard FieldInfo as final.
 _FieldInfo: Any = FieldInfo
 
 
 class Declaration(_FieldInfo):  # type: ignore[misc]
-    """One declared parameter: `source` says where it is read, the FieldInfo that it is how it is validated.
+    """One declared parameter: `source` says where its value is read, the FieldInfo how it is validated.
 
-    Pydantic knows that FastAPI's markers are FieldInfos, and reads them in models too.
+    It subclasses FieldInfo, as FastAPI's markers do, so that pydantic recognizes it inside models.
     """
 
     source: ClassVar[Source]
@@ -107,14 +107,14 @@ class Declaration(_FieldInfo):  # type: ignore[misc]
 
 
 class Param(Declaration):
-    """A parameter that the handshake carries as text."""
+    """A parameter that the handshake sends as text."""
 
     in_: ClassVar[ParamTypes] = ParamTypes.query
     source: ClassVar[Source] = "query"
 
 
 class Path(Param):
-    """A part of the path; always there, so it has no default."""
+    """A part of the path. It is always present, so it has no default."""
 
     in_ = ParamTypes.path
     source = "path"
@@ -126,11 +126,11 @@ class Path(Param):
 
 
 class Query(Param):
-    """A parameter of the query string."""
+    """A query parameter."""
 
 
 class Header(Param):
-    """A header of the handshake; the parameter `x_token` reads `x-token`."""
+    """A header of the handshake. The parameter `x_token` reads the header `x-token`."""
 
     in_ = ParamTypes.header
     source = "header"
@@ -154,7 +154,7 @@ class Cookie(Param):
 
 
 class Body(Declaration):
-    """A part of the body, which a handshake never has: what is required is always missing."""
+    """A part of the body. A handshake has no body, so a required value is always missing."""
 
     source = "body"
 
@@ -172,7 +172,7 @@ class Body(Declaration):
 
 
 class Form(Body):
-    """A field of a form body."""
+    """A field of a form."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ class Form(Body):
 
 
 class File(Form):
-    """A file of a multipart body."""
+    """A file of a multipart form."""
 
     def __init__(
         self,
@@ -199,13 +199,13 @@ class File(Form):
 
 @dataclass(frozen=True, slots=True)
 class Depends:
-    """Call `dependency` and pass what it returns; a declaration with a limit equals only its copies."""
+    """Call `dependency` and pass its result. A declaration with a limit equals only copies of itself."""
 
     dependency: Callable[..., Any] | None = None
     use_cache: bool = True
     scope: DependencyScope | None = None
     max_concurrency: int | None = field(default=None, kw_only=True)
-    # A field, so that `dataclasses.replace` keeps the limit of a declaration whose callable is inferred.
+    # This is a field so that `dataclasses.replace` keeps the limit when the callable is inferred.
     concurrency: Concurrency | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -220,7 +220,7 @@ class Depends:
 
 @dataclass(frozen=True, slots=True)
 class Security(Depends):
-    """`Depends` that adds OAuth2 scopes to those that `SecurityScopes` collects."""
+    """`Depends` with OAuth2 scopes, which `SecurityScopes` collects."""
 
     scopes: Sequence[str] | None = None
 
@@ -234,7 +234,7 @@ def _warn_deprecated(option: str, instead: str) -> None:
 
 
 def _user_level() -> int:
-    """The `stacklevel` of the line that declares the parameter, be it through a function or a class."""
+    """The `stacklevel` of the line that declares the parameter, through either a function or a class."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__name__", "").startswith("fastws_compat.param"):
         level, frame = level + 1, frame.f_back

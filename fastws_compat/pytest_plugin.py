@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from fastws_compat.groups import Sent
     from fastws_compat.testclient.client import TestClient
 
-# How many seconds the end of a test waits for the thread of the async ORM.
+# How many seconds the teardown of a test waits for the thread of the async ORM.
 ORM_TIMEOUT = 5.0
 
 

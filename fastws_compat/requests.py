@@ -1,4 +1,4 @@
-"""What a handshake carries, read from its scope at first use and kept."""
+"""The connection that a handshake opens: each attribute is read from the scope at first use and cached."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Cookies(dict[str, str]):
         return f"<{type(self).__name__}: {len(self)}>"
 
 
-class Kept:
-    """Starlette's private name for what a lazy attribute has kept; AttributeError before, as in Starlette."""
+class CachedAlias:
+    """Starlette's private name for a cached attribute; AttributeError until it is computed."""
 
     def __init__(self, public: str) -> None:
         self.public = public
@@ -95,12 +95,12 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
         return len(self.scope)
 
     def __repr__(self) -> str:
-        """The route and the id of the connection in logs: nothing that the client sent."""
+        """The route and the id of the connection. Nothing that the client sent appears in logs."""
         route, session = self.scope.get("route"), self.scope.get(SESSION)
         parts = [type(self).__name__, getattr(route, "path", None), getattr(session, "id", None)]
         return f"<{' '.join(filter(None, parts))}>"
 
-    # Sentry would write a mapping out.
+    # Sentry would otherwise record every item of the mapping.
     __sentry_repr__ = __repr__
 
     __eq__ = object.__eq__
@@ -108,7 +108,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
     def __hash__(self) -> int:
         return object.__hash__(self)
 
-    # Starlette's own names, which the world reads, sets and deletes.
+    # Starlette's private names, which third-party code reads, sets and deletes.
     if TYPE_CHECKING:
         _base_url: URL
         _cookies: dict[str, str]
@@ -117,12 +117,12 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
         _state: StateT
         _url: URL
     else:
-        _base_url = Kept("base_url")
-        _cookies = Kept("cookies")
-        _headers = Kept("headers")
-        _query_params = Kept("query_params")
-        _state = Kept("state")
-        _url = Kept("url")
+        _base_url = CachedAlias("base_url")
+        _cookies = CachedAlias("cookies")
+        _headers = CachedAlias("headers")
+        _query_params = CachedAlias("query_params")
+        _state = CachedAlias("state")
+        _url = CachedAlias("url")
 
     @property
     def app(self) -> Any:
@@ -134,7 +134,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @lazy
     def base_url(self) -> URL:
-        """Where the outermost app is served; inside a mount too."""
+        """The URL of the outermost app, also inside a mount."""
         root_path = self.scope.get("app_root_path", self.scope.get("root_path", ""))
         path = root_path if root_path.endswith("/") else f"{root_path}/"
         return URL(scope={**self.scope, "path": path, "query_string": b""})
@@ -149,11 +149,12 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @property
     def path_params(self) -> dict[str, Any]:
-        return cast("dict[str, Any]", self.scope.get("path_params", {}))
+        params: dict[str, Any] = self.scope.get("path_params", {})
+        return params
 
     @lazy
     def cookies(self) -> dict[str, str]:
-        """The cookies of every Cookie header; HTTP/2 clients may send several."""
+        """The cookies of all Cookie headers; HTTP/2 clients may send several."""
         cookies = Cookies()
         for name, value in self.headers._list:
             if name == b"cookie":
@@ -187,11 +188,11 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @lazy
     def state(self) -> StateT:
-        """Values of this connection, which begin as a copy of those that the lifespan yielded."""
+        """State of this connection. It starts as a copy of the state that the lifespan yielded."""
         return cast(StateT, State(self.scope.setdefault("state", {})))
 
     def url_for(self, name: str, /, **path_params: Any) -> URL:
-        """The absolute URL of the route of that name."""
+        """The absolute URL of the route with this name."""
         provider = self.scope.get("router") or self.scope.get("app")
         if provider is None:
             raise RuntimeError(
@@ -201,14 +202,14 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
 
 def parse_cookie(header: str) -> dict[str, str]:
-    """The cookies of one header, read as leniently as browsers write them; the last of a name wins.
+    """The cookies of one header, parsed as leniently as browsers require. The last one of a name wins.
 
-    Django's parser does the same, but importing it imports the half of Django.
+    Django's parser does the same, but importing it imports half of Django.
     """
     cookies: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.partition("=")
-        if not equals:  # a bare word is a value without a name: bugzilla.mozilla.org/169091
+        if not equals:  # a bare word is a value without a name, bugzilla.mozilla.org/169091
             name, value = "", name
         name, value = name.strip(), value.strip()
         if name or value:
@@ -217,7 +218,7 @@ def parse_cookie(header: str) -> dict[str, str]:
 
 
 def _unquoted(value: str) -> str:
-    from http import cookies  # browsers quote nothing by themselves, and it is slow to import
+    from http import cookies  # slow to import, and browsers do not quote values themselves
 
     return cookies._unquote(value)
 
@@ -231,7 +232,7 @@ async def empty_send(message: Message) -> NoReturn:
 
 
 class Request(HTTPConnection[StateT]):
-    """An HTTP connection. HTTP is Django's here, so that it has no body; annotations may name it."""
+    """An HTTP connection, for annotations. It has no body, because Django serves HTTP here."""
 
     def __init__(self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send) -> None:
         super().__init__(scope)
@@ -245,8 +246,8 @@ class Request(HTTPConnection[StateT]):
         return cast(str, self.scope["method"])
 
 
-def below(root_path: str, scope: Scope) -> Scope:
-    """The scope with this root path, with which its path begins (ASGI), also where a proxy has cut it off."""
+def with_root_path(root_path: str, scope: Scope) -> Scope:
+    """The scope with this root path, which its path starts with (ASGI) even if a proxy has removed it."""
     path: str = scope["path"]
     if path == root_path or path.startswith(f"{root_path}/"):
         return {**scope, "root_path": root_path}
@@ -255,11 +256,11 @@ def below(root_path: str, scope: Scope) -> Scope:
 
 
 def get_route_path(scope: Scope) -> str:
-    """The path below `root_path`, as routes are matched against it."""
+    """The path below `root_path`, which routes are matched against."""
     path: str = scope["path"]
     root_path: str = scope.get("root_path", "")
     if not root_path:
         return path
     rest = path.removeprefix(root_path)
-    # A prefix ends where a segment ends: "/api" is none of "/apis".
+    # A prefix must end at a segment boundary: "/api" is not a prefix of "/apis".
     return rest if not rest or rest.startswith("/") else path

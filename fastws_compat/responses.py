@@ -1,4 +1,4 @@
-"""What a handshake can be refused with. HTTP itself stays with Django."""
+"""Responses that refuse a handshake. Django serves HTTP itself."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ContentStream = AsyncContentStream | SyncContentStream
 
 
 class Response:
-    """An HTTP answer; called with a websocket scope it sends the messages that refuse the handshake."""
+    """An HTTP response. Called with a WebSocket scope, it refuses the handshake."""
 
     media_type: str | None = None
     charset = "utf-8"
@@ -54,7 +54,7 @@ class Response:
         return encoded
 
     def init_headers(self, headers: Mapping[str, str] | None = None) -> None:
-        """Set `raw_headers`: the given ones, then a length and a type unless they are among them."""
+        """Set `raw_headers`: the given headers, plus Content-Length and Content-Type unless given."""
         given = MutableHeaders(headers or {})
         self.raw_headers = given.raw
         body = getattr(self, "body", None)
@@ -88,7 +88,7 @@ class Response:
         samesite: SameSite | None = "lax",
         partitioned: bool = False,
     ) -> None:
-        """Add a Set-Cookie header; `expires` is a date in UTC or a number of seconds from now."""
+        """Add a Set-Cookie header. `expires` is a UTC date or a number of seconds from now."""
         if samesite is not None and samesite.lower() not in ("strict", "lax", "none"):
             raise AssertionError("samesite must be either 'strict', 'lax' or 'none'")
         if partitioned and sys.version_info < (3, 14):
@@ -103,7 +103,7 @@ class Response:
             "samesite": samesite,
             "partitioned": partitioned or None,
         }
-        from http.cookies import SimpleCookie  # few responses set one, and it is slow to import
+        from http.cookies import SimpleCookie  # slow to import, and few responses set a cookie
 
         cookie: SimpleCookie = SimpleCookie()
         cookie[key] = value
@@ -122,7 +122,7 @@ class Response:
         samesite: SameSite | None = "lax",
         partitioned: bool = False,
     ) -> None:
-        """Add a Set-Cookie header that ends a cookie; path and domain must be those it was set with."""
+        """Add a Set-Cookie header that deletes a cookie that was set with the same path and domain."""
         self.set_cookie(key, "", 0, 0, path, domain, secure, httponly, samesite, partitioned)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -134,25 +134,25 @@ class Response:
 
 
 def _http_date(moment: datetime) -> str:
-    from email.utils import format_datetime  # slow to import, seldom used
+    from email.utils import format_datetime  # slow to import, and rarely used
 
     return format_datetime(moment, usegmt=True)
 
 
 class HTMLResponse(Response):
-    """A refusal as a page."""
+    """A refusal with an HTML page."""
 
     media_type = "text/html"
 
 
 class PlainTextResponse(Response):
-    """A refusal as text."""
+    """A refusal with plain text."""
 
     media_type = "text/plain"
 
 
 class JSONResponse(Response):
-    """A refusal as JSON; `content` must be JSON's own types (see `jsonable_encoder`)."""
+    """A refusal with JSON. `content` must consist of JSON types; `jsonable_encoder` converts others."""
 
     media_type = "application/json"
 
@@ -172,7 +172,7 @@ class JSONResponse(Response):
 
 
 class RedirectResponse(Response):
-    """A refusal that names another URL; browsers do not follow it for a socket, other clients may."""
+    """A refusal with another URL. Browsers do not follow redirects of a socket; other clients may."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class RedirectResponse(Response):
 
 
 class StreamingResponse(Response):
-    """A refusal whose body comes in pieces, from an async iterable or, read in a thread, from a sync one."""
+    """A refusal with a streamed body, from an async iterable or from a sync one that is read in a thread."""
 
     def __init__(
         self,
@@ -219,7 +219,7 @@ class StreamingResponse(Response):
 
 
 def _denying(send: Send) -> Send:
-    """`send` for the messages of an HTTP response that refuses a handshake."""
+    """Wrap `send` so that the messages of an HTTP response refuse a handshake."""
 
     async def deny(message: Message) -> None:
         await send({**message, "type": f"websocket.{message['type']}"})

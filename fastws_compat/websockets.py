@@ -42,7 +42,7 @@ CLOSED_BY_SERVER = "after sending 'websocket.close'"
 NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
 # UTF-8 needs at most four bytes per character.
 MAX_BYTES_PER_CHARACTER = 4
-# How often a socket raises at once before it pauses, so that a loop that swallows the errors lets others run.
+# How many errors a socket raises at once before it pauses, so that other tasks run during a loop of errors.
 MAX_INSTANT_ERRORS = 16
 ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
 MODES = ("text", "binary")
@@ -83,7 +83,7 @@ class WebSocket(HTTPConnection[StateT]):
         self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
         self._client_error: tuple[BaseException, int] | None = None
-        # How many messages were asked for, and how many came: equal while the endpoint is not receiving.
+        # The number of calls of `receive` and of their returns: equal while the endpoint is not receiving.
         self._receive_calls = 0
         self._receive_returns = 0
         # A disconnect that the endpoint has not seen yet.
@@ -92,7 +92,7 @@ class WebSocket(HTTPConnection[StateT]):
         self._accept_headers: MutableHeaders | None = None
 
     async def receive(self) -> Message:
-        """The next ASGI message; RuntimeError if the server sends one that cannot come now."""
+        """The next ASGI message; RuntimeError if the server sends one that is not allowed now."""
         if self.client_state is CONNECTED:
             self._receive_calls += 1
             try:
@@ -118,7 +118,7 @@ class WebSocket(HTTPConnection[StateT]):
         raise WebSocketDisconnected('Cannot call "receive" once a disconnect message has been received.')
 
     async def _pause_after_errors(self) -> None:
-        """Pause before one more error: a loop that swallows errors must not block the process."""
+        """Pause before another error, because a loop that swallows errors must not block the process."""
         self._instant_errors += 1
         excess = self._instant_errors - MAX_INSTANT_ERRORS
         if excess > 0:
@@ -165,7 +165,7 @@ class WebSocket(HTTPConnection[StateT]):
                 except Exception as exc:
                     raise await self._send_error(exc)
             elif kind == "websocket.close":
-                await self._close(message)
+                await self._close(message.get("code", 1000), message.get("reason", ""))
             else:
                 await self._pause_after_errors()
                 _unexpected('"websocket.send" or "websocket.close"', kind)
@@ -175,9 +175,9 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self._answer(message)
 
-    async def _close(self, message: Message) -> None:
+    async def _close(self, code: Any, reason: Any) -> None:
         try:
-            answer = close_message(message.get("code", 1000), message.get("reason", ""))
+            answer = close_message(code, reason)
             # The new state is set before the message is sent, as in Starlette.
             self.application_state = DISCONNECTED
             await self._send(answer)
@@ -189,10 +189,16 @@ class WebSocket(HTTPConnection[StateT]):
 
     async def _answer(self, message: Message) -> None:
         """Answer the handshake; WebSocketDisconnect if the client has left or the server has refused it."""
+        kind = message["type"]
         before = after = self.application_state
         try:
-            after = self._state_after(message)
-            answer = checked_answer(message)
+            if before is CONNECTING and kind in ANSWERS:
+                after = ANSWERS[kind]
+            else:
+                after = self._state_after_more(kind, message)
+            answer = message
+            if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
+                answer = checked_answer(message)
             if self._deflate is not None and after is CONNECTED:
                 answer = {**answer, DEFLATE: self._deflate}
             self.application_state = after
@@ -237,11 +243,8 @@ class WebSocket(HTTPConnection[StateT]):
             self.client_state = DISCONNECTED
             self._unread = True
 
-    def _state_after(self, message: Message) -> WebSocketState:
-        """The state that an answer to the handshake leads to; RuntimeError if it cannot be sent now."""
-        kind = message["type"]
-        if self.application_state is CONNECTING and kind in ANSWERS:
-            return ANSWERS[kind]
+    def _state_after_more(self, kind: str, message: Message) -> WebSocketState:
+        """The state after more of a response; RuntimeError if the message cannot be sent now."""
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
         if self.application_state is CONNECTING:
@@ -263,7 +266,11 @@ class WebSocket(HTTPConnection[StateT]):
             subprotocol = self.scope.get(DEFAULT_SUBPROTOCOL)
         if self._accept_headers is not None:
             headers = [*self._accept_headers.raw, *(headers or [])]
-        await self.send({"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []})
+        message = {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers or []}
+        if self._direct and self.application_state is CONNECTING:
+            await self._answer(message)
+        else:
+            await self.send(message)
         if MEMBER in self.scope:
             self.scope[MEMBER].flush()
 
@@ -324,7 +331,7 @@ class WebSocket(HTTPConnection[StateT]):
             raise
 
     async def receive_json(self, mode: str = "text") -> Any:
-        """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is none."""
+        """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is not JSON."""
         if mode not in MODES:
             await self._pause_after_errors()
             raise _wrong_mode()
@@ -423,14 +430,17 @@ class WebSocket(HTTPConnection[StateT]):
     async def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Close with `code` and `reason`; ValueError for a code that cannot be sent (RFC 6455, 7.4).
 
-        Before accept it refuses the handshake: with `code` if that is an HTTP status, else with 403.
-        After accept such a status closes with 4000 + status. The reason is cut at 123 bytes.
+        Before accept, it refuses the handshake: with `code` if that is an HTTP status, else with 403.
+        After accept, an HTTP status closes with 4000 + status. The reason is cut at 123 bytes.
         """
         reason = "" if reason is None else reason
-        await self.send({"type": "websocket.close", "code": code, "reason": reason})
+        if self.application_state is self._direct:
+            await self._close(code, reason)
+        else:
+            await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def join(self, *groups: Group | str) -> None:
-        """Receive what is sent to the groups until the connection ends, also while the endpoint is busy."""
+        """Receive messages to the groups until the connection ends, even while the endpoint is busy."""
         from fastws_compat.groups.group import join
 
         try:
@@ -440,13 +450,13 @@ class WebSocket(HTTPConnection[StateT]):
             raise
 
     async def leave(self, *groups: Group | str) -> None:
-        """Stop receiving what is sent to the groups."""
+        """Stop receiving messages to the groups."""
         from fastws_compat.groups.group import leave
 
         await leave(self, *groups)
 
     async def send_denial_response(self, response: Response) -> None:
-        """Refuse the handshake with an HTTP response; RuntimeError where the server cannot send one."""
+        """Refuse the handshake with an HTTP response; RuntimeError if the server cannot send one."""
         if not can_deny(self.scope):
             await self._pause_after_errors()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
@@ -467,7 +477,7 @@ class WebSocketClose:
 
 
 async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send `response`, or refuse a handshake with 403 where the server cannot send another status."""
+    """Send `response`, or refuse a handshake with 403 if the server cannot send another status."""
     refusal = WebSocketClose() if scope["type"] == "websocket" and not can_deny(scope) else response
     await refusal(scope, receive, send)
 

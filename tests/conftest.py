@@ -1,4 +1,4 @@
-"""Where FASTWS_NO_SKIP is set (in CI), a test that misses a browser or a server fails instead of skipping."""
+"""If FASTWS_NO_SKIP is set (in CI), a test without its browser or server fails instead of skipping."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _refuse_skip(report: Any) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
-    # A mark is about the interpreter's version, decided before anything runs.
+    # A mark depends on the interpreter's version, and is evaluated before anything runs.
     if item.get_closest_marker("skipif") is None:
         _refuse_skip(report)
     return report

@@ -1,4 +1,4 @@
-"""The project that fragments of the documentation belong to: its modules, and the names around them."""
+"""The project of the code fragments in the documentation: its modules, and the names that they use."""
 
 from __future__ import annotations
 
@@ -63,14 +63,14 @@ MODULES = {
 
 
 class Page:
-    """Django's test client, where a vote is announced."""
+    """Django's test client, with a view that announces a vote."""
 
     def post(self, url: str, data: dict[str, Any]) -> None:
         Group(f"results.{url.split('/')[2]}").send_on_commit({"choice": data["choice"]})
 
 
 class Socket:
-    """The socket of an endpoint of which only a part is shown."""
+    """The socket of an endpoint that the documentation shows only in part."""
 
     def __init__(self) -> None:
         self.session = SessionStore()
@@ -88,7 +88,7 @@ def get_order(pk: int) -> Room:
 
 
 def names() -> dict[str, Any]:
-    """What a fragment may use without an import, because the page has it above or the reader has it."""
+    """The names that a fragment may use without an import: the page or the reader's project has them."""
     import pytest
 
     given = [Depends, Group, User, WebSocket, WebSocketDisconnect]
@@ -112,7 +112,7 @@ def names() -> dict[str, Any]:
 
 @contextmanager
 def project() -> Iterator[None]:
-    """The modules can be imported; what a fragment registers is forgotten."""
+    """Make the modules importable, and undo what a fragment registers."""
     from fastws_compat.groups import handlers
 
     modules = {name: ModuleType(name) for name in MODULES}
@@ -128,7 +128,7 @@ def project() -> Iterator[None]:
 
 
 def consumer_of(sent: list[Any]) -> Any:
-    """A consumer that notes what it sends."""
+    """A consumer that records what it sends."""
 
     async def send(text_data: str) -> None:
         sent.append(json.loads(text_data))

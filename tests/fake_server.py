@@ -1,4 +1,4 @@
-"""A fake ASGI server: one connection whose server side the test controls."""
+"""A fake ASGI server: one connection, whose server side the test controls."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def websocket_scope(path: str = "/ws", **values: Any) -> dict[str, Any]:
 class FakeServer:
     """The `receive` and `send` of one connection.
 
-    `receive` returns the incoming messages in order, raises those that are exceptions, and blocks when none
-    is left. `send` records each message in `sent`. Before it does, it raises `error` if there is one, and
-    awaits `on_send` with the message; what that raises, `send` raises too.
+    `receive` returns the incoming messages in order, raises those that are exceptions, and blocks if none
+    are left. `send` records each message in `sent`. First it raises `error` if there is one, and
+    awaits `on_send` with the message; an exception of `on_send` propagates.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class FakeServer:
         self.sent: list[Message] = []
         self.error = error
         self.on_send = on_send
-        # How many calls of `receive` are blocked or about to return.
+        # The number of calls of `receive` that are blocked or about to return.
         self.receiving = 0
         self.task: asyncio.Task[None] | None = None
         self._returned = 0
@@ -82,7 +82,7 @@ class FakeServer:
         return self.task
 
     async def wait_ended(self) -> None:
-        """Wait until the application returns; raises what it raises."""
+        """Wait until the application returns; raises its exception."""
         assert self.task is not None
         await asyncio.wait_for(self.task, TIMEOUT)
 
@@ -103,7 +103,7 @@ class FakeServer:
         self.hang_up()
         await self.wait_ended()
 
-    # What the application has sent
+    # The messages of the application
 
     async def frame(self) -> Message:
         """The next message that neither `frame` nor `take` has returned yet."""
@@ -122,7 +122,7 @@ class FakeServer:
         return taken
 
     async def wait_sent(self, kind: str) -> None:
-        """Wait until a message of that type has been sent."""
+        """Wait until a message of this type has been sent."""
         await self._until(lambda: kind in self.types)
 
     async def _until(self, condition: Callable[[], bool]) -> None:
@@ -163,7 +163,7 @@ def converse(
     on_send: Callable[[Message], Awaitable[None]] | None = None,
     **scope: Any,
 ) -> list[Message]:
-    """What an application sends in one connection: connect, then `incoming`, then silence."""
+    """The messages that an application sends in one connection: connect, then `incoming`, then nothing."""
     return asyncio.run(aconverse(app, *incoming, on_send=on_send, **scope))
 
 
@@ -173,7 +173,7 @@ async def aconverse(
     on_send: Callable[[Message], Awaitable[None]] | None = None,
     **scope: Any,
 ) -> list[Message]:
-    """As `converse`, in the running loop."""
+    """Like `converse`, in the running loop."""
     server = connected(app, *incoming, on_send=on_send, **scope)
     await server.wait_ended()
     return server.sent

@@ -1,4 +1,4 @@
-"""The table of origins, hosts and credentials, for the origin check alone and on real servers."""
+"""A table of origins, hosts and credentials, for tests of the origin check alone and on real servers."""
 
 SITE = {
     "ALLOWED_HOSTS": ["testserver", ".example.com"],
@@ -8,7 +8,7 @@ SITE = {
 HOSTS = ["testserver", "testserver:8000", "shop.example.com", "evil.example"]
 OWN = {"testserver": {0}, "testserver:8000": {1}, "shop": {2}, "trusted": {0, 1, 2}, "foreign": set()}
 
-# Each origin with the positions of the hosts that it is allowed for; the last host is none of the site's.
+# Each origin with the positions of the hosts that it is allowed for. The last host is not the site's.
 ORIGINS = {
     "http://testserver": OWN["testserver"],
     "http://testserver:80": OWN["testserver"],

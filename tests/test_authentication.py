@@ -1,4 +1,4 @@
-"""`requires` and the words around it."""
+"""`requires`, users and credentials."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.fake_server import CONNECT, FakeServer, websocket_scope
 
 
 def socket(*scopes: str) -> tuple[WebSocket, list[Any]]:
-    """A connection with these scopes, and what is sent on it."""
+    """A connection with these scopes, and the messages sent on it."""
     server = FakeServer(CONNECT)
     scope = websocket_scope(auth=AuthCredentials(scopes))
     return WebSocket(scope, server.receive, server.send), server.sent

@@ -1,4 +1,4 @@
-"""Every system check: silent where all is well, and its number where one thing is wrong."""
+"""Every system check: no message if all is well, and its number if one thing is wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def app_with(*paths: str) -> FastAPI:
 
 
 def ids() -> list[str]:
-    """The numbers of all our checks that complain."""
+    """The numbers of all our checks that report a problem."""
     return sorted(message.id.removeprefix("fastws.") for message in run_checks(tags=[checks.TAG]))
 
 
@@ -107,7 +107,7 @@ def test_declaration_that_raises(settings: Any, tmp_path: Path, monkeypatch: pyt
     assert message.msg.endswith(f"({tmp_path / 'declaring_asgi.py'}, line 3)")
 
 
-# What `runserver` watches besides: a module that failed to import is none that the reloader knows
+# What `runserver` also watches: the reloader does not know a module whose import failed
 
 
 @pytest.mark.parametrize(
@@ -357,7 +357,7 @@ def test_redis_8_with_timeout(settings: Any, monkeypatch: pytest.MonkeyPatch, ho
     assert ids() == []
 
 
-def test_layers_beside_the_default_one_are_looked_at(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_layers_other_than_the_default_are_checked(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packages, "installed_version", {"redis": "8.1.0", "daphne": "4.2.3"}.get)
     settings.DEBUG = False
     settings.CHANNEL_LAYERS = {
@@ -459,7 +459,7 @@ def test_no_settings(settings: Any) -> None:
     assert ids() == []
 
 
-def test_unknown_key_is_told_its_nearest(settings: Any) -> None:
+def test_unknown_key_gets_a_suggestion(settings: Any) -> None:
     settings.FASTWS = {"alowed_origins": []}
     [message] = checks.settings.check_settings()
     assert message.id == "fastws.E007"
@@ -585,7 +585,7 @@ async def endpoint(websocket: WebSocket, user: Annotated[None, Depends(user)]):
 
 
 def module_with(monkeypatch: pytest.MonkeyPatch, name: str = "leftover_sockets", **parts: str) -> ModuleType:
-    """A module with an application: what it imports, and what its dependency and its endpoint do."""
+    """A module with an application, with the given imports, dependency and endpoint."""
     module = ModuleType(name)
     monkeypatch.setitem(sys.modules, name, module)
     source = HEAD.format(**{"imports": "", "dependency": "pass", "endpoint": "pass", "rest": "", **parts})
@@ -630,7 +630,7 @@ def test_left_over(monkeypatch: pytest.MonkeyPatch, imports: str, line: str, pla
 @pytest.mark.parametrize(
     "name", ["HTTPException", "WebSocketException", "WebSocketDisconnect", "websockets.WebSocketState"]
 )
-def test_left_over_names(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
+def test_foreign_names(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
     module = module_with(monkeypatch, imports="import fastapi.websockets", endpoint=f"fastapi.{name}")
     serve(monkeypatch, settings, get_asgi_application(module.app))
     assert ids() == ["W012"]
@@ -725,14 +725,14 @@ def test_mounted_application_of_fastapi_may_use_its_own_names(monkeypatch: pytes
     assert told(module) == []
 
 
-def test_without_fastapi_nothing_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_fastapi_no_module_is_searched(monkeypatch: pytest.MonkeyPatch) -> None:
     module = module_with(monkeypatch, imports="from fastapi import HTTPException")
     monkeypatch.delitem(sys.modules, "starlette")
     monkeypatch.delitem(sys.modules, "fastapi")
     assert told(module) == []
 
 
-# Lifespans that nobody runs
+# Lifespans that never run
 
 
 def app_that_begins(**options: Any) -> FastAPI:

@@ -1,4 +1,4 @@
-"""Which codes and reasons a close may have, and what is sent when the close itself fails."""
+"""The codes and reasons that a close may have, and what is sent if the close itself fails."""
 
 import asyncio
 import enum
@@ -54,7 +54,7 @@ def test_http_status_is_4000_and_the_status():
     "code",
     [-1, 0, 200, 399, 600, 999, 1004, 1005, 1006, 1015, 2999, 5000, True, None, "1000", 1000.0, [], 1j],
 )
-def test_what_is_no_close_code(code):
+def test_invalid_close_codes(code):
     with pytest.raises(ValueError, match=r"cannot be closed with .*: use 1000 to 1003, .* 400 to 599"):
         close_code(code)
 
@@ -109,7 +109,7 @@ def test_a_reason_of_exactly_123_bytes_is_whole():
     assert close_reason("é" * 61 + "x") == "é" * 61 + "x"
 
 
-# The roads
+# Ways to close
 
 
 async def closes(websocket, code, reason):
@@ -140,7 +140,7 @@ def app_with(road, code, reason="why", accept=True):
 
 
 def shown(app, path="/ws", **options):
-    """What a test client sees of the end of a connection."""
+    """The end of a connection as a test client sees it."""
     with pytest.raises(WebSocketDisconnect) as caught:
         with TestClient(app, **options).websocket_connect(path) as socket:
             socket.receive_text()
@@ -191,7 +191,7 @@ def test_an_application_that_only_closes():
     assert (shown(app, "/code/").code, shown(app, "/code/").reason) == (4001, "why")
 
 
-def test_middleware_that_speaks_for_itself():
+def test_middleware_that_answers_itself():
     class Middleware:
         def __init__(self, app):
             self.app = app
@@ -225,7 +225,7 @@ def test_status_before_accept_where_the_server_can_deny_and_where_it_cannot(exte
         assert sent == [{"type": "websocket.close", "code": 1000, "reason": ""}]
 
 
-# Those who close the sockets of others
+# Closing sockets from elsewhere
 
 
 def test_a_group_refuses_a_code_that_cannot_be_sent():
@@ -244,7 +244,7 @@ def test_a_layer_brings_no_code_that_cannot_be_sent(code):
         unpack({"fastws": {"group": "room", "close": [code, ""]}})
 
 
-# When the server does not take what it is given
+# A server that does not accept a message
 
 
 def refusing(app, **options):
@@ -253,7 +253,7 @@ def refusing(app, **options):
 
 
 def once(kind, error):
-    """Let the first message of a type fail."""
+    """Make the first message of a type fail."""
     left = [error]
 
     async def on_send(message):
@@ -332,4 +332,4 @@ def test_headers_that_are_none_are_refused_before_anything_is_sent(headers, erro
 def test_error_of_a_header_names_its_types(header, given):
     with pytest.raises(TypeError) as caught:
         checked_answer({"type": "websocket.accept", "headers": [header]})
-    assert str(caught.value).endswith(f"pair of bytes, as (b'x-room', b'1'), but got {given}.")
+    assert str(caught.value).endswith(f"pair of bytes, such as (b'x-room', b'1'), but got {given}.")

@@ -163,7 +163,7 @@ def test_application_inside_a_function() -> None:
         await later(scope, receive, send)
 
     assert paths(wrapper) == [("/one", "endpoint")]
-    later = wrapper  # a closure whose cell is filled late, and a cycle
+    later = wrapper  # a closure whose cell is filled later, and a cycle
     assert paths(wrapper) == [("/one", "endpoint")]
 
 

@@ -61,7 +61,7 @@ def test_without_the_setting(configure: str) -> None:
     run(f"{configure}\n{check}")
 
 
-def test_settings_that_are_configured_after_the_first_look() -> None:
+def test_settings_that_are_configured_after_the_first_use() -> None:
     run(
         "assert conf.get('THREADS') == 8\n"
         "settings.configure(FASTWS={'THREADS': 3})\n"

@@ -1,4 +1,4 @@
-"""Each route is a Channels consumer: `URLRouter`, middleware and test tools see what they know."""
+"""Each route is a Channels consumer, and works with `URLRouter`, middleware and test tools."""
 
 import asyncio
 import uuid
@@ -77,13 +77,13 @@ def test_consumer_is_named_and_described_like_its_endpoint():
 
     @app.websocket("/ws")
     async def chat(websocket: WebSocket):
-        """Talk to everybody."""
+        """Chat with everybody."""
 
     consumer = app.routes[-1].consumer
     assert issubclass(consumer, AsyncConsumer)
     assert (consumer.__name__, consumer.__doc__, consumer.__module__) == (
         "chat",
-        "Talk to everybody.",
+        "Chat with everybody.",
         __name__,
     )
 
@@ -140,7 +140,7 @@ def test_urlpatterns_complete_daphne_and_an_application_alone_does_not(monkeypat
     assert installed == [True]
 
 
-# The ways in
+# Ways to serve a route
 
 
 def app_with_chat():
@@ -368,7 +368,7 @@ def test_endpoint_class_as_a_pattern():
 
 
 class Stamp:
-    """Middleware that leaves a word in the scope."""
+    """Middleware that adds a key to the scope."""
 
     def __init__(self, app, word="stamped"):
         self.app = app
@@ -448,7 +448,7 @@ def test_dependency_overrides_apply_in_a_url_router():
     assert answer(router, "/ws") == "override"
 
 
-# Its end, as Channels sees it
+# The end of a consumer, as Channels sees it
 
 
 @pytest.mark.parametrize("way", ["application", "patterns", "consumer"])

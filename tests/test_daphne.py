@@ -1,4 +1,4 @@
-"""The completed daphne without a server: its pure parts, and the protocol on a pretended transport."""
+"""The completed daphne without a server: its pure parts, and the protocol on a fake transport."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_path_is_the_one_of_the_request_line(target: bytes, path: str) -> No
 
 
 @pytest.mark.parametrize(("trusted", "root_path"), [(True, "/evil"), (False, "")])
-def test_the_root_path_header_needs_the_operators_word(trusted: bool, root_path: str) -> None:
+def test_the_root_path_header_needs_the_operators_setting(trusted: bool, root_path: str) -> None:
     scope = upgrade(b"/evil/a", (b"daphne-root-path", b"%2Fevil"), (b"x", b"1")).scope("", trusted)
     assert scope["root_path"] == root_path
     assert scope["headers"] == [(b"x", b"1")]
@@ -247,11 +247,11 @@ def test_shutdown_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> No
     assert "did not shut down in time" in caplog.text
 
 
-# The protocol on a pretended transport
+# The protocol on a fake transport
 
 
 class Transport:
-    """What the protocol needs of a Twisted transport; `TLS` keeps it away from a socket."""
+    """The part of a Twisted transport that the protocol uses; with `TLS`, it has no plain socket."""
 
     TLS = True
 
@@ -352,13 +352,13 @@ class Connection:
 
 
 async def settle() -> None:
-    """Let everything run that can run."""
+    """Let every task run that is ready."""
     for _ in range(20):
         await asyncio.sleep(0)
 
 
 def recorder(messages: list[Any]) -> Application:
-    """An application that accepts and keeps what it receives."""
+    """An application that accepts and records what it receives."""
 
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await receive()
@@ -373,7 +373,7 @@ SEEDS = 300
 
 
 def test_autobahn_and_the_fast_path_read_the_same() -> None:
-    """Streams of good and bad frames, cut at random: messages, answers and end are those of autobahn."""
+    """Streams of valid and invalid frames, split at random: the results are the same as with autobahn."""
 
     async def main() -> None:
         for seed in range(SEEDS):
@@ -384,7 +384,7 @@ def test_autobahn_and_the_fast_path_read_the_same() -> None:
             chunks = [stream[a:b] for a, b in zip([0, *cuts], [*cuts, len(stream)], strict=True) if b > a]
             (messages, answers, is_open), expected = await ours(chunks, limit), autobahns(chunks, limit)
             assert messages == expected[0], f"seed {seed}"
-            # Also each answer after the same piece of the stream.
+            # Each response must also follow the same piece of the stream.
             assert [*map(without_reasons, answers)] == [*map(without_reasons, expected[1])], f"seed {seed}"
             assert is_open == expected[2], f"seed {seed}"
 
@@ -392,7 +392,7 @@ def test_autobahn_and_the_fast_path_read_the_same() -> None:
 
 
 def without_reasons(answers: bytes) -> bytes:
-    """The answers, with a text that is no UTF-8 called so in one way."""
+    """The responses, with one wording for text that is not UTF-8."""
     reasons = rb"invalid UTF-8 at byte \d+|(?:encountered invalid UTF-8|UTF-8 text).*? index \d+"
     return re.sub(rb"\x88.\x03\xef(?:%b)" % reasons, b"\x88 1007", answers)
 
@@ -412,7 +412,7 @@ IMPOSSIBLE = [
 @pytest.mark.parametrize("bad", IMPOSSIBLE)
 @pytest.mark.parametrize("fragmented", [True, False], ids=["fragment by fragment", "byte by byte"])
 def test_a_text_that_cannot_become_utf_8_is_refused_at_once(bad: bytes, fragmented: bool) -> None:
-    """Before its frame or its message is whole, as Autobahn's cases 6.4.1 to 6.4.4 ask for."""
+    """Before its frame or its message is complete, as in Autobahn's cases 6.4.1 to 6.4.4."""
     text = "κόσμε".encode() + bad
     pieces = [masked(frames.TEXT if at == 0 else 0, text[at : at + 1], fin=False) for at in range(len(text))]
     if not fragmented:
@@ -432,7 +432,7 @@ def test_a_text_that_cannot_become_utf_8_is_refused_at_once(bad: bytes, fragment
         assert [(message["type"], message.get("code")) for message in received] == [
             ("websocket.disconnect", 1007)
         ]
-        connection.receive(b"x" * 100)  # what is still coming is not kept
+        connection.receive(b"x" * 100)  # further data is not kept
         assert connection.protocol._partial is None
         connection.lose()
 
@@ -445,7 +445,7 @@ PARTS = st.one_of(
 
 
 @given(st.lists(PARTS, max_size=9), st.data())
-def test_a_text_in_pieces_has_the_verdict_of_the_whole_at_the_first_possible_piece(
+def test_a_text_in_pieces_is_rejected_at_the_first_possible_piece(
     parts: list[bytes], draw: st.DataObject
 ) -> None:
     whole = b"".join(parts)
@@ -481,7 +481,7 @@ def test_the_first_byte_that_is_not_utf_8_is_named(pieces: list[bytes]) -> None:
 
 @pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
 def test_a_message_has_a_maximum_of_fragments(kind: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Also if they hold nothing, or one byte each, or control frames come in between."""
+    """Even if they are empty or contain one byte each, or if control frames come between them."""
 
     async def main() -> None:
         received: list[Any] = []
@@ -713,7 +713,7 @@ def test_a_paused_client_is_pinged_but_not_held_to_its_pong() -> None:
     asyncio.run(main())
 
 
-def test_an_early_client_is_heard_after_the_accept_and_bounded_before() -> None:
+def test_early_data_is_delivered_after_accept_and_bounded_before() -> None:
     async def main() -> None:
         answer = asyncio.Event()
         received = []
@@ -742,7 +742,7 @@ def test_a_stuck_close_is_cut_off() -> None:
     async def main() -> None:
         connection = await Connection(recorder([]), closeHandshakeTimeout=0.01).open()
         task = connection.task
-        # The peer says goodbye, and then does not read what is still to be written.
+        # The peer sends a close frame, and then does not read what is still to be written.
         connection.transport.loseConnection = lambda: None  # type: ignore[method-assign]
         connection.receive(masked(0x8, b"\x03\xe8"))
         assert connection.protocol._abort_timer is not None
@@ -818,7 +818,7 @@ def test_a_client_that_leaves_before_the_answer_is_gone() -> None:
 
 
 async def run_to_end(task: asyncio.Task[None]) -> None:
-    """Let a task that is woken finish, but nobody hear of it."""
+    """Let a task that was woken finish without running its callbacks."""
     for _ in range(20):
         if task.done():
             return
@@ -835,7 +835,7 @@ def test_daphne_checks_an_application_before_it_reports_its_end(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """daphne's own look, once a second, may come between the end of a task and its callbacks."""
+    """daphne's own check, once a second, may run between the end of a task and its callbacks."""
     monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
     told: list[Any] = []
 
@@ -887,10 +887,10 @@ def test_an_application_that_ended_reports_once_before_daphne_checks(
     assert caplog.text.count("Exception inside application: once") == 1
 
 
-# The server's end
+# Closing from the server's side
 
 
-def test_daphnes_look_spares_an_application_that_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_daphnes_check_does_not_cancel_an_application_that_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
 
     async def main() -> None:
@@ -942,7 +942,7 @@ def test_a_connection_whose_application_has_ended_may_be_lost_later() -> None:
     asyncio.run(main())
 
 
-def test_who_has_left_is_seen_without_reading() -> None:
+def test_disconnect_is_detected_without_reading() -> None:
     from fastws_compat.daphne.writer import handle_of
 
     here, there = socket.socketpair()
@@ -957,7 +957,7 @@ def test_who_has_left_is_seen_without_reading() -> None:
         assert here.recv(100) == b"unread"
 
 
-def test_no_client_is_seen_to_leave_where_the_system_cannot_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disconnect_is_not_detected_without_support_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("select.poll")
     assert not peer_has_closed(None)
 
@@ -1028,7 +1028,7 @@ def test_a_program_that_goes_on_after_its_server_is_left_alone() -> None:
     assert left.stdout == "work done\nexited in order\n"
 
 
-# What is put in place
+# Installation
 
 
 def test_nothing_happens_where_there_is_no_daphne() -> None:
@@ -1097,7 +1097,7 @@ def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert daphne.cli.CommandLineInterface.server_class is Own
 
 
-def test_the_last_word_about_stock_counts(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+def test_the_last_setting_of_stock_applies(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     import daphne.cli
     import daphne.server
 

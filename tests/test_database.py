@@ -1,4 +1,4 @@
-"""The ORM in sockets, without the help of a test's transaction: on SQLite and on PostgreSQL."""
+"""The ORM in sockets, without a test's transaction, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_two_sqlite_databases(tmp_path: Path) -> None:
 
 
 def program(name: str) -> str:
-    """A program of PostgreSQL's; Debian keeps those of the server out of the PATH."""
+    """A program of PostgreSQL; on Debian, those of the server are not in the PATH."""
     paths = [os.environ.get("PATH", ""), *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
     found = shutil.which(name, path=os.pathsep.join(paths))
     if found is None:
@@ -47,7 +47,7 @@ def program(name: str) -> str:
 
 @dataclass
 class PostgreSQL:
-    """A server of the test's own, which trusts everybody on loopback."""
+    """A server for the tests that trusts every local client."""
 
     port: int
     restart: Callable[[], None]
@@ -107,7 +107,7 @@ def test_two_postgresql_databases(postgresql: PostgreSQL) -> None:
 
 @pytest.mark.parametrize("how", ["get", "iterate"])
 def test_restart_of_the_database_fails_one_call(postgresql: PostgreSQL, how: str) -> None:
-    """The call that finds the connection lost fails, and the next one has a new connection."""
+    """The call that finds the connection lost fails; the next one gets a new connection."""
     databases = {"default": postgresql.settings("postgres", CONN_MAX_AGE=None)}
     process = subprocess.Popen(
         [sys.executable, SCRIPT.with_name("restart.py")],

@@ -309,7 +309,7 @@ def test_a_wrong_number_is_refused(after):
             pass
 
 
-def test_everybody_hears_a_message_and_its_author_gets_a_receipt():
+def test_every_member_receives_a_message_and_its_author_a_confirmation():
     ann, bob, _ = make_user("ann"), make_user("bob"), make_room()
     key = uuid4()
     with (
@@ -436,7 +436,7 @@ def test_a_layer_that_fails_once_keeps_the_tab_open(monkeypatch):
     monkeypatch.setattr(layer, "receive", receive_and_fail)
     with socket_client(ann).websocket_connect("/ws/chat/lab") as tab:
         tab.receive_json()
-        tab.send_json({"type": "typing"})  # is lost with the layer
+        tab.send_json({"type": "typing"})  # lost, because the layer fails
         tab.send_json({"type": "ping"})
         assert tab.receive_json() == {"type": "pong"}
         tab.send_json({"type": "typing"})

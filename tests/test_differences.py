@@ -1,4 +1,4 @@
-"""Where this library differs from FastAPI on purpose; one sentence each, the same as in docs/porting.md."""
+"""Intended differences from FastAPI, as described in docs/porting.md; each test says what FastAPI does."""
 
 import asyncio
 import inspect
@@ -62,8 +62,8 @@ def needs(q: int) -> int:
     return q
 
 
-def test_error_that_two_roads_lead_to_is_listed_once():
-    """FastAPI lists an error twice when two dependencies share the one that has it."""
+def test_error_of_a_shared_dependency_is_listed_once():
+    """FastAPI lists an error twice if two dependencies share the dependency that has it."""
     app = FastAPI()
 
     @app.websocket("/ws", dependencies=[Depends(needs)])
@@ -74,7 +74,7 @@ def test_error_that_two_roads_lead_to_is_listed_once():
 
 
 def test_error_of_a_dependency_called_twice_is_listed_once():
-    """The same holds for a dependency that is called again because of `use_cache=False`."""
+    """The same applies to a dependency that is called again because of `use_cache=False`."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -87,7 +87,7 @@ def test_error_of_a_dependency_called_twice_is_listed_once():
 
 
 def test_errors_of_two_dependencies_with_the_same_parameter_are_both_listed():
-    """Two dependencies that read the same name are two roads to two errors, as with FastAPI."""
+    """Two dependencies that read the same name cause two errors, as in FastAPI."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -101,7 +101,7 @@ def test_errors_of_two_dependencies_with_the_same_parameter_are_both_listed():
 
 
 def test_def_endpoint():
-    """FastAPI takes a `def` endpoint and fails at the first connection."""
+    """FastAPI accepts a `def` endpoint and fails at the first connection."""
 
     def chat(websocket: WebSocket):
         pass
@@ -111,7 +111,7 @@ def test_def_endpoint():
 
 
 def test_generator_endpoint():
-    """FastAPI takes a generator as endpoint and fails at the first connection."""
+    """FastAPI accepts a generator as endpoint and fails at the first connection."""
 
     async def chat(websocket: WebSocket):
         yield
@@ -121,7 +121,7 @@ def test_generator_endpoint():
 
 
 def test_unannotated_websocket():
-    """FastAPI reads a `websocket` without annotation from the query string."""
+    """FastAPI reads a parameter `websocket` without annotation from the query string."""
 
     async def chat(websocket):
         pass
@@ -131,7 +131,7 @@ def test_unannotated_websocket():
 
 
 def test_unannotated_websocket_of_a_dependency():
-    """The same holds in a dependency."""
+    """The same applies to a dependency."""
 
     def user(websocket):
         pass
@@ -144,7 +144,7 @@ def test_unannotated_websocket_of_a_dependency():
 
 
 def test_request_parameter():
-    """FastAPI leaves a `Request` parameter out of the call, which then fails."""
+    """FastAPI omits a `Request` parameter from the call, which then fails."""
 
     async def chat(websocket: WebSocket, request: Request):
         pass
@@ -154,7 +154,7 @@ def test_request_parameter():
 
 
 def test_request_parameter_of_a_dependency():
-    """The same holds in a dependency."""
+    """The same applies to a dependency."""
 
     def user(request: Request):
         pass
@@ -167,7 +167,7 @@ def test_request_parameter_of_a_dependency():
 
 
 def test_annotation_that_cannot_be_resolved():
-    """FastAPI takes an annotation that only type checkers know and fails at the first connection."""
+    """FastAPI accepts an annotation that only type checkers can resolve and fails at the first connection."""
 
     async def chat(websocket: WebSocket, amount: "Decimal"):
         pass
@@ -189,7 +189,7 @@ def test_path_parameter_that_is_not_in_the_path():
 
 
 def test_path_parameter_of_a_dependency_that_is_not_in_the_path():
-    """The same holds in a dependency."""
+    """The same applies to a dependency."""
 
     def number(room: Annotated[int, Path()]):
         pass
@@ -244,7 +244,7 @@ def test_endpoint_that_returns_before_accept():
 
 
 def test_unhandled_exception_closes():
-    """FastAPI lets the exception out to the server, which ends the connection in its own way."""
+    """FastAPI passes the exception to the server, which ends the connection in its own way."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -256,7 +256,7 @@ def test_unhandled_exception_closes():
 
 
 def test_disconnect_that_escapes_is_no_error():
-    """FastAPI lets an uncaught WebSocketDisconnect out to the server, which logs it as an error."""
+    """FastAPI passes an uncaught WebSocketDisconnect to the server, which logs it as an error."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -285,7 +285,7 @@ def test_handler_of_exception():
 
 
 def test_http_exception_after_accept():
-    """FastAPI sends an HTTP response into the open socket, which every server refuses in its own way."""
+    """FastAPI sends an HTTP response to the open socket, and every server reacts in its own way."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -298,7 +298,7 @@ def test_http_exception_after_accept():
 
 
 def test_http_exception_before_accept_without_the_extension():
-    """FastAPI sends a denial response even to a server that does not know it."""
+    """FastAPI sends a denial response even to a server that does not support it."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -308,11 +308,11 @@ def test_http_exception_before_accept_without_the_extension():
     assert [message["type"] for message in converse(app)] == ["websocket.close"]
 
 
-# --- what FastAPI injects and then forgets ---
+# --- what FastAPI injects and then ignores ---
 
 
 def test_background_tasks_run():
-    """FastAPI injects BackgroundTasks on a socket and never runs them."""
+    """FastAPI injects BackgroundTasks for a socket but never runs them."""
     app = FastAPI()
     notes = []
 
@@ -333,7 +333,7 @@ def test_background_tasks_run():
 
 
 def test_headers_of_a_response_go_out_with_accept():
-    """FastAPI injects a Response on a socket and drops what is set on it."""
+    """FastAPI injects a Response for a socket but drops what is set on it."""
     app = FastAPI()
 
     def dependency(response: Response):
@@ -352,7 +352,7 @@ def test_headers_of_a_response_go_out_with_accept():
 
 
 def test_reason_of_a_validation_error_stays_in_the_process():
-    """FastAPI hands the list of errors to the server as close reason, which is no text."""
+    """FastAPI passes the list of errors to the server as the close reason, which is not text."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -514,7 +514,7 @@ def deep(call: Any) -> None:
 @pytest.mark.parametrize("place", [as_endpoint, as_dependency, deep])
 @pytest.mark.parametrize(("call", "sentence"), UNCALLABLE.values(), ids=UNCALLABLE)
 def test_endpoint_that_can_never_be_called_is_refused_at_import(place: Any, call: Any, sentence: str):
-    """FastAPI finds out when the first client connects, and says nothing."""
+    """FastAPI fails when the first client connects, and reports nothing."""
     with pytest.raises(DeclarationError, match=sentence):
         place(call)
 
@@ -548,7 +548,7 @@ def closing(code: Any, reason: Any = None, accept: bool = True) -> FastAPI:
 
 
 def test_http_status_as_close_code():
-    """FastAPI refuses with 403 before accept; after it the server cannot send the code."""
+    """FastAPI refuses with 403 before accept; after accept, the server cannot send the code."""
     denied = refusal(closing(404, accept=False))
     assert isinstance(denied, WebSocketDenialResponse)
     assert denied.status_code == 404
@@ -556,20 +556,20 @@ def test_http_status_as_close_code():
 
 
 def test_close_code_that_no_frame_can_carry():
-    """FastAPI hands any code on: its test client shows it, a server fails."""
+    """FastAPI passes any code on: its test client reports it, and a server fails."""
     with pytest.raises(ValueError, match="cannot be closed with 1006"):
         close_after_accept(closing(1006))
     assert close_after_accept(closing(1006), raise_server_exceptions=False).code == 1011
 
 
 def test_close_reason_of_any_kind():
-    """FastAPI hands any reason on; a server fails if it is no text, or has more than 123 bytes."""
+    """FastAPI passes any reason on; a server fails if it is not text or has more than 123 bytes."""
     assert close_after_accept(closing(4000, ValueError("why"))).reason == "why"
     assert close_after_accept(closing(4000, "x" * 200)).reason == "x" * 123
 
 
 def test_answer_that_cannot_be_sent_raises_before_the_server_is_given_it():
-    """FastAPI leaves headers and subprotocol to the server."""
+    """FastAPI leaves the check of headers and subprotocol to the server."""
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -595,7 +595,7 @@ def test_detail_that_is_no_json_is_text():
 
 
 def test_middleware_of_starlette_is_refused():
-    """Starlette's ASGI middleware might work by chance; like all other leftovers it is refused at import."""
+    """Starlette's ASGI middleware might work by chance; like all foreign classes, it is refused at import."""
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     with pytest.raises(DeclarationError, match=r"uses starlette.*TrustedHostMiddleware, which"):
@@ -621,7 +621,7 @@ def test_work_after_the_disconnect_is_awaited():
 
 
 def test_router_alone_has_the_default_handlers():
-    """FastAPI's exception handlers belong to the application: a router alone lets the exception escape."""
+    """FastAPI's exception handlers belong to the application; a router alone lets the exception propagate."""
     router = APIRouter()
 
     @router.websocket("/ws")
@@ -646,11 +646,11 @@ def test_accept_to_a_client_that_is_gone(error):
     assert websocket.application_state is WebSocketState.DISCONNECTED
 
 
-# --- a send that failed ends the client's state too ---
+# --- a failed send also changes the client's state ---
 
 
 def client_gone(error: Exception | None) -> FakeServer:
-    """A server whose client sent a text and then went away; sends fail with `error`."""
+    """A server whose client sent a text and then left; sends fail with `error`."""
     return FakeServer(CONNECT, text("said before"), disconnect(1006), error=error)
 
 
@@ -672,7 +672,7 @@ LOST = [
 @pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("send", SENDS)
 def test_client_state_after_a_send_that_failed(send, error):
-    """FastAPI leaves `client_state` at CONNECTED, so that the usual guard before `close()` raises."""
+    """FastAPI leaves `client_state` at CONNECTED, so a check before `close()` does not prevent an error."""
     server = client_gone(None)
     websocket = WebSocket(websocket_scope(), server.receive, server.send)
 
@@ -763,7 +763,7 @@ def test_locals_of_a_sync_dependency_last_and_context_variables_do_not():
         assert websocket.receive_json() == ["thread", "unset"]
 
 
-def test_socket_used_in_vain_lets_others_run():
+def test_closed_socket_in_a_loop_lets_other_tasks_run():
     app = FastAPI()
 
     @app.websocket("/ws")

@@ -1,4 +1,4 @@
-"""The documentation, held against the code: its examples, its names, its links."""
+"""The documentation matches the code: its examples, its names and its links."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def blocks(info: str | None = None) -> list[Any]:
 
 
 def prose(page: Path) -> str:
-    """The page without its blocks of code."""
+    """The page without its code blocks."""
     return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
@@ -83,7 +83,7 @@ def is_settings(source: str) -> bool:
 
 
 def execute(source: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Run a block, also one that awaits; gives the names that it leaves."""
+    """Run a block, even one that uses `await`, and return the names that it defines."""
     code = compile(dedent(source), "docs", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     if code.co_flags & inspect.CO_COROUTINE:
 
@@ -140,7 +140,7 @@ async def use_tenant_middleware(middleware: Any) -> None:
     assert scopes == ["acme"]
 
 
-# What some fragments only define.
+# Names that some fragments only define.
 USES = {
     "def first_alarm(": use_first_alarm,
     "def fastws_message(": use_fastws_message,
@@ -151,7 +151,7 @@ USES = {
 @pytest.mark.django_db
 @pytest.mark.parametrize("source", blocks("pytest"))
 def test_documented_tests_pass(source: str, request: pytest.FixtureRequest) -> None:
-    """Each test of the block gets its fixtures, also those of our own plugin and of the reader's project."""
+    """Run each test of the block with its fixtures, including those of our plugin and of the reader."""
     with documented.project(), record() as sent:
         own = {
             "ws_client": TestClient(documented.MODULES["mysite.asgi"]["application"], timeout=10),
@@ -185,7 +185,7 @@ def test_documented_settings_are_right(source: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=label)
 def test_every_block_is_run(page: Path) -> None:
-    """By this module, or by a test that is named here; the tutorial is followed step by step."""
+    """Every block is run by this module or by a test that is named here."""
     elsewhere = {"rest_framework": "tests/rest_framework_site/run.py"}
     followed = (ROOT / "tests" / "test_tutorial.py").read_text()
     for said, body in BLOCK.findall(page.read_text()):

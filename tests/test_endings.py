@@ -1,4 +1,4 @@
-"""Every way that a connection can end: the endpoint sees the end or is cancelled; cleanup runs once."""
+"""All the ways a connection can end: the endpoint sees the end or is cancelled, and cleanup runs once."""
 
 import asyncio
 import contextvars
@@ -13,19 +13,19 @@ from django.test import override_settings
 from fastws_compat import BackgroundTasks, Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.concurrency import is_cleaning, run_in_threadpool
 from fastws_compat.connections import sweeper as sweeping
-from fastws_compat.connections.registry import registry
+from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.threads.orm import _close_stale
 from tests.fake_server import CONNECT, FakeServer, connected
 from tests.servers import faults
 
-PATIENCE = 10
+TIMEOUT = 10
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    """Sweep connections so often that no test has to wait; do not check the database."""
+    """Sweep connections so often that no test has to wait, without checking the database."""
 
     async def check(): ...
 
@@ -34,13 +34,13 @@ def _quick(monkeypatch):
 
 
 async def until(condition):
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.001)
 
 
 class Sweeps:
-    """Counts the sweeps, as one of the connections that are swept."""
+    """Counts the sweeps, as a member of the connections that are swept."""
 
     task = None
 
@@ -52,11 +52,11 @@ class Sweeps:
 
 
 async def swept(times=5):
-    """Wait until all connections have been swept at least this many times more."""
+    """Wait until all connections have been swept at least this many more times."""
     sweeps = Sweeps()
-    registry().add(sweeps)
+    connections = register(sweeps)
     await until(lambda: sweeps.number >= times)
-    registry().discard(sweeps)
+    connections.discard(sweeps)
 
 
 def records(caplog):
@@ -293,7 +293,7 @@ def test_cancellation_from_outside_is_not_swallowed():
     asyncio.run(run())
 
 
-# Nothing that was read ahead is lost
+# Messages that were read ahead are not lost
 
 
 def test_messages_keep_their_order_when_some_were_read_ahead():
@@ -312,7 +312,7 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
             line.say(str(number))
         await until(lambda: len(line.incoming) == 4)
         await swept()
-        assert len(line.incoming) == 4  # no more is read than there is room for
+        assert len(line.incoming) == 4  # no more is read than the buffer can hold
         go.set()
         line.hang_up()
         await line.wait_ended()
@@ -321,7 +321,7 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
     asyncio.run(run())
 
 
-def test_long_messages_leave_less_room_ahead():
+def test_long_messages_limit_the_read_ahead():
     app, go = FastAPI(), asyncio.Event()
 
     @app.websocket("/ws")
@@ -375,7 +375,7 @@ def test_endpoint_with_unread_messages_is_cancelled_when_the_client_is_gone():
     assert seen == ["cancelled", 4001]
 
 
-@override_settings(FASTWS={"DISCONNECT_GRACE": PATIENCE})
+@override_settings(FASTWS={"DISCONNECT_GRACE": TIMEOUT})
 def test_endpoint_that_comes_back_in_time_gets_its_messages_and_the_end():
     app, seen, back = FastAPI(), [], asyncio.Event()
 
@@ -407,13 +407,13 @@ def test_endpoint_that_comes_back_in_time_gets_its_messages_and_the_end():
     assert seen == ["a", "b", "c"]
 
 
-def test_receive_that_is_given_up_loses_no_message_that_was_read_ahead():
+def test_cancelled_receive_loses_no_message_that_was_read_ahead():
     app = FastAPI()
 
     @app.websocket("/ws")
     async def impatient(websocket: WebSocket):
         await websocket.accept()
-        await until(lambda: lines[0].receiving)  # the watcher's
+        await until(lambda: lines[0].receiving)  # by the read-ahead
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(websocket.receive_text(), 0.01)
@@ -437,7 +437,7 @@ def test_two_tasks_that_receive_get_each_message_once():
     @app.websocket("/ws")
     async def two(websocket: WebSocket):
         await websocket.accept()
-        await until(lambda: lines[0].receiving)  # the watcher's
+        await until(lambda: lines[0].receiving)  # by the read-ahead
 
         async def reader():
             got.append(await websocket.receive_text())
@@ -459,7 +459,7 @@ def test_two_tasks_that_receive_get_each_message_once():
     assert sorted(got) == ["a", "b"]
 
 
-def test_endpoint_that_listens_has_no_task_beside_its_own():
+def test_endpoint_that_is_receiving_has_no_task_besides_its_own():
     app = FastAPI()
 
     @app.websocket("/ws")
@@ -609,7 +609,7 @@ def test_teardown_that_hangs_is_cancelled_and_the_others_run(caplog):
     [message] = records(caplog)
     assert message == "Exception in WebSocket /ws"
     assert "The cleanup of a dependency took longer than 0.05 s" in caplog.text
-    assert "await asyncio.Event().wait()" in caplog.text  # where it hung
+    assert "await asyncio.Event().wait()" in caplog.text  # where it was blocked
 
 
 @override_settings(FASTWS={"CLEANUP_TIMEOUT": 0.05})
@@ -712,7 +712,7 @@ def test_the_test_client_does_not_cancel_a_cleanup_below_a_middleware_that_copie
         await websocket.accept()
 
     with TestClient(copying, grace=0.01).websocket_connect("/ws"):
-        assert began.wait(PATIENCE)
+        assert began.wait(TIMEOUT)
     assert seen == ["cleaned up"]
 
 
@@ -752,7 +752,7 @@ def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
 
     def works(resource=Depends(resource)):
         entered.set()
-        assert release.wait(PATIENCE)
+        assert release.wait(TIMEOUT)
         seen.append("left the thread")
 
     @app.websocket("/ws", dependencies=[Depends(works)])
@@ -760,7 +760,7 @@ def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
 
     async def run():
         line = connected(app)
-        await asyncio.to_thread(entered.wait, PATIENCE)
+        await asyncio.to_thread(entered.wait, TIMEOUT)
         line.task.cancel()
         for _ in range(10):
             await asyncio.sleep(0)
@@ -781,7 +781,7 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
     together = threading.Barrier(threads)
 
     def slow():
-        together.wait(PATIENCE)  # no thread goes on before all eight are here
+        together.wait(TIMEOUT)  # no thread continues until all eight are here
         time.sleep(duration)
 
     @app.websocket("/ws", dependencies=[Depends(slow)])
@@ -797,12 +797,12 @@ def test_sync_dependencies_of_many_handshakes_share_the_threads():
         return time.monotonic() - start
 
     with override_settings(FASTWS={"HANDSHAKE_TIMEOUT": None}):
-        # An eighth where nothing else runs, little more where much does.
+        # An eighth of the time on an idle machine, and slightly more on a busy one.
         assert asyncio.run(run()) < count * duration / 5
 
 
 class Connection:
-    """As much of a database connection of Django's as the check looks at."""
+    """The part of a Django database connection that the check uses."""
 
     def __init__(self, close_at=None, errors_occurred=False):
         self.close_at = close_at
@@ -855,7 +855,7 @@ def test_connections_are_checked_without_a_hop_per_message(monkeypatch):
     assert len(checks) < 500
 
 
-def test_failed_check_of_connections_is_logged_and_harms_no_socket(monkeypatch, caplog):
+def test_failed_check_of_connections_is_logged_and_affects_no_socket(monkeypatch, caplog):
     app = FastAPI()
 
     async def check():
@@ -887,7 +887,7 @@ def test_async_orm_of_an_old_endpoint_survives_a_broken_connection():
     from fastws_compat.threads.orm import close_stale_connections
 
     def leave():
-        """Really close; SQLite's own `close` keeps one in memory open, and later tests would meet it."""
+        """Close for real: Django keeps in-memory SQLite databases open, which would affect later tests."""
         BaseDatabaseWrapper.close(connections["default"])
 
     def break_it():
@@ -922,12 +922,12 @@ def pairs(count):
 
 
 async def suffer(number, point, fault, delay):
-    """One connection with a fault; the server refuses to send after a "reset", and cancels for "stop"."""
+    """One connection with a fault. The server refuses to send after a "reset", and cancels for "stop"."""
     name = f"pair{number}"
     outside = fault in ("close", "reset", "stop")
     line = connected(faults.app, path=f"/fault/{point}/{'close' if outside else fault}/{name}")
     if outside:
-        await asyncio.wait_for(faults.event(faults.reached, name).wait(), PATIENCE)
+        await asyncio.wait_for(faults.event(faults.reached, name).wait(), TIMEOUT)
         await asyncio.sleep(delay)
         if fault == "stop":
             line.task.cancel()
@@ -935,7 +935,7 @@ async def suffer(number, point, fault, delay):
             line.error = OSError("The client is gone.") if fault == "reset" else None
             line.hang_up(1006 if fault == "reset" else 1001)
         faults.event(faults.go, name).set()
-    await asyncio.wait([line.task], timeout=PATIENCE)
+    await asyncio.wait([line.task], timeout=TIMEOUT)
     assert line.task.done(), (point, fault)
     assert line.task.cancelled() or line.task.exception() is None
 

@@ -1,6 +1,6 @@
-"""Classes of FastAPI and Starlette where this library's are expected are refused at import.
+"""Classes of FastAPI and Starlette in place of this library's are refused at import.
 
-The classes and markers are those that the installed packages have, so that none can be forgotten.
+The classes and markers are read from the installed packages, so that none can be forgotten.
 """
 
 import enum
@@ -51,7 +51,7 @@ SENTENCE = re.compile(
 )
 
 
-# What the two packages have
+# The contents of the two packages
 
 
 def public_modules() -> Iterator[types.ModuleType]:
@@ -111,12 +111,12 @@ def current_user(user: str = "nobody") -> str:
 
 
 def made(marker: Callable[..., Any]) -> Any:
-    """The object that `fastapi.Depends(current_user)` or `fastapi.Header()` makes in source code."""
+    """The object that `fastapi.Depends(current_user)` or `fastapi.Header()` creates in source code."""
     return marker(current_user) if marker.__name__ in ("Depends", "Security") else marker()
 
 
 def instance_of(cls: type) -> Any:
-    """An object of the class; the class itself where there is none without arguments."""
+    """An instance of the class, or the class itself if it needs arguments."""
     if issubclass(cls, enum.Enum):
         return next(iter(cls))
     with warnings.catch_warnings(action="ignore"):
@@ -130,7 +130,7 @@ def instance_of(cls: type) -> Any:
 
 def subclass_of(cls: type) -> type:
     if is_typeddict(cls) or issubclass(cls, enum.Enum):
-        return cls  # a subclass does not show what it comes from, or cannot be
+        return cls  # a subclass is impossible or does not show its origin
     with warnings.catch_warnings(action="ignore"):
         return types.new_class("Mine", (cls,))
 
@@ -155,7 +155,7 @@ def serve(endpoint: Any) -> None:
 
 
 def as_method(call: Any) -> Any:
-    """`call` with a `self` before its parameter."""
+    """`call` with `self` as an additional first parameter."""
 
     async def method(self, value): ...
 
@@ -187,7 +187,7 @@ def needing(call: Any) -> Any:
     return function_with(default=Depends(call))
 
 
-# Where a function with a foreign parameter can be used.
+# The places where a function with a foreign parameter can be used.
 HOLDERS: dict[str, Callable[[Any], object]] = {
     "endpoint": serve,
     "endpoint of a router": lambda call: APIRouter().websocket("/ws")(call),
@@ -210,7 +210,7 @@ HOLDERS: dict[str, Callable[[Any], object]] = {
     "lifespan": last,
 }
 
-# How an annotation may name a class.
+# The ways in which an annotation may name a class.
 SHAPES: dict[str, Callable[[type], Any]] = {
     "alone": lambda cls: cls,
     "optional": lambda cls: Optional[cls],  # noqa: UP045
@@ -231,7 +231,7 @@ STRINGS = ["cls", "cls | None", "'cls'", "list['cls']", "Annotated[str, cls]", "
 
 
 def refused(act: Callable[[], object]) -> bool:
-    """Whether it raises our sentence, with an import line that works."""
+    """Whether it raises our error text, with an import line that works."""
     try:
         act()
     except DeclarationError as exc:
@@ -337,7 +337,7 @@ def test_marker_in_a_parameter_model(marker: Any) -> None:
 
 # Dependencies
 
-# Where a foreign dependency or marker can stand in a list.
+# The lists in which a foreign dependency or marker may occur.
 LISTS: dict[str, Callable[[Any], object]] = {
     "application": lambda depends: FastAPI(dependencies=[depends]),
     "router": lambda depends: APIRouter(dependencies=[depends]),
@@ -376,7 +376,7 @@ def test_dependencies_that_are_added_to_a_router_later() -> None:
 
 
 def methods_of(cls: type) -> Iterator[Any]:
-    """What a dependency may be made of a foreign class: itself, an object, a subclass, their methods."""
+    """The dependencies that a foreign class provides: itself, an instance, a subclass, and their methods."""
     yield from (cls, instance_of(cls), subclass_of(cls), instance_of(subclass_of(cls)))
     yield from map(functools.partial, filter(callable, (cls, instance_of(cls))))
     method = getattr(instance_of(cls), "__call__", None)
@@ -541,7 +541,7 @@ def test_middleware_object() -> None:
 
 
 class Backend(starlette.authentication.AuthenticationBackend):
-    """A foreign backend; were it accepted and never called, every client would get in."""
+    """A foreign backend. If it were accepted and never called, every client would get access."""
 
 
 def test_backend_of_the_authentication_middleware() -> None:
@@ -570,7 +570,7 @@ def test_session_of_starlette_s_kind() -> None:
     assert refused(lambda: websocket_session(function_with(fastapi.WebSocket)))
 
 
-# The sentence
+# The error text
 
 
 @pytest.mark.parametrize(

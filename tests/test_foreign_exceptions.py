@@ -1,4 +1,4 @@
-"""Exceptions of FastAPI and Starlette, raised by libraries that were not ported, get the same answers."""
+"""Exceptions of FastAPI and Starlette, raised by libraries that were not ported, have the same effect."""
 
 import subprocess
 import sys
@@ -41,7 +41,7 @@ HEADERS = {"www-authenticate": "Bearer"}
 
 
 class Expired(fastapi.HTTPException):
-    """What a library derives from FastAPI's exceptions, with something of its own."""
+    """A library's subclass of FastAPI's exception, with its own attributes."""
 
     def __init__(self) -> None:
         super().__init__(401, "expired", HEADERS)
@@ -53,7 +53,7 @@ class Kicked(starlette.exceptions.WebSocketException):
         super().__init__(4003, "kicked")
 
 
-# What is raised, and what it means here.
+# The exceptions and their meaning here.
 PAIRS: dict[str, tuple[Callable[[], Exception], Callable[[], Exception]]] = {
     "HTTPException of FastAPI": (
         lambda: fastapi.HTTPException(401, {"why": "token"}, HEADERS),
@@ -234,7 +234,7 @@ PLACES = [
 
 
 def sent_by(app: FastAPI) -> list[Any]:
-    """What the application sends to a server that can refuse with any status."""
+    """The messages of the application to a server that can refuse with any status."""
     return converse(app, disconnect(), extensions=DENIAL)
 
 
@@ -260,7 +260,7 @@ def test_answer(place: Callable[[Raise], FastAPI], pair: Any, caplog: pytest.Log
 
 
 def handlers_for(fail: Raise, place: Callable[[Raise], FastAPI], *keys: Any) -> list[Any]:
-    """Which of the handlers was called, and with what."""
+    """The handler that was called, and its argument."""
     app, called = place(fail), list[Any]()
     for key in keys:
 
@@ -292,7 +292,7 @@ def test_handler(pair: Any, keys: tuple[Any, ...], place: Callable[[Raise], Fast
 
 @pytest.mark.parametrize("keys", [(HTTPException, 404), (401, HTTPException), (401,)])
 def test_handler_for_a_subclass_of_theirs(keys: tuple[Any, ...]) -> None:
-    """Its own attributes are there too, and the exception itself as the cause."""
+    """Its own attributes are kept, and the exception itself is the cause."""
     app, called = before_accept(raising(Expired)), list[Any]()
 
     def handler(websocket: WebSocket, exc: Any) -> Response:
@@ -378,7 +378,7 @@ def test_authentication_error_in_a_backend(kind: type[Exception], caplog: pytest
 
 
 def test_neither_package_is_imported() -> None:
-    """The names of modules are enough, also for classes that only pretend."""
+    """Module names are enough, even for classes that only claim to be from the packages."""
     code = """
 import asyncio, sys
 from fastws_compat import FastAPI, WebSocket

@@ -1,4 +1,4 @@
-"""What the commands of a project do when sockets cannot be imported or are not served."""
+"""Commands of a project whose sockets cannot be imported or are not served."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_check_and_runserver_stop_where_sockets_cannot_be_imported(project: Proj
         assert "fastws.E002" in done.stderr
 
 
-def test_what_migrate_mends_is_mended(project: Project) -> None:
+def test_migrate_can_repair_what_stops_the_sockets(project: Project) -> None:
     project.write("chat/sockets.py", BROKEN["a table that is not there"])
     assert project.manage("makemigrations", "chat").returncode == 0
     assert project.manage("migrate").returncode == 0
@@ -127,13 +127,13 @@ def test_migrate_runs_although_a_layer_cannot_be_made(project: Project) -> None:
 
 
 def warnings(project: Project, *texts: str) -> list[str]:
-    """The numbers of what `check` finds, which says all of `texts`."""
+    """The numbers of the messages of `check`, whose output contains all of `texts`."""
     text = project.manage("check").stderr
     assert not [each for each in texts if each not in text], text
     return [number for number in ("W002", "W013", "W014") if f"fastws.{number}" in text]
 
 
-def test_nothing_to_say_where_sockets_are_served(project: Project) -> None:
+def test_no_message_if_sockets_are_served(project: Project) -> None:
     project.write("chat/sockets.py", ROUTE)
     assert warnings(project) == []
 

@@ -1,4 +1,4 @@
-"""`from fastws_compat import ...`: every name is there, and none is imported before its first use."""
+"""`from fastws_compat import ...`: every name exists, and none is imported before its first use."""
 
 import ast
 import subprocess

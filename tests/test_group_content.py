@@ -1,4 +1,4 @@
-"""The values that a group message may contain, at every depth and for every way to send."""
+"""The values that a group message may contain, at every depth and with every way to send."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_values_arrive_as_json(value: Any, arrives: Any) -> None:
             data = json.loads(encode(message).data)
             while data != arrives and isinstance(data, (dict, list)):
                 data = next(iter(data.values())) if isinstance(data, dict) else data[0]
-            # Inside a pydantic model these are written as pydantic does.
+            # Inside a pydantic model, pydantic writes these in its own way.
             if not (isinstance(message, Model) and isinstance(value, (timedelta, Decimal, datetime))):
                 assert data == arrives, message
 
@@ -205,7 +205,7 @@ def test_a_computed_field_may_query_when_sync_code_sends(layer: Any) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_send_on_commit_sends_the_message_as_it_was_when_called(layer: Any) -> None:
-    """In the language and with the content of that moment."""
+    """In the language and with the content at the time of sending."""
     from django.db import transaction
 
     message = {"day": gettext_lazy("Monday")}
@@ -245,7 +245,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "dict view": (lambda: {"a": SECRET}.values(), "dict_values"),
     "complex": (lambda: 1j, "complex"),
 }
-# pydantic serializes these itself if a field accepts them.
+# pydantic itself serializes these if a field accepts them.
 DECLARED = {"bytes", "bytearray", "path", "pattern", "address", "secret", "generator", "mock", "complex"}
 HASHABLE = {
     *("model instance", "another model", "manager", "lazy user", "generator", "bytes", "path", "pattern"),

@@ -32,7 +32,7 @@ from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
 
-PATIENCE = 5
+TIMEOUT = 5
 
 
 @pytest.fixture(autouse=True, params=["no layer", "in-memory layer"])
@@ -107,7 +107,7 @@ class Socket:
         return (await self.frame())["text"]
 
     async def frame(self) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.sent.get()
 
     async def hang_up(self) -> None:
@@ -129,7 +129,7 @@ async def opened(app: Any, sending: Callable[[Any], Awaitable[None]] | None = No
 
 def run(main: Callable[[], Awaitable[None]]) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(4 * PATIENCE):
+        async with asyncio.timeout(4 * TIMEOUT):
             await main()
 
     asyncio.run(limited())
@@ -351,7 +351,7 @@ def test_a_socket_without_a_session_joins_and_leaves_explicitly(layer):
         await websocket.join("g")
         arrived.clear()
         await Group("g").asend("hi")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await arrived.wait()
         await websocket.leave("g")
         assert not groups(layer)
@@ -501,7 +501,7 @@ def test_middleware_with_a_timeout_around_its_send():
 
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             async def patient(message: Any) -> None:
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await asyncio.sleep(0)
                     await send(message)
 
@@ -551,7 +551,7 @@ def test_middleware_sees_its_context_variables_when_a_group_sends():
 
 def test_a_server_whose_send_returns_a_future():
     class Server:
-        """Gives the application a plain function."""
+        """Passes a plain function to the application."""
 
         def __init__(self, app: Any) -> None:
             self.app = app
@@ -588,7 +588,7 @@ def test_groups_work_without_django_settings():
 
 
 class Watched(InMemoryChannelLayer):
-    """Records its calls; with `fails` they raise, with `hangs` they never return."""
+    """Records its calls. With `fails` they raise; with `hangs` they never return."""
 
     def __init__(self) -> None:
         super().__init__(capacity=10_000)
@@ -736,7 +736,7 @@ def test_membership_outlives_the_layers_group_expiry(watched):
 
     async def main() -> None:
         async with opened(member_app("g")) as socket:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while watched.count("group_add") < 4:
                     await asyncio.sleep(0.01)
             await Group("g").asend("hi")
@@ -810,7 +810,7 @@ def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -1237,7 +1237,7 @@ def test_sent_messages_can_be_recorded():
     ]
 
 
-# ---- From everywhere --------------------------------------------------------------------------------
+# ---- All ways to send -------------------------------------------------------------------------------
 
 
 def test_send_in_async_code_names_asend():
@@ -1585,7 +1585,7 @@ def test_a_forked_process_is_another_sender(monkeypatch):
 
 
 def test_a_group_of_the_same_name_on_another_layer_has_numbers_of_its_own():
-    """A hub sees only its own layer's messages, and would report gaps otherwise."""
+    """A hub receives only the messages of its own layer. Otherwise it would report losses."""
     numbering = Numbering()
     numbers = [numbering.next(layer, "g")["number"] for layer in ("default", "other", "default", "other")]
     assert numbers == [0, 0, 1, 1]

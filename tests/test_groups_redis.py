@@ -1,4 +1,4 @@
-"""Groups on a real Redis. Two layers in one loop stand for two processes: each has a hub of its own."""
+"""Groups on a real Redis. Two layers in one loop represent two processes, because each has its own hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.test_groups import Socket, opened, until
 # redis-py leaves a stream open if the server stops while it connects.
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
-PATIENCE = 10
+TIMEOUT = 10
 # Seconds in which membership must be restored after Redis is back (docs/howto/groups.md).
 SOON = 5
 BACKENDS = {
@@ -74,7 +74,7 @@ def run(main: Callable[[], Awaitable[None]]) -> None:
             await close(channel_layers[alias])
 
     asyncio.run(limited())
-    gc.collect()  # report streams that are left open here, not in another test
+    gc.collect()  # report streams that were left open in this test and not in another
 
 
 async def close(layer: Any) -> None:
@@ -97,7 +97,7 @@ async def echoes(socket: Socket) -> None:
 
 
 async def until_sent(text: str, *sockets: Socket, group: str = "g") -> None:
-    """Send until every socket has received the text: then its membership has been restored."""
+    """Send until every socket has received the text, which shows that its membership is restored."""
     missing = set(sockets)
     async with asyncio.timeout(SOON):
         while missing:

@@ -1,4 +1,4 @@
-"""Every import of FastAPI's and Starlette's, with the package's name in it, works or says what to use."""
+"""Every import from FastAPI or Starlette, with the package renamed, works or names the alternative."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 def written_in(module: str) -> set[str]:
     """The names that the source of a module defines, or imports from one of the two packages.
 
-    The source has them also where the module itself cannot be imported, for want of itsdangerous or jinja2.
+    The source is used because some modules cannot be imported without itsdangerous or jinja2.
     """
     names = set()
     for node in statements(ast.parse(source_of(module)).body):
@@ -74,7 +74,7 @@ def written_in(module: str) -> set[str]:
 
 
 def found_in(module: str) -> set[str]:
-    """The names whose objects say that they are of one of the two packages."""
+    """The names whose objects belong to one of the two packages."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some modules are deprecated
         try:
@@ -101,7 +101,7 @@ NAMES = [
 
 
 def complaint(statement: str) -> str | None:
-    """What an import fails with; None if it works."""
+    """The error of an import; None if it works."""
     try:
         exec(statement, {})
     except ImportError as exc:
@@ -117,13 +117,13 @@ def test_the_walk_sees_both_packages() -> None:
 
 
 @pytest.mark.parametrize("module", sorted(modules()))
-def test_a_module_is_here_or_says_what_to_use(module: str) -> None:
+def test_a_module_exists_or_its_error_names_the_alternative(module: str) -> None:
     said = complaint(f"import {twin(module)}")
     assert said is None or SENTENCE.match(said), said
 
 
 @pytest.mark.parametrize(("module", "name"), NAMES)
-def test_a_name_is_here_or_says_what_to_use(module: str, name: str) -> None:
+def test_a_name_exists_or_its_error_names_the_alternative(module: str, name: str) -> None:
     said = complaint(f"from {twin(module)} import {name}")
     assert said is None or SENTENCE.match(said), said
 
@@ -153,7 +153,7 @@ def test_what_a_socket_can_use_is_here(name: str) -> None:
     homes = [module for module, known in NAMES if known == name]
     assert homes
     works = [module for module in homes if complaint(f"from {twin(module)} import {name}") is None]
-    # Modules that are all about HTTP are away with everything in them.
+    # Modules only for HTTP are missing as a whole.
     assert all(twin(home) not in sys.modules for home in set(homes) - set(works))
     assert works
 

@@ -1,4 +1,4 @@
-"""JSON text: the results and errors of the standard library, to the letter."""
+"""JSON text: exactly the results and errors of the standard library."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_corners_of_writing(value: Any) -> None:
     assert outcome(jsontext.dumps, value) == outcome(standard, value)
 
 
-def test_a_circle_is_told_from_depth() -> None:
+def test_a_circular_reference_is_distinguished_from_deep_nesting() -> None:
     circle: list[Any] = []
     circle.append(circle)
     assert outcome(jsontext.dumps, circle) == (ValueError, "Circular reference detected")

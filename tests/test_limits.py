@@ -1,4 +1,4 @@
-"""What a route may be sent, how long its connections may live, and how many there may be."""
+"""Limits on the messages of a route, on the lifetime of its connections, and on their number."""
 
 import asyncio
 import logging
@@ -21,7 +21,7 @@ from tests.test_endings import records, until
 
 
 def echoing(app, path="/ws", **limits):
-    """Adds an endpoint that echoes; what it ends with is in the list."""
+    """Add an endpoint that echoes, and return a list for the exception that ends it."""
     ended = []
 
     @app.websocket(path, **limits)
@@ -41,7 +41,7 @@ def frame(data):
 
 
 def after(app, *messages, path="/ws"):
-    """The line after these messages, and nothing more, have come and the endpoint has ended by itself."""
+    """The connection after exactly these messages, once the endpoint has ended by itself."""
 
     async def run():
         line = connected(app, path=path)
@@ -177,27 +177,27 @@ def test_too_many_bytes_close_with_4429():
 
 def test_bucket_fills_with_time():
     bucket, message = Bucket(parse_rate("2/s")), frame("x")
-    assert [bucket.pays(message, 0, 0) for _ in range(3)] == [True, True, False]
+    assert [bucket.charge(message, 0, 0) for _ in range(3)] == [True, True, False]
     bucket = Bucket(parse_rate("2/s"))
-    assert all(bucket.pays(message, 0, 0.5) for _ in range(100))
-    assert not all(bucket.pays(message, 0, 0.4) for _ in range(100))
+    assert all(bucket.charge(message, 0, 0.5) for _ in range(100))
+    assert not all(bucket.charge(message, 0, 0.4) for _ in range(100))
 
 
 def test_silence_fills_a_bucket_once():
     bucket, message = Bucket(parse_rate("2/s")), frame("x")
-    assert [bucket.pays(message, 0, 60), *(bucket.pays(message, 0, 0) for _ in range(2))] == [
+    assert [bucket.charge(message, 0, 60), *(bucket.charge(message, 0, 0) for _ in range(2))] == [
         True,
         True,
         False,
     ]
 
 
-def test_client_does_not_pay_for_an_endpoint_that_is_slow():
-    """At twenty a second a hundred messages have come in the five seconds that the endpoint took for one."""
+def test_client_is_not_charged_for_a_slow_endpoint():
+    """At 20 per second, 100 messages may arrive in the 5 seconds for which the endpoint was busy."""
     bucket, message = Bucket(parse_rate("20/s")), frame("x")
-    assert bucket.pays(message, 5, 0)
-    assert all(bucket.pays(message, 0, 0) for _ in range(99))
-    assert not all(bucket.pays(message, 0, 0) for _ in range(22))
+    assert bucket.charge(message, 5, 0)
+    assert all(bucket.charge(message, 0, 0) for _ in range(99))
+    assert not all(bucket.charge(message, 0, 0) for _ in range(22))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_old_connection_closes_with_4408():
 
 
 @override_settings(FASTWS={"DISCONNECT_GRACE": 0})
-def test_endpoint_that_does_not_look_is_stopped_when_its_time_is_over(monkeypatch):
+def test_endpoint_that_does_not_receive_is_cancelled_after_the_grace(monkeypatch):
     monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.01)
     app, seen = FastAPI(), []
 
@@ -366,7 +366,7 @@ def test_close_that_cannot_be_sent_does_not_hold_the_session(monkeypatch):
 
 
 def refused_by(app, **scope):
-    """The status with which one connection more is refused, while one is open; None if it is not."""
+    """The status with which a second connection is refused while one is open; None if it is accepted."""
 
     async def run():
         scope["extensions"] = {"websocket.http.response": {}}
@@ -396,7 +396,7 @@ def test_connection_over_the_cap_is_refused_with_503(caplog):
     app = FastAPI(max_connections=1)
     echoing(app)
     assert refused_by(app) == 503
-    assert records(caplog) == ["WebSocket refused: 1 open connections is the most of all clients together"]
+    assert records(caplog) == ["WebSocket refused: all clients together may have at most 1 open connections"]
 
 
 @pytest.mark.parametrize("endpoint", [starlette_echo, StarletteEcho])
@@ -434,7 +434,7 @@ def test_caps_of_the_settings_hold_for_the_process(name, status):
     echoing(app)
     with override_settings(FASTWS={name: 1}):
         assert refused_by(app, user=User(), client=("192.0.2.1", 1)) == status
-    assert all(cap.counts == {} for cap in limits.PROCESS.values())
+    assert all(cap.counts == {} for cap in limits.PROCESS_CAPS.values())
 
 
 def test_cap_of_the_app_counts_all_its_routes_and_that_of_a_route_its_own():
@@ -502,7 +502,7 @@ def test_the_innermost_limit_wins():
         {"max_connections": -1},
     ],
 )
-def test_limit_that_makes_no_sense_is_found_at_import(options):
+def test_invalid_limit_is_refused_at_import(options):
     with pytest.raises(DeclarationError, match=next(iter(options))):
         FastAPI(**options)
 

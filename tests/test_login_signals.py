@@ -1,4 +1,4 @@
-"""What Django signals of users through other models, and logouts whose session has no stable key."""
+"""Django's signals about users through other models, and logouts whose session has no stable key."""
 
 import functools
 
@@ -17,7 +17,7 @@ __all__ = ["committed", "nothing_is_left"]  # fixtures
 pytestmark = pytest.mark.django_db
 
 
-@functools.cache  # Django's signals know a class by its address, which must not be used again
+@functools.cache  # Django's signals identify a class by its address, which must not be reused
 def derive():
     with isolate_apps("tests"):
 
@@ -50,8 +50,8 @@ def derive():
 
 @pytest.fixture
 def derived():
-    """A proxy, a child with a table of its own and a proxy of that, made after the application was set up."""
-    with connection.cursor() as cursor:  # SQLite's schema editor works outside of transactions only
+    """A proxy, a multi-table child and a proxy of that, created after the application was set up."""
+    with connection.cursor() as cursor:  # SQLite's schema editor works only outside transactions
         cursor.execute(
             "CREATE TABLE tests_employee (user_ptr_id integer PRIMARY KEY REFERENCES auth_user (id))"
         )
@@ -117,7 +117,7 @@ kept = []
 
 
 def test_parent_and_rows_of_a_user_model(monkeypatch):
-    """A user model that inherits its fields, and whose groups are rows of a model of the project."""
+    """A user model that inherits its fields, with the project's own model for its groups."""
     with isolate_apps("tests"):
 
         class Being(models.Model):
@@ -192,7 +192,7 @@ def test_logout_of_a_session_in_a_cookie_that_began_before_it_had_a_name(setting
 
 @pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "file"])
 def test_logout_after_the_key_has_changed(settings, tmp_path, engine):
-    """Sockets that were opened under the old key are closed too: its session is gone."""
+    """Sockets opened under the old key are closed too, because that session no longer exists."""
     settings.SESSION_ENGINE, settings.SESSION_FILE_PATH = (
         f"django.contrib.sessions.backends.{engine}",
         str(tmp_path),

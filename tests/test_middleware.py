@@ -1,4 +1,4 @@
-"""`Middleware`, with the real one beside it, and what differs in the middlewares that Starlette has."""
+"""`Middleware`, compared with the real one, and the differences in Starlette's middleware classes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_logger_is_named_after_the_package() -> None:
 
 
 def messages_of(app: Any, kind: str, **scope: Any) -> list[dict[str, Any]]:
-    """What an application sends to a server that has no extensions."""
+    """The messages of an application to a server without extensions."""
     return converse(app, **{"type": kind, "scheme": "ws", **scope})
 
 

@@ -1,4 +1,4 @@
-"""`get_asgi_application(http=[...])`: which requests a mounted application gets; see also tests/servers."""
+"""`get_asgi_application(http=[...])`: the requests that mounted applications get; see also tests/servers."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def mounted(path: str, inner: Any) -> FastAPI:
 
 
 def ask(app: Any, path: str, status: int = 200, **options: Any) -> list[dict[str, Any]]:
-    """What a request is answered with, where Django answers everything with `status`."""
+    """The response to a request, if Django responds to everything with `status`."""
 
     async def django(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": status, "headers": []})
@@ -122,7 +122,7 @@ def test_a_slash_is_added() -> None:
     assert body(ask(app, "/sub", http=["/sub"])) == b"django"
 
 
-# What goes to Django all the same
+# Requests that still go to Django
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

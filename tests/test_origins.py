@@ -1,4 +1,4 @@
-"""Which pages may open a socket: the table of origins, hosts and credentials, and what settings change."""
+"""The pages that may open a socket: a table of origins, hosts and credentials, and the settings."""
 
 import asyncio
 
@@ -143,7 +143,7 @@ def test_debug_without_allowed_hosts(site):
     assert not is_allowed(scope_of((b"host", b"evil.example"), (b"origin", b"http://evil.example")))
 
 
-# What pages say that come from no web server.
+# The origins of pages that do not come from a web server.
 APPS = [
     "null",
     "file://",
@@ -172,7 +172,7 @@ def test_check_switched_off(site, origin):
 
 @pytest.mark.parametrize("origin", APPS)
 def test_origin_that_is_no_web_server(site, origin):
-    """Each is allowed by its own name, and by no other."""
+    """Each is allowed by its own name and by no other."""
     headers = [(b"host", b"testserver"), (b"origin", origin.encode())]
     assert not is_allowed(scope_of(*headers))
     for name in ("FASTWS", "CSRF_TRUSTED_ORIGINS"):
@@ -304,7 +304,7 @@ def test_refusal_is_one_line_that_says_what_to_do(site, caplog):
     ]
 
 
-def test_communicator_with_a_cookie_is_told_what_it_lacks(site, caplog):
+def test_refused_communicator_with_a_cookie_logs_the_missing_headers(site, caplog):
     async def connect(*headers):
         communicator = WebsocketCommunicator(OriginCheck(FastAPI()), "/ws", headers=headers)
         accepted, _ = await communicator.connect()

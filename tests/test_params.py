@@ -1,4 +1,4 @@
-"""What this library's params have and FastAPI's do not; the rest is in parity/test_params_objects.py."""
+"""The features of this library's params beyond FastAPI's; see also parity/test_params_objects.py."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""The fixtures, as a project's own tests find them."""
+"""The fixtures, as used by a project's own tests."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ application = get_asgi_application("project_sockets:app")
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A Django project in an empty directory, whose tests load the plugin as the entry point does."""
+    """A Django project in an empty directory, whose tests load the plugin like the entry point does."""
     pytester.makepyfile(project_settings=SETTINGS, project_asgi=ASGI, project_sockets=SOCKETS)
     options = "-p no:anyio -p no:fastws -p fastws_compat.pytest_plugin"
     pytester.makeini(

@@ -15,10 +15,10 @@ from fastws_compat.datastructures import State
 from fastws_compat.requests import (
     HTTPConnection,
     Request,
-    below,
     empty_receive,
     empty_send,
     get_route_path,
+    with_root_path,
 )
 
 
@@ -30,7 +30,7 @@ def test_construction_reads_only_the_type() -> None:
 
 
 def test_part_of_the_class_is_described() -> None:
-    assert HTTPConnection.base_url.__doc__ == "Where the outermost app is served; inside a mount too."
+    assert HTTPConnection.base_url.__doc__ == "The URL of the outermost app, also inside a mount."
 
 
 def test_wrong_type_is_named() -> None:
@@ -115,7 +115,7 @@ def test_imports_without_settings_and_without_other_frameworks() -> None:
     ],
 )
 def test_scope_below_a_root_path(path, expected):
-    scope = below("/app x", {"type": "websocket", "path": path, "root_path": ""})
+    scope = with_root_path("/app x", {"type": "websocket", "path": path, "root_path": ""})
     assert (scope["path"], scope["root_path"]) == (expected, "/app x")
     if path != expected:
         assert scope["raw_path"] == expected.replace(" ", "%20").encode()

@@ -1,4 +1,4 @@
-"""When a login ends, its sockets close: by a signal, by hand, and in the periodic rounds."""
+"""When a login ends, its sockets close: after a signal, on request, and in the periodic rounds."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def committed(monkeypatch):
-    """What waits for a commit happens at once: the transaction of a test is never committed."""
+    """Run what waits for a commit at once, because the transaction of a test is never committed."""
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, using=None, robust=False: call())
 
 
@@ -80,7 +80,7 @@ def connected(user, *dependencies, seen=None):
 
 
 def end_of(websocket):
-    """The code that the socket was closed with; "open" if it still answers."""
+    """The code with which the socket was closed; "open" if it still answers."""
     websocket.send_text("still there?")
     try:
         return "open" if websocket.receive_text() == "still there?" else None
@@ -89,7 +89,7 @@ def end_of(websocket):
 
 
 def check_now():
-    """A round of the revalidation, now."""
+    """Run a round of the revalidation now."""
 
     async def rounds():
         for logins in registry.registries():
@@ -141,7 +141,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_change_that_a_signal_tells(change):
+def test_change_that_is_signalled(change):
     ann = make_user(is_staff=True, perms=["auth.view_user"])
     with connected(ann, *ALL) as websocket:
         assert end_of(websocket) == "open"
@@ -149,7 +149,7 @@ def test_change_that_a_signal_tells(change):
         assert end_of(websocket) == CHANGES[change]
 
 
-def test_change_that_no_signal_tells():
+def test_change_that_is_not_signalled():
     ann = make_user(is_staff=True)
     with connected(ann, staff_member_required) as websocket:
         User.objects.update(is_staff=False)
@@ -159,7 +159,7 @@ def test_change_that_no_signal_tells():
 
 
 @pytest.mark.parametrize("role", ["is_staff", "is_superuser"])
-def test_role_that_the_route_did_not_ask_for(role):
+def test_role_that_the_route_does_not_require(role):
     ann = make_user(is_staff=True, is_superuser=True)
     asked = {"is_staff": superuser_required, "is_superuser": staff_member_required}[role]
     with connected(ann, asked) as websocket:
@@ -199,7 +199,7 @@ def test_logout_ends_the_sockets_of_its_session(dependency):
             assert [end_of(one), end_of(two), end_of(other)] == [4401, 4401, "open"]
 
 
-def test_nobody_has_no_login_to_end():
+def test_anonymous_user_has_no_login_to_end():
     with TestClient(app_for(get_user)).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "in"
         assert registry.registries() == []
@@ -231,7 +231,7 @@ def test_login_of_the_same_user_ends_nothing(django_assert_num_queries):
 
 
 def test_new_password_that_keeps_this_session():
-    """The key of the session changes, which the browser learns with its cookie: it comes back."""
+    """The key of the session changes, and the browser gets the new one in its cookie and reconnects."""
     ann = make_user()
     client = client_of(ann, app_for(login_required))
     with client.websocket_connect("/ws") as websocket:
@@ -285,7 +285,7 @@ def test_backend_that_is_taken_from_the_settings(settings):
 
 
 class Bouncer(ModelBackend):
-    """A backend that finds users in its own way."""
+    """A backend that looks users up in its own way."""
 
     def get_user(self, user_id):
         return User.objects.filter(pk=user_id).exclude(last_name="Banned").first()
@@ -331,7 +331,7 @@ def test_own_test_that_fails_ends_the_socket(caplog):
     assert "The test of a route raised when it was repeated" in caplog.text
 
 
-def test_object_permission_is_asked_for_again(monkeypatch):
+def test_object_permission_is_checked_again(monkeypatch):
     allowed = ["plan"]
     monkeypatch.setattr(User, "has_perms", lambda self, perms, obj=None: obj in allowed)
     with connected(make_user(), permission_required("docs.view", obj=lambda: "plan")) as websocket:
@@ -381,7 +381,7 @@ def test_other_session_backends(settings, tmp_path, engine):
         websocket.receive_text()
         check_now()
         assert end_of(websocket) == "open"
-        if engine.endswith("signed_cookies"):  # a logout cannot revoke them; the user's end can
+        if engine.endswith("signed_cookies"):  # a logout cannot revoke them, but deactivating the user can
             deactivate(ann)
         else:
             store = __import__(engine, fromlist=["SessionStore"]).SessionStore
@@ -423,7 +423,7 @@ async def of_somebody_else(user):
 
 
 def code_of(client):
-    """The code that ends the socket, or the status that refuses it; "open" if it answers."""
+    """The code that closes the socket, or the status that refuses it; "open" if it answers."""
     try:
         with client.websocket_connect("/ws") as websocket:
             assert websocket.receive_text() == "in"
@@ -444,7 +444,7 @@ def code_of(client):
     ],
 )
 def test_what_happens_while_a_socket_is_being_opened(happens, mounted, alone):
-    """Where the app is mounted the user has been looked up already; no socket is there yet to be found."""
+    """In a mounted app, the user has already been looked up, but the socket does not exist yet."""
     ann, seen = make_user(), []
 
     async def meanwhile():
@@ -457,7 +457,7 @@ def test_what_happens_while_a_socket_is_being_opened(happens, mounted, alone):
     assert seen == ["still there?"] * [mounted, alone].count("open")
 
 
-def test_more_happens_than_is_kept(monkeypatch):
+def test_more_changes_than_are_kept(monkeypatch):
     monkeypatch.setattr(registry, "MAX_CHANGES", 3)
     monkeypatch.setattr(registry, "_recent_changes", deque(maxlen=3))
     ann = make_user()
@@ -491,7 +491,7 @@ def test_messages_wait_for_the_decision_and_are_handled_then():
 
 
 def run_against(endpoint_body, decide):
-    """Run an endpoint against a hand-made server; what the endpoint met and what the server was sent."""
+    """Run an endpoint on a fake server; return what the endpoint saw and what the server was sent."""
     app, met, sent = FastAPI(), [], []
 
     @app.websocket("/ws", dependencies=[Depends(login_required)])
@@ -540,7 +540,7 @@ def test_receive_that_waits_raises_at_once():
             await websocket.receive_text()
         except WebSocketDisconnect as end:
             met.append((end.code, end.reason))
-            await websocket.close()  # says nothing more
+            await websocket.close()  # has no effect
 
     assert run_against(body, after_accept) == ([(4401, "bye")], [ACCEPT, END])
 
@@ -672,7 +672,7 @@ def test_server_that_swallows_the_interruption():
 
 @pytest.mark.parametrize("place", [nullcontext, ThreadSensitiveContext], ids=["endpoint", "request"])
 def test_change_by_sync_code_of_a_server(monkeypatch, caplog, place):
-    """asgiref tells by context variables where sync code may run; the check has to forget the caller's."""
+    """asgiref uses context variables to choose the thread; the check must not use the caller's."""
     monkeypatch.setattr(registry, "judge", lambda claims: [4401] * len(claims))
 
     async def body(websocket, met):
@@ -714,7 +714,7 @@ def test_server_that_cannot_send_the_close(caplog):
     assert "The client left before its login ended (OSError('gone'))" in caplog.messages
 
 
-# By hand
+# On request
 
 
 @pytest.mark.parametrize("as_key", [False, True])
@@ -823,11 +823,11 @@ def test_permissions_loaded_at_once_are_those_that_django_finds():
     condition = Condition(lambda user: found.append(user.get_all_permissions()) or True)
     with CaptureQueriesContext(connection) as queries:
         judge([Claim(str(ann.pk), None, (condition,))])
-    assert len(queries) == 3  # this is also where a Django shows that renamed what `load_permissions` sets
+    assert len(queries) == 3  # fails if Django has renamed the attributes that `load_permissions` sets
     assert found == [User.objects.get().get_all_permissions()]
 
 
-def test_permissions_are_not_asked_for_where_no_route_needs_them():
+def test_permissions_are_not_queried_if_no_route_needs_them():
     ann = make_user(is_staff=True)
     with CaptureQueriesContext(connection) as queries:
         assert judge([Claim(str(ann.pk), None, (Condition(lambda u: u.is_staff, queries=False),))]) == [None]
@@ -857,7 +857,7 @@ def test_round_goes_through_its_sockets_in_batches(monkeypatch):
 
 
 def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
-    """An endpoint that is busy has its next message waiting for it; the decision comes before it asks."""
+    """The next message of a busy endpoint is already waiting; the decision is made before it receives."""
     monkeypatch.setattr("fastws_compat.connections.sweeper.INTERVAL", 0.001)
 
     async def body(websocket, met):
@@ -887,7 +887,7 @@ def test_message_that_was_read_ahead_is_not_handled(monkeypatch):
 
 
 class Layer:
-    """A channel layer as another process would share it; `arrive` is what comes from there."""
+    """A channel layer shared with another process; `arrive` delivers a message from there."""
 
     def __init__(self):
         self.sent, self.groups, self.inbox = [], [], None
@@ -937,7 +937,7 @@ def other(event, **values):
     return {"type": "fastws.logins", "sender": "another process", "event": event, **values}
 
 
-def test_other_processes_are_told_of_a_logout(layer):
+def test_other_processes_are_notified_of_a_logout(layer):
     ann = make_user()
     client = client_of(ann, app_for())
     key = client.cookies["sessionid"]
@@ -957,14 +957,14 @@ def test_other_processes_are_told_of_a_logout(layer):
     assert key not in json.dumps(message) + sender
 
 
-def test_other_processes_are_told_of_a_change(layer):
+def test_other_processes_are_notified_of_a_change(layer):
     ann = make_user()
     layer.sent.clear()
     deactivate(ann)
     assert [(message["event"], message["users"]) for _, message in layer.sent] == [("recheck", [str(ann.pk)])]
 
 
-def test_login_tells_nobody(layer):
+def test_login_notifies_no_other_process(layer):
     ann = make_user()
     layer.sent.clear()
     client_of(ann, app_for())
@@ -1002,13 +1002,13 @@ def test_layer_that_fails_for_a_while(layer, monkeypatch, caplog):
     layer.failing = True
     ann = make_user()
     with connected(ann, login_required) as websocket:
-        User.objects.update(is_active=False)  # what others say meanwhile is lost
+        User.objects.update(is_active=False)  # messages of other processes are lost meanwhile
         layer.failing = False
         with pytest.raises(WebSocketDisconnect) as end:
             websocket.receive_text()
     assert end.value.code == 4401
     assert [message for message in caplog.messages if "are not received" in message] == [
-        "The channel layer fails (ConnectionError('no layer')): messages of other processes in group "
+        "The channel layer fails (ConnectionError('no layer')): messages from other processes in group "
         "'fastws_compat.logins' are not received"
     ]
 
@@ -1041,7 +1041,7 @@ def test_layer_that_fails_breaks_no_logout(layer, caplog):
     [message] = caplog.messages
     assert message == (
         "The channel layer fails (ConnectionError('no layer')): messages to other processes in group "
-        "'fastws_compat.logins' have to wait"
+        "'fastws_compat.logins' are queued"
     )
 
 
@@ -1088,7 +1088,7 @@ def test_communicator():
     assert async_to_sync(main)() == {"type": "websocket.close", "code": 4401, "reason": ""}
 
 
-def test_endings_are_logged_once_with_who_and_where(caplog):
+def test_endings_are_logged_once_with_user_and_route(caplog):
     ann = make_user()
     with caplog.at_level(logging.INFO, "fastws_compat"):
         with connected(ann, login_required) as websocket:

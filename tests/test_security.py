@@ -1,4 +1,4 @@
-"""`WebSocketBearer`, and what else this library's schemes have; the rest is in parity/test_security.py."""
+"""`WebSocketBearer`, and features of the schemes beyond FastAPI's; see also parity/test_security.py."""
 
 import asyncio
 import logging
@@ -160,7 +160,7 @@ def test_header_of_another_scheme(header):
 
 @pytest.mark.parametrize("scheme", ["", "Token ", "Token abc", "Token:", "Tok\u00e9n"])
 def test_scheme_that_is_no_word(scheme):
-    with pytest.raises(DeclarationError, match="give it one word"):
+    with pytest.raises(DeclarationError, match="pass one word"):
         WebSocketBearer(scheme=scheme)
 
 

@@ -156,7 +156,7 @@ def test_returned_from_a_foreign_application_that_closed():
     assert converse(app, path="/foreign/") == [close(4001)]
 
 
-def test_middleware_speaks_after_the_endpoint_and_before_the_end():
+def test_middleware_sends_after_the_endpoint_and_before_the_close():
     class After:
         def __init__(self, app):
             self.app = app
@@ -468,7 +468,7 @@ def test_client_leaves_before_the_handshake_is_answered(caplog):
     assert records(caplog) == []
 
 
-# The client sends what the endpoint does not read
+# The client sends a frame that the endpoint cannot read
 
 
 @pytest.mark.parametrize(
@@ -626,7 +626,7 @@ def test_endpoint_sees_that_the_client_is_lost():
 
 @pytest.mark.parametrize("send", ["send_text", "send_bytes", "send_json"])
 def test_send_after_the_server_has_closed_for_a_frame_of_the_client(send, caplog):
-    """What uvicorn raises then, for which no client shall have a traceback written."""
+    """uvicorn's exception in this case. A client must not be able to cause a traceback."""
     seen = []
     error = RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
 

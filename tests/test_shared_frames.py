@@ -1,4 +1,4 @@
-"""A message of a group becomes one frame for all its members, where the server takes frames."""
+"""A group message is encoded as one frame for all its members, if the server accepts frames."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fake_server import CONNECT, FakeServer
 
 
 class Server(FakeServer):
-    """A server that takes frames as completed daphne does."""
+    """A server that accepts frames like the completed daphne."""
 
     made: int
     shares_frames = True
@@ -193,7 +193,7 @@ def test_a_login_lets_frames_pass_until_it_ends(ended):
         if ended:
             login.ended = (4401, "")
         await Group("shared").asend("a")
-        await asyncio.wait_for(last.arrived.wait(), 5)  # which joined after it
+        await asyncio.wait_for(last.arrived.wait(), 5)  # the last one to join
         assert last.written == [b"\x81\x01a"]
         assert (server.written, server.sent) == ([] if ended else [b"\x81\x01a"], [])
         await leave([server, last], tasks)

@@ -1,4 +1,4 @@
-"""The signals of sockets, what logs tell of a connection, and what both cost."""
+"""The signals of sockets, the fields of log records, and the cost of both."""
 
 import asyncio
 import logging
@@ -189,7 +189,7 @@ def test_nothing_is_wrapped_without_receivers(monkeypatch):
         assert websocket.receive_text() == "a"
 
 
-def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
+def test_log_records_contain_user_and_route_but_nothing_that_was_sent(caplog):
     app = FastAPI()
 
     @app.websocket("/rooms/{room}")
@@ -210,9 +210,9 @@ def test_log_records_tell_who_and_where_but_nothing_that_was_sent(caplog):
 
 
 def calls_of(messages):
-    """How many Python functions a connection with this many messages calls, in the library and below it.
+    """The number of Python functions that a connection with this many messages calls.
 
-    The least of several: what the garbage collector or the loop's timers call is none of it.
+    The minimum of several runs, to exclude calls by the garbage collector and the loop's timers.
     """
     return min(calls_of_one(messages) for _ in range(5))
 

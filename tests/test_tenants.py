@@ -1,4 +1,4 @@
-"""Which tenant a user belongs to, and what follows for names, counts and messages."""
+"""The tenant of a user, and its effect on names, counts and messages."""
 
 from contextvars import ContextVar
 
@@ -41,7 +41,7 @@ class Replicas:
 
 class OfContext:
     def db_for_read(self, model, **hints):
-        return current.get()  # LookupError outside of a tenant
+        return current.get()  # LookupError outside a tenant
 
     db_for_write = db_for_read
 
@@ -87,7 +87,7 @@ def test_alias_that_looks_like_a_schema():
 
 @pytest.mark.parametrize("mirror", [True, False])
 def test_replica_is_its_primary(settings, monkeypatch, mirror):
-    if not mirror:  # the router reads from another database than it writes to
+    if not mirror:  # the router reads from a different database than it writes to
         monkeypatch.setitem(connections.settings["replica"], "TEST", {})
     settings.DATABASE_ROUTERS = [f"{__name__}.Replicas"]
     assert tenants.database_of(user_in("replica")) == "default"
@@ -163,7 +163,7 @@ def test_message_of_one_tenant_is_for_its_sockets(settings, layer):
             end = {"user": key, "session": None, "code": 4401, "reason": ""}
             layer.arrive(other("end", **end, tenant="default:blue"))
             assert [end_of(red), end_of(default)] == ["open", "open"]
-            layer.arrive(other("end", **end))  # of a process that knows of no tenants
+            layer.arrive(other("end", **end))  # from a process without tenants
             assert [end_of(default), end_of(red)] == [4401, "open"]
         User.objects.update(is_active=False)
         layer.arrive(other("recheck", users=[key]))
@@ -177,7 +177,7 @@ def end_of_waiting(websocket):
 
 
 @pytest.mark.django_db
-def test_socket_that_is_opened_while_another_tenant_has_news(settings):
+def test_socket_that_is_opened_during_a_change_in_another_tenant(settings):
     settings.FASTWS = {"TENANT": f"{__name__}.current_name"}
     ann = make_user()
 
@@ -188,5 +188,5 @@ def test_socket_that_is_opened_while_another_tenant_has_news(settings):
     app.add_middleware(InTenant, name="red")
     with client_of(ann, app).websocket_connect("/ws") as websocket:
         assert websocket.receive_text() == "in"
-        disconnect_user(ann)  # of no tenant
+        disconnect_user(ann)  # without a tenant
         assert end_of(websocket) == "open"

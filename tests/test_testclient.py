@@ -32,7 +32,7 @@ def text(data):
 
 
 async def silent(scope, receive, send):
-    """Accepts, then reads until the client is gone."""
+    """Accept, and then read until the client has left."""
     await send(ACCEPT)
     while (await receive())["type"] != "websocket.disconnect":
         pass
@@ -46,7 +46,7 @@ async def echo(scope, receive, send):
 
 
 def refuses(app, error, **options):
-    """What entering a session with `app` raises."""
+    """The exception that entering a session with `app` raises."""
     with pytest.raises(error) as caught:
         with TestClient(app, **options).websocket_connect("/ws/room"):
             raise AssertionError("the session was entered")
@@ -909,12 +909,12 @@ def test_group_send_from_the_test():
         assert websocket.receive_text() == "from the test"
 
 
-def test_asgiref_has_what_the_client_leans_on():
+def test_asgiref_has_what_the_client_needs():
     assert isinstance(AsyncToSync.loop_thread_executors, dict)
     assert isinstance(SyncToAsync.threadlocal, threading.local)
 
 
-def test_asgiref_without_what_the_client_leans_on(monkeypatch):
+def test_asgiref_without_what_the_client_needs(monkeypatch):
     monkeypatch.delattr(AsyncToSync, "loop_thread_executors")
     with pytest.raises(RuntimeError, match=r"needs asgiref's AsyncToSync\.loop_thread_executors"):
         with TestClient(echo).websocket_connect("/"):
@@ -973,7 +973,7 @@ def test_pump_skips_work_that_was_cancelled():
 
 
 def lifespan_app(startup=None, shutdown=None, reply=True):
-    """An ASGI application with a lifespan, and the list of what it did."""
+    """An ASGI application with a lifespan, and the list of its events."""
     events = []
 
     async def app(scope, receive, send):
@@ -1207,7 +1207,7 @@ def test_own_applications_lifespan():
 
 
 async def names(scope, receive, send):
-    """Sends the names of all users, read in each way that a project may use; creates one per message."""
+    """Send the names of all users, read in each way that a project may use; create one per message."""
     User = get_user_model()
 
     def read():
@@ -1229,7 +1229,7 @@ async def names(scope, receive, send):
 
 
 def check_both_ways():
-    """Each side sees the other's rows, and those of an earlier test are gone."""
+    """Each side sees the other's rows, and none of an earlier test."""
     User = get_user_model()
     assert not User.objects.exists()
     User.objects.create(username="test")
@@ -1335,7 +1335,7 @@ def test_sync_dependencies_run_in_threads_without_a_database():
 
 
 async def user_of_session(scope, receive, send):
-    """Sends the name of the logged-in user, as channels.auth sees it."""
+    """Send the name of the logged-in user, as channels.auth sees it."""
     await send(ACCEPT)
     await send(text(scope["user"].get_username() or "anonymous"))
 
@@ -1381,7 +1381,7 @@ def test_login_with_credentials(db):
     ids=["argument", "attribute", "update"],
 )
 def test_the_cookies_of_djangos_client(db, client, hand_over):
-    """A `SimpleCookie`, whose values are morsels: they are sent as Django's client sends them."""
+    """The values of a `SimpleCookie` are morsels. They are sent as Django's client sends them."""
     client.force_login(get_user_model().objects.create(username="ada"))
     client.cookies["theme"] = "dark; grey"
     socket_client = hand_over(client.cookies)
@@ -1403,7 +1403,7 @@ def updated(client, cookies):
 
 
 @pytest.mark.parametrize("cookies", ["a=1", b"a=1", {"a": None}, {"a": 1}])
-def test_cookies_that_are_none(cookies):
+def test_cookies_that_are_not_valid(cookies):
     for connect in (
         lambda: TestClient(echo, cookies=cookies),
         lambda: TestClient(echo).websocket_connect("/", cookies=cookies),
@@ -1424,7 +1424,7 @@ def test_login_of_another_user_replaces_the_first(db):
 
 
 async def rows(scope, receive, send):
-    """How many users each way to the database sees."""
+    """The number of users that each way of querying sees."""
     await send(ACCEPT)
     User = get_user_model()
     counts = [await User.objects.acount(), await run_in_threadpool(User.objects.count)]
@@ -1456,22 +1456,22 @@ class AsyncTests(TestCase):
 
 @pytest.fixture
 def sync_thread(monkeypatch):
-    """A thread of the test's own in place of asgiref's: what it leaves open would reach other tests."""
+    """The test's own thread instead of asgiref's, because what it leaves open would affect other tests."""
     with ThreadPoolExecutor(max_workers=1) as executor:
         monkeypatch.setattr(SyncToAsync, "single_thread_executor", executor)
         yield
-        # `close` of an SQLite database in memory does nothing.
+        # Closing an in-memory SQLite database does nothing.
         executor.submit(lambda: BaseDatabaseWrapper.close(connections["default"])).result()
 
 
 @pytest.mark.django_db(transaction=True)
 def test_an_async_test_without_djangos_runner(sync_thread):
-    """As pytest-asyncio and anyio run tests: the thread has a loop, and asgiref knows of none."""
+    """As pytest-asyncio and anyio run tests: the thread has a loop that asgiref does not know about."""
     assert asyncio.run(ask_in_an_async_test()) == "[1, 1, 1]"
     assert get_user_model().objects.count() == 1
 
 
-def test_a_client_that_blocks_the_tests_own_loop_says_so():
+def test_a_client_that_blocks_the_tests_own_loop_explains_it():
     async def main():
         from_the_test = asyncio.Event()
         loop = asyncio.get_running_loop()

@@ -140,7 +140,7 @@ def test_what_holds_secrets_shows_none_to_sentry(value: Any) -> None:
     assert SECRET not in shown
 
 
-def test_the_line_of_uvicorn_loses_its_query_string_and_no_other_line_does() -> None:
+def test_query_string_is_removed_from_uvicorns_line_and_no_other() -> None:
     def message(text: str, *args: Any) -> str:
         record = logging.LogRecord("uvicorn.error", logging.INFO, "", 0, text, args, None)
         assert QueryRemover().filter(record)

@@ -1,4 +1,4 @@
-"""Transactions that sync code leaves open in a thread of the pool."""
+"""Transactions that sync code leaves open in a thread of the pool are rolled back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tutorial, followed to the letter: its blocks go into the project of Django's own tutorial."""
+"""The tutorial, followed exactly: its blocks are put into the project of Django's own tutorial."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ from django.urls import include, path
 urlpatterns = [path("polls/", include("polls.urls")), path("admin/", admin.site.urls)]
 """
 
-# Added to the tutorial's tests: what the page of step 7 holds.
+# Added to the tutorial's tests: the content of the page in step 7.
 PAGE_TEST = """
 
 class PageTests(TestCase):
@@ -94,7 +94,7 @@ class PageTests(TestCase):
 
 
 def block(start: str, language: str = "python") -> str:
-    """The one block of the tutorial that starts so."""
+    """The only block of the tutorial that starts with this text."""
     found = re.findall(rf"^```{language}\n({re.escape(start)}.*?)^```$", TUTORIAL, re.MULTILINE | re.DOTALL)
     [source] = found
     return str(source)
@@ -122,7 +122,7 @@ def manage(project: Path, *args: str, typed: str = "") -> str:
 
 
 def polls(directory: Path) -> Path:
-    """The project as Django's tutorial leaves it."""
+    """The project at the end of Django's tutorial."""
     subprocess.run(
         [sys.executable, "-m", "django", "startproject", "mysite"], cwd=directory, check=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""Users for tests: made, logged in, and put into the scope as middleware would."""
+"""Users for tests: created, logged in, and put into the scope as middleware does."""
 
 from django.contrib.auth.models import Permission, User
 
@@ -23,12 +23,12 @@ def client_of(user, app):
 
 
 def cookie_of(user):
-    """The header with the session that the user is logged in with."""
+    """The header with the user's session."""
     return (b"cookie", f"sessionid={client_of(user, None).cookies['sessionid']}".encode())
 
 
 def headers_of(*headers):
-    """What a client of `http://testserver` sends, for a communicator."""
+    """The headers of a client of `http://testserver`, for a communicator."""
     return [(b"host", b"testserver"), *headers]
 
 

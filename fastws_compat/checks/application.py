@@ -256,7 +256,7 @@ def _unimported() -> Iterator[Path]:
 
 
 def check_groups() -> Messages:
-    """Layers that groups name or need; the project's sockets must be imported."""
+    """The channel layers that groups name or need. The project's sockets must already be imported."""
     unknown = sorted({(group.layer, group.name) for group in _groups() if group.layer not in declared()})
     if places := [f"{layer!r} (of group {name!r})" for layer, name in unknown if layer != "default"]:
         return message(

@@ -79,7 +79,7 @@ def _is_count(value: Any) -> bool:
     return isinstance(value, int) and _is_number(value) and value > 0
 
 
-def _are_texts(value: Any) -> bool:
+def _are_strings(value: Any) -> bool:
     return isinstance(value, list | tuple | set | frozenset) and all(isinstance(item, str) for item in value)
 
 
@@ -146,7 +146,7 @@ RULES: dict[str, Rule] = {
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
-    "LOGIN_FIELDS": (_or_none(_are_texts), "a list of field names of the user model, or None"),
+    "LOGIN_FIELDS": (_or_none(_are_strings), "a list of field names of the user model, or None"),
     "MAX_CONNECTIONS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_ADDRESS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,

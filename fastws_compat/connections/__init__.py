@@ -1,1 +1,1 @@
-"""The life of one connection: its states, what stands between the server and the socket, and its end."""
+"""The lifecycle of one connection: its states, the stages between server and socket, and its end."""

@@ -1,6 +1,6 @@
-"""What an application may answer a handshake with, checked before a server is given it.
+"""Validation of the messages that answer a handshake, before they are passed to the server.
 
-A server that finds the fault itself may have sent half of the answer, or may not find it at all.
+A server may notice a fault only after it has sent half of the answer, or may not notice it at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FORBIDDEN = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110, 5.5
 
 
 def checked_answer(message: Message) -> Message:
-    """`message`, if it can answer a handshake; TypeError, ValueError or RuntimeError if it cannot."""
+    """`message`, if it is a valid answer to a handshake; else TypeError, ValueError or RuntimeError."""
     kind = message["type"]
     if kind == "websocket.accept":
         if (subprotocol := message.get("subprotocol")) is not None:
@@ -31,7 +31,7 @@ def checked_answer(message: Message) -> Message:
 
 def check_subprotocol(subprotocol: object) -> None:
     if not isinstance(subprotocol, str):
-        raise TypeError(f"A subprotocol is a str, not {type(subprotocol).__name__}.")
+        raise TypeError(f"A subprotocol must be a str, not {type(subprotocol).__name__}.")
     if FORBIDDEN.search(subprotocol.encode("latin-1")):
         raise ValueError(f"Invalid subprotocol {subprotocol!r}.")
 
@@ -42,7 +42,7 @@ def check_status(status: object) -> None:
 
 
 def checked_headers(headers: Iterable[Any]) -> list[tuple[bytes, bytes]]:
-    """The headers as pairs of bytes; an error for what is none, or would break out of its header."""
+    """The headers as pairs of bytes; an error for an invalid header or one that could inject another."""
     return [_checked_header(header) for header in headers]
 
 
@@ -51,7 +51,7 @@ def _checked_header(header: Any) -> tuple[bytes, bytes]:
         # The value may be a secret, and the error is logged.
         parts = header if isinstance(header, tuple | list) else [header]
         given = " and ".join(type(part).__name__ for part in parts) or "nothing"
-        raise TypeError(f"A header is a pair of bytes, as (b'x-room', b'1'), but got {given}.")
+        raise TypeError(f"A header must be a pair of bytes, such as (b'x-room', b'1'), but got {given}.")
     name, value = map(bytes, header)
     if not TOKEN.fullmatch(name):
         raise ValueError(f"Invalid header name {name!r}.")

@@ -1,6 +1,6 @@
-"""What a connection may be closed with: which codes, what an HTTP status means, and how long a reason may be.
+"""The rules for closing a connection: valid codes, HTTP statuses as codes, and the length of a reason.
 
-Every road that closes a socket asks here, above the servers, so that all servers do the same.
+All code that closes a socket uses this module, so that the result is the same on every server.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ STATUS_OFFSET = 4000
 
 
 def is_close_code(code: object) -> TypeGuard[int]:
-    """Whether `code` may stand in a close frame (RFC 6455, 7.4, and the IANA registry)."""
+    """Whether a close frame may contain `code` (RFC 6455, 7.4, and the IANA registry)."""
     return isinstance(code, int) and (1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999)
 
 
@@ -28,7 +28,7 @@ def is_error_status(code: object) -> TypeGuard[int]:
 
 
 def close_code(code: object) -> int:
-    """The code that closes an accepted socket, 4000 + status for an HTTP status; ValueError for any other."""
+    """The code for an accepted socket: a close code, or 4000 + an HTTP status; else ValueError."""
     if is_error_status(code):
         return STATUS_OFFSET + int(code)
     if is_close_code(code):
@@ -40,14 +40,14 @@ def close_code(code: object) -> int:
 
 
 def close_reason(reason: object) -> str:
-    """`reason` as text that fits into a close frame: whole characters, at most 123 bytes of UTF-8."""
+    """`reason` as text that fits into a close frame: at most 123 bytes of UTF-8, in whole characters."""
     if type(reason) is str and len(reason) <= MAX_REASON_BYTES and reason.isascii():
         return reason
     return _utf8(reason)[:MAX_REASON_BYTES].decode("utf-8", "ignore")
 
 
 def as_text(value: object) -> str:
-    """Whatever somebody gives for a text, as text that can be sent: JSON for a dict or list, "" for None."""
+    """Any value as text that can be sent: JSON for a dict or list, "" for None."""
     return _utf8(value).decode()
 
 
@@ -59,7 +59,7 @@ def _text(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, str):
-        return str.__str__(value)  # of an enum its value
+        return str.__str__(value)  # for an enum, its value
     if isinstance(value, bytes | bytearray):
         return bytes(value).decode("utf-8", "replace")
     if isinstance(value, Mapping | list | tuple):
@@ -68,7 +68,7 @@ def _text(value: object) -> str:
 
 
 def _json(value: object) -> str:
-    """Compact JSON, as the detail of an HTTPException has before accept; Python's own text for the rest."""
+    """Compact JSON, like the detail of an HTTPException before accept; `str(value)` if that fails."""
     try:
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=_str)
     except (TypeError, ValueError, RecursionError):
@@ -85,7 +85,7 @@ def _str(value: object) -> str:
 
 def close_message(code: object = 1000, reason: object = "") -> Message:
     """The ASGI message that closes an accepted socket; ValueError for a code that cannot be sent."""
-    if type(code) is int and code == 1000 and not reason and type(reason) is str:  # as nearly always
+    if type(code) is int and code == 1000 and not reason and type(reason) is str:  # the usual case
         return {"type": "websocket.close", "code": 1000, "reason": ""}
     return {"type": "websocket.close", "code": close_code(code), "reason": close_reason(reason)}
 
@@ -93,8 +93,8 @@ def close_message(code: object = 1000, reason: object = "") -> Message:
 def closing_messages(message: Message, scope: Scope, *, accepted: bool) -> Sequence[Message]:
     """The messages that carry out a `websocket.close` of the application.
 
-    After accept it is one frame. Before, an HTTP status refuses the handshake with that status, and anything
-    else with 403: no frame carries the code or the reason then, so they stay as they are.
+    After accept, it is one close frame. Before accept, an HTTP status refuses the handshake with that status,
+    and any other code with 403. No frame is sent then, so the code and the reason need no check.
     """
     if accepted:
         return [close_message(message.get("code", 1000), message.get("reason"))]
@@ -103,9 +103,9 @@ def closing_messages(message: Message, scope: Scope, *, accepted: bool) -> Seque
 
 
 def refusal(status: int, scope: Scope, code: int = 1000) -> Sequence[Message]:
-    """The messages that refuse a handshake with a status, or with 403 where the server can send no other.
+    """The messages that refuse a handshake with a status, or with 403 if the server cannot send another.
 
-    `code` is what such a server may log; no client sees it.
+    Such a server may log `code`; the client does not see it.
     """
     if not can_deny(scope):
         return [{"type": "websocket.close", "code": code, "reason": ""}]

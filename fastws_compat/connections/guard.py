@@ -1,4 +1,4 @@
-"""The stage that ends a connection which exceeds the limits of its route on rate and time."""
+"""The stage that closes a connection that exceeds the rate and time limits of its route."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fastws_compat.types import Message
 
 RATE_EXCEEDED, TIMED_OUT = 4429, 4408
 
-# Seconds. A `receive` that took longer did not find a message waiting.
-NOTHING_WAITED = 0.01
+# Seconds. If `receive` takes longer, no message was waiting.
+MAX_INSTANT = 0.01
 
 
 class Rate(NamedTuple):
@@ -27,7 +27,7 @@ class Rate(NamedTuple):
 
 
 class Bucket:
-    """What a connection has left of a rate; it is full after `seconds` of silence."""
+    """The remaining allowance of a connection under a rate; it is full after `seconds` of silence."""
 
     __slots__ = ("_left", "_rate")
 
@@ -35,23 +35,23 @@ class Bucket:
         self._rate = rate
         self._left = rate.amount
 
-    def pays(self, message: Message, busy: float, waited: float) -> bool:
-        """Whether there is enough left for a message.
+    def charge(self, message: Message, busy: float, waited: float) -> bool:
+        """Subtract a message from the allowance; False if it was not enough.
 
-        The endpoint was not receiving for `busy` seconds: messages that arrived meanwhile had to wait, so
-        that time is credited in full. Then it received for `waited` seconds; if no message was waiting, a
-        full bucket is the most that it can need.
+        For `busy` seconds the endpoint was not receiving. Messages that arrived meanwhile had to wait, so
+        that time is credited in full. Then it waited for `waited` seconds to receive; if no message was
+        waiting, the allowance is limited to a full bucket.
         """
         rate = self._rate
         self._left += (busy + waited) * rate.amount / rate.seconds
-        if waited > NOTHING_WAITED:
+        if waited > MAX_INSTANT:
             self._left = min(self._left, rate.amount)
         self._left -= message_size(message) if rate.of_bytes else 1
         return self._left >= 0
 
 
 class Guard(Stage):
-    """Counts messages against rates, and time against the idle time-out and the maximum age."""
+    """Enforces the rate limits, the idle time-out and the maximum age of a connection."""
 
     __slots__ = (
         "_buckets",
@@ -107,20 +107,20 @@ class Guard(Stage):
             return self._disconnect
         now = self._last = monotonic()
         busy, self._busy_since = max(0.0, begun - self._busy_since), now
-        if message["type"] == "websocket.receive" and not self._pays(message, busy, now - begun):
+        if message["type"] == "websocket.receive" and not self._charge(message, busy, now - begun):
             await self._hang_up(RATE_EXCEEDED, "too many messages")
             self._socket._pending_disconnect = None
             assert self._disconnect is not None
             return self._disconnect
         return message
 
-    def _pays(self, message: Message, busy: float, waited: float) -> bool:
-        # Every bucket is charged, also after another one is empty.
-        charged = [bucket.pays(message, busy, waited) for bucket in self._buckets]
+    def _charge(self, message: Message, busy: float, waited: float) -> bool:
+        # Every bucket must be charged, even if an earlier one is empty, so no generator expression.
+        charged = [bucket.charge(message, busy, waited) for bucket in self._buckets]
         return all(charged)
 
     def _check_idle(self) -> None:
-        """Time out if the connection is idle; else check again when it can be."""
+        """Time out if the connection is idle; else check again at the earliest time when it may be."""
         assert self._idle is not None
         left = self._last + self._idle - monotonic()
         if left > 0:

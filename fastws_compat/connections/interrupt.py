@@ -1,4 +1,4 @@
-"""Cancelling a task of a connection and taking the cancellation back; cleanup that is not cancelled."""
+"""Cancelling a task of a connection and undoing the cancellation; cleanup that is not cancelled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def absorb_cancellation(times: int = 1) -> bool:
 
 
 class Interrupt:
-    """Wakes the tasks that wait inside `wait`. Nothing but a cancellation ends a server's `receive`."""
+    """Wakes the tasks that wait inside `wait`, by a cancellation: nothing else ends a server's `receive`."""
 
     __slots__ = ("_interrupted", "_waiting")
 
@@ -47,7 +47,7 @@ class Interrupt:
                 raise
             return None
         else:
-            if task in self._interrupted:  # the server has swallowed the cancellation
+            if task in self._interrupted:  # the server swallowed the cancellation
                 task.uncancel()
             return value
         finally:
@@ -62,26 +62,26 @@ class Interrupt:
 
 
 def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
-    """Whether `task` is running the teardown of dependencies, which must not be cancelled: it is bounded."""
+    """Whether `task` is running the teardown of dependencies: it has a time limit, so do not cancel it."""
     return task in _cleaning
 
 
 class Cleanup:
-    """The teardown of one connection's dependencies. Code that asks `is_cleaning` does not cancel it.
+    """The teardown of one connection's dependencies. Code that checks `is_cleaning` does not cancel it.
 
-    It has to run in the application's own task, where nothing else can shield it.
+    It must run in the application's own task, which cannot be shielded in any other way.
     """
 
     __slots__ = ("_task", "_timer", "expired")
 
     def __init__(self) -> None:
-        # How often the teardown was cancelled because it took too long.
+        # How many times the teardown was cancelled because it took too long.
         self.expired = 0
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, seconds: float | None) -> None:
-        """The running task begins its teardown; every `seconds` whatever it awaits is cancelled."""
+        """Begin the teardown in the running task. What it awaits is cancelled every `seconds` seconds."""
         self.end()
         self._task = current_task()
         _cleaning.add(self._task)
@@ -95,7 +95,7 @@ class Cleanup:
         self._timer = self._task.get_loop().call_later(seconds, self._expire, seconds)
 
     def end(self) -> None:
-        """The teardown is over, or what follows has no time limit."""
+        """End the teardown and its time limit."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -104,6 +104,6 @@ class Cleanup:
             self._task = None
 
     def absorb(self) -> bool:
-        """Whether a cancellation came from this time limit, and from nothing else."""
+        """Undo the cancellations of this time limit; False if there were none, or if another is pending."""
         expired, self.expired = self.expired, 0
         return expired > 0 and absorb_cancellation(expired)

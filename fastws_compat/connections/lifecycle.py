@@ -6,23 +6,25 @@ However the application ends, the client gets a defined end, and no exception re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from types import MethodType
 from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
 from fastws_compat.connections.answers import checked_answer
-from fastws_compat.connections.closing import close_message, closing_messages
+from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.guard import Guard
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.monitor import Monitored
 from fastws_compat.connections.refusal import refuse
-from fastws_compat.connections.registry import registry
+from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import (
     ANSWERS,
     CONNECTED,
     CONNECTING,
     DISCONNECTED,
+    HANDLERS,
     RAISE_EXCEPTIONS,
     RESPONSE,
     SESSION,
@@ -30,11 +32,11 @@ from fastws_compat.connections.states import (
     WebSocketState,
 )
 from fastws_compat.connections.tracebacks import for_log
+from fastws_compat.exception_handlers import DEFAULT_HANDLERS, handle
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.threads import orm
-from fastws_compat.threads.databases import in_tests
-from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
+from fastws_compat.types import ASGIApp, ExceptionHandler, Message, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
 
 # Seconds that a close frame has to reach a client that may not be reading.
@@ -46,38 +48,45 @@ MAX_SENDS_IN_A_ROW = 64
 # In these states a close ends the socket; later it is a mistake that the server reports.
 OPEN_STATES = (CONNECTING, CONNECTED)
 
+# The scope of every connection that has ended.
+ENDED: Scope = {"type": "websocket", "path": ""}
+
 # Called with each WebSocket before its dependencies are solved; `signals` adds itself.
 observers: list[Callable[[WebSocket], None]] = []
 
 
 class Session(Monitored):
-    """What has been sent to the server on a connection; stands in the scope while the connection lasts."""
+    """The lifecycle of one connection; the scope refers to it while the connection lasts."""
 
-    __slots__ = ("_at_end", "_id", "_sent", "_tasks", "close_code", "guard", "server_send")
+    guard: Guard | None = None
+    # The code that the connection was closed with here, after the endpoint.
+    close_code: int | None = None
+    _tasks: set[asyncio.Task[None]] | None = None
+    # The state that the client knows of, where something else than our WebSocket may have sent.
+    _sent: WebSocketState | None = None
+    _id: str | None = None
+    _at_end: list[Callable[[], Awaitable[None]]] | None = None
 
     def __init__(self, scope: Scope, send: Send) -> None:
-        super().__init__(scope, send)
-        self.server_send = yielding(send) if type(self.server).__module__.startswith("uvicorn.") else send
-        self.guard: Guard | None = None
-        # The code that the connection was closed with here, after the endpoint.
-        self.close_code: int | None = None
-        self._tasks: set[asyncio.Task[None]] | None = None
-        # The state that the client knows of, where something else than our WebSocket may have sent.
-        self._sent: WebSocketState | None = None
-        self._id: str | None = None
-        self._at_end: list[Callable[[], Awaitable[None]]] | None = None
+        self.scope = scope
+        self.begun = asyncio.get_running_loop().time()
+        self.server_send = send
+        if type(send) is MethodType:
+            self.server = send.__self__
+            if type(self.server).__module__.startswith("uvicorn."):
+                self.server_send = yielding(send)
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
-        """Await `callback` when the connection is over, however it ends; the last added comes first."""
+        """Await `callback` when the connection ends, for whatever reason; the last one added runs first."""
         if self._at_end is None:
             self._at_end = []
         self._at_end.append(callback)
 
     @property
     def extra(self) -> dict[str, Any]:
-        """What log records show of the connection; nothing that its client sent."""
+        """The fields of log records about the connection; they contain nothing that the client sent."""
         route, user = self.scope.get("route"), self.scope.get("user")
-        # A lazy user may not be loaded yet, and a log record is no reason to load it.
+        # A lazy user may not be loaded yet, and a log record must not query the database.
         user = getattr(user, "__dict__", {}).get("_wrapped", user)
         return {
             "route": getattr(route, "path", None),
@@ -88,17 +97,17 @@ class Session(Monitored):
 
     @property
     def id(self) -> str:
-        """The connection's id in logs; made when it is first needed."""
+        """The connection's id in logs, created when it is first needed."""
         if self._id is None:
             self._id = uuid4().hex
         return self._id
 
     def mark_closed(self) -> None:
-        """The close frame has been sent elsewhere, so `finish` has nothing to send."""
+        """Record that the close frame has been sent by other code, so that `finish` sends nothing."""
         self._sent = DISCONNECTED
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run `work` beside the endpoint; at the end it gets `CLOSE_TIMEOUT` to finish."""
+        """Run `work` concurrently with the endpoint. At the end it has `CLOSE_TIMEOUT` to finish."""
         task = asyncio.create_task(work)
         if self._tasks is None:
             self._tasks = set()
@@ -106,7 +115,7 @@ class Session(Monitored):
         task.add_done_callback(self._tasks.discard)
 
     async def close(self) -> None:
-        """Stop what runs beside the endpoint, then call what `at_end` has registered."""
+        """Stop what runs concurrently with the endpoint, then call the callbacks of `at_end`."""
         if self.guard is not None:
             self.guard.stop()
         if self.read_ahead is not None:
@@ -119,7 +128,7 @@ class Session(Monitored):
             await self._call_at_end()
 
     async def _call_at_end(self) -> None:
-        """A callback that raises is logged, and the others still run."""
+        """Call the callbacks. The exception of one is logged and does not stop the others."""
         cleanup = Cleanup()
         cleanup.begin(None)  # each callback has a time limit of its own
         try:
@@ -132,6 +141,11 @@ class Session(Monitored):
         finally:
             cleanup.end()
 
+    def let_go(self) -> None:
+        """Break the reference cycle with the scope, so that the garbage collector has nothing to find."""
+        self._sent = DISCONNECTED
+        self.scope, self.websocket = ENDED, None
+
     @property
     def state(self) -> WebSocketState:
         """The state of the application's side."""
@@ -140,7 +154,7 @@ class Session(Monitored):
         return CONNECTING if self.websocket is None else self.websocket.application_state
 
     def watch(self, send: Send) -> Send:
-        """`send` for applications that do not send through our WebSocket: it keeps `state` right."""
+        """Wrap `send` for applications that do not use our WebSocket, to keep `state` up to date."""
         self._sent = self.state
 
         def watched(message: Message) -> Any:
@@ -185,7 +199,8 @@ class Session(Monitored):
                 await self.deny(500)
             else:
                 self.close_code = code
-                await self.server_send(close_message(code))
+                # The library's own codes are valid and have no reason, so there is nothing to check.
+                await self.server_send({"type": "websocket.close", "code": code, "reason": ""})
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
@@ -198,7 +213,7 @@ class Session(Monitored):
         exc = _innermost(exc)
         cause = None if self.websocket is None else self.websocket._client_error
         extra = self.extra
-        # Without a route the client chose the path: escaped and cut, it cannot forge a line of the log.
+        # Without a route, the path is the client's: escaped and truncated, it cannot forge a log line.
         template = extra["route"] or ascii(self.scope["path"])[:200]
         if cause is not None and cause[0] is exc:
             logger.warning(
@@ -234,10 +249,10 @@ def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
 
 
 def yielding(send: Send) -> Send:
-    """uvicorn's `send`, which lets other tasks run now and then.
+    """Wrap uvicorn's `send` to let other tasks run from time to time.
 
-    uvicorn accepts messages for a client that has left without waiting, and only the loop can tell it so: an
-    endpoint that sends without end would block the process for ever.
+    After a client has left, uvicorn accepts messages without waiting, and detects the disconnect only when
+    the event loop runs. An endpoint that sends in an endless loop would block the process for ever.
     """
     left = MAX_SENDS_IN_A_ROW
 
@@ -257,14 +272,13 @@ def yielding(send: Send) -> Send:
 
 
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:
-    """Run `app` as the outermost application of a connection, and end the connection after it.
+    """Run `app` as the outermost application of a connection, and then end the connection.
 
-    `watched=False` means that only our WebSocket will send, which saves a call per message.
+    `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
     session = scope[SESSION] = Session(scope, send)
     send = session.server_send
-    open_here = registry()
-    open_here.add(session)
+    open_here = register(session)
     try:
         await app(scope, receive, session.watch(send) if watched else send)
     except Exception as exc:
@@ -278,19 +292,47 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
         if not session.absorb_cancellation():
             raise
     else:
-        if session.state is not DISCONNECTED:
+        websocket = session.websocket
+        if websocket is None or websocket.application_state is not DISCONNECTED or session._sent is not None:
             await session.finish()
     finally:
         session.leaving = True
         open_here.discard(session)
-        if not open_here.connections and in_tests():
-            orm.release()
+        if orm.lent_to_tests and not open_here:
+            orm.release_after_test()
         if session.guard or session.read_ahead or session._tasks or session._at_end:
             await session.close()
+        session.let_go()
+
+
+def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
+    """What `target` names for a connection, as an application whose exceptions go to `handlers`."""
+
+    async def handled(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await target(scope)(scope, receive, send)
+            return
+        scope[HANDLERS] = handlers
+        try:
+            await target(scope)(scope, receive, send)
+        except Exception as exc:
+            # Raised by a mounted application; an endpoint's exceptions have met the handlers before.
+            session: Session = scope[SESSION]
+            if not await handle(session.socket(receive, send), exc, handlers):
+                raise
+
+    return handled
+
+
+async def serve_alone(
+    target: Callable[[Scope], ASGIApp], scope: Scope, receive: Receive, send: Send, *, watched: bool = False
+) -> None:
+    """Serve a connection that reached a route or router without an application, as the plainest one would."""
+    await serve(with_handlers(target, DEFAULT_HANDLERS), scope, receive, send, watched=watched)
 
 
 def is_disconnect(exc: BaseException) -> bool:
-    """Whether an exception, or each one of a group, only means that the client has left: a normal end."""
+    """Whether an exception, or every exception of a group, means that the client has left: a normal end."""
     if isinstance(exc, BaseExceptionGroup):
         return exc.split(_means_disconnect)[1] is None
     return _means_disconnect(exc)

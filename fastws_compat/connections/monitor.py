@@ -1,4 +1,4 @@
-"""Noticing what an endpoint does not notice: its client has left, or waits too long for an answer."""
+"""Detects clients that have left unnoticed by their endpoint, and handshakes that are not answered."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import asyncio
 import select
 from collections.abc import Coroutine
 from math import inf
-from types import MethodType
 from typing import Any
 from weakref import ref
 
@@ -22,47 +21,35 @@ from fastws_compat.connections.states import (
     disconnect_message,
 )
 from fastws_compat.logger import logger
-from fastws_compat.types import Scope, Send
+from fastws_compat.types import Scope
 from fastws_compat.websockets import MAX_INSTANT_ERRORS, WebSocket
 
 
 class Notice(str):
-    """The message of a cancellation. It is alive as long as the exception is being handled."""
+    """The message of a cancellation. It exists as long as the exception is being handled."""
 
 
 class Monitored:
-    """The part of a connection that the sweeper checks; cancels an endpoint that does not end by itself."""
+    """The part of a connection that the sweeper checks; cancels an endpoint that does not end by itself.
 
-    __slots__ = (
-        "_cancels",
-        "_deadline",
-        "_errors_seen",
-        "_notice",
-        "_receive_calls_seen",
-        "begun",
-        "leaving",
-        "read_ahead",
-        "scope",
-        "server",
-        "task",
-        "websocket",
-    )
+    Most connections change few of these attributes, so the others stay in the class.
+    """
 
-    def __init__(self, scope: Scope, send: Send) -> None:
-        self.scope = scope
-        # The server's own object for the connection, if `send` is a method of it.
-        self.server: Any = send.__self__ if type(send) is MethodType else None
-        self.websocket: WebSocket | None = None
-        # The task that runs the endpoint, once there is one, and whether the endpoint has returned.
-        self.task: asyncio.Task[Any] | None = None
-        self.leaving = False
-        self.begun = asyncio.get_running_loop().time()
-        self.read_ahead: ReadAhead | None = None
-        self._receive_calls_seen = -1
-        self._errors_seen = 0
-        self._deadline: float | None = None
-        self._cancels = 0
-        self._notice: ref[Notice] | None = None
+    scope: Scope
+    # When the connection began, on the loop's clock.
+    begun: float
+    # The server's own object for the connection, if `send` is a method of it.
+    server: Any = None
+    websocket: WebSocket | None = None
+    # The task that runs the endpoint, once there is one, and whether the endpoint has returned.
+    task: asyncio.Task[Any] | None = None
+    leaving = False
+    read_ahead: ReadAhead | None = None
+    _receive_calls_seen = -1
+    _errors_seen = 0
+    _deadline: float | None = None
+    _cancels = 0
+    _notice: ref[Notice] | None = None
 
     @property
     def extra(self) -> dict[str, Any]:
@@ -116,7 +103,7 @@ class Monitored:
             self._cancel()
 
     def _only_fails(self, websocket: WebSocket) -> bool:
-        """Whether the endpoint does nothing but use a closed socket. A handshake has a limit of its own."""
+        """Whether the endpoint only uses a closed socket. A handshake has its own time limit."""
         seen, self._errors_seen = self._errors_seen, websocket._instant_errors
         if websocket._instant_errors > max(seen, MAX_INSTANT_ERRORS):
             return websocket.application_state is not CONNECTING
@@ -134,7 +121,7 @@ class Monitored:
         self._cancel_when_due(now)
 
     def _client_gone(self) -> bool:
-        """Whether the client has left behind more messages than are read ahead."""
+        """Whether the client has left while more messages are waiting than are read ahead."""
         gone: bool | None = getattr(self.server, "gone", None)  # daphne, completed
         if gone is not None:
             return gone
@@ -145,7 +132,7 @@ class Monitored:
         return transport.is_closing() or (connection is not None and peer_has_closed(connection))
 
     def _is_due(self, now: float) -> bool:
-        """Whether the endpoint has had its time since the client left; then it gets the same time again."""
+        """Whether the grace period since the client left is over; if so, the next one begins."""
         grace = conf.get("DISCONNECT_GRACE")
         if self._deadline is None:
             self._deadline = inf if grace is None else now + grace
@@ -159,7 +146,7 @@ class Monitored:
             self._cancel()
 
     def _check_handshake(self, websocket: WebSocket, now: float) -> None:
-        """Refuse a handshake that was not answered in time; not in a test, which may be in a debugger."""
+        """Refuse a handshake that was not answered in time, except in a test, which may be in a debugger."""
         timeout = conf.get("HANDSHAKE_TIMEOUT")
         if timeout is None or now < self.begun + timeout or self.scope.get(RAISE_EXCEPTIONS):
             return
@@ -179,7 +166,7 @@ class Monitored:
         self.task.cancel(notice)
 
     def absorb_cancellation(self) -> bool:
-        """Whether a cancellation came from here, and from nothing else."""
+        """Undo the monitor's cancellations; False if there were none, or if another is pending."""
         cancels, self._cancels = self._cancels, 0
         return cancels > 0 and absorb_cancellation(cancels)
 
@@ -192,10 +179,10 @@ class Monitored:
 
 
 def peer_has_closed(connection: Any) -> bool:
-    """Whether the peer of a socket will send no more; found out without reading."""
+    """Whether the peer of a socket has closed its side. Does not read from the socket."""
     if not hasattr(select, "poll"):
         return False
     poll = select.poll()
-    # poll() always reports a reset; a half-closed connection only with POLLRDHUP, where that exists.
+    # poll() always reports a reset, but a half-closed connection only with POLLRDHUP, if that exists.
     poll.register(connection, getattr(select, "POLLRDHUP", 0))
     return bool(poll.poll(0))

@@ -1,7 +1,7 @@
-"""What stands between the server and the socket of one connection, in a fixed order.
+"""The stages between the server and the socket of one connection, in a fixed order.
 
-A socket calls its `_receive` and `_send` directly. A pipe only chooses them, when a stage is inserted or
-removed, and a connection without stages has no pipe.
+A socket calls its `_receive` and `_send` directly. The pipe sets them whenever a stage is inserted or
+removed. A connection without stages has no pipe.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Socket(Protocol):
     _receive: Receive
     _send: Send
     _pipe: Pipe | None
-    # How many messages were asked for, and how many came: equal while the endpoint is not receiving.
+    # The number of calls of `receive` and of their returns: equal while the endpoint is not receiving.
     _receive_calls: int
     _receive_returns: int
     # A disconnect that the endpoint has not seen yet.
@@ -45,7 +45,7 @@ class Socket(Protocol):
 
 
 class Stage:
-    """A subclass has `receive`, `send`, or both, which call `_receive` and `_send`: the way to the server."""
+    """A subclass has `receive`, `send`, or both. They call `_receive` and `_send`, towards the server."""
 
     __slots__ = ("_receive", "_send")
 
@@ -55,12 +55,12 @@ class Stage:
 
     @property
     def passes(self) -> bool:
-        """Whether `send` passes every message on unchanged, so that a broadcast may skip it."""
+        """Whether `send` forwards every message unchanged, so that a broadcast may skip it."""
         return not hasattr(self, "send")
 
     @property
     def runs_user_code(self) -> bool:
-        """Whether code of the project runs in `send`: it may need a task of its own."""
+        """Whether code of the project runs in `send`, which may then need its own task."""
         return False
 
 
@@ -72,7 +72,7 @@ class Pipe:
     def __init__(self, socket: Socket) -> None:
         self._socket = socket
         self._base_receive = socket._receive
-        # The way to the client behind the stages, and through them.
+        # `send` of the server, and `send` through all stages.
         self.base_send = self.send = socket._send
         self._stages: list[Stage] = []
         self._is_cut = False
@@ -106,7 +106,7 @@ class Pipe:
             self._socket._send = send
 
     def cut(self, message: Message) -> None:
-        """Have the socket's next `send` raise the disconnect; `self.send` still leads to the client."""
+        """Make the socket's next `send` raise the disconnect; `self.send` still reaches the client."""
         self._is_cut = True
         socket, disconnect = self._socket, disconnect_exception(message)
 
@@ -123,14 +123,14 @@ def _place(stage: Stage) -> Place:
 
 
 def pipe_of(socket: Socket) -> Pipe:
-    """The socket's pipe; made when it is first needed."""
+    """The socket's pipe, created when it is first needed."""
     if socket._pipe is None:
         socket._pipe = Pipe(socket)
     return socket._pipe
 
 
 def mark_disconnected(socket: Socket, message: Message) -> Send:
-    """End the connection for the endpoint, which sees `message`. The result still sends to the client."""
+    """End the connection for the endpoint, which sees `message`. The result still reaches the client."""
     pipe = pipe_of(socket)
     socket.client_state = DISCONNECTED
     socket._unread = False

@@ -1,4 +1,4 @@
-"""Reading a few messages ahead for an endpoint that is not receiving, so that the client's end is seen."""
+"""Reading a few messages ahead for an endpoint that is not receiving, to notice when the client leaves."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import ClassVar
 from fastws_compat.connections.pipe import Place, Socket, Stage, mark_disconnected, pipe_of
 from fastws_compat.types import Message
 
-# How many messages, and how many characters or bytes of them, are read for an endpoint that is not receiving.
+# The maximum number of messages that are read ahead, and of their characters or bytes.
 MAX_MESSAGES = 16
 MAX_LENGTH = 64 * 1024
 
 
 class ReadAhead(Stage):
-    """Messages received before the endpoint asks for them, in order.
+    """A buffer of messages that were received before the endpoint called `receive`.
 
-    If the first is the disconnect, the socket learns of it at once. The buffer is bounded, so that the
-    server can still make a client wait, and it stops filling once the endpoint receives again.
+    If the first is the disconnect, the socket is marked at once. The buffer is bounded, so that the server
+    can still apply back-pressure, and it stops filling once the endpoint receives again.
     """
 
-    __slots__ = ("_buffer", "_messages_over", "_paused", "_room", "_socket", "disconnect", "left", "task")
+    __slots__ = ("_buffer", "_is_exhausted", "_paused", "_room", "_socket", "disconnect", "left", "task")
 
     place: ClassVar[Place] = Place.READ_AHEAD
 
@@ -29,8 +29,8 @@ class ReadAhead(Stage):
         self._socket = socket
         self._buffer: deque[asyncio.Future[Message]] = deque()
         self._room = MAX_LENGTH
-        self._paused = self._messages_over = False
-        # The disconnect, if it came behind messages that the endpoint has not received.
+        self._paused = self._is_exhausted = False
+        # The disconnect, if the endpoint has not received the messages before it.
         self.disconnect: Message | None = None
         # Whether the buffer is empty and the endpoint receives from the server again.
         self.left = False
@@ -42,9 +42,9 @@ class ReadAhead(Stage):
         return len(self._buffer) >= MAX_MESSAGES or self._room <= 0
 
     def read_on(self) -> None:
-        """The endpoint is still, or again, not receiving."""
+        """Continue to read, because the endpoint is not receiving."""
         self._paused = False
-        if self.task.done() and not self._messages_over and not self.is_full:
+        if self.task.done() and not self._is_exhausted and not self.is_full:
             self.task = self._read()
 
     def stop(self) -> None:
@@ -59,36 +59,36 @@ class ReadAhead(Stage):
         self._paused = True
         while not self._buffer:
             if self.task.done():  # another task of the endpoint took the last one
-                self._leave()
+                self._bypass()
                 return await self._receive()
             # The endpoint may be cancelled while it waits; the message stays for the next call.
             await asyncio.wait([self.task])
         first = self._buffer.popleft()
         if not self._buffer and self.task.done():
-            self._leave()
+            self._bypass()
         message = first.result()
         self._room += _length(message)
         return message
 
-    def _leave(self) -> None:
+    def _bypass(self) -> None:
         self.left = True
         pipe_of(self._socket).remove(self)
 
     def _on_message(self, task: asyncio.Future[Message]) -> None:
         self._buffer.append(task)
         if task.cancelled() or task.exception() is not None:
-            self._messages_over = True  # the endpoint gets it from its next call
+            self._is_exhausted = True  # the endpoint's next call raises it
             return
         socket, message = self._socket, task.result()
         self._room -= _length(message)
-        self._messages_over = message["type"] == "websocket.disconnect"
-        if not self._messages_over:
+        self._is_exhausted = message["type"] == "websocket.disconnect"
+        if not self._is_exhausted:
             if not self._paused:
                 self.read_on()
         elif len(self._buffer) > 1:
             self.disconnect = message
-        elif socket._receive_calls == socket._receive_returns and not self.left:  # nobody waits
-            self._leave()
+        elif socket._receive_calls == socket._receive_returns and not self.left:  # it is not receiving
+            self._bypass()
             mark_disconnected(socket, message)
 
 

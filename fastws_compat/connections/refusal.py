@@ -1,4 +1,4 @@
-"""The one way to refuse a handshake."""
+"""Refusing a handshake."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from fastws_compat.types import Scope, Send
 
 
 async def refuse(scope: Scope, send: Send, status: int = 403, *, code: int = 1000) -> None:
-    """Refuse a handshake with an HTTP status, or with 403 where the server can send no other.
+    """Refuse a handshake with an HTTP status, or with 403 if the server cannot send another.
 
-    `code` is for the log of such a server; no client sees it.
+    Such a server may log `code`; the client does not see it.
     """
     for message in refusal(status, scope, code):
         await send(message)

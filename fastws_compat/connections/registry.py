@@ -1,4 +1,4 @@
-"""Who is connected in each event loop."""
+"""The open connections of each event loop."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from fastws_compat.connections.sweeper import Sweeper, Swept
+from fastws_compat.threads import orm
 
 
 class Connected(Swept, Protocol):
@@ -26,23 +27,15 @@ class Connected(Swept, Protocol):
 class Registry:
     """The connections of one event loop."""
 
-    __slots__ = ("_sweeper", "connections")
+    __slots__ = ("connections", "sweeper")
 
     def __init__(self) -> None:
         self.connections: set[Connected] = set()
-        self._sweeper = Sweeper(self.connections)
-
-    def add(self, connection: Connected) -> None:
-        self.connections.add(connection)
-        if not self._sweeper.is_armed:
-            self._sweeper.arm(asyncio.get_running_loop())
-
-    def discard(self, connection: Connected) -> None:
-        self.connections.discard(connection)
+        self.sweeper = Sweeper(self.connections)
 
 
 _registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
-# The loop that asked last, with its registry: a process seldom has two.
+# The most recent loop, with its registry. A process rarely has two loops.
 _latest: tuple[Callable[[], Any], Registry] = (lambda: None, Registry())
 
 
@@ -54,7 +47,17 @@ def registry() -> Registry:
     if latest() is not loop:
         found = _registries.setdefault(loop, Registry())
         _latest = ref(loop), found
+        orm.notice_tests()
     return found
+
+
+def register(connection: Connected) -> set[Connected]:
+    """Add a connection to those of the running loop, from which the caller discards it at its end."""
+    here = registry()
+    here.connections.add(connection)
+    if not here.sweeper.is_armed:
+        here.sweeper.arm(asyncio.get_running_loop())
+    return here.connections
 
 
 def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:
@@ -64,14 +67,14 @@ def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | No
 
 
 def ending_tasks() -> set[asyncio.Task[Any]]:
-    """The tasks of this loop whose endpoints have ended, or were cancelled, and that are still at work."""
+    """The tasks of this loop that are still running after their endpoint ended or was cancelled."""
     return {each.task for each in registry().connections if each.task and each.is_ending}
 
 
 async def drain(seconds: float) -> None:
     """Wait for the cleanup of this loop's ending connections before the process exits.
 
-    uvicorn cancels what is left after its time-out and then waits only for the lifespan.
+    After its time-out, uvicorn cancels the remaining tasks and then waits only for the lifespan.
     """
     if ending := ending_tasks():
         await asyncio.wait(ending, timeout=seconds)

@@ -12,15 +12,15 @@ SESSION = "fastws_compat.session"
 RAISE_EXCEPTIONS = "fastws_compat.raise_exceptions"
 # The exception handlers of the innermost application.
 HANDLERS = "fastws_compat.exception_handlers"
-# The route that Channels' URLRouter has matched, and what it adds to the scope.
+# The route that Channels' URLRouter has matched, and its additions to the scope.
 MATCHED_ROUTE = "fastws_compat.matched_route"
-# The subprotocol that a security class read; accept() selects it by default.
+# The subprotocol that accept() selects by default; set by a security class.
 DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
 # The socket's membership in groups.
 MEMBER = "fastws_compat.member"
 # The login that keeps the socket open.
 LOGIN = "fastws_compat.login"
-# The user of the scope, if it has been checked that this user may log in.
+# The user of the scope, once they have been found allowed to log in.
 JUDGED_USER = "fastws_compat.judged"
 # When the user of the scope was looked up, as `time.monotonic()` gives it.
 IDENTIFIED_AT = "fastws_compat.identified_at"
@@ -66,7 +66,7 @@ def disconnect_message(code: int, reason: str = "") -> Message:
 
 
 def disconnect_exception(message: Message) -> WebSocketDisconnect:
-    """What `receive_text` and its kin raise for a disconnect message."""
+    """The exception that `receive_text` and similar methods raise for a disconnect message."""
     code = message.get("code")
     # ASGI: a disconnect without a code means 1005; daphne sends None.
     return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))

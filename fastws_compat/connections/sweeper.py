@@ -1,4 +1,4 @@
-"""One timer per event loop for everything that is checked now and then."""
+"""One timer per event loop for all periodic checks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Sweeper:
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_armed = True
-        # In an empty context: otherwise the first connection would lend its variables to all others.
+        # In an empty context, because the timer would keep the context of the first connection.
         loop.call_later(INTERVAL, self._sweep, loop, context=Context())
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:

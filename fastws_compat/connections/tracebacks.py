@@ -1,8 +1,8 @@
-"""What of an exception may be logged.
+"""Removes confidential data from exceptions before they are logged.
 
-Error trackers send the local variables of every frame along. Those of this library's frames are scopes,
-messages and arguments, with cookies, tokens and query strings in clear. So these frames leave a traceback
-before it is logged, and so do the frames that run a function for the library, which hold its arguments.
+Error trackers record the local variables of every frame. In this library's frames, these are scopes, messages
+and arguments, which contain cookies, tokens and query strings. Therefore its frames are removed from a
+traceback before it is logged, and so are the frames that run a function for it and hold its arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TypeVar
 from fastws_compat.exceptions import ValidationException
 
 OWN = __name__.partition(".")[0]
-# What runs a function on somebody's behalf: left out where it runs one for us.
+# Packages that run functions for others. Their frames are removed where they run one for this library.
 RUNNERS = frozenset({"anyio", "asgiref", "asyncio", "concurrent", "contextlib", "contextvars", "threading"})
 
 ExceptionT = TypeVar("ExceptionT", bound=BaseException)
@@ -33,18 +33,18 @@ def for_log(exc: ExceptionT) -> ExceptionT:
 
 
 def as_text(exc: BaseException) -> str:
-    """The traceback as Python prints it, which has no local variables."""
+    """The traceback as Python prints it, without local variables."""
     return "".join(traceback.format_exception(exc)).rstrip()
 
 
 def bare(exc: ExceptionT) -> ExceptionT:
-    """The exception itself, without any frame and without what caused it."""
+    """The exception itself, without frames, cause and context."""
     exc.__cause__ = exc.__context__ = exc.__traceback__ = None
     return exc
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
-    """The exception, its causes and contexts and the members of groups, each once."""
+    """The exception, its causes and contexts, and the members of groups, each only once."""
     waiting: list[BaseException | None] = [exc]
     seen: set[int] = set()
     while waiting:
@@ -81,7 +81,7 @@ def _package(tb: TracebackType) -> str:
 
 
 def _cut_off_inputs(exc: BaseException) -> None:
-    """Part an exception from a failed validation behind it, whose text repeats what the client sent."""
+    """Drop a validation error from the causes of an exception, because its text contains client data."""
     if isinstance(exc.__cause__, ValidationException):
         exc.__cause__ = None
     if isinstance(exc.__context__, ValidationException):
@@ -89,6 +89,6 @@ def _cut_off_inputs(exc: BaseException) -> None:
 
 
 def _place_of(exc: BaseException) -> str | None:
-    """Where a traceback ends, in words."""
+    """The place where a traceback ends, as text."""
     frames = traceback.extract_tb(exc.__traceback__, limit=-1)
     return f"Raised in {frames[0].filename}, line {frames[0].lineno}, in {frames[0].name}" if frames else None

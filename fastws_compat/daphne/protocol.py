@@ -23,7 +23,7 @@ from fastws_compat.daphne.negotiation import Agreement, MalformedHeader, negotia
 from fastws_compat.daphne.phases import EXPECTED, ClientDisconnected, Phase, unexpected
 from fastws_compat.daphne.reader import MessageReader
 from fastws_compat.daphne.writer import FRAME_OVERHEAD, MAX_BYTES_PER_TURN, handle_of
-from fastws_compat.requests import below
+from fastws_compat.requests import with_root_path
 from fastws_compat.types import Message
 
 logger = logging.getLogger("daphne.server")
@@ -100,7 +100,7 @@ class WebSocketProtocol(MessageReader):
         self.inbox.put({"type": "websocket.connect"}, 0)
         scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
         if root_path := scope["root_path"].rstrip("/"):
-            scope = below(root_path, scope)  # a proxy may have removed the prefix from the path
+            scope = with_root_path(root_path, scope)  # a proxy may have removed the prefix from the path
         self.server.start_application(self, scope)
         self._log_action("connecting")
 

@@ -1,4 +1,4 @@
-"""What a connection's scope is read with: URLs, headers, multi-dicts, state. Behaves as Starlette's does."""
+"""URLs, headers, multi-dicts and state, which behave like Starlette's."""
 
 from fastws_compat.datastructures.headers import Headers as Headers
 from fastws_compat.datastructures.headers import MutableHeaders as MutableHeaders

@@ -1,4 +1,4 @@
-"""Headers, as ASGI hands them over and as people ask for them."""
+"""Headers, stored as ASGI passes them and read by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 class Headers(Mapping[str, str]):
-    """Headers by name in any case; `[name]` is the first value, `getlist` gives all."""
+    """Headers by case-insensitive name; `[name]` is the first value, and `getlist` gives all values."""
 
     def __init__(
         self,
@@ -19,7 +19,7 @@ class Headers(Mapping[str, str]):
     ) -> None:
         self._list: list[tuple[bytes, bytes]]
         if scope is not None and headers is None and raw is None:
-            # Servers may give any iterable; the list goes back so that every reader sees the same one.
+            # Servers may pass any iterable. Put the list into the scope, so that all readers share it.
             self._list = scope["headers"] = list(scope["headers"])
         elif headers is not None:
             if raw is not None:
@@ -54,7 +54,7 @@ class Headers(Mapping[str, str]):
     @overload
     def get(self, key: str, default: T) -> str | T: ...
     def get(self, key: str, default: Any = None) -> Any:
-        # Mapping's own `get` asks for the KeyError first, which is most of its time.
+        # Mapping's own `get` catches a KeyError, which takes most of its time.
         wanted = key.lower().encode("latin-1")
         for name, value in self._list:
             if name == wanted:
@@ -103,7 +103,7 @@ class MutableHeaders(Headers):
         return self._list
 
     def __setitem__(self, key: str, value: str) -> None:
-        """Give `key` one value, where its first one stood."""
+        """Replace all values of `key` by one, at the position of the first."""
         name, pair = _name(key), (_name(key), value.encode("latin-1"))
         places = self._places(name)
         self._drop(places[1:])
@@ -113,7 +113,7 @@ class MutableHeaders(Headers):
             self._list.append(pair)
 
     def __delitem__(self, key: str) -> None:
-        """Remove every value of `key`; a missing one is no error."""
+        """Remove all values of `key`. A missing key is not an error."""
         self._drop(self._places(_name(key)))
 
     def _places(self, name: bytes) -> list[int]:
@@ -136,7 +136,7 @@ class MutableHeaders(Headers):
         return new
 
     def setdefault(self, key: str, value: str) -> str:
-        """The header's value; `value`, which it then has, if it had none."""
+        """The header's value. If it has none, it is set to `value`."""
         name, raw = _name(key), value.encode("latin-1")
         for other, found in self._list:
             if other == name:
@@ -149,7 +149,7 @@ class MutableHeaders(Headers):
             self[key] = value
 
     def append(self, key: str, value: str) -> None:
-        """Add a value and keep those that are there."""
+        """Add a value to the existing ones."""
         self._list.append((_name(key), value.encode("latin-1")))
 
     def add_vary_header(self, vary: str) -> None:

@@ -1,4 +1,4 @@
-"""Mappings whose keys may have several values: a query string, a form."""
+"""Mappings whose keys may have several values, such as a query string or a form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V", covariant=True)
 
 
 class ImmutableMultiDict(Mapping[K, V]):
-    """A mapping whose keys may come more than once: `[key]` is the last value, `getlist` gives all."""
+    """A mapping whose keys may have several values: `[key]` is the last, and `getlist` gives all."""
 
     _dict: dict[K, V]
     _list: list[tuple[K, V]]
@@ -46,9 +46,8 @@ class ImmutableMultiDict(Mapping[K, V]):
     def __getitem__(self, key: K) -> V:
         return self._dict[key]
 
-    if (
-        not TYPE_CHECKING
-    ):  # type checkers read the overloads of Mapping's own `get`, which asks for the KeyError
+    # Mapping's own `get` catches a KeyError, which is slow; type checkers need its overloads.
+    if not TYPE_CHECKING:
 
         def get(self, key, default=None):
             return self._dict.get(key, default)
@@ -171,7 +170,7 @@ def _parse_query(query: str | bytes) -> list[tuple[str, str]]:
     text = query.decode("latin-1") if isinstance(query, bytes) else query
     if "%" in text or "+" in text:
         return parse_qsl(text, keep_blank_values=True)
-    # Nothing to decode: a split is all that parse_qsl() would do, in a quarter of its time.
+    # Nothing is encoded, so splitting gives the result of parse_qsl() in a quarter of the time.
     pairs = []
     for pair in text.split("&"):
         if pair:

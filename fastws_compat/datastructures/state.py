@@ -1,4 +1,4 @@
-"""A dict with attribute access, and a default that can be told from a value."""
+"""A dict with attribute access, and a default that can be distinguished from a given value."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class State:
 
 
 class DefaultPlaceholder:
-    """A default that can be told from the same value given by a caller."""
+    """A default that can be distinguished from the same value passed by a caller."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
@@ -58,5 +58,5 @@ class DefaultPlaceholder:
 
 
 def Default(value: T) -> T:
-    """`value` as a default that `isinstance(x, DefaultPlaceholder)` recognises."""
+    """Mark `value` as a default, which `isinstance(x, DefaultPlaceholder)` recognizes."""
     return cast(T, DefaultPlaceholder(value))

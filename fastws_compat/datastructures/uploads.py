@@ -1,4 +1,4 @@
-"""Files of a form, and forms. None ever arrives on a socket; annotations and signatures may name them."""
+"""Forms and uploaded files, for annotations and signatures: a socket never receives either."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class UploadFile:
-    """A file of a form. None ever arrives on a socket; here so that annotations and signatures still work."""
+    """An uploaded file, for annotations and signatures: a socket never receives one."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class UploadFile:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Callable[[Any], CoreSchema]) -> CoreSchema:
-        from pydantic_core import core_schema  # slow to import, and only pydantic asks
+        from pydantic_core import core_schema  # slow to import, and only pydantic needs it
 
         return core_schema.no_info_plain_validator_function(_check_upload)
 

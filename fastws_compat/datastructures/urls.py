@@ -1,4 +1,4 @@
-"""Addresses, hosts and URLs, as strings and in their parts."""
+"""Addresses, hosts and URLs, as strings and as components."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fastws_compat.datastructures.multidicts import MultiDict
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
-# RFC 3986, 3.2.2, plus a port. Nothing else may stand in a Host header, or it could change what comes after
-# the host in a URL that is built from it.
+# RFC 3986, 3.2.2, plus a port. Anything else in a Host header is rejected, because it could change the rest
+# of a URL that is built from it.
 _HOST = re.compile(
     r"""
     (?P<host>
@@ -51,7 +51,7 @@ class ParsedHost(NamedTuple):
 
 
 def parse_host_header(host_header: str | None) -> ParsedHost | None:
-    """The host and port that a Host header names; None if it is missing or malformed."""
+    """The host and port of a Host header; None if it is missing or malformed."""
     match = None if host_header is None else _HOST.fullmatch(host_header)
     if match is None or (match["ipv6"] and not _is_ipv6(match["ipv6"])):
         return None
@@ -67,7 +67,7 @@ def _is_ipv6(text: str) -> bool:
 
 
 class URL:
-    """A URL in parts, made from a string, a scope or the parts; `replace` gives a new one."""
+    """A URL, made from a string, a scope or its components; `replace` returns a new one."""
 
     def __init__(
         self, url: str = "", scope: MutableMapping[str, Any] | None = None, **components: Any
@@ -129,7 +129,7 @@ class URL:
         return self.scheme in ("https", "wss")
 
     def replace(self, **kwargs: Any) -> URL:
-        """This URL with other components; also `hostname`, `port`, `username` and `password`."""
+        """A copy with other components, including `hostname`, `port`, `username` and `password`."""
         if not kwargs.keys().isdisjoint(("username", "password", "hostname", "port")):
             kwargs["netloc"] = self._netloc(
                 kwargs.pop("hostname", None),
@@ -148,7 +148,7 @@ class URL:
         return f"{username}@{netloc}" if password is None else f"{username}:{password}@{netloc}"
 
     def _raw_hostname(self) -> str:
-        # Unlike `hostname` with its letters as they were written and its brackets.
+        # Unlike `hostname`, this keeps the letter case and the brackets.
         host = self.netloc.rpartition("@")[2]
         return host if host.endswith("]") else host.rsplit(":", 1)[0]
 
@@ -215,12 +215,12 @@ def _bracketed(hostname: str) -> str:
 
 
 def _relative(path: str) -> str:
-    # Without a host before it, what follows a leading `//` would be read as the host.
+    # Without a host, what follows a leading `//` would be parsed as the host.
     return "/%2F" + path[2:] if path.startswith("//") else path
 
 
 class URLPath(str):
-    """The path of a named route, which knows whether it leads to HTTP or a socket, and to which host."""
+    """The path of a named route, with the protocol and the host of the route."""
 
     def __new__(cls, path: str, protocol: Literal["http", "websocket", ""] = "", host: str = "") -> URLPath:
         assert protocol in ("http", "websocket", "")
@@ -231,7 +231,7 @@ class URLPath(str):
         self.host = host
 
     def make_absolute_url(self, base_url: str | URL) -> URL:
-        """The full URL below `base_url`: `ws` or `wss` for a socket, secure if `base_url` is."""
+        """The full URL below `base_url`. A socket gets `ws`, or `wss` if `base_url` is secure."""
         base = URL(base_url) if isinstance(base_url, str) else base_url
         schemes = {"http": ("http", "https"), "websocket": ("ws", "wss")}
         scheme = schemes[self.protocol][base.is_secure] if self.protocol else base.scheme

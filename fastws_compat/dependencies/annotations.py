@@ -1,4 +1,4 @@
-"""What kind of thing an annotation names: it decides where FastAPI reads a parameter from."""
+"""Classification of annotations, which decides where FastAPI reads a parameter from."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEQUENCES = (Sequence, list, tuple, set, frozenset, deque)
 
 
 def is_subclass(annotation: Any, classes: type[T] | tuple[type[T], ...]) -> TypeGuard[type[T]]:
-    """issubclass() for anything; False for what is no class (`list[int]` claims to be one)."""
+    """issubclass() for any object; False for one that is not a class, including `list[int]`."""
     try:
         return isinstance(annotation, type) and issubclass(annotation, classes)
     except TypeError:
@@ -31,7 +31,7 @@ def is_union(annotation: Any) -> bool:
 
 
 def is_sequence(annotation: Any) -> bool:
-    """Whether several values of one name are meant: a list, set, tuple ... or a union with one."""
+    """Whether the annotation accepts several values: a list, set, tuple etc., or a union with one."""
     if get_origin(annotation) is Annotated:
         return is_sequence(get_args(annotation)[0])
     if is_union(annotation):
@@ -40,7 +40,7 @@ def is_sequence(annotation: Any) -> bool:
 
 
 def is_scalar(annotation: Any) -> bool:
-    """Whether one string can hold a value: no model, mapping, sequence, dataclass or upload."""
+    """Whether one string can hold a value. Not so for a model, mapping, sequence, dataclass or upload."""
     return annotation is Ellipsis or not _is_complex(annotation)
 
 
@@ -58,7 +58,7 @@ def is_scalar_sequence(annotation: Any) -> bool:
 
 
 def is_upload(annotation: Any) -> bool:
-    """Whether FastAPI would take the parameter for an uploaded file, or several."""
+    """Whether FastAPI would treat the parameter as one or more uploaded files."""
     if is_union(annotation) and any(is_upload(choice) for choice in get_args(annotation)):
         return True
     if is_sequence(annotation) and get_args(annotation):
@@ -76,7 +76,7 @@ def model_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def is_pydantic_v1(annotation: Any) -> bool:
-    """Whether a `pydantic.v1` model stands anywhere in the annotation; does not import that package."""
+    """Whether the annotation contains a `pydantic.v1` model. Does not import that package."""
     if is_union(annotation) or is_sequence(annotation):
         return any(map(is_pydantic_v1, get_args(annotation)))
     return isinstance(annotation, type) and any(
@@ -85,7 +85,7 @@ def is_pydantic_v1(annotation: Any) -> bool:
 
 
 def loaded(module: str, name: str) -> Any:
-    """A class of a module that may not be imported yet: nothing can be an instance of it before."""
+    """A class of a module, or () if the module is not imported: then no instance of it can exist."""
     return getattr(sys.modules.get(module), name, ())
 
 

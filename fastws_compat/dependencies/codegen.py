@@ -11,12 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import CodeType
 from typing import Any
 
-from fastws_compat.dependencies.fields import AnyField
+from pydantic import ValidationError
+
+from fastws_compat.dependencies.fields import AnyField, ParamField, located
 from fastws_compat.dependencies.model import FAILED, Gather
 from fastws_compat.dependencies.signature import Injection
 
 SOURCES = {
-    "path": "websocket.path_params",
+    "path": "websocket.scope.get('path_params', {})",
     "query": "websocket.query_params",
     "header": "websocket.headers",
     "cookie": "websocket.cookies",
@@ -36,8 +38,9 @@ def gatherer(
     A step that `repeats` an earlier one does not report its errors a second time.
     """
     lines = list(_lines(needs, fields, injected, repeats))
-    namespace: dict[str, Any] = {f"load_{place}": field.load for place, field in enumerate(fields)}
-    namespace |= {"FAILED": FAILED, "scopes": scopes}
+    namespace: dict[str, Any] = {"FAILED": FAILED, "scopes": scopes}
+    for place, field in enumerate(fields):
+        namespace |= _names(place, field)
     exec(_compiled("\n    ".join(["def gather(solution):", *lines])), namespace)
     gather: Gather = namespace["gather"]
     return gather
@@ -47,6 +50,31 @@ def gatherer(
 def _compiled(source: str) -> CodeType:
     """Steps with the same parameters share the code, which contains only names and slots."""
     return compile(source, "<arguments of a step>", "exec")
+
+
+def _names(place: int, field: AnyField) -> dict[str, Any]:
+    """What the generated code of a field refers to."""
+    names: dict[str, Any] = {f"load_{place}": field.load}
+    if isinstance(field, ParamField):
+        names |= {f"sent_{place}": field.aliases[0].sent, f"loc_{place}": field.loc}
+        names |= {f"validate_{place}": field.validate, "ValidationError": ValidationError, "located": located}
+    return names
+
+
+def _reading(place: int, field: AnyField) -> Iterable[str]:
+    """The lines that set the variable of a field to its validated value, or add to `errors`."""
+    value, load = f"value_{place}", f"load_{place}({field.source}, errors)"
+    if not isinstance(field, ParamField) or not field.is_single:
+        yield f"{value} = {load}"
+        return
+    yield f"{value} = {field.source}.get(sent_{place})"
+    if field.is_text:
+        yield f"if type({value}) is not str: {value} = {load}"
+        return
+    yield f"if {value} is None: {value} = {load}"
+    yield "else:"
+    yield f"    try: {value} = validate_{place}({value}, from_attributes=True)"
+    yield f"    except ValidationError as exc: errors += located(exc, loc_{place})"
 
 
 def _lines(
@@ -59,8 +87,10 @@ def _lines(
         yield "errors = []"
     for source in dict.fromkeys(field.source for field in fields):
         yield f"{source} = {SOURCES[source]}"
+    for place, field in enumerate(fields):
+        yield from _reading(place, field)
     items = {name: f"values[{slot}]" for name, slot in needs.items()}
-    items |= {field.name: f"load_{place}({field.source}, errors)" for place, field in enumerate(fields)}
+    items |= {field.name: f"value_{place}" for place, field in enumerate(fields)}
     items |= {name: "websocket" for name, kind in injected.items() if kind == "connection"}
     yield f"arguments = {{{', '.join(f'{name!r}: {value}' for name, value in items.items())}}}"
     if fields:

@@ -1,10 +1,10 @@
-"""A field is one value that a parameter reads from the handshake, and how it is validated."""
+"""Fields: what a parameter reads from the handshake, and how the value is validated."""
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from typing import Annotated, Any, NamedTuple
 
@@ -18,23 +18,33 @@ from fastws_compat.dependencies.annotations import is_sequence, is_subclass, mod
 from fastws_compat.params import Declaration, Header, Path
 
 Errors = list[dict[str, Any]]
-Load = Callable[[Any, Errors], Any]
 Loc = tuple[str | int, ...]
 
 UNCHANGING = (type(None), bool, int, float, complex, str, bytes, tuple, frozenset)
 
 
 class Alias(NamedTuple):
-    """A name under which a value may stand: for pydantic (`key`) and in the handshake (`sent`)."""
+    """A name of a value: `key` for pydantic, and `sent` in the handshake."""
 
     key: str
     sent: str
 
 
 class ParamField:
-    """A value of the path, the query, a header or a cookie, bound to a parameter of a callable."""
+    """A parameter whose value is in the path, the query, a header or a cookie."""
 
-    __slots__ = ("aliases", "default", "info", "json", "load", "many", "name", "source", "validate")
+    __slots__ = (
+        "aliases",
+        "default",
+        "info",
+        "is_single",
+        "is_text",
+        "json",
+        "many",
+        "name",
+        "source",
+        "validate",
+    )
 
     def __init__(self, name: str, param: Declaration) -> None:
         self.name = name
@@ -46,38 +56,25 @@ class ParamField:
         self.default = Default(self.info)
         adapter = adapter_for(self.info)
         self.validate = adapter.validator.validate_python
-        one = len(self.aliases) == 1 and not self.many
-        self.load: Load = self._single(adapter) if one else self._load
+        # One value under one name, by far the most frequent case: generated code reads it by itself. It takes
+        # a text as it was sent, and validates anything else.
+        self.is_single = len(self.aliases) == 1 and not self.many
+        self.is_text = takes_every_text(adapter)
 
-    def _load(self, values: Mapping[str, Any], errors: Errors) -> Any:
+    @property
+    def loc(self) -> Loc:
+        """Where a single value was sent, for the items of errors."""
+        return (self.source, self.aliases[0].sent)
+
+    def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
         """The validated value out of `values`; adds to `errors` what does not fit."""
         alias = sent_alias(self.aliases, values)
         value = value_of(values, alias.sent, self.many, self.json)
-        return self.default.or_validated(value, self.validate, (self.source, alias.sent), errors)
-
-    def _single(self, adapter: TypeAdapter[Any]) -> Load:
-        """`_load` for the one name of one value: by far the most frequent case, and the quickest."""
-        name, absent, validate = self.aliases[0].sent, self._load, self.validate
-        loc = (self.source, name)
-        as_it_is = str if takes_every_text(adapter) else None
-
-        def load(values: Mapping[str, Any], errors: Errors) -> Any:
-            value = values.get(name)
-            if value is None:
-                return absent(values, errors)
-            if type(value) is as_it_is:
-                return value
-            try:
-                return validate(value, from_attributes=True)
-            except ValidationError as exc:
-                errors += located(exc, loc)
-                return None
-
-        return load
+        return self.default.validate_or_default(value, self.validate, (self.source, alias.sent), errors)
 
 
 class ModelField:
-    """A parameter model: one pydantic model filled from a whole source."""
+    """A parameter model: a pydantic model that is filled from all query parameters, headers or cookies."""
 
     __slots__ = ("default", "model", "name", "optional", "parts", "source", "validate")
 
@@ -92,7 +89,7 @@ class ModelField:
         self.default = Default(param)
 
     def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
-        """The model filled from `values`; adds to `errors` what does not fit."""
+        """The model filled from `values`. Validation errors are added to `errors`."""
         headers = isinstance(values, Headers)
         data: dict[str, Any] = {}
         taken: set[str] = set()
@@ -108,19 +105,19 @@ class ModelField:
         data.update(_extras(values, taken))
         value = PydanticUndefined if self._absent(values, data) else data
         found: Errors = []
-        result = self.default.or_validated(value, self.validate, (self.source,), found)
+        result = self.default.validate_or_default(value, self.validate, (self.source,), found)
         if found:
             errors += self._as_sent(found, renamed)
         return result
 
     def _absent(self, values: Mapping[str, Any], data: dict[str, Any]) -> bool:
-        """`Model | None` is None when nothing of it was sent, unless extras are its business too."""
+        """`Model | None` is None if none of its fields was sent, unless extras matter to the model."""
         if not self.optional or any(alias.sent in values for part in self.parts for alias in part.aliases):
             return False
         return not (data and self.model.model_config.get("extra") in ("allow", "forbid"))
 
     def _as_sent(self, errors: Errors, renamed: dict[str | int, str]) -> Errors:
-        """Name headers as they are sent, not as the model calls them."""
+        """Use the names of headers as they are sent, not those of the model."""
         if self.model.model_config.get("loc_by_alias", True):
             for error in errors:
                 source, *rest = error["loc"]
@@ -135,9 +132,7 @@ class Part:
     __slots__ = ("aliases", "json", "many", "name")
 
     def __init__(self, name: str, info: FieldInfo, model: type[BaseModel], dashes: bool | None) -> None:
-        if dashes is not None and isinstance(
-            info, Header
-        ):  # a marker inside the model speaks for its own field
+        if dashes is not None and isinstance(info, Header):  # a marker in the model decides for its field
             dashes = info.convert_underscores
         self.name = name
         self.aliases = aliases_of(name, info, config=_config_for(info, model), dashes=bool(dashes))
@@ -145,14 +140,14 @@ class Part:
         self.json = is_json(info)
 
     def taken(self, alias: Alias) -> Iterator[str]:
-        """The header names that are no extras once this part was read under `alias`."""
+        """The header names that do not count as extras after this part was read under `alias`."""
         yield alias.sent.lower()
-        # A name that headers spell with dashes is not accepted with underscores either.
+        # If a header's name has dashes, the spelling with underscores is not an extra either.
         yield from (other.key.lower() for other in self.aliases if other.key != other.sent)
 
 
 class BodyField:
-    """A parameter of the body. A handshake has none: missing if required, else the default (FastAPI)."""
+    """A parameter of the body, which a handshake does not have: an error if required, else the default."""
 
     __slots__ = ("default", "loc", "name", "validate")
 
@@ -165,14 +160,14 @@ class BodyField:
     source = "body"
 
     def load(self, values: Mapping[str, Any], errors: Errors) -> Any:
-        return self.default.or_validated(PydanticUndefined, self.validate, self.loc, errors)
+        return self.default.validate_or_default(PydanticUndefined, self.validate, self.loc, errors)
 
 
 AnyField = ParamField | ModelField | BodyField
 
 
 class Default:
-    """What a field is worth when nothing was sent."""
+    """The value of a field that was not sent."""
 
     __slots__ = ("constant", "info", "required", "validated")
 
@@ -180,11 +175,11 @@ class Default:
         self.info = info
         self.required = info.is_required()
         self.validated = bool(info.validate_default)
-        # Copied for each connection unless nobody can change it.
+        # The default is copied for each connection unless it is immutable.
         self.constant = info.default_factory is None and isinstance(info.default, UNCHANGING)
 
-    def or_validated(self, value: Any, validate: Any, loc: Loc, errors: Errors) -> Any:
-        """`value` validated, or the default where there is none; None beside a new item in `errors`."""
+    def validate_or_default(self, value: Any, validate: Any, loc: Loc, errors: Errors) -> Any:
+        """The validated `value`, or the default if there is none; None if an error was added to `errors`."""
         if value is PydanticUndefined:
             if self.required:
                 errors.append(missing(loc))
@@ -205,7 +200,7 @@ class Default:
 
 
 def located(exc: ValidationError, loc: Loc) -> Errors:
-    """Pydantic's error items, below the place where the value was sent."""
+    """Pydantic's error items, with `loc` in front of their locations."""
     return [{**error, "loc": loc + error["loc"]} for error in exc.errors(include_url=False)]
 
 
@@ -215,7 +210,7 @@ def missing(loc: Loc) -> dict[str, Any]:
 
 
 def field_for(name: str, param: Declaration) -> ParamField | ModelField:
-    """The field for a parameter that reads the path, the query, a header or a cookie."""
+    """The field for a parameter in the path, the query, a header or a cookie."""
     annotation = param.annotation
     model = annotation if isinstance(param, Path) else model_of(annotation)
     if is_subclass(model, BaseModel) and not is_json(param):
@@ -224,18 +219,18 @@ def field_for(name: str, param: Declaration) -> ParamField | ModelField:
 
 
 def adapter_for(info: FieldInfo) -> TypeAdapter[Any]:
-    """The compiled validator of a field: its annotation, constraints and options together."""
+    """The compiled validator of a field, from its annotation, constraints and options."""
     spec = info.asdict()
     options = Field(**spec["attributes"])
     annotated: Any = Annotated[(spec["annotation"], *spec["metadata"], options)]  # noqa: F821
     with warnings.catch_warnings():
-        # Pydantic warns that an alias means nothing outside a model; here the alias is ours to apply.
+        # Pydantic warns that an alias has no effect outside a model. This library applies the alias itself.
         warnings.simplefilter("ignore", category=UnsupportedFieldAttributeWarning)
         return TypeAdapter(annotated)
 
 
 def takes_every_text(adapter: TypeAdapter[Any]) -> bool:
-    """Whether validation gives every string back as it is, and can be left out for strings."""
+    """Whether validation returns every string unchanged, so that it can be skipped for strings."""
     schema: Any = adapter.core_schema
     while schema["type"] in ("default", "nullable"):
         schema = schema["schema"]
@@ -254,7 +249,7 @@ def aliases_of(
     literal: bool = False,
     dashes: bool = False,
 ) -> tuple[Alias, ...]:
-    """The names of a field in the order in which they are looked for."""
+    """The names of a field, in the order in which they are tried."""
     key = info.validation_alias if isinstance(info.validation_alias, str) else None
     key = key or info.alias or name
     first = Alias(key, key.replace("_", "-") if dashes and key == name else key)
@@ -278,14 +273,14 @@ def aliases_of(
 
 
 def sent_alias(aliases: tuple[Alias, ...], values: Mapping[str, Any]) -> Alias:
-    """The first alias that was sent, or the first of all."""
+    """The first alias that was sent, or else the first one."""
     if len(aliases) == 1:
         return aliases[0]
     return next((alias for alias in aliases if alias.sent in values), aliases[0])
 
 
 def value_of(values: Mapping[str, Any], name: str, many: bool, json: bool) -> Any:
-    """What was sent under `name`, or PydanticUndefined."""
+    """The value or values sent under `name`, or PydanticUndefined."""
     if not many:
         value = values.get(name)
         return PydanticUndefined if value is None else value
@@ -295,13 +290,13 @@ def value_of(values: Mapping[str, Any], name: str, many: bool, json: bool) -> An
 
 
 def _config_for(info: FieldInfo, model: type[BaseModel]) -> ConfigDict | None:
-    """FastAPI applies the model's configuration to fields that are no models themselves."""
+    """The model's configuration, which FastAPI applies to fields that are not models themselves."""
     nested = is_subclass(info.annotation, (BaseModel, dict)) or is_dataclass(info.annotation)
     return None if nested else model.model_config
 
 
 def _extras(values: Mapping[str, Any], taken: set[str]) -> dict[str, Any]:
-    """What was sent beyond the model's fields; repeated names as lists."""
+    """The values that were sent and are not fields of the model; repeated names give lists."""
     if isinstance(values, ImmutableMultiDict):
         items: Any = values.multi_items()
     else:

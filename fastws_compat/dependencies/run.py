@@ -3,20 +3,70 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
+from fastws_compat.background import BackgroundTasks
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
-from fastws_compat.dependencies.model import FAILED, Plan, Solution, Step
+from fastws_compat.dependencies.fields import Errors
+from fastws_compat.dependencies.model import FAILED, Plan, Step
+from fastws_compat.dependencies.signature import Injection
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
+from fastws_compat.responses import Response
 from fastws_compat.threads.pool import OwnThread, own_thread, run_in
 from fastws_compat.websockets import WebSocket
+
+
+class Solution:
+    """The values of one connection while its plan runs.
+
+    It lives as long as the connection, so an attribute stays in the class until there is something to hold.
+    """
+
+    values: Sequence[Any] = ()
+    errors: Sequence[dict[str, Any]] = ()
+    background_tasks: BackgroundTasks | None = None
+    response: Response | None = None
+    request_stack: AsyncExitStack | None = None
+    function_stack: AsyncExitStack | None = None
+    # Where sync steps run; None means the pool.
+    thread: Executor | None = None
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self.websocket = websocket
+
+    def fail(self, errors: Errors) -> None:
+        """Record the errors of a step that is therefore not called."""
+        self.errors = [*self.errors, *errors]
+
+    def injected(self, kind: Injection, scopes: tuple[str, ...]) -> Any:
+        """The object for a parameter that the library fills; made when the first step takes it."""
+        match kind:
+            case "security_scopes":
+                # The security classes are slow to import, and most applications use none.
+                from fastws_compat.security.oauth2 import SecurityScopes
+
+                return SecurityScopes(list(scopes))
+            case "background_tasks":
+                self.background_tasks = self.background_tasks or BackgroundTasks()
+                return self.background_tasks
+            case "response":
+                self.response = self.response or self._handshake_response()
+                return self.response
+
+    def _handshake_response(self) -> Response:
+        """A response whose headers go out with accept(): what dependencies set on it takes effect."""
+        response = Response()
+        del response.headers["content-length"]
+        self.websocket._accept_headers = response.headers
+        return response
 
 
 class Lifecycle(Protocol):
@@ -48,7 +98,9 @@ async def _with_cleanup(plan: Plan, websocket: WebSocket, context: EndpointConte
             thread = request_stack.enter_context(own_thread()) if plan.needs_thread else None
             try:
                 async with AsyncExitStack() as function_stack:
-                    solution = Solution(websocket, request_stack, function_stack, thread)
+                    solution = Solution(websocket)
+                    solution.request_stack, solution.function_stack = request_stack, function_stack
+                    solution.thread = thread
                     try:
                         await _solve_and_call(plan, solution, context)
                     finally:

@@ -1,4 +1,4 @@
-"""Reads one callable: what kind it is, and where each of its parameters comes from."""
+"""Analysis of one callable: its kind, and the source of each of its parameters."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ EMPTY = inspect.Parameter.empty
 
 
 class Dependency(NamedTuple):
-    """A parameter that another callable gives the value for."""
+    """A parameter whose value another callable provides."""
 
     name: str
     depends: Depends
 
 
 class Injected(NamedTuple):
-    """A parameter that the library itself fills, found by its annotation."""
+    """A parameter that the library itself provides, recognized by its annotation."""
 
     name: str
     kind: Injection
@@ -71,22 +71,22 @@ Parameter = Dependency | Injected | FieldParameter
 
 
 def kind_of(call: Callable[..., Any]) -> Kind:
-    """How a callable is to be run; looks through partials, wrappers and `__call__`."""
-    faces = list(_faces(call))
-    if any(map(inspect.isasyncgenfunction, faces)):
+    """How to run a callable. Sees through partials, wrappers and `__call__`."""
+    candidates = list(_candidates(call))
+    if any(map(inspect.isasyncgenfunction, candidates)):
         return "async_generator"
-    if any(map(inspect.isgeneratorfunction, faces)):
+    if any(map(inspect.isgeneratorfunction, candidates)):
         return "generator"
     return (
         "coroutine"
-        if any(iscoroutinefunction(face) for face in faces if not isinstance(face, type))
+        if any(iscoroutinefunction(candidate) for candidate in candidates if not isinstance(candidate, type))
         else "function"
     )
 
 
-def _faces(call: Callable[..., Any]) -> Iterator[Any]:
-    """The functions that may be behind `call`; a class has none but itself."""
-    outer, inner = _impartial(call), unwrapped(call)
+def _candidates(call: Callable[..., Any]) -> Iterator[Any]:
+    """The functions that `call` may run; for a class, only the class itself."""
+    outer, inner = _without_partials(call), unwrapped(call)
     yield from (outer, inner)
     if inspect.isclass(inner):
         return
@@ -94,25 +94,25 @@ def _faces(call: Callable[..., Any]) -> Iterator[Any]:
         method = getattr(owner, "__call__", None)  # noqa: B004
         if inspect.isroutine(owner) or method is None:
             continue
-        yield from (_impartial(method), inspect.unwrap(_impartial(method)))
+        yield from (_without_partials(method), inspect.unwrap(_without_partials(method)))
 
 
 def unwrapped(call: Callable[..., Any]) -> Any:
-    """What partials and wrappers call in the end."""
-    return inspect.unwrap(_impartial(call))
+    """The function inside partials and wrappers."""
+    return inspect.unwrap(_without_partials(call))
 
 
-def _impartial(call: Any) -> Any:
+def _without_partials(call: Any) -> Any:
     while isinstance(call, functools.partial):
         call = call.func
     return call
 
 
 def parameters_of(call: Callable[..., Any], path_names: frozenset[str]) -> list[Parameter]:
-    """Where each parameter of `call` comes from, in order.
+    """The source of each parameter of `call`, in order.
 
-    Raises AssertionError with FastAPI's texts for what FastAPI refuses, DeclarationError for what it
-    accepts although it cannot work on a socket.
+    Raises AssertionError with FastAPI's text for a parameter that FastAPI rejects, and DeclarationError for
+    one that FastAPI accepts although it cannot work on a socket.
     """
     analyzed = (
         _analyze(call, parameter, annotation, path_names)
@@ -133,7 +133,7 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(call, eval_str=True)
     except NameError:
-        # An annotation imported under TYPE_CHECKING only; those that matter are evaluated one by one.
+        # An annotation is imported only under TYPE_CHECKING. The others are evaluated one by one.
         if sys.version_info >= (3, 14):
             from annotationlib import Format
 
@@ -149,7 +149,7 @@ def _globals(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _is_quoted(annotation: Any) -> bool:
-    """Whether a name is written as a string in the annotation, or the whole of it is."""
+    """Whether the annotation is a string or contains one."""
     return isinstance(annotation, str | ForwardRef) or (
         get_origin(annotation) is not Literal and any(map(_is_quoted, get_args(annotation)))
     )
@@ -166,7 +166,7 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
 def _analyze(
     call: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, path_names: frozenset[str]
 ) -> Parameter | None:
-    """Where one parameter comes from; None for one that keeps its default."""
+    """The source of one parameter; None if it keeps its default."""
     name, default = parameter.name, parameter.default
     where = f"Parameter {name!r} of {name_of(call)}"
     _refuse_foreign(annotation, default, where)
@@ -189,7 +189,7 @@ def _analyze(
         if param is not None:
             raise AssertionError(f"Cannot specify FastAPI annotation for type {bare!r}")
         if is_subclass(bare, Request):
-            if default is not EMPTY:  # for dependencies of HTTP and sockets alike
+            if default is not EMPTY:  # allows dependencies that serve both HTTP and sockets
                 return None
             raise DeclarationError(
                 f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
@@ -209,7 +209,7 @@ def _analyze(
 
 
 def _refuse_nested_marker(annotation: Any, param: Declaration, where: str) -> None:
-    """Refuse a marker below the top level, which FastAPI ignores: it would not call a guard, for example."""
+    """Refuse a marker below the top level. FastAPI ignores it, so that a permission check would not run."""
     for marker in foreign.pieces(annotation):
         if isinstance(marker, Depends) or (
             isinstance(marker, Declaration)
@@ -222,7 +222,7 @@ def _refuse_nested_marker(annotation: Any, param: Declaration, where: str) -> No
 
 
 def _refuse_uncallable(call: Callable[..., Any], parameter: inspect.Parameter) -> None:
-    """Parameters are passed by name; FastAPI finds out at the first connection that one cannot be."""
+    """Refuse a parameter that cannot be passed by name. FastAPI fails only at the first connection."""
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise DeclarationError(
             f"Parameter {str(parameter).partition(':')[0]!r} of {name_of(call)} has no name that a handshake "
@@ -238,7 +238,7 @@ def _refuse_uncallable(call: Callable[..., Any], parameter: inspect.Parameter) -
 def refuse_foreign(call: Callable[..., Any], where: str) -> None:
     """DeclarationError for a callable of FastAPI or Starlette, or one whose parameters name their classes.
 
-    For what has no plan: annotations that cannot be read mean nothing there.
+    This is for callables without a plan, where annotations that cannot be read have no meaning.
     """
     foreign.refuse_call(call, where)
     try:
@@ -260,7 +260,7 @@ def _refuse_foreign(annotation: Any, default: Any, where: str) -> None:
 
 
 def _refuse_foreign_fields(annotation: Any, where: str) -> None:
-    """The same for the fields of a parameter model."""
+    """Refuse foreign classes in the fields of a parameter model."""
     model = model_of(annotation)
     if model is None:
         return
@@ -272,15 +272,15 @@ def _refuse_foreign_fields(annotation: Any, where: str) -> None:
 
 
 def _own_annotations(model: type[BaseModel]) -> Iterator[Any]:
-    """What the classes of the project say of the fields: pydantic keeps no FieldInfo out of `Annotated`."""
+    """The annotations of the project's classes: pydantic does not keep a FieldInfo from `Annotated`."""
     for cls in model.__mro__[: model.__mro__.index(BaseModel)]:
-        # One that names what cannot be found has been resolved by pydantic in its own way.
+        # A name that cannot be found here was resolved by pydantic in its own way.
         with contextlib.suppress(NameError):
             yield from inspect.get_annotations(cls, eval_str=True).values()
 
 
 def injection_of(annotation: Any) -> Injection | None:
-    """What the library itself passes for a parameter of this annotation."""
+    """What the library itself passes for a parameter with this annotation."""
     for special, kind in INJECTED:
         if is_subclass(annotation, special):
             return kind
@@ -291,7 +291,7 @@ def injection_of(annotation: Any) -> Injection | None:
 def _declared(
     name: str, annotation: Any, bare: Any, default: Any, in_path: bool
 ) -> tuple[Depends | None, Declaration | None]:
-    """What `Annotated` or the default value say; FastAPI allows one of them to say it."""
+    """The marker in `Annotated` or in the default value. FastAPI allows only one of the two."""
     marker = _last_marker(annotation)
     if isinstance(default, Depends):
         if isinstance(marker, Depends):
@@ -343,7 +343,7 @@ def _annotated(name: str, marker: Declaration, annotation: Any, default: Any, in
 
 
 def _inferred(name: str, annotation: Any, bare: Any, default: Any, in_path: bool) -> Declaration:
-    """Where FastAPI reads a parameter without a marker: path by name, scalars query, the rest body."""
+    """A parameter without a marker: from the path by its name, else the query for a scalar, else the body."""
     default = PydanticUndefined if default is EMPTY else default
     if in_path:
         param: Declaration = Path(annotation=annotation)
@@ -359,15 +359,15 @@ def _inferred(name: str, annotation: Any, bare: Any, default: Any, in_path: bool
     param = _merged(param, annotation)
     param.default = default
     if in_path:
-        # The same alias may serve as a query parameter elsewhere; a path parameter is always there.
+        # A path parameter is always present; the same annotation may be a query parameter elsewhere.
         param.default_factory = None
     return param
 
 
 def _merged(declaration: Declaration, annotation: Any) -> Declaration:
-    """The declaration with everything that `Annotated` lists, pydantic's items and ours.
+    """A copy of the declaration with everything that `Annotated` lists, from pydantic and from this library.
 
-    A copy: the declaration itself may serve many routes.
+    It is a copy because many routes may share the declaration.
     """
     merged, info = copy.copy(declaration), FieldInfo.from_annotation(annotation)
     for name in FieldInfo.__slots__:
@@ -376,7 +376,7 @@ def _merged(declaration: Declaration, annotation: Any) -> Declaration:
 
 
 def _bound(name: str, param: Declaration, path_names: frozenset[str]) -> Declaration:
-    """The param with the name under which its value is sent; refuses types that no string can hold."""
+    """The parameter with the name of its value in the handshake. Refuses types that no string can hold."""
     if name in path_names and not isinstance(param, Path):
         raise AssertionError(f"Cannot use `{type(param).__name__}` for path param {name!r}")
     if is_pydantic_v1(param.annotation):

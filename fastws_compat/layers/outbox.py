@@ -32,24 +32,24 @@ class Outbox:
     async def send(self, message: dict[str, Any]) -> None:
         """Send a message. While the layer fails, which is logged once, messages are only kept."""
         if self._waiting:
-            self._keep(message)
+            self._enqueue(message)
             return
         try:
             await self._send(message)
         except Exception as exc:
             logger.warning(
-                "The channel layer fails (%r): messages to other processes in group %r have to wait",
+                "The channel layer fails (%r): messages to other processes in group %r are queued",
                 exc,
                 self._group,
             )
-            self._keep(message)
+            self._enqueue(message)
 
     async def _send(self, message: dict[str, Any]) -> None:
         layer = self._layer()
         if layer is not None:
             await with_timeout(layer.group_send(self._group, message), SEND_TIMEOUT)
 
-    def _keep(self, message: dict[str, Any]) -> None:
+    def _enqueue(self, message: dict[str, Any]) -> None:
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
                 self._waiting.clear()

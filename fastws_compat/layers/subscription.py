@@ -41,7 +41,7 @@ class Subscription:
             except Exception as exc:
                 if not self._is_down:
                     logger.warning(
-                        "The channel layer fails (%r): messages of other processes in group %r "
+                        "The channel layer fails (%r): messages from other processes in group %r "
                         "are not received",
                         exc,
                         self._group,

@@ -1,7 +1,7 @@
-"""Queries about users, in threads of their own, which leave nothing in the context of the connection.
+"""Queries about users, which run in threads of their own and leave nothing in the connection's context.
 
-The one thread of the async ORM may be busy with an endpoint's query. And what a query leaves in the caller's
-context, such as a cache's client, would be kept for as long as the socket is open.
+The single thread of the async ORM may be busy with an endpoint's query. Anything that a query leaves in the
+caller's context, such as a cache client, would be kept for as long as the socket is open.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ T = TypeVar("T")
 
 
 async def look_up(call: Callable[..., T], *arguments: Any) -> T:
-    """The result of the sync `call`. It sees the caller's context variables; what it sets is discarded.
+    """The result of the sync `call`. It sees the caller's context variables; any that it sets are discarded.
 
-    In a test or under `async_to_sync`, which have a thread for all sync code, it runs in that thread.
+    Tests and `async_to_sync` have one thread for all sync code, so it runs in that thread there.
     """
     if _has_thread() or any_schemas():  # the schema is set in the one thread of the async ORM
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
-    return await forgetting(work(call, *arguments))
+    return await in_discarded_context(work(call, *arguments))
 
 
-async def forgetting(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, run in a copy of the context that ends with it."""
+async def in_discarded_context(work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which runs in a copy of the context that is then discarded."""
     return await asyncio.get_running_loop().create_task(work, context=copy_context())
 
 
@@ -60,11 +60,11 @@ def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
     try:
         return _with_caches_closed(call, *arguments)
     finally:
-        databases.tidy()
+        databases.clean_up()
 
 
 def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
-    """Call, and then close the caches, as Django does when a request ends."""
+    """Make the call and then close the caches, as Django does at the end of a request."""
     try:
         return call(*arguments)
     finally:
@@ -76,7 +76,7 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
 
 
 def new_session(key: str | None) -> Any:
-    """The session with that key, not read yet. It keeps no cache client, and leaves none in the context."""
+    """The session with that key, not loaded yet. It holds no cache client and leaves none in the context."""
     return copy_context().run(_new_session, key)
 
 
@@ -84,7 +84,7 @@ def _new_session(key: str | None) -> Any:
     store = import_module(settings.SESSION_ENGINE).SessionStore(key)
     for name, value in vars(store).items():
         if isinstance(value, BaseCache) and (alias := _alias_of(value)) is not None:
-            setattr(store, name, CacheOfThread(alias))
+            setattr(store, name, ThreadCache(alias))
     return store
 
 
@@ -93,8 +93,8 @@ def _alias_of(cache: BaseCache) -> str | None:
     return next((alias for alias in caches.settings if caches[alias] is cache), None)
 
 
-class CacheOfThread:
-    """A cache that uses the client of the calling thread: there are at most as many clients as threads."""
+class ThreadCache:
+    """A cache that uses the client of the calling thread, so there are at most as many clients as threads."""
 
     __slots__ = ("_alias",)
 
@@ -102,17 +102,17 @@ class CacheOfThread:
         self._alias = alias
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # read by `copy` and `pickle` before there is an alias
+        if name.startswith("__"):  # `copy` and `pickle` read these before `_alias` is set
             raise AttributeError(name)
         return getattr(_client(self._alias), name)
 
 
-_of_thread = threading.local()
+_thread_local = threading.local()
 
 
 def _clients() -> dict[str, tuple[BaseCache, Any]]:
     """The clients of this thread by alias, each with the settings that it was made for."""
-    clients: dict[str, tuple[BaseCache, Any]] = _of_thread.__dict__.setdefault("clients", {})
+    clients: dict[str, tuple[BaseCache, Any]] = _thread_local.__dict__.setdefault("clients", {})
     return clients
 
 

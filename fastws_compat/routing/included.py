@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastws_compat.datastructures import URLPath
@@ -14,6 +14,9 @@ from fastws_compat.types import Scope
 
 # Changes whenever the routes of a router change: a count, and the versions of the routers it includes.
 Version = tuple[Any, ...]
+
+# A `RouteContext` has these even if its route does not; they are None then.
+COMMON_ATTRIBUTES = ("path", "path_format", "name", "methods", "endpoint")
 
 
 class SourceRouter(Protocol):
@@ -82,13 +85,18 @@ class IncludedRouter(BaseRoute):
 
 @dataclass(frozen=True)
 class RouteContext:
-    """A route as it is served and as it was declared; it has the attributes of the served one (FastAPI)."""
+    """A route as it was declared, with the attributes that it has where it is served (FastAPI)."""
 
     route: BaseRoute
-    original_route: BaseRoute
+    _served: BaseRoute | None = field(default=None, repr=False)
+
+    @property
+    def original_route(self) -> BaseRoute:
+        return self.route
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.route, name)
+        served = self._served or self.route
+        return getattr(served, name, None) if name in COMMON_ATTRIBUTES else getattr(served, name)
 
 
 def iter_route_contexts(routes: Iterable[BaseRoute | RouteContext]) -> Iterator[RouteContext]:
@@ -97,10 +105,18 @@ def iter_route_contexts(routes: Iterable[BaseRoute | RouteContext]) -> Iterator[
         if isinstance(route, RouteContext):
             yield route
         elif isinstance(route, IncludedRouter):
-            originals = flatten(route.original_router.routes)
-            yield from (RouteContext(*pair) for pair in zip(route.routes, originals, strict=True))
+            yield from map(RouteContext, declared(route.original_router.routes), route.routes)
         else:
-            yield RouteContext(route, route)
+            yield RouteContext(route)
+
+
+def declared(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """The routes of `routes` and of the routers included in them, as they were declared."""
+    for route in routes:
+        if isinstance(route, IncludedRouter):
+            yield from declared(route.original_router.routes)
+        else:
+            yield route
 
 
 def included_routers(routes: Iterable[BaseRoute]) -> Iterator[SourceRouter]:

@@ -1,4 +1,4 @@
-"""HTTP below a mount: served by the mounted application if the project lists the mount, else by Django."""
+"""HTTP below a mount: the mounted application serves it if the project lists the mount, else Django does."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class HTTPMounts:
         return URL(scope=longer) if mount is not None and mount.path in self._paths else None
 
     def _logging_404(self, mount: Mount, send: Send) -> Send:
-        """`send`, which logs once why a page below the mount was not found."""
+        """Wrap `send` to log once why a page below the mount was not found."""
 
         async def log_404(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 404:
@@ -78,7 +78,7 @@ def _checked(paths: Sequence[str], sockets: Starlette) -> frozenset[str]:
         if path.rstrip("/") not in mounts:
             raise DeclarationError(
                 f"get_asgi_application() got http=[{path!r}], but no mount of the application has this path: "
-                f"{_listed(mounts)}. Mount the application before."
+                f"{_listed(mounts)}. Mount the application first."
             )
     for middleware in sockets.user_middleware if paths else []:
         cls = middleware.cls

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from fastws_compat.convertors import CONVERTOR_TYPES, Convertor
+from fastws_compat.convertors import CONVERTOR_TYPES, Convertor, PathConvertor, StringConvertor
 
 PARAM = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)(:[a-zA-Z_][a-zA-Z0-9_]*)?}")
 FORMAT_PARAM = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)}")
@@ -52,6 +52,11 @@ def replace_params(path: str, convertors: Convertors, params: dict[str, Any]) ->
         return convertors[name].to_string(remaining.pop(name)) if name in remaining else match[0]
 
     return FORMAT_PARAM.sub(fill, path), remaining
+
+
+def changes_text(convertor: Convertor[Any]) -> bool:
+    """Whether the value of a parameter may be something else than the text in the path."""
+    return type(convertor) not in (StringConvertor, PathConvertor)
 
 
 def convert(match: re.Match[str], convertors: Convertors) -> dict[str, Any]:

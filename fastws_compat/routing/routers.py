@@ -10,11 +10,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
 from fastws_compat import conf
+from fastws_compat.connections.lifecycle import serve_alone
 from fastws_compat.connections.registry import drain
 from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
-from fastws_compat.exception_handlers import serve_alone
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting.http_only import HTTPOnly
@@ -25,6 +25,7 @@ from fastws_compat.routing.index import Index, Routes
 from fastws_compat.routing.lifespans import as_context
 from fastws_compat.routing.paths import compile_path, convert, replace_params
 from fastws_compat.routing.routes import (
+    FULL,
     BaseRoute,
     Match,
     NoMatchFound,
@@ -232,8 +233,12 @@ class Router:
         if lifespan is not None:
             refuse_foreign(lifespan, "lifespan=")
         self._routes = Routes(routes or [])
-        self._included: tuple[int, list[SourceRouter]] = (-1, [])
-        self._index: tuple[Version, Index] = ((-1,), Index([], _indexed_path))
+        # The included routers, and the count of changes at which they were listed.
+        self._included: list[SourceRouter] = []
+        self._listed_at = -1
+        # The index, and the version of the routes that it holds.
+        self._index = Index([], _indexed_path)
+        self._indexed: Version = (-1,)
         self.redirect_slashes = redirect_slashes
         # Whether the user gave a lifespan; `lifespan_context` is always set.
         self.has_lifespan = lifespan is not None
@@ -244,6 +249,8 @@ class Router:
         self._is_plain = not middleware and all(
             getattr(type(self), name) is getattr(Router, name) for name in ("__call__", "app")
         )
+        # Gives the application for a connection. Calling it directly saves the frames of the router itself.
+        self.target: Callable[[Scope], ASGIApp] = self._target if self._is_plain else self._whole
 
     @property
     def routes(self) -> Routes:
@@ -258,21 +265,28 @@ class Router:
     @property
     def version(self) -> Version:
         """A value that changes with the routes, those of included routers too."""
-        changes, included = self._included
-        if changes != self._routes.changes:
-            changes = self._routes.changes
-            included = [route.original_router for route in self._routes if isinstance(route, IncludedRouter)]
-            self._included = changes, included
-        return (changes, *[router.version for router in included]) if included else (changes,)
+        changes = self._routes.changes
+        if changes != self._listed_at:
+            routes = self._routes
+            self._included = [route.original_router for route in routes if isinstance(route, IncludedRouter)]
+            self._listed_at = changes
+        return (changes, *[router.version for router in self._included])
+
+    def _refresh(self) -> None:
+        """Index the routes again if any of them has changed."""
+        version = self.version
+        if version != self._indexed:
+            self._index = Index(flatten(self.routes), _indexed_path)
+            self._indexed = version
 
     def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
         """The first route that takes the connection, and its additions to the scope."""
-        version = self.version
-        if version != self._index[0]:
-            self._index = version, Index(flatten(self.routes), _indexed_path)
-        for _, route in self._index[1].candidates(get_route_path(scope)):
+        if self._included or self._routes.changes != self._indexed[0]:
+            self._refresh()
+        path = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        for _, route in self._index.candidates(path):
             match, child_scope = route.matches(scope)
-            if match is Match.FULL:
+            if match is FULL:
                 return route, child_scope
         return None
 
@@ -285,11 +299,12 @@ class Router:
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._target(scope)(scope, receive, send)
 
-    def target(self, scope: Scope) -> ASGIApp:
-        """The application for a connection; calling it directly saves the frames of the router itself."""
-        return self._target(scope) if self._is_plain else self
+    def _whole(self, scope: Scope) -> ASGIApp:
+        """The router itself, with its middleware and with what a subclass overrides."""
+        return self
 
     def _target(self, scope: Scope) -> ASGIApp:
+        """What serves a connection: a route, the default, or the lifespan."""
         scope.setdefault("router", self)
         if scope["type"] == "lifespan":
             return self.lifespan

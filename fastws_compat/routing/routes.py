@@ -5,25 +5,25 @@ from __future__ import annotations
 import enum
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastws_compat.connections.lifecycle import Session, open_socket
+from fastws_compat.connections.lifecycle import Session, open_socket, serve_alone
 from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
 from fastws_compat.datastructures import URLPath
 from fastws_compat.dependencies.annotations import name_of
-from fastws_compat.dependencies.compile import check_paths, compile_plan
+from fastws_compat.dependencies.compile import Overrides, check_paths, compile_plan
 from fastws_compat.dependencies.model import Plan
 from fastws_compat.dependencies.run import run_endpoint
 from fastws_compat.dependencies.signature import kind_of, refuse_foreign
-from fastws_compat.exception_handlers import handle, serve_alone
+from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import UNCOUNTED, Limits, limits_of
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.requests import get_route_path
-from fastws_compat.routing.paths import compile_path, convert, replace_params
+from fastws_compat.routing.paths import changes_text, compile_path, convert, replace_params
 from fastws_compat.routing.unmatched import refuse
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
@@ -43,6 +43,9 @@ class Match(enum.Enum):
     NONE = 0
     PARTIAL = 1
     FULL = 2
+
+
+FULL, NONE = Match.FULL, Match.NONE
 
 
 class BaseRoute:
@@ -106,6 +109,7 @@ class WebSocketRoute(BaseRoute):
         self.name = name_of(endpoint) if name is None else name
         self.middleware = middleware
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
+        self._converts = any(map(changes_text, self.param_convertors.values()))
         self.app: ASGIApp = wrap(self._application(), middleware)
 
     def _check_path(self, path: str) -> None:
@@ -127,11 +131,13 @@ class WebSocketRoute(BaseRoute):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "websocket":
-            return Match.NONE, {}
-        match = self.path_regex.match(get_route_path(scope))
+            return NONE, {}
+        path = get_route_path(scope) if scope.get("root_path") else scope["path"]
+        match = self.path_regex.match(path)
         if match is None:
-            return Match.NONE, {}
-        return Match.FULL, self.child_scope(scope, convert(match, self.param_convertors))
+            return NONE, {}
+        params = convert(match, self.param_convertors) if self._converts else match.groupdict()
+        return FULL, self.child_scope(scope, params)
 
     def child_scope(self, scope: Scope, params: dict[str, Any]) -> Scope:
         if outer := scope.get("path_params"):
@@ -229,7 +235,7 @@ class APIWebSocketRoute(WebSocketRoute):
         check_endpoint(endpoint)
 
     def _application(self) -> ASGIApp:
-        return self.run
+        return self.handle
 
     @functools.cached_property
     def consumer(self) -> type[RouteConsumer]:
@@ -238,29 +244,25 @@ class APIWebSocketRoute(WebSocketRoute):
 
         return consumer_class(self)
 
-    async def run(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Solve the dependencies and call the endpoint; the application's handlers get its exceptions."""
         websocket = open_socket(scope, receive, send)
         slot = self.limits.apply(websocket, scope.get(SESSION))
         try:
+            plan = self._overridden() if getattr(self.owner, "dependency_overrides", None) else self.plan
             if slot is UNCOUNTED:  # nearly always
-                await run_endpoint(self._plan(), websocket, self.context)
+                await run_endpoint(plan, websocket, self.context)
             else:
                 with slot:
-                    await run_endpoint(self._plan(), websocket, self.context)
+                    await run_endpoint(plan, websocket, self.context)
         except Exception as exc:
             if not await handle(websocket, exc):
                 raise
 
-    def _plan(self) -> Plan:
-        overrides = getattr(self.owner, "dependency_overrides", None)
-        if not overrides:
-            return self.plan
+    def _overridden(self) -> Plan:
+        """The plan with the application's overrides."""
+        overrides: Overrides = getattr(self.owner, "dependency_overrides", {})
         return compile_plan(self.endpoint, self.path_format, self.dependencies, overrides)
-
-    def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
-        # Not a coroutine function: a second coroutine would live as long as the connection.
-        return self.run(scope, receive, send)
 
     async def enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection that Channels has matched to this route, inside the route's application."""

@@ -1,4 +1,4 @@
-"""API keys in a query parameter, a header or a cookie; an empty key is none."""
+"""API keys in a query parameter, a header or a cookie. An empty key counts as missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class APIKeyBase(Scheme):
 
 
 class APIKeyQuery(APIKeyBase):
-    """The query parameter `name`; servers log the query string, so prefer a header."""
+    """A key in the query parameter `name`. Servers log the query string, so prefer a header."""
 
     location = APIKeyIn.query
 
@@ -41,7 +41,7 @@ class APIKeyQuery(APIKeyBase):
 
 
 class APIKeyHeader(APIKeyBase):
-    """The header `name`."""
+    """A key in the header `name`."""
 
     location = APIKeyIn.header
 
@@ -50,7 +50,7 @@ class APIKeyHeader(APIKeyBase):
 
 
 class APIKeyCookie(APIKeyBase):
-    """The cookie `name`, which browsers send with the handshake: check the Origin too."""
+    """A key in the cookie `name`. Browsers send it from any page, so check the origin too."""
 
     location = APIKeyIn.cookie
 

@@ -1,4 +1,4 @@
-"""What all schemes have in common: a name, a description, and a way to fail."""
+"""The base of all schemes: a name, a description, and the error for missing credentials."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ T = TypeVar("T")
 
 
 class SecurityBase:
-    """A scheme by any author."""
+    """The base class of schemes, also of those outside this package."""
 
     model: models.SecurityBase
     scheme_name: str
 
 
 class Scheme(SecurityBase):
-    """A scheme that refuses the handshake with 401 or, with `auto_error` off, gives None."""
+    """A scheme that refuses the handshake with 401, or gives None if `auto_error` is off."""
 
     challenge: ClassVar[str] = "Bearer"
 
@@ -32,13 +32,13 @@ class Scheme(SecurityBase):
         return {"WWW-Authenticate": self.challenge}
 
     def make_not_authenticated_error(self) -> HTTPException:
-        """What is raised without credentials; the hook for another status or text."""
+        """The exception for missing credentials. Override it for another status or text."""
         return HTTPException(
             status.HTTP_401_UNAUTHORIZED, "Not authenticated", self.make_authenticate_headers()
         )
 
     def require(self, credentials: T | None) -> T | None:
-        """The credentials; without any the handshake is refused, unless `auto_error` is off."""
+        """The credentials. If there are none, refuse the handshake unless `auto_error` is off."""
         if credentials is None and self.auto_error:
             raise self.make_not_authenticated_error()
         return credentials

@@ -1,4 +1,4 @@
-"""The schemes of the Authorization header: any, Basic, Bearer, Digest (RFC 9110, 11)."""
+"""The schemes of the Authorization header (RFC 9110, 11): Basic, Bearer, Digest, or any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastws_compat.security.utils import read_authorization
 
 
 class HTTPBasicCredentials(BaseModel):
-    """What `HTTPBasic` gives."""
+    """The credentials that `HTTPBasic` gives."""
 
     username: str
     password: str
@@ -23,7 +23,7 @@ class HTTPBasicCredentials(BaseModel):
 
 
 class HTTPAuthorizationCredentials(BaseModel):
-    """What the other schemes give: both halves of the header, as the client wrote them."""
+    """The credentials that the other schemes give: both parts of the header, as the client wrote them."""
 
     scheme: str
     credentials: str
@@ -33,10 +33,10 @@ class HTTPAuthorizationCredentials(BaseModel):
 
 
 class HTTPBase(Scheme):
-    """Credentials of any scheme; `scheme` only names the challenge."""
+    """Credentials of any scheme. `scheme` is used only in the challenge."""
 
     model: models.HTTPBase
-    # The scheme in lower case that the header must have; None is any.
+    # The scheme that the header must have, in lower case; None accepts any.
     accepts: str | None = None
 
     def __init__(
@@ -60,7 +60,7 @@ class HTTPBase(Scheme):
 
 
 class HTTPBasic(HTTPBase):
-    """User name and password; credentials that cannot be read are refused even with `auto_error` off."""
+    """A user name and password. Malformed credentials are refused even if `auto_error` is off."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class HTTPBasic(HTTPBase):
 
 
 class HTTPBearer(HTTPBase):
-    """A bearer token (RFC 6750); browsers cannot send the header, see `WebSocketBearer`."""
+    """A bearer token (RFC 6750). Browsers cannot send this header: see `WebSocketBearer`."""
 
     accepts = "bearer"
 
@@ -111,7 +111,7 @@ class HTTPBearer(HTTPBase):
 
 
 class HTTPDigest(HTTPBase):
-    """The credentials of a digest (RFC 7616), which a subclass has to check."""
+    """Digest credentials (RFC 7616), which a subclass must check."""
 
     accepts = "digest"
 

@@ -1,6 +1,6 @@
-"""How a scheme describes itself: the Security Scheme Objects of OpenAPI 3.1 and AsyncAPI 3.
+"""Descriptions of schemes: the Security Scheme Objects of OpenAPI 3.1 and AsyncAPI 3.
 
-`scheme.model.model_dump(by_alias=True, exclude_none=True)` is that object.
+`scheme.model.model_dump(by_alias=True, exclude_none=True)` gives such an object.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class SecuritySchemeType(Enum):
-    """The kinds of schemes."""
+    """The types of schemes."""
 
     apiKey = "apiKey"
     http = "http"
@@ -28,13 +28,13 @@ class APIKeyIn(Enum):
 
 
 class Model(BaseModel):
-    """Data that several connections share, so it cannot be changed; unknown keys are kept."""
+    """Data that connections share, so it cannot be changed. Unknown keys are kept."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class SecurityBase(Model):
-    """What every scheme has."""
+    """The fields that every scheme has."""
 
     type_: SecuritySchemeType = Field(serialization_alias="type")
     description: str | None = None
@@ -63,7 +63,7 @@ class HTTPBearer(HTTPBase):
 
 
 class OAuthFlow(Model):
-    """What every OAuth2 flow has."""
+    """The fields that every OAuth2 flow has."""
 
     refreshUrl: str | None = None
     scopes: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""OAuth2: the whole header, bearer tokens of two flows, the password form, and the scopes of a chain."""
+"""OAuth2: the Authorization header, the bearer tokens of two flows, the password form, and scopes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OptionalSecret = Annotated[str | None, Form(json_schema_extra={"format": "passwo
 
 
 class OAuth2PasswordRequestForm:
-    """The fields of a password login (RFC 6749, 4.3.2); a handshake has no body, so log in over HTTP."""
+    """The fields of a password login (RFC 6749, 4.3.2). A handshake has no body: log in over HTTP."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class OAuth2PasswordRequestForm:
 
 
 class OAuth2PasswordRequestFormStrict(OAuth2PasswordRequestForm):
-    """The same form, where `grant_type` is required as the RFC has it."""
+    """The same form with a required `grant_type`, as in the RFC."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class OAuth2(Scheme):
 
 
 class OAuth2Bearer(OAuth2):
-    """The token of an `Authorization: Bearer` header, empty if nothing follows the word."""
+    """The token of an `Authorization: Bearer` header; empty if the header has only the scheme."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         _, token = read_authorization(request, "bearer") or (None, None)
@@ -89,7 +89,7 @@ class OAuth2Bearer(OAuth2):
 
 
 class OAuth2PasswordBearer(OAuth2Bearer):
-    """A token that the client got for a password."""
+    """A token that the client obtained with a password."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class OAuth2PasswordBearer(OAuth2Bearer):
 
 
 class OAuth2AuthorizationCodeBearer(OAuth2Bearer):
-    """A token that the client got for an authorization code."""
+    """A token that the client obtained with an authorization code."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class OAuth2AuthorizationCodeBearer(OAuth2Bearer):
 
 
 class SecurityScopes:
-    """The scopes that `Security(...)` asks for on the way from the endpoint down to this parameter."""
+    """The scopes that all `Security(...)` from the endpoint down to this parameter require."""
 
     def __init__(self, scopes: list[str] | None = None) -> None:
         self.scopes: list[str] = scopes or []

@@ -8,7 +8,7 @@ from fastws_compat.security.base import Scheme
 
 
 class OpenIdConnect(Scheme):
-    """The whole Authorization header; a subclass has to ask the provider."""
+    """The whole Authorization header, which a subclass must check with the provider."""
 
     model: models.OpenIdConnect
 

@@ -14,9 +14,9 @@ SCHEME = re.compile(r"[-!#$%&'*+.^_`|~0-9a-zA-Z]+")  # RFC 9110, 11.1
 class WebSocketBearer(HTTPBearer):
     """The token of `new WebSocket(url, ["bearer", token])`, or of an `Authorization: Bearer` header.
 
-    The marker `subprotocol` is offered last but one and the token last; protocols of the application
-    may come before. `accept()` selects the marker unless told otherwise, never the token.
-    `scheme` is the word before the token in the header: "Token" for Django REST framework's.
+    The client offers the marker `subprotocol` and the token as its last two subprotocols; those of the
+    application may precede them. `accept()` selects the marker by default, and never the token.
+    `scheme` is the word before the token in the header, such as "Token" in Django REST framework.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class WebSocketBearer(HTTPBearer):
         )
         if not SCHEME.fullmatch(scheme):
             raise DeclarationError(
-                f"WebSocketBearer got the scheme {scheme!r}: give it one word, as 'Token', without the token."
+                f"WebSocketBearer got the scheme {scheme!r}: pass one word, such as 'Token', without a token."
             )
         self.scheme, self.accepts = scheme, scheme.lower()
         self.model = self.model.model_copy(update={"scheme": self.accepts})
@@ -50,7 +50,7 @@ class WebSocketBearer(HTTPBearer):
         offers = offered_subprotocols(request)
         if self.subprotocol not in offers:
             return await super().__call__(request)
-        # Also when the token is malformed but optional: a browser drops a socket that selects no offer.
+        # Also if the token is malformed but optional: a browser closes a socket that selects no offer.
         request.scope["fastws_compat.subprotocol"] = self.subprotocol
         if offers.index(self.subprotocol) != len(offers) - 2 or offers[-1] == self.subprotocol:
             return self.require(None)
@@ -58,7 +58,7 @@ class WebSocketBearer(HTTPBearer):
 
 
 def offered_subprotocols(connection: HTTPConnection) -> list[str]:
-    """What the server parsed, else what the header says (RFC 6455, 11.3.4)."""
+    """The subprotocols that the server parsed, or else those in the header (RFC 6455, 11.3.4)."""
     parsed = connection.scope.get("subprotocols")
     if parsed:
         return list(parsed)

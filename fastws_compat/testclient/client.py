@@ -13,7 +13,14 @@ from asgiref.compatibility import guarantee_single_callable
 from fastws_compat.connections.states import RAISE_EXCEPTIONS
 from fastws_compat.testclient import urls
 from fastws_compat.testclient.conversation import DEFAULT_GRACE, Conversation
-from fastws_compat.testclient.headers import ClientHeaders, Cookies, CookieTypes, cookie_pairs, merged
+from fastws_compat.testclient.headers import (
+    ClientHeaders,
+    Cookies,
+    CookieTypes,
+    HeaderTypes,
+    cookie_pairs,
+    merged,
+)
 from fastws_compat.testclient.portal import Portal, in_sync_thread, keep_open, open_portal
 from fastws_compat.testclient.session import WebSocketTestSession
 from fastws_compat.testclient.urls import ParamTypes
@@ -69,7 +76,7 @@ class TestClient:
         self.client = client
         self.timeout = timeout
         self.grace = grace
-        self.headers = headers or {}
+        self.headers = headers
         self.cookies = cookies or {}
         self._portal: Portal | None = None
 
@@ -78,10 +85,10 @@ class TestClient:
         return self._headers
 
     @headers.setter
-    def headers(self, headers: Mapping[str, str]) -> None:
+    def headers(self, headers: HeaderTypes | None) -> None:
         own = ClientHeaders(headers)
         own.setdefault("user-agent", "testclient")
-        self._headers = ClientHeaders(dict(merged(DEFAULT_HEADERS, own)))
+        self._headers = ClientHeaders(merged(DEFAULT_HEADERS, own))
 
     @property
     def cookies(self) -> Cookies:

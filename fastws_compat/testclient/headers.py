@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from http.cookiejar import Cookie, CookieJar
 from http.cookies import Morsel
 from typing import Any
@@ -12,29 +12,73 @@ from urllib.request import Request
 CookieTypes = Mapping[str, str] | Mapping[str, Morsel[str]] | Iterable[tuple[str, str]] | CookieJar
 
 
-class ClientHeaders(MutableMapping[str, str]):
-    """The headers that a client sends with every handshake; names are case-insensitive."""
+HeaderTypes = (
+    Mapping[str, str] | Mapping[bytes, bytes] | Iterable[tuple[str, str]] | Iterable[tuple[bytes, bytes]]
+)
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self._values = {name.lower(): value for name, value in headers.items()}
+
+class ClientHeaders(MutableMapping[str, str]):
+    """The headers that a client sends with every handshake, as httpx's `Headers`.
+
+    Names are case-insensitive, and a name may have several values.
+    """
+
+    def __init__(self, headers: HeaderTypes | None = None) -> None:
+        self._pairs = header_pairs(headers or {})
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
+        values = self.get_list(name)
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
 
     def __setitem__(self, name: str, value: str) -> None:
-        self._values[name.lower()] = value
+        name = name.lower()
+        names = [pair[0] for pair in self._pairs]
+        position = names.index(name) if name in names else len(names)
+        self._pairs.insert(position, (name, value))
+        self._pairs[position + 1 :] = _without(self._pairs[position + 1 :], {name})
 
     def __delitem__(self, name: str) -> None:
-        del self._values[name.lower()]
+        kept = _without(self._pairs, {name.lower()})
+        if len(kept) == len(self._pairs):
+            raise KeyError(name)
+        self._pairs = kept
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(dict(self._pairs))
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(dict(self._pairs))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._values!r})"
+        return f"{type(self).__name__}({self._pairs!r})"
+
+    def update(self, headers: HeaderTypes | None = None, /) -> None:  # type: ignore[override]
+        new = header_pairs(headers or {})
+        self._pairs = [*_without(self._pairs, dict(new)), *new]
+
+    def get_list(self, name: str) -> list[str]:
+        return [value for own, value in self._pairs if own == name.lower()]
+
+    def multi_items(self) -> list[tuple[str, str]]:
+        return list(self._pairs)
+
+
+def header_pairs(headers: HeaderTypes) -> list[tuple[str, str]]:
+    """The headers as pairs of text, with names in lower case."""
+    if isinstance(headers, ClientHeaders):
+        return headers.multi_items()
+    pairs = headers.items() if isinstance(headers, Mapping) else headers
+    return [(_text(name).lower(), _text(value)) for name, value in pairs]
+
+
+def _text(part: str | bytes) -> str:
+    return part.decode("ascii") if isinstance(part, bytes) else part
+
+
+def _without(pairs: Sequence[tuple[str, str]], names: Container[str]) -> list[tuple[str, str]]:
+    return [pair for pair in pairs if pair[0] not in names]
 
 
 class Cookies(dict[str, str]):
@@ -61,14 +105,10 @@ class Cookies(dict[str, str]):
         self.pop(name, None)
 
 
-def merged(
-    base: Mapping[str, str] | Sequence[tuple[str, str]], own: Mapping[str, str]
-) -> list[tuple[str, str]]:
+def merged(base: HeaderTypes, own: HeaderTypes) -> list[tuple[str, str]]:
     """The headers of `base` that `own` does not replace, then those of `own`."""
-    names = {name.lower() for name in own}
-    pairs = base.items() if isinstance(base, Mapping) else base
-    kept = [(name, value) for name, value in pairs if name not in names]
-    return [*kept, *((name.lower(), value) for name, value in own.items())]
+    new = header_pairs(own)
+    return [*_without(header_pairs(base), dict(new)), *new]
 
 
 def cookie_pairs(cookies: Any, url: str) -> Iterable[tuple[str, Any]]:

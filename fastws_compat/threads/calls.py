@@ -18,7 +18,7 @@ from fastws_compat.threads import databases
 LOCAL = "asgiref.local"
 # Since asgiref 3.12, a `Local` object knows the thread that it belongs to.
 MOVES_LOCALS = hasattr(sync, "_rehome")
-# Sets variables in the current context; `Local` objects among them then belong to the current thread.
+# Sets variables in the current context. `Local` objects among them then belong to the current thread.
 _set_locals: Any = sync._restore_context
 
 # Prepares the thread for `async_to_sync`, which then finds the loop that the thread works for.
@@ -66,7 +66,7 @@ class ThreadCall:
             if self.changed:
                 lent |= databases.new_caches(home)
             if lent:
-                databases.take_caches_back(lent)
+                databases.return_caches(lent)
             if lent and self.changed:
                 self._find_changed(given)
 

@@ -18,7 +18,7 @@ def has_django() -> bool:
 
 
 def _opened() -> list[Any]:
-    """The wrappers of this thread's database connections; makes none."""
+    """Django's wrappers of this thread's database connections; creates none."""
     return sys.modules["django.db"].connections.all(initialized_only=True) if has_django() else []
 
 
@@ -43,27 +43,27 @@ def tenants() -> dict[str, Any]:
 
 
 def set_tenants(wanted: Mapping[str, Any]) -> None:
-    """Make them this thread's: every call sets its own, so none meets another's."""
+    """Set the tenants of this thread. Every call sets its own, so none sees another's."""
     connections = sys.modules["django.db"].connections
     for alias, tenant in wanted.items():
         if connections[alias].tenant is not tenant:
             connections[alias].set_tenant(tenant)
 
 
-def tidy() -> None:
-    """Between two calls that know nothing of each other: as Django does it between two requests.
+def clean_up() -> None:
+    """Clean up between two unrelated calls, as Django does between two requests.
 
-    A transaction that is still open has nobody left to end it.
+    A transaction that is still open is rolled back, because its owner is gone.
     """
     for connection in _opened():
         if _in_transaction(connection):
-            _abandon(connection)
+            _roll_back(connection)
         elif connection.connection is not None:
             _close_if_old(connection)
 
 
 class Opened(NamedTuple):
-    """Whether connections are open that hold something, and others."""
+    """Which connections are open: held ones have a transaction or a cursor, idle ones do not."""
 
     held: bool = False
     idle: bool = False
@@ -73,7 +73,7 @@ NONE = Opened()
 
 
 def keep_held() -> Opened:
-    """Between two calls of one owner: connections that hold something stay, the others may."""
+    """Clean up between two calls of one owner. Held connections stay open; idle ones may be closed."""
     held = idle = False
     for connection in _opened():
         if _is_held(connection):
@@ -86,19 +86,23 @@ def keep_held() -> Opened:
 
 def _close_if_old(connection: Any) -> None:
     if in_tests():
-        connection.close()  # a test database cannot be dropped while somebody is connected to it
+        connection.close()  # a test database cannot be dropped while a connection to it is open
     connection.close_if_unusable_or_obsolete()
 
 
-def release() -> None:
-    """Close the connections that hold nothing."""
+def close_idle() -> bool:
+    """Close the connections that hold nothing; whether others stay open."""
+    held = False
     for connection in _opened():
-        if not _is_held(connection):
+        if _is_held(connection):
+            held = True
+        else:
             connection.close()
+    return held
 
 
 def close() -> None:
-    """Close all connections of a thread that ends."""
+    """Close all connections, because the thread ends."""
     for connection in _opened():
         connection.close()
 
@@ -109,8 +113,8 @@ def _in_transaction(connection: Any) -> bool:
     )
 
 
-def _abandon(connection: Any) -> None:
-    """Roll a transaction back that was left open, and forget it: otherwise every later call would fail."""
+def _roll_back(connection: Any) -> None:
+    """Roll back a transaction that was left open, and reset its state so that later calls can succeed."""
     logger.error(
         "Sync code left a transaction open on the database %r; it was rolled back.", connection.alias
     )
@@ -119,7 +123,7 @@ def _abandon(connection: Any) -> None:
     try:
         if connection.connection is not None:
             connection.rollback()
-            # SQLite keeps a database in memory open.
+            # close() below does not close SQLite's in-memory databases.
             connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
     except Exception as exc:
         logger.debug("The connection could not be rolled back (%r)", exc)
@@ -127,12 +131,12 @@ def _abandon(connection: Any) -> None:
         connection.close()
 
 
-# How many references a connection of the database driver has without those of its cursors.
-UNUSED = "_fastws_references"
+# The attribute for the number of references that a connection of the database driver has without cursors.
+BASE_REFERENCES = "_fastws_references"
 
 
 def count_references() -> None:
-    """From now on know of each new connection how many there are to begin with."""
+    """From now on, record how many references each new connection has."""
     if has_django():
         from django.db.backends.signals import connection_created
 
@@ -140,15 +144,15 @@ def count_references() -> None:
 
 
 def _count(sender: Any, connection: Any, **kwargs: Any) -> None:
-    vars(connection)[UNUSED] = sys.getrefcount(connection.connection)
+    vars(connection)[BASE_REFERENCES] = sys.getrefcount(connection.connection)
 
 
 def _is_held(connection: Any) -> bool:
-    """Whether a transaction is open, or somebody still has a cursor, which refers to its connection."""
+    """Whether a transaction is open or a cursor exists, which holds a reference to its connection."""
     if connection.connection is None:
         return bool(connection.in_atomic_block)
-    unused = vars(connection).get(UNUSED)
-    has_cursors = unused is not None and sys.getrefcount(connection.connection) > unused
+    base = vars(connection).get(BASE_REFERENCES)
+    has_cursors = base is not None and sys.getrefcount(connection.connection) > base
     return _in_transaction(connection) or has_cursors
 
 
@@ -158,13 +162,13 @@ def in_tests() -> bool:
     return mail is not None and "outbox" in vars(mail)
 
 
-# Caches that no call uses at present, with the settings that they were made for. Django keeps them in a
-# `Local`, which would have each call connect anew, or each socket hold a connection for its life.
+# The cache clients that no call is using, with the settings that they were made for. Django keeps clients in
+# a `Local`: each call would connect again, or each socket would hold a connection for as long as it is open.
 _spare: deque[tuple[Any, dict[str, Any]]] = deque()
 
 
 def lend_caches() -> dict[str, Any]:
-    """Give the running call the caches that an earlier one has connected."""
+    """Give the running call the cache clients of an earlier call."""
     if not _spare:
         return {}
     caches = _caches()
@@ -175,18 +179,18 @@ def lend_caches() -> dict[str, Any]:
 
 
 def new_caches(before: Context) -> dict[str, Any]:
-    """The caches that the running call has, and its context had not before."""
+    """The cache clients that the running call has added to its context."""
     if "django.core.cache" not in sys.modules or not has_django():
         return {}
     caches = _caches()
     return {alias: caches[alias] for alias in caches if _has(alias) and not before.run(_has, alias)}
 
 
-def take_caches_back(lent: dict[str, Any]) -> None:
-    """Keep them for a later call."""
+def return_caches(lent: dict[str, Any]) -> None:
+    """Remove the cache clients from the context and keep them for a later call."""
     caches = _caches()
     for alias in lent:
-        with suppress(AttributeError):  # the call has deleted it
+        with suppress(AttributeError):  # the call deleted it
             del caches[alias]
     _spare.append((caches.settings, lent))
 
@@ -200,7 +204,7 @@ def _has(alias: str) -> bool:
 
 
 def _spare_caches(settings: Any) -> dict[str, Any]:
-    """One set of caches; those of settings that a test has overridden since are dropped."""
+    """One set of spare cache clients. Those made for other settings, overridden by a test, are dropped."""
     while True:
         try:
             made_for, caches = _spare.pop()

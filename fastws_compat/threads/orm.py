@@ -32,10 +32,45 @@ async def close_stale_connections() -> None:
     await sync.sync_to_async(_close_stale, thread_sensitive=True)()
 
 
-def release() -> Future[None] | None:
-    """Close the connections in the async ORM's thread, so that a test database can be dropped."""
+# Whether a socket in a test may have left a connection open in the async ORM's thread.
+lent_to_tests = False
+
+
+def notice_tests() -> None:
+    """In a test, have the last socket of a loop close the async ORM's connections; called for a new loop."""
+    global lent_to_tests
+    if databases.has_django() and databases.in_tests():
+        from django.db.backends.signals import connection_created
+
+        lent_to_tests = True
+        connection_created.connect(_note_opened, dispatch_uid="fastws_compat.lent_to_tests")
+
+
+def _note_opened(**kwargs: Any) -> None:
+    global lent_to_tests
+    lent_to_tests = True
+
+
+def release_after_test() -> None:
+    """Close the connections that the sockets of a test have used; those still in use, the next time."""
+    global lent_to_tests
+    lent_to_tests = False
+    if (releasing := release()) is not None:
+        releasing.add_done_callback(_keep_lent)
+
+
+def _keep_lent(releasing: Future[bool]) -> None:
+    global lent_to_tests
+    lent_to_tests = lent_to_tests or releasing.exception() is not None or releasing.result()
+
+
+def release() -> Future[bool] | None:
+    """Close the connections in the async ORM's thread, so that a test database can be dropped.
+
+    The result is whether a connection was in use and stays open.
+    """
     thread = _thread()
-    return thread.submit(databases.release) if thread is not None and databases.has_django() else None
+    return thread.submit(databases.close_idle) if thread is not None and databases.has_django() else None
 
 
 def _thread() -> Executor | None:
@@ -53,9 +88,9 @@ def _close_stale() -> None:
 
 
 def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
-    """Make a new connection of the async ORM replace itself if it is lost when an error has occurred.
+    """Let a new connection of the async ORM reconnect if it has been lost.
 
-    Django does that between two requests, and the thread that all sockets share has no requests.
+    Django does that between two requests, but the thread that all sockets share serves no requests.
     """
     executor: Any = _thread()
     if (
@@ -77,5 +112,5 @@ def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
     connection.ensure_connection = ensure
 
 
-# The attribute that marks a connection that replaces itself.
+# The attribute that marks a connection that reconnects itself.
 RECONNECTS = "_fastws_reconnects"

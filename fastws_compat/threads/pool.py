@@ -1,4 +1,4 @@
-"""The threads that run sync code: a pool, and threads that belong to one owner."""
+"""The threads that run sync code: a pool, and threads with a single owner."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ class OwnThread(ThreadPoolExecutor):
     def park(self) -> None:
         """Close idle database connections, because the next call may be hours away."""
         if self._opened.idle:
-            self.submit(self._release)
+            self.submit(self._close_idle)
 
-    def _release(self) -> None:
-        databases.release()
+    def _close_idle(self) -> None:
+        databases.close_idle()
         self._opened = databases.NONE._replace(held=self._opened.held)
 
-    def give_back(self) -> None:
-        """Give the thread back: the owner no longer needs it."""
+    def release(self) -> None:
+        """Make the thread available again, because the owner no longer needs it."""
         self.tenants = None
         if self.calls or any(self._opened) or not self._wait_for_owner():
             with suppress(RuntimeError):  # the interpreter is shutting down
-                self.submit(self._clean_and_give_back)
+                self.submit(self._clean_and_release)
 
     def _wait_for_owner(self) -> bool:
         """Join the threads without an owner; False if there are enough. May be called in any thread."""
@@ -68,8 +68,8 @@ class OwnThread(ThreadPoolExecutor):
             _unowned.append(self)
             return True
 
-    def _clean_and_give_back(self) -> None:
-        databases.tidy()
+    def _clean_and_release(self) -> None:
+        databases.clean_up()
         self.calls, self._opened = 0, databases.NONE
         if not self._wait_for_owner():
             databases.close()
@@ -95,7 +95,7 @@ def own_thread() -> Iterator[Executor]:
     try:
         yield own
     finally:
-        own.give_back()
+        own.release()
 
 
 @functools.cache
@@ -117,20 +117,20 @@ if hasattr(os, "register_at_fork"):
 
 def _in_pool(thread_call: ThreadCall) -> Any:
     """Close stale connections around the call, as Django does at the start and end of a request."""
-    databases.tidy()
+    databases.clean_up()
     try:
         return thread_call.run()
     finally:
-        databases.tidy()
+        databases.clean_up()
 
 
 async def call(
-    executor: Executor | None, work: Callable[[], T], *, certainly: bool = False
+    executor: Executor | None, work: Callable[[], T], *, must_run: bool = False
 ) -> tuple[T, asyncio.CancelledError | None]:
     """Run `work` in the executor, or in the pool, and wait until it ends, even if the caller is cancelled.
 
-    Returns the result and the cancellation. On a cancellation, work that has not started is dropped unless
-    it must run `certainly`. Context variables are copied, as anyio does; changes to asgiref's `Local` objects
+    Returns the result and the cancellation. A cancellation drops work that has not started, unless it
+    `must_run`. Context variables are copied, as anyio does; changes to asgiref's `Local` objects
     (Django's language and time zone) reach the caller, as with `sync_to_async`.
     """
     loop = asyncio.get_running_loop()
@@ -144,7 +144,7 @@ async def call(
         try:
             await back
         except asyncio.CancelledError as exc:
-            if not certainly and future.cancel():
+            if not must_run and future.cancel():
                 break
             cancelled = exc
             thread_call.cancel()
@@ -207,11 +207,11 @@ async def contextmanager_in(executor: Executor, cm: AbstractContextManager[T]) -
         yield value
     except BaseException as exc:
         leave = functools.partial(cm.__exit__, type(exc), exc, exc.__traceback__)
-        swallowed, _ = await call(executor, leave, certainly=True)
+        swallowed, _ = await call(executor, leave, must_run=True)
         if not swallowed:
             raise
     else:
         leave = functools.partial(cm.__exit__, None, None, None)
-        _, cancelled = await call(executor, leave, certainly=True)
+        _, cancelled = await call(executor, leave, must_run=True)
         if cancelled is not None:
             raise cancelled

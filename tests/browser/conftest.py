@@ -37,7 +37,7 @@ PHONE = {"width": 390, "height": 844}
 
 
 class Demo:
-    """`manage.py demo` with a database of its own; it can be stopped and started again on its port."""
+    """`manage.py demo` with its own database. It can be stopped, and started again on its port."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Demo:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start on the previous port, or on a free one, which another process may take first."""
+        """Start on the previous port, or on a free one; another process may take that first."""
         for _ in range(1 if self.port else 5):
             port = self.port or free_port()
             if self._launch(port):
@@ -124,7 +124,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def flags() -> list[str]:
-    """What Chromium is started with; a module may need more."""
+    """The options that Chromium is started with; a module may add some."""
     return FLAGS
 
 
@@ -133,7 +133,7 @@ def browser(flags: list[str]) -> Iterator[playwright_api.Browser]:
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if path is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
-    playwright_api.expect.set_options(timeout=30_000)  # a page that lost its server may wait for half of that
+    playwright_api.expect.set_options(timeout=30_000)  # a page without its server may wait half as long
     with playwright_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=flags)
         yield chromium
@@ -141,7 +141,7 @@ def browser(flags: list[str]) -> Iterator[playwright_api.Browser]:
 
 
 class Site(Protocol):
-    """What a visitor has to know of the demo."""
+    """What a visitor has to know about the demo."""
 
     @property
     def url(self) -> str: ...
@@ -150,7 +150,7 @@ class Site(Protocol):
 
 
 class Visitor:
-    """One person with a browser profile of their own."""
+    """One person with their own browser profile."""
 
     def __init__(self, demo: Site, context: playwright_api.BrowserContext, problems: list[str]) -> None:
         self.demo = demo
@@ -174,7 +174,7 @@ class Visitor:
         return self
 
     def _hear(self, page: playwright_api.Page, entry: playwright_api.ConsoleMessage) -> None:
-        # Chromium reports every refused connection and status; those are what some tests are about.
+        # Chromium reports refused connections and error statuses; some tests cause them on purpose.
         if entry.type in ("error", "warning") and not re.search(
             r"WebSocket connection|Failed to load", entry.text
         ):
@@ -183,7 +183,7 @@ class Visitor:
 
 @pytest.fixture
 def visit(demo: Site, browser: playwright_api.Browser) -> Iterator[Callable[..., Visitor]]:
-    """Makes visitors; at the end none of their pages may have raised or broken the content policy."""
+    """Creates visitors. At the end, none of their pages may have raised or violated the content policy."""
     contexts: list[playwright_api.BrowserContext] = []
     problems: list[str] = []
 
@@ -202,7 +202,7 @@ def visit(demo: Site, browser: playwright_api.Browser) -> Iterator[Callable[...,
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Callable[[playwright_api.Page, str], None]:
-    """Takes a screenshot into $SCREENSHOTS, or into the test's own directory."""
+    """Saves a screenshot in $SCREENSHOTS, or in the test's own directory."""
     folder = Path(os.environ.get("SCREENSHOTS", tmp_path))
     folder.mkdir(parents=True, exist_ok=True)
 

@@ -1,4 +1,4 @@
-"""The demo as a new user meets it."""
+"""The demo as a new user sees it."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_what_was_missed_while_offline_is_fetched(visit):
 def test_a_message_waits_through_a_reload(visit):
     member = visit("member")
     page = online(member.tab("/chat/general/"))
-    # The connection is there, but what the page sends over it gets lost.
+    # The connection is open, but what the page sends over it is lost.
     page.evaluate("WebSocket.prototype.send = () => {}")
     say(page, "Kept in the tab")
     expect(page.locator("#outbox li")).to_have_count(1)

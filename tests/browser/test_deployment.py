@@ -1,4 +1,4 @@
-"""The chat as docs/deployment.md has it: nginx and TLS before two daphne processes, Redis between them."""
+"""The chat deployed as in docs/deployment.md: nginx with TLS in front of two daphne processes, and Redis."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .test_demo import online, said, say  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis]
 
-# What docs/deployment.md says of Django's settings.
+# The settings of Django in docs/deployment.md.
 SETTINGS = {
     "ALLOWED_HOSTS": ["example.com"],
     "SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"],
@@ -33,7 +33,7 @@ SETTINGS = {
     "CSRF_COOKIE_SECURE": True,
     "FASTWS": {"MAX_CONNECTIONS": 5000, "MAX_CONNECTIONS_PER_ADDRESS": 100},
 }
-# nginx's `hash` of the first is even, which is its first server, and that of the second odd.
+# nginx's `hash` of the first is even and selects the first server; that of the second is odd.
 NAMES = ("right", "left")
 PREPARE = """
 from django.core.management import call_command
@@ -53,7 +53,7 @@ WATCH_STATE = """() => {
 
 @dataclass
 class Deployment:
-    """The demo behind nginx; a browser's cookie `process` says which of the two processes it gets."""
+    """The demo behind nginx; the cookie `process` of a browser selects one of the two processes."""
 
     env: dict[str, str]
     passwords: dict[str, str] = field(default_factory=dict)
@@ -62,7 +62,7 @@ class Deployment:
     url = "https://example.com"
 
     def prepare(self) -> None:
-        """Make the database with its rooms and users."""
+        """Create the database with its rooms and users."""
         command = [sys.executable, "manage.py", "shell", "--no-imports", "-c", PREPARE]
         made = subprocess.run(
             command, cwd=ROOT, env={**os.environ, **self.env}, check=True, capture_output=True, text=True
@@ -81,7 +81,7 @@ class Deployment:
             running.stop()
 
     def sockets(self, room: str) -> dict[str, int]:
-        """How many sockets each process has accepted in a room."""
+        """The number of sockets that each process has accepted in a room."""
         accepted = f'"WSCONNECT /ws/chat/{room}"'
         return {name: running.logs().count(accepted) for name, running in self.processes.items()}
 
@@ -107,7 +107,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
 
 @pytest.fixture(scope="module")
 def flags(demo: Deployment) -> list[str]:
-    """The browser finds example.com at nginx's port, and takes its certificate."""
+    """Make the browser resolve example.com to nginx's port and accept its certificate."""
     return [
         *FLAGS,
         f"--host-resolver-rules=MAP example.com:443 127.0.0.1:{demo.port}",

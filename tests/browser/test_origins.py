@@ -1,4 +1,4 @@
-"""A page from somewhere else, in a browser that is logged in to the demo."""
+"""A page of another origin, in a browser that is logged in to the demo."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Page(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def elsewhere() -> Iterator[str]:
-    """A site on another port of the same host, to which cookies go as well (RFC 6265, 8.5)."""
+    """A site on another port of the same host, which gets the same cookies (RFC 6265, 8.5)."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -83,7 +83,7 @@ FRAME = """url => new Promise(resolve => {
 
 @pytest.fixture(params=[(), ("null", "file://"), ("*",)], ids=["none", "named", "every"])
 def site(request: pytest.FixtureRequest) -> Iterator[tuple[Running, int | str]]:
-    """A site that allows these origins besides its own, and what becomes of a page of such an origin."""
+    """A site that allows further origins, and the result for a page of such an origin."""
     env = {
         "SETTINGS": json.dumps({"ALLOWED_HOSTS": ["127.0.0.1"], "FASTWS": {"ALLOWED_ORIGINS": request.param}})
     }
@@ -109,6 +109,6 @@ def test_page_of_a_file(browser, site, tmp_path):
     page.goto((tmp_path / "page.html").as_uri())
     assert page.evaluate(TRY_SOCKET, running.url("/ws/echo")) == expected
     if expected != "open":
-        # Chromium used to say file://.
+        # Older versions of Chromium send file://.
         assert re.search(r"its Origin '(null|file://)' is not the site's own", running.logs())
     page.close()

@@ -1,4 +1,4 @@
-"""A user model of a project: keyed by a UUID, named by an e-mail address, with flags of its own."""
+"""A project's user model: a UUID as key, an e-mail address as name, and its own flags."""
 
 from __future__ import annotations
 

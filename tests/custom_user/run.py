@@ -1,4 +1,4 @@
-"""Lets members in and out in a process with another AUTH_USER_MODEL; prints what became of each."""
+"""Logs members in and out in a process with another AUTH_USER_MODEL, and prints the results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""A socket that uses the async ORM, once for each line of stdin, while the database in $DATABASES restarts.
+"""A socket that uses the async ORM once per line of stdin, while the database in $DATABASES restarts.
 
-Prints the answer, or the name of the error that the call raised.
+Prints the result, or the name of the error that the call raised.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ async def endpoint(websocket: WebSocket) -> None:
 
 
 async def main() -> None:
-    """Without a test client, whose sync code would run in the main thread."""
+    """Run without a test client, whose sync code would run in the main thread."""
     import asyncio
 
     inbox: asyncio.Queue[dict[str, str]] = asyncio.Queue()

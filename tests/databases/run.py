@@ -1,4 +1,4 @@
-"""Sockets that use the two databases named in $DATABASES, without any test's transaction; prints "ok"."""
+"""Sockets that use the two databases in $DATABASES, outside a test's transaction; prints "ok"."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ app = FastAPI()
 
 
 def counted(database: str) -> int:
-    """A sync dependency, in a thread of the library's."""
+    """A sync dependency, in one of the library's threads."""
     return User.objects.using(database).count()
 
 
@@ -99,7 +99,7 @@ def ask(path: str) -> Any:
 
 @contextmanager
 def rolled_back(using: str) -> Iterator[None]:
-    """A transaction, or a savepoint, that an exception ends."""
+    """A transaction or savepoint that ends with an exception."""
     with suppress(ZeroDivisionError), transaction.atomic(using=using):
         yield
         raise ZeroDivisionError
@@ -112,7 +112,7 @@ assert ask("/count/other") == [1, 1]
 assert User.objects.using("other").get().username == "bob"
 assert not User.objects.filter(username="bob").exists()
 
-with ExitStack() as stack:  # more sockets at a time than threads
+with ExitStack() as stack:  # more sockets than threads
     sockets = [stack.enter_context(client.websocket_connect("/count/default")) for _ in range(20)]
     assert [socket.receive_json() for socket in sockets] == [[1, 1]] * 20
 
@@ -129,7 +129,7 @@ with client.websocket_connect("/orders") as websocket, record() as sent:
     group = Group("orders")
 
     def heard(*messages: str) -> None:
-        """These were sent, and nothing else, and the socket has them."""
+        """Assert that exactly these messages were sent, and that the socket received them."""
         assert [item.message for item in sent] == [*messages], (sent, messages)
         assert [websocket.receive_text() for _ in messages] == [*messages]
         sent.clear()
@@ -190,7 +190,7 @@ if connection.vendor == "postgresql":
         others = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
         cursor.execute(f"SELECT count(*) {others}")
         [[alive]] = cursor.fetchall()
-        assert alive <= 4 + 1, alive  # the library's threads, and asgiref's one
+        assert alive <= 4 + 1, alive  # the library's threads and asgiref's single one
         cursor.execute(f"SELECT pg_terminate_backend(pid) {others}")
     assert ask("/count/default") == [1, 1]
 

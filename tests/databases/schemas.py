@@ -1,4 +1,4 @@
-"""Two tenants with a schema each, by django-tenants on the PostgreSQL in $DATABASES; prints "ok"."""
+"""Two tenants, each with a schema of django-tenants on the PostgreSQL in $DATABASES; prints "ok"."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ site = get_asgi_application(app)
 
 
 def prepare(name: str) -> str:
-    """Make a tenant with one user, and give the key of that user's session."""
+    """Create a tenant with one user, and return the key of the user's session."""
     Customer(schema_name=name).save(verbosity=0)
     with schema_context(name):
         user = User.objects.create_user("ann", first_name=name)
@@ -73,7 +73,7 @@ def prepare(name: str) -> str:
 
 
 def in_tenant(name: str, call: Any) -> Any:
-    """In the thread of the async ORM, which middleware sets to a tenant for each of its calls."""
+    """Run in the thread of the async ORM, in which middleware sets the tenant for each of its calls."""
 
     def work() -> Any:
         with schema_context(name):
@@ -83,7 +83,7 @@ def in_tenant(name: str, call: Any) -> Any:
 
 
 class Socket:
-    """One connection of a browser, whose middleware sets the schema as long as the handshake lasts."""
+    """One connection of a browser. The middleware sets the schema for the duration of the handshake."""
 
     def __init__(self, tenant: str, key: str) -> None:
         self.tenant = tenant
@@ -100,7 +100,7 @@ class Socket:
         }
 
     async def open(self) -> Any:
-        # In the thread that owns the connection: the loop would find one of its own.
+        # In the thread that owns the connection, because the loop's thread has another one.
         await database_sync_to_async(lambda: connection.set_schema(self.tenant))()
         self.task = asyncio.create_task(site(self.scope, self.inbox.get, self.sent.put))  # type: ignore[arg-type]
         answer = await self.next()
@@ -132,7 +132,7 @@ async def main(keys: dict[str, str]) -> None:
     assert opened == ["red 1", "blue 1"], opened
     assert await Socket("blue", keys["blue"]).open() == 429
 
-    for _ in range(5):  # rounds, whatever schema the thread was left with
+    for _ in range(5):  # rounds, regardless of the schema that was last set in the thread
         await asyncio.sleep(0.15)
         assert await red.answers()
         assert await blue.answers()

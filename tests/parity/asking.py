@@ -1,4 +1,4 @@
-"""Clients in one call: `ask` returns the answer, `refusal` and `errors` describe a refused handshake."""
+"""One-call clients: `ask` returns the answer; `refusal` and `errors` describe a refused handshake."""
 
 import json
 import threading
@@ -11,21 +11,21 @@ from tests.fake_server import converse
 
 
 def ask(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:
-    """What the endpoint sends first, as JSON."""
+    """The first message of the endpoint, parsed as JSON."""
     with lib.TestClient(app).websocket_connect(url, **options) as websocket:
         return websocket.receive_json()
 
 
 def raw_ask(app: Any, headers: list[tuple[bytes, bytes]], query: bytes = b"") -> Any:
-    """As `ask`, with exactly these bytes in the scope."""
+    """Like `ask`, with exactly these bytes in the scope."""
     sent = converse(app, headers=headers, query_string=query, extensions={})
     return next(json.loads(message["text"]) for message in sent if message["type"] == "websocket.send")
 
 
 def visit(lib: Any, app: Any, url: str = "/ws", *, stay: bool = True, **options: Any) -> None:
-    """Connect and stay until the application has ended; raises what it raises.
+    """Connect and stay until the application has ended; raises its exception.
 
-    With `stay=False` the client leaves at once; FastAPI's test client then cancels what still runs.
+    With `stay=False`, the client leaves at once; FastAPI's test client then cancels what is still running.
     """
     over = threading.Event()
 
@@ -55,7 +55,7 @@ def errors(lib: Any, app: Any, url: str = "/ws", **options: Any) -> list[dict[st
 
 
 def echo(lib: Any, annotation: Any, default: Any = ..., path: str = "/ws") -> Any:
-    """An application that answers with the `repr` of its one parameter, `value`."""
+    """An application that answers with the `repr` of its only parameter, `value`."""
     app = lib.FastAPI()
     app.websocket(path)(echo_endpoint(lib, annotation, default))
     return app

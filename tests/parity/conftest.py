@@ -8,7 +8,7 @@ from typing import Any
 import fastapi.routing
 import pytest
 
-# Where a FastAPI user imports a name from; the first module that has it wins.
+# The modules from which a FastAPI user imports names; the first module that has a name wins.
 MODULES = [
     "fastapi",
     "fastapi.testclient",
@@ -63,6 +63,6 @@ class Library:
 
 @pytest.fixture(params=["fastapi", "fastws_compat"])
 def lib(request: pytest.FixtureRequest) -> Library:
-    # FastAPI remembers where an endpoint is written by its id(), which a later test's endpoint may get.
+    # FastAPI stores the location of an endpoint under its id(), which the endpoint of a later test may reuse.
     fastapi.routing._endpoint_context_cache.clear()
     return Library(request.param)

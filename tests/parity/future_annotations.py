@@ -1,4 +1,4 @@
-"""Endpoints and dependencies whose annotations are strings; `build` makes them for one library."""
+"""Endpoints and dependencies whose annotations are strings; `build` creates them for one library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from decimal import Decimal
 
-# The library that the annotations below mean; set by `build`.
+# The library that the annotations below refer to; set by `build`.
 WebSocket: Any = None
 Query: Any = None
 Depends: Any = None

@@ -1,4 +1,4 @@
-"""The application object: what its constructor takes, what it keeps, what it gives back."""
+"""The application object: the arguments of its constructor, its attributes and its return values."""
 
 import asyncio
 
@@ -21,7 +21,7 @@ def visit(lib, app, url="/ws"):
 
 
 def run_http(app, path="/nothing"):
-    """The status and body that a bare HTTP request gets."""
+    """The status and body of the response to a minimal HTTP request."""
     server = FakeServer({"type": "http.request", "body": b""})
     scope = {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b""}
     asyncio.run(app(scope, server.receive, server.send))

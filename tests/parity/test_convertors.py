@@ -1,4 +1,4 @@
-"""What a path parameter matches, and its way to a value and back, in both libraries."""
+"""What a path parameter matches, and its conversion to a value and back, in both libraries."""
 
 from __future__ import annotations
 

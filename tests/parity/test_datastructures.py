@@ -18,7 +18,7 @@ bounded = settings(max_examples=100, deadline=None)
 
 
 def outcome(call: Any, *args: Any, **kwargs: Any) -> Any:
-    """What a call gives, or the kind of its error."""
+    """The result of a call, or the type of its error."""
     try:
         return call(*args, **kwargs)
     except Exception as exc:

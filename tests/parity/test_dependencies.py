@@ -1,4 +1,4 @@
-"""What a dependency may be, in which order dependencies run, and when one is called again."""
+"""What may be a dependency, the order in which dependencies run, and when one is called again."""
 
 import asyncio
 import contextvars
@@ -532,7 +532,7 @@ def test_scope_is_part_of_the_cache_key_of_generators(lib, first, second, calls)
 
 
 def noting(notes, name):
-    """A dependency that notes its name when called."""
+    """A dependency that records its name when it is called."""
 
     def note():
         notes.append(name)
@@ -951,7 +951,7 @@ def test_context_manager_function_is_no_generator_dependency(lib, kind):
 
 
 def test_dependency_for_http_and_sockets(lib):
-    """The usual idiom: both with None as default; the one that does not fit stays None."""
+    """The usual idiom: both have None as default, and the one that does not apply stays None."""
 
     def either(request: lib.Request = None, websocket: lib.WebSocket = None):
         return [request is None, type(websocket).__name__]

@@ -1,4 +1,4 @@
-"""What `jsonable_encoder` makes of a value, in both libraries."""
+"""The results of `jsonable_encoder`, in both libraries."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_dataclass_itself(lib: Any) -> None:
         lib.jsonable_encoder(Point)
 
 
-def test_bytes_that_are_no_text(lib: Any) -> None:
+def test_bytes_that_are_not_text(lib: Any) -> None:
     with pytest.raises(UnicodeDecodeError):
         lib.jsonable_encoder({"a": b"\xff"})
 

@@ -18,7 +18,7 @@ def connect(lib, endpoint, **options):
 
 
 def echo(lib, kind):
-    """An endpoint class of this encoding that sends back what it got, and how."""
+    """An endpoint class with this encoding that sends back what it received, and its type."""
 
     class Echo(lib.WebSocketEndpoint):
         encoding = kind

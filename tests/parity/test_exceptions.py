@@ -1,4 +1,4 @@
-"""Where an exception ends up: refusals, closes, handlers, and unhandled exceptions."""
+"""The effects of exceptions: refusals, closes, handlers, and unhandled exceptions."""
 
 import functools
 import threading
@@ -16,7 +16,7 @@ def refusal(lib, app, url="/ws"):
 
 
 def refused(lib, app, url="/ws"):
-    """Code and reason of the close that answers the handshake."""
+    """The code and reason of the close that answers the handshake."""
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         with lib.TestClient(app).websocket_connect(url):
             pass
@@ -24,7 +24,7 @@ def refused(lib, app, url="/ws"):
 
 
 def closed(lib, app, url="/ws"):
-    """Code and reason of the close that follows the first message of an accepted socket."""
+    """The code and reason of the close after the first message of an accepted socket."""
     with lib.TestClient(app).websocket_connect(url) as websocket:
         websocket.send_text("go")
         with pytest.raises(lib.WebSocketDisconnect) as caught:
@@ -175,7 +175,7 @@ def test_http_exception_detail_is_json(lib, detail):
     assert refusal(lib, app).json() == {"detail": detail}
 
 
-def test_http_exception_without_detail_says_the_phrase(lib):
+def test_http_exception_without_detail_has_the_standard_phrase(lib):
     app = lib.FastAPI()
     app.websocket("/ws")(raises(lib, lib.HTTPException(403)))
     assert refusal(lib, app).json() == {"detail": "Forbidden"}
@@ -357,7 +357,7 @@ def test_handler_for_the_http_form_is_not_called(lib):
 
 
 def test_handler_for_every_validation_error(lib):
-    """FastAPI's own handler stands on the nearer class."""
+    """FastAPI's own handler is registered for the nearer class."""
     app = lib.FastAPI()
     app.add_exception_handler(lib.module("fastapi.exceptions").ValidationException, closes(4000))
 
@@ -367,7 +367,7 @@ def test_handler_for_every_validation_error(lib):
     assert refused(lib, app)[0] == 1008
 
 
-# Handlers: where they are written
+# Handlers: where they are registered
 
 
 def test_handler_by_decorator(lib):
@@ -536,7 +536,7 @@ def test_handler_for_builtin_errors(lib):
     assert closed(lib, app) == (4000, "'go'")
 
 
-# Handlers: what they get and what they may do
+# Handlers: their arguments and what they may do
 
 
 def test_handler_gets_the_socket_of_the_endpoint(lib):

@@ -1,4 +1,4 @@
-"""The lifespan: its forms, the state it hands to connections, routers' lifespans, failures."""
+"""The lifespan: its forms, the state of connections, the lifespans of routers, and failures."""
 
 import asyncio
 import warnings
@@ -10,7 +10,7 @@ from tests.fake_server import FakeServer
 
 
 def state_of(lib, client, url="/ws"):
-    """What the endpoint of `reports_state` sends."""
+    """The message that the endpoint of `reports_state` sends."""
     with client.websocket_connect(url) as websocket:
         return websocket.receive_json()
 
@@ -23,7 +23,7 @@ def reports_state(lib, app, path="/ws"):
 
 
 def talk(app, *messages, **scope):
-    """Run the lifespan by hand; what the application sends and what it raises."""
+    """Run the lifespan without a server; return what the application sends and raises."""
     server = FakeServer(*({"type": f"lifespan.{message}"} for message in messages))
     try:
         asyncio.run(app({"type": "lifespan", **scope}, server.receive, server.send))
@@ -33,7 +33,7 @@ def talk(app, *messages, **scope):
 
 
 def noting(seen, word, state=None):
-    """A lifespan that notes its begin and its end."""
+    """A lifespan that records its start and its end."""
 
     @asynccontextmanager
     async def lifespan(app):

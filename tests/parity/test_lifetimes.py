@@ -1,4 +1,4 @@
-"""How long a dependency lives: generators, the order of their ends, what they see, limits."""
+"""The lifetime of dependencies: generators, the order of their teardown, what they see, and limits."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ KINDS = ["async", "sync"]
 
 
 def lasting(kind, notes, name):
-    """A generator dependency that notes its beginning, the exception it sees and its end."""
+    """A generator dependency that records its start, the exception it sees and its end."""
 
     async def async_generator():
         notes.append(f"{name} in")
@@ -42,7 +42,7 @@ def lasting(kind, notes, name):
 
 
 def serving(lib, notes, dependencies, exc=None):
-    """An application that accepts, notes "endpoint" and raises `exc`, with the dependencies around it."""
+    """An application that accepts, records "endpoint" and raises `exc`, with these dependencies."""
     app = lib.FastAPI()
 
     @app.websocket("/ws", dependencies=dependencies)
@@ -652,7 +652,7 @@ def test_cleanup_of_several_generators_when_the_connection_is_cancelled(lib):
 
 
 def test_cleanup_goes_on_when_it_is_cancelled_itself(lib):
-    """The client hangs up while the cleanup waits; it is shielded and ends."""
+    """The client disconnects while the cleanup is waiting. The cleanup is shielded and finishes."""
     notes, client_left = [], threading.Event()
 
     async def cleans_up():
@@ -707,7 +707,7 @@ def test_generator_that_swallows_the_cancellation(lib):
     assert notes == ["swallowed"]
 
 
-# --- scopes that do not fit ---
+# --- incompatible scopes ---
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -791,7 +791,7 @@ def test_plain_function_of_request_scope_may_depend_on_function_scope(lib):
 
 
 class Watch:
-    """Counts the calls inside, and lets them out on request."""
+    """Counts the calls inside, and releases them on request."""
 
     def __init__(self):
         self.inside = self.most = 0
@@ -808,7 +808,7 @@ class Watch:
 
 
 def limited_dependency(kind, watch, barrier):
-    """A dependency that stays inside until `barrier()` returns."""
+    """A dependency that waits inside until `barrier()` returns."""
 
     async def coroutine():
         watch.enter()
@@ -845,7 +845,7 @@ async def several_turns():
 
 
 async def connect(app, path="/ws"):
-    """Run one connection whose client leaves at once; what the application sends."""
+    """Run one connection whose client leaves at once; return what the application sends."""
     return await aconverse(app, disconnect(1000), path=path, extensions={})
 
 

@@ -4,7 +4,7 @@ import pytest
 
 
 def recorder(seen, word):
-    """A middleware class that notes when a connection enters and leaves it."""
+    """A middleware class that records when a connection enters and leaves it."""
 
     class Recorder:
         def __init__(self, app):
@@ -23,7 +23,7 @@ def recorder(seen, word):
 
 
 class Catcher:
-    """Keeps the exceptions that pass it."""
+    """Records the exceptions that pass through it."""
 
     def __init__(self, app, caught):
         self.app = app
@@ -116,7 +116,7 @@ def test_middleware_sees_unknown_paths(lib):
     assert seen == ["m", "/m"]
 
 
-# How it is made
+# How it is constructed
 
 
 def test_arguments_of_add_middleware(lib):
@@ -617,7 +617,7 @@ def test_websocket_route_middleware_sees_the_match(lib):
 
 
 def test_application_as_middleware_of_another(lib):
-    """An application wrapped by hand is one more ASGI application."""
+    """An application in a manual wrapper is just another ASGI application."""
     app, seen = lib.FastAPI(), []
     app.websocket("/ws")(says(lib))
     visit(lib, recorder(seen, "outer")(app))

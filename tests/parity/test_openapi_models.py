@@ -1,4 +1,4 @@
-"""The snippet of many blogs: a bearer token in a cookie, written with FastAPI's OpenAPI models."""
+"""A snippet from many blogs: a bearer token in a cookie, with FastAPI's OpenAPI models."""
 
 from typing import Any
 

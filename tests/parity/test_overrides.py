@@ -1,4 +1,4 @@
-"""`dependency_overrides`: what takes the place of a dependency, and for whom."""
+"""`dependency_overrides`: what replaces a dependency, and where."""
 
 import functools
 from typing import Annotated, Any

@@ -1,4 +1,4 @@
-"""Pydantic models that are filled from the whole query, all headers or all cookies."""
+"""Pydantic models that are filled from all query parameters, headers or cookies."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -41,7 +41,7 @@ class Token(BaseModel):
 
 
 def serving(lib, annotation, source="Query", default=..., **options):
-    """An application that answers with the model's values, or with what it is instead."""
+    """An application that answers with the model's values, or with the value if it is not a model."""
     app = lib.FastAPI()
     marker = getattr(lib, source)(**options)
 
@@ -597,7 +597,7 @@ def test_extra_cookies(lib):
     assert [(error["loc"], error["input"]) for error in found] == [(["cookie", "a"], "1")]
 
 
-# --- what a model may hold ---
+# --- what a model may contain ---
 
 
 def test_optional_field(lib):

@@ -1,4 +1,4 @@
-"""What is read from the path, the query, headers and cookies, and with which options."""
+"""Parameters from the path, the query, headers and cookies, with all their options."""
 
 import datetime
 import decimal
@@ -750,7 +750,7 @@ def test_default_in_a_pydantic_field_without_marker(lib):
 
 
 def test_default_factory_that_wants_the_other_values_has_none(lib):
-    """Parameters are validated one by one, so a default factory gets no validated data as in a model."""
+    """Parameters are validated one by one, so a default factory gets no validated data, unlike in a model."""
     app = echo(lib, Annotated[int, lib.Query(default_factory=lambda data: len(data))])
     with pytest.raises(ValueError, match="validated_data"):
         ask(lib, app)
@@ -822,7 +822,7 @@ def test_invalid_json(lib):
 
 @pytest.fixture
 def _forms(monkeypatch):
-    """FastAPI wants python-multipart for forms; a handshake has none to parse."""
+    """FastAPI requires python-multipart for forms. A handshake has no form to parse."""
     monkeypatch.setattr("fastapi.dependencies.utils.ensure_multipart_is_installed", lambda: None)
 
 

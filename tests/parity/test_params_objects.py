@@ -16,7 +16,7 @@ WITH_DEFAULT = MARKERS[1:]
 
 
 def info(param: Any) -> FieldInfo:
-    """FastAPI's param is a FieldInfo; this library's holds one."""
+    """The FieldInfo: a parameter of FastAPI is one."""
     return getattr(param, "field_info", param)
 
 
@@ -29,7 +29,7 @@ def classes(lib: Any) -> Any:
 
 
 def dependency() -> None:
-    """Something to depend on."""
+    """A callable to depend on."""
 
 
 @pytest.mark.parametrize("name", MARKERS)

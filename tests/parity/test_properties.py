@@ -182,7 +182,7 @@ def add_mixed(lib: Any, app: Any) -> None:
         await websocket.send_text(repr([room, number, page, user, search.values, flag]))
 
 
-# --- asking both ---
+# --- running both ---
 
 
 class Both:

@@ -187,7 +187,7 @@ def test_what_a_middleware_leaves(lib: Any, name: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
-def test_session_learns_that_it_was_read(lib: Any) -> None:
+def test_session_records_that_it_was_read(lib: Any) -> None:
     class Session(dict[str, Any]):
         accessed = False
 
@@ -252,7 +252,7 @@ def test_any_path_below_the_root_path(path: str, root_path: str | None) -> None:
     assert ours.get_route_path(scope) == starlette._utils.get_route_path(scope)
 
 
-# Starlette's private names, which code in the wild uses
+# Starlette's private names, which third-party code uses
 
 KEPT = {
     "_url": "url",
@@ -265,7 +265,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize(("private", "public"), KEPT.items())
-def test_what_is_kept_is_there_after_the_first_look(lib: Any, private: str, public: str) -> None:
+def test_cached_attributes_exist_after_the_first_access(lib: Any, private: str, public: str) -> None:
     connection = lib.HTTPConnection(websocket_scope())
     assert not hasattr(connection, private)
     with pytest.raises(AttributeError, match=f"'HTTPConnection' object has no attribute '{private}'"):
@@ -276,7 +276,7 @@ def test_what_is_kept_is_there_after_the_first_look(lib: Any, private: str, publ
 
 
 @pytest.mark.parametrize(("private", "public"), KEPT.items())
-def test_what_is_kept_may_be_set_and_deleted(lib: Any, private: str, public: str) -> None:
+def test_cached_attributes_can_be_set_and_deleted(lib: Any, private: str, public: str) -> None:
     connection = lib.HTTPConnection(websocket_scope())
     before = getattr(connection, public)
     own = object()
@@ -298,7 +298,7 @@ def test_headers_that_are_changed_in_the_scope_are_read_anew(lib: Any) -> None:
     assert connection.headers["x-new"] == "1"
 
 
-def test_cookies_that_are_set_before_anybody_looks(lib: Any) -> None:
+def test_cookies_that_are_set_before_they_are_read(lib: Any) -> None:
     connection = lib.HTTPConnection(websocket_scope())
     connection._cookies = {"session": "forged by a test"}
     assert connection.cookies == {"session": "forged by a test"}

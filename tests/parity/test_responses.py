@@ -1,4 +1,4 @@
-"""The attributes of a refusal, and the messages it sends, in both libraries."""
+"""The attributes of a response that refuses a handshake, and its messages, in both libraries."""
 
 from __future__ import annotations
 

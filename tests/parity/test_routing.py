@@ -1,4 +1,4 @@
-"""Which route gets a connection, what it adds to the scope, and the way back from a name to a URL."""
+"""Which route gets a connection, what it adds to the scope, and the URL for a route's name."""
 
 import functools
 import uuid
@@ -21,7 +21,7 @@ def says(lib, word):
 
 
 def tells(lib, look):
-    """An endpoint that accepts and sends what `look(websocket)` gives."""
+    """An endpoint that accepts and sends the result of `look(websocket)`."""
 
     async def endpoint(websocket: lib.WebSocket):
         await websocket.accept()
@@ -31,7 +31,7 @@ def tells(lib, look):
 
 
 def answer(lib, app, url, root_path="", **options):
-    """What the route at `url` sends first."""
+    """The first message of the route at `url`."""
     client = lib.TestClient(app, root_path=root_path)
     with client.websocket_connect(url, **options) as websocket:
         return websocket.receive_json()
@@ -150,7 +150,7 @@ def test_partial_is_an_endpoint(lib):
 
 
 def test_wrapped_function_is_an_endpoint(lib):
-    """The usual decorator: `def wrapper` hands on what the `async def` inside gives."""
+    """The usual decorator: `def wrapper` returns the coroutine of the `async def` inside."""
 
     def logged(func):
         @functools.wraps(func)
@@ -357,7 +357,7 @@ def test_own_convertor(lib, monkeypatch):
         def to_string(self, value):
             return f"{value:x}"
 
-    monkeypatch.setitem(convertors.CONVERTOR_TYPES, "hex", None)  # taken back after the test
+    monkeypatch.setitem(convertors.CONVERTOR_TYPES, "hex", None)  # undone after the test
     convertors.register_url_convertor("hex", Hex())
     app = lib.FastAPI()
     app.websocket("/{x:hex}", "name")(tells(lib, lambda websocket: websocket.path_params))
@@ -399,7 +399,7 @@ def test_same_path_twice(lib):
     assert answer(lib, app, "/a") == "first"
 
 
-def test_convertor_that_does_not_match_goes_on(lib):
+def test_convertor_that_does_not_match_tries_the_next_route(lib):
     app = lib.FastAPI()
     app.websocket("/{x:int}")(says(lib, "int"))
     app.websocket("/{x}")(says(lib, "str"))
@@ -407,7 +407,7 @@ def test_convertor_that_does_not_match_goes_on(lib):
     assert answer(lib, app, "/a") == "str"
 
 
-def test_failed_validation_does_not_go_on(lib):
+def test_failed_validation_stops_the_handshake(lib):
     app = lib.FastAPI()
 
     @app.websocket("/{x}")
@@ -709,7 +709,7 @@ def test_mount_at_the_root(lib, path):
     assert answer(lib, app, "/a") == "sub"
 
 
-def test_mount_path_loses_its_last_slash(lib):
+def test_mount_path_is_stripped_of_its_final_slash(lib):
     assert lib.Mount("/sub/", app=lib.FastAPI()).path == "/sub"
 
 
@@ -1102,11 +1102,18 @@ def test_list_of_routes_is_replaced(lib):
 
 
 def test_route_contexts_show_included_routes(lib):
-    app, router = lib.FastAPI(), lib.APIRouter(prefix="/r")
-    router.websocket("/a", "n")(says(lib, 1))
+    app, router, inner = lib.FastAPI(), lib.APIRouter(prefix="/r"), lib.APIRouter()
+    inner.websocket("/a", "n")(says(lib, 1))
+    router.include_router(inner, prefix="/i")
     app.include_router(router, prefix="/x")
-    *_, last = lib.module("fastapi.routing").iter_route_contexts(app.routes)
-    assert (last.path, last.name, last.original_route) == ("/x/r/a", "n", router.routes[0])
+    app.router.routes.append(lib.Mount("/m", app=lib.FastAPI()))
+    contexts = list(lib.module("fastapi.routing").iter_route_contexts(app.routes))
+    included, mounted = contexts[-2:]
+    assert (included.path, included.name, included.methods) == ("/x/r/i/a", "n", None)
+    assert included.route is included.original_route is inner.routes[0]
+    assert (mounted.path, mounted.endpoint, mounted.route) == ("/m", None, app.router.routes[-1])
+    with pytest.raises(AttributeError):
+        _ = included.unknown
 
 
 # Routers alone
@@ -1497,7 +1504,7 @@ def test_routes_are_matched_without_a_test_client(lib):
 
 
 def prefixing(lib, base, method):
-    """A subclass of `base` that adds to the path in one of its public methods."""
+    """A subclass of `base` that extends the path in one of its public methods."""
 
     def override(self, path, *args, **kwargs):
         return getattr(super(kind, self), method)(f"/mine{path}", *args, **kwargs)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 
-# How each scheme is made; the tests name them by these keys.
+# How each scheme is constructed; the tests refer to them by these keys.
 SCHEMES = {
     "query": ("APIKeyQuery", {"name": "key"}),
     "header": ("APIKeyHeader", {"name": "X-Key"}),
@@ -81,7 +81,7 @@ def pair(scheme: str, credentials: str) -> dict[str, str]:
     return {"scheme": scheme, "credentials": credentials}
 
 
-# One line per header: which scheme reads it, the value, and what it gives (None: no credentials).
+# One line per header: the scheme that reads it, its value, and the result (None: no credentials).
 GIVEN = [
     ("http", "Other abc", pair("Other", "abc")),
     ("http", "other abc", pair("other", "abc")),
@@ -139,7 +139,7 @@ GIVEN = [
     ("basic", basic("ann:secret"), None),
     ("basic", " Basic", None),
 ]
-# Basic credentials that cannot be read: refused even if they are optional.
+# Malformed Basic credentials are refused even if credentials are optional.
 UNREADABLE = [
     "Basic",
     "Basic ",
@@ -356,7 +356,7 @@ def test_flows_without_their_url(lib):
     ],
 )
 def test_constructor_parameters(lib, name):
-    """Names, order, kinds and defaults as they were in FastAPI 0.165."""
+    """The names, order, kinds and defaults of FastAPI 0.165."""
     import fastapi.security
 
     def shape(module: Any) -> list[tuple[Any, ...]]:
@@ -453,7 +453,7 @@ def test_unreadable_credentials_keep_their_cause(lib):
         (" abc", ("", "abc")),
     ],
 )
-def test_authorization_taken_apart(lib, value, expected):
+def test_authorization_header_is_parsed(lib, value, expected):
     assert lib.module("fastapi.security.utils").get_authorization_scheme_param(value) == expected
 
 
@@ -485,7 +485,7 @@ def test_credentials_are_pydantic_models(lib, name):
 
 
 def app_with(lib: Any, scheme: Any) -> Any:
-    """An app that sends back what `scheme` gives."""
+    """An app that sends back the result of `scheme`."""
     app = lib.FastAPI()
 
     @app.websocket("/ws")

@@ -1,4 +1,4 @@
-"""`Security` adds scopes, `SecurityScopes` collects them, and the cache key knows them."""
+"""`Security` adds scopes, `SecurityScopes` collects them, and the cache key includes them."""
 
 import functools
 from typing import Annotated, Any

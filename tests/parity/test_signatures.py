@@ -1,4 +1,4 @@
-"""How a callable's signature is read: strings, wrappers, partials, `Annotated` and its rules."""
+"""How signatures are read: strings, wrappers, partials, and the rules of `Annotated`."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""`Starlette`, an application without dependencies, and the middlewares of Starlette's that see sockets."""
+"""`Starlette`, an application without dependencies, and Starlette's middleware that handles sockets."""
 
 from __future__ import annotations
 
@@ -536,7 +536,7 @@ def test_the_function_of_a_middleware_for_http(lib):
     assert base(None).dispatch_func.__name__ == "dispatch"
 
 
-# Second names
+# Aliases
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def test_every_name_is_here_and_no_other() -> None:
     imported: dict[str, Any] = {}
     exec("from fastws_compat.status import *", imported)
     del imported["__builtins__"]
-    # pytest rewrites the modules of an installed plugin, and leaves names of its own in them.
+    # pytest rewrites the modules of an installed plugin and adds its own names to them.
     imported = {name: value for name, value in imported.items() if not name.startswith("@")}
     assert imported == {name: getattr(theirs, name) for name in theirs.__all__}
     assert [name for name in dir(ours) if not name.startswith("@")] == dir(theirs)

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import httpx2
 import pytest
 
-# Keys that our client and our applications use among themselves; Starlette's client has none.
+# Keys for internal use by our client and our applications; Starlette's client has none.
 PRIVATE = "fastws_compat."
 ACCEPT = {"type": "websocket.accept"}
 
 
 def scope_of(client, *args, **options):
-    """The scope that an application gets, or the type of what connecting raises."""
+    """The scope that an application gets, or the type of the exception that connecting raises."""
     scopes = []
 
     async def app(scope, receive, send):
@@ -29,7 +29,7 @@ def scope_of(client, *args, **options):
 
 
 def same_scope(client_options, *args, **options):
-    """Both libraries' clients, made and used in the same way, give the application the same scope."""
+    """The clients of both libraries, used in the same way, pass the same scope to the application."""
     from fastapi.testclient import TestClient as Oracle
 
     from fastws_compat.testclient import TestClient
@@ -162,7 +162,7 @@ def test_cookie_jars(jar, url):
 
 
 @pytest.mark.parametrize("cookies", [{"a": 1}, [("a", 1)]])
-def test_cookies_that_are_no_text(lib, cookies):
+def test_cookies_that_are_not_text(lib, cookies):
     with pytest.raises(TypeError):
         with lib.TestClient(None, cookies=cookies).websocket_connect("/"):
             pass
@@ -172,6 +172,27 @@ def test_options_of_the_client():
     same_scope(lambda: {"base_url": "https://example.com/sub", "root_path": "/root"}, "/ws")
     same_scope(lambda: {"client": ("10.0.0.1", 1234), "follow_redirects": False}, "/ws")
     same_scope(lambda: {"base_url": "https://example.com"}, "ws")
+
+
+def test_headers_of_the_client_may_repeat(lib):
+    client = lib.TestClient(None)
+    client.headers = [("X-One", "1"), ("x-ONE", "2"), (b"x-two", b"3"), ("User-Agent", "me")]
+    assert client.headers["X-one"] == "1, 2"
+    assert client.headers.get_list("x-one") == ["1", "2"]
+    client.headers.update([("x-two", "4"), ("x-two", "5")])
+    client.headers["x-ONE"] = "6"
+    del client.headers["accept"]
+    with pytest.raises(KeyError):
+        del client.headers["accept"]
+    assert ("accept" in client.headers, "X-TWO" in client.headers) == (False, True)
+    assert client.headers.multi_items()[-4:] == [
+        ("x-one", "6"),
+        ("user-agent", "me"),
+        ("x-two", "4"),
+        ("x-two", "5"),
+    ]
+    headers = client.websocket_connect("/").scope["headers"]
+    assert [value for name, value in headers if name == b"x-two"] == [b"4", b"5"]
 
 
 def test_cookies_and_headers_set_on_the_client(lib):

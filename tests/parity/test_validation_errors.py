@@ -1,4 +1,4 @@
-"""`WebSocketRequestValidationError`: its items, where it happened, its text."""
+"""`WebSocketRequestValidationError`: its items, its location and its text."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ from tests.parity.asking import errors, refusal, visit
 
 
 def caught_by(lib, app):
-    """Every validation error that reaches the handler of the application."""
+    """The validation errors that reach the handler of the application."""
     seen = []
 
     @app.exception_handler(lib.WebSocketRequestValidationError)
@@ -350,7 +350,7 @@ def test_error_of_a_nested_json_model(lib):
     assert [error["loc"] for error in found] == [["query", "inner", "number"]]
 
 
-# --- the exception by itself ---
+# --- the exception alone ---
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`WebSocket` driven by hand: every call in every state, what it sends and what it raises."""
+"""`WebSocket` without a server: every call in every state, what it sends and what it raises."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from tests.fake_server import CONNECT, TIMEOUT, FakeServer, binary, disconnect, 
 
 
 def run(work):
-    """What `work` returns; a call that receives more than the test provides times out."""
+    """The result of `work`. A call that receives more than the test provides times out."""
 
     async def main():
         return await asyncio.wait_for(work, TIMEOUT)
@@ -43,7 +43,7 @@ def connect(lib, server, /, **scope):
 
 
 def accepted(lib, *messages, **scope):
-    """A socket that has been accepted; the server then has `messages` and was sent nothing else."""
+    """An accepted socket, whose server then provides `messages` and has been sent nothing else."""
     server = FakeServer(CONNECT, *messages)
     websocket = connect(lib, server, **scope)
     run(websocket.accept())
@@ -589,7 +589,7 @@ def test_iter_text_of_a_binary_frame(lib):
         run(collect(websocket.iter_text()))
 
 
-def test_iter_json_of_what_is_none(lib):
+def test_iter_json_of_invalid_json(lib):
     websocket, _ = accepted(lib, text("1"), text("{"))
     with pytest.raises(json.JSONDecodeError):
         run(collect(websocket.iter_json()))
@@ -817,7 +817,7 @@ def test_websocket_close_is_an_application(lib, arguments, code, reason):
     assert server.sent == [{"type": "websocket.close", "code": code, "reason": reason}]
 
 
-# What it has of HTTPConnection
+# What it inherits from HTTPConnection
 
 
 def test_socket_is_a_mapping_over_the_scope(lib):
@@ -970,7 +970,7 @@ def test_raise_on_disconnect(lib):
 
 @pytest.mark.parametrize("method", ["receive_text", "receive_bytes", "receive_json"])
 def test_raise_on_disconnect_of_a_subclass(lib, method):
-    """As a library of sessions does it that wants another exception."""
+    """As in a session library that raises its own exception."""
     raised = []
 
     class Own(lib.WebSocket):
@@ -991,7 +991,7 @@ def test_raise_on_disconnect_of_a_subclass(lib, method):
 
 
 def test_receiving_by_hand(lib):
-    """The loop that takes text and bytes alike, as public code has it."""
+    """A loop that accepts both text and bytes, as in public code."""
     seen = []
 
     async def app(scope, receive, send):

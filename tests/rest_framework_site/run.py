@@ -1,6 +1,6 @@
-"""The recipes for tokens of the documentation, in a process with Django REST framework installed.
+"""The documented recipes for tokens, in a process with Django REST framework installed.
 
-Prints for each what becomes of an active user, of an inactive one, of a wrong token, and of an open socket
+Prints the result of each for an active user, an inactive user, a wrong token, and an open socket
 whose user is deactivated.
 """
 
@@ -60,7 +60,7 @@ def block(page: str, heading: str) -> str:
 
 
 def rows() -> dict[str, tuple[str, str]]:
-    """The documented table of other tokens: for each name, what finds the user and what it raises."""
+    """The documented table of other tokens: for each name, the code that finds the user and its exception."""
     text = (HOWTO / "authentication.md").read_text()
     table = text.split("| token | the user | what is caught |\n")[1].split("\n\n")[0]
     cells = [row.strip("| ").split(" | ") for row in table.splitlines()[1:]]
@@ -68,7 +68,7 @@ def rows() -> dict[str, tuple[str, str]]:
 
 
 def with_row(source: str, user: str, error: str) -> str:
-    """The recipe of the signer, changed as the table says; up to where it begins to try itself out."""
+    """The recipe of the signer, changed according to the table, without the part that tests it."""
     source = IMPORTS + source.split('ann = User.objects.create_user("ann")')[0]
     for old, new in (
         ("        pk = signer.unsign_object(sent.credentials, max_age=60)\n", ""),
@@ -101,7 +101,7 @@ def answer(app: Any, word: str, token: str, subprotocol: bool = False) -> str:
 
 
 def end(app: Any, word: str, token: str, user: User) -> int:
-    """The code by which an open socket is closed when its user is deactivated."""
+    """The code with which an open socket is closed when its user is deactivated."""
     headers = {"authorization": f"{word} {token}"}
     with TestClient(app, timeout=10).websocket_connect("/ws/feed", headers=headers) as socket:
         socket.receive_text()

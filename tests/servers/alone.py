@@ -1,5 +1,5 @@
-# ruff: noqa: E402 (models are there only after setup)
-"""A router that no application includes, served on every road that leads to its routes; all can go wrong.
+# ruff: noqa: E402 (models can be imported only after setup)
+"""A router that no application includes, served in every possible way, with all kinds of errors.
 
 "/fallback/..." is `get_asgi_application(fallback=...)`, any other path an `OriginCheck` around a `URLRouter`.
 """

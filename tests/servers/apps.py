@@ -1,8 +1,8 @@
 """Bare ASGI applications for the tests of servers; `app` picks one by the first segment of the path.
 
 What an application sees is recorded: `record("echo", "1000")` is a line "EVENT echo 1000" on stdout, and
-"/events?name=echo" is a socket that answers with the detail once it is there. On a server that many tests
-share a test says "/echo?as=mine" and asks for the event "mine".
+"/events?name=echo" is a socket that answers with the detail once it is recorded. On a server that many tests
+share, a test opens "/echo?as=mine" and waits for the event "mine".
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Journal:
         self.changed = asyncio.Event()
 
     def record(self, name: str, detail: object = "") -> None:
-        # In one piece, unlike print(): a thread may write at the same moment.
+        # A single write, unlike print(), because a thread may write at the same time.
         os.write(1, f"EVENT {name} {detail}\n".encode())
         self.details.setdefault(name, []).append(str(detail))
         self.changed.set()
@@ -172,7 +172,7 @@ async def empty(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def misuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say what each message in the wrong place raises."""
+    """Report the exception for each message that is sent in the wrong state."""
     await receive()
     raised = {}
 
@@ -206,7 +206,7 @@ async def send_late(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def flood(scope: Scope, receive: Receive, send: Send) -> None:
-    """Send without end and say how much was sent when the client leaves, and why."""
+    """Send endlessly, and record how much was sent when the client leaves, and the exception."""
     await accepted(receive, send)
     sent, chunk = 0, b"x" * 65536
     try:
@@ -220,7 +220,7 @@ async def flood(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def deaf(scope: Scope, receive: Receive, send: Send) -> None:
-    """Receive nothing until "go" is recorded, then everything."""
+    """Receive nothing until "go" is recorded, and then everything."""
     await accepted(receive, send)
     record("deaf accepted")
     await journal.wait("go")
@@ -231,7 +231,7 @@ async def deaf(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def slow(scope: Scope, receive: Receive, send: Send) -> None:
-    """Take 10 ms for each message."""
+    """Take 10 ms per message."""
     await accepted(receive, send)
     while (await receive())["type"] == "websocket.receive":
         await asyncio.sleep(0.01)
@@ -254,7 +254,7 @@ async def never_answer(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def patient(scope: Scope, receive: Receive, send: Send) -> None:
-    """End some time after the disconnect, as a good endpoint does."""
+    """End some time after the disconnect, like a well-behaved endpoint."""
     await accepted(receive, send)
     record("patient accepted")
     try:
@@ -266,7 +266,7 @@ async def patient(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
-    """Never look at what comes in; need the cancellation, and a moment after it."""
+    """Never receive; end only when cancelled, and after a short time."""
     await accepted(receive, send)
     record("stubborn accepted")
     try:
@@ -277,7 +277,7 @@ async def stubborn(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def undead(scope: Scope, receive: Receive, send: Send) -> None:
-    """Do not even end when cancelled."""
+    """Do not end even when cancelled."""
     await accepted(receive, send)
     record("undead accepted")
     while True:

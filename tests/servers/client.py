@@ -1,4 +1,4 @@
-"""Clients for the tests of servers: a real one, and one that writes bytes to a TCP socket."""
+"""Clients for tests with servers: a real one, and one that writes bytes to a TCP socket."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _names = (f"event{number}" for number in count())
 
 
 def unique() -> str:
-    """A name for an event that no other test uses."""
+    """A unique name for an event."""
     return next(_names)
 
 
 def event(running: Running, name: str) -> str:
-    """Wait until an application records `name`; return its detail."""
+    """Wait until an application records the event `name`, and return its detail."""
     with open_socket(running, f"/events?name={name.replace(' ', '+')}") as events:
         return str(events.recv(timeout=15))
 
 
 class Raw:
-    """A WebSocket client that obeys no rule by itself."""
+    """A WebSocket client that does not enforce any rule of the protocol."""
 
     def __init__(
         self, running: Running, target: str, headers: Mapping[str, str] | list[tuple[str, str]] = {}
@@ -70,13 +70,13 @@ class Raw:
         return self
 
     def rest(self) -> bytes:
-        """Everything until the server closes."""
+        """All bytes until the server closes the connection."""
         while data := self.socket.recv(65536):
             self.data += data
         return self.data
 
     def ended(self) -> bytes:
-        """As `rest`, but a server that resets the connection is fine too."""
+        """Like `rest`, but the server may also reset the connection."""
         with suppress(ConnectionError):
             self.rest()
         return self.data
@@ -93,7 +93,7 @@ class Raw:
         return taken
 
     def frame(self) -> tuple[int, bytes]:
-        """The next frame of the server, as (opcode, payload)."""
+        """The next frame from the server, as (opcode, payload)."""
         first, length = self.exactly(2)
         if length == 126:
             (length,) = struct.unpack("!H", self.exactly(2))
@@ -102,7 +102,7 @@ class Raw:
         return first & 0xF, self.exactly(length)
 
     def data_frame(self) -> tuple[int, bytes]:
-        """The next frame that is not a ping of the server; pings are answered."""
+        """The next frame that is not a ping; pings are answered."""
         while (found := self.frame())[0] == 9:
             with suppress(ConnectionError):
                 self.send(10, found[1])

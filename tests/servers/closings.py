@@ -1,6 +1,6 @@
-"""Every road that closes a socket, with any code and reason: "/{road}/{phase}/{code}/{reason}".
+"""Every way to close a socket, with any code and reason: "/{road}/{phase}/{code}/{reason}".
 
-`CODES` and `REASONS` hold what the names in the path stand for; "/mistakes/{name}" makes one of `MISTAKES`.
+`CODES` and `REASONS` map the names in the path to values; "/mistakes/{name}" makes one of `MISTAKES`.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class Endpoint(WebSocketEndpoint):
 
 
 async def foreign(scope: Scope, receive: Receive, send: Send) -> None:
-    """An application that speaks ASGI by itself."""
+    """A plain ASGI application."""
     params = scope["path_params"]
     await receive()
     if params["phase"] == "after":
@@ -123,7 +123,7 @@ app.mount("/mounted/{phase}/{code}/{reason}", foreign)
 app.mount("/app/{phase}/{code}/{reason}", closing_app)
 
 
-# The path that is all open comes last.
+# The path that matches everything comes last.
 app.websocket("/{road}/{phase}/{code}/{reason}")(endpoint)
 
 

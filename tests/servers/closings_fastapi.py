@@ -1,4 +1,4 @@
-"""The real FastAPI, closing as `closings` does: "/close/{phase}/{code}/{reason}"."""
+"""The real FastAPI, which closes like `closings`: "/close/{phase}/{code}/{reason}"."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Real server processes for tests: `server.start("tests.servers.apps:app")` runs daphne, then uvicorn.
 
-Ask for `server` to run a test on both, for `daphne` or `uvicorn` to run it on one. A test that reads logs,
-sends signals or counts things starts a process of its own with `start`; all others share one with `shared`.
-What is still alive when its owner ends (the test, or the session for shared ones) is terminated.
+The fixture `server` runs a test on both, `daphne` or `uvicorn` on one of them. A test that reads logs,
+sends signals or counts things starts its own process with `start`; all others share one with `shared`.
+Processes that are still running when their owner ends (the test, or the session) are terminated.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Running:
-    """One server process that listens on loopback, as seen from a test."""
+    """A server process that listens on loopback, as seen by a test."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
         self.process = process
@@ -44,7 +44,7 @@ class Running:
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 
     def logs(self) -> str:
-        """Everything the process wrote to stdout and stderr so far."""
+        """Everything that the process has written to stdout and stderr so far."""
         if self._last_words is not None:
             return self._last_words
         return Path(self._log.name).read_text(errors="replace")
@@ -57,7 +57,7 @@ class Running:
         return self.process.wait(timeout)
 
     def stop(self, timeout: float = 15) -> int:
-        """Terminate the process as an operator does (SIGTERM, after `timeout` SIGKILL)."""
+        """Terminate the process as an operator does: SIGTERM, and SIGKILL after `timeout`."""
         if self.process.poll() is None:
             self.signal()
         try:
@@ -71,7 +71,7 @@ class Running:
 
 
 class Server:
-    """Starts processes of one kind of server; `name` is "daphne" or "uvicorn"."""
+    """Starts processes of one server; `name` is "daphne" or "uvicorn"."""
 
     def __init__(self, name: str, shared: dict[tuple[str, ...], Running]) -> None:
         self.name = name
@@ -92,7 +92,7 @@ class Server:
     ) -> Running:
         """Start `module:attribute` and return once it accepts connections (at once if not `ready`).
 
-        `args` are options of the server's own command line; `settings` names Django's settings module (none
+        `args` are options of the server's command line; `settings` names Django's settings module (none
         without it); `env` is added to the environment.
         """
         running = launch(self.name, app, args, settings, env or {}, ready)
@@ -100,7 +100,7 @@ class Server:
         return running
 
     def shared(self, app: str, *args: str, settings: str | None = None) -> Running:
-        """As `start`, but all tests of the session with the same arguments share one process."""
+        """Like `start`, but all tests of the session with the same arguments share one process."""
         key = (self.name, app, settings or "", *args)
         if key not in self._shared or self._shared[key].process.poll() is not None:
             self._shared[key] = launch(self.name, app, args, settings, {}, ready=True)
@@ -147,7 +147,7 @@ def free_port() -> int:
 
 
 def wait_until_ready(running: Running, timeout: float = 60) -> None:
-    """Connect until the server accepts; a process that died or hangs fails the test with its log."""
+    """Connect until the server accepts. If the process exited or hangs, fail the test with its log."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         try:

@@ -1,4 +1,4 @@
-"""The site of `django_site` in a process that tells what it asks its database."""
+"""The site of `django_site` in a process that reports its database queries."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def close_group() -> None:
 
 
 async def begin_rounds() -> None:
-    """Check all logins every 0.2 s, as with REVALIDATE_SECONDS, but beginning now."""
+    """Check all logins every 0.2 s, as with REVALIDATE_SECONDS, but starting now."""
     for logins in registry.registries():
         logins.revalidate_every(0.2)
 
@@ -64,7 +64,7 @@ ACTIONS: dict[str, Callable[[], Any]] = {
 
 @app.websocket("/statements")
 async def told(websocket: WebSocket) -> None:
-    """Does what it is told, and answers with the statements since then."""
+    """Run the actions that the client names, and report the SQL statements since the last one."""
     await websocket.accept()
     async for what in websocket.iter_text():
         if what == "tell":

@@ -1,4 +1,4 @@
-"""The demo's settings, with those of a test from $SETTINGS."""
+"""The demo's settings, with the changes of a test from $SETTINGS."""
 
 from __future__ import annotations
 

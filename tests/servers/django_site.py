@@ -1,6 +1,6 @@
-"""The site that tests of users run on real servers: Django's pages and `django_sockets`.
+"""The site for tests of users on real servers: Django's pages and `django_sockets`.
 
-Run as a script it prepares the database at $DATABASE_PATH, or does what its argument says.
+Run as a script, it prepares the database at $DATABASE_PATH or performs the action given as argument.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if __name__ != "__main__":
 
 
 def prepare() -> None:
-    """Make users with a session each, and print the keys of the sessions."""
+    """Create users with a session each, and print the keys of the sessions."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.core.management import call_command
@@ -37,7 +37,7 @@ def prepare() -> None:
 
 
 def crowd() -> None:
-    """Make two hundred users of a group that may view users, and print the keys of their sessions."""
+    """Create two hundred users in a group that may view users, and print the keys of their sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import Group, Permission, User
     from django.contrib.sessions.backends.db import SessionStore
@@ -60,7 +60,7 @@ def crowd() -> None:
 
 
 def sessions(*names: str) -> None:
-    """Log users in again, where the settings of today have sessions, and print the keys."""
+    """Log users in again, with the current session engine, and print the keys."""
     from django.conf import settings
     from django.contrib.auth.models import User
     from django.test import Client

@@ -1,4 +1,4 @@
-"""Sockets for Django's users, as a project would write them."""
+"""Sockets for Django's users, as in a real project."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def named(websocket: WebSocket, found: Annotated[User, Depends(get_named)]
 
 @app.websocket("/session", dependencies=[Depends(login_required)])
 async def session(websocket: WebSocket) -> None:
-    """Counts in the session, which every page of the visitor can read."""
+    """Count in the session, which every page of the visitor can read."""
     await websocket.accept()
     count = await websocket.session.aget("count", 0) + 1
     await websocket.session.aset("count", count)

@@ -1,12 +1,12 @@
-"""An application in which a fault can happen at any point of a connection, and which counts starts and ends.
+"""An application that can fail at any point of a connection, and that counts starts and ends.
 
-"/fault/{point}/{fault}/{name}" runs to a point and has the fault there, or waits until "/control" receives
+"/fault/{point}/{fault}/{name}" runs up to a point and fails there, or waits until "/control" receives
 "go {name}". The other commands of "/control" are answered: "reached {name}" when the point is reached,
-"ended {name}" when nothing of the connection runs any more, "stats" with the counts and what the process
+"ended {name}" when the connection no longer runs any code, "stats" with the counts and what the process
 holds, and "back {stats}" with the same once it holds no more than those stats. "ended" and "back" wait for
 at most two seconds.
 
-Served as it is, it runs without Django settings, so its group is on the process's own channel layer.
+By itself, it runs without Django settings, so its group is on the process's own channel layer.
 `faults_django` serves it in a project with a database and a channel layer.
 """
 
@@ -42,17 +42,17 @@ POINTS = (
     "in_teardown",
     "in_sync_teardown",
 )
-# What the application does, and what the client does to it.
+# Faults of the application, and faults of the client.
 OWN_FAULTS = ("exception", "return", "cancel", "timeout")
 CLIENT_FAULTS = ("close", "reset", "half_close")
 MAX_SECONDS = 15
-# How long a connection that has ended may still hold something.
+# How long a connection may hold resources after its end.
 BACK_SECONDS = 2
 MAX_TURN_SECONDS = 0.05
-# A thread does not notice that the server stops, so it waits only this long.
+# A thread does not notice that the server is stopping, so it waits only this long.
 THREAD_SECONDS = 0.2
 EVERYBODY = Group("everybody")
-# Blocks threads until all threads of a pool are in use, for the fault "together".
+# For the fault "together": blocks threads until all threads of a pool are in use.
 THREADS = 8
 together = threading.Barrier(THREADS)
 
@@ -101,7 +101,7 @@ def event(events: dict[str, asyncio.Event], name: str) -> asyncio.Event:
 
 
 class Case:
-    """One connection: where its fault is due, and which fault it is."""
+    """One connection: the point of its fault, and the fault."""
 
     def __init__(self, websocket: WebSocket) -> None:
         self.point, self.fault, self.name = (websocket.path_params[k] for k in ("point", "fault", "name"))
@@ -109,7 +109,7 @@ class Case:
         self.loop = asyncio.get_running_loop()
 
     async def at(self, point: str) -> None:
-        """Have the fault if it is due here."""
+        """Fail if this is the point of the fault."""
         if point != self.point:
             return
         event(reached, self.name).set()
@@ -132,7 +132,7 @@ class Case:
         self.task.cancel()
 
     def sync_at(self, point: str) -> None:
-        """As `at`, in a thread."""
+        """Like `at`, in a thread."""
         if point != self.point:
             return
         self.loop.call_soon_threadsafe(event(reached, self.name).set)
@@ -232,7 +232,7 @@ async def receive(websocket: WebSocket, case: Case) -> None:
 
 
 async def beside(work: Coroutine[Any, Any, Any], case: Case, point: str) -> None:
-    """Have the fault while `work` runs."""
+    """Fail while `work` is running."""
     task = asyncio.ensure_future(work)
     await asyncio.sleep(0)
     try:
@@ -272,7 +272,7 @@ async def control(websocket: WebSocket) -> None:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for at most two seconds; a turn that takes long on a busy machine counts as a short one."""
+    """Wait for at most two seconds, not counting delays of a busy machine."""
     left, last = float(BACK_SECONDS), time.monotonic()
     while not condition() and left > 0:
         await asyncio.sleep(0.005)
@@ -281,7 +281,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def still_open(name: str) -> list[str]:
-    """What has begun more often than it has ended, for one connection."""
+    """The resources of one connection that were acquired more often than released."""
     return [key for key in tuple(began) if key.endswith(f" {name}") and began[key] != ended[key]]
 
 
@@ -290,8 +290,8 @@ def is_back(now: dict[str, Any], before: dict[str, Any]) -> bool:
 
 
 def stats() -> dict[str, Any]:
-    """What has begun and not ended, and what the process holds."""
-    counts = tuple(began.items())  # threads change them meanwhile
+    """The resources that were not released, and what the process holds."""
+    counts = tuple(began.items())  # threads may change them at the same time
     return {
         "open": {key: count - ended[key] for key, count in counts if count != ended[key]},
         "repeated": [key for key, count in counts if count > 1],
@@ -310,7 +310,7 @@ def held() -> dict[str, int]:
         "databases": sum(file.endswith(".sqlite3") for file in files),
         "members": size(hub.members for hub in hubs.get(asyncio.get_running_loop(), {}).values()),
         "groups": size([layer.groups]),
-        # Channels' own layer keeps a channel with a message that nothing received until the message expires.
+        # Channels' own layer keeps a channel until the messages in it have been received or have expired.
         "channels": len(layer.channels) if is_local(layer) else 0,
         "local": int(is_local(layer)),
     }
@@ -324,10 +324,10 @@ def open_files() -> Iterator[str]:
 
 
 def size(registers: Iterable[dict[str, Any]]) -> int:
-    """How many members all groups in all registers have."""
+    """The total number of members of all groups."""
     return sum(len(members) for register in registers for members in register.values())
 
 
 def is_local(layer: Any) -> bool:
-    """Whether it is the process's own layer, and not Channels' layer in memory."""
+    """Whether it is the process's own layer, as opposed to Channels' in-memory layer."""
     return isinstance(layer, LocalLayer)

@@ -1,4 +1,4 @@
-"""The application of faults in a Django project with a database and a channel layer."""
+"""The application of `faults` in a Django project with a database and a channel layer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ app = faults.app
 
 
 def create_table() -> None:
-    """Uses no ORM: uvicorn imports this inside its event loop, where the sync ORM refuses to run."""
+    """Does not use the ORM: uvicorn imports this in its event loop, where the sync ORM refuses to run."""
     with sqlite3.connect(database) as connection:
         connection.execute("CREATE TABLE django_content_type (id integer PRIMARY KEY, app_label, model)")
     connection.close()

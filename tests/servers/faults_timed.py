@@ -1,4 +1,4 @@
-"""The application of faults, which notes when daphne begins to stop and when the process exits."""
+"""The application of `faults`, which records when daphne begins to stop and when the process exits."""
 
 from __future__ import annotations
 

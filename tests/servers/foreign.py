@@ -1,4 +1,4 @@
-"""Endpoints over a library that was not ported: it raises FastAPI's and Starlette's exceptions."""
+"""Endpoints that use a library that was not ported: it raises FastAPI's and Starlette's exceptions."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ app = FastAPI()
 
 
 async def current_user(token: str = "") -> str:
-    """What a library offers as a dependency."""
+    """A dependency from a library."""
     if token != "secret":
         raise fastapi.HTTPException(401, "who?", {"WWW-Authenticate": "Bearer"})
     return "anna"

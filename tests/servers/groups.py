@@ -1,4 +1,4 @@
-"""An application whose sockets are in a group: what one says, all hear; and consumers of plain Channels."""
+"""An application whose sockets are in a group and receive each other's messages; and plain consumers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ app = FastAPI()
 
 @app.websocket("/member/{group}")
 async def member(websocket: WebSocket, group: str) -> None:
-    """Pass on what comes to everybody, this socket too; say "failed" if the layer does not take it."""
+    """Send each message to the group, including this socket; answer "failed" if the layer fails."""
     await websocket.accept()
     await websocket.join(group)
     await websocket.send_text("joined")
@@ -36,7 +36,7 @@ async def close(websocket: WebSocket, group: str) -> None:
 
 @app.websocket("/burst/{group}")
 async def burst(websocket: WebSocket, group: str, count: int, size: int = 0) -> None:
-    """Send numbers to a group, as fast as it goes."""
+    """Send numbers to a group as fast as possible."""
     await websocket.accept()
     for number in range(count):
         await Group(group).asend(f"{number}{' ' * size}")
@@ -45,7 +45,7 @@ async def burst(websocket: WebSocket, group: str, count: int, size: int = 0) -> 
 
 @app.websocket("/echo")
 async def echo(websocket: WebSocket) -> None:
-    """A socket that joins nothing."""
+    """A socket that joins no group."""
     await websocket.accept()
     async for text in websocket.iter_text():
         await websocket.send_text(text)
@@ -59,7 +59,7 @@ async def count(websocket: WebSocket) -> None:
 
 @app.websocket("/typed/{group}")
 async def typed(websocket: WebSocket, group: str) -> None:
-    """Send what comes in the type that consumers of plain Channels know."""
+    """Send each message with the type that plain Channels consumers handle."""
     await websocket.accept()
     async for text in websocket.iter_text():
         await Group(group, type="chat.message").asend({"text": text})
@@ -71,7 +71,7 @@ def translate(message: dict[str, Any]) -> dict[str, Any]:
 
 
 class Native(AsyncJsonWebsocketConsumer):
-    """A consumer as people have them; it also sends any message to any group."""
+    """An ordinary consumer that can also send any message to any group."""
 
     async def connect(self) -> None:
         self.group = self.scope["url_route"]["kwargs"]["group"]

@@ -1,6 +1,6 @@
-"""Endpoints that still have work to do when their connection is over; all other paths are those of `apps`.
+"""Endpoints that still have work to do when their connection has ended; other paths are those of `apps`.
 
-"/except?as=mine" records "mine work done" when the work was done, "mine work cut" if somebody cancelled it.
+"/except?as=mine" records "mine work done" when the work is done, or "mine work cut" if it is cancelled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastws_compat.types import Receive, Scope, Send
 from tests.servers import apps
 from tests.servers.apps import record
 
-# Longer than several looks of a daphne that has no patience, and than a DISCONNECT_GRACE of a second.
+# Longer than several checks of an impatient daphne, and than a DISCONNECT_GRACE of one second.
 SECONDS = 4
 
 library = FastAPI()
@@ -70,7 +70,7 @@ async def shielded(websocket: WebSocket, name: str = Depends(name)) -> None:
 
 @library.websocket("/cancelled")
 async def cancelled(websocket: WebSocket, name: str = Depends(name)) -> None:
-    """Never receive, so that only a cancellation shows that the client is gone."""
+    """Never receive, so that only a cancellation shows that the client has left."""
     await opened(websocket, name)
     try:
         await asyncio.Event().wait()
@@ -127,7 +127,7 @@ async def foreign(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Consumer(AsyncWebsocketConsumer):  # type: ignore[misc]
-    """One of Channels."""
+    """A Channels consumer."""
 
     async def connect(self) -> None:
         await self.accept()

@@ -1,4 +1,4 @@
-"""A site whose every part fails, with sentry-sdk as a project has it; $SENTRY_DSN is the test."""
+"""A site in which every part fails, with sentry-sdk set up as in a project; $SENTRY_DSN is the test's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from django.contrib.sessions.backends.file import SessionStore as FileStore
 
 
 class SessionStore(FileStore):
-    """The session engine; it fails for the clients of one test."""
+    """The session engine, which fails for the clients of one test."""
 
     def load(self) -> dict[str, Any]:
         where = self._key_to_file()
@@ -64,14 +64,14 @@ class Boom(Exception):
 
 
 class Legacy(AsyncWebsocketConsumer):
-    """An existing consumer, which the server sees fail."""
+    """An existing consumer, whose failure reaches the server."""
 
     async def connect(self) -> None:
         raise Boom("boom fallback")
 
 
 class Failing:
-    """Middleware of the project, whose own frame has no secret in it."""
+    """Middleware of the project, whose own frame contains no secret."""
 
     def __init__(self, app: Any) -> None:
         self.app = app
@@ -162,7 +162,7 @@ def failing_in_thread(websocket: WebSocket, value: Annotated[str, Header(alias="
 
 
 class Checker:
-    """A dependency that is an object, with the secrets among what it is called with."""
+    """A dependency that is an object and is called with secrets."""
 
     def __call__(self, credentials: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())]) -> None:
         bearer = credentials

@@ -29,7 +29,7 @@ app.websocket("/address", max_connections_per_address=2)(echo)
 
 @app.websocket("/sleep")
 async def sleep(websocket: WebSocket) -> None:
-    """Neither sends nor receives; says so when it is cancelled."""
+    """Neither send nor receive; record the cancellation."""
     await websocket.accept()
     try:
         await asyncio.Event().wait()
@@ -40,7 +40,7 @@ async def sleep(websocket: WebSocket) -> None:
 
 @app.websocket("/tick")
 async def tick(websocket: WebSocket) -> None:
-    """Only sends."""
+    """Only send."""
     await websocket.accept()
     try:
         while True:
@@ -52,7 +52,7 @@ async def tick(websocket: WebSocket) -> None:
 
 @app.websocket("/flood")
 async def flood(websocket: WebSocket) -> None:
-    """Sends without end and waits for nothing else."""
+    """Send endlessly without waiting for anything else."""
     await websocket.accept()
     try:
         while True:

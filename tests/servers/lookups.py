@@ -1,4 +1,4 @@
-"""Sockets of logged-in users beside an endpoint that keeps the async ORM's thread busy."""
+"""Sockets of logged-in users, and an endpoint that keeps the async ORM's thread busy."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def members(websocket: WebSocket, user: Annotated[Any, Depends(login_requi
 
 @app.websocket("/known", dependencies=KNOWN)
 async def known(websocket: WebSocket) -> None:
-    """Reads and writes its session, and stays."""
+    """Read and write the session, and stay connected."""
     await websocket.accept()
     count = await websocket.session.aget("count", 0) + 1
     await websocket.session.aset("count", count)
@@ -58,7 +58,7 @@ async def known(websocket: WebSocket) -> None:
 
 @app.websocket("/block")
 async def block(websocket: WebSocket, seconds: float) -> None:
-    """Occupies the thread of the async ORM for this long."""
+    """Occupy the thread of the async ORM for this long."""
     await websocket.accept()
     blocking = database_sync_to_async(time.sleep)(seconds)
     await websocket.send_text("blocking")
@@ -68,7 +68,7 @@ async def block(websocket: WebSocket, seconds: float) -> None:
 
 @app.websocket("/late")
 async def late(websocket: WebSocket, seconds: float) -> None:
-    """Accepts when the server may have given the client up."""
+    """Accept after the server may already have abandoned the handshake."""
     begun.set()
     await database_sync_to_async(time.sleep)(seconds)
     try:

@@ -1,4 +1,4 @@
-"""Applications that serve HTTP and sockets, mounted: one that only speaks ASGI, and a real FastAPI."""
+"""Mounted applications that serve HTTP and sockets: a plain ASGI one, and a real FastAPI."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def streamed(websocket: WebSocket) -> None:
 
 
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers HTTP and sockets with what the scope says, and HTTP with its body."""
+    """Answer HTTP and sockets with data of the scope, and HTTP also with its body."""
     told = {name: scope.get(name) for name in ("type", "path", "root_path", "path_params")}
     told["query_string"] = scope["query_string"].decode()
     if scope["type"] == "websocket":

@@ -1,4 +1,4 @@
-"""An application on a daphne whose version is taken for an unknown one."""
+"""An application on a daphne whose version is treated as unknown."""
 
 from __future__ import annotations
 

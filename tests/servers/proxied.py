@@ -1,4 +1,4 @@
-"""An application that stands behind a proxy."""
+"""An application behind a proxy."""
 
 from __future__ import annotations
 

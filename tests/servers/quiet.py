@@ -1,6 +1,6 @@
-"""A site whose LOGGING is a beginner's: a handler for the root, and no `disable_existing_loggers`.
+"""A site with a simple LOGGING: a handler for the root, and no `disable_existing_loggers`.
 
-`$LOGGERS` are loggers that it names, `$SILENCED` one that its settings switch off.
+`$LOGGERS` are loggers that it names; `$SILENCED` is one that its settings turn off.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ import json
 import logging
 import os
 
-import fastws_compat.sessions
-
+import fastws_compat.connections.lifecycle
 import fastws_compat.logger
 import fastws_compat.websockets  # noqa: F401
 from fastws_compat.asgi import get_asgi_application

@@ -1,4 +1,4 @@
-"""A site below a path: pages, sockets, a mounted application and an old consumer."""
+"""A site below a path: pages, sockets, a mounted application and an existing consumer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Old(AsyncWebsocketConsumer):  # type: ignore[misc]
 
 
 def links(request: HttpRequest) -> HttpResponse:
-    """The URLs of the sockets, as a page would have them."""
+    """The URLs of the sockets, as a page would contain them."""
     return HttpResponse(engines["django"].from_string(LINKS).render({"request": request}))
 
 

@@ -1,4 +1,4 @@
-"""Settings of `script_name`, with the script name from $SCRIPT_NAME_FORCED."""
+"""Settings for `script_name`, with the script name from $SCRIPT_NAME_FORCED."""
 
 from __future__ import annotations
 

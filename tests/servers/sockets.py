@@ -1,4 +1,4 @@
-"""An application of the library with one endpoint for each thing that a client can do wrong."""
+"""An application with one endpoint for each mistake that a client can make."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastws_compat import (
 )
 from fastws_compat.security import HTTPAuthorizationCredentials, WebSocketBearer
 
-# daphne has set logging up before it imports this.
+# daphne sets up logging before it imports this.
 handler = logging.StreamHandler()
 handler.setFormatter(logging.Formatter("LOG %(levelname)s %(message)s"))
 logging.getLogger("fastws_compat").addHandler(handler)
@@ -27,7 +27,7 @@ ended: list[str] = []
 
 
 async def counted(websocket: WebSocket) -> AsyncIterator[None]:
-    """Notes when the endpoint's cleanup has run."""
+    """Record that the endpoint's cleanup has run."""
     try:
         yield
     finally:
@@ -64,7 +64,7 @@ async def leave(websocket: WebSocket, when: str) -> None:
 
 @app.websocket("/guarded")
 async def guarded(websocket: WebSocket) -> None:
-    """Sends until that fails, and then closes as public code does."""
+    """Send until that fails, and then close, as public code does."""
     await websocket.accept()
     try:
         while True:
@@ -84,7 +84,7 @@ async def policy(websocket: WebSocket) -> None:
 
 @app.websocket("/endings")
 async def endings(websocket: WebSocket, path: str, count: int) -> None:
-    """Answers how often the cleanup of a path has run, as soon as it has run `count` times."""
+    """Report how many times the cleanup of a path has run, once it has run `count` times."""
     await websocket.accept()
     async with asyncio.timeout(10):
         while ended.count(path) < count:

@@ -1,4 +1,4 @@
-"""Endpoints that swallow every exception of their socket and go on."""
+"""Endpoints that swallow every exception of their socket and continue."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Dependencies whose cleanup takes its time, on daphne; all other paths are those of the bare applications.
+"""Dependencies with a slow cleanup, on daphne; all other paths are those of the bare applications.
 
-"/slow?as=mine" records what happens as "mine ...", and below its dependency is one that records its end too.
+"/slow?as=mine" records events as "mine ..."; its dependency depends on one that records its end as well.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ library = FastAPI()
 check_applications = Server.application_checker
 
 
-class Looks:
-    """daphne's looks at its applications, once a second, as something to wait for."""
+class Checks:
+    """Lets a coroutine wait for daphne's checks of its applications, which happen once a second."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -35,12 +35,12 @@ class Looks:
             await self._next.wait()
 
 
-looks = Looks()
+checks = Checks()
 
 
 def look(server: Server) -> None:
     check_applications(server)
-    looks.happened()
+    checks.happened()
 
 
 Server.application_checker = look  # type: ignore[method-assign]
@@ -62,7 +62,7 @@ async def slow(name: str = Depends(name), outer: None = Depends(outer)) -> Async
     try:
         yield
     finally:
-        await noted(name, looks.wait(4))
+        await noted(name, checks.wait(4))
 
 
 async def overtime(name: str = Depends(name), outer: None = Depends(outer)) -> AsyncIterator[None]:
@@ -88,11 +88,11 @@ async def hangs_too(name: str = Depends(name), hangs: None = Depends(hangs)) -> 
 
 
 def sticks(name: str = Depends(name), outer: None = Depends(outer)) -> Iterator[None]:
-    """Keep a thread at work."""
+    """Keep a thread busy."""
     try:
         yield
     finally:
-        os.write(1, f"EVENT {name} cleanup\n".encode())  # in one piece, unlike what two threads print
+        os.write(1, f"EVENT {name} cleanup\n".encode())  # a single write, unlike print() in two threads
         time.sleep(60)
 
 
@@ -131,18 +131,18 @@ library.add_api_websocket_route("/ignore", ignore, dependencies=[Depends(slow)])
 
 
 async def long_finally(scope: Scope, receive: Receive, send: Send) -> None:
-    """A bare application that needs the cancellation, and some time after it."""
+    """A bare application that ends only when cancelled, and after some time."""
     await apps.accepted(receive, send)
     record("long_finally accepted")
     try:
         await asyncio.Event().wait()
     finally:
-        await noted("long_finally", looks.wait(3))
+        await noted("long_finally", checks.wait(3))
 
 
-async def wait_for_looks(scope: Scope, receive: Receive, send: Send) -> None:
+async def wait_for_checks(scope: Scope, receive: Receive, send: Send) -> None:
     await apps.accepted(receive, send)
-    await looks.wait(4)
+    await checks.wait(4)
     await apps.text(send, "daphne has looked")
 
 
@@ -158,7 +158,7 @@ async def undead_request(scope: Scope, receive: Receive, send: Send) -> None:
 APPLICATIONS = {
     **{("websocket", route.path): library for route in library.routes},
     ("websocket", "/long_finally"): long_finally,
-    ("websocket", "/looks"): wait_for_looks,
+    ("websocket", "/checks"): wait_for_checks,
     ("http", "/undead"): undead_request,
 }
 

@@ -1,4 +1,4 @@
-"""The demo's settings with a database for each of two tenants, which a context variable selects."""
+"""The demo's settings with one database for each of two tenants, selected by a context variable."""
 
 from __future__ import annotations
 

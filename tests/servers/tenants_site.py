@@ -1,6 +1,6 @@
-"""A site with two tenants: the host says which one, and ASGI middleware selects its database.
+"""A site with two tenants: the host determines the tenant, and ASGI middleware selects its database.
 
-Run as a script it prepares both databases, or acts on users from a process without any tenant's context.
+Run as a script, it prepares both databases, or changes users in a process without a tenant's context.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def kick(websocket: WebSocket, user: CurrentUser) -> None:
 
 
 def act(request: HttpRequest, what: str) -> HttpResponse:
-    """Do something to the user with the key 1 of this tenant."""
+    """Perform an action on the user with key 1 of this tenant."""
     from django.contrib.auth.models import Group as Role
 
     user = User.objects.get(pk=1)

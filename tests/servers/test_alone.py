@@ -1,4 +1,4 @@
-"""Routes that no application serves: refusals, handlers and limits are those of an application."""
+"""Routes that are served without an application: refusals, handlers and limits are the same."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.servers
 
 APP = "tests.servers.alone:app"
 SETTINGS = "tests.servers.django_settings"
-# What a client sees before accept and after it.
+# What a client sees before and after accept.
 ENDS = {
     "http": (409, (4409, "taken")),
     "websocket": (403, (4001, "why")),
@@ -74,6 +74,6 @@ def test_no_client_can_provoke_a_traceback(server: Server) -> None:
 
 
 def test_a_reason_of_a_consumer_is_cut_by_daphne(daphne: Server) -> None:
-    """On another server a consumer of Channels speaks to the server alone."""
+    """On other servers, nothing stands between a Channels consumer and the server."""
     with Raw(daphne.shared(APP, settings=SETTINGS), "/fallback/long").accepted() as client:
         assert client.close_frame() == (4000, "x" * 123)

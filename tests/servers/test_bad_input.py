@@ -1,4 +1,4 @@
-"""What clients do wrong: the right code, one line in the log, no traceback, the cleanup once."""
+"""Invalid input from clients: the right code, one log line, no traceback, and cleanup exactly once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def close_after(url: str, *frames: str | bytes) -> tuple[int | None, str | None]
 
 
 def endings(running: Running, path: str, count: int = 1) -> str:
-    """How often the cleanup of a path has run once it has run `count` times."""
+    """How many times the cleanup of a path has run, once it has run `count` times."""
 
     async def run() -> str:
         url = running.url(f"/endings?path={path}&count={count}")
@@ -47,7 +47,7 @@ def endings(running: Running, path: str, count: int = 1) -> str:
 
 
 def new_lines(running: Running, before: str) -> list[str]:
-    """What the library has logged since `before`."""
+    """The library's log lines since `before`."""
     return [line for line in running.logs()[len(before) :].splitlines() if line.startswith("LOG ")]
 
 

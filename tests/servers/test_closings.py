@@ -1,4 +1,4 @@
-"""Codes and reasons on the wire: every road, before and after accept, on every implementation of a server."""
+"""Codes and reasons on the wire: every way to close, before and after accept, on every server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.servers
 
 APP = "tests.servers.closings:app"
 KINDS = ["daphne", "uvicorn", "uvicorn --ws websockets", "uvicorn --ws wsproto"]
-# Each closes by a message of the application; WebSocketClose does not accept first.
+# Ways to close by a message of the application. WebSocketClose does not accept first.
 ROADS = ["close", "send", "exception", "class", "mounted"]
 
 
@@ -27,7 +27,7 @@ def running(request: pytest.FixtureRequest, shared_servers: Any) -> Running:
 
 
 def status(running: Running, path: str) -> int:
-    """The status of the answer to a handshake that is refused."""
+    """The status of the response that refuses a handshake."""
     with Raw(running, path) as client:
         head = client.answer()
         assert head.startswith(b"HTTP/1.1 "), (path, head)
@@ -35,13 +35,13 @@ def status(running: Running, path: str) -> int:
 
 
 def closed(running: Running, path: str) -> tuple[int, str]:
-    """Code and reason of the close frame that follows accept."""
+    """The code and reason of the close frame after accept."""
     with Raw(running, path).accepted() as client:
         return client.close_frame()
 
 
 def slash(road: str) -> str:
-    """What the path of a mounted application ends with."""
+    """The last part of a mounted application's path."""
     return "/" if road in ("mounted", "app") else ""
 
 

@@ -1,4 +1,4 @@
-"""What ASGI promises about WebSockets, on the completed daphne and on uvicorn."""
+"""The guarantees of ASGI for WebSockets, on the completed daphne and on uvicorn."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_close_frame_without_a_code_is_1005(server: Server) -> None:
 def test_a_lost_connection_is_1006(server: Server) -> None:
     running, name = server.shared(APP), unique()
     Raw(running, f"/echo?as={name}").accepted().reset()
-    # The specification of WebSockets says 1006, uvicorn says 1005.
+    # The WebSocket specification says 1006, uvicorn reports 1005.
     assert event(running, name) == ("1006" if server.is_daphne else "1005")
 
 
@@ -196,7 +196,7 @@ def test_close_before_accept_is_403(server: Server) -> None:
 
 @pytest.mark.parametrize("path", ["/fail_first", "/return_first", "/deny_and_fail"])
 def test_no_answer_is_500_at_once(daphne: Server, path: str) -> None:
-    """Stock daphne looks once a second."""
+    """Stock daphne checks once a second."""
     running, start = daphne.shared(APP), time.monotonic()
     for _ in range(10):
         assert refused(running, path).status_code == 500

@@ -1,4 +1,4 @@
-"""daphne and applications whose client has gone: it cancels, once, those that do not notice."""
+"""daphne cancels applications that do not notice that their client has left, and cancels them once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KILLED = "took too long to shut down and was killed"
 
 
 def told(running: Running, name: str) -> list[str]:
-    """What the application of this name has recorded."""
+    """The events that the application of this name has recorded."""
     events = (line for line in running.logs().splitlines() if line.startswith(f"EVENT {name}"))
     return [line.removeprefix(f"EVENT {name} ").strip() for line in events]
 
 
-def test_daphne_waits_for_a_cleanup_that_is_longer_than_its_patience(daphne: Server) -> None:
+def test_daphne_waits_for_a_cleanup_longer_than_its_timeout(daphne: Server) -> None:
     running = daphne.start(APP, *AT_ONCE)
     with open_socket(running, "/slow"):
         event(running, "slow accepted")
@@ -47,7 +47,7 @@ def test_a_cleanup_that_hangs_is_ended_by_its_own_bound_and_not_by_daphne(daphne
     assert KILLED not in running.logs()
 
 
-def test_an_endpoint_that_never_looks_is_left_to_the_disconnect_grace(daphne: Server) -> None:
+def test_an_endpoint_that_never_receives_is_ended_by_the_disconnect_grace(daphne: Server) -> None:
     running = daphne.start(APP, "--application-close-timeout", "2", env={"FASTWS": '{"DISCONNECT_GRACE": 4}'})
     with open_socket(running, "/ignore"):
         event(running, "ignore accepted")
@@ -65,11 +65,11 @@ def test_an_application_that_does_not_notice_is_cancelled_once(daphne: Server) -
     assert running.logs().count(KILLED) == 1
 
 
-# A client that sends more than is received, and leaves
+# A client that sends more than is received, and then leaves
 
 
 def fill(peer: socket.socket, data: bytes) -> None:
-    """Send until the server has not read for a second."""
+    """Send until the server has not read anything for a second."""
     peer.setblocking(False)
     while select.select([], [peer], [], 1)[1]:
         try:
@@ -86,7 +86,7 @@ def until_killed(running: Running) -> None:
         has_ended(running.process)
 
 
-# The ordinary pings would find out too, but the second one comes after forty seconds.
+# Ordinary pings would detect it too, but the second one is sent only after forty seconds.
 
 
 def test_a_paused_client_that_closes_is_noticed_soon(daphne: Server) -> None:
@@ -110,8 +110,8 @@ def test_what_a_paused_client_sent_before_it_left_can_still_be_received(daphne: 
     with Raw(running, "/deaf").accepted() as client:
         client.socket.sendall(frame(2, b"y" * 1000) * 260 + frame(8, b"\x03\xe8"))
         client.socket.shutdown(socket.SHUT_WR)
-        with open_socket(running, "/looks") as looks:  # daphne has also looked at its clients by then
-            looks.recv(timeout=10)
+        with open_socket(running, "/checks") as checks:  # by then, daphne has also checked its clients
+            checks.recv(timeout=10)
         with open_socket(running, "/go"):
             pass
         assert event(running, "deaf") == "260 1000"

@@ -1,4 +1,4 @@
-"""Plain HTTP requests on the completed daphne: they are routed as strictly as WebSockets are."""
+"""Plain HTTP requests on the completed daphne: their paths are parsed as strictly as those of sockets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An unknown daphne: the lifespan runs lazily, once, to its end; close codes become private ones."""
+"""An unknown daphne: the lifespan runs lazily and once, including shutdown; close codes become private."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back-pressure: a side that does not read makes only the other side of its connection wait."""
+"""Back-pressure: if one side does not read, only the other side of the same connection waits."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_send_waits_for_a_client_that_does_not_read(server: Server) -> None:
                 other.recv(timeout=10)
         assert memory(running) - before < 8 * MIB
         client.reset()
-    # What the kernel holds for both sides, and no more.
+    # The size of the kernel's buffers on both sides.
     assert int(event(running, "flood")) < 16 * MIB
 
 
@@ -58,7 +58,7 @@ def test_a_fast_reader_does_not_starve_the_others(daphne: Server) -> None:
 
 
 def fill(client: Raw, data: bytes) -> int:
-    """Send until nothing moves for a second; how many bytes went."""
+    """Send until no progress is made for a second; return the number of bytes sent."""
     sent = 0
     client.socket.settimeout(1)
     try:
@@ -93,7 +93,7 @@ def test_a_paused_client_survives_the_ping_timeout(daphne: Server) -> None:
     block = frame(2, b"y" * 1000) * 66
     with Raw(running, "/deaf").accepted() as client:
         sent = fill(client, block)
-        # Two rounds of pings, which daphne looks after every other second, come and are not answered.
+        # Two rounds of pings are sent and not answered; daphne checks them every two seconds.
         assert client.frame()[0] == 9
         assert client.frame()[0] == 9
         with open_socket(running, "/go"):
@@ -110,7 +110,7 @@ def test_a_paused_client_that_is_gone_is_noticed(daphne: Server) -> None:
     client = Raw(running, "/deaf").accepted()
     fill(client, frame(2, b"y" * 1000) * 66)
     client.reset()
-    # The application does not listen, so daphne cancels it once the connection is lost.
+    # The application does not receive, so daphne cancels it once the connection is lost.
     deadline = time.monotonic() + 20
     while "took too long to shut down" not in running.logs():
         assert time.monotonic() < deadline

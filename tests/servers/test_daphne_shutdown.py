@@ -1,4 +1,4 @@
-"""SIGTERM, the lifespan, and how the completed daphne comes to run at all."""
+"""SIGTERM, the lifespan, and the ways in which the completed daphne is started."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def events(running: Running) -> list[str]:
 
 
 def terminate(running: Running) -> float:
-    """How long the process takes to leave after SIGTERM."""
+    """The time that the process takes to exit after SIGTERM."""
     start = time.monotonic()
     running.signal(signal.SIGTERM)
     running.wait()
@@ -54,12 +54,12 @@ def test_sigterm_closes_with_1012_and_lets_applications_end(server: Server) -> N
 
 
 def teardown(daphne: Server) -> float:
-    """How long this machine takes now for a process that has nothing to wait for."""
+    """The time that this machine takes now to stop a process that has nothing to wait for."""
     return terminate(daphne.start(APP))
 
 
 def kept_alive(running: Running) -> socket.socket:
-    """A connection that has had an answer and waits for the next request."""
+    """A connection that has received a response and is kept open for the next request."""
     client = running.connect()
     client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
     answer = b""
@@ -91,7 +91,7 @@ def test_every_finally_runs_and_the_process_leaves_within_the_grace_and_a_second
         event(running, "undead request")
         took = terminate(running)
         assert connecting.answer().startswith(b"HTTP/1.1 503 ")
-        # None of these answers.
+        # None of these responds.
         assert [client.close_frame()[0] for client in clients] == [1012, 1012, 1012, 1012, 1000]
     print(f"left {took:.2f} s after SIGTERM with a grace of 1 s; a process alone takes {slack:.2f} s")
     assert 1 <= took <= 2 + slack
@@ -126,7 +126,7 @@ def test_connections_without_an_application_do_not_use_the_grace(daphne: Server)
     slack = teardown(daphne)
     running = daphne.start(APP, env={"FASTWS": '{"SHUTDOWN_GRACE": 60}'})
     with Raw(running, "/return").accepted() as returned, running.connect() as head, running.connect() as body:
-        assert returned.close_frame() == (1000, "")  # and is not answered
+        assert returned.close_frame() == (1000, "")  # without a close frame in reply
         head.sendall(HALF_A_HEAD)
         body.sendall(HALF_A_BODY)
         with kept_alive(running):
@@ -134,10 +134,10 @@ def test_connections_without_an_application_do_not_use_the_grace(daphne: Server)
 
 
 def test_applications_that_returned_do_not_stop_the_shutdown(daphne: Server) -> None:
-    """Stock daphne looks for the application of every connection, and fails on one that has none any more."""
+    """Stock daphne looks up the application of every connection and fails if it has ended."""
     running = daphne.start(APP)
     with Raw(running, "/return").accepted() as returned, open_socket(running, "/patient"):
-        assert returned.close_frame() == (1000, "")  # never answered, so the connection stays for a while
+        assert returned.close_frame() == (1000, "")  # no reply, so it stays open for a while
         event(running, "patient accepted")
         assert terminate(running) < 4
     assert "patient finally" in events(running)

@@ -1,4 +1,4 @@
-"""Faults on the wire, targets that try to be another path, TLS and proxies."""
+"""Protocol errors, request targets that pretend to be another path, TLS and proxies."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ APP = "tests.servers.apps:app"
     ids=["6.4.1", "6.4.2", "6.4.3", "surrogate"],
 )
 def test_a_text_that_cannot_become_utf_8_is_refused_at_once(daphne: Server, sent: bytes) -> None:
-    """As Autobahn's cases 6.4 ask for: the client need not end the message, nor even the frame."""
+    """As in Autobahn's cases 6.4: before the client has finished the message, or even the frame."""
     running, name = daphne.shared(APP), unique()
     with Raw(running, f"/echo?as={name}").accepted() as client:
         client.socket.sendall(sent)

@@ -35,7 +35,7 @@ SCRIPT = Path(__file__).with_name("django_site.py")
 
 @dataclass
 class Site:
-    """A database with users, and the sessions that they are logged in with."""
+    """A database with users and their sessions."""
 
     env: dict[str, str]
     sessions: dict[str, str]
@@ -46,7 +46,7 @@ class Site:
         )
 
     def run(self, *arguments: str, **env: str) -> str:
-        """Run a command of the site's script in a process of its own."""
+        """Run a command of the site's script in a separate process."""
         done = subprocess.run(
             [sys.executable, SCRIPT, *arguments],
             cwd=ROOT,
@@ -59,7 +59,7 @@ class Site:
         return done.stdout
 
     def open(self, running: Running, path: str, user: str | None = None, **headers: str) -> ClientConnection:
-        """A page's socket: with the Origin and the cookie that a browser would send."""
+        """A socket opened by a page: with the Origin and the cookie that a browser sends."""
         sent = {"Origin": f"http://127.0.0.1:{running.port}"}
         if user is not None:
             sent["Cookie"] = f"sessionid={self.sessions[user]}"
@@ -107,7 +107,7 @@ def site(prepared: tuple[Path, dict[str, str]], tmp_path: Path) -> Site:
 
 
 def closing(client: ClientConnection, timeout: float = 10) -> tuple[int, str, float]:
-    """The code and reason with which the server closes, and how many seconds that took."""
+    """The code and reason with which the server closes, and the seconds until then."""
     began = time.monotonic()
     with pytest.raises(websockets.ConnectionClosed) as caught:
         while True:
@@ -117,7 +117,7 @@ def closing(client: ClientConnection, timeout: float = 10) -> tuple[int, str, fl
     return close.code, close.reason, time.monotonic() - began
 
 
-def test_who_is_refused(server: Server, site: Site) -> None:
+def test_refused_users(server: Server, site: Site) -> None:
     running = site.start(server)
     users = (None, "ann", "staff")
     assert [site.status(running, "/anybody", user) for user in users] == [101, 101, 101]
@@ -165,7 +165,7 @@ def test_table_of_origins(server: Server, site: Site) -> None:
 def test_repeated_origin(server: Server, site: Site) -> None:
     running = site.start(server)
     own = "Origin", f"http://127.0.0.1:{running.port}"
-    # uvicorn's own protocol answers before it calls the application.
+    # uvicorn responds itself, before it calls the application.
     assert handshake(running, own, own) == (403 if server.is_daphne else 400)
 
 
@@ -231,7 +231,7 @@ class Crowd:
 
     def __init__(self, site: Site, daphne: Server, stack: ExitStack) -> None:
         allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if 0 <= allowed < 4096:  # of which the server that is started now has as many
+        if 0 <= allowed < 4096:  # the new server has the same number of them
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, most) if most >= 0 else 4096, most))
         keys = json.loads(site.run("crowd"))
         running = site.start(
@@ -254,7 +254,7 @@ class Crowd:
 
     @property
     def queries(self) -> list[str]:
-        """The queries since the action: those of a round by name, all others in full."""
+        """The queries since the action: those of a round by name, and all others in full."""
         self._told.send("tell")
         statements = json.loads(self._told.recv(timeout=30))
         return [
@@ -268,7 +268,7 @@ def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
         crowd = Crowd(site, daphne, stack)
         assert crowd.names == [f"user{number}" for number in range(200) for _ in range(5)]
 
-        # A signal for one user, then one for everybody; what a client says waits for the decision.
+        # A signal for one user, then one for all users. Messages from clients wait for the decision.
         for action in ("save_user", "widen_group"):
             crowd.act(action)
             crowd.sockets[0].send(1, b"still there")

@@ -1,4 +1,4 @@
-"""How long the process takes to exit, by its own clock, with connections at many points."""
+"""The time that the process takes to exit, by its own clock, with connections at many points."""
 
 from __future__ import annotations
 

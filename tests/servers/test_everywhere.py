@@ -1,4 +1,4 @@
-"""Groups are sent to from every place of a Django project; who listens sits in two other processes."""
+"""Messages to groups from every kind of code in a Django project; the members are in two other processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SETTINGS = {
     "ROOT_URLCONF": "tests.servers.shop.urls",
     "MIDDLEWARE": [],
 }
-PATIENCE = 15
+TIMEOUT = 15
 
 
 class Shop:
@@ -53,11 +53,11 @@ class Shop:
 
     def get(self, path: str) -> None:
         """A request to the first process."""
-        with urlopen(self.processes[0].http(path), timeout=PATIENCE):
+        with urlopen(self.processes[0].http(path), timeout=TIMEOUT):
             pass
 
     def manage(self, *arguments: str) -> None:
-        """A process of its own."""
+        """A separate process."""
         command = [sys.executable, "manage.py", *arguments]
         done = subprocess.run(command, cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
@@ -66,7 +66,7 @@ class Shop:
     def listeners(self) -> Iterator[Listeners]:
         with ExitStack() as stack:
             sockets = [stack.enter_context(open_socket(running, "/ws/shop")) for running in self.processes]
-            assert [socket.recv(PATIENCE) for socket in sockets] == ["joined", "joined"]
+            assert [socket.recv(TIMEOUT) for socket in sockets] == ["joined", "joined"]
             yield Listeners(sockets)
 
 
@@ -77,9 +77,9 @@ class Listeners:
         self.sockets = sockets
 
     def hear(self, *messages: Any) -> None:
-        """Both are sent these messages in this order, and no other."""
+        """Both receive exactly these messages in this order."""
         for socket in self.sockets:
-            assert [json.loads(socket.recv(PATIENCE)) for _ in messages] == [*messages]
+            assert [json.loads(socket.recv(TIMEOUT)) for _ in messages] == [*messages]
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +152,6 @@ def test_a_worker_keeps_the_order_of_its_jobs_and_no_connections(shop: Shop) -> 
             assert redis.info("clients")["connected_clients"] <= before + 2
             work("fork 50", "job 51", "fork 52")
             worker.stdin.close()
-            assert worker.wait(PATIENCE) == 0
+            assert worker.wait(TIMEOUT) == 0
         jobs = [{"job": number} for number in range(50)]
         listeners.hear(*jobs, {"child": 50}, {"job": 51}, {"child": 52})

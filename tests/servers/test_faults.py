@@ -1,4 +1,4 @@
-"""A fault at every point of a connection: what began ends, once, and the server holds no more than before."""
+"""A fault at every point of a connection: everything is cleaned up once, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.servers.test_wire_fuzz import Listener, handshake
 pytestmark = pytest.mark.servers
 
 DJANGO, LOCAL = "tests.servers.faults_django:app", "tests.servers.faults:app"
-# Channels' layer in memory, and the process's own layer where there is none.
+# Channels' in-memory layer, and the process's own layer if there is none.
 on_every_layer = pytest.mark.parametrize("app", [DJANGO, LOCAL], ids=["in_memory_layer", "local_layer"])
 GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}
 PAIRS = 1000
@@ -38,7 +38,7 @@ def ask(control: ClientConnection, command: str) -> Any:
 
 @contextmanager
 def control_of(running: Running) -> Iterator[tuple[ClientConnection, dict[str, Any]]]:
-    """The control of the application, and what the process holds while nothing else is connected."""
+    """The control socket, and what the process holds while nothing else is connected."""
     with open_socket(running, "/control") as control:
         warm(running, control)
         before = settled(control)
@@ -48,7 +48,7 @@ def control_of(running: Running) -> Iterator[tuple[ClientConnection, dict[str, A
 
 
 def warm(running: Running, control: ClientConnection) -> None:
-    """Start all threads of both pools, and connect them to the database."""
+    """Start all threads of both pools and connect them to the database."""
     for point in SYNC:
         names = [unique() for _ in range(THREADS)]
         clients = [Raw(running, f"/fault/{point}/together/{name}") for name in names]
@@ -59,7 +59,7 @@ def warm(running: Running, control: ClientConnection) -> None:
 
 
 def settled(control: ClientConnection) -> dict[str, Any]:
-    """The stats once nothing is open and two of them in a row are the same."""
+    """The stats, once nothing is open and two in a row are equal."""
     before: dict[str, Any] = {}
     while (now := ask(control, "stats"))["held"] != before.get("held") or now["open"]:
         before = now
@@ -68,12 +68,12 @@ def settled(control: ClientConnection) -> dict[str, Any]:
 
 
 def check_back(control: ClientConnection, before: dict[str, Any], case: object) -> None:
-    """Within two seconds the process holds no more than before."""
+    """Assert that the process holds no more than before within two seconds."""
     check(ask(control, f"back {json.dumps(before)}"), before, case)
 
 
 def check(now: dict[str, Any], before: dict[str, Any], case: object) -> None:
-    """Everything has ended, once, and nothing more is held than before."""
+    """Assert that everything has ended once, and that no more is held than before."""
     assert now["open"] == {}, case
     assert now["repeated"] == [], case
     more = {what: count - before["held"][what] for what, count in now["held"].items()}
@@ -94,7 +94,7 @@ def strike(client: Client, fault: str) -> None:
 
 
 class Client(Raw):
-    """A client that knows whether its handshake has been answered."""
+    """A client that records whether its handshake has been answered."""
 
     @property
     def answered(self) -> bool:
@@ -145,7 +145,7 @@ def test_what_is_held_is_counted(server: Server, app: str, point: str) -> None:
         check_back(control, before, name)
 
 
-# Seeded pairs of a point and a fault, many at a time
+# Seeded pairs of a point and a fault, many at once
 
 
 def pairs(count: int) -> list[tuple[str, str, float]]:
@@ -163,7 +163,7 @@ async def say(control: Control, command: str) -> Any:
 
 
 async def suffer(running: Running, control: Control, pair: tuple[str, str, float]) -> None:
-    """One connection with a fault; a client's fault comes a moment after the point is reached."""
+    """One connection with a fault. A fault of the client follows shortly after the point is reached."""
     (point, fault, delay), name = pair, unique()
     loop = asyncio.get_running_loop()
     transport, listener = await loop.create_connection(Listener, "127.0.0.1", running.port)
@@ -204,7 +204,7 @@ def test_a_thousand_faults_leave_nothing_behind(server: Server, app: str) -> Non
         for start in range(0, PAIRS, AT_A_TIME):
             cases = pairs(PAIRS)[start : start + AT_A_TIME]
             await asyncio.gather(*map(suffer, [running] * AT_A_TIME, controls, cases))
-            # A control that was busy for long has a read-ahead task until its next command arrives.
+            # A control socket that was busy for long has a read-ahead task until its next command arrives.
             await asyncio.gather(*(say(control, "ended nothing") for control in controls))
             check(await say(controls[0], f"back {json.dumps(before)}"), before, f"pairs from {start}")
         await asyncio.gather(*(control.close() for control in controls))

@@ -1,4 +1,4 @@
-"""Exceptions of FastAPI and Starlette on the wire: the client sees the same as with this library's."""
+"""Exceptions of FastAPI and Starlette on the wire: the client sees the same as for this library's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Groups over real servers: several processes on one Redis, slow clients, a Redis that fails."""
+"""Groups on real servers: several processes with one Redis, slow clients, and a Redis that fails."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.servers
 APP = "tests.servers.groups:app"
 MIXED = "tests.servers.groups:mixed"
 SETTINGS = "tests.servers.django_settings"
-PATIENCE = 20
-# A real one has 2,000: FASTWS_SOCKETS=2000 python -m pytest tests/servers/test_groups.py -k in_order
+TIMEOUT = 20
+# For a realistic number: FASTWS_SOCKETS=2000 python -m pytest tests/servers/test_groups.py -k in_order
 SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "100"))
-# How long a frozen Redis stays frozen, and how soon membership is back after it.
+# How long a frozen Redis stays frozen, and the time until membership is restored.
 FROZEN = 10
 SOON = 5
 LAYER_TIMEOUT = 2
@@ -60,14 +60,14 @@ async def member(stack: AsyncExitStack, running: Running, group: str = "g") -> C
 
 def run(main: Any) -> None:
     async def limited() -> None:
-        async with asyncio.timeout(3 * PATIENCE):
+        async with asyncio.timeout(3 * TIMEOUT):
             await main()
 
     asyncio.run(limited())
 
 
 async def call(running: Running, path: str) -> None:
-    """Connect, and wait until the endpoint is through."""
+    """Connect, and wait until the endpoint is ready."""
     async with websockets.connect(running.url(path), compression=None, proxy=None) as client:
         async for _ in client:
             pass
@@ -145,7 +145,7 @@ def test_every_member_gets_every_message_in_order(
 
 
 class Witness:
-    """A client in a group of one process, which remembers all that it hears."""
+    """A client in a group of one process that records everything it receives."""
 
     def __init__(self, client: ClientConnection, name: str) -> None:
         self.client = client
@@ -165,7 +165,7 @@ class Witness:
             self._news.set()
 
     async def say(self, text: str) -> None:
-        """Send to the group; the text is made unique."""
+        """Send a unique text to the group."""
         self.said.append(f"{text} {self.name} {len(self.said)}")
         await self.client.send(self.said[-1])
 
@@ -175,7 +175,7 @@ class Witness:
             await self._news.wait()
 
     async def fails(self) -> None:
-        """What this one says the layer does not take, within its time limit."""
+        """Assert that the layer does not accept a message of this client, within its time limit."""
         failed = self.failed
         async with asyncio.timeout(LAYER_TIMEOUT + 2):
             await self.say("lost")
@@ -183,7 +183,7 @@ class Witness:
 
 
 class Site:
-    """Two processes on one kind of layer: a member in each, and a socket that joins nothing."""
+    """Two processes with one kind of layer: a member in each, and a socket that joins no group."""
 
     def __init__(self, servers: list[Running], members: list[Witness], echo: ClientConnection) -> None:
         self.servers = servers
@@ -191,7 +191,7 @@ class Site:
         self.echo = echo
 
     async def notices_nothing(self) -> None:
-        """The socket without groups is answered at once, and a new one is too."""
+        """Assert that the socket without groups is answered at once, and so is a new one."""
         async with asyncio.timeout(LAYER_TIMEOUT):
             await self.echo.send("there?")
             assert await self.echo.recv() == "there?"
@@ -199,7 +199,7 @@ class Site:
                 await client_of(stack, self.servers[1], "/echo")
 
     async def outage(self) -> None:
-        """While the layer is down, no call takes longer than its time limit."""
+        """Assert that no call takes longer than its time limit while the layer is down."""
         await asyncio.gather(*(one.fails() for one in self.members))
         await self.notices_nothing()
         async with asyncio.timeout(2 * LAYER_TIMEOUT + 2), AsyncExitStack() as stack:
@@ -208,7 +208,7 @@ class Site:
         await self.notices_nothing()
 
     async def back(self) -> None:
-        """Both members soon hear each other again."""
+        """Assert that both members soon receive each other's messages again."""
 
         async def hears(one: Witness, other: Witness) -> None:
             before = len(other.said)
@@ -220,7 +220,7 @@ class Site:
             await asyncio.gather(hears(*self.members), hears(*reversed(self.members)))
 
     async def account(self) -> None:
-        """Each process has counted what it was not given, and what it could not send."""
+        """Assert that each process has counted the messages that it missed or could not send."""
         for one in self.members:
             await one.say("the end")
         ends = {one.said[-1] for one in self.members}
@@ -278,7 +278,7 @@ def test_redis_is_frozen_then_killed_and_started_again(redis_server: RedisServer
     run(main)
     for running in (*servers["pubsub"], *servers["core"]):
         running.stop()
-        # One line for the beginning of an outage and one for its end; the two may have become one.
+        # One line for the start of an outage and one for its end; two outages may have merged into one.
         assert 1 <= running.logs().count(" fails (") == running.logs().count(" has recovered after ") <= 2
         assert "did not reach this process" in running.logs()
 
@@ -343,7 +343,7 @@ FOREIGN = [
 
 
 def raw(group: str, message: dict[str, Any]) -> str:
-    """What makes the native consumer send any message to any group."""
+    """The text that makes the plain consumer send any message to any group."""
     return json.dumps({"group": group, "message": message})
 
 

@@ -1,4 +1,4 @@
-"""What an application has still to do when its connection is over is done to its end, on every server."""
+"""Work that an application still has to do after the end of its connection completes on every server."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PATHS = (
     "/foreign",
     "/consumer",
 )
-# A daphne that would cancel an application as soon as its client has gone.
+# A daphne that would cancel an application as soon as its client has left.
 AT_ONCE = ("--application-close-timeout", "0")
 
 
@@ -37,7 +37,7 @@ def running(server: Server) -> Running:
 
 
 def visit(running: Running, path: str) -> str:
-    """Connect and leave; the name under which the application records what it does."""
+    """Connect and leave; return the name under which the application records its events."""
     name = unique()
     with suppress(InvalidStatus), open_socket(running, f"{path}?as={name}"):
         event(running, f"{name} accepted")

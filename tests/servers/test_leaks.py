@@ -1,4 +1,4 @@
-"""What sentry-sdk, with its default integrations, sends away when something fails: no secret of a client."""
+"""The events that sentry-sdk, with its default integrations, sends after a failure: no secret of a client."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ CASES = [
 
 
 class Sentry(ThreadingHTTPServer):
-    """The address that events are sent to."""
+    """The address to which events are sent."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
@@ -134,7 +134,7 @@ def test_an_error_event_still_shows_the_project_where_it_failed(site: Any, sentr
 def test_where_a_scope_is_the_projects_own_no_frame_is_the_librarys(
     site: Any, sentry: Sentry, case: str
 ) -> None:
-    """The project's middleware, Channels and the server have it in frames of theirs."""
+    """The project's middleware, Channels and the server have it in their own frames."""
     with handshake(site, case) as client:
         assert client.answer()
         event = json.loads(sentry.event(f"boom {case}").splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Limits and the watch over endpoints that do not listen, on both servers with real clients."""
+"""Limits, and monitoring of endpoints that are not receiving, on both servers with real clients."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def ended(running: Running) -> str:
 
 
 def test_a_sender_whose_client_has_reset_does_not_hold_the_process(running: Running) -> None:
-    """uvicorn accepts messages for it without waiting, so sending would not show that the client is gone."""
+    """uvicorn accepts messages without waiting, so sending does not show that the client has left."""
     for _ in range(5):
         with Raw(running, "/flood").accepted() as client:
             client.exactly(64 * 1024)

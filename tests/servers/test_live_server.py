@@ -1,4 +1,4 @@
-"""`ChannelsLiveServerTestCase` in a project uses the completed daphne with every test runner."""
+"""A project's `ChannelsLiveServerTestCase` uses the completed daphne with every test runner."""
 
 from __future__ import annotations
 

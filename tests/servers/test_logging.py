@@ -1,4 +1,4 @@
-"""What is logged under Django's default for `LOGGING`, which disables existing loggers."""
+"""The log under Django's default for `LOGGING`, which disables existing loggers."""
 
 from __future__ import annotations
 

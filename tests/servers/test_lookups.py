@@ -1,4 +1,4 @@
-"""Who connects is looked up beside the async ORM, and nothing of it stays with the socket."""
+"""Users are looked up independently of the async ORM, and nothing of the look-up stays with the socket."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_no_connection_to_the_cache_per_open_socket(
         for number in range(SOCKETS):
             socket = stack.enter_context(site.open(running, ("/members", "/known")[number % 2], "ann"))
             socket.recv(timeout=20)
-        # Threads have connections of their own: 8 for look-ups, and the loop's and the async ORM's.
+        # Each thread has its own connection: 8 for look-ups, the loop's and the async ORM's.
         assert len(client.client_list()) - before <= 20
     assert "Traceback" not in running.logs()
 
@@ -95,7 +95,7 @@ def test_client_that_leaves_during_the_handshake_is_a_disconnect(server: Server,
 
 
 def outcomes(running: Running, site: Site) -> list[str]:
-    """What has become of `/late`, once it has come back."""
+    """The result of `/late`, once it has returned."""
     with site.open(running, "/outcomes") as client:
         found: list[str] = json.loads(client.recv(timeout=30))
         return found

@@ -86,7 +86,7 @@ def test_everything_else_is_djangos(server: Server) -> None:
     assert ask(running, "GET", "/echoes/x")[0] == 404
 
 
-def test_the_log_says_why_a_mount_has_no_http(server: Server) -> None:
+def test_the_log_explains_why_a_mount_has_no_http(server: Server) -> None:
     running = server.start(APP, settings=SETTINGS)
     for _ in range(2):
         assert ask(running, "GET", "/sockets/x")[0] == 404

@@ -1,4 +1,4 @@
-"""docs/nginx.conf as it stands, with ports, names and a certificate of the test's."""
+"""docs/nginx.conf, with only the ports, the names and the certificate replaced."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def certificate(folder: Path) -> None:
 
 @contextmanager
 def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
-    """The port on which nginx speaks TLS for the servers; `balance` is how it chooses one."""
+    """The port on which nginx serves TLS for the servers; `balance` is its balancing method."""
     if shutil.which("nginx") is None or shutil.which("openssl") is None:
         pytest.skip("nginx and openssl are needed: apt-get install nginx openssl")
     certificate(folder)
@@ -72,7 +72,7 @@ def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
     paths = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
     text = re.sub(r"^http \{\n", f"http {{\naccess_log off;\n{paths}", text, flags=re.MULTILINE)
     file = folder / "nginx.conf"
-    # Started by root, its workers would run as a user who may not write here.
+    # If root starts it, its workers run as a user who may not write here.
     user = "user root;\n" if os.geteuid() == 0 else ""
     file.write_text(f"{user}daemon off;\npid {folder / 'pid'};\nerror_log {folder / 'error'};\n{text}")
     command = ["nginx", "-e", str(folder / "error"), "-p", str(folder), "-c", str(file)]
@@ -101,7 +101,7 @@ def wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
 
 
 def through(port: int, path: str, **options: object) -> ClientConnection:
-    """A socket through nginx; the certificate is the test's own."""
+    """A socket through nginx, with the test's own certificate."""
     context = ssl.create_default_context()
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
@@ -138,7 +138,7 @@ def test_socket_through_the_documented_nginx(server: Server, tmp_path: Path) -> 
         assert refused.value.response.status_code == 401
 
 
-def test_headers_of_a_client_are_not_believed(server: Server, tmp_path: Path) -> None:
+def test_headers_of_a_client_are_not_trusted(server: Server, tmp_path: Path) -> None:
     with nginx(tmp_path, started(server)) as port:
         with through(port, "/ws/scope", additional_headers=FORGED) as client:
             scope = json.loads(client.recv(timeout=10))

@@ -1,4 +1,4 @@
-"""`manage.py runserver` as a developer runs it: a file is saved, Ctrl-C is pressed."""
+"""`manage.py runserver` as a developer uses it: saving a file, and pressing Ctrl-C."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def runserver(tmp_path: Path) -> Iterator[Start]:
-    """Start the project's `runserver`, in a process group of its own as a terminal would."""
+    """Start the project's `runserver` in its own process group, as a terminal does."""
     for name, text in (("manage", MANAGE), ("settings", SETTINGS), ("sockets", SOCKETS)):
         (tmp_path / f"{name}.py").write_text(text)
     started: list[Running] = []
@@ -114,7 +114,7 @@ def runserver(tmp_path: Path) -> Iterator[Start]:
 
 
 def save(tmp_path: Path) -> None:
-    """Save a file whose content has not changed."""
+    """Save a file without changing its content."""
     later = (tmp_path / "sockets.py").stat().st_mtime + 10
     os.utime(tmp_path / "sockets.py", (later, later))
 
@@ -130,7 +130,7 @@ def close_code(client: ClientConnection) -> int | None:
 
 
 def connect_again(running: Running, path: str) -> ClientConnection:
-    """As a page does: at once, and until it succeeds."""
+    """Reconnect as a page does: at once, and until it succeeds."""
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -176,7 +176,7 @@ def test_a_reload_does_not_wait_for_an_endpoint_that_goes_on(runserver: Start, t
         told = time.monotonic()
         with connect_again(running, "/ws") as again:
             assert process_of(again) != old
-        assert time.monotonic() - told < 20  # the new process takes most of it, on a busy machine
+        assert time.monotonic() - told < 20  # on a busy machine, the new process takes most of this time
     assert events(running)[:4] == ["startup", "endless finally", "shutdown", "startup"]
 
 

@@ -1,4 +1,4 @@
-"""A site below a path, behind proxies that cut the path off and proxies that do not."""
+"""A site below a path, behind proxies that strip the path and proxies that do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def told(running: Running, path: str) -> list[str]:
 
 
 def check_site(running: Running, cut: str) -> None:
-    """The site works if the paths that a browser requests arrive without `cut`."""
+    """Assert that the site works if the paths that a browser requests arrive without `cut`."""
     with urlopen(running.http("/app/links/".removeprefix(cut)), timeout=20) as page:
         urls = page.read().decode().split()
     base = f"ws://127.0.0.1:{running.port}"
@@ -50,7 +50,7 @@ def test_force_script_name(server: Server, forced: str, cut: str) -> None:
 
 
 def test_force_script_name_with_a_slash_and_the_whole_path(server: Server) -> None:
-    """Django itself then serves no page, but a socket is where `reverse()` says that it is."""
+    """Django itself then serves no pages, but sockets are where `reverse()` says."""
     running = server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": "/app/"})
     assert told(running, "/app/sub/there")[1] == "/app/sub/there"
 

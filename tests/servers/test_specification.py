@@ -21,7 +21,7 @@ def start(server: Server, example: str) -> Running:
 
 
 def talk(url: str, *texts: str | bytes, headers: dict[str, str] | None = None) -> list[Any]:
-    """Send each text and receive one answer for it."""
+    """Send each text and receive one answer to it."""
 
     async def run() -> list[Any]:
         answers = []
@@ -146,7 +146,7 @@ def test_bad_json_is_answered_and_the_socket_lives(server: Server) -> None:
     ]
 
 
-def test_custom_close_answers_other_texts(server: Server) -> None:
+def test_custom_close_echoes_other_texts(server: Server) -> None:
     assert talk(start(server, "custom_close").url("/ws/custom-close"), "x") == ["Received: x"]
 
 

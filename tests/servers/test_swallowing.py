@@ -1,4 +1,4 @@
-"""A loop that swallows exceptions holds neither the other clients nor the server's stop."""
+"""A loop that swallows exceptions delays neither other clients nor the server's shutdown."""
 
 from __future__ import annotations
 

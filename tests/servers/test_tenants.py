@@ -1,4 +1,4 @@
-"""Two tenants with a database each: users of the same key, and logins that are independent."""
+"""Two tenants with a database each: users with the same key, and independent logins."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Tenants:
         return server.start("tests.servers.tenants_site:application", settings=SETTINGS, env=env)
 
     def run(self, *arguments: str, **env: str) -> str:
-        """Do something in a process of its own, in no tenant's context."""
+        """Perform an action in a separate process, without a tenant's context."""
         done = subprocess.run(
             [sys.executable, SCRIPT, *arguments],
             cwd=ROOT,
@@ -121,7 +121,7 @@ def test_queries_of_a_route_use_its_own_database(server: Server, tenants: Tenant
         tenants.open(running, "/grouped", "blue") as two,
     ):
         assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
-        tenants.act(running, "blue", "ungroup")  # which sends no signal
+        tenants.act(running, "blue", "ungroup")  # without a signal
         tenants.act(running, "default", "save")
         assert answers(one)
         tenants.act(running, "blue", "save")
@@ -185,7 +185,7 @@ def test_messages_of_another_process(
 
 
 def wait_for_subscriber(url: str) -> None:
-    """Wait until the server listens to what others say of logins."""
+    """Wait until the server receives the messages of other processes about logins."""
     import redis
 
     with redis.Redis.from_url(url) as client:

@@ -1,4 +1,4 @@
-"""Sync dependencies whose resources belong to a thread, on real servers with both databases."""
+"""Sync dependencies with thread-bound resources, on real servers with both databases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ AT_A_TIME = 20
 
 
 class Site:
-    """A server that uses a database of its own."""
+    """A server with its own database."""
 
     def __init__(self, server: Server, database: dict[str, Any]) -> None:
         self.database = database
@@ -69,7 +69,7 @@ class Site:
             time.sleep(0.1)
 
     def is_well(self) -> bool:
-        """Whether dependencies of another route work, in every thread of the pool."""
+        """Whether dependencies of another route work in every thread of the pool."""
         return all(told == [[1, False]] for told in self.connections("/count", AT_A_TIME))
 
     def row(self) -> tuple[str, ...]:
@@ -136,7 +136,7 @@ PATTERNS: dict[str, Any] = {
 
 
 def are_kept(names: list[str]) -> bool:
-    """Whether a process has at most the threads that it keeps: eight in the pool, eight without an owner."""
+    """Whether a process has at most the threads that are kept: eight in the pool, eight without an owner."""
     return all(sum(name.startswith(kind) for name in names) <= 8 for kind in ("fastws-sync", "fastws-own"))
 
 
@@ -152,7 +152,7 @@ def test_two_hundred_connections_of_each_pattern_leave_the_process_as_it_was(sit
         assert site.is_well(), path
     assert site.ask("/language") == [["de", "Asia/Tokyo", "de"]]
     assert site.row() == ("committed", "written", "")
-    # A thread that is not kept needs a moment to end.
+    # A thread that is not kept takes a moment to end.
     site.until(lambda: are_kept(site.ask("/threads")))
     assert other_threads(site.ask("/threads")) == before
     log = site.running.logs()

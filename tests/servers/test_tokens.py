@@ -1,4 +1,4 @@
-"""A token in the subprotocols, which is the only place where a browser can put one."""
+"""A token in the subprotocols, the only place where a browser can put one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Seeded garbage on the wire: the process lives, says at most one line for each client, and never 500.
+"""Seeded garbage on the wire: the process survives, logs at most one line per client, and never sends 500.
 
-A case is its seed; `FASTWS_FUZZ=10` runs ten times as many.
+Each case is a seed; `FASTWS_FUZZ=10` runs ten times as many.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TIMES = int(os.environ.get("FASTWS_FUZZ", "1"))
 FRAMES = 5000 * TIMES
 HANDSHAKES = 2000 * TIMES
 AT_A_TIME = 100
-# How long a client waits for an answer that may not come, to a partial handshake or a frame.
+# How long a client waits for a response to a partial handshake or a frame, which may not come.
 HANDSHAKE_WAIT = 0.5
 WAIT = 0.15
 PATHS = ("/text/1", "/json", "/policy", "/return/after", "/raise/after")
@@ -75,7 +75,7 @@ def random_frame(dice: random.Random) -> bytes:
 
 
 def length(dice: random.Random, size: int, masked: bool) -> bytes:
-    """The length of a frame, now and then not in its shortest form."""
+    """The length of a frame, sometimes not in its shortest form."""
     mark, longer = 0x80 if masked else 0, dice.random() < 0.05
     if size < 126 and not longer:
         return bytes((mark | size,))
@@ -177,32 +177,32 @@ MUTATIONS: tuple[Callable[[random.Random, list[bytes]], None], ...] = (
 
 
 class Listener(asyncio.Protocol):
-    """Keeps what came, also when a reset follows at once; a stream would forget it."""
+    """Keeps the bytes received even if a reset follows at once, unlike a stream."""
 
     def __init__(self) -> None:
         self.found = bytearray()
-        self.news = asyncio.Event()
+        self.changed = asyncio.Event()
         self.over = False
 
     def data_received(self, data: bytes) -> None:
         self.found += data
-        self.news.set()
+        self.changed.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.over = True
-        self.news.set()
+        self.changed.set()
 
 
-async def answer(running: Running, data: bytes, patience: float) -> bytes:
-    """What the server says to these bytes until it closes, or waits; to the first word `patience` seconds."""
+async def answer(running: Running, data: bytes, timeout: float) -> bytes:
+    """The response to these bytes until the server closes or is silent; it must start within `timeout`."""
     loop = asyncio.get_running_loop()
     transport, listener = await loop.create_connection(Listener, "127.0.0.1", running.port)
     transport.write(data)
     try:
         while not listener.over:
-            listener.news.clear()
-            async with asyncio.timeout(WAIT if listener.found else patience):
-                await listener.news.wait()
+            listener.changed.clear()
+            async with asyncio.timeout(WAIT if listener.found else timeout):
+                await listener.changed.wait()
     except TimeoutError:
         pass
     finally:
@@ -210,32 +210,32 @@ async def answer(running: Running, data: bytes, patience: float) -> bytes:
     return bytes(listener.found)
 
 
-async def play(running: Running, cases: Iterable[tuple[int, bytes]], patience: float) -> dict[int, bytes]:
-    """The answers to all cases, some at a time."""
+async def play(running: Running, cases: Iterable[tuple[int, bytes]], timeout: float) -> dict[int, bytes]:
+    """The responses to all cases, several at a time."""
     answers: dict[int, bytes] = {}
     todo = iter(cases)
 
     async def client() -> None:
         for seed, data in todo:
-            answers[seed] = await answer(running, data, patience)
+            answers[seed] = await answer(running, data, timeout)
 
     await asyncio.gather(*(client() for _ in range(AT_A_TIME)))
     return answers
 
 
 def check(running: Running, count: int) -> None:
-    """The server is there, and nothing that it logged is a traceback or an unhandled error."""
+    """Assert that the server is running and has logged no traceback and no unhandled error."""
     assert talk(running.url("/text/1"), "alive") == ["alive"]
     logs = running.logs()
-    # "/raise/after" is the endpoint's own error, with the one traceback that belongs to it.
+    # "/raise/after" is the endpoint's own error, with its one traceback.
     assert logs.count("Traceback") == logs.count("ValueError: secret detail")
     assert len(new_lines(running, "")) <= count
 
 
 def test_frames(server: Server) -> None:
     running = server.start(APP)
-    # Each handshake is whole, so it is answered, on a busy machine some time later.
-    answers = asyncio.run(play(running, ((seed, frames_case(seed)) for seed in range(FRAMES)), patience=10))
+    # Each handshake is complete, so it is answered, possibly late on a busy machine.
+    answers = asyncio.run(play(running, ((seed, frames_case(seed)) for seed in range(FRAMES)), timeout=10))
     odd = {seed: found[:80] for seed, found in answers.items() if not found.startswith(b"HTTP/1.1 101 ")}
     assert odd == {}
     check(running, FRAMES)
@@ -247,7 +247,7 @@ def test_handshakes(server: Server) -> None:
     answers = asyncio.run(play(running, cases, HANDSHAKE_WAIT))
     odd = {seed: found[:80] for seed, found in answers.items() if found and not is_fair(found)}
     assert odd == {}
-    # A client that says too little is waited for; most are answered.
+    # The server waits for a client that sends too little; most clients get a response.
     assert sum(map(bool, answers.values())) > HANDSHAKES // 2
     check(running, HANDSHAKES)
 

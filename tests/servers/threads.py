@@ -1,4 +1,4 @@
-"""Sync dependencies that hold what belongs to a thread, or leave something behind in one."""
+"""Sync dependencies that hold thread-bound resources, or leave something behind in a thread."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def serve(websocket: WebSocket, *told: Any) -> None:
 
 
 def route(*needed: Any) -> Callable[[Any], Any]:
-    """A socket that says what its last dependency gave."""
+    """A socket that sends the value of its last dependency."""
 
     def add(dependency: Any) -> Any:
         @app.websocket(f"/{dependency.__name__}", dependencies=[Depends(need) for need in needed])
@@ -59,7 +59,7 @@ def route(*needed: Any) -> Callable[[Any], Any]:
     return add
 
 
-# Generators that hold something, and dependencies that use it
+# Generators that hold a resource, and dependencies that use it
 
 
 def unit_of_work() -> Iterator[int]:
@@ -187,7 +187,7 @@ def abandoned_by_a_generator() -> str:
     return "abandoned"
 
 
-# What the others see of it
+# What other connections see of it
 
 
 @route()
@@ -201,11 +201,11 @@ async def threads(websocket: WebSocket) -> None:
     await serve(websocket, *sorted(thread.name for thread in threading.enumerate()))
 
 
-# What goes with a call
+# What is passed along with a call
 
 
 class Tenants:
-    """Middleware that names a language, a variable and the tenant for all that follows."""
+    """Middleware that sets the language, a context variable and the tenant."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""What users write, checked by mypy (strict) and pyright; nothing here is run."""
+"""Code as users write it, checked by mypy (strict) and pyright; nothing here is run."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def chat(
         await websocket.close(status.WS_1008_POLICY_VIOLATION, reason="bye")
 
 
-# The decorator gives the function back as it was, names of parameters included.
+# The decorator returns the function unchanged, including the names of its parameters.
 same: Callable[[HTTPConnection], Coroutine[Any, Any, str | None]] = websocket("/plain")(connection_host)
 by_name = websocket("/plain")(connection_host)(connection=HTTPConnection({}))
 

@@ -81,7 +81,7 @@ class Seat:
         try:
             frame = frames.validate_json(text)
         except ValidationError:
-            await self.complain("The chat does not understand this message.")
+            await self.send_error("The chat does not understand this message.")
             return
         match frame:
             case Post():
@@ -89,7 +89,7 @@ class Seat:
             case Recall():
                 await self.history(frame.after)
             case Typing():
-                await self.tell({"type": "typing", "user": self.user.get_username()})
+                await self.broadcast({"type": "typing", "user": self.user.get_username()})
             case Ping():
                 await self.websocket.send_json({"type": "pong"})
 
@@ -97,19 +97,19 @@ class Seat:
         """Save the message, confirm it to its author, and send it to the room."""
         text = frame.text.replace("\0", "").strip()
         if not 0 < len(text) <= MAX_TEXT:
-            await self.complain(f"A message must have 1 to {MAX_TEXT} characters.", frame.key)
+            await self.send_error(f"A message must have 1 to {MAX_TEXT} characters.", frame.key)
             return
         message, new = await database_sync_to_async(self.room.post)(self.user, frame.key, text)
         await self.websocket.send_json(message.as_frame())
         if new:
-            await self.tell(message.as_frame())
+            await self.broadcast(message.as_frame())
 
-    async def tell(self, frame: dict[str, Any]) -> None:
+    async def broadcast(self, frame: dict[str, Any]) -> None:
         """Send to the whole room. A client that misses a message sees the gap and requests the history."""
         with suppress(GroupSendError):  # the library has already logged that the channel layer failed
             await self.group.asend(frame)
 
-    async def complain(self, detail: str, key: UUID | None = None) -> None:
+    async def send_error(self, detail: str, key: UUID | None = None) -> None:
         await self.websocket.send_json({"type": "error", "key": key and str(key), "detail": detail})
 
 

@@ -1,1 +1,1 @@
-"""A Django app that sends to a group from every place of a project where code can stand."""
+"""A Django app that sends to a group from every kind of code in a project."""

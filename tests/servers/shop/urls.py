@@ -19,7 +19,7 @@ async def async_view(request: HttpRequest) -> HttpResponse:
 
 
 def customer(request: HttpRequest, name: str) -> HttpResponse:
-    """Save a user, for which a signal has a receiver. A user named "nobody" cannot be saved."""
+    """Save a user, which sends a signal. Saving a user named "nobody" fails."""
     with transaction.atomic():
         User.objects.create(username=name)
         Group("shop").send({"saving": name})

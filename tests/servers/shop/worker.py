@@ -1,6 +1,6 @@
-"""A worker as task queues have them: one process that does job after job, some in children that it forks.
+"""A worker like those of task queues: one process that runs jobs in turn, some of them in forked children.
 
-A line from standard input is a job; its end is written to standard output.
+Each line of standard input is a job; its end is reported on standard output.
 """
 
 from __future__ import annotations

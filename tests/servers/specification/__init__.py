@@ -1,1 +1,1 @@
-"""The eight usage examples of the specification, as they stand there: only the import lines differ."""
+"""The eight usage examples of the specification, unchanged except for their import lines."""

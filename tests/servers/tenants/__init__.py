@@ -1,1 +1,1 @@
-"""A database backend with a tenant per thread, as django-tenants has one."""
+"""A database backend with a tenant per thread, like that of django-tenants."""

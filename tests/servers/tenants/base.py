@@ -1,4 +1,4 @@
-"""SQLite with the part of django-tenants' connection that names the tenant."""
+"""SQLite with the part of django-tenants' connection that holds the tenant."""
 
 from __future__ import annotations
 
