@@ -25,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "CLEANUP_TIMEOUT": 10,
     # Maximum message size in bytes, unless the route or its application sets another.
     "MAX_MESSAGE_SIZE": 1024 * 1024,
+    # Whether the completed daphne compresses messages (permessage-deflate); a dict of options says how.
+    "DEFLATE": False,
     # Maximum number of open connections per process: in total, per user, per address.
     "MAX_CONNECTIONS": None,
     "MAX_CONNECTIONS_PER_USER": None,

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.connections.guard import Guard, Rate
+from fastws_compat.connections.states import DEFLATE
+from fastws_compat.deflate import DeflateOptions, compile_deflate
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.porting.http_only import OPERATION_OPTIONS
@@ -32,6 +34,8 @@ class LimitOptions(TypedDict, total=False):
     max_connections: int | None
     max_connections_per_user: int | None
     max_connections_per_address: int | None
+    # Whether to compress messages on the completed daphne, and how.
+    deflate: bool | DeflateOptions | None
 
 
 class Guarded(Protocol):
@@ -114,6 +118,8 @@ class Limits:
             if "max_message_size" in compiled
             else settings.get("MAX_MESSAGE_SIZE", MAX_MESSAGE_SIZE)
         )
+        if "deflate" in compiled or "DEFLATE" in settings:
+            self._compress(websocket)
         if self.guards and session is not None:
             session.guard = Guard(
                 websocket,
@@ -125,6 +131,13 @@ class Limits:
         if self._capped or not CAP_SETTINGS.isdisjoint(settings):
             return ConnectionSlots(self, websocket.scope)
         return UNCOUNTED
+
+    def _compress(self, websocket: WebSocket) -> None:
+        """Ask a server that can compress messages to do so."""
+        own = self._compiled.get("deflate")
+        options = own if "deflate" in self._compiled else compile_deflate(conf.get("DEFLATE"))
+        if options is not None and DEFLATE in (websocket.scope.get("extensions") or ()):
+            websocket._deflate = {"options": options, "max_size": websocket.max_message_size}
 
 
 def limits_of(scope: Scope) -> Limits:
@@ -220,6 +233,8 @@ def compile_option(name: str, value: Any) -> Any:
     """The value of a limit as connections use it; DeclarationError for an invalid one."""
     if name in CAPS:
         return Cap(value if value is None else _checked(name, value, int, 0))
+    if name == "deflate":
+        return compile_deflate(value)
     if value is None:
         return None
     if name == "rate_limit":

@@ -17,6 +17,7 @@ from fastws_compat.connections.states import (
     CONNECTED,
     CONNECTING,
     DEFAULT_SUBPROTOCOL,
+    DEFLATE,
     DISCONNECTED,
     MEMBER,
     RESPONSE,
@@ -53,6 +54,8 @@ class WebSocket(HTTPConnection[StateT]):
     # Limit in bytes. A text this short cannot exceed it: UTF-8 needs at most 4 bytes per character.
     max_message_size: int | None = None
     _surely_fits: float = inf
+    # How the server may compress the messages; None for a server that cannot, or shall not.
+    _deflate: Message | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
@@ -196,6 +199,8 @@ class WebSocket(HTTPConnection[StateT]):
             answer = message
             if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
                 answer = checked_answer(message)
+            if self._deflate is not None and after is CONNECTED:
+                answer = {**answer, DEFLATE: self._deflate}
             self.application_state = after
             await self._send(answer)
         except BaseException as exc:

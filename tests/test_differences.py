@@ -31,6 +31,7 @@ from fastws_compat import (
     WebSocketDisconnect,
     WebSocketState,
 )
+from fastws_compat.connections.states import DEFLATE
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
@@ -837,3 +838,17 @@ def test_a_query_constraint_inside_a_list_is_for_its_items() -> None:
     with TestClient(app).websocket_connect("/ws?value=ab&value=cd") as websocket:
         assert websocket.receive_json() == ["ab", "cd"]
     assert refusal(app, "/ws?value=a").code == 1008
+
+
+# --- messages are compressed only where the route asks for it ---
+
+
+def test_a_server_is_told_to_compress_only_if_the_route_asks_for_it() -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    app, extensions = FastAPI(), {DEFLATE: {}}
+    app.websocket("/plain")(endpoint)
+    app.websocket("/deflate", deflate=True)(endpoint)
+    answers = [converse(app, path=path, extensions=extensions)[0] for path in ("/plain", "/deflate")]
+    assert [DEFLATE in answer for answer in answers] == [False, True]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from typing import Any
 
 import pytest
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.connections.states import MEMBER
-from fastws_compat.daphne import frames
+from fastws_compat.daphne import deflate, frames
+from fastws_compat.daphne.deflate import independent_frames
 from fastws_compat.groups import Group
 from tests.fake_server import CONNECT, FakeServer
 
@@ -18,6 +20,7 @@ class Server(FakeServer):
     """A server that accepts frames like the completed daphne."""
 
     made: int
+    shares_frames = True
 
     def __init__(self, *, takes: bool = True) -> None:
         super().__init__(CONNECT)
@@ -36,9 +39,22 @@ class Server(FakeServer):
             self.arrived.set()
         return self.takes
 
-    def frame_of(self, message: dict[str, Any]) -> bytes:
+    @staticmethod
+    def frame_of(message: dict[str, Any]) -> bytes:
         Server.made += 1
         return frames.build(frames.TEXT, message["text"].encode())
+
+
+class CompressingServer(Server):
+    """The same for a socket that has negotiated compression."""
+
+    frame_of = staticmethod(independent_frames(12, 6, 0))
+
+
+class ContextServer(Server):
+    """A server whose frames belong to one socket."""
+
+    shares_frames = False
 
 
 def app_with(**limits: Any) -> FastAPI:
@@ -86,6 +102,29 @@ def test_members_share_one_frame():
         assert [server.written for server in servers] == [[b'\x81\x07{"n":1}']] * 3
         assert len({id(server.written[0]) for server in servers}) == 1
         assert [server.sent for server in servers] == [[], [], []]
+        await leave(servers, tasks)
+
+    asyncio.run(run())
+
+
+def test_members_that_have_negotiated_the_same_compression_share_one_frame(monkeypatch):
+    deflated = []
+    monkeypatch.setattr(deflate, "new_deflater", lambda *a: deflated.append(a) or zlib.compressobj(wbits=-12))
+
+    async def run() -> None:
+        kinds = [Server, CompressingServer, CompressingServer, Server, ContextServer]
+        app, servers = app_with(), [kind() for kind in kinds]
+        tasks = [await member(app, server) for server in servers]
+        await Group("shared").asend("a" * 99)
+        await asyncio.gather(*(asyncio.wait_for(server.arrived.wait(), 5) for server in servers))
+        [plain], [compressed], again, plain_again, none = (server.written for server in servers)
+        assert (Server.made, deflated) == (1, [(12, 6)])
+        assert plain == b"\x81\x63" + b"a" * 99
+        assert (compressed[0], len(compressed)) == (0xC1, 2 + compressed[1])
+        assert zlib.decompress(compressed[2:] + deflate.TAIL + deflate.FINAL_BLOCK, -12) == b"a" * 99
+        assert again[0] is compressed
+        assert plain_again[0] is plain
+        assert (none, servers[-1].sent) == ([], [{"type": "websocket.send", "text": "a" * 99}])
         await leave(servers, tasks)
 
     asyncio.run(run())

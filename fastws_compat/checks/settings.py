@@ -11,6 +11,9 @@ from django.utils.module_loading import import_string
 
 from fastws_compat import conf
 from fastws_compat.checks.messages import TAG, Messages, message
+from fastws_compat.deflate import DEFAULTS as DEFLATE_OPTIONS
+from fastws_compat.deflate import compile_deflate
+from fastws_compat.exceptions import DeclarationError
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -99,6 +102,14 @@ def _is_callable_name(value: Any) -> bool:
         return False
 
 
+def _is_deflate(value: Any) -> bool:
+    try:
+        compile_deflate(value)
+    except DeclarationError:
+        return False
+    return True
+
+
 def _or_none(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: value is None or fits(value)
 
@@ -131,6 +142,7 @@ RULES: dict[str, Rule] = {
     "CLEANUP_TIMEOUT": SECONDS,
     "DAPHNE": _one_of("complete", "stock"),
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
+    "DEFLATE": (_is_deflate, f"True, False or a dict of the options {', '.join(DEFLATE_OPTIONS)}"),
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,

@@ -24,6 +24,8 @@ LOGIN = "fastws_compat.login"
 JUDGED_USER = "fastws_compat.judged"
 # When the user of the scope was looked up, as `time.monotonic()` gives it.
 IDENTIFIED_AT = "fastws_compat.identified_at"
+# Extension of the completed daphne, and key of `websocket.accept`: {"options": ..., "max_size": ...}.
+DEFLATE = "fastws_compat.deflate"
 # Set once the Origin header has been checked.
 ORIGIN_CHECKED = "fastws_compat.origin_checked"
 

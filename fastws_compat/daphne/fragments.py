@@ -16,7 +16,11 @@ MAX_FRAGMENTS = 131_072
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
 
 
-class InvalidText(ValueError):
+class InvalidPayload(ValueError):
+    """The payload is not what the message's type requires, which closes with 1007."""
+
+
+class InvalidText(InvalidPayload):
     """The text is not UTF-8, and no further bytes can make it so."""
 
     def __init__(self, offset: int) -> None:

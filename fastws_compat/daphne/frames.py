@@ -5,12 +5,16 @@ from __future__ import annotations
 from struct import pack
 from typing import Any
 
+from fastws_compat.types import Message
+
 TEXT = 0x1
 BINARY = 0x2
+# Marks the first frame of a compressed message (RFC 7692, 6).
+RSV1 = 0x40
 
-# The first byte of a whole text or binary message without reserved bits; `read` accepts no other.
-FINAL_TEXT = 0x80 | TEXT
-FINAL_BINARY = 0x80 | BINARY
+# The first byte of a whole text or binary message: a plain one, and a compressed one.
+FINAL_TEXT, FINAL_BINARY = 0x80 | TEXT, 0x80 | BINARY
+COMPRESSED = (FINAL_TEXT | RSV1, FINAL_BINARY | RSV1)
 
 # Up to this size Python's integers unmask faster than a call into autobahn's compiled masker.
 MAX_INTEGER_SIZE = 1024
@@ -26,17 +30,35 @@ def build(opcode: int, payload: bytes) -> bytes:
     return pack("!BBQ", 0x80 | opcode, 127, size) + payload
 
 
-def read(data: bytes, start: int, limit: int) -> tuple[int, bytes, int] | None:
+def of(message: Message) -> bytes:
+    """The plain frame for a `websocket.send` message."""
+    text, data = message.get("text"), message.get("bytes")
+    if (text is None) == (data is None):
+        raise ValueError("'websocket.send' takes either text or bytes.")
+    if text is not None:
+        return build(TEXT, text.encode())
+    payload = data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
+    return build(BINARY, payload)
+
+
+def header_size(frame: bytes) -> int:
+    """The size of an unmasked frame's header."""
+    return {126: 4, 127: 10}.get(frame[1], 2)
+
+
+def read(
+    data: bytes, start: int, limit: int, text: int = FINAL_TEXT, binary: int = FINAL_BINARY
+) -> tuple[int, bytes, int] | None:
     """The message in the single masked frame at `start`, as (opcode, payload, end of the frame).
 
-    None for everything else: control frames, fragments, protocol errors, payloads of 64 KiB or more or over
-    `limit`, and incomplete frames.
+    `text` and `binary` are the first bytes of the frames to read. None for everything else: control frames,
+    fragments, protocol errors, payloads of 64 KiB or more or over `limit`, and incomplete frames.
     """
     available = len(data)
     if available - start < 6:
         return None
     first, length = data[start], data[start + 1]
-    if first != FINAL_TEXT and first != FINAL_BINARY:
+    if first != text and first != binary:
         return None
     if 128 <= length < 254:
         size, mask = length - 128, start + 2

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from fastws_compat.connections.answers import checked_headers
+from fastws_compat.connections.states import DEFLATE
 from fastws_compat.types import Scope
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -64,6 +65,11 @@ class Upgrade:
         return [offer.strip() for offer in offers if offer.strip()]
 
     @property
+    def extensions(self) -> str:
+        """The WebSocket extensions that the client offers, as they arrived."""
+        return b",".join(self.values(b"sec-websocket-extensions")).decode("latin-1")
+
+    @property
     def repeated_header(self) -> str | None:
         """A header that is repeated although two readers might then believe different values; or None."""
         return next((name for name in ("host", "origin") if len(self.values(name.encode())) > 1), None)
@@ -91,11 +97,13 @@ class Upgrade:
             "client": self.client,
             "server": self.server,
             "subprotocols": self.subprotocols,
-            "extensions": {"websocket.http.response": {}},
+            "extensions": {"websocket.http.response": {}, DEFLATE: {}},
         }
 
 
-def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: str) -> bytes:
+def acceptance(
+    key: bytes, subprotocol: str | None, headers: Headers, server: str, extensions: str | None = None
+) -> bytes:
     """The response that turns the connection into a WebSocket."""
     given = checked_headers(headers)
     names = {name.lower() for name, _ in given}
@@ -108,6 +116,8 @@ def acceptance(key: bytes, subprotocol: str | None, headers: Headers, server: st
     ]
     if subprotocol is not None:
         first.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
+    if extensions is not None:
+        first.append((b"Sec-WebSocket-Extensions", extensions.encode("latin-1")))
     return head(101, [*server_header(server, names), *first, *given])
 
 

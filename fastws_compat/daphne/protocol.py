@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -13,10 +14,12 @@ from fastws_compat import conf, status
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.monitor import peer_has_closed
+from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import for_log
-from fastws_compat.daphne import frames, handshake
+from fastws_compat.daphne import deflate, frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.daphne.negotiation import Agreement, MalformedHeader, negotiate
 from fastws_compat.daphne.phases import EXPECTED, ClientDisconnected, Phase, unexpected
 from fastws_compat.daphne.reader import MessageReader
 from fastws_compat.daphne.writer import FRAME_OVERHEAD, MAX_BYTES_PER_TURN, handle_of
@@ -50,6 +53,10 @@ class WebSocketProtocol(MessageReader):
     """
 
     upgrade: Upgrade  # set by the factory
+    # Makes the frame for a message. A broadcast makes it once for all sockets that have the same function
+    # here, and writes it to each of them; not to those whose `shares_frames` is False.
+    frame_of: Callable[[Message], bytes] = staticmethod(frames.of)
+    shares_frames = True
     # Whether the server refused the handshake: the application was too slow, or the server is stopping.
     _refused_by_server = False
 
@@ -209,35 +216,29 @@ class WebSocketProtocol(MessageReader):
         self._write(frame)
         return True
 
-    @staticmethod
-    def frame_of(message: Message) -> bytes:
-        """The frame for a message; a broadcast builds it once and writes it to many sockets."""
-        text, data = message.get("text"), message.get("bytes")
-        if (text is None) == (data is None):
-            raise ValueError("'websocket.send' takes either text or bytes.")
-        if text is not None:
-            return frames.build(frames.TEXT, text.encode())
-        payload = data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
-        return frames.build(frames.BINARY, payload)
-
     async def _send(self, message: Message) -> None:
-        frame = self.frame_of(message)
-        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
             await self._wait_writable()
             self._expect("websocket.send")
+        # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
+        frame = self.frame_of(message)
+        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         self._write(frame)
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol") or None
         if subprotocol is not None and subprotocol not in self.upgrade.subprotocols:
             raise ValueError(f"The client did not offer the subprotocol {subprotocol!r}.")
+        agreement = self._negotiate(message[DEFLATE]) if DEFLATE in message else None
         key, headers = self._wskey.encode(), message.get("headers") or ()
-        answer = handshake.acceptance(key, subprotocol, headers, self.server.server_name)
+        extensions = agreement.response if agreement is not None else None
+        answer = handshake.acceptance(key, subprotocol, headers, self.server.server_name, extensions)
         self._stop_handshake_timer()
         self.phase, self.state = Phase.OPEN, self.STATE_OPEN
         self.websocket_protocol_in_use = subprotocol
         self.inside_message, self.current_frame = False, None
+        if agreement is not None:
+            self._compress(agreement, message[DEFLATE])
         self._write(answer)
         self._forget_handshake()
         self.onOpen()
@@ -245,6 +246,21 @@ class WebSocketProtocol(MessageReader):
             self._read_frames()
         if not self._reading_paused:
             self.transport.resumeProducing()
+
+    def _negotiate(self, options: Message) -> Agreement | None:
+        """Agree with the client on compression; refuse a handshake that cannot be understood."""
+        try:
+            return negotiate(self.upgrade.extensions, options["options"])
+        except MalformedHeader:
+            self.failHandshake("The header 'sec-websocket-extensions' is malformed.")
+            raise ClientDisconnected("The client's handshake is malformed.") from None
+
+    def _compress(self, agreement: Agreement, options: Message) -> None:
+        self._perMessageCompress = deflate.ACCEPTED
+        limit = min(filter(None, (options["max_size"], self._limit)), default=deflate.MAX_INFLATED)
+        self._inflater = deflate.inflater_for(agreement, limit)
+        self.frame_of = deflate.frames_for(agreement, options["options"])
+        self.shares_frames = agreement.server_no_context_takeover
 
     def _forget_handshake(self) -> None:
         for name in HANDSHAKE_ATTRIBUTES:

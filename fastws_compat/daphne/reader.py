@@ -8,7 +8,8 @@ from typing import Any
 
 from fastws_compat import status
 from fastws_compat.daphne import frames
-from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialBinary, PartialText
+from fastws_compat.daphne.deflate import Inflater, InflatesTooFar, PartialCompressed
+from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidPayload, PartialBinary, PartialText
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.daphne.phases import Phase
 from fastws_compat.daphne.writer import FrameWriter
@@ -20,12 +21,14 @@ logger = logging.getLogger("daphne.server")
 class MessageReader(FrameWriter):
     """Puts the client's messages into the inbox; stops reading while the inbox is full.
 
-    It reads plain messages itself (`frames.read`) and has autobahn process every other frame.
+    It reads messages of one frame itself (`frames.read`) and has autobahn process every other frame.
     """
 
     inbox: Inbox
     phase: Phase
     disconnected: bool
+    # Inflates the client's messages; None unless permessage-deflate has been negotiated.
+    _inflater: Inflater | None = None
 
     # autobahn's own attributes, as far as they are used here
     data: bytes
@@ -35,7 +38,7 @@ class MessageReader(FrameWriter):
     autoPingTimeoutCall: Any
 
     def _prepare_reading(self) -> None:
-        self._partial: PartialBinary | PartialText | None = None
+        self._partial: PartialBinary | PartialText | PartialCompressed | None = None
         self._reading_paused = False
         self._limit = min(filter(None, (self.maxFramePayloadSize, self.maxMessagePayloadSize)), default=0)
 
@@ -44,7 +47,9 @@ class MessageReader(FrameWriter):
     def onMessageBegin(self, isBinary: bool) -> None:
         self.message_data_total_length = 0
         if not self.failedByMe:
-            self._partial = PartialBinary() if isBinary else PartialText()
+            self._partial = plain = PartialBinary() if isBinary else PartialText()
+            if self._inflater is not None and self.current_frame.rsv:
+                self._partial = PartialCompressed(plain, self._inflater)
 
     def onMessageFrameBegin(self, length: int) -> None:
         super().onMessageFrameBegin(length)
@@ -59,8 +64,8 @@ class MessageReader(FrameWriter):
         if self._partial is not None:
             try:
                 self._partial.add(payload)
-            except InvalidText as error:
-                self._invalid_payload(str(error))
+            except (InvalidPayload, InflatesTooFar) as error:
+                self._reject(error)
 
     def onMessageFrameEnd(self) -> None:
         """Do nothing: the payload of a frame is added as it arrives."""
@@ -70,8 +75,15 @@ class MessageReader(FrameWriter):
         if partial is not None:
             try:
                 self._deliver(partial.message(), partial.size)
-            except InvalidText as error:
-                self._invalid_payload(str(error))
+            except (InvalidPayload, InflatesTooFar) as error:
+                self._reject(error)
+
+    def _reject(self, error: InvalidPayload | InflatesTooFar) -> None:
+        """Close because of a message that cannot be delivered."""
+        if isinstance(error, InvalidPayload):
+            self._invalid_payload(str(error))
+        else:
+            self._fail_connection(status.WS_1009_MESSAGE_TOO_BIG, "message too big")
 
     # Frames
 
@@ -106,13 +118,27 @@ class MessageReader(FrameWriter):
                 message = {"type": "websocket.receive", "text": payload.decode()}
             except UnicodeDecodeError:
                 return 0
-        if self.autoPingTimeoutCall is not None and self.autoPingRestartOnAnyTraffic:
-            self._cancelAutoPingTimeoutCall()
         self._deliver(message, len(payload))
         return end
 
+    def _read_compressed(self, inflater: Inflater, data: bytes, start: int) -> int:
+        """As `_read_message` for a compressed message of one frame."""
+        if self.current_frame is not None or self.inside_message or self.state != self.STATE_OPEN:
+            return 0
+        found = frames.read(data, start, self._limit, *frames.COMPRESSED)
+        if found is None:
+            return 0
+        opcode, payload, end = found
+        plain = PartialBinary() if opcode == frames.BINARY else PartialText()
+        self._partial = PartialCompressed(plain, inflater)
+        self.onMessageFrameData(payload)
+        self.onMessageEnd()
+        return end
+
     def _read_frame(self, data: bytes, start: int) -> int:
-        """Have autobahn process one frame and return where it ends."""
+        """Have autobahn process one frame that is not a whole message, and return where it ends."""
+        if self._inflater is not None and (end := self._read_compressed(self._inflater, data, start)):
+            return end
         if self.current_frame is None:
             end = frames.end(data, start)
         else:
@@ -124,6 +150,8 @@ class MessageReader(FrameWriter):
         return end
 
     def _deliver(self, message: Message, size: int) -> None:
+        if self.autoPingTimeoutCall is not None and self.autoPingRestartOnAnyTraffic:
+            self._cancelAutoPingTimeoutCall()
         if self.disconnected or self.phase is not Phase.OPEN:
             return
         self.last_ping = time()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import count
 from typing import Protocol
 from uuid import uuid4
@@ -21,26 +22,32 @@ def new_id() -> str:
 class FrameServer(Protocol):
     """A server that can write one prepared frame to many sockets (daphne, with this library's additions)."""
 
-    def frame_of(self, message: Message) -> bytes: ...
+    @property
+    def frame_of(self) -> Callable[[Message], bytes]:
+        """Makes a frame; the same function for all sockets that take the same frames."""
 
     def write_at_once(self, frame: bytes) -> bool: ...
 
 
 class Delivery:
-    """A message for the members in this process, decoded and encoded once for all of them."""
+    """A message for the members in this process, decoded, encoded and compressed once for all of them."""
 
-    __slots__ = ("_frame", "message", "payload")
+    __slots__ = ("_frames", "message", "payload")
 
     def __init__(self, payload: Payload) -> None:
         self.payload = payload
         self.message = payload.frame
-        self._frame: bytes | None = None
+        # By the function that made them: sockets differ in what compression they have negotiated.
+        self._frames: dict[Callable[[Message], bytes], bytes] = {}
 
     def frame(self, server: FrameServer) -> bytes:
-        """The message as the server writes it. A process runs one kind of server, so any of them will do."""
-        if self._frame is None:
-            self._frame = server.frame_of(self.message)
-        return self._frame
+        """The message as the server writes it to this socket."""
+        frame_of = server.frame_of
+        try:
+            return self._frames[frame_of]
+        except KeyError:
+            frame = self._frames[frame_of] = frame_of(self.message)
+            return frame
 
 
 class Participant(Protocol):

@@ -196,7 +196,7 @@ class Member:
             self._known_send = send
             self._direct = session is not None and is_direct(self.websocket, session.server_send)
             server = getattr(session.server_send, "__self__", None) if session and self._direct else None
-            self._server = server if hasattr(server, "write_at_once") else None
+            self._server = server if getattr(server, "shares_frames", False) else None
         return self._direct
 
     def _send_failed(self, exc: Exception) -> None:

@@ -142,7 +142,8 @@ def test_the_scope_is_whole(server: Server) -> None:
     assert (scope["scheme"], scope["http_version"]) == ("ws", "1.1")
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == ("/scope/a b", "/scope/a%20b", "x=1")
     assert scope["state"] == {"answer": 42}
-    assert scope["extensions"] == {"websocket.http.response": {}}
+    own = {"fastws_compat.deflate": {}} if server.is_daphne else {}
+    assert scope["extensions"] == {"websocket.http.response": {}, **own}
     assert scope["subprotocols"] == ["a", "b"]
     assert scope["client"][0] == scope["server"][0] == "127.0.0.1"
     assert [value for name, value in scope["headers"] if name == "x-twice"] == ["1", "2"]
