@@ -135,6 +135,7 @@ RULES: dict[str, Rule] = {
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
     "LOGIN_FIELDS": (_or_none(_are_texts), "a list of field names of the user model, or None"),
+    "LOOP": _one_of("auto", "asyncio"),
     "MAX_CONNECTIONS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_ADDRESS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,

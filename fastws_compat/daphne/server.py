@@ -25,6 +25,7 @@ from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
+from fastws_compat.daphne.loop import prepare_loop
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.daphne.shutdown import (
     EXIT_TIMEOUT,
@@ -115,7 +116,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         self.lifespan = Lifespan(self.application)
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
-        loop = reactor._asyncioEventloop
+        loop = prepare_loop(reactor)
+        logger.info("Running on the event loop of %s", type(loop).__module__.partition(".")[0])
         asyncio.set_event_loop(loop)
         if not loop.run_until_complete(self.lifespan.startup()):
             sys.exit(1)
