@@ -900,7 +900,7 @@ def test_daphnes_look_spares_an_application_that_cleans_up(monkeypatch: pytest.M
             await receive()
             await send({"type": "websocket.accept"})
             cleanup = Cleanup()
-            cleanup.begin(60)
+            cleanup.begin()
             await go.wait()
             cleanup.end()
             await asyncio.Event().wait()
@@ -967,7 +967,7 @@ def test_the_last_cancellations_free_one_cleanup_after_the_other() -> None:
 
     async def cleans_up(seconds: float) -> None:
         cleanup = Cleanup()
-        cleanup.begin(60)
+        cleanup.begin()
         try:
             await asyncio.sleep(seconds)
         finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, TypeVar
 from weakref import WeakSet
 
@@ -80,25 +81,48 @@ class Cleanup:
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, seconds: float | None) -> None:
-        """The running task begins its teardown; every `seconds` whatever it awaits is cancelled."""
-        self.end()
-        self._task = current_task()
-        _cleaning.add(self._task)
-        if seconds:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+    def begin(self) -> None:
+        """The running task begins its teardown."""
+        if self._task is None:
+            self._task = current_task()
+            _cleaning.add(self._task)
+
+    @types.coroutine
+    def limit(self, work: Coroutine[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
+        """The result of `work`, a part of the teardown; every `seconds` whatever it awaits is cancelled.
+
+        Most teardowns never wait, so the timer is set only when this one does.
+        """
+        try:
+            waits_for = work.send(None)
+            if seconds:
+                self._set_timer(seconds)
+            while True:  # as `yield from` does, which cannot continue a coroutine
+                try:
+                    value = yield waits_for
+                except BaseException as exc:
+                    waits_for = work.throw(exc)
+                else:
+                    waits_for = work.send(value)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     def _expire(self, seconds: float) -> None:
         assert self._task is not None
         self.expired += 1
         self._task.cancel()
-        self._timer = self._task.get_loop().call_later(seconds, self._expire, seconds)
+        self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
 
     def end(self) -> None:
-        """The teardown is over, or what follows has no time limit."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """The teardown is over, or what follows is not part of it."""
         if self._task is not None:
             _cleaning.discard(self._task)
             self._task = None

@@ -121,7 +121,7 @@ class Session(Monitored):
     async def _call_at_end(self) -> None:
         """A callback that raises is logged, and the others still run."""
         cleanup = Cleanup()
-        cleanup.begin(None)  # each callback has a time limit of its own
+        cleanup.begin()  # each callback has a time limit of its own
         try:
             while self._at_end:
                 try:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.concurrency import Concurrency
 from fastws_compat.dependencies.fields import AnyField, Errors
+from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.signature import Injection, Kind
 from fastws_compat.responses import Response
 from fastws_compat.websockets import WebSocket
@@ -35,8 +36,10 @@ class Step:
     manager: Manager | None
     ends_with_function: bool
     concurrency: Concurrency | None
-    # A coroutine function without a concurrency limit: it is awaited directly.
+    # Without a concurrency limit a coroutine function is awaited directly, ...
     plain: bool
+    # ... and an async generator function is called directly.
+    plain_generator: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,8 @@ class Solution:
     __slots__ = (
         "background_tasks",
         "errors",
-        "function_stack",
-        "request_stack",
+        "function_generators",
+        "request_generators",
         "response",
         "thread",
         "values",
@@ -67,13 +70,13 @@ class Solution:
     def __init__(
         self,
         websocket: WebSocket,
-        request_stack: AsyncExitStack | None = None,
-        function_stack: AsyncExitStack | None = None,
+        request_generators: OpenGenerators | None = None,
+        function_generators: OpenGenerators | None = None,
         thread: Executor | None = None,
     ) -> None:
         self.websocket = websocket
-        self.request_stack = request_stack
-        self.function_stack = function_stack
+        self.request_generators = request_generators
+        self.function_generators = function_generators
         # Where sync steps run; None means the pool.
         self.thread = thread
         # These are replaced when there is something to hold: a solution lives as long as its connection.
