@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
+from fastws_compat import daphne
 from fastws_compat.connections.lifecycle import Session, is_disconnect, serve
 from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import State, URLPath
@@ -67,6 +68,16 @@ class Starlette:
         for item in self.user_middleware:
             foreign.refuse(item, "middleware=")
         self.middleware_stack: ASGIApp | None = None
+
+    @property
+    def _asgi_single_callable(self) -> bool:
+        """True: this is no application of ASGI 2.
+
+        daphne's command line reads this (through asgiref) after it has loaded its application and before it makes
+        its server. An application that it serves without Django completes daphne then.
+        """
+        daphne.install()
+        return True
 
     @property
     def routes(self) -> list[BaseRoute]:
