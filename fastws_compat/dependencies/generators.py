@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,6 +17,16 @@ class Entered(NamedTuple):
     """A context manager that has been entered; it may be an async iterator too, so it is marked."""
 
     manager: Manager
+
+
+class Nothing:
+    """Awaiting it takes no coroutine."""
+
+    def __await__(self) -> Iterator[None]:
+        return iter(())
+
+
+NOTHING = Nothing()
 
 
 class OpenGenerators:
@@ -52,7 +62,9 @@ class OpenGenerators:
 
     def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> Awaitable[bool]:
+    ) -> Awaitable[bool | None]:
+        if not self._opened:
+            return NOTHING
         self._cleanup.begin()
         return self._cleanup.limit(self._end(exc), self._timeout)
 
