@@ -132,6 +132,7 @@ RULES: dict[str, Rule] = {
     "DAPHNE": _one_of("complete", "stock"),
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
+    "GC_FREEZE": BOOLEAN,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
     "LOGIN_FIELDS": (_or_none(_are_texts), "a list of field names of the user model, or None"),

@@ -3,13 +3,110 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from asyncio import AbstractEventLoop
 from typing import Any
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
 from fastws_compat import conf
 
 # What Twisted's asyncio reactor does not document.
-NEEDED = ("_asyncioEventloop", "_readers", "_writers", "_scheduledAt", "_timerHandle", "_reschedule")
+NEEDED = (
+    "_asyncioEventloop",
+    "_continuousPolling",
+    "_readers",
+    "_writers",
+    "_scheduledAt",
+    "_timerHandle",
+    "_reschedule",
+    "_readOrWrite",
+)
+# How many sockets are served before timers and tasks get a turn.
+MAX_EVENTS = 256
+
+
+class EpollReactor(AsyncioSelectorReactor):  # type: ignore[misc]
+    """Twisted's reactor with one epoll object for all its sockets, which is all that its loop watches.
+
+    uvloop stops watching a socket that has an error after it has let Twisted read once. If that reads the
+    client's last data, Twisted would never learn that the client has gone.
+    """
+
+    _asyncioEventloop: AbstractEventLoop
+    _continuousPolling: Any
+    _readers: dict[Any, int]
+    _writers: dict[Any, int]
+
+    def watch_sockets(self) -> None:
+        self._epoll = select.epoll()
+        self._reading: dict[int, Any] = {}
+        self._writing: dict[int, Any] = {}
+        self._asyncioEventloop.add_reader(self._epoll.fileno(), self._serve_sockets)
+
+    def _serve_sockets(self) -> None:
+        for fd, event in self._epoll.poll(0, MAX_EVENTS):
+            # As in asyncio: after an error, reading and writing both find out which it is.
+            if event & ~select.EPOLLOUT and (reader := self._reading.get(fd)) is not None:
+                self._readOrWrite(reader, True)
+            if event & ~select.EPOLLIN and (writer := self._writing.get(fd)) is not None:
+                self._readOrWrite(writer, False)
+
+    def addReader(self, reader: Any) -> None:
+        if reader not in self._readers and not self._continuousPolling.isReading(reader):
+            fd = self._readers[reader] = reader.fileno()
+            self._reading[fd] = reader
+            if not self._watch(fd):
+                self._forget(self._readers, self._reading, reader)
+                self._continuousPolling.addReader(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        if writer not in self._writers and not self._continuousPolling.isWriting(writer):
+            fd = self._writers[writer] = writer.fileno()
+            self._writing[fd] = writer
+            if not self._watch(fd):
+                self._forget(self._writers, self._writing, writer)
+                self._continuousPolling.addWriter(writer)
+
+    def removeReader(self, reader: Any) -> None:
+        if reader in self._readers:
+            self._watch(self._forget(self._readers, self._reading, reader))
+        else:
+            self._continuousPolling.removeReader(reader)
+
+    def removeWriter(self, writer: Any) -> None:
+        if writer in self._writers:
+            self._watch(self._forget(self._writers, self._writing, writer))
+        else:
+            self._continuousPolling.removeWriter(writer)
+
+    @staticmethod
+    def _forget(fds: dict[Any, int], selectables: dict[int, Any], selectable: Any) -> int:
+        fd = fds.pop(selectable)
+        # The number may belong to a new socket already.
+        if selectables.get(fd) is selectable:
+            del selectables[fd]
+        return fd
+
+    def _watch(self, fd: int) -> bool:
+        """Watch for what is wanted now; False for a file that epoll cannot watch."""
+        wanted = (select.EPOLLIN if fd in self._reading else 0) | (
+            select.EPOLLOUT if fd in self._writing else 0
+        )
+        try:
+            if not wanted:
+                self._epoll.unregister(fd)
+            else:
+                try:
+                    self._epoll.modify(fd, wanted)
+                except FileNotFoundError:
+                    self._epoll.register(fd, wanted)
+        except PermissionError:
+            return False
+        except (OSError, ValueError):
+            if wanted:
+                raise  # otherwise it has been closed, which is as good
+        return True
 
 
 def prepare_loop(reactor: Any) -> AbstractEventLoop:
@@ -30,7 +127,9 @@ def prepare_loop(reactor: Any) -> AbstractEventLoop:
 
 
 def can_move(reactor: Any) -> bool:
-    """Whether the reactor can change its loop: tasks and a running loop cannot."""
+    """Whether the reactor can change its loop: tasks and a running loop cannot, and epoll is Linux's."""
+    if type(reactor) is not AsyncioSelectorReactor or not hasattr(select, "epoll"):
+        return False
     if not all(hasattr(reactor, name) for name in NEEDED):
         return False
     current: AbstractEventLoop = reactor._asyncioEventloop
@@ -56,6 +155,8 @@ def move(reactor: Any, loop: AbstractEventLoop) -> None:
         old._default_executor = None
         loop.set_default_executor(executor)
     reactor._asyncioEventloop = loop
+    reactor.__class__ = EpollReactor
+    reactor.watch_sockets()
     for reader in readers:
         reactor.addReader(reader)
     for writer in writers:

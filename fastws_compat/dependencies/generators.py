@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import Generator as SyncGenerator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ from fastws_compat.connections.interrupt import Cleanup
 
 Generator = AsyncGenerator[Any, None]
 Manager = AbstractAsyncContextManager[Any]
+NoSteps = SyncGenerator[None, None, None]
 
 
 class Entered(NamedTuple):
@@ -22,8 +24,8 @@ class Entered(NamedTuple):
 class Nothing:
     """Awaiting it takes no coroutine."""
 
-    def __await__(self) -> Iterator[None]:
-        return iter(())
+    def __await__(self) -> NoSteps:
+        yield from ()
 
 
 NOTHING = Nothing()

@@ -16,7 +16,7 @@ import pytest
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
 from fastws_compat.daphne.loop import can_move, prepare_loop
-from tests.servers.client import Raw, open_socket
+from tests.servers.client import Raw, event, open_socket
 from tests.servers.conftest import LOOP, ROOT, Running, Server, free_port, python_path, wait_until_ready
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
@@ -96,6 +96,14 @@ def test_threads_reach_the_loop(daphne: Server, loop: str) -> None:
     assert answer["pooled"].startswith("fastws")
     # The executor that daphne makes for ASGI_THREADS, before our loop exists.
     assert pool.startswith("ThreadPoolExecutor-")
+
+
+def test_a_reset_behind_data_is_seen(daphne: Server, loop: str) -> None:
+    """uvloop lets Twisted read once when a socket has an error, and that finds only the data."""
+    running = daphne.start("tests.servers.apps:app", env={"PYTHONPATH": python_path(loop=loop)})
+    for _ in range(20):
+        Raw(running, "/never_answer").reset()
+    assert [event(running, "never_answer") for _ in range(20)] == ["1006"] * 20
 
 
 def test_child_processes_are_waited_for(daphne: Server, loop: str) -> None:
