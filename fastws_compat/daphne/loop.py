@@ -26,7 +26,7 @@ NEEDED = (
 MAX_EVENTS = 256
 
 
-class EpollReactor(AsyncioSelectorReactor):  # type: ignore[misc]
+class EpollReactor(AsyncioSelectorReactor):
     """Twisted's reactor with one epoll object for all its sockets, which is all that its loop watches.
 
     uvloop stops watching a socket that has an error after it has let Twisted read once. If that reads the
@@ -35,6 +35,7 @@ class EpollReactor(AsyncioSelectorReactor):  # type: ignore[misc]
 
     _asyncioEventloop: AbstractEventLoop
     _continuousPolling: Any
+    _readOrWrite: Any
     _readers: dict[Any, int]
     _writers: dict[Any, int]
 

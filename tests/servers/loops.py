@@ -15,6 +15,7 @@ from fastws_compat.daphne import install
 install()
 
 import asyncio  # noqa: E402
+import gc  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 from typing import Any  # noqa: E402
@@ -96,3 +97,10 @@ reactor.callWhenRunning(record, "called when running")
 @app.websocket("/early")
 async def early(websocket: WebSocket) -> None:
     await websocket.accept()
+
+
+@app.websocket("/frozen")
+async def frozen(websocket: WebSocket) -> None:
+    gc.collect()
+    await websocket.accept()
+    await websocket.send_json(gc.get_freeze_count())

@@ -150,3 +150,8 @@ def test_an_unknown_reactor_is_left_alone() -> None:
 
     assert not can_move(Other())
     assert prepare_loop(Other()) is Other._asyncioEventloop
+
+
+def test_what_survives_a_collection_is_frozen_unless_the_setting_is_off(daphne: Server, loop: str) -> None:
+    assert ask(daphne.start(APP, env=on(loop)), "/frozen") > 10_000
+    assert ask(daphne.start(APP, env=on(loop, GC_FREEZE=False)), "/frozen") == 0
