@@ -164,8 +164,8 @@ def on_daphne(quick: bool) -> Iterator[Table]:
         yield table
 
 
-def serving(peer: str, daphne: str, layer: str) -> Serving:
-    return Serving(peer, "daphne", daphne, "benchmarks.group_peers:app", layer)
+def serving(peer: str, daphne: str, layer: str, gc_freeze: bool = True) -> Serving:
+    return Serving(peer, "daphne", daphne, "benchmarks.group_peers:app", layer, gc_freeze)
 
 
 def broadcast(server: tuple[int, int], members: int, seconds: float) -> tuple[float, float]:
@@ -190,11 +190,16 @@ class Audience:
     """Client sockets that are members of a group."""
 
     def __init__(self, sockets: Iterable[socket.socket]) -> None:
-        self.sockets = list(sockets)
-        self._by_fileno = {client.fileno(): client for client in self.sockets}
+        self.sockets: list[socket.socket] = []
+        self._by_fileno: dict[int, socket.socket] = {}
         self._poll = select.epoll()
-        for fileno in self._by_fileno:
-            self._poll.register(fileno, select.EPOLLIN)
+        for client in sockets:
+            self.add(client)
+
+    def add(self, client: socket.socket) -> None:
+        self.sockets.append(client)
+        self._by_fileno[client.fileno()] = client
+        self._poll.register(client.fileno(), select.EPOLLIN)
 
     def broadcast(self) -> None:
         """Make the first one send to all, and wait until all have the message."""

@@ -29,7 +29,11 @@ def configure() -> None:
         settings.configure(
             CHANNEL_LAYERS={"default": PUBSUB if REDIS else IN_MEMORY},
             DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
-            FASTWS={"SLOW_CONSUMER_QUEUE": 100_000, "DAPHNE": os.environ.get("BENCH_DAPHNE", "complete")},
+            FASTWS={
+                "SLOW_CONSUMER_QUEUE": 100_000,
+                "DAPHNE": os.environ.get("BENCH_DAPHNE", "complete"),
+                "GC_FREEZE": bool(os.environ.get("BENCH_GC_FREEZE")),
+            },
         )
         django.setup()
 

@@ -1,23 +1,26 @@
-"""How the cost grows with the number of routes, the number of dependencies and the size of a message.
+"""How the cost grows: with the number of routes, dependencies and sockets, and with the size of a message.
 
-    python -m benchmarks.growth [--quick]
+    python -m benchmarks.growth [--quick | --sockets]
 
-In process, and for messages also on servers.
+In process, for messages also on servers, and for sockets on one daphne (`--sockets` measures only these).
 """
 
 # No `from __future__ import annotations`, because annotations name local classes.
 
 import importlib
+import statistics
+import sys
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
 
 from benchmarks import peers
+from benchmarks.broadcast import Audience, connect, serving
 from benchmarks.in_process import echoes, handshakes
 from benchmarks.load import echo
 from benchmarks.peers import OURS
 from benchmarks.report import Ratio, Samples, Table, in_turn, main, rounds
-from benchmarks.servers import Serving, started
+from benchmarks.servers import Serving, allow_many_files, main_thread_seconds, started
 
 LIBRARIES = (OURS, "fastapi")
 ROUTES = (1, 10, 100, 1000, 2000)
@@ -31,6 +34,7 @@ def tables(quick: bool) -> Iterator[Table]:
     yield dependencies(quick)
     yield sizes(quick)
     yield sizes_on_servers(quick)
+    yield sockets_of_one_daphne(quick)
 
 
 def routes(quick: bool) -> Table:
@@ -156,5 +160,52 @@ def sizes_on_servers(quick: bool) -> Table:
     return table
 
 
+# 28,000 local ports and, in most shells, 20,000 open files are the limit for one client.
+SOCKETS = (2000, 8000, 18_000)
+FROZEN = {"GC_FREEZE": True, "GC_FREEZE off": False}
+
+
+def sockets_of_one_daphne(quick: bool) -> Table:
+    """The processor time of the server for a connect and a delivery, by how many members a group has."""
+    allow_many_files()
+    counts = (40, 80) if quick else SOCKETS
+    samples: dict[str, Samples] = {}
+    for _ in range(rounds(3, quick)):
+        for name, freeze in FROZEN.items():
+            for case, found in costs(counts, freeze).items():
+                for count, cost in found.items():
+                    samples.setdefault(f"{case}, {name}", {}).setdefault(f"{count:,}", []).append(cost)
+    table = Table("Members of one group on one daphne", "us of the server's processor time")
+    for case, values in samples.items():
+        aim = "" if case.endswith("off") else "<= 1.3"
+        table.add(case, values, Ratio(f"{counts[-1]:,}", f"{counts[0]:,}", aim))
+    return table
+
+
+def costs(counts: tuple[int, ...], freeze: bool) -> dict[str, dict[int, float]]:
+    """What a connect up to each count costs, and a delivery to so many, the collector's passes included."""
+    found: dict[str, dict[int, float]] = {"connect": {}, "delivery": {}}
+    with serving(OURS, "complete", "", freeze).process() as (port, pid):
+        audience = Audience([connect(port, "g") for _ in range(20)])
+        for count in counts:
+            before, members = main_thread_seconds(pid), len(audience.sockets)
+            while len(audience.sockets) < count:
+                audience.add(connect(port, "g"))
+            found["connect"][count] = (main_thread_seconds(pid) - before) / (count - members) * 1e6
+            times = max(5, 100_000 // count)
+            taken = []
+            for _ in range(times):
+                before = main_thread_seconds(pid)
+                audience.broadcast()
+                taken.append((main_thread_seconds(pid) - before) / count * 1e6)
+            found["delivery"][count] = statistics.mean(taken)
+        audience.close()
+    return found
+
+
 if __name__ == "__main__":
-    main(__doc__, tables)
+    if "--sockets" in sys.argv:
+        sys.argv.remove("--sockets")
+        main(__doc__, lambda quick: [sockets_of_one_daphne(quick)])
+    else:
+        main(__doc__, tables)

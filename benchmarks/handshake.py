@@ -1,4 +1,4 @@
-"""Handshakes in process: a plain one, and one with two dependencies and four parameters.
+"""Handshakes in process: a plain one, and ones with two dependencies or a generator and four parameters.
 
     python -m benchmarks.handshake [--quick]
 
@@ -18,6 +18,12 @@ from benchmarks.report import Ratio, Table, in_turn, main, rounds
 CASES = {
     "plain": ("/plain", b"", (*peers.MANY, "chanx"), "<= 0.67"),
     "2 dependencies, path, query, header, cookie": ("/deps/lobby", b"limit=20", peers.MANY, "<= 0.2"),
+    "1 generator, path, query, header, cookie": (
+        "/generator/lobby",
+        b"limit=20",
+        ("bare", OURS, "fastapi"),
+        "<= 0.2",
+    ),
 }
 COUNTS = {"channels": 50, "chanx": 20}
 

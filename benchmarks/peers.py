@@ -1,7 +1,8 @@
 """The same sockets written for each peer, as ASGI applications.
 
-`/plain`, `/deps/{room}`, `/text`, `/bytes`, `/json`, `/idle`. An application is made when it is asked for
-(`benchmarks.peers:fastapi` on a server's command line), so that a process holds only its own peer.
+`/plain`, `/deps/{room}`, `/generator/{room}`, `/text`, `/bytes`, `/json`, `/idle`. An application is made
+when it is asked for (`benchmarks.peers:fastapi` on a server's command line), so that a process holds only its
+own peer.
 """
 
 # No `from __future__ import annotations`, because annotations name local classes.
@@ -11,7 +12,7 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Annotated, Any
 
 OURS = "fastws_compat"
@@ -102,6 +103,20 @@ def fastapi_style(library: Any) -> Any:
         session: Annotated[str, Cookie()],
         limit: Annotated[int, Depends(limit)],
         token: Annotated[str, Depends(token)],
+    ) -> None:
+        await websocket.accept()
+        await websocket.close()
+
+    async def opened(x_token: Annotated[str, Header()]) -> AsyncIterator[str]:
+        yield x_token
+
+    @app.websocket("/generator/{room}")
+    async def with_generator(
+        websocket: WebSocket,
+        room: str,
+        session: Annotated[str, Cookie()],
+        token: Annotated[str, Depends(opened)],
+        limit: int = 10,
     ) -> None:
         await websocket.accept()
         await websocket.close()

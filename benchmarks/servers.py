@@ -15,7 +15,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = {
-    "daphne": ["daphne", "-v", "0", "--bind", "127.0.0.1", "--port"],
+    # The clients do not answer pings.
+    "daphne": ["daphne", "-v", "0", "--ping-interval", "3600", "--bind", "127.0.0.1", "--port"],
     "uvicorn": [
         *("uvicorn", "--log-level", "critical", "--no-access-log", "--lifespan", "off"),
         *("--host", "127.0.0.1", "--port"),
@@ -25,13 +26,17 @@ COMMANDS = {
 
 @dataclass(frozen=True)
 class Serving:
-    """One peer on one server; `daphne` is "complete" or "stock", `layer` the URL of a channel layer."""
+    """One peer on one server; `daphne` is "complete" or "stock", `layer` the URL of a channel layer.
+
+    `gc_freeze` is this library's setting.
+    """
 
     peer: str
     server: str
     daphne: str = "stock"
     app: str = "benchmarks.peers:app"
     layer: str = ""
+    gc_freeze: bool = True
 
     @contextmanager
     def process(self) -> Iterator[tuple[int, int]]:
@@ -45,6 +50,7 @@ class Serving:
                 "BENCH_PEER": self.peer,
                 "BENCH_DAPHNE": self.daphne,
                 "BENCH_LAYER": self.layer,
+                "BENCH_GC_FREEZE": "1" if self.gc_freeze else "",
             },
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -95,6 +101,11 @@ def processor_seconds(pid: int) -> float:
     """The CPU time that a process has used so far (Linux)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main_thread_seconds(pid: int) -> float:
+    """What its main thread has used, to the nanosecond."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def allow_many_files() -> None:

@@ -9,6 +9,10 @@ DEFAULTS: dict[str, Any] = {
     "THREADS": 8,
     # "complete" or "stock": whether to complete the installed daphne or leave it as it is.
     "DAPHNE": "complete",
+    # Whether completed daphne keeps objects that survive a full garbage collection out of the next ones.
+    "GC_FREEZE": True,
+    # "auto" or "asyncio": whether completed daphne runs on uvloop if that is installed.
+    "LOOP": "auto",
     # Whether to read the root path from the header `Daphne-Root-Path`, as stock daphne does.
     "DAPHNE_ROOT_PATH_HEADER": False,
     # Seconds that endpoints have to finish when the server stops.

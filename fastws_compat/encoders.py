@@ -126,6 +126,9 @@ class _Encoding:
             return obj
         if isinstance(obj, PydanticUndefinedType):
             return None
+        return self._container(obj, include, exclude)
+
+    def _container(self, obj: Any, include: Any, exclude: Any) -> Any:
         if isinstance(obj, dict):
             return self._dict(obj, include, exclude)
         if isinstance(obj, SEQUENCES):
@@ -147,9 +150,13 @@ class _Encoding:
             for key, value in mapping.items()
             if (include is None or key in include)
             and (exclude is None or key not in exclude)
-            and not (value is None and self.options["exclude_none"])
-            and not (self.sqlalchemy_safe and isinstance(key, str) and key.startswith("_sa"))
+            and not self._is_left_out(key, value)
         }
+
+    def _is_left_out(self, key: Any, value: Any) -> bool:
+        if value is None and self.options["exclude_none"]:
+            return True
+        return self.sqlalchemy_safe and isinstance(key, str) and key.startswith("_sa")
 
 
 def _find(encoders: dict[Any, Encoder], obj: Any) -> Encoder | None:

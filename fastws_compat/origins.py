@@ -140,15 +140,17 @@ def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
         return problem and (problem if "scheme" in scope else problem + COMMUNICATOR)
     if len(sent) > 1:
         return "it has several Origin headers."
-    if allows_every(conf.get("ALLOWED_ORIGINS")):
-        return None
-    origin = parse(sent[0])
+    return None if allows_every(conf.get("ALLOWED_ORIGINS")) else _objection_to(sent[0], own)
+
+
+def _objection_to(sent: str, own: Origin | None) -> str | None:
+    origin = parse(sent)
     if origin is None:
-        return f"its Origin {sent[0][:100]!r} is invalid."
+        return f"its Origin {sent[:100]!r} is invalid."
     if origin == own or is_trusted(origin):
         return None
     return (
-        f"its Origin {sent[0][:100]!r} is not the site's own ({_text(own)}). If it should be allowed, add it "
+        f"its Origin {sent[:100]!r} is not the site's own ({_text(own)}). If it should be allowed, add it "
         "to CSRF_TRUSTED_ORIGINS or FASTWS['ALLOWED_ORIGINS']; behind a proxy, see SECURE_PROXY_SSL_HEADER."
     )
 

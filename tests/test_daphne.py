@@ -901,7 +901,7 @@ def test_daphnes_check_does_not_cancel_an_application_that_cleans_up(monkeypatch
             await receive()
             await send({"type": "websocket.accept"})
             cleanup = Cleanup()
-            cleanup.begin(60)
+            cleanup.begin()
             await go.wait()
             cleanup.end()
             await asyncio.Event().wait()
@@ -968,7 +968,7 @@ def test_the_last_cancellations_free_one_cleanup_after_the_other() -> None:
 
     async def cleans_up(seconds: float) -> None:
         cleanup = Cleanup()
-        cleanup.begin(60)
+        cleanup.begin()
         try:
             await asyncio.sleep(seconds)
         finally:

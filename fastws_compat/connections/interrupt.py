@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+import sys
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
 T = TypeVar("T")
@@ -66,42 +68,93 @@ def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
     return task in _cleaning
 
 
+def anyio_scope() -> Any:
+    """A cancel scope of anyio if the running task is in one: nothing else shields from it. Otherwise None.
+
+    It must be entered before the first dependency, which may have scopes of its own (FastAPI).
+    """
+    backend = sys.modules.get("anyio._backends._asyncio")
+    if backend is None:
+        return None
+    states = getattr(backend, "_task_states", None)
+    if states is not None and getattr(states.get(current_task()), "cancel_scope", None) is None:
+        return None
+    return backend.CancelScope()
+
+
 class Cleanup:
     """The teardown of one connection's dependencies. Code that checks `is_cleaning` does not cancel it.
 
     It must run in the application's own task, which cannot be shielded in any other way.
     """
 
-    __slots__ = ("_task", "_timer", "expired")
+    __slots__ = ("_scope", "_task", "_timer", "expired")
 
     def __init__(self) -> None:
+        self._scope = anyio_scope()
         # How many times the teardown was cancelled because it took too long.
         self.expired = 0
         self._task: asyncio.Task[Any] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, seconds: float | None) -> None:
-        """Begin the teardown in the running task. What it awaits is cancelled every `seconds` seconds."""
+    def __enter__(self) -> Self:
+        if self._scope is not None:
+            self._scope.__enter__()
+        return self
+
+    def __exit__(self, *exc_info: Any) -> bool | None:
         self.end()
-        self._task = current_task()
-        _cleaning.add(self._task)
-        if seconds:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
+        return None if self._scope is None else self._scope.__exit__(*exc_info)
+
+    def begin(self) -> None:
+        """The running task begins its teardown."""
+        if self._task is None:
+            self._task = current_task()
+            _cleaning.add(self._task)
+            if self._scope is not None:
+                self._scope.shield = True
+
+    @types.coroutine
+    def limit(self, work: Coroutine[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
+        """The result of `work`, a part of the teardown; every `seconds` whatever it awaits is cancelled.
+
+        Most teardowns never wait, so the timer is set only when this one does.
+        """
+        try:
+            waits_for = work.send(None)
+            if seconds:
+                self._set_timer(seconds)
+            while True:  # as `yield from` does, which cannot continue a coroutine
+                try:
+                    value = yield waits_for
+                except BaseException as exc:
+                    waits_for = work.throw(exc)
+                else:
+                    waits_for = work.send(value)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
     def _expire(self, seconds: float) -> None:
         assert self._task is not None
         self.expired += 1
         self._task.cancel()
-        self._timer = self._task.get_loop().call_later(seconds, self._expire, seconds)
+        self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._expire, seconds)
 
     def end(self) -> None:
-        """End the teardown and its time limit."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """The teardown is over, or what follows is not part of it."""
         if self._task is not None:
             _cleaning.discard(self._task)
             self._task = None
+            if self._scope is not None:
+                self._scope.shield = False
 
     def absorb(self) -> bool:
         """Undo the cancellations of this time limit; False if there were none, or if another is pending."""

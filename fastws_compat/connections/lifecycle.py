@@ -130,7 +130,7 @@ class Session(Monitored):
     async def _call_at_end(self) -> None:
         """Call the callbacks. The exception of one is logged and does not stop the others."""
         cleanup = Cleanup()
-        cleanup.begin(None)  # each callback has a time limit of its own
+        cleanup.begin()  # each callback has a time limit of its own
         try:
             while self._at_end:
                 try:

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import threading
+from contextlib import nullcontext
 from math import inf
 from time import monotonic, time
 from typing import Any
@@ -23,8 +24,10 @@ from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
+from fastws_compat.daphne.collector import frozen_survivors
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
+from fastws_compat.daphne.loop import prepare_loop
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.daphne.shutdown import (
     EXIT_TIMEOUT,
@@ -115,13 +118,15 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         self.lifespan = Lifespan(self.application)
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
-        loop = reactor._asyncioEventloop
+        loop = prepare_loop(reactor)
+        logger.info("Running on the event loop of %s", type(loop).__module__.partition(".")[0])
         asyncio.set_event_loop(loop)
         if not loop.run_until_complete(self.lifespan.startup()):
             sys.exit(1)
         self._stop_with_process()
         try:
-            super().run()
+            with frozen_survivors() if conf.get("GC_FREEZE") else nullcontext():
+                super().run()
             if self.abort_start:
                 loop.run_until_complete(self.lifespan.shutdown(timeout=self.grace))
         finally:

@@ -93,7 +93,15 @@ def _lines(
     items |= {field.name: f"value_{place}" for place, field in enumerate(fields)}
     items |= {name: "websocket" for name, kind in injected.items() if kind == "connection"}
     yield f"arguments = {{{', '.join(f'{name!r}: {value}' for name, value in items.items())}}}"
-    if fields:
+    yield from _failing(needs, bool(fields), repeats)
+    for name, kind in injected.items():
+        if kind != "connection":
+            yield f"arguments[{name!r}] = solution.injected({kind!r}, scopes)"
+    yield "return arguments"
+
+
+def _failing(needs: Mapping[str, int], has_fields: bool, repeats: bool) -> Iterable[str]:
+    if has_fields:
         # Only this step fails. Its siblings still run, so that all errors are reported together (FastAPI).
         yield "if errors:"
         yield "    return None" if repeats else "    return solution.fail(errors)"
@@ -101,7 +109,3 @@ def _lines(
         missing = " or ".join(f"values[{slot}] is FAILED" for slot in needs.values())
         yield f"if solution.errors and ({missing}):"
         yield "    return None"
-    for name, kind in injected.items():
-        if kind != "connection":
-            yield f"arguments[{name!r}] = solution.injected({kind!r}, scopes)"
-    yield "return arguments"

@@ -217,6 +217,7 @@ class Compiler:
             ends_with_function=node.lifetime == "function",
             concurrency=node.concurrency,
             plain=kind == "coroutine" and node.concurrency is None,
+            plain_generator=kind == "async_generator" and node.concurrency is None,
         )
 
     def _field(self, call: Call, parameter: FieldParameter, embed: bool) -> AnyField:

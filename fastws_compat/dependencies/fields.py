@@ -250,17 +250,12 @@ def aliases_of(
     dashes: bool = False,
 ) -> tuple[Alias, ...]:
     """The names of a field, in the order in which they are tried."""
-    key = info.validation_alias if isinstance(info.validation_alias, str) else None
-    key = key or info.alias or name
-    first = Alias(key, key.replace("_", "-") if dashes and key == name else key)
-    if literal or isinstance(info.validation_alias, AliasPath):
+    first = _first_alias(name, info, dashes)
+    if literal or _has_alias_path(info.validation_alias):
         return (first,)
     aliases = [first]
     if isinstance(info.validation_alias, AliasChoices):
-        choices = info.validation_alias.choices
-        if any(isinstance(choice, AliasPath) for choice in choices):
-            return (first,)
-        aliases = [Alias(choice, choice) for choice in choices if isinstance(choice, str)]
+        aliases = [Alias(key, key) for key in info.validation_alias.choices if isinstance(key, str)]
     by_name = Alias(name, name.replace("_", "-") if dashes else name)
     config = config or {}
     if config.get("validate_by_alias") is False:
@@ -270,6 +265,17 @@ def aliases_of(
     ):
         aliases.append(by_name)
     return tuple(aliases)
+
+
+def _first_alias(name: str, info: FieldInfo, dashes: bool) -> Alias:
+    key = info.validation_alias if isinstance(info.validation_alias, str) else None
+    key = key or info.alias or name
+    return Alias(key, key.replace("_", "-") if dashes and key == name else key)
+
+
+def _has_alias_path(alias: object) -> bool:
+    choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return any(isinstance(choice, AliasPath) for choice in choices)
 
 
 def sent_alias(aliases: tuple[Alias, ...], values: Mapping[str, Any]) -> Alias:

@@ -32,8 +32,10 @@ class Step:
     manager: Manager | None
     ends_with_function: bool
     concurrency: Concurrency | None
-    # A coroutine function without a concurrency limit: it is awaited directly.
+    # Without a concurrency limit a coroutine function is awaited directly, ...
     plain: bool
+    # ... and an async generator function is called directly.
+    plain_generator: bool
 
 
 @dataclass(frozen=True, slots=True)

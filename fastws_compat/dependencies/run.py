@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any, Protocol
 
@@ -14,6 +13,7 @@ from fastws_compat.background import BackgroundTasks
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
 from fastws_compat.dependencies.fields import Errors
+from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.model import FAILED, Plan, Step
 from fastws_compat.dependencies.signature import Injection
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
@@ -34,8 +34,8 @@ class Solution:
     errors: Sequence[dict[str, Any]] = ()
     background_tasks: BackgroundTasks | None = None
     response: Response | None = None
-    request_stack: AsyncExitStack | None = None
-    function_stack: AsyncExitStack | None = None
+    request_generators: OpenGenerators | None = None
+    function_generators: OpenGenerators | None = None
     # Where sync steps run; None means the pool.
     thread: Executor | None = None
 
@@ -85,36 +85,39 @@ class Lifecycle(Protocol):
 
 def run_endpoint(plan: Plan, websocket: WebSocket, context: EndpointContext) -> Coroutine[Any, Any, None]:
     """Solve the plan, call the endpoint, and clean up: first the function's scope, then the request's."""
+    if plan.needs_thread:
+        return _in_own_thread(plan, websocket, context)
     if plan.has_generators:
         return _with_cleanup(plan, websocket, context)
     return _solve_and_call(plan, Solution(websocket), context)
 
 
-async def _with_cleanup(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:
+async def _in_own_thread(plan: Plan, websocket: WebSocket, context: EndpointContext) -> None:
+    with own_thread() as thread:
+        await _with_cleanup(plan, websocket, context, thread)
+
+
+async def _with_cleanup(
+    plan: Plan, websocket: WebSocket, context: EndpointContext, thread: Executor | None = None
+) -> None:
     cleanup = Cleanup()
     timeout = conf.get("CLEANUP_TIMEOUT")
     try:
-        async with AsyncExitStack() as request_stack:
-            thread = request_stack.enter_context(own_thread()) if plan.needs_thread else None
-            try:
-                async with AsyncExitStack() as function_stack:
+        with cleanup:
+            async with OpenGenerators(cleanup, timeout) as request_generators:
+                async with OpenGenerators(cleanup, timeout) as function_generators:
                     solution = Solution(websocket)
-                    solution.request_stack, solution.function_stack = request_stack, function_stack
+                    solution.request_generators = request_generators
+                    solution.function_generators = function_generators
                     solution.thread = thread
-                    try:
-                        await _solve_and_call(plan, solution, context)
-                    finally:
-                        cleanup.begin(timeout)
-                cleanup.end()
-                await _run_background_tasks(solution)
-            finally:
-                cleanup.begin(timeout)
+                    await _solve_and_call(plan, solution, context)
+                if solution.background_tasks is not None:
+                    cleanup.end()
+                    await _run_background_tasks(solution)
     except asyncio.CancelledError as exc:
         if not cleanup.absorb():
             raise
         raise TimeoutError(f"The cleanup of a dependency took longer than {timeout} s") from exc
-    finally:
-        cleanup.end()
 
 
 async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointContext) -> None:
@@ -165,10 +168,12 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
 async def _run_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
     """The value of a step that cannot simply be awaited."""
     if step.manager is not None:
-        stack = solution.function_stack if step.ends_with_function else solution.request_stack
-        assert stack is not None
+        ending = solution.function_generators if step.ends_with_function else solution.request_generators
+        assert ending is not None
+        if step.plain_generator:
+            return await ending.open(step.call(**arguments))
         where = (solution.thread,) if step.kind == "generator" else ()
-        return await stack.enter_async_context(step.manager(*where, **arguments))
+        return await ending.enter(step.manager(*where, **arguments))
     if step.concurrency is None:
         return await _call_step(step, solution, arguments)
     async with step.concurrency.semaphore():

@@ -391,11 +391,15 @@ def _bound(name: str, param: Declaration, path_names: frozenset[str]) -> Declara
         )
     if not param.alias:
         param.alias = name.replace("_", "-") if getattr(param, "convert_underscores", False) else name
-    if name in path_names and not is_scalar(param.annotation):
+    _refuse_unsupported_type(name, param, name in path_names)
+    return param
+
+
+def _refuse_unsupported_type(name: str, param: Declaration, is_path: bool) -> None:
+    if is_path and not is_scalar(param.annotation):
         raise AssertionError("Path params must be of one of the supported types")
     if isinstance(param, Query) and not _fits_query(param.annotation):
         raise AssertionError(f"Query parameter {name!r} must be one of the supported types")
-    return param
 
 
 def _fits_query(annotation: Any) -> bool:

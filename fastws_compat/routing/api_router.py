@@ -128,6 +128,20 @@ class APIRouter(Router):
         """Serve the routes of `router` here, including those added later; options for HTTP are ignored."""
         foreign.refuse(router, "include_router()")
         foreign.refuse_dependencies(dependencies or [], "dependencies= of include_router()")
+        self._refuse_cycle(router)
+        http_options(extra, INCLUDE_OPTIONS, "include_router")
+        check_prefix(prefix)
+        if not prefix:
+            _refuse_empty_paths(router)
+        included = IncludedRouter(router, self, prefix, dependencies or [])
+        if self.dependency_overrides_provider is not None:
+            for route in included.routes:
+                if isinstance(route, APIWebSocketRoute):
+                    route.check()
+        self.routes.append(included)
+        self._adopt_events(router)
+
+    def _refuse_cycle(self, router: APIRouter) -> None:
         if router is self:
             raise AssertionError(
                 "Cannot include the same APIRouter instance into itself. "
@@ -138,18 +152,8 @@ class APIRouter(Router):
                 "Cannot include an APIRouter instance that already includes this router. "
                 "Did you mean to include a different router?"
             )
-        http_options(extra, INCLUDE_OPTIONS, "include_router")
-        check_prefix(prefix)
-        for route in [] if prefix else flatten(router.routes):
-            if getattr(route, "path", None) == "":
-                name = getattr(route, "name", "unknown")
-                raise FastAPIError(f"Prefix and path cannot be both empty (path operation: {name})")
-        included = IncludedRouter(router, self, prefix, dependencies or [])
-        if self.dependency_overrides_provider is not None:
-            for route in included.routes:
-                if isinstance(route, APIWebSocketRoute):
-                    route.check()
-        self.routes.append(included)
+
+    def _adopt_events(self, router: APIRouter) -> None:
         for event_type, handlers in (("startup", router.on_startup), ("shutdown", router.on_shutdown)):
             for handler in handlers:
                 self.add_event_handler(event_type, handler)
@@ -189,3 +193,10 @@ def check_prefix(prefix: str) -> None:
         raise AssertionError("A path prefix must start with '/'")
     if prefix.endswith("/"):
         raise AssertionError("A path prefix must not end with '/', as the routes will start with '/'")
+
+
+def _refuse_empty_paths(router: APIRouter) -> None:
+    for route in flatten(router.routes):
+        if getattr(route, "path", None) == "":
+            name = getattr(route, "name", "unknown")
+            raise FastAPIError(f"Prefix and path cannot be both empty (path operation: {name})")

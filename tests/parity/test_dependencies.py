@@ -1,15 +1,17 @@
 """What may be a dependency, the order in which dependencies run, and when one is called again."""
 
 import asyncio
+import contextlib
 import contextvars
 import functools
 import threading
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import anyio
 import pytest
 
-from tests.fake_server import aconverse
+from tests.fake_server import CONNECT, FakeServer, aconverse, websocket_scope
 from tests.parity.asking import ask, errors, visit
 
 
@@ -1027,3 +1029,38 @@ def test_a_dependency_wins_over_the_declaration_in_the_default(lib):
 
     with lib.TestClient(app).websocket_connect("/ws?value=asked") as websocket:
         assert websocket.receive_text() == "given"
+
+
+@pytest.mark.parametrize("scope", ["function", "request"])
+@pytest.mark.parametrize("own", ["no scope", "a task group"])
+def test_cleanup_is_shielded_from_a_cancel_scope_around_the_application(lib, scope, own):
+    events = []
+
+    async def main():
+        outer = anyio.CancelScope()
+
+        async def dependency():
+            async with anyio.create_task_group() if own == "a task group" else contextlib.nullcontext():
+                try:
+                    yield
+                finally:
+                    await anyio.sleep(0)
+                    events.append("cleanup")
+
+        async def cancelling():
+            outer.cancel()
+            await anyio.sleep(0)
+
+        app = lib.FastAPI(dependencies=[lib.Depends(dependency, scope=scope), lib.Depends(cancelling)])
+
+        @app.websocket("/ws")
+        async def endpoint(websocket: lib.WebSocket):
+            events.append("endpoint")
+
+        with outer:
+            await app(websocket_scope(extensions={}), FakeServer(CONNECT).receive, FakeServer().send)
+        assert outer.cancelled_caught
+        await anyio.sleep(0)  # the scopes have been left in order
+
+    asyncio.run(main())
+    assert events == ["cleanup"]

@@ -3,6 +3,8 @@
 The fixture `server` runs a test on both, `daphne` or `uvicorn` on one of them. A test that reads logs,
 sends signals or counts things starts its own process with `start`; all others share one with `shared`.
 Processes that are still running when their owner ends (the test, or the session) are terminated.
+
+The servers run on asyncio's event loop. With FASTWS_TEST_LOOP=uvloop in the environment they run on uvloop.
 """
 
 from __future__ import annotations
@@ -21,6 +23,13 @@ from typing import IO
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+LOOP = os.environ.get("FASTWS_TEST_LOOP", "asyncio")
+
+
+def python_path(*directories: Path, loop: str = LOOP) -> str:
+    """PYTHONPATH for a server; for asyncio it hides the installed uvloop."""
+    hidden = [ROOT / "tests/servers/without_uvloop"] if loop == "asyncio" else []
+    return os.pathsep.join(map(str, [*hidden, *directories, ROOT]))
 
 
 class Running:
@@ -116,7 +125,7 @@ def launch(
 ) -> Running:
     port = free_port()
     environ = {k: v for k, v in os.environ.items() if k != "DJANGO_SETTINGS_MODULE"}
-    environ |= {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+    environ |= {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", **env}
     if settings:
         environ["DJANGO_SETTINGS_MODULE"] = settings
     log = tempfile.NamedTemporaryFile(prefix=f"fastws-{name}-", suffix=".log")  # noqa: SIM115

@@ -11,7 +11,7 @@ import websockets
 from tests.servers.conftest import Running, Server
 from tests.servers.test_specification import refusal, talk
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.sockets:app"
 numbers = itertools.count(1)

@@ -13,7 +13,7 @@ import websockets
 from tests.servers.client import Raw, event, open_socket, unique
 from tests.servers.conftest import Running, Server
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.apps:app"
 

@@ -14,7 +14,7 @@ import pytest
 from tests.servers.client import KEY, Raw, event, frame, open_socket
 from tests.servers.conftest import Running, Server, free_port, has_ended
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.teardowns:app"
 AT_ONCE = ("--application-close-timeout", "0")

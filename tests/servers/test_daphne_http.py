@@ -11,7 +11,7 @@ import pytest
 from tests.servers.client import Raw
 from tests.servers.conftest import Running, Server
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.http_scope:app"
 ALLOWED = {"FASTWS": '{"DAPHNE_ROOT_PATH_HEADER": true}'}

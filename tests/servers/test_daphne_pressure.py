@@ -13,7 +13,7 @@ from fastws_compat.daphne.fragments import MAX_FRAGMENTS
 from tests.servers.client import Raw, event, frame, open_socket, unique
 from tests.servers.conftest import Running, Server, has_ended
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.apps:app"
 MIB = 1024 * 1024

@@ -15,9 +15,9 @@ import pytest
 import websockets
 
 from tests.servers.client import Raw, event, open_socket
-from tests.servers.conftest import ROOT, Running, Server, free_port, wait_until_ready
+from tests.servers.conftest import ROOT, Running, Server, free_port, python_path, wait_until_ready
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.apps:app"
 TEARDOWNS = "tests.servers.teardowns:app"
@@ -200,7 +200,7 @@ def test_runserver_is_completed(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{port}"]
     environ = {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": python_path(),
         "PYTHONUNBUFFERED": "1",
         "DJANGO_SETTINGS_MODULE": "tests.servers.runserver",
     }

@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 from tests.servers.client import KEY, Raw, event, frame, open_socket, unique
 from tests.servers.conftest import Running, Server, free_port
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.apps:app"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.servers.client import Raw, open_socket, unique
 from tests.servers.conftest import Server
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 TIMED = "tests.servers.faults_timed:app"
 GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}

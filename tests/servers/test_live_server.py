@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.conftest import ROOT
+from tests.servers.conftest import python_path
 
 pytestmark = pytest.mark.servers
 
@@ -150,7 +150,7 @@ def run_tests(path: Path, runner: str, method: str, apps: str, mode: str) -> sub
         cwd=path,
         env={
             **environ,
-            "PYTHONPATH": f"{path}:{ROOT}",
+            "PYTHONPATH": python_path(path),
             "DJANGO_SETTINGS_MODULE": "settings",
             "START_METHOD": method,
         },

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.servers.client import Raw
-from tests.servers.conftest import ROOT, Running, Server, free_port, wait_until_ready
+from tests.servers.conftest import ROOT, Running, Server, free_port, python_path, wait_until_ready
 
 pytestmark = pytest.mark.servers
 
@@ -57,7 +57,12 @@ def runserver(tmp_path: Any) -> Iterator[Running]:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "runserver", "--noreload", str(port)],
             cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": SETTINGS, "PYTHONUNBUFFERED": "1"},
+            env={
+                **os.environ,
+                "PYTHONPATH": python_path(),
+                "DJANGO_SETTINGS_MODULE": SETTINGS,
+                "PYTHONUNBUFFERED": "1",
+            },
             stdout=log,
             stderr=log,
         )

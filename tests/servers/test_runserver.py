@@ -17,9 +17,9 @@ from websockets.protocol import State
 from websockets.sync.client import ClientConnection
 
 from tests.servers.client import open_socket
-from tests.servers.conftest import ROOT, Running, free_port, has_ended, wait_until_ready
+from tests.servers.conftest import Running, free_port, has_ended, python_path, wait_until_ready
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 MANAGE = """
 import os, sys
@@ -98,7 +98,7 @@ def runserver(tmp_path: Path) -> Iterator[Start]:
         process = subprocess.Popen(
             [sys.executable, "manage.py", "runserver", *options, f"127.0.0.1:{port}"],
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": python_path()},
             stdout=log,
             stderr=log,
             start_new_session=True,

@@ -14,7 +14,7 @@ from urllib.request import urlopen
 import pytest
 from websockets.sync.client import connect
 
-from tests.servers.conftest import ROOT, Running, Server, free_port, wait_until_ready
+from tests.servers.conftest import ROOT, Running, Server, free_port, python_path, wait_until_ready
 
 pytestmark = pytest.mark.servers
 
@@ -75,7 +75,7 @@ def test_root_path_of_daphne_without_a_site(daphne: Server, cut: str) -> None:
 def runserver(**env: str) -> Iterator[Running]:
     port = free_port()
     command = [sys.executable, "-m", "django", "runserver", "--noreload", f"127.0.0.1:{port}"]
-    environ = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **env}
+    environ = {**os.environ, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1", **env}
     log = tempfile.NamedTemporaryFile(prefix="fastws-runserver-", suffix=".log")  # noqa: SIM115
     process = subprocess.Popen(
         command, cwd=ROOT, env={**environ, "DJANGO_SETTINGS_MODULE": SETTINGS}, stdout=log, stderr=log

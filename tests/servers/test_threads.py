@@ -20,7 +20,7 @@ from tests.servers.conftest import ROOT, Running, Server
 from tests.test_database import PostgreSQL
 from tests.test_database import postgresql as postgresql  # a fixture
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
 APP = "tests.servers.threads:application"
 CACHES = {
