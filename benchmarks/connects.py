@@ -26,6 +26,8 @@ SERVED = {
     "fastapi, uvicorn": Serving("fastapi", "uvicorn"),
     "channels, uvicorn": Serving("channels", "uvicorn"),
     f"{OURS}, uvicorn": Serving(OURS, "uvicorn"),
+    "fastapi, granian": Serving("fastapi", "granian"),
+    "node": Serving("node", "node"),
 }
 PATHS = {"plain": "/plain", "2 dependencies, 4 parameters": "/deps/lobby?limit=20"}
 
@@ -47,6 +49,9 @@ def tables(quick: bool) -> Iterator[Table]:
             Ratio(f"{OURS}, daphne", "channels, daphne stock"),
             Ratio(f"{OURS}, daphne", "fastapi, daphne stock"),
             Ratio(f"{OURS}, daphne", "bare, daphne"),
+            Ratio(f"{OURS}, daphne", "fastapi, uvicorn", ">= 1"),
+            Ratio(f"{OURS}, daphne", "node", ">= 0.7"),
+            Ratio(f"{OURS}, daphne", "fastapi, granian"),
             Ratio(f"{OURS}, uvicorn", "fastapi, uvicorn"),
             Ratio(f"{OURS}, uvicorn", "bare, uvicorn"),
         )

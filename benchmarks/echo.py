@@ -67,6 +67,8 @@ SERVED = {
     "fastapi, uvicorn": Serving("fastapi", "uvicorn"),
     "channels, uvicorn": Serving("channels", "uvicorn"),
     f"{OURS}, uvicorn": Serving(OURS, "uvicorn"),
+    "fastapi, granian": Serving("fastapi", "granian"),
+    "node": Serving("node", "node"),
 }
 RATIOS = (
     (f"{OURS}, daphne", "bare, daphne stock", ">= 2"),
@@ -74,9 +76,13 @@ RATIOS = (
     (f"{OURS}, daphne", "fastapi, daphne stock", ""),
     (f"{OURS}, daphne", "chanx, daphne stock", ""),
     (f"{OURS}, daphne", "bare, daphne", ""),
+    (f"{OURS}, daphne", "fastapi, granian", ""),
+    (f"{OURS}, daphne", "node", ">= 0.9"),
     (f"{OURS}, uvicorn", "bare, uvicorn", ">= 0.9"),
     (f"{OURS}, uvicorn", "fastapi, uvicorn", ">= 1"),
 )
+# The kinds of messages that some peers know.
+KINDS = {"chanx": ("json",), "node": ("text",)}
 STARTS, TURNS = 3, 5
 
 
@@ -84,7 +90,7 @@ def on_servers(quick: bool) -> Iterator[Table]:
     """Messages per second, and the cost of each on the server."""
     rates: dict[str, Samples] = {kind: {} for kind in MESSAGES}
     costs: dict[str, Samples] = {kind: {} for kind in MESSAGES}
-    served = {name: serving for name, serving in SERVED.items() if list(peers.available(serving.peer))}
+    served = {name: serving for name, serving in SERVED.items() if is_installed(serving.peer)}
     for _ in range(rounds(STARTS, quick)):
         with started(served) as servers:
             for _ in range(rounds(TURNS, quick)):
@@ -99,6 +105,10 @@ def on_servers(quick: bool) -> Iterator[Table]:
     yield cost
 
 
+def is_installed(peer: str) -> bool:
+    return peer == "node" or bool(list(peers.available(peer)))
+
+
 def measure(
     servers: Mapping[str, tuple[int, int]], kind: str, quick: bool, rates: Samples, costs: Samples
 ) -> None:
@@ -106,7 +116,7 @@ def measure(
     message = MESSAGES[kind]
     payload = message.get("text", "").encode() or message["bytes"]
     for name, server in servers.items():
-        if name.startswith("chanx") and kind != "json":
+        if kind not in KINDS.get(name.partition(",")[0], MESSAGES):
             continue
         seconds, sockets = (0.2, 10) if quick else (0.8, 50)
         found = echo(server, f"/{kind}", payload, seconds, sockets, 2 if kind == "bytes" else 1)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import os
 import resource
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -21,7 +25,29 @@ COMMANDS = {
         *("uvicorn", "--log-level", "critical", "--no-access-log", "--lifespan", "off"),
         *("--host", "127.0.0.1", "--port"),
     ],
+    "granian": [
+        *("granian", "--interface", "asgi", "--workers", "1", "--log-level", "critical", "--no-access-log"),
+        *("--host", "127.0.0.1", "--port"),
+    ],
 }
+
+
+@functools.cache
+def node_ws() -> Path | None:
+    """The script of Node's `ws`, installed for this run; None without Node."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        return None
+    _folders.append(tempfile.TemporaryDirectory())
+    folder = Path(_folders[-1].name)
+    command = [npm, "install", "--silent", "--no-audit", "--no-fund", "ws@8"]
+    if subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL, check=False).returncode:
+        return None
+    return Path(shutil.copy(Path(__file__).with_name("node_ws.mjs"), folder))
+
+
+# Removed when the run ends.
+_folders: list[tempfile.TemporaryDirectory[str]] = []
 
 
 @dataclass(frozen=True)
@@ -38,12 +64,23 @@ class Serving:
     layer: str = ""
     gc_freeze: bool = True
 
+    @property
+    def is_available(self) -> bool:
+        if self.server == "node":
+            return node_ws() is not None
+        return importlib.util.find_spec(self.server) is not None
+
+    def _command(self, port: int) -> list[str]:
+        if self.server == "node":
+            return ["node", str(node_ws()), str(port)]
+        return [sys.executable, "-m", *COMMANDS[self.server], str(port), self.app]
+
     @contextmanager
     def process(self) -> Iterator[tuple[int, int]]:
         """The port and the pid of a process that serves it and is stopped afterwards."""
         port = free_port()
         process = subprocess.Popen(
-            [sys.executable, "-m", *COMMANDS[self.server], str(port), self.app],
+            self._command(port),
             cwd=ROOT,
             env={
                 **environment(),
@@ -57,7 +94,7 @@ class Serving:
         )
         try:
             wait_for(process, port)
-            yield port, process.pid
+            yield port, worker_of(process.pid) if self.server == "granian" else process.pid
         finally:
             process.terminate()
             try:
@@ -94,7 +131,16 @@ def wait_for(process: subprocess.Popen[bytes], port: int) -> None:
 def started(served: Mapping[str, Serving]) -> Iterator[dict[str, tuple[int, int]]]:
     """Run all servers at once, to measure them in turn. An idle server uses no CPU time."""
     with ExitStack() as stack:
-        yield {name: stack.enter_context(serving.process()) for name, serving in served.items()}
+        yield {
+            name: stack.enter_context(serving.process())
+            for name, serving in served.items()
+            if serving.is_available
+        }
+
+
+def worker_of(pid: int) -> int:
+    """The process that does the work for this one (Linux)."""
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[-1])
 
 
 def processor_seconds(pid: int) -> float:

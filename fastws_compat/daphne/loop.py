@@ -7,6 +7,7 @@ import select
 from asyncio import AbstractEventLoop
 from typing import Any
 
+from twisted.internet import process as twisted_process
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
 from fastws_compat import conf
@@ -24,6 +25,8 @@ NEEDED = (
 )
 # How many sockets are served before timers and tasks get a turn.
 MAX_EVENTS = 256
+# Seconds between two looks at the children that Twisted has started.
+REAP_INTERVAL = 0.1
 
 
 class EpollReactor(AsyncioSelectorReactor):
@@ -41,6 +44,7 @@ class EpollReactor(AsyncioSelectorReactor):
 
     def watch_sockets(self) -> None:
         self._epoll = select.epoll()
+        self._reaping: Any = None
         self._reading: dict[int, Any] = {}
         self._writing: dict[int, Any] = {}
         self._asyncioEventloop.add_reader(self._epoll.fileno(), self._serve_sockets)
@@ -80,6 +84,17 @@ class EpollReactor(AsyncioSelectorReactor):
             self._watch(self._forget(self._writers, self._writing, writer))
         else:
             self._continuousPolling.removeWriter(writer)
+
+    def spawnProcess(self, *args: Any, **options: Any) -> Any:
+        started = super().spawnProcess(*args, **options)  # type: ignore[no-untyped-call]
+        self._reap()
+        return started
+
+    def _reap(self) -> None:
+        """Look for children that have exited: uvloop keeps the signal that would tell Twisted."""
+        twisted_process.reapAllProcesses()
+        if twisted_process.reapProcessHandlers and (self._reaping is None or not self._reaping.active()):
+            self._reaping = self.callLater(REAP_INTERVAL, self._reap)  # type: ignore[no-untyped-call]
 
     @staticmethod
     def _forget(fds: dict[Any, int], selectables: dict[int, Any], selectable: Any) -> int:

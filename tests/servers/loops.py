@@ -84,7 +84,7 @@ async def processes(websocket: WebSocket) -> None:
     await websocket.accept()
     child = await asyncio.create_subprocess_exec("sh", "-c", "exit 3")
     ended = Ended()
-    reactor.spawnProcess(ended, "/bin/sh", ["sh", "-c", "exit 4"])
+    reactor.spawnProcess(ended, "/bin/sh", ["sh", "-c", "exec <&- >&- 2>&-; sleep 0.5; exit 4"])
     await websocket.send_json([await child.wait(), await ended.code])
 
 
