@@ -6,7 +6,9 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from fastws_compat.connections.admission import Turn, admit
 from fastws_compat.connections.refusal import refuse
+from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
@@ -58,7 +60,20 @@ class ProtocolRouter:
         __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
         if scope["type"] == "websocket":
             scope = prefixed(scope)
+            if TURN not in scope and RAISE_EXCEPTIONS not in scope:
+                await self._in_turn(scope, receive, send)
+                return
         await self.application_mapping[scope["type"]](scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a socket when its turn comes, where the server does not keep its handshake waiting."""
+        __tracebackhide__ = True
+        scope = {**scope}
+        if await admit(scope, send):
+            try:
+                await self.application_mapping["websocket"](scope, receive, send)
+            finally:
+                scope[TURN].end()
 
 
 def prefixed(scope: Scope) -> Scope:
@@ -135,6 +150,8 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
         if app.serves(scope):
             await app(scope, receive, send)
         else:
+            turn: Turn | None = scope.get(TURN)
+            send = send if turn is None else turn.watch(send)
             await fallback(_with_lazy_user(scope), receive, send)
 
     return choose

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
+from fastws_compat.connections.admission import admit
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_message, closing_messages
 from fastws_compat.connections.guard import Guard
@@ -26,6 +27,7 @@ from fastws_compat.connections.states import (
     RAISE_EXCEPTIONS,
     RESPONSE,
     SESSION,
+    TURN,
     WebSocketDisconnect,
     WebSocketState,
 )
@@ -162,6 +164,8 @@ class Session(Monitored):
                 if self._sent is after:
                     self._sent = before  # it was not sent, so `finish` will
                 raise
+            if before is CONNECTING:
+                self.end_turn()
 
     def socket(self, receive: Receive, send: Send) -> WebSocket:
         """The endpoint's own WebSocket, or a new one in the connection's present state."""
@@ -261,6 +265,9 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 
     `watched=False` means that only our WebSocket will send, which saves a call per message.
     """
+    # Unless the server or `get_asgi_application` has admitted it, or a test runs it.
+    if TURN not in scope and RAISE_EXCEPTIONS not in scope and not await admit(scope, send):
+        return
     session = scope[SESSION] = Session(scope, send)
     send = session.server_send
     open_here = registry()
@@ -282,6 +289,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.finish()
     finally:
         session.leaving = True
+        session.end_turn()
         open_here.discard(session)
         if not open_here.connections and in_tests():
             orm.release()

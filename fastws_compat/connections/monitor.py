@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Coroutine
 from math import inf
 from types import MethodType
@@ -11,7 +10,9 @@ from typing import Any
 from weakref import ref
 
 from fastws_compat import conf
+from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.interrupt import absorb_cancellation
+from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.readahead import ReadAhead
 from fastws_compat.connections.states import (
@@ -19,6 +20,7 @@ from fastws_compat.connections.states import (
     CONNECTING,
     DISCONNECTED,
     RAISE_EXCEPTIONS,
+    TURN,
     disconnect_message,
 )
 from fastws_compat.logger import logger
@@ -45,6 +47,7 @@ class Monitored:
         "scope",
         "server",
         "task",
+        "turn",
         "websocket",
     )
 
@@ -56,7 +59,9 @@ class Monitored:
         # The task that runs the endpoint, once there is one, and whether the endpoint has returned.
         self.task: asyncio.Task[Any] | None = None
         self.leaving = False
-        self.begun = asyncio.get_running_loop().time()
+        # The turn of the handshake; None in a test, which waits for nobody.
+        self.turn: Turn | None = scope.get(TURN)
+        self.begun = asyncio.get_running_loop().time() if self.turn is None else self.turn.begun
         self.read_ahead: ReadAhead | None = None
         self._receive_calls_seen = -1
         self._errors_seen = 0
@@ -67,6 +72,11 @@ class Monitored:
     @property
     def extra(self) -> dict[str, Any]:
         raise NotImplementedError
+
+    def end_turn(self) -> None:
+        """The handshake is answered, so another one may begin."""
+        if self.turn is not None:
+            self.turn.end()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         raise NotImplementedError
@@ -109,7 +119,7 @@ class Monitored:
             self.read_ahead = ReadAhead(websocket)
         elif read_ahead.disconnect is None:
             read_ahead.read_on()
-            if read_ahead.is_full and self._client_gone():
+            if read_ahead.is_full and has_left(self.server):
                 read_ahead.disconnect = disconnect_message(1006)
         elif self._is_due(now):
             mark_disconnected(websocket, read_ahead.disconnect)
@@ -133,17 +143,6 @@ class Monitored:
             )
         self._cancel_when_due(now)
 
-    def _client_gone(self) -> bool:
-        """Whether the client has left behind more messages than are read ahead."""
-        gone: bool | None = getattr(self.server, "gone", None)  # daphne, completed
-        if gone is not None:
-            return gone
-        transport: Any = getattr(self.server, "transport", None)
-        if not hasattr(transport, "get_extra_info"):
-            return False
-        connection = transport.get_extra_info("socket")
-        return transport.is_closing() or (connection is not None and peer_has_closed(connection))
-
     def _is_due(self, now: float) -> bool:
         """Whether the endpoint has had its time since the client left; then it gets the same time again."""
         grace = conf.get("DISCONNECT_GRACE")
@@ -165,6 +164,7 @@ class Monitored:
             return
         logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
         self.spawn(self.deny(503))
+        self.end_turn()
         websocket.application_state = DISCONNECTED
         self._cancel()
 
@@ -189,13 +189,3 @@ class Monitored:
         pending = self.websocket._pending_disconnect if self.websocket is not None else None
         code = pending.get("code") if pending else None
         return 1006 if code is None else code
-
-
-def peer_has_closed(connection: Any) -> bool:
-    """Whether the peer of a socket will send no more; found out without reading."""
-    if not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    # poll() always reports a reset; a half-closed connection only with POLLRDHUP, where that exists.
-    poll.register(connection, getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))

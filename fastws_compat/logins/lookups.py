@@ -32,11 +32,17 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 
     In a test or under `async_to_sync`, which have a thread for all sync code, it runs in that thread.
     """
+    return await forgetting(in_thread(call, *arguments))
+
+
+def in_thread(call: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]:
+    """As `look_up`, but what it sets stays in the context that awaits it."""
     if _has_thread() or any_schemas():  # the schema is set in the one thread of the async ORM
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
-    return await forgetting(work(call, *arguments))
+    looked_up: Coroutine[Any, Any, T] = work(call, *arguments)
+    return looked_up
 
 
 async def forgetting(work: Coroutine[Any, Any, T]) -> T:
