@@ -11,6 +11,7 @@ from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.limits import process_is_full
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.requests import below
@@ -45,8 +46,8 @@ def get_asgi_application(
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
     if fallback is None:
-        return ProtocolRouter(pages, OriginCheck(Identify(sockets)), sockets)
-    chosen = Identify(_with_fallback(sockets, fallback))
+        return ProtocolRouter(pages, OriginCheck(Identify(sockets, sockets)), sockets)
+    chosen = Identify(_with_fallback(sockets, fallback), sockets)
     return ProtocolRouter(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
@@ -122,15 +123,22 @@ def _by_name(name: str) -> Any:
 
 
 class Identify:
-    """Adds Django's session and user to the scope; refuses with 503 while the database fails."""
+    """Adds Django's session and user to the scope; refuses with 503 while the database fails.
 
-    def __init__(self, inner: ASGIApp) -> None:
+    A handshake that no route of `sockets` would take because of MAX_CONNECTIONS is refused before that.
+    """
+
+    def __init__(self, inner: ASGIApp, sockets: Any) -> None:
         self.inner = inner
+        self.sockets = sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from fastws_compat.logins.identify import identify
 
         __tracebackhide__ = True
+        if process_is_full() and self.sockets.serves(scope):
+            await refuse(scope, send, 503)
+            return
         try:
             scope = await identify(scope)
         except HTTPException as exc:

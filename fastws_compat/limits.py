@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.connections.guard import Guard, Rate
+from fastws_compat.connections.refusal import retry_after
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.porting.http_only import OPERATION_OPTIONS
@@ -159,8 +160,10 @@ class Seats(AbstractContextManager[None]):
             return
         if cap.counts.get(key, 0) >= most:
             self.__exit__()
-            logger.warning("WebSocket refused: %d open connections is the most of %s", most, MOST_OF[of])
-            raise HTTPException(503 if of == "all" else 429, "Too many connections")
+            logger.warning(REFUSAL, most, MOST_OF[of])
+            if of == "all":
+                raise HTTPException(503, "Too many connections", {"Retry-After": retry_after()})
+            raise HTTPException(429, "Too many connections")
         cap.counts[key] = cap.counts.get(key, 0) + 1
         self._taken.append((cap, key))
 
@@ -172,6 +175,17 @@ class Seats(AbstractContextManager[None]):
                 del cap.counts[key]
 
 
+def process_is_full() -> bool:
+    """Whether no route of this process takes another connection, whoever it is from; logged if so."""
+    name = "max_connections"
+    most = conf.values().get(SETTINGS[name])
+    is_full = most is not None and PROCESS[name].counts.get("all", 0) >= most
+    if is_full:
+        logger.warning(REFUSAL, most, MOST_OF["all"])
+    return is_full
+
+
+REFUSAL = "WebSocket refused: %d open connections is the most of %s"
 MOST_OF = {"all": "all clients together", "user": "one user", "address": "one address"}
 
 
