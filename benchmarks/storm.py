@@ -5,8 +5,8 @@
 Users have sessions in Django's database. `anonymous` is a socket without a session and without a dependency,
 on the same server.
 
-    python -m benchmarks.storm --database postgresql --sessions cached_db   # and Redis
-    python -m benchmarks.storm --restart 4000   # four processes behind nginx, restarted one after the other
+    python -m benchmarks.storm --database postgresql --sessions cached_db   # starts PostgreSQL and Redis
+    python -m benchmarks.storm --server uvicorn
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,8 +145,11 @@ def find(name: str) -> str:
 
 
 @contextmanager
-def program(*command: str, cwd: Path = ROOT) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def program(
+    *command: str, cwd: Path = ROOT, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    silent = subprocess.DEVNULL
+    process = subprocess.Popen(command, cwd=cwd, env=env, stdout=silent, stderr=silent)
     try:
         yield process
     finally:
@@ -179,7 +182,7 @@ def tables(
     quick: bool, database: str = "sqlite", sessions: str = "db", server: str = "daphne"
 ) -> Iterator[Table]:
     kind = f"{server}, {database}, {sessions}"
-    rates = Table(f"Sockets that arrive at once, {kind}", "accepted per second")
+    rates = Table(f"Sockets that arrive at once, {kind}", "accepted per second", is_curve=True)
     lost = Table(f"Sockets that arrive at once and are not let in, {kind}", "sockets")
     stock = "stock" if server == "daphne" else "complete"
     served = {

@@ -1,10 +1,10 @@
 /**
- * A WebSocket that reconnects: with exponential backoff and jitter, and at once when the browser is online
+ * A WebSocket that reconnects: with exponential backoff and full jitter, and at once when the browser is online
  * again or the tab becomes visible. A heartbeat detects connections that were silently lost.
  *
  * States: "connecting", "online", "lost" (reconnecting), "refused" (the session has ended; no more attempts).
  */
-const FIRST_DELAY = 500;
+const FIRST_DELAY = 1_000;
 const LONGEST_DELAY = 15_000;
 const QUIET = 20_000; // silence after which a ping is sent
 const PONG_TIMEOUT = 10_000; // how long the answer to a ping may take
@@ -72,8 +72,9 @@ export class LiveSocket {
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
     this.#on.state("lost");
+    // After a deploy every client gets here at the same time: any moment up to the longest delay is as good.
     const delay = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#attempts++);
-    this.#timer = setTimeout(() => this.retry(), delay / 2 + (Math.random() * delay) / 2);
+    this.#timer = setTimeout(() => this.retry(), Math.random() * delay);
     if (refused && (await pageIsGone()) && this.#socket === null) this.#giveUp();
   }
 
