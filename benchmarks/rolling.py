@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import socket
 import sys
 import tempfile
 import time
@@ -62,7 +63,9 @@ class Crowd:
         self.port = port
         self._keys = keys
         self.inside = 0
+        # Attempts that got another answer than 101, and those that got none.
         self.refused = 0
+        self.unanswered = 0
         self.longest = 0.0
 
     async def live(self, number: int) -> None:
@@ -70,6 +73,7 @@ class Crowd:
         attempts, lost_at = 0, 0.0
         while True:
             writer = None
+            was_inside = False
             with suppress(OSError, asyncio.IncompleteReadError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 head = HANDSHAKE.format(path="/members", port=self.port, cookie=COOKIE)
@@ -77,15 +81,17 @@ class Crowd:
                 answer = await reader.readuntil(b"\r\n\r\n")
                 if answer.startswith(b"HTTP/1.1 101"):
                     self.longest = max(self.longest, time.monotonic() - lost_at if lost_at else 0.0)
-                    attempts = 0
+                    attempts, was_inside = 0, True
                     self.inside += 1
                     try:
                         await closed(reader)
                     finally:
                         self.inside -= 1
-                    lost_at = time.monotonic()
+                        lost_at = time.monotonic()
                 else:
                     self.refused += 1
+                    self.unanswered -= 1
+            self.unanswered += not was_inside
             if writer is not None:
                 writer.close()
             await asyncio.sleep(random.random() * min(15, 2**attempts))
@@ -107,13 +113,23 @@ async def closed(reader: asyncio.StreamReader) -> None:
             return
 
 
+def listening_ports(count: int) -> list[int]:
+    """Free ports that the kernel gives to no client while a process that listens there is restarted."""
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 200):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            found.append(port)
+    return found[:count]
+
+
 class Processes:
     """The daphne processes, each of which can be started again on its port."""
 
     def __init__(self, count: int, found: Site, stack: ExitStack) -> None:
         self._env = {**environment(), **found.env, "BENCH_PEER": "fastws_compat", "BENCH_DAPHNE": "complete"}
         self._stack = stack
-        self.ports = [free_port() for _ in range(count)]
+        self.ports = listening_ports(count)
         self._running = [self._start(port) for port in self.ports]
 
     def _start(self, port: int) -> ExitStack:
@@ -148,7 +164,8 @@ async def run(sockets: int, processes: Processes, port: int, keys: list[str]) ->
     last = await crowd.wait_until_complete(sockets, 120)
     print(
         f"everybody back {last:.1f} s after the last restart, "
-        f"at most {crowd.longest:.1f} s without a socket, {crowd.refused} refused"
+        f"at most {crowd.longest:.1f} s without a socket, {crowd.refused} refused, "
+        f"{crowd.unanswered} attempts without an answer"
     )
     for client in clients:
         client.cancel()
