@@ -45,6 +45,28 @@ def draw(table: dict[str, Any], path: Path) -> None:
     pyplot.close(figure)
 
 
+def draw_curve(table: dict[str, Any], path: Path) -> None:
+    """A line for each peer over the numbers that the cases are; this library in colour."""
+    figure, axes = pyplot.subplots(figsize=(8, 4))
+    peers = dict.fromkeys(peer for row in table["rows"].values() for peer in row)
+    for peer in peers:
+        points = [
+            (int(case.replace(",", "")), row[peer]) for case, row in table["rows"].items() if peer in row
+        ]
+        axes.plot(
+            *zip(*points, strict=True), marker="o", color=OURS_COLOUR if peer.startswith(OURS) else OTHERS
+        )
+        axes.annotate(peer, points[-1], xytext=(6, 0), textcoords="offset points", fontsize=7, va="center")
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_title(table["title"], loc="left", fontsize=10)
+    axes.set_ylabel(table["unit"])
+    axes.margins(x=0.2)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+
+
 def slug(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
@@ -58,7 +80,8 @@ def main() -> None:
     results = json.loads((HERE / "results.json").read_text())
     for tables in results["benchmarks"].values():
         for table in tables:
-            draw(table, charts / f"{slug(table['title'])}.svg")
+            kind = draw_curve if table.get("is_curve") else draw
+            kind(table, charts / f"{slug(table['title'])}.svg")
 
 
 if __name__ == "__main__":

@@ -2,12 +2,18 @@
 
    client echo PORT SOCKETS SECONDS HANDSHAKE REQUEST ANSWER
    client connects PORT SOCKETS SECONDS HANDSHAKE
+   client storm PORT SOCKETS SECONDS HANDSHAKE KEYS PLACE
 
    HANDSHAKE, REQUEST and ANSWER are numbers of bytes. The handshake and the request follow on standard input,
    then a line that says "go" once the client has said "ready". It prints what it reached per second: messages
-   (every socket sends the request again when it has the whole answer to the last) or connections. */
+   (every socket sends the request again when it has the whole answer to the last) or connections.
+
+   A storm opens all sockets at once and prints how many were accepted, how many were refused, and the seconds
+   until the last was accepted. The sockets use KEYS session keys in turn, which follow the handshake on
+   standard input and are written into it at PLACE. */
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -15,12 +21,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
 #define EVENTS 256
 #define HEAD 4096
+#define KEY 32
 
 static char buffer[1 << 20];
 static struct sockaddr_in address;
@@ -134,10 +142,62 @@ static double connects(int sockets, double seconds) {
     return count / (end - start);
 }
 
+static void allow_many_files(void) {
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files)) fail("getrlimit");
+    files.rlim_cur = files.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &files)) fail("setrlimit");
+}
+
+static void storm(int sockets, double seconds, size_t keys, size_t place) {
+    int *clients = allocate(sockets, sizeof *clients), poll = epoll_create1(0), open = sockets;
+    char *names = take(keys * KEY);
+    size_t accepted = 0, refused = 0;
+    struct epoll_event events[EVENTS];
+    if (poll < 0) fail("epoll_create1");
+    allow_many_files();
+    wait_for_go();
+    double start = now(), last = start;
+    for (int each = 0; each < sockets; each++) {
+        struct epoll_event event = {.events = EPOLLOUT, .data.u32 = each};
+        clients[each] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        if (clients[each] < 0) fail("socket");
+        if (connect(clients[each], (struct sockaddr *)&address, sizeof address) && errno != EINPROGRESS)
+            fail("connect");
+        if (epoll_ctl(poll, EPOLL_CTL_ADD, clients[each], &event)) fail("epoll_ctl");
+    }
+    while (open && now() < start + seconds) {
+        int ready = epoll_wait(poll, events, EVENTS, 100);
+        for (int index = 0; index < ready; index++) {
+            int each = events[index].data.u32;
+            if (events[index].events == EPOLLOUT) {
+                struct epoll_event event = {.events = EPOLLIN, .data.u32 = each};
+                if (keys) memcpy(handshake + place, names + each % keys * KEY, KEY);
+                send_all(clients[each], handshake, handshake_size);
+                if (epoll_ctl(poll, EPOLL_CTL_MOD, clients[each], &event)) fail("epoll_ctl");
+                continue;
+            }
+            /* The first bytes of an answer are enough, and later ones are not looked at. */
+            ssize_t got = recv(clients[each], buffer, sizeof buffer, 0);
+            if (got < 0 && errno == EAGAIN) continue;
+            if (got >= 12 && !strncmp(buffer, "HTTP/1.1 101", 12)) {
+                accepted++;
+                last = now();
+            } else {
+                refused++;
+            }
+            if (epoll_ctl(poll, EPOLL_CTL_DEL, clients[each], NULL)) fail("epoll_ctl");
+            open--;
+        }
+    }
+    printf("%zu %zu %f\n", accepted, refused, last - start);
+}
+
 int main(int count, char **arguments) {
     if (count < 6) return 2;
-    int is_echo = !strcmp(arguments[1], "echo"), sockets = atoi(arguments[3]);
-    if (is_echo && count < 8) return 2;
+    int is_echo = !strcmp(arguments[1], "echo"), is_storm = !strcmp(arguments[1], "storm");
+    int sockets = atoi(arguments[3]);
+    if ((is_echo || is_storm) && count < 8) return 2;
     double seconds = atof(arguments[4]);
     address.sin_family = AF_INET;
     address.sin_port = htons(atoi(arguments[2]));
@@ -145,6 +205,10 @@ int main(int count, char **arguments) {
     setvbuf(stdin, NULL, _IONBF, 0);
     handshake_size = strtoul(arguments[5], NULL, 10);
     handshake = take(handshake_size);
+    if (is_storm) {
+        storm(sockets, seconds, strtoul(arguments[6], NULL, 10), strtoul(arguments[7], NULL, 10));
+        return 0;
+    }
     if (is_echo) {
         request_size = strtoul(arguments[6], NULL, 10);
         request = take(request_size);

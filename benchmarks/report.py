@@ -35,6 +35,8 @@ class Table:
     unit: str
     rows: dict[str, Samples] = field(default_factory=dict)
     ratios: dict[str, list[Ratio]] = field(default_factory=dict)
+    # Whether the chart shows lines over the cases, which are numbers then.
+    is_curve: bool = False
 
     def add(self, case: str, samples: Samples, *ratios: Ratio) -> None:
         self.rows[case] = samples
@@ -45,6 +47,7 @@ class Table:
         return {
             "title": self.title,
             "unit": self.unit,
+            **({"is_curve": True} if self.is_curve else {}),
             "rows": {
                 case: {peer: statistics.median(values) for peer, values in samples.items()}
                 for case, samples in self.rows.items()

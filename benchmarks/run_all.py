@@ -22,7 +22,17 @@ from benchmarks.report import end_in_order, markdown
 
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results.json", HERE / "README.md"
-BENCHMARKS = ("handshake", "echo", "broadcast", "connects", "idle", "growth", "imports", "deflate")
+BENCHMARKS = (
+    "handshake",
+    "echo",
+    "broadcast",
+    "connects",
+    "storm",
+    "idle",
+    "growth",
+    "imports",
+    "deflate",
+)
 PACKAGES = (
     *("django", "channels", "daphne", "twisted", "autobahn", "fastapi", "starlette", "uvicorn"),
     *("websockets", "pydantic", "chanx"),

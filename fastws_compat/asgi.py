@@ -6,9 +6,12 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
+from fastws_compat.connections.admission import Turn, admit
 from fastws_compat.connections.refusal import refuse
+from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.limits import process_is_full
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.requests import with_root_path
@@ -43,8 +46,8 @@ def get_asgi_application(
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
     if fallback is None:
-        return ProtocolRouter(pages, OriginCheck(Identify(sockets)), sockets)
-    chosen = Identify(_with_fallback(sockets, fallback))
+        return ProtocolRouter(pages, OriginCheck(Identify(sockets, sockets)), sockets)
+    chosen = Identify(_with_fallback(sockets, fallback), sockets)
     return ProtocolRouter(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
@@ -58,7 +61,20 @@ class ProtocolRouter:
         __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
         if scope["type"] == "websocket":
             scope = prefixed(scope)
+            if TURN not in scope and RAISE_EXCEPTIONS not in scope:
+                await self._in_turn(scope, receive, send)
+                return
         await self.application_mapping[scope["type"]](scope, receive, send)
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a socket when its turn comes, where the server does not keep its handshake waiting."""
+        __tracebackhide__ = True
+        scope = {**scope}
+        if await admit(scope, send):
+            try:
+                await self.application_mapping["websocket"](scope, receive, send)
+            finally:
+                scope[TURN].end()
 
 
 def prefixed(scope: Scope) -> Scope:
@@ -107,15 +123,22 @@ def _by_name(name: str) -> Any:
 
 
 class Identify:
-    """Adds Django's session and user to the scope; refuses with 503 while the database fails."""
+    """Adds Django's session and user to the scope; refuses with 503 while the database fails.
 
-    def __init__(self, inner: ASGIApp) -> None:
+    A handshake that no route of `sockets` would take because of MAX_CONNECTIONS is refused before that.
+    """
+
+    def __init__(self, inner: ASGIApp, sockets: Any) -> None:
         self.inner = inner
+        self.sockets = sockets
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         from fastws_compat.logins.identify import identify
 
         __tracebackhide__ = True
+        if process_is_full() and self.sockets.serves(scope):
+            await refuse(scope, send, 503)
+            return
         try:
             scope = await identify(scope)
         except HTTPException as exc:
@@ -135,6 +158,8 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
         if app.serves(scope):
             await app(scope, receive, send)
         else:
+            turn: Turn | None = scope.get(TURN)
+            send = send if turn is None else turn.watch(send)
             await fallback(_with_lazy_user(scope), receive, send)
 
     return choose

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
 
+from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.lifecycle import Session
-from fastws_compat.connections.states import JUDGED_USER, LOGIN, SESSION
+from fastws_compat.connections.states import JUDGED_USER, LOGIN, SESSION, TURN
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
-from fastws_compat.logins import identify, registry, remote, session_names, tenants
+from fastws_compat.logins import arrivals, identify, registry, remote, session_names, tenants
 from fastws_compat.logins.judge import LOGGED_OUT, Condition, user_key
 from fastws_compat.logins.lookups import in_discarded_context
 from fastws_compat.param_functions import Depends
@@ -122,7 +123,8 @@ def _permission_required(
 ) -> Dependency:
     anonymous = 403 if raise_exception else 401
     if obj is None:
-        demand = _demand(Condition(lambda user: user.has_perms(perms)), anonymous)
+        condition = Condition(lambda user: user.has_perms(perms), is_permission=True)
+        demand = _demand(condition, anonymous)
     else:
         demand = _demand_for_object(perms, anonymous, obj)
     return _named(demand, "permission_required", *perms)
@@ -152,7 +154,7 @@ def _named(dependency: Dependency, name: str, *arguments: Any) -> Dependency:
 async def _require(websocket: WebSocket, condition: Condition, anonymous: int = 401) -> Any:
     """The user, who must meet the condition for as long as the socket is open."""
     user = await get_user(websocket)
-    if not await _is_met(condition, user):
+    if not await _is_met(condition, user, websocket.scope.get(TURN)):
         raise _refusal(websocket, 403 if user.is_authenticated else anonymous)
     login = websocket.scope.get(LOGIN)
     if login is not None:
@@ -169,11 +171,13 @@ def _refusal(websocket: WebSocket, status: int) -> HTTPException:
     return HTTPException(status)
 
 
-async def _is_met(condition: Condition, user: Any) -> bool:
+async def _is_met(condition: Condition, user: Any, turn: Turn | None) -> bool:
     if condition.is_async:
         return bool(await in_discarded_context(condition.test(user)))
     if not condition.queries:
         return bool(condition.test(user))
+    if condition.is_permission and _is_django_user(user):
+        return bool(await identify.or_refused(arrivals.is_permitted(condition, user, turn)))
     return bool(await identify.from_database(condition.test, user))
 
 

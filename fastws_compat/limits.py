@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.connections.guard import Guard, Rate
+from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.deflate import DeflateOptions, compile_deflate
 from fastws_compat.exceptions import DeclarationError, HTTPException
@@ -175,10 +176,10 @@ class ConnectionSlots(AbstractContextManager[None]):
             return
         if cap.counts.get(key, 0) >= maximum:
             self.__exit__()
-            logger.warning(
-                "WebSocket refused: %s may have at most %d open connections", CAP_OWNERS[of], maximum
-            )
-            raise HTTPException(503 if of == "all" else 429, "Too many connections")
+            logger.warning(REFUSAL, CAP_OWNERS[of], maximum)
+            if of == "all":
+                raise HTTPException(503, "Too many connections", {"Retry-After": retry_after()})
+            raise HTTPException(429, "Too many connections")
         cap.counts[key] = cap.counts.get(key, 0) + 1
         self._taken.append((cap, key))
 
@@ -190,6 +191,17 @@ class ConnectionSlots(AbstractContextManager[None]):
                 del cap.counts[key]
 
 
+def process_is_full() -> bool:
+    """Whether no route of this process takes another connection, whoever it is from; logged if so."""
+    name = "max_connections"
+    maximum = conf.values().get(SETTINGS[name])
+    is_full = maximum is not None and PROCESS_CAPS[name].counts.get("all", 0) >= maximum
+    if is_full:
+        logger.warning(REFUSAL, CAP_OWNERS["all"], maximum)
+    return is_full
+
+
+REFUSAL = "WebSocket refused: %s may have at most %d open connections"
 CAP_OWNERS = {"all": "all clients together", "user": "one user", "address": "one address"}
 
 

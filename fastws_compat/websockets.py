@@ -21,6 +21,7 @@ from fastws_compat.connections.states import (
     DISCONNECTED,
     MEMBER,
     RESPONSE,
+    TURN,
     disconnect_exception,
     disconnect_message,
     message_size,
@@ -208,6 +209,8 @@ class WebSocket(HTTPConnection[StateT]):
             if isinstance(exc, Exception):
                 raise await self._answer_error(exc)
             raise
+        if TURN in self.scope:
+            self.scope[TURN].end()  # the next handshake may begin
 
     async def _answer_error(self, exc: Exception) -> Exception:
         """The exception that the endpoint gets for an answer that could not be sent."""

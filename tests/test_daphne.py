@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from fastws_compat import daphne
 from fastws_compat.connections.interrupt import Cleanup
-from fastws_compat.connections.monitor import peer_has_closed
+from fastws_compat.connections.peers import peer_has_closed
 from fastws_compat.daphne import choice, frames, handshake, hooks, portable, shutdown, versions
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade

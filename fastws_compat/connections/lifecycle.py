@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
+from fastws_compat.connections.admission import admit
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.guard import Guard
@@ -28,6 +29,7 @@ from fastws_compat.connections.states import (
     RAISE_EXCEPTIONS,
     RESPONSE,
     SESSION,
+    TURN,
     WebSocketDisconnect,
     WebSocketState,
 )
@@ -69,7 +71,10 @@ class Session(Monitored):
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
-        self.begun = asyncio.get_running_loop().time()
+        if (turn := scope.get(TURN)) is not None:
+            self.turn, self.begun = turn, turn.begun
+        else:
+            self.begun = asyncio.get_running_loop().time()
         self.server_send = send
         if type(send) is MethodType:
             self.server = send.__self__
@@ -176,6 +181,8 @@ class Session(Monitored):
                 if self._sent is after:
                     self._sent = before  # it was not sent, so `finish` will
                 raise
+            if before is CONNECTING:
+                self.end_turn()
 
     def socket(self, receive: Receive, send: Send) -> WebSocket:
         """The endpoint's own WebSocket, or a new one in the connection's present state."""
@@ -276,6 +283,9 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 
     `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
+    # Unless the server or `get_asgi_application` has admitted it, or a test runs it.
+    if TURN not in scope and RAISE_EXCEPTIONS not in scope and not await admit(scope, send):
+        return
     session = scope[SESSION] = Session(scope, send)
     send = session.server_send
     open_here = register(session)
@@ -297,6 +307,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.finish()
     finally:
         session.leaving = True
+        session.end_turn()
         open_here.discard(session)
         if orm.lent_to_tests and not open_here:
             orm.release_after_test()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from collections.abc import Coroutine
 from math import inf
 from typing import Any
 from weakref import ref
 
 from fastws_compat import conf
+from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.interrupt import absorb_cancellation
+from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.readahead import ReadAhead
 from fastws_compat.connections.states import (
@@ -38,6 +39,8 @@ class Monitored:
     scope: Scope
     # When the connection began, on the loop's clock.
     begun: float
+    # The handshake's place among those that the process works on; None in a test, which does not wait.
+    turn: Turn | None = None
     # The server's own object for the connection, if `send` is a method of it.
     server: Any = None
     websocket: WebSocket | None = None
@@ -54,6 +57,11 @@ class Monitored:
     @property
     def extra(self) -> dict[str, Any]:
         raise NotImplementedError
+
+    def end_turn(self) -> None:
+        """The handshake is answered, so another one may begin."""
+        if self.turn is not None:
+            self.turn.end()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         raise NotImplementedError
@@ -96,7 +104,7 @@ class Monitored:
             self.read_ahead = ReadAhead(websocket)
         elif read_ahead.disconnect is None:
             read_ahead.read_on()
-            if read_ahead.is_full and self._client_gone():
+            if read_ahead.is_full and has_left(self.server):
                 read_ahead.disconnect = disconnect_message(1006)
         elif self._is_due(now):
             mark_disconnected(websocket, read_ahead.disconnect)
@@ -120,17 +128,6 @@ class Monitored:
             )
         self._cancel_when_due(now)
 
-    def _client_gone(self) -> bool:
-        """Whether the client has left while more messages are waiting than are read ahead."""
-        gone: bool | None = getattr(self.server, "gone", None)  # daphne, completed
-        if gone is not None:
-            return gone
-        transport: Any = getattr(self.server, "transport", None)
-        if not hasattr(transport, "get_extra_info"):
-            return False
-        connection = transport.get_extra_info("socket")
-        return transport.is_closing() or (connection is not None and peer_has_closed(connection))
-
     def _is_due(self, now: float) -> bool:
         """Whether the grace period since the client left is over; if so, the next one begins."""
         grace = conf.get("DISCONNECT_GRACE")
@@ -152,6 +149,7 @@ class Monitored:
             return
         logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
         self.spawn(self.deny(503))
+        self.end_turn()
         websocket.application_state = DISCONNECTED
         self._cancel()
 
@@ -176,13 +174,3 @@ class Monitored:
         pending = self.websocket._pending_disconnect if self.websocket is not None else None
         code = pending.get("code") if pending else None
         return 1006 if code is None else code
-
-
-def peer_has_closed(connection: Any) -> bool:
-    """Whether the peer of a socket has closed its side. Does not read from the socket."""
-    if not hasattr(select, "poll"):
-        return False
-    poll = select.poll()
-    # poll() always reports a reset, but a half-closed connection only with POLLRDHUP, if that exists.
-    poll.register(connection, getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))

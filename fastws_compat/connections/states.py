@@ -12,6 +12,8 @@ SESSION = "fastws_compat.session"
 RAISE_EXCEPTIONS = "fastws_compat.raise_exceptions"
 # The exception handlers of the innermost application.
 HANDLERS = "fastws_compat.exception_handlers"
+# The place of the handshake among those that the process works on (`connections.admission.Turn`).
+TURN = "fastws_compat.turn"
 # The route that Channels' URLRouter has matched, and its additions to the scope.
 MATCHED_ROUTE = "fastws_compat.matched_route"
 # The subprotocol that accept() selects by default; set by a security class.

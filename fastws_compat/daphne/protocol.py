@@ -11,10 +11,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf, status
+from fastws_compat.connections.admission import Turn, admission
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
-from fastws_compat.connections.monitor import peer_has_closed
-from fastws_compat.connections.states import DEFLATE
+from fastws_compat.connections.peers import peer_has_closed
+from fastws_compat.connections.refusal import retry_after
+from fastws_compat.connections.states import DEFLATE, TURN
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import deflate, frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
@@ -59,6 +61,8 @@ class WebSocketProtocol(MessageReader):
     shares_frames = True
     # Whether the server refused the handshake: the application was too slow, or the server is stopping.
     _refused_by_server = False
+    # The handshake's place among those that the process works on, until it is answered.
+    _turn: Turn | None = None
 
     openHandshakeTimeoutCall: Any  # autobahn's
 
@@ -72,7 +76,7 @@ class WebSocketProtocol(MessageReader):
         self.inbox = Inbox(self.loop)
         self.phase = Phase.CONNECTING
         self.disconnected = False
-        self._registered = False
+        self._registered = self._is_waiting = False
         self._application_informed = False
         self._refusal: Message | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
@@ -88,17 +92,28 @@ class WebSocketProtocol(MessageReader):
         if name := self.upgrade.repeated_header:
             self.failHandshake(f"The header {name!r} is repeated.", 403 if name == "origin" else 400)
         elif self.server.stopping:
-            self.failHandshake("The server is stopping.", 503)
-        else:
-            self._begin()
+            self._refuse_for_now()
+        elif not admission().request(self, self._begin):
+            self._is_waiting = True
+            self._stop_handshake_timer()
         return Deferred()  # never fires: `send` answers the client, not autobahn
 
-    def _begin(self) -> None:
+    def _begin(self, turn: Turn) -> None:
+        """Start the application when the handshake's turn has come; the time for an answer begins here."""
+        self._turn = turn
+        turn.is_watched = True
+        if self._is_waiting:
+            self._is_waiting = False
+            if self.server.stopping or self.gone:
+                self._refuse_for_now()
+                return
+            self._start_handshake_timer()
         self.server.protocol_connected(self)
         self._registered = True
         self.socket_opened = self.last_ping = time()
         self.inbox.put({"type": "websocket.connect"}, 0)
         scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
+        scope[TURN] = turn
         if root_path := scope["root_path"].rstrip("/"):
             scope = with_root_path(root_path, scope)  # a proxy may have removed the prefix from the path
         self.server.start_application(self, scope)
@@ -107,7 +122,7 @@ class WebSocketProtocol(MessageReader):
     def dataReceived(self, data: bytes) -> None:
         if self.state == self.STATE_CLOSED:
             return
-        if self.state == self.STATE_CONNECTING and not self._registered:
+        if self.state == self.STATE_CONNECTING and not self._registered and not self._is_waiting:
             self._dataReceived(data)
             return
         self.data = self.data + data if self.data else data
@@ -143,7 +158,7 @@ class WebSocketProtocol(MessageReader):
         if self.state == self.STATE_CONNECTING:
             logger.warning("The handshake was not answered in time on %r.", self)
             self._refused_by_server = True
-            self._refuse(503)
+            self._refuse_for_now()
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         headers = [(name.encode(), value.encode()) for name, value in responseHeaders or ()]
@@ -171,6 +186,7 @@ class WebSocketProtocol(MessageReader):
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         super().connectionLost(reason)
+        self._end_turn()
         self.resumeProducing()
         self.server.websocket_lost(self)
 
@@ -234,6 +250,7 @@ class WebSocketProtocol(MessageReader):
         extensions = agreement.response if agreement is not None else None
         answer = handshake.acceptance(key, subprotocol, headers, self.server.server_name, extensions)
         self._stop_handshake_timer()
+        self._end_turn()
         self.phase, self.state = Phase.OPEN, self.STATE_OPEN
         self.websocket_protocol_in_use = subprotocol
         self.inside_message, self.current_frame = False, None
@@ -284,6 +301,7 @@ class WebSocketProtocol(MessageReader):
         self._refusal = checked_answer(message)
         self.phase = Phase.REFUSING
         self._stop_handshake_timer()
+        self._end_turn()
 
     async def _continue_refusal(self, message: Message) -> None:
         body, more_body = message.get("body", b""), message.get("more_body", False)
@@ -303,12 +321,28 @@ class WebSocketProtocol(MessageReader):
         self._write(handshake.refusal(code, headers, body, False, self.server.server_name))
         self._refused()
 
+    def _refuse_for_now(self) -> None:
+        """Refuse a handshake that may succeed later, or in another process."""
+        self._refuse(503, [(b"Retry-After", retry_after().encode())])
+
     def _refused(self) -> None:
+        self._end_turn()
         self.phase = Phase.CLOSED
         self.wasNotCleanReason = "the handshake was refused"
         self._mark_disconnected(status.WS_1006_ABNORMAL_CLOSURE, "")
         self.dropConnection()
         self._log_action("rejected")
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
+            self._turn = None
+
+    def _start_handshake_timer(self) -> None:
+        if self.openHandshakeTimeout > 0:
+            self.openHandshakeTimeoutCall = self.loop.call_later(
+                self.openHandshakeTimeout, self.onOpenHandshakeTimeout
+            )
 
     def _stop_handshake_timer(self) -> None:
         if self.openHandshakeTimeoutCall is not None:
@@ -316,6 +350,12 @@ class WebSocketProtocol(MessageReader):
             self.openHandshakeTimeoutCall = None
 
     # Called by the server
+
+    @property
+    def gone(self) -> bool:
+        """Whether the client has left, even if nothing has been read since."""
+        is_over = self.disconnected or not self.transport.connected
+        return is_over or peer_has_closed(handle_of(self.transport))
 
     @property
     def application_knows(self) -> bool:
@@ -368,7 +408,7 @@ class WebSocketProtocol(MessageReader):
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
             self._refused_by_server = True
-            self._refuse(503)
+            self._refuse_for_now()
         else:
             self.dropConnection(abort=True)
 

@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
+from fastws_compat.connections.admission import admission, admission_of
 from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
 from fastws_compat.daphne.collector import frozen_survivors
@@ -40,6 +41,10 @@ from fastws_compat.daphne.shutdown import (
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger("daphne.server")
+
+# How many connections the kernel may keep until they are accepted; it allows at most `net.core.somaxconn`.
+# With Twisted's default of 50, clients of a restarted server wait for a second, then for three, for seven.
+BACKLOG = 65535
 
 CLOSE_TIMEOUT = 10  # autobahn's default of 1 s is too short for a slow mobile connection
 
@@ -124,6 +129,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         if not loop.run_until_complete(self.lifespan.startup()):
             sys.exit(1)
         self._stop_with_process()
+        admission_of(loop).on_full.append(self.pause_listening)
         try:
             with frozen_survivors() if conf.get("GC_FREEZE") else nullcontext():
                 super().run()
@@ -168,7 +174,13 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 
     def listen_success(self, port: Any) -> None:
         self.ports.append(port)
+        limit_accepts(port)
         super().listen_success(port)
+
+    def pause_listening(self, paused: bool) -> None:
+        """Leave new connections to the kernel while the process works on as many handshakes as it may."""
+        for port in [] if self.stopping else self.ports:
+            port.stopReading() if paused else port.startReading()
 
     def stop_listening(self) -> None:
         self.stopping = True
@@ -248,6 +260,19 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, self.grace)))
         drained.addErrback(lambda failure: logger.error("The shutdown failed: %s", failure))
         return drained
+
+
+def limit_accepts(port: Any) -> None:
+    """Let the kernel keep as many connections as it allows, and accept no more at once than may begin."""
+    port.socket.listen(BACKLOG)
+    do_read = port.doRead
+
+    def accept() -> None:
+        free = admission().free
+        port.numberAccepts = int(max(1, min(free, port.numberAccepts)))
+        do_read()
+
+    port.doRead = accept
 
 
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,10 +35,10 @@ def may_end_login(fields: Iterable[str]) -> bool:
     declared = conf.get("LOGIN_FIELDS")
     if declared is not None:
         return not set(declared).isdisjoint(fields)
-    return not DJANGO_FIELDS.isdisjoint(fields) or not _is_djangos_own()
+    return not DJANGO_FIELDS.isdisjoint(fields) or not is_djangos_own()
 
 
-def _is_djangos_own() -> bool:
+def is_djangos_own() -> bool:
     """Whether only Django's own code decides; code of the project may read any field."""
     model: Any = get_user_model()
     if any(isinstance(inspect.getattr_static(model, name, None), property) for name in DJANGO_FIELDS):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
-from fastws_compat.connections.states import IDENTIFIED_AT, JUDGED_USER, ORIGIN_CHECKED, RAISE_EXCEPTIONS
+from fastws_compat.connections.refusal import retry_after
+from fastws_compat.connections.states import (
+    IDENTIFIED_AT,
+    JUDGED_USER,
+    ORIGIN_CHECKED,
+    RAISE_EXCEPTIONS,
+    TURN,
+)
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
-from fastws_compat.logins.judge import may_log_in, owner_of, user_key
+from fastws_compat.logins.arrivals import owner
+from fastws_compat.logins.judge import may_log_in, user_key
 from fastws_compat.logins.lookups import look_up, new_session
 from fastws_compat.origins import objection
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.types import Scope
+
+T = TypeVar("T")
 
 
 async def identify(scope: Scope) -> Scope:
@@ -33,7 +43,8 @@ async def identify(scope: Scope) -> Scope:
 
         session = django_session(identified)
         has_key = session is not None and session.session_key
-        identified["user"] = (has_key and await from_database(owner_of, session)) or AnonymousUser()
+        turn = scope.get(TURN)
+        identified["user"] = (has_key and await or_refused(owner(session, turn))) or AnonymousUser()
         identified[JUDGED_USER] = identified["user"]
     return identified
 
@@ -107,11 +118,16 @@ def django_session(scope: Scope) -> Any:
 
 
 async def from_database(call: Callable[..., Any], *arguments: Any) -> Any:
-    """The result of `call`. If the database fails, one line is logged and the handshake refused with 503."""
+    """As `or_refused`, for a call in a thread."""
+    return await or_refused(look_up(call, *arguments))
+
+
+async def or_refused(work: Awaitable[T]) -> T:
+    """The result of `work`. If the database fails, one line is logged and the handshake refused with 503."""
     from django.db import Error
 
     try:
-        return await look_up(call, *arguments)
+        return await work
     except (Error, OSError) as exc:
         logger.error("WebSocket refused: the user cannot be identified (%s: %s)", type(exc).__name__, exc)
-        raise HTTPException(503)
+        raise HTTPException(503, headers={"Retry-After": retry_after()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
+from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from django.utils.crypto import constant_time_compare
 from fastws_compat.concurrency import is_async
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
+from fastws_compat.logins import stores
 from fastws_compat.logins.tenants import remember_schema
 
 T = TypeVar("T")
@@ -37,6 +39,10 @@ LOGGED_OUT, FORBIDDEN = 4401, 4403
 BATCH = 1000
 
 
+# Instead of a result: this one cannot be found together with others.
+ALONE: Any = object()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Condition:
     """What a route requires of its user, at the handshake and for as long as the socket is open."""
@@ -46,6 +52,8 @@ class Condition:
     queries: bool = True
     # Whether the project wrote the test, which may then read any field of the user.
     is_own: bool = False
+    # Whether it depends on the user's permissions only, which are loaded for many users at once.
+    is_permission: bool = False
 
     @property
     def is_async(self) -> bool:
@@ -97,16 +105,75 @@ def _may_query(conditions: Iterable[Condition]) -> bool:
     return any(condition.queries for condition in conditions)
 
 
-def owner_of(session: Any) -> Any:
-    """The user that is logged in to a session, judged as in every later round; None without a login."""
+# What a user's session says about the login.
+SessionLogin = tuple[Claim, dict[str, dict[str, Any]], Identity]
+
+
+def owner_of(session: Any, before_own_code: Callable[[], None] = lambda: None) -> Any:
+    """The user that is logged in to a session, judged as in every later round; None without a login.
+
+    `before_own_code` is called if a backend of the project is about to look the user up.
+    """
+    login = _login_of(session)
+    if login is None:
+        return None
+    claim, sessions, identity = login
+    if not _looks_up_as_django(_backend(identity.backend)):
+        before_own_code()
+    user = _owner(claim, load_users([identity]).get(identity), sessions)
+    return user and remember_schema(user)
+
+
+def owners_of(sessions: Sequence[Any]) -> list[Any]:
+    """As `owner_of`, for many sessions with two queries. Each result is an object of its own.
+
+    It is `ALONE` where something unusual needs a call of `owner_of`: a session that cannot be read together
+    with others, a backend with a `get_user` of the project's own, and everything that would raise.
+    """
+    stores.load(sessions)
+    logins = [_unless_it_raises(_login_together, session) for session in sessions]
+    users = load_users({login[2] for login in logins if login not in (None, ALONE)})
+    seen: set[int] = set()
+    return [
+        login if login in (None, ALONE) else _unless_it_raises(_owner_together, login, users, seen)
+        for login in logins
+    ]
+
+
+def _unless_it_raises(call: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return call(*arguments)
+    except Exception:  # `owner_of` raises it again, for this session alone
+        return ALONE
+
+
+def _login_together(session: Any) -> Any:
+    login = _login_of(session) if stores.is_loaded(session) else ALONE
+    if login in (None, ALONE):
+        return login
+    identity = login[2]
+    _key(identity.user_id)  # raises if the user model has had keys of another type
+    return login if _looks_up_as_django(_backend(identity.backend)) else ALONE
+
+
+def _owner_together(login: SessionLogin, users: Mapping[Identity, Any], seen: set[int]) -> Any:
+    claim, sessions, identity = login
+    user = users.get(identity)
+    if id(user) in seen:
+        user = copy(user)  # no two sockets share the object of their user
+    seen.add(id(user))
+    user = _owner(claim, user, sessions)
+    return user and remember_schema(user)
+
+
+def _login_of(session: Any) -> SessionLogin | None:
     user_id = session.get(SESSION_KEY)
     if user_id is None or not session.session_key:
         return None
     claim = Claim(str(user_id), session.session_key, ())
     sessions = {session.session_key: dict(session.items())}
     identity = claimed_identity(claim, sessions)
-    user = _owner(claim, load_users([identity]).get(identity), sessions) if identity else None
-    return user and remember_schema(user)
+    return (claim, sessions, identity) if identity else None
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:

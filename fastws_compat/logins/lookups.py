@@ -32,11 +32,17 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 
     Tests and `async_to_sync` have one thread for all sync code, so it runs in that thread there.
     """
+    return await in_discarded_context(in_thread(call, *arguments))
+
+
+def in_thread(call: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]:
+    """As `look_up`, but what it sets stays in the context that awaits it."""
     if _has_thread() or any_schemas():  # the schema is set in the one thread of the async ORM
         work = DatabaseSyncToAsync(_with_caches_closed)
     else:
         work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
-    return await in_discarded_context(work(call, *arguments))
+    looked_up: Coroutine[Any, Any, T] = work(call, *arguments)
+    return looked_up
 
 
 async def in_discarded_context(work: Coroutine[Any, Any, T]) -> T:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -94,8 +94,16 @@ def location_of(user: Any) -> Location:
 
 
 def _session_database() -> str:
+    return _session_databases()[1]
+
+
+def _session_databases() -> tuple[str, str]:
+    """The databases that sessions are read from and written to, if they are in one."""
     store = _session_store(settings.SESSION_ENGINE)
-    return router.db_for_write(store.get_model_class()) if hasattr(store, "get_model_class") else ""
+    if not hasattr(store, "get_model_class"):
+        return "", ""
+    model = store.get_model_class()
+    return router.db_for_read(model), router.db_for_write(model)
 
 
 @functools.cache
@@ -130,6 +138,22 @@ def owner_key(user: Any) -> Any:
 def current_tenant() -> str:
     """The tenant in whose tables the running code would look users up."""
     return tenant_in(router.db_for_write(get_user_model()))
+
+
+def place() -> Hashable:
+    """Where the running code would look sessions and users up; None if only a thread's connection knows it.
+
+    What is looked up in equal places can be looked up together, in the context of any of them.
+    """
+    if any_schemas():
+        return None
+    if not router.routers and not conf.get("TENANT"):
+        return DEFAULT_LOCATION
+    try:
+        user = get_user_model()
+        return current_tenant(), router.db_for_read(user), router.db_for_write(user), *_session_databases()
+    except Exception:  # outside of any tenant's context; the look-up itself will say so
+        return None
 
 
 def tenant_in(alias: str) -> str:

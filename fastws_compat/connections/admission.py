@@ -1,0 +1,192 @@
+"""How many handshakes a process works on at a time; the others wait in the order of their arrival."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import Context
+from types import MethodType
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from fastws_compat import conf
+from fastws_compat.connections.peers import has_left
+from fastws_compat.connections.refusal import refuse
+from fastws_compat.connections.states import TURN
+from fastws_compat.types import Message, Scope, Send
+
+# Seconds between two searches for handshakes that nothing has ended in time.
+INTERVAL = 0.5
+# Seconds that HANDSHAKE_TIMEOUT has to end a handshake before its place is given to another one.
+MARGIN = 1.0
+
+Begin = Callable[["Turn"], None]
+
+
+class Turn:
+    """One handshake that the process works on, until it is answered."""
+
+    __slots__ = ("_admission", "begun", "is_watched", "server")
+
+    def __init__(self, admission: Admission, server: Any, begun: float) -> None:
+        self._admission: Admission | None = admission
+        # The server's own object for the connection, if it is known.
+        self.server = server
+        self.begun = begun
+        # Whether the server itself ends the turn with its answer.
+        self.is_watched = False
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the client has left, as far as that can be seen without reading."""
+        return has_left(self.server)
+
+    def watch(self, send: Send) -> Send:
+        """`send` for an application that does not end the turn itself: its first message does."""
+        if self.is_watched:
+            return send
+
+        def watched(message: Message) -> Any:
+            self.end()
+            return send(message)
+
+        return watched
+
+    def end(self) -> None:
+        """The handshake is answered, or over; another one may begin."""
+        if self._admission is not None:
+            admission, self._admission = self._admission, None
+            admission.end(self)
+
+
+class Admission:
+    """The handshakes of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # By age, because each is added when it begins.
+        self._turns: dict[Turn, None] = {}
+        self._waiting: deque[tuple[Any, Begin]] = deque()
+        # Weakly, because a closed loop takes its admission with it.
+        self._loop = ref(loop)
+        self._is_armed = self._is_beginning = False
+        # Called when the process begins to work on as many handshakes as it may, and when that is over.
+        self.on_full: list[Callable[[bool], None]] = []
+        self._was_full = False
+
+    @property
+    def free(self) -> float:
+        """How many more handshakes may begin now; negative while some wait."""
+        most = conf.get("MAX_HANDSHAKES")
+        return float("inf") if most is None else most - len(self._turns) - len(self._waiting)
+
+    def request(self, server: Any, begin: Begin) -> bool:
+        """Call `begin` with a turn, at once or when those before it have begun; whether it was at once."""
+        if self.free > 0:
+            begin(self._turn(server))
+            return True
+        self._waiting.append((server, begin))
+        self._tell()
+        return False
+
+    async def turn(self, send: Send) -> Turn:
+        """The turn of a handshake that the caller will work on."""
+        server = send.__self__ if type(send) is MethodType else None
+        if self.free > 0:
+            return self._turn(server)
+        future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
+        self.request(server, lambda turn: turn.end() if future.done() else future.set_result(turn))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                future.result().end()
+            raise
+
+    def _turn(self, server: Any) -> Turn:
+        turn = Turn(self, server, self._now())
+        self._turns[turn] = None
+        if self.free <= 0:
+            self._tell()
+        return turn
+
+    def _now(self) -> float:
+        loop = self._loop()
+        return 0.0 if loop is None else loop.time()
+
+    def end(self, turn: Turn) -> None:
+        self._turns.pop(turn, None)
+        if self._waiting:
+            self._begin_waiting()
+        if self._was_full:
+            self._tell()
+
+    def _begin_waiting(self) -> None:
+        """Begin those that wait, as far as there are places; a turn that ends at once comes back here."""
+        if self._is_beginning:
+            return
+        self._is_beginning = True
+        try:
+            while self._waiting and self.free + len(self._waiting) > 0:
+                server, begin = self._waiting.popleft()
+                begin(self._turn(server))
+        finally:
+            self._is_beginning = False
+
+    def _tell(self) -> None:
+        """Tell whether there are free places, if that has changed."""
+        is_full = self.free <= 0
+        if is_full and not self._is_armed:
+            self._arm()
+        if is_full is not self._was_full:
+            self._was_full = is_full
+            for tell in self.on_full:
+                tell(is_full)
+
+    def _arm(self) -> None:
+        loop = self._loop()
+        if loop is not None and not loop.is_closed():
+            self._is_armed = True
+            # In an empty context, because the timer serves the connections of all.
+            loop.call_later(INTERVAL, self._free_places, context=Context())
+
+    def _free_places(self) -> None:
+        """Give the places of handshakes that were not ended in time to others; nothing else frees them."""
+        self._is_armed = False
+        timeout = conf.get("HANDSHAKE_TIMEOUT")
+        if timeout is not None:
+            late = self._now() - timeout - MARGIN
+            for turn in [each for each in self._turns if each.begun < late]:
+                turn.end()
+        if self.free <= 0:
+            self._arm()
+
+
+async def admit(scope: Scope, send: Send) -> bool:
+    """Wait until the handshake's turn comes; False if the client left while it waited, and is refused."""
+    turns = admission()
+    has_waited = turns.free <= 0
+    turn: Turn = await turns.turn(send)
+    scope[TURN] = turn
+    if not has_waited or not turn.is_gone:
+        return True
+    turn.end()
+    with suppress(Exception):  # the server would log an error for a handshake without an answer
+        await refuse(scope, send, 503)
+    return False
+
+
+_admissions: WeakKeyDictionary[asyncio.AbstractEventLoop, Admission] = WeakKeyDictionary()
+
+
+def admission() -> Admission:
+    """The handshakes of the running loop."""
+    return admission_of(asyncio.get_running_loop())
+
+
+def admission_of(loop: asyncio.AbstractEventLoop) -> Admission:
+    found = _admissions.get(loop)
+    if found is None:
+        found = _admissions[loop] = Admission(loop)
+    return found

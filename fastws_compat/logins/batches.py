@@ -1,0 +1,224 @@
+"""Look-ups of handshakes that arrive together, made together.
+
+While one batch is in the database, the next one gathers. A handshake that finds no batch at work begins at
+once, alone, and makes the queries that it would make without this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from contextvars import Context, copy_context
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from django.db import InterfaceError, OperationalError
+
+from fastws_compat import conf
+from fastws_compat.connections.admission import Turn
+from fastws_compat.exceptions import HTTPException
+from fastws_compat.logger import logger
+from fastws_compat.logins.judge import ALONE, BATCH
+from fastws_compat.logins.lookups import in_thread, look_up
+
+# Seconds between two searches for handshakes that have waited too long.
+INTERVAL = 0.5
+
+Release = Callable[[], None]
+
+
+class LookUp:
+    """One kind of look-up, whose functions run in a thread."""
+
+    def one(self, item: Any, release: Release) -> Any:
+        """The result for one item. It calls `release` before it does something that may take long."""
+        raise NotImplementedError
+
+    def many(self, items: Sequence[Any]) -> Sequence[Any]:
+        """The results for several items, or `ALONE`; it does nothing that takes long for one of them."""
+        raise NotImplementedError
+
+
+class Entry:
+    """One item and the handshake that waits for its result."""
+
+    __slots__ = ("begun", "context", "error", "future", "item", "result", "turn")
+
+    def __init__(self, item: Any, turn: Turn | None, future: asyncio.Future[Any], begun: float) -> None:
+        self.item = item
+        self.turn = turn
+        self.future = future
+        self.begun = begun
+        self.context = copy_context()
+        self.result: Any = ALONE
+        self.error: BaseException | None = None
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the handshake still waits; one whose client has left is refused without a query."""
+        if self.turn is not None and not self.future.done() and self.turn.is_gone:
+            self.future.set_exception(HTTPException(503))
+        return not self.future.done()
+
+    def resolve(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Queue:
+    """The entries of one kind of look-up in one place: at most one batch is at work, and one gathers."""
+
+    __slots__ = ("_look_up", "at_work", "batch", "gathering")
+
+    def __init__(self, look_up: LookUp) -> None:
+        self._look_up = look_up
+        self.gathering: list[Entry] = []
+        # The batch that the next one waits for, and every batch that is not finished.
+        self.batch: asyncio.Task[None] | None = None
+        self.at_work: dict[asyncio.Task[None], Sequence[Entry]] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.gathering and not self.at_work
+
+    def add(self, entry: Entry) -> None:
+        self.gathering.append(entry)
+        if self.batch is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Begin with what has gathered, if anybody still waits for it."""
+        self.batch = None
+        wanted = [entry for entry in self.gathering if entry.is_wanted]
+        batch, self.gathering = wanted[:BATCH], wanted[BATCH:]
+        if batch:
+            # What all of them see is the same, and what the look-up sets is forgotten.
+            loop = asyncio.get_running_loop()
+            self.batch = loop.create_task(self._work(batch, loop), context=batch[0].context)
+            self.at_work[self.batch] = batch
+
+    async def _work(self, batch: Sequence[Entry], loop: asyncio.AbstractEventLoop) -> None:
+        task = asyncio.current_task()
+
+        def release() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._release, task, context=Context())
+
+        try:
+            await in_thread(self._find, batch, release)
+        except BaseException as exc:
+            for entry in batch:
+                entry.error = exc
+        del self.at_work[task]  # type: ignore[arg-type]
+        self._release(task)
+        for entry in batch:
+            entry.resolve()
+
+    def _release(self, task: Any) -> None:
+        """Let the next batch begin."""
+        if self.batch is task:
+            self._begin()
+
+    # In a thread
+
+    def _find(self, batch: Sequence[Entry], release: Release) -> None:
+        if len(batch) == 1:
+            batch[0].result = self._look_up.one(batch[0].item, release)
+            return
+        try:
+            results = self._look_up.many([entry.item for entry in batch])
+        except (OperationalError, InterfaceError):  # the database is down for all of them
+            raise
+        except Exception:  # it may be the fault of one item
+            return
+        for entry, result in zip(batch, results, strict=True):
+            entry.result = result
+
+
+class Batches:
+    """The queues of one event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        # Weakly, because a closed loop takes its batches with it.
+        self._loop = ref(loop)
+        self._queues: dict[Hashable, Queue] = {}
+        self._is_armed = False
+
+    async def find(self, look_up_: LookUp, place: Hashable, item: Any, turn: Turn | None) -> Any:
+        loop = asyncio.get_running_loop()
+        key = look_up_, place
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = Queue(look_up_)
+        entry = Entry(item, turn, loop.create_future(), loop.time())
+        queue.add(entry)
+        if queue.gathering and not self._is_armed:
+            self._arm()
+        try:
+            return await entry.future
+        finally:
+            if queue.is_idle:
+                self._queues.pop(key, None)
+
+    def is_busy(self, look_up_: LookUp, place: Hashable) -> bool:
+        return (look_up_, place) in self._queues
+
+    def _arm(self) -> None:
+        loop = self._loop()
+        if loop is not None:
+            self._is_armed = True
+            loop.call_later(INTERVAL, self._refuse_late, context=Context())
+
+    def _refuse_late(self) -> None:
+        """Refuse handshakes whose look-up takes longer than their time, while some are waiting."""
+        self._is_armed = False
+        loop, timeout = self._loop(), conf.get("HANDSHAKE_TIMEOUT")
+        if loop is None or not self._queues:
+            return
+        self._arm()
+        if timeout is None:
+            return
+        for queue in self._queues.values():
+            for entry in [*queue.gathering, *(each for batch in queue.at_work.values() for each in batch)]:
+                if entry.turn is not None and entry.begun < loop.time() - timeout and entry.is_wanted:
+                    logger.warning("WebSocket refused: its user was not found in %g s", timeout)
+                    entry.future.set_exception(HTTPException(503))
+
+
+_batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()
+
+
+async def find(look_up_: LookUp, place: Hashable, item: Any, turn: Turn | None = None) -> Any:
+    """The result for `item`, looked up with those of other handshakes in the same place.
+
+    `place` names the databases and the tenant; None stands for a place that is not known. `turn` is that of
+    the handshake, which is refused with 503 if it has waited for too long or if its client has left.
+    """
+    result = ALONE
+    if place is not None:
+        result = await _of_loop().find(look_up_, place, item, turn)
+    if result is ALONE:
+        result = await look_up(look_up_.one, item, _nothing)
+    return result
+
+
+def is_busy(look_up_: LookUp, place: Hashable) -> bool:
+    """Whether such a look-up is being made in this place, so that another one would have to wait."""
+    return _of_loop().is_busy(look_up_, place)
+
+
+def _of_loop() -> Batches:
+    loop = asyncio.get_running_loop()
+    batches = _batches.get(loop)
+    if batches is None:
+        batches = _batches[loop] = Batches(loop)
+    return batches
+
+
+def _nothing() -> None:
+    pass

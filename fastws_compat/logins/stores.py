@@ -1,0 +1,127 @@
+"""Many sessions read at once, each as its own `load` would read it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+Read = Callable[[Sequence[Any]], None]
+
+
+def is_loaded(session: Any) -> bool:
+    """Whether a session has been read, so that using it needs no query and no thread."""
+    return hasattr(session, "_session_cache")
+
+
+def reads_many(session: Any) -> bool:
+    """Whether the session's engine reads many sessions at once; if not, `load` reads each one."""
+    return _reader_of(session) is not None
+
+
+def load(sessions: Iterable[Any]) -> None:
+    """Read those sessions of one engine that are not loaded and can be read together with others.
+
+    The rest stay as they are: sessions of an engine with a `load` of the project's own, and keys that not
+    every database or cache accepts, because one such key would make the query for all of them fail.
+    """
+    together = [each for each in sessions if not is_loaded(each) and _is_plain(each.session_key)]
+    read = _reader_of(together[0]) if together else None
+    if read is not None:
+        read(together)
+
+
+def _is_plain(key: str) -> bool:
+    return key.isascii() and key.isprintable()
+
+
+def _reader_of(session: Any) -> Read | None:
+    store: Any = type(session)
+    return _reader(store)
+
+
+@functools.lru_cache(maxsize=16)
+def _reader(store: Any) -> Read | None:
+    """How sessions of this class are read together, if it has the `load` of one of Django's engines."""
+    from django.contrib.sessions.backends import base, cache, cached_db, db, signed_cookies
+
+    if store._get_session is not vars(base.SessionBase)["_get_session"]:
+        return None
+    readers: list[tuple[Any, Read]] = [
+        (cache.SessionStore, _from_cache),
+        (signed_cookies.SessionStore, _from_keys),
+    ]
+    if _row_of(store) is _row_of(db.SessionStore):
+        readers += [(db.SessionStore, _from_database), (cached_db.SessionStore, _from_both)]
+    return next((read for engine, read in readers if store.load is engine.load), None)
+
+
+def _row_of(store: Any) -> Any:
+    return getattr(store, "_get_session_from_db", None)
+
+
+def _from_keys(sessions: Sequence[Any]) -> None:
+    """The contents are in the key, and reading it is no I/O."""
+    for session in sessions:
+        session._session_cache = session.load()
+
+
+def _from_database(sessions: Sequence[Any]) -> None:
+    rows = _rows(sessions)
+    for session in sessions:
+        row = rows.get(session.session_key)
+        _set(session, None if row is None else session.decode(row[0]))
+
+
+def _from_cache(sessions: Sequence[Any]) -> None:
+    """If the cache fails, each session is left to its own `load`: it may be the fault of one key."""
+    cached = _cached(sessions)
+    if cached is not None:
+        for session in sessions:
+            _set(session, deepcopy(cached.get(session.cache_key)))
+
+
+def _from_both(sessions: Sequence[Any]) -> None:
+    """From the cache, and from the database what is not there; that is put into the cache, as by `load`."""
+    cached = _cached(sessions)
+    if cached is None:
+        return
+    missing = {session.session_key: session for session in sessions if cached.get(session.cache_key) is None}
+    rows = _rows(list(missing.values())) if missing else {}
+    for key, (text, expiry) in rows.items():
+        session = missing[key]
+        data = cached[session.cache_key] = session.decode(text)
+        session._cache.set(session.cache_key, data, session.get_expiry_age(expiry=expiry))
+    for session in sessions:
+        # The database leaves a session that it does not have without its key.
+        _set(session, deepcopy(cached.get(session.cache_key)))
+
+
+def _cached(sessions: Sequence[Any]) -> dict[str, Any] | None:
+    """What the cache has, by its keys; None if it fails."""
+    try:
+        found: dict[str, Any] = sessions[0]._cache.get_many({session.cache_key for session in sessions})
+    except Exception:  # as in Django: caches raise exceptions of their own
+        return None
+    return found
+
+
+def _rows(sessions: Sequence[Any]) -> Mapping[str, tuple[str, Any]]:
+    """The contents and the expiry of the sessions that the database has, with one query."""
+    from django.utils import timezone
+
+    keys = {session.session_key for session in sessions}
+    rows = sessions[0].model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    return {
+        key: (text, expiry)
+        for key, text, expiry in rows.values_list("session_key", "session_data", "expire_date")
+        if key in keys
+    }
+
+
+def _set(session: Any, data: dict[str, Any] | None) -> None:
+    """Leave the session as its `load` would: one that does not exist has no key any more."""
+    if data is None:
+        session._session_key = None
+    session._session_cache = {} if data is None else data
