@@ -9,6 +9,7 @@ import time
 import pytest
 
 from fastws_compat import FastAPI, WebSocket
+from fastws_compat.asgi import ProtocolRouter
 from fastws_compat.connections import admission as admissions
 from fastws_compat.connections.admission import admission
 from fastws_compat.connections.peers import has_left
@@ -30,7 +31,9 @@ class Client:
         self.inbox = asyncio.Queue()
         self.inbox.put_nowait({"type": "websocket.connect"})
         self.sent = []
-        self.task = asyncio.create_task(app(self.scope, self.inbox.get, self.send))
+        # `get_asgi_application` ends in one of these.
+        router = app if isinstance(app, ProtocolRouter) else ProtocolRouter(app, app, app)
+        self.task = asyncio.create_task(router(self.scope, self.inbox.get, self.send))
 
     async def send(self, message):
         self.sent.append(message)

@@ -12,7 +12,6 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
-from fastws_compat.connections.admission import admit
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.guard import Guard
@@ -283,9 +282,6 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
 
     `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
-    # Unless the server or `get_asgi_application` has admitted it, or a test runs it.
-    if TURN not in scope and RAISE_EXCEPTIONS not in scope and not await admit(scope, send):
-        return
     session = scope[SESSION] = Session(scope, send)
     send = session.server_send
     open_here = register(session)
@@ -307,7 +303,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.finish()
     finally:
         session.leaving = True
-        session.end_turn()
+        if session.turn is not None:
+            session.end_turn()
         open_here.discard(session)
         if orm.lent_to_tests and not open_here:
             orm.release_after_test()

@@ -39,7 +39,7 @@ class Monitored:
     scope: Scope
     # When the connection began, on the loop's clock.
     begun: float
-    # The handshake's place among those that the process works on; None in a test, which does not wait.
+    # The handshake's place among those that the process works on; None if nothing has admitted it.
     turn: Turn | None = None
     # The server's own object for the connection, if `send` is a method of it.
     server: Any = None
