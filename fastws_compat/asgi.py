@@ -128,7 +128,7 @@ class Identify:
     A handshake that no route of `sockets` would take because of MAX_CONNECTIONS is refused before that.
     """
 
-    def __init__(self, inner: ASGIApp, sockets: Any) -> None:
+    def __init__(self, inner: ASGIApp, sockets: Any = None) -> None:
         self.inner = inner
         self.sockets = sockets
 
@@ -136,7 +136,7 @@ class Identify:
         from fastws_compat.logins.identify import identify
 
         __tracebackhide__ = True
-        if process_is_full() and self.sockets.serves(scope):
+        if self.sockets is not None and process_is_full() and self.sockets.serves(scope):
             await refuse(scope, send, 503)
             return
         try:

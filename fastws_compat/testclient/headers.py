@@ -52,7 +52,8 @@ class ClientHeaders(MutableMapping[str, str]):
         return len(dict(self._pairs))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._pairs!r})"
+        content = dict(self._pairs) if len(self) == len(self._pairs) else self._pairs
+        return f"{type(self).__name__}({content!r})"
 
     def update(self, headers: HeaderTypes | None = None, /) -> None:  # type: ignore[override]
         new = header_pairs(headers or {})

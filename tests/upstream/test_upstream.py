@@ -48,8 +48,6 @@ EXPECTED: dict[str, dict[str, str]] = {
     },
     "fastapi": {
         **{f"{CANCELLED}-{kind}-{scope}]": HTTP for kind in HTTP_KINDS for scope in ("function", "request")},
-        "test_async_dependency_cleanup::test_cleanup_follows_the_overridden_dependency[asyncio-False]": HTTP,
-        "test_async_dependency_cleanup::test_cleanup_follows_the_overridden_dependency[asyncio-True]": HTTP,
         "test_router_include_context::test_effective_api_route_context_does_not_match_websocket_scope": HTTP,
         "test_router_include_context::test_iter_route_contexts_returns_included_route_metadata"
         "[HTTPRoute-methods1]": "It is about HTTP routes.",
