@@ -41,7 +41,7 @@ def test_client_that_has_left(server: Server) -> None:
     ended = set(USES) - {"no_text", "unserializable"}
     for use in ended:
         logged(running, f"CANCELLED {use}")
-    assert running.logs().count("/after/{use}: the endpoint goes on using a socket") >= len(ended)
+    assert running.logs().count("/after/{use}: the endpoint keeps using a closed socket") >= len(ended)
     assert "Traceback" not in running.logs()
     answers(running)
     running.signal()
@@ -63,5 +63,5 @@ def test_before_accept(server: Server) -> None:
 def test_endpoint_that_swallows_its_cancellation_too(server: Server) -> None:
     running = server.start(APP, env=GRACE)
     Raw(running, "/everything").accepted().reset()
-    logged(running, "goes on using a socket")
+    logged(running, "keeps using a closed socket")
     answers(running)
