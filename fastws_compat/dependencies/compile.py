@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic.errors import PydanticSchemaGenerationError
 
 from fastws_compat.concurrency import Concurrency
-from fastws_compat.dependencies.annotations import loaded, model_of, name_of
+from fastws_compat.dependencies.annotations import is_subclass, loaded, model_of, name_of
 from fastws_compat.dependencies.codegen import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
 from fastws_compat.dependencies.model import Manager, Plan, Step
@@ -31,6 +31,7 @@ from fastws_compat.exceptions import DeclarationError, DependencyScopeError, Fas
 from fastws_compat.params import Body, Declaration, Depends, Form, Security
 from fastws_compat.porting import foreign
 from fastws_compat.threads.pool import contextmanager_in
+from fastws_compat.websockets import WebSocket
 
 Call = Callable[..., Any]
 Overrides = Mapping[Call, Call]
@@ -122,7 +123,27 @@ class Compiler:
             last,
             has_generators=any(step.manager for step in steps),
             needs_thread=any(step.kind == "generator" for step in steps),
+            socket=self._typed_socket(endpoint),
         )
+
+    def _typed_socket(self, endpoint: Call) -> type[WebSocket] | None:
+        """The one class of typed sockets that the plan's callables name."""
+        typed = loaded("fastws_compat.messages.sockets", "TypedWebSocket")
+        found: dict[type[WebSocket], Call] = {
+            parameter.annotation: call
+            for _, call, parameters, _, _ in self.drafts
+            for parameter in parameters
+            if isinstance(parameter, Injected) and is_subclass(parameter.annotation, typed)
+        }
+        most_derived = max(found, key=lambda cls: len(cls.__mro__), default=None)
+        for cls, call in found.items():
+            if most_derived is not None and not issubclass(most_derived, cls):
+                raise DeclarationError(
+                    f"{name_of(call)} takes a {cls.__name__}, and {name_of(found[most_derived])} a "
+                    f"{most_derived.__name__} of the same connection (endpoint {name_of(endpoint)}): name "
+                    "the same messages, or take a plain WebSocket."
+                )
+        return most_derived
 
     def _parameters(self, call: Call) -> list[Parameter]:
         # By identity: callables need not be hashable.

@@ -48,6 +48,8 @@ class Plan:
     has_generators: bool
     # One of the steps is a sync generator. While it is open, all sync steps share one thread with it.
     needs_thread: bool
+    # The TypedWebSocket that the endpoint or a dependency names; None if all take a plain one.
+    socket: type[WebSocket] | None = None
 
 
 class Solution:

@@ -58,6 +58,7 @@ class Injected(NamedTuple):
 
     name: str
     kind: Injection
+    annotation: Any
 
 
 class FieldParameter(NamedTuple):
@@ -160,7 +161,9 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
     try:
         return get_type_hints(holder, names, include_extras=True)["parameter"]
     except NameError:
-        return annotation
+        # The messages of a socket may be defined later, until the route's router is included.
+        later = loaded("fastws_compat.messages.sockets", "with_missing_types")
+        return later(annotation, names) if later else annotation
 
 
 def _analyze(
@@ -195,7 +198,7 @@ def _analyze(
                 f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
                 "use HTTPConnection or WebSocket."
             )
-        return Injected(name, kind)
+        return Injected(name, kind, bare)
     if isinstance(bare, str | ForwardRef):
         raise DeclarationError(
             f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "

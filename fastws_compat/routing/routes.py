@@ -23,6 +23,7 @@ from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.requests import get_route_path
+from fastws_compat.routing.options import Described, RouteOptions, message_options
 from fastws_compat.routing.paths import compile_path, convert, replace_params
 from fastws_compat.routing.unmatched import refuse
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +31,8 @@ from fastws_compat.websockets import WebSocket
 
 if TYPE_CHECKING:
     from fastws_compat.consumers import RouteConsumer
+    from fastws_compat.messages.contract import Contract
+    from fastws_compat.messages.routes import RouteMessages
 
 
 class NoMatchFound(Exception):
@@ -194,7 +197,7 @@ class WebSocketRoute(BaseRoute):
         return f"{type(self).__name__}(path={self.path!r}, name={self.name!r})"
 
 
-class APIWebSocketRoute(WebSocketRoute):
+class APIWebSocketRoute(WebSocketRoute, Described):
     """A path with an endpoint that has dependencies and typed parameters (FastAPI).
 
     `dependency_overrides_provider` is the application that the route belongs to, or any other object with
@@ -211,12 +214,18 @@ class APIWebSocketRoute(WebSocketRoute):
         dependencies: Sequence[Depends] | None = None,
         dependency_overrides_provider: Any | None = None,
         limits: Limits | None = None,
+        options: RouteOptions | None = None,
     ) -> None:
         foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
         self.owner = dependency_overrides_provider
         self.dependencies = list(dependencies or [])
         super().__init__(path, endpoint, name=name, limits=limits)
+        self.options = options or RouteOptions()
+        self.describe(endpoint, self.options)
         self.plan = compile_plan(endpoint, self.path_format, self.dependencies)
+        self.messages: RouteMessages | None = None
+        if self.plan.socket is not None or message_options(self.options):
+            self._declare_messages()
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 
     def _check_path(self, path: str) -> None:
@@ -230,6 +239,19 @@ class APIWebSocketRoute(WebSocketRoute):
 
     def _application(self) -> ASGIApp:
         return self.run
+
+    def _declare_messages(self) -> None:
+        # Imported here: a process whose sockets have no types does not load their machinery.
+        from fastws_compat.messages.routes import RouteMessages
+
+        self.messages = RouteMessages(self.endpoint, self.plan.socket, self.options)
+        if self.plan.socket is not None:
+            self.app = self.run = functools.partial(self.messages.run, self)  # type: ignore[method-assign]
+
+    @property
+    def contract(self) -> Contract | None:
+        """The types of the route's messages, if they are declared: by a TypedWebSocket or by options."""
+        return None if self.messages is None else self.messages.contract(self.limits)
 
     @functools.cached_property
     def consumer(self) -> type[RouteConsumer]:
@@ -274,6 +296,7 @@ class APIWebSocketRoute(WebSocketRoute):
             dependencies=[*dependencies, *self.dependencies],
             dependency_overrides_provider=owner,
             limits=self.limits,
+            options=self.options,
         )
 
     def entry(self, owner: Any) -> Callable[..., Any]:
@@ -285,6 +308,8 @@ class APIWebSocketRoute(WebSocketRoute):
         if not self.path.startswith("/"):
             raise AssertionError(f"Routed paths must start with '/': {self.path!r} (endpoint {self.name})")
         check_paths(self.plan, self.endpoint, self.path_format)
+        if self.messages is not None:
+            self.messages.check()
 
 
 def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
