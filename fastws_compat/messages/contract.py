@@ -37,8 +37,8 @@ class Contract:
     heartbeat: bool = False
     on_invalid: OnInvalid = "answer"
     max_invalid: int | None = DEFAULT_MAX_INVALID
-    # The validator that `receive_message` calls at once; None if it has to look at a frame first.
-    validate_json: Callable[[str | bytes], Any] | None = None
+    # What `receive_message` calls with the text of a frame; None if it has to look at the frame first.
+    validate_text: Callable[[str], Any] | None = None
 
     @property
     def pong(self) -> str:
@@ -119,7 +119,7 @@ def compile_contract(
         replies=_replies(incoming, outgoing, where),
         enforced=enforced,
         heartbeat=heartbeat,
-        validate_json=None if looks_first else incoming.validate_json,
+        validate_text=None if looks_first else incoming.validate_text,
     )
 
 

@@ -21,6 +21,7 @@ NOT_JSON, WRONG_FRAME, MISFIT = CLOSE_CODES
 MAX_FRAME, MAX_ITEMS, MAX_TEXT = 2048, 5, 200
 # How much of a location is shown in a frame that would be too big otherwise.
 MAX_LOC = 6
+PLAIN = (type(None), bool, int, float)
 # Characters of an id that is echoed.
 MAX_ID = 64
 
@@ -69,7 +70,7 @@ def parsed(body: str | bytes) -> Mapping[str, Any]:
     """The object in a frame; empty for any other frame."""
     try:
         value = from_json(body)
-    except ValueError:
+    except (ValueError, TypeError):  # a TypeError for half a surrogate pair
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -115,14 +116,16 @@ def _text(kind: type[ErrorFrame], tag: str, status: int, detail: Any, id: str | 
 
 
 def _cut(value: Any) -> Any:
-    if isinstance(value, str):
-        return _cut_text(value)
-    if isinstance(value, dict):
-        return {_cut_text(str(key)): _cut(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_cut(item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
+    kind = type(value)
+    if kind in PLAIN:
         return value
+    if kind is dict:
+        return {_cut_text(str(key)): _cut(item) for key, item in value.items()}
+    if kind in (list, tuple):
+        return list(map(_cut, value))
+    if kind is str:
+        return _cut_text(value)
+    # One step closer to JSON's own types: a model, a date, lazy text.
     return _cut(to_jsonable_python(value, fallback=as_text, inf_nan_mode="null"))
 
 
@@ -132,13 +135,17 @@ def _cut_text(text: str) -> str:
 
 
 def _shorter(detail: Any) -> Any:
-    """A detail that says less: fewer items, then less of the last one, then one text."""
-    if isinstance(detail, list) and len(detail) > 1:
-        return detail[:-1]
-    if isinstance(detail, list) and detail and isinstance(detail[0], dict):
-        loc = detail[0].get("loc")
-        if isinstance(loc, list) and len(loc) > MAX_LOC:
-            return [{**detail[0], "loc": loc[:MAX_LOC]}]
+    """A detail that says less: fewer items, then less of the last one, then a text."""
     if isinstance(detail, str):
         return detail[: len(detail) // 2]
-    return _cut_text(as_text(detail))
+    if isinstance(detail, list) and len(detail) > 1:
+        return detail[:-1]
+    return _with_short_loc(detail) or _cut_text(as_text(detail))
+
+
+def _with_short_loc(detail: Any) -> Any:
+    """A list of one error, which names only the beginning of its place; None for anything else."""
+    match detail:
+        case [{"loc": [_, *_] as loc} as error] if len(loc) > MAX_LOC:
+            return [{**error, "loc": loc[:MAX_LOC]}]
+    return None

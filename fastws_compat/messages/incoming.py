@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.errors import misfit, not_json, wrong_frame
-from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type
+from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type, raw_adapter
 
 # The tag's values of a heartbeat.
 PING, PONG = "ping", "pong"
@@ -22,39 +22,29 @@ class Incoming:
     __slots__ = ("_bytes", "_text", "adapter", "binary_json", "members")
 
     def __init__(self, form: Any, where: str, namespace: Mapping[str, Any], binary_json: bool) -> None:
-        self.members: Members = members_of(form, "receives", where, namespace)
-        members = self.members
-        self.adapter: TypeAdapter[Any] | None = None
-        if members.form is not None:
-            self.adapter = adapter_of(members.form, where)
-        self._text = None if members.text in (None, str) else adapter_of(members.text, where)
-        self._bytes = None if members.binary in (None, bytes) else adapter_of(members.binary, where)
+        self.members = members = members_of(form, "receives", where, namespace)
+        # pydantic's adapter for the JSON messages; None if there are none.
+        self.adapter = None if members.form is None else adapter_of(members.form, where)
+        self._text = raw_adapter(members.text, where)
+        self._bytes = raw_adapter(members.binary, where)
         self.binary_json = binary_json
-        if binary_json and members.binary is not None:
-            raise DeclarationError(
-                f"{where} has binary_json=True and takes 'bytes': a binary frame could be either. Leave one "
-                "of them out."
-            )
-        if binary_json and not members.json:
-            raise DeclarationError(f"{where} has binary_json=True, but its clients send no JSON.")
+        if binary_json:
+            _check_binary_json(members, where)
 
     @property
-    def validate_json(self) -> Callable[[str | bytes], Any] | None:
-        """pydantic's validator for the JSON messages; None if there are none."""
+    def validate_text(self) -> Callable[[str], Any] | None:
+        """What turns the text of a frame into a message; None if that takes more than one call."""
+        if self.members.text is str:
+            return _as_it_is
         return None if self.adapter is None else self.adapter.validator.validate_json
 
     def read(self, frame: str | bytes) -> Any:
         """The message in a frame; MessageValidationError if it does not fit."""
-        if isinstance(frame, str):
-            if self.members.text is not None:
-                return _validated(self._text, frame)
-            if self.adapter is None:
-                raise wrong_frame(frame, self._expected("text"))
-        elif self.members.binary is not None:
-            return _validated(self._bytes, frame)
-        elif not self.binary_json:
-            raise wrong_frame(frame, self._expected("binary"))
-        assert self.adapter is not None
+        is_text = isinstance(frame, str)
+        if (self.members.text if is_text else self.members.binary) is not None:
+            return _validated(self._text if is_text else self._bytes, frame)
+        if self.adapter is None or not (is_text or self.binary_json):
+            raise wrong_frame(frame, self._expected("text" if is_text else "binary"))
         try:
             return self.adapter.validator.validate_json(frame)
         except ValidationError as exc:
@@ -66,6 +56,20 @@ class Incoming:
         if not self.members.types:
             return "This route takes no messages."
         return f"This route takes no {came} frames."
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _check_binary_json(members: Members, where: str) -> None:
+    if members.binary is not None:
+        raise DeclarationError(
+            f"{where} has binary_json=True and takes 'bytes': a binary frame could be either. Leave one of "
+            "them out."
+        )
+    if not members.json:
+        raise DeclarationError(f"{where} has binary_json=True, but its clients send no JSON.")
 
 
 def _validated(adapter: TypeAdapter[Any] | None, frame: str | bytes) -> Any:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import (
-    Annotated,
-    Any,
-    ForwardRef,
-    Literal,
-    NamedTuple,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from pydantic import AliasChoices, AliasPath, BaseModel, Discriminator, Field, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
+from typing_extensions import is_typeddict
 
-from fastws_compat.dependencies.annotations import is_union, unwrap_alias
+from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
 from fastws_compat.exceptions import DeclarationError
 
 Side = Literal["receives", "sends"]
@@ -39,38 +32,34 @@ class MissingTypeError(DeclarationError):
 class Members(NamedTuple):
     """What one side may send: the types of its JSON messages, and whether raw text and bytes may come."""
 
-    types: tuple[Any, ...]
-    json: tuple[Any, ...]
-    text: Any
-    binary: Any
-    # The field that tells JSON messages apart, by its name in Python and by its name on the wire.
-    tag_field: str | None
-    tag: str | None
-    # By value of the tag, the member.
-    tagged: Mapping[Any, Any]
+    types: tuple[Any, ...] = ()
+    json: tuple[Any, ...] = ()
+    text: Any = None
+    binary: Any = None
     # The JSON messages as one type; None if there are none.
-    form: Any
+    form: Any = None
+    # The field that tells JSON messages apart, as it is called in a frame; None if no field does.
+    tag: str | None = None
+    # By value of the tag, the member.
+    tagged: Mapping[Any, Any] = {}
 
 
 def members_of(form: Any, side: Side, where: str, namespace: Mapping[str, Any]) -> Members:
     """The members of a type as it stands in `TypedWebSocket[In, Out]`; None stands for no message at all."""
     if form is None or form is type(None):
-        return Members((), (), None, None, None, None, {}, None)
+        return Members()
     types = tuple(_flat(form, namespace))
-    text = next((member for member in types if _base(member) is str), None)
-    binary = next((member for member in types if _base(member) is bytes), None)
-    json = tuple(member for member in types if _base(member) not in (str, bytes))
-    if text is not None and json:
-        names = ", ".join(map(name_of_type, json))
-        raise DeclarationError(
-            f"{where} has 'str' beside {names}: a text frame could be either. Put the text into a model, or "
-            "let 'str' stand alone."
-        )
-    tag_field = _declared_tag(form) or _common_tag(json)
-    literals = [(_literal(member, tag_field), member) for member in json] if tag_field else []
-    tagged = {_wire_value(value): member for value, member in literals if value is not None}
-    tag = _wire_name(json[0], tag_field, side) if tag_field else None
-    return Members(types, json, text, binary, tag_field, tag, tagged, _json_form(form, json, tag_field, tag))
+    by_base = {_base(member): member for member in types if _base(member) in (str, bytes)}
+    json = tuple(member for member in types if _base(member) not in by_base)
+    found = Members(types, json, by_base.get(str), by_base.get(bytes))
+    _refuse_text_beside_json(found, where)
+    field = _declared_tag(form) or _common_tag(json)
+    if field is None:
+        return found._replace(form=_untagged_form(form, json))
+    tagged = {_value(member, field): member for member in json}
+    tagged.pop(None, None)  # a tag of several values, which a discriminator may have
+    tag = _wire_name(json[0], field, side)
+    return found._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=tagged)
 
 
 def adapter_of(form: Any, where: str) -> TypeAdapter[Any]:
@@ -88,6 +77,11 @@ def adapter_of(form: Any, where: str) -> TypeAdapter[Any]:
     return adapter
 
 
+def raw_adapter(member: Any, where: str) -> TypeAdapter[Any] | None:
+    """The adapter of an annotated `str` or `bytes`; None for a plain one, which needs no validation."""
+    return None if member in (None, str, bytes) else adapter_of(member, where)
+
+
 def name_of_type(form: Any) -> str:
     """What to call a type in a sentence."""
     return getattr(form, "__name__", None) or str(form)
@@ -95,14 +89,12 @@ def name_of_type(form: Any) -> str:
 
 def _flat(form: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
     """The members of a union, of unions in it, and of aliases and annotated unions."""
-    form = _resolved(form, namespace)
-    bare = unwrap_alias(form)
-    if get_origin(bare) is Annotated and is_union(unwrap_alias(get_args(bare)[0])):
-        bare = unwrap_alias(get_args(bare)[0])
-    if not is_union(bare):
-        yield bare
+    form = unwrap_alias(_resolved(form, namespace))
+    inside = unwrap_alias(_base(form))
+    if not is_union(inside):
+        yield form
         return
-    for member in get_args(bare):
+    for member in get_args(inside):
         yield from _flat(member, namespace)
 
 
@@ -122,7 +114,16 @@ def _base(member: Any) -> Any:
     return get_args(member)[0] if get_origin(member) is Annotated else member
 
 
-# Tags
+def _refuse_text_beside_json(members: Members, where: str) -> None:
+    if members.text is not None and members.json:
+        names = ", ".join(map(name_of_type, members.json))
+        raise DeclarationError(
+            f"{where} has 'str' beside {names}: a text frame could be either. Put the text into a model, or "
+            "let 'str' stand alone."
+        )
+
+
+# One type for all JSON messages
 
 
 class _TaggedAlone:
@@ -136,82 +137,76 @@ class _TaggedAlone:
         return core_schema.tagged_union_schema({self._value: handler(source)}, discriminator=self._tag)
 
 
-def _json_form(form: Any, json: tuple[Any, ...], tag_field: str | None, tag: str | None) -> Any:
-    if not json:
-        return None
-    if tag_field is None and all(map(_is_json, _args_of(form))):
-        return form  # as it was written, perhaps with a way of its own to tell its messages apart
+def _tagged_form(form: Any, json: tuple[Any, ...], field: str, tag: str) -> Any:
     if len(json) == 1:
-        value = _literal(json[0], tag_field) if tag_field else None
-        return json[0] if value is None else Annotated[json[0], _TaggedAlone(tag or "", _wire_value(value))]
-    union: Any = json[0]
-    for member in json[1:]:
-        union = union | member
-    if (own := _discriminator(form)) is not None:
-        return Annotated[union, own]
-    return union if tag_field is None else Annotated[union, Field(discriminator=tag_field)]
+        return Annotated[json[0], _TaggedAlone(tag, _value(json[0], field))]
+    own = _discriminator(form)
+    return Annotated[_union(json), Field(discriminator=field) if own is None else own]
 
 
-def _args_of(form: Any) -> tuple[Any, ...]:
-    bare = unwrap_alias(form)
-    return get_args(bare) if is_union(bare) else (bare,)
+def _untagged_form(form: Any, json: tuple[Any, ...]) -> Any:
+    """The union as it was written, which may have a way of its own to tell its messages apart."""
+    written = unwrap_alias(form)
+    arguments = get_args(written) if is_union(written) else (written,)
+    if any(isinstance(each, str | ForwardRef) or _base(each) in (str, bytes) for each in arguments):
+        return _union(json) if json else None
+    return form
 
 
-def _is_json(member: Any) -> bool:
-    return not isinstance(member, str | ForwardRef) and _base(member) not in (str, bytes)
+def _union(members: tuple[Any, ...]) -> Any:
+    return reduce(or_, members)
+
+
+# Tags
 
 
 def _discriminator(form: Any) -> Any:
     """The `Field(discriminator=...)` or `Discriminator(...)` that somebody wrote beside the whole union."""
-    bare = unwrap_alias(form)
-    for item in get_args(bare)[1:] if get_origin(bare) is Annotated else ():
-        if isinstance(item, Discriminator) or (isinstance(item, FieldInfo) and item.discriminator):
-            return item
-    return None
+    written = unwrap_alias(form)
+    marks = get_args(written)[1:] if get_origin(written) is Annotated else ()
+    return next((mark for mark in marks if _tag_of(mark) is not None), None)
+
+
+def _tag_of(mark: Any) -> Any:
+    if isinstance(mark, FieldInfo):
+        return mark.discriminator
+    return mark if isinstance(mark, Discriminator) else None
 
 
 def _declared_tag(form: Any) -> str | None:
-    own = _discriminator(form)
-    found = getattr(own, "discriminator", None)
-    return found if isinstance(found, str) else getattr(found, "discriminator", None)
+    found = _tag_of(_discriminator(form))
+    found = getattr(found, "discriminator", found)
+    return found if isinstance(found, str) else None
 
 
 def _common_tag(json: tuple[Any, ...]) -> str | None:
     """The field that is a `Literal` of one value in every message, and of a different one in each."""
-    if not json:
-        return None
-    candidates = [name for name in _fields(json[0]) if _tells_apart(name, json)]
+    candidates = [name for name in _fields(json[0]) if _tells_apart(name, json)] if json else []
     return "type" if "type" in candidates else next(iter(candidates), None)
 
 
 def _tells_apart(name: str, json: tuple[Any, ...]) -> bool:
-    values = [_literal(member, name) for member in json]
-    return None not in values and len(set(map(_wire_value, values))) == len(values)
+    values = {_value(member, name) for member in json}
+    return None not in values and len(values) == len(json)
 
 
-def _literal(member: Any, name: str) -> Any:
-    """The value of a field whose type is a `Literal` of one value; else None."""
+def _value(member: Any, name: str) -> Any:
+    """The value of a field whose type is a `Literal` of one value, as it is in a frame; else None."""
     annotation = unwrap_alias(_fields(member).get(name))
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
-    return values[0] if len(values) == 1 and isinstance(values[0], str | int) else None
-
-
-def _wire_value(value: Any) -> Any:
-    return value.value if isinstance(value, Enum) else value
+    if len(values) != 1:
+        return None
+    return values[0].value if isinstance(values[0], Enum) else values[0]
 
 
 def _fields(member: Any) -> dict[str, Any]:
     """The fields of a model, dataclass or TypedDict, with their types."""
     kind = _base(member)
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
+    if is_subclass(kind, BaseModel):
         return {name: info.annotation for name, info in kind.model_fields.items()}
     kind = get_origin(kind) or kind
-    if is_typeddict(kind) or dataclasses.is_dataclass(kind):
-        return {name: _base(hint) for name, hint in _hints(kind).items()}
-    return {}
-
-
-def _hints(kind: Any) -> dict[str, Any]:
+    if not (is_typeddict(kind) or dataclasses.is_dataclass(kind)):
+        return {}
     try:
         return get_type_hints(kind)
     except NameError:
@@ -221,20 +216,18 @@ def _hints(kind: Any) -> dict[str, Any]:
 def _wire_name(member: Any, field: str, side: Side) -> str:
     """What a field is called in a frame."""
     kind = _base(member)
-    info = kind.model_fields.get(field) if hasattr(kind, "model_fields") else None
+    info = kind.model_fields.get(field) if is_subclass(kind, BaseModel) else None
     if info is None:
         return field
-    aliases = (
-        (info.validation_alias, info.alias) if side == "receives" else (info.serialization_alias, info.alias)
-    )
-    return next((name for name in _names(aliases)), field)
+    own = info.validation_alias if side == "receives" else info.serialization_alias
+    return next(_names(own), None) or info.alias or field
 
 
-def _names(aliases: Iterable[Any]) -> Iterator[str]:
-    for alias in aliases:
-        if isinstance(alias, AliasChoices):
-            yield from _names(alias.choices)
-        elif isinstance(alias, AliasPath):
-            yield from _names(alias.path[:1])
-        elif isinstance(alias, str):
-            yield alias
+def _names(alias: Any) -> Iterator[str]:
+    if isinstance(alias, AliasChoices):
+        for choice in alias.choices:
+            yield from _names(choice)
+    elif isinstance(alias, AliasPath):
+        yield str(alias.path[0])
+    elif alias is not None:
+        yield alias

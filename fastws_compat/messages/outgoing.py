@@ -14,6 +14,8 @@ from fastws_compat.messages.errors import NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
 from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type
 
+BYTES = (bytes, bytearray, memoryview)
+
 Serializer = Callable[[Any], bytes]
 
 
@@ -23,23 +25,22 @@ class Outgoing:
     __slots__ = ("adapter", "error_frame", "members", "serializers")
 
     def __init__(self, form: Any, where: str, namespace: Mapping[str, Any]) -> None:
-        self.members: Members = members_of(form, "sends", where, namespace)
-        self.adapter: TypeAdapter[Any] | None = None
-        if self.members.form is not None:
-            self.adapter = adapter_of(self.members.form, where)
+        self.members = members = members_of(form, "sends", where, namespace)
+        self.adapter = None if members.form is None else adapter_of(members.form, where)
         self.serializers: dict[type[Any], Serializer] = {
-            kind: _serializer(kind, where) for kind in self.members.json if _has_serializer(kind)
+            kind: _serializer(kind, where) for kind in filter(_has_serializer, members.json)
         }
-        self.error_frame = _error_frame(self.members, where)
+        self.error_frame = _error_frame(members, where)
 
     def encode(self, value: Any) -> str | bytes:
         """The text or the bytes of a frame; ResponseValidationError for a value that is not in Out."""
         serialize = self.serializers.get(type(value))
         if serialize is not None:
             return self.serialized(serialize, value)
-        if self.members.text is not None and isinstance(value, str):
+        kind = type(value)
+        if self.members.text is not None and issubclass(kind, str):
             return str.__str__(_validated(self.members.text, value))
-        if self.members.binary is not None and isinstance(value, bytes | bytearray | memoryview):
+        if self.members.binary is not None and issubclass(kind, BYTES):
             return bytes(_validated(self.members.binary, bytes(value)))
         return self._validated_json(value)
 
@@ -56,8 +57,7 @@ class Outgoing:
         try:
             valid = self.adapter.validator.validate_python(value)
         except ValidationError as exc:
-            errors = [{**error, "loc": ("message", *error["loc"])} for error in exc.errors(include_url=False)]
-            raise ResponseValidationError(errors, body=value) from None
+            raise _misfit(value, exc) from None
         for kind in type(valid).__mro__:  # of a subclass, only the fields of the member are sent
             if (serialize := self.serializers.get(kind)) is not None:
                 return self.serialized(serialize, valid)
@@ -88,8 +88,12 @@ def _validated(member: Any, value: Any) -> Any:
     try:
         return TypeAdapter(member).validate_python(value)
     except ValidationError as exc:
-        errors = [{**error, "loc": ("message", *error["loc"])} for error in exc.errors(include_url=False)]
-        raise ResponseValidationError(errors, body=value) from None
+        raise _misfit(value, exc) from None
+
+
+def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
+    errors = [{**error, "loc": ("message", *error["loc"])} for error in exc.errors(include_url=False)]
+    return ResponseValidationError(errors, body=value)
 
 
 def _has_serializer(kind: Any) -> bool:

@@ -16,7 +16,6 @@ from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import Limits
 from fastws_compat.messages.contract import Contract, compile_contract
-from fastws_compat.messages.errors import MessageValidationError
 from fastws_compat.messages.members import MissingTypeError
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.types import Receive, Scope, Send
@@ -109,8 +108,6 @@ class RouteMessages:
         try:
             with slot:
                 await run_endpoint(plan, websocket, route.context)
-        except MessageValidationError:
-            raise  # nobody answered it, so the session closes the socket
         except Exception as exc:
             if not await handle(websocket, exc):
                 raise

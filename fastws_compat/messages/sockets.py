@@ -27,12 +27,21 @@ from fastws_compat.messages.errors import (
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import is_ping
 from fastws_compat.messages.members import name_of_type
-from fastws_compat.messages.outgoing import Serializer, refused
+from fastws_compat.messages.outgoing import Serializer
 from fastws_compat.types import Message, Receive, Scope, Send
 from fastws_compat.websockets import NOT_ACCEPTED, WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
+
+
+class _LookFirst(Exception):
+    """A frame cannot be validated at once."""
+
+
+def _look_first(text: str) -> Any:
+    raise _LookFirst
+
 
 # What `_read` returns for a frame that is no message for the endpoint.
 NOTHING: Any = object()
@@ -60,7 +69,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         super().__init__(scope, receive, send)
         self._contract: Contract | None = None
-        self._validate: Callable[[str | bytes], Any] | None = None
+        self._validate: Callable[[str], Any] = _look_first
         self._serializers: Mapping[type[Any], Serializer] = {}
         # How many messages in a row did not fit.
         self._misfits = 0
@@ -76,7 +85,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     def bind(self, contract: Contract) -> None:
         """Speak the messages of a route."""
         self._contract = contract
-        self._validate = contract.validate_json
+        self._validate = contract.validate_text or _look_first
         self._serializers = contract.outgoing.serializers
 
     async def receive_message(self) -> InT:
@@ -102,10 +111,10 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             else:
                 message = await self.receive()
                 text = message.get("text")
-            if text is not None and (validate := self._validate) is not None:
+            if text is not None:
                 try:
-                    valid = validate(text)
-                except (ValidationError, RecursionError):
+                    valid = self._validate(text)
+                except (ValidationError, RecursionError, _LookFirst):
                     pass  # `_read` says what is wrong
                 else:
                     self._misfits = 0
@@ -170,27 +179,28 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
 
     async def send_message(self, message: OutT) -> None:
         """Send a message of Out; ResponseValidationError for anything else, which is not sent."""
-        serialize = self._serializers.get(type(message))
         try:
-            if serialize is not None:
-                frame: str | bytes = serialize(message).decode()
-            else:
-                frame = self.contract.outgoing.encode(message)
-        except Exception as exc:
-            await self._pause_after_errors()
-            if isinstance(exc, PydanticSerializationError | UnicodeError):
-                exc = refused(message, exc)
-            raise exc from None
-        if self.application_state is self._direct and type(frame) is str:
+            text = self._serializers[type(message)](message).decode()
+        except (KeyError, PydanticSerializationError, UnicodeError):
+            await self._send_other(message)
+            return
+        if self.application_state is self._direct:
             # As in send_text.
             try:
-                await self._send({"type": "websocket.send", "text": frame})
+                await self._send({"type": "websocket.send", "text": text})
             except Exception as exc:
                 raise await self._send_error(exc)
-        elif isinstance(frame, str):
-            await self.send_text(frame)
         else:
-            await self.send_bytes(frame)
+            await self.send({"type": "websocket.send", "text": text})
+
+    async def _send_other(self, message: Any) -> None:
+        """Send what is not an instance of a class in Out, or is no proper one."""
+        try:
+            frame = self.contract.outgoing.encode(message)
+        except ResponseValidationError:
+            await self._pause_after_errors()
+            raise
+        await (self.send_text(frame) if isinstance(frame, str) else self.send_bytes(frame))
 
     async def send_error(self, status: int, detail: Any = None, *, to: Any = None) -> None:
         """Send an error frame; `to` is the message that it answers, whose id it has if that is a `Call`.

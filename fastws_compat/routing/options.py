@@ -68,6 +68,11 @@ class Described:
         self.deprecated = options.get("deprecated")
         self.include_in_schema = options.get("include_in_schema", True)
 
+    def describe_as(self, other: Described) -> None:
+        """Say the same as another route."""
+        self.summary, self.description, self.tags = other.summary, other.description, list(other.tags)
+        self.deprecated, self.include_in_schema = other.deprecated, other.include_in_schema
+
     def inherit(self, outer: Mapping[str, Any]) -> None:
         """Add what a router says of all its routes; its tags come first."""
         self.tags[:0] = [tag for tag in outer.get("tags") or [] if tag not in self.tags]

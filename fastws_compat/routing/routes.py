@@ -289,7 +289,7 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         await self._enter(self.owner, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
-        return APIWebSocketRoute(
+        route = APIWebSocketRoute(
             prefix + self.path,
             self.endpoint,
             name=self.name,
@@ -298,6 +298,8 @@ class APIWebSocketRoute(WebSocketRoute, Described):
             limits=self.limits,
             options=self.options,
         )
+        route.describe_as(self)
+        return route
 
     def entry(self, owner: Any) -> Callable[..., Any]:
         application: Callable[..., Any] = self.consumer.as_asgi()
