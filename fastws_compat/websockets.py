@@ -424,7 +424,7 @@ class WebSocket(HTTPConnection[StateT]):
         reason = "" if reason is None else reason
         await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def join(self, *groups: Group | str) -> None:
+    async def join(self, *groups: Group[Any] | str) -> None:
         """Receive what is sent to the groups until the connection ends, also while the endpoint is busy."""
         from fastws_compat.groups.group import join
 
@@ -434,7 +434,7 @@ class WebSocket(HTTPConnection[StateT]):
             await self._pause_after_errors()
             raise
 
-    async def leave(self, *groups: Group | str) -> None:
+    async def leave(self, *groups: Group[Any] | str) -> None:
         """Stop receiving what is sent to the groups."""
         from fastws_compat.groups.group import leave
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import dataclasses
 from collections.abc import Iterator, Mapping
 from enum import Enum
@@ -60,6 +61,22 @@ def members_of(form: Any, side: Side, where: str, namespace: Mapping[str, Any]) 
     tagged.pop(None, None)  # a tag of several values, which a discriminator may have
     tag = _wire_name(json[0], field, side)
     return found._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=tagged)
+
+
+class _Later(dict[str, Any]):
+    """Names as an annotation sees them; one that is not defined yet stands for itself."""
+
+    def __missing__(self, name: str) -> Any:
+        return getattr(builtins, name) if hasattr(builtins, name) else ForwardRef(name)
+
+
+def evaluate(annotation: str | ForwardRef, names: Mapping[str, Any]) -> Any:
+    """What an annotation in quotes means, with names that are not defined yet as forward references."""
+    source = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
+    try:
+        return eval(source, {}, _Later(names))
+    except Exception:
+        return annotation
 
 
 def adapter_of(form: Any, where: str) -> TypeAdapter[Any]:

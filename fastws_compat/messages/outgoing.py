@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
@@ -67,6 +69,24 @@ class Outgoing:
         assert self.adapter is not None
         return self.adapter.serializer.to_json(value, by_alias=True, warnings="error")
 
+    def decode(self, frame: str | bytes) -> Any:
+        """The message in a frame that `encode` made; ValidationError for any other frame."""
+        if isinstance(frame, bytes) or self.members.text is not None:
+            return frame
+        value = json.loads(frame)
+        kind = self._kind_of(value)
+        adapter = self.adapter if kind is None else TypeAdapter(kind)
+        if adapter is None:
+            raise _error(value, "message_type", f"Input should be {self._names()}")
+        return adapter.validate_json(json.dumps(as_input(kind, value)), by_alias=True, by_name=True)
+
+    def _kind_of(self, value: Any) -> Any:
+        """The member that a value is by its tag; None where that does not decide."""
+        if len(self.members.json) == 1:
+            return self.members.json[0]
+        tag = value.get(self.members.tag) if isinstance(value, dict) else None
+        return self.members.tagged.get(tag) if isinstance(tag, str | int) else None
+
     def _names(self) -> str:
         return " or ".join(map(name_of_type, self.members.types)) or "no message: the route sends none"
 
@@ -94,6 +114,15 @@ def _validated(member: Any, value: Any) -> Any:
 def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
     errors = [{**error, "loc": ("message", *error["loc"])} for error in exc.errors(include_url=False)]
     return ResponseValidationError(errors, body=value)
+
+
+def as_input(kind: Any, value: Any) -> Any:
+    """What a model was serialized to, as it is validated: other names, and no computed fields."""
+    if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
+        return value
+    names = {info.serialization_alias or name: name for name, info in kind.model_fields.items()}
+    computed = {info.alias or name for name, info in kind.model_computed_fields.items()}
+    return {names.get(key, key): item for key, item in value.items() if key not in computed}
 
 
 def _has_serializer(kind: Any) -> bool:

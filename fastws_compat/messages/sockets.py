@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, ClassVar, ForwardRef, Generic, TypeVar, cast
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.states import CONNECTED, HANDLERS, disconnect_exception
 from fastws_compat.datastructures import State
+from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exception_handlers import run
 from fastws_compat.exceptions import PHRASES, DeclarationError, ResponseValidationError
 from fastws_compat.messages.contract import Contract, compile_contract, members_of_reply
@@ -26,10 +27,13 @@ from fastws_compat.messages.errors import (
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import is_ping
-from fastws_compat.messages.members import name_of_type
-from fastws_compat.messages.outgoing import Serializer
+from fastws_compat.messages.members import evaluate, name_of_type
+from fastws_compat.messages.outgoing import Outgoing, Serializer
 from fastws_compat.types import Message, Receive, Scope, Send
 from fastws_compat.websockets import NOT_ACCEPTED, WebSocket, WebSocketDisconnect, WebSocketDisconnected
+
+if TYPE_CHECKING:
+    from fastws_compat.groups.group import Group
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
@@ -53,6 +57,8 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     The methods of a plain WebSocket are all there, and they are as raw as there.
     """
 
+    # Called when the socket has been accepted.
+    _on_accept: Callable[[], None] | None = None
     # In and Out; None for the class itself, which is no annotation yet.
     forms: ClassVar[tuple[Any, Any] | None] = None
 
@@ -87,6 +93,20 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         self._contract = contract
         self._validate = contract.validate_text or _look_first
         self._serializers = contract.outgoing.serializers
+
+    async def accept(
+        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        await super().accept(subprotocol, headers)
+        if self._on_accept is not None:
+            self._on_accept()
+
+    async def join(self, *groups: Group[Any] | str) -> None:
+        """As for a plain WebSocket; TypeError for a group whose messages this route does not send."""
+        for group in groups:
+            if not isinstance(group, str) and group.outgoing is not None:
+                _check_group(type(group), self.contract)
+        await super().join(*groups)
 
     async def receive_message(self) -> InT:
         """The next message that fits; what does not is answered as the route says (`on_invalid`).
@@ -239,6 +259,25 @@ def check_reply(call: Any, reply: Any) -> None:
         raise ResponseValidationError([error], body=reply)
 
 
+# Joining groups
+
+
+def _check_group(group: type[Group[Any]], contract: Contract) -> None:
+    foreign = _foreign_members(group, contract.outgoing)  # type: ignore[arg-type]
+    if foreign:
+        raise TypeError(
+            f"A member of {group.__name__} gets {foreign}, which is not among the messages that the route "
+            "sends: add it to Out."
+        )
+
+
+@lru_cache
+def _foreign_members(group: Any, outgoing: Outgoing) -> str:
+    """The messages of a group that a route does not send, in words."""
+    members = group.outgoing.members.types
+    return ", ".join(name_of_type(member) for member in members if member not in outgoing.members.types)
+
+
 # Classes for types
 
 _classes: list[tuple[Any, type[TypedWebSocket[Any, Any]]]] = []
@@ -266,21 +305,10 @@ def _new_class(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
     )
 
 
-class _Later(dict[str, Any]):
-    """Names as an annotation sees them; one that is not defined yet stands for itself."""
-
-    def __missing__(self, name: str) -> Any:
-        return getattr(builtins, name) if hasattr(builtins, name) else ForwardRef(name)
-
-
 def with_missing_types(annotation: Any, names: Mapping[str, Any]) -> Any:
     """The class that an annotation names although types of its messages are not defined yet.
 
     Any other annotation is given back as it is.
     """
-    source = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
-    try:
-        found = eval(source, {}, _Later(names))
-    except Exception:
-        return annotation
-    return found if isinstance(found, type) and issubclass(found, TypedWebSocket) else annotation
+    found = evaluate(annotation, names)
+    return found if is_subclass(found, TypedWebSocket) else annotation

@@ -222,7 +222,8 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         super().__init__(path, endpoint, name=name, limits=limits)
         self.options = options or RouteOptions()
         self.describe(endpoint, self.options)
-        self.plan = compile_plan(endpoint, self.path_format, self.dependencies)
+        self.call = _as_coroutine(endpoint)
+        self.plan = compile_plan(self.call, self.path_format, self.dependencies)
         self.messages: RouteMessages | None = None
         if self.plan.socket is not None or message_options(self.options):
             self._declare_messages()
@@ -278,7 +279,7 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         overrides = getattr(self.owner, "dependency_overrides", None)
         if not overrides:
             return self.plan
-        return compile_plan(self.endpoint, self.path_format, self.dependencies, overrides)
+        return compile_plan(self.call, self.path_format, self.dependencies, overrides)
 
     def handle(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         # Not a coroutine function: a second coroutine would live as long as the connection.
@@ -355,11 +356,11 @@ async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: S
 
 
 def check_endpoint(endpoint: Callable[..., Any]) -> None:
-    """Raise DeclarationError for an endpoint that cannot be awaited."""
+    """Raise DeclarationError for an endpoint that can neither be awaited nor be a stream."""
     if inspect.isclass(endpoint) and hasattr(endpoint, "__await__"):
         return
     kind = kind_of(endpoint)
-    if kind == "coroutine":
+    if kind in ("coroutine", "async_generator"):
         return
     name = name_of(endpoint)
     if kind == "function":
@@ -368,6 +369,15 @@ def check_endpoint(endpoint: Callable[..., Any]) -> None:
             "dependency or run_in_threadpool()."
         )
     raise DeclarationError(f"WebSocket endpoint {name} is a generator: an endpoint has no 'yield'.")
+
+
+def _as_coroutine(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint as a call that can be awaited: itself, unless it is a stream."""
+    if kind_of(endpoint) != "async_generator":
+        return endpoint
+    from fastws_compat.messages.streams import as_coroutine
+
+    return as_coroutine(endpoint)
 
 
 def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:

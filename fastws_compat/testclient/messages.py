@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from fastws_compat.messages.contract import Contract
 from fastws_compat.messages.frames import ERROR, ErrorFrame
+from fastws_compat.messages.outgoing import as_input
 from fastws_compat.types import Message
 
 
@@ -42,16 +43,9 @@ def decode(contract: Contract, message: Message) -> Any:
     if text is None or contract.outgoing.members.text is not None:
         return message["bytes"] if text is None else text
     value = json.loads(text)
-    tag = value.get(contract.tag) if isinstance(value, dict) else None
-    if tag == ERROR:
+    if isinstance(value, dict) and value.get(contract.tag) == ERROR:
         return _error(contract, value)
-    kind = contract.sent_by_tag.get(tag) if isinstance(tag, str | int) else None
-    if kind is None and len(contract.sends) == 1:
-        [kind] = contract.sends
-    adapter = TypeAdapter(kind) if kind is not None else contract.out_adapter
-    if adapter is None:
-        raise RuntimeError(f"The route declares that it sends no messages, but it sent {text}.")
-    return adapter.validate_json(json.dumps(_as_input(kind, value)), by_alias=True, by_name=True)
+    return contract.outgoing.decode(text)
 
 
 def _dumped(message: Any) -> bytes:
@@ -63,14 +57,5 @@ def _dumped(message: Any) -> bytes:
 def _error(contract: Contract, value: dict[str, Any]) -> ErrorFrame:
     kind = contract.error_frame
     if kind is not ErrorFrame:
-        return kind.model_validate(_as_input(kind, value), by_alias=True, by_name=True)
+        return kind.model_validate(as_input(kind, value), by_alias=True, by_name=True)
     return ErrorFrame(status=value["status"], detail=value["detail"], id=value.get("id"))
-
-
-def _as_input(kind: Any, value: Any) -> Any:
-    """What a model was serialized to, as it is validated: other names, and no computed fields."""
-    if not (isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, dict)):
-        return value
-    names = {info.serialization_alias or name: name for name, info in kind.model_fields.items()}
-    computed = {info.alias or name for name, info in kind.model_computed_fields.items()}
-    return {names.get(key, key): item for key, item in value.items() if key not in computed}

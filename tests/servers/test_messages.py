@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from tests.servers.client import Raw, open_socket
+from tests.servers.client import Raw, open_socket, unique
 from tests.servers.conftest import Running, Server
 
 pytestmark = pytest.mark.servers
@@ -150,6 +151,42 @@ def test_errors_and_replies_of_the_endpoint(running: Running) -> None:
         found = {"type": "found", "hits": ["x"], "id": "c1"}
         assert ask(client, '{"type":"search","q":"x","id":"c1"}') == found
         assert ask(client, '{"type": "ping"}') == {"type": "pong"}
+
+
+def ended(running: Running, name: str) -> int:
+    """How often a stream has cleaned up; waits until it has."""
+    with open_socket(running, f"/ended/{name}") as client:
+        return int(json.loads(client.recv(timeout=20))["number"])
+
+
+@pytest.mark.parametrize("leave", ["close", "vanish"])
+@pytest.mark.parametrize("path", ["ticks", "flood"])
+def test_a_client_that_leaves_a_stream_is_noticed(running: Running, path: str, leave: str) -> None:
+    name = unique()
+    with Raw(running, f"/{path}/{name}").accepted() as client:
+        assert client.data_frame() == (1, b'{"number":1}')
+        left = time.monotonic()
+        client.send(8, b"\x03\xe8") if leave == "close" else client.reset()
+        assert ended(running, name) == 1
+        assert time.monotonic() - left < 3
+
+
+def test_a_stream_ends(running: Running) -> None:
+    with open_socket(running, "/count/3") as client:
+        assert [json.loads(client.recv(timeout=20))["number"] for _ in range(3)] == [0, 1, 2]
+        assert code_after(client) == 1000
+    with open_socket(running, "/count/13") as client:
+        assert code_after(client) == 1011
+
+
+def test_what_the_client_of_a_stream_says_is_answered(running: Running) -> None:
+    name = unique()
+    with open_socket(running, f"/ticks/{name}") as client:
+        assert json.loads(client.recv(timeout=20)) == {"number": 1}
+        for _ in range(10):
+            assert ask(client, "hello?")["status"] == 415
+        assert code_after(client, "hello?") == 1003
+    assert ended(running, name) == 1
 
 
 def test_a_raised_error_is_one_line_in_the_log(server: Server) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
@@ -18,6 +20,9 @@ from fastws_compat import (
 from fastws_compat.daphne import install
 
 install()
+
+
+ended: list[str] = []
 
 
 class Post(BaseModel):
@@ -105,6 +110,50 @@ async def raw(websocket: TypedWebSocket[str, str]) -> None:
     await websocket.accept()
     async for message in websocket:
         await websocket.send_message(message.upper())
+
+
+class Tick(BaseModel):
+    number: int
+
+
+@app.websocket("/ticks/{name}")
+async def stream(name: str) -> AsyncIterator[Tick]:
+    try:
+        yield Tick(number=1)
+        await asyncio.sleep(600)
+    finally:
+        await asyncio.sleep(0)
+        ended.append(name)
+
+
+@app.websocket("/flood/{name}")
+async def flood(websocket: TypedWebSocket[None, Tick], name: str) -> AsyncIterator[Tick]:
+    await websocket.accept()
+    number = 0
+    try:
+        while True:
+            number += 1
+            yield Tick(number=number)
+    finally:
+        await asyncio.sleep(0)
+        ended.append(name)
+
+
+@app.websocket("/count/{last}")
+async def count(last: int) -> AsyncIterator[Tick]:
+    for number in range(last):
+        yield Tick(number=number)
+    if last == 13:
+        raise ValueError("thirteen")
+
+
+@app.websocket("/ended/{name}")
+async def has_ended(websocket: TypedWebSocket[None, Tick], name: str) -> None:
+    """Says how often a stream has cleaned up, once it has."""
+    await websocket.accept()
+    while name not in ended:
+        await asyncio.sleep(0.01)
+    await websocket.send_message(Tick(number=ended.count(name)))
 
 
 router = APIRouter(on_invalid="close")
