@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastws_compat.exceptions import WebSocketException as WebSocketException
     from fastws_compat.messages import Call as Call
     from fastws_compat.messages import ErrorFrame as ErrorFrame
+    from fastws_compat.messages import MessageRouter as MessageRouter
     from fastws_compat.messages import MessageValidationError as MessageValidationError
     from fastws_compat.messages import Reply as Reply
     from fastws_compat.messages import TypedWebSocket as TypedWebSocket
@@ -46,7 +47,7 @@ _NAMES = {
     "background": ("BackgroundTasks",),
     "datastructures": ("UploadFile",),
     "exceptions": ("HTTPException", "WebSocketException"),
-    "messages": ("Call", "ErrorFrame", "MessageValidationError", "Reply", "TypedWebSocket"),
+    "messages": ("Call", "ErrorFrame", "MessageRouter", "MessageValidationError", "Reply", "TypedWebSocket"),
     "param_functions": ("Body", "Cookie", "Depends", "File", "Form", "Header", "Path", "Query", "Security"),
     "requests": ("Request",),
     "responses": ("Response",),

@@ -50,8 +50,8 @@ def members_of(form: Any, side: Side, where: str, namespace: Mapping[str, Any]) 
     if form is None or form is type(None):
         return Members()
     types = tuple(_flat(form, namespace))
-    by_base = {_base(member): member for member in types if _base(member) in (str, bytes)}
-    json = tuple(member for member in types if _base(member) not in by_base)
+    by_base = {base_of(member): member for member in types if base_of(member) in (str, bytes)}
+    json = tuple(member for member in types if base_of(member) not in by_base)
     found = Members(types, json, by_base.get(str), by_base.get(bytes))
     _refuse_text_beside_json(found, where)
     field = _declared_tag(form) or _common_tag(json)
@@ -107,7 +107,7 @@ def name_of_type(form: Any) -> str:
 def _flat(form: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
     """The members of a union, of unions in it, and of aliases and annotated unions."""
     form = unwrap_alias(_resolved(form, namespace))
-    inside = unwrap_alias(_base(form))
+    inside = unwrap_alias(base_of(form))
     if not is_union(inside):
         yield form
         return
@@ -126,7 +126,7 @@ def _resolved(form: Any, namespace: Mapping[str, Any]) -> Any:
         raise MissingTypeError(exc.name or source) from None
 
 
-def _base(member: Any) -> Any:
+def base_of(member: Any) -> Any:
     """The class behind `Annotated[...]`."""
     return get_args(member)[0] if get_origin(member) is Annotated else member
 
@@ -165,7 +165,7 @@ def _untagged_form(form: Any, json: tuple[Any, ...]) -> Any:
     """The union as it was written, which may have a way of its own to tell its messages apart."""
     written = unwrap_alias(form)
     arguments = get_args(written) if is_union(written) else (written,)
-    if any(isinstance(each, str | ForwardRef) or _base(each) in (str, bytes) for each in arguments):
+    if any(isinstance(each, str | ForwardRef) or base_of(each) in (str, bytes) for each in arguments):
         return _union(json) if json else None
     return form
 
@@ -218,7 +218,7 @@ def _value(member: Any, name: str) -> Any:
 
 def _fields(member: Any) -> dict[str, Any]:
     """The fields of a model, dataclass or TypedDict, with their types."""
-    kind = _base(member)
+    kind = base_of(member)
     if is_subclass(kind, BaseModel):
         return {name: info.annotation for name, info in kind.model_fields.items()}
     kind = get_origin(kind) or kind
@@ -232,7 +232,7 @@ def _fields(member: Any) -> dict[str, Any]:
 
 def _wire_name(member: Any, field: str, side: Side) -> str:
     """What a field is called in a frame."""
-    kind = _base(member)
+    kind = base_of(member)
     info = kind.model_fields.get(field) if is_subclass(kind, BaseModel) else None
     if info is None:
         return field

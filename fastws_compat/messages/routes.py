@@ -16,16 +16,25 @@ from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import Limits
 from fastws_compat.messages.contract import Contract, compile_contract
+from fastws_compat.messages.dispatch import Dispatch, compile_dispatch
 from fastws_compat.messages.members import MissingTypeError
+from fastws_compat.messages.router import MessageRouter
 from fastws_compat.messages.sockets import TypedWebSocket
+from fastws_compat.params import Depends
 from fastws_compat.types import Receive, Scope, Send
 
 
 class Route(Protocol):
     """A route as its messages see it."""
 
+    endpoint: Callable[..., Any]
+    call: Callable[..., Any]
+    path_format: str
+    dependencies: list[Depends]
+    owner: Any
     context: EndpointContext
     limits: Limits
+    plan: Plan
 
     def _plan(self) -> Plan: ...
 
@@ -33,14 +42,16 @@ class Route(Protocol):
 class RouteMessages:
     """What a route says of its messages, and the contract that follows from it."""
 
-    def __init__(self, endpoint: Callable[..., Any], socket: Any, options: Mapping[str, Any]) -> None:
-        self._where = f"WebSocket endpoint {name_of(endpoint)}"
-        self._namespace = getattr(unwrapped(endpoint), "__globals__", {})
+    def __init__(self, route: Route, socket: Any, options: Mapping[str, Any]) -> None:
+        self._where = f"WebSocket endpoint {name_of(route.endpoint)}"
+        self._namespace = getattr(unwrapped(route.endpoint), "__globals__", {})
         self._socket: type[TypedWebSocket[Any, Any]] | None = socket
         self._options = options
         self._contract: Contract | None = None
         # The contract under the limits that it was last asked for: they change when a router is included.
         self._held: tuple[Limits, Contract] | None = None
+        self.dispatch: Dispatch | None = None
+        self._route = route
         self._check_options()
         with suppress(MissingTypeError):  # `check` tries again
             self._compile()
@@ -79,6 +90,18 @@ class RouteMessages:
             binary_json=options.get("binary_json", False),
             heartbeat=options.get("heartbeat", False),
         )
+        if options.get("handlers") is not None:
+            self.dispatch = self._compile_dispatch(None)
+            self._route.plan = self.dispatch.plan
+
+    def _compile_dispatch(self, overrides: Mapping[Any, Any] | None) -> Dispatch:
+        route, router = self._route, self._options["handlers"]
+        if not isinstance(router, MessageRouter):
+            raise DeclarationError(f"{self._where} has handlers={router!r}: give it a MessageRouter.")
+        assert self._contract is not None
+        return compile_dispatch(
+            route.call, route.path_format, route.dependencies, overrides, router, self._contract
+        )
 
     def _check_options(self) -> None:
         """Raise DeclarationError for options that the kind of socket does not have."""
@@ -100,10 +123,15 @@ class RouteMessages:
 
     async def run(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """As the run of a route with a plain WebSocket."""
-        plan = route._plan()
+        dispatch = self.dispatch
+        overrides = getattr(route.owner, "dependency_overrides", None)
+        if dispatch is not None and overrides:
+            dispatch = self._compile_dispatch(overrides)
+        plan = route._plan() if dispatch is None else dispatch.plan
         contract = self.contract(route.limits)
         websocket = open_socket(scope, receive, send, plan.socket or TypedWebSocket)
-        websocket.bind(contract)  # type: ignore[attr-defined]
+        assert isinstance(websocket, TypedWebSocket)
+        websocket.bind(contract, dispatch)
         slot = route.limits.apply(websocket, scope.get(SESSION))
         try:
             with slot:

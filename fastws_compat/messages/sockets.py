@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -51,12 +51,21 @@ def _look_first(text: str) -> Any:
 NOTHING: Any = object()
 
 
+class Dispatcher(Protocol):
+    """The functions for messages (`messages.dispatch`)."""
+
+    async def call(self, websocket: Any, message: Any) -> None: ...
+
+
 class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     """A WebSocket whose client sends messages of the type In and gets messages of the type Out.
 
     The methods of a plain WebSocket are all there, and they are as raw as there.
     """
 
+    # What `serve` calls, and the values of the handshake for it.
+    _dispatch: Dispatcher | None = None
+    _handshake: Any = None
     # Called when the socket has been accepted.
     _on_accept: Callable[[], None] | None = None
     # In and Out; None for the class itself, which is no annotation yet.
@@ -88,8 +97,9 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             self.bind(compile_contract(received, sent, type(self).__name__))
         return cast(Contract, self._contract)
 
-    def bind(self, contract: Contract) -> None:
-        """Speak the messages of a route."""
+    def bind(self, contract: Contract, dispatch: Dispatcher | None = None) -> None:
+        """Speak the messages of a route, and let `serve` call its functions."""
+        self._dispatch = dispatch
         self._contract = contract
         self._validate = contract.validate_text or _look_first
         self._serializers = contract.outgoing.serializers
@@ -185,6 +195,17 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await self._send_error_frame(error.status, error.detail, id)
         else:
             await run(handler, self, error)
+
+    async def serve(self) -> None:
+        """Call the function of the route's `handlers` for each message until the client disconnects."""
+        if self._dispatch is None:
+            await self._pause_after_errors()
+            raise RuntimeError("serve() needs functions: write handlers=MessageRouter() beside the path.")
+        try:
+            async for message in self:
+                await self._dispatch.call(self, message)
+        except WebSocketDisconnect:
+            pass  # in the middle of an answer
 
     async def iter_messages(self) -> AsyncIterator[InT]:
         """Every message that fits until the client disconnects."""

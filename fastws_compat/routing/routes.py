@@ -245,7 +245,7 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         # Imported here: a process whose sockets have no types does not load their machinery.
         from fastws_compat.messages.routes import RouteMessages
 
-        self.messages = RouteMessages(self.endpoint, self.plan.socket, self.options)
+        self.messages = RouteMessages(self, self.plan.socket, self.options)
         if self.plan.socket is not None:
             self.app = self.run = functools.partial(self.messages.run, self)  # type: ignore[method-assign]
 
