@@ -10,11 +10,12 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter
 
+from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
 from fastws_compat.messages.frames import Call, ErrorFrame, reply_type
 from fastws_compat.messages.incoming import PONG, Incoming, refuse_ping
-from fastws_compat.messages.members import members_of, name_of_type
+from fastws_compat.messages.members import name_of_type, types_of
 from fastws_compat.messages.outgoing import Outgoing
 
 OnInvalid = Literal["answer", "close", "raise"]
@@ -111,7 +112,6 @@ def compile_contract(
     outgoing = Outgoing(sent, where, namespace)
     if heartbeat:
         refuse_ping(incoming.members, where)
-    looks_first = heartbeat and not incoming.members.tagged
     return Contract(
         incoming,
         outgoing,
@@ -119,23 +119,27 @@ def compile_contract(
         replies=_replies(incoming, outgoing, where),
         enforced=enforced,
         heartbeat=heartbeat,
-        validate_text=None if looks_first else incoming.validate_text,
+        validate_text=_validator(incoming, heartbeat),
     )
+
+
+def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any] | None:
+    """The validator of text frames; None if a ping may be a message that fits."""
+    return None if heartbeat and not incoming.members.tagged else incoming.validate_text
 
 
 def members_of_reply(call: type[Any]) -> tuple[Any, ...]:
     """The classes that may answer a call."""
-    namespace = vars(sys.modules[call.__module__])
-    return members_of(reply_type(call), "sends", call.__name__, namespace).types
+    reply = reply_type(call)
+    return () if reply is None else types_of(reply, vars(sys.modules[call.__module__]))
 
 
 def _replies(incoming: Incoming, outgoing: Outgoing, where: str) -> dict[type[Any], Any]:
-    calls = [kind for kind in incoming.members.json if isinstance(kind, type) and issubclass(kind, Call)]
+    calls = [kind for kind in incoming.members.json if is_subclass(kind, Call)]
     for kind in calls:
-        for reply in members_of_reply(kind):
-            if reply not in outgoing.members.types:
-                raise DeclarationError(
-                    f"{where} takes {kind.__name__}, whose reply {name_of_type(reply)} is not among the "
-                    "messages that it sends: add it to Out."
-                )
+        for reply in set(members_of_reply(kind)) - set(outgoing.members.types):
+            raise DeclarationError(
+                f"{where} takes {kind.__name__}, whose reply {name_of_type(reply)} is not among the messages "
+                "that it sends: add it to Out."
+            )
     return {kind: reply_type(kind) for kind in calls}

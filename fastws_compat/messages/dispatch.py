@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter, methodcaller
 from typing import Any, get_origin
 
 from typing_extensions import is_typeddict
@@ -25,6 +27,7 @@ from fastws_compat.dependencies.signature import (
     Dependency,
     FieldParameter,
     Injected,
+    Parameter,
     annotated_parameters,
     kind_of,
     return_annotation,
@@ -34,7 +37,7 @@ from fastws_compat.exceptions import DeclarationError, HTTPException, WebSocketE
 from fastws_compat.logger import logger
 from fastws_compat.messages.contract import Contract, members_of_reply
 from fastws_compat.messages.frames import Call
-from fastws_compat.messages.members import MissingTypeError, base_of, members_of, name_of_type
+from fastws_compat.messages.members import MissingTypeError, base_of, name_of_type, types_of
 from fastws_compat.messages.router import Handler, MessageRouter
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.messages.users import with_fresh_user
@@ -42,6 +45,9 @@ from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.threads.pool import own_thread
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect
+
+# Finds one argument of a step in a MessageSolution.
+Reader = Callable[[Any], Any]
 
 AUTH = "fastws_compat.auth"
 
@@ -83,8 +89,6 @@ class Dispatch:
         try:
             answer = await _run(program, websocket._handshake, message)
             await _send_answer(websocket, message, answer)
-        except (WebSocketDisconnect, WebSocketException):
-            raise
         except Exception as exc:
             await _answer_exception(websocket, message, exc)
 
@@ -145,17 +149,27 @@ async def _send_answer(websocket: Any, message: Any, answer: Any) -> None:
 async def _answer_exception(websocket: Any, message: Any, exc: Exception) -> None:
     """An exception of a function means what it would for a request: the socket lives."""
     twin = from_django(exc) or foreign.twin(exc) or exc
-    if isinstance(twin, HTTPException):
-        await websocket.send_error(twin.status_code, twin.detail, to=message)
-    elif isinstance(twin, WebSocketException | WebSocketDisconnect):
-        raise exc
-    elif not await handle(websocket, exc) and not await _catch_all(websocket, exc):
-        session = websocket.scope.get(SESSION)
-        extra = None if session is None else session.extra
-        route = getattr(websocket.scope.get("route"), "path", None)
-        name = name_of_type(type(message))
-        logger.error("Exception in WebSocket %s (%s)", route, name, exc_info=for_log(exc), extra=extra)
-        await websocket.send_error(500, to=message)
+    match twin:
+        case HTTPException():
+            await websocket.send_error(twin.status_code, twin.detail, to=message)
+        case WebSocketException() | WebSocketDisconnect():
+            raise exc
+        case _:
+            if not (await handle(websocket, exc) or await _catch_all(websocket, exc)):
+                _log(websocket, message, exc)
+                await websocket.send_error(500, to=message)
+
+
+def _log(websocket: Any, message: Any, exc: Exception) -> None:
+    session = websocket.scope[SESSION]
+    name = name_of_type(type(message))
+    logger.error(
+        "Exception in WebSocket %s (%s)",
+        session.extra["route"],
+        name,
+        exc_info=for_log(exc),
+        extra=session.extra,
+    )
 
 
 async def _catch_all(websocket: Any, exc: Exception) -> bool:
@@ -190,19 +204,20 @@ def compile_dispatch(
     holders: list[Step] = []
     programs: dict[Any, Program] = {}
     for handler in router.handlers:
-        draft = _Draft(compiler, plan, holders)
         members, parameter = _message_of(handler, contract, name_of(endpoint))
         _check_answer(handler, members, contract)
-        program = draft.compile(handler, parameter)
+        program = _Draft(compiler, plan, holders).compile(handler, parameter)
         for member in members:
-            if member in programs:
-                raise DeclarationError(
-                    f"{name_of_type(member)} has two functions, {programs[member].name} and {program.name} "
-                    f"(endpoint {name_of(endpoint)}): leave one out."
-                )
-            programs[member] = program
+            _check_alone(member, programs.setdefault(member, program), program)
     _check_complete(programs, contract, name_of(endpoint))
     return Dispatch(_with_holders(plan, holders), programs, contract)
+
+
+def _check_alone(member: Any, first: Program, program: Program) -> None:
+    if first is not program:
+        raise DeclarationError(
+            f"{name_of_type(member)} has two functions, {first.name} and {program.name}: leave one out."
+        )
 
 
 def _check_complete(programs: Mapping[Any, Program], contract: Contract, endpoint: str) -> None:
@@ -216,43 +231,39 @@ def _check_complete(programs: Mapping[Any, Program], contract: Contract, endpoin
 
 def _message_of(handler: Handler, contract: Contract, endpoint: str) -> tuple[tuple[Any, ...], str]:
     """The messages that a function takes, and the parameter that gets them."""
-    name = name_of(handler.call)
     for parameter, annotation in annotated_parameters(handler.call):
-        if isinstance(annotation, str):
-            raise MissingTypeError(annotation)
-        members = () if annotation is parameter.empty else _members(annotation)
-        if members and all(member in contract.receives for member in members):
+        members = _members(annotation)
+        if members and set(members) <= set(contract.receives):
             return members, parameter.name
     raise DeclarationError(
-        f"{name} of the handlers of {endpoint} has no parameter for a message: annotate one with a type that "
-        f"the route takes ({', '.join(map(name_of_type, contract.receives)) or 'none'})."
+        f"{name_of(handler.call)} of the handlers of {endpoint} has no parameter for a message: annotate one "
+        f"with a type that the route takes ({', '.join(map(name_of_type, contract.receives))})."
     )
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    try:
-        return members_of(annotation, "receives", "", {}).types
-    except DeclarationError:
+    """The types of an annotation; MissingTypeError if it names one that is not defined."""
+    if isinstance(annotation, str):
+        raise MissingTypeError(annotation)
+    if annotation is inspect.Signature.empty:
         return ()
+    return types_of(annotation)
 
 
 def _check_answer(handler: Handler, members: tuple[Any, ...], contract: Contract) -> None:
-    annotation = return_annotation(handler.call)
-    if isinstance(annotation, str):
-        raise MissingTypeError(annotation)
-    answers = () if annotation is inspect.Signature.empty else _members(annotation)
-    for answer in answers:
-        if answer not in (type(None), *contract.sends):
-            raise DeclarationError(
-                f"{name_of(handler.call)} returns {name_of_type(answer)}, which is not among the messages "
-                "that the route sends: add it to Out."
-            )
+    """Raise DeclarationError for a function that returns what may not be its answer."""
+    name, answers = name_of(handler.call), _members(return_annotation(handler.call))
+    for answer in set(answers) - {type(None), *contract.sends}:
+        raise DeclarationError(
+            f"{name} returns {name_of_type(answer)}, which is not among the messages that the route sends: "
+            "add it to Out."
+        )
     for member in filter(_is_call, members):
         replies = members_of_reply(member)
-        if not answers or any(answer not in replies for answer in answers):
+        if not answers or not set(answers) <= set(replies):
             raise DeclarationError(
-                f"{name_of(handler.call)} has to return {' or '.join(map(name_of_type, replies))}, the reply "
-                f"of {name_of_type(member)}."
+                f"{name} has to return {' or '.join(map(name_of_type, replies))}, the reply of "
+                f"{name_of_type(member)}."
             )
 
 
@@ -321,18 +332,20 @@ class _Draft:
         message: str | None = None,
     ) -> int:
         """Append the step of a callable; its slot."""
-        parameters = [each for each in self._compiler.parameters(call) if each.name != message]
-        injected = [each for each in parameters if isinstance(each, Injected)]
-        self._check_sockets(call, injected)
         self._needs_user |= is_auth(call)
-        fields = [each for each in parameters if isinstance(each, FieldParameter)]
-        holder = self._hold(call, fields) if fields else None
+        parameters = {each.name: each for each in self._compiler.parameters(call)}
+        parameters.pop(message or "", None)
+        readers = {name: _value_of(*where) for name, where in needs.items()}
+        readers |= self._fields(call, parameters.values())
+        readers |= self._injected(call, parameters.values(), tuple(node.scopes))
+        if message is not None:
+            readers[message] = _MESSAGE
         kind = kind_of(call)
         step = Step(
             call,
             kind,
             fields=(),
-            gather=_gatherer(holder, needs, injected, tuple(node.scopes), is_auth(call), message),
+            gather=partial(_gather, readers),
             manager=manager_of(call, kind),
             ends_with_function=True,
             concurrency=node.concurrency,
@@ -341,21 +354,36 @@ class _Draft:
         self._steps.append(step)
         return len(self._steps) - 1
 
-    def _hold(self, call: Callable[..., Any], parameters: Sequence[FieldParameter]) -> int:
-        """The slot of the plan in which the fields of a callable will be."""
-        fields = tuple(self._compiler.field(call, each, embed=False) for each in parameters)
+    def _fields(self, call: Callable[..., Any], parameters: Iterable[Parameter]) -> dict[str, Reader]:
+        """The readers of what a callable takes from the handshake, which a step of the plan keeps for it."""
+        declared = [each for each in parameters if isinstance(each, FieldParameter)]
+        if not declared:
+            return {}
+        fields = tuple(self._compiler.field(call, each, embed=False) for each in declared)
         gather = gatherer({}, fields, {}, (), repeats=False)
+        slot = len(self._plan.steps) + len(self._holders)
         self._holders.append(Step(_keep, "coroutine", fields, gather, None, False, None, plain=True))
-        return len(self._plan.steps) + len(self._holders) - 1
+        return {field.name: partial(_field, slot, field.name) for field in fields}
 
-    def _check_sockets(self, call: Callable[..., Any], injected: Sequence[Injected]) -> None:
+    def _injected(
+        self, call: Callable[..., Any], parameters: Iterable[Parameter], scopes: tuple[str, ...]
+    ) -> dict[str, Reader]:
+        """The readers of what the library itself passes."""
+        injected = [each for each in parameters if isinstance(each, Injected)]
         for parameter in injected:
-            kind = parameter.annotation
-            if is_subclass(kind, TypedWebSocket) and not is_subclass(self._plan.socket, kind):
-                raise DeclarationError(
-                    f"{name_of(call)} takes a {kind.__name__}, but the endpoint a "
-                    f"{name_of_type(self._plan.socket)}: name the same messages, or take a plain WebSocket."
-                )
+            self._check_socket(call, parameter.annotation)
+        socket = _USER_SOCKET if is_auth(call) else _SOCKET
+        return {
+            each.name: socket if each.kind == "connection" else methodcaller("injected", each.kind, scopes)
+            for each in injected
+        }
+
+    def _check_socket(self, call: Callable[..., Any], kind: Any) -> None:
+        if is_subclass(kind, TypedWebSocket) and not is_subclass(self._plan.socket, kind):
+            raise DeclarationError(
+                f"{name_of(call)} takes a {kind.__name__}, but the endpoint a "
+                f"{name_of_type(self._plan.socket)}: name the same messages, or take a plain WebSocket."
+            )
 
 
 async def _keep(**values: Any) -> dict[str, Any]:
@@ -367,29 +395,30 @@ def is_auth(call: Any) -> bool:
     return getattr(call, "__module__", None) == AUTH
 
 
-def _gatherer(
-    holder: int | None,
-    needs: Mapping[str, tuple[bool, int]],
-    injected: Sequence[Injected],
-    scopes: tuple[str, ...],
-    is_auth: bool,
-    message: str | None,
-) -> Callable[[Any], dict[str, Any]]:
-    """The function that collects the arguments of a step for one message."""
-    solved = [(name, slot) for name, (is_solved, slot) in needs.items() if is_solved]
-    own = [(name, slot) for name, (is_solved, slot) in needs.items() if not is_solved]
-    sockets = [each.name for each in injected if each.kind == "connection"]
-    others = [(each.name, each.kind) for each in injected if each.kind != "connection"]
+# How an argument of a step is found for one message
 
-    def gather(solution: MessageSolution) -> dict[str, Any]:
-        handshake = solution.handshake.values
-        arguments: dict[str, Any] = {} if holder is None else {**handshake[holder]}
-        arguments |= {name: handshake[slot] for name, slot in solved}
-        arguments |= {name: solution.values[slot] for name, slot in own}
-        arguments |= dict.fromkeys(sockets, solution.user_socket if is_auth else solution.websocket)
-        arguments |= {name: solution.injected(kind, scopes) for name, kind in others}
-        if message is not None:
-            arguments[message] = solution.message
-        return arguments
 
-    return gather
+def _gather(readers: Mapping[str, Reader], solution: Solution) -> dict[str, Any]:
+    return {name: read(solution) for name, read in readers.items()}
+
+
+_MESSAGE: Reader = attrgetter("message")
+_SOCKET: Reader = attrgetter("websocket")
+_USER_SOCKET: Reader = attrgetter("user_socket")
+
+
+def _value_of(is_solved: bool, slot: int) -> Reader:
+    """The value of a step: of the plan, which has solved it, or of the message."""
+    return partial(_solved, slot) if is_solved else partial(_own, slot)
+
+
+def _solved(slot: int, solution: MessageSolution) -> Any:
+    return solution.handshake.values[slot]
+
+
+def _own(slot: int, solution: MessageSolution) -> Any:
+    return solution.values[slot]
+
+
+def _field(slot: int, name: str, solution: MessageSolution) -> Any:
+    return solution.handshake.values[slot][name]

@@ -40,11 +40,18 @@ class Incoming:
 
     def read(self, frame: str | bytes) -> Any:
         """The message in a frame; MessageValidationError if it does not fit."""
-        is_text = isinstance(frame, str)
-        if (self.members.text if is_text else self.members.binary) is not None:
-            return _validated(self._text if is_text else self._bytes, frame)
-        if self.adapter is None or not (is_text or self.binary_json):
-            raise wrong_frame(frame, self._expected("text" if is_text else "binary"))
+        if isinstance(frame, str):
+            return self._read_raw(self.members.text, self._text, frame, takes_json=True)
+        return self._read_raw(self.members.binary, self._bytes, frame, takes_json=self.binary_json)
+
+    def _read_raw(
+        self, member: Any, adapter: TypeAdapter[Any] | None, frame: str | bytes, *, takes_json: bool
+    ) -> Any:
+        """A frame that is a message itself if there is such a member, else JSON."""
+        if member is not None:
+            return _validated(adapter, frame)
+        if self.adapter is None or not takes_json:
+            raise wrong_frame(frame, self._expected(frame))
         try:
             return self.adapter.validator.validate_json(frame)
         except ValidationError as exc:
@@ -52,10 +59,9 @@ class Incoming:
         except RecursionError:
             raise not_json(frame, "Invalid JSON: recursion limit exceeded") from None
 
-    def _expected(self, came: str) -> str:
-        if not self.members.types:
-            return "This route takes no messages."
-        return f"This route takes no {came} frames."
+    def _expected(self, frame: str | bytes) -> str:
+        came = "text" if isinstance(frame, str) else "binary"
+        return f"This route takes no {f'{came} frames' if self.members.types else 'messages'}."
 
 
 def _as_it_is(text: str) -> str:

@@ -19,6 +19,9 @@ from typing_extensions import is_typeddict
 from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
 from fastws_compat.exceptions import DeclarationError
 
+NOTHING = (None, type(None))
+# What is no JSON: the whole of a text frame and of a binary frame.
+RAW = (str, bytes)
 Side = Literal["receives", "sends"]
 
 
@@ -47,20 +50,26 @@ class Members(NamedTuple):
 
 def members_of(form: Any, side: Side, where: str, namespace: Mapping[str, Any]) -> Members:
     """The members of a type as it stands in `TypedWebSocket[In, Out]`; None stands for no message at all."""
-    if form is None or form is type(None):
-        return Members()
-    types = tuple(_flat(form, namespace))
-    by_base = {base_of(member): member for member in types if base_of(member) in (str, bytes)}
-    json = tuple(member for member in types if base_of(member) not in by_base)
-    found = Members(types, json, by_base.get(str), by_base.get(bytes))
+    types = types_of(form, namespace)
+    raw = {base_of(member): member for member in types if base_of(member) in RAW}
+    json = tuple(member for member in types if base_of(member) not in RAW)
+    found = Members(types, json, raw.get(str), raw.get(bytes), _untagged_form(form, json))
     _refuse_text_beside_json(found, where)
     field = _declared_tag(form) or _common_tag(json)
-    if field is None:
-        return found._replace(form=_untagged_form(form, json))
+    return found if field is None else _tagged(found, form, field, side)
+
+
+def types_of(form: Any, namespace: Mapping[str, Any] = {}) -> tuple[Any, ...]:
+    """The members of a union, or a type alone; nothing for None."""
+    return () if form in NOTHING else tuple(_flat(form, namespace))
+
+
+def _tagged(members: Members, form: Any, field: str, side: Side) -> Members:
+    json = members.json
     tagged = {_value(member, field): member for member in json}
     tagged.pop(None, None)  # a tag of several values, which a discriminator may have
     tag = _wire_name(json[0], field, side)
-    return found._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=tagged)
+    return members._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=tagged)
 
 
 class _Later(dict[str, Any]):
@@ -165,13 +174,16 @@ def _untagged_form(form: Any, json: tuple[Any, ...]) -> Any:
     """The union as it was written, which may have a way of its own to tell its messages apart."""
     written = unwrap_alias(form)
     arguments = get_args(written) if is_union(written) else (written,)
-    if any(isinstance(each, str | ForwardRef) or base_of(each) in (str, bytes) for each in arguments):
-        return _union(json) if json else None
-    return form
+    return form if json and all(map(_is_json, arguments)) else _union(json)
+
+
+def _is_json(member: Any) -> bool:
+    return not isinstance(member, str | ForwardRef) and base_of(member) not in RAW
 
 
 def _union(members: tuple[Any, ...]) -> Any:
-    return reduce(or_, members)
+    """One type for all; None for none."""
+    return reduce(or_, members) if members else None
 
 
 # Tags
@@ -222,8 +234,10 @@ def _fields(member: Any) -> dict[str, Any]:
     if is_subclass(kind, BaseModel):
         return {name: info.annotation for name, info in kind.model_fields.items()}
     kind = get_origin(kind) or kind
-    if not (is_typeddict(kind) or dataclasses.is_dataclass(kind)):
-        return {}
+    return _hints(kind) if is_typeddict(kind) or dataclasses.is_dataclass(kind) else {}
+
+
+def _hints(kind: Any) -> dict[str, Any]:
     try:
         return get_type_hints(kind)
     except NameError:

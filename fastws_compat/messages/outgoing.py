@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -120,9 +120,14 @@ def as_input(kind: Any, value: Any) -> Any:
     """What a model was serialized to, as it is validated: other names, and no computed fields."""
     if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
         return value
-    names = {info.serialization_alias or name: name for name, info in kind.model_fields.items()}
-    computed = {info.alias or name for name, info in kind.model_computed_fields.items()}
-    return {names.get(key, key): item for key, item in value.items() if key not in computed}
+    return dict(_as_input_items(kind, value))
+
+
+def _as_input_items(kind: type[BaseModel], value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    names = {info.serialization_alias: name for name, info in kind.model_fields.items()}
+    computed = {name: info.alias or name for name, info in kind.model_computed_fields.items()}
+    for key in value.keys() - computed.values():
+        yield names.get(key, key), value[key]
 
 
 def _has_serializer(kind: Any) -> bool:

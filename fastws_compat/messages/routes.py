@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol, cast
 
@@ -105,32 +105,35 @@ class RouteMessages:
 
     def _check_options(self) -> None:
         """Raise DeclarationError for options that the kind of socket does not have."""
-        if self._socket is not None and self._socket.forms is None:
+        if self._socket is None:
+            advice = "which needs a TypedWebSocket: write websocket: TypedWebSocket[In, Out]"
+            self._refuse_options(("heartbeat", "binary_json", "handlers"), advice)
+        elif self._socket.forms is None:
             raise DeclarationError(
                 f"{self._where} takes a TypedWebSocket without messages: write TypedWebSocket[In, Out]."
             )
-        wrong = (
-            ("receives", "sends") if self._socket is not None else ("heartbeat", "binary_json", "handlers")
-        )
-        for name in wrong:
-            if self._options.get(name):
-                advice = (
-                    "which its TypedWebSocket says already: leave it out"
-                    if self._socket is not None
-                    else "which needs a TypedWebSocket: write websocket: TypedWebSocket[In, Out]"
-                )
-                raise DeclarationError(f"{self._where} has {name}=, {advice}.")
+        else:
+            self._refuse_options(("receives", "sends"), "which its TypedWebSocket says already: leave it out")
+
+    def _refuse_options(self, names: Iterable[str], advice: str) -> None:
+        for name in filter(self._options.get, names):
+            raise DeclarationError(f"{self._where} has {name}=, {advice}.")
+
+    def _compiled_for(self, route: Route) -> tuple[Plan, Dispatch | None]:
+        """The plan and the functions of a connection, under the overrides of now."""
+        overrides = getattr(route.owner, "dependency_overrides", None)
+        if self.dispatch is None or not overrides:
+            return (route._plan() if self.dispatch is None else self.dispatch.plan), self.dispatch
+        dispatch = self._compile_dispatch(overrides)
+        return dispatch.plan, dispatch
 
     async def run(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """As the run of a route with a plain WebSocket."""
-        dispatch = self.dispatch
-        overrides = getattr(route.owner, "dependency_overrides", None)
-        if dispatch is not None and overrides:
-            dispatch = self._compile_dispatch(overrides)
-        plan = route._plan() if dispatch is None else dispatch.plan
+        plan, dispatch = self._compiled_for(route)
         contract = self.contract(route.limits)
-        websocket = open_socket(scope, receive, send, plan.socket or TypedWebSocket)
-        assert isinstance(websocket, TypedWebSocket)
+        websocket = cast(
+            "TypedWebSocket[Any, Any]", open_socket(scope, receive, send, cast(Any, plan.socket))
+        )
         websocket.bind(contract, dispatch)
         slot = route.limits.apply(websocket, scope.get(SESSION))
         try:

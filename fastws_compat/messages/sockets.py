@@ -181,8 +181,8 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         is_error = found.get(contract.tag) == ERROR
         too_many = contract.max_invalid is not None and self._misfits > contract.max_invalid
         if too_many or contract.on_invalid == "close":
-            code = CLOSE_CODES[MISFIT] if is_error else error.close_code
-            await hang_up(self, code, "too many bad messages" if too_many else REASONS[error.status])
+            status = MISFIT if is_error else error.status
+            await hang_up(self, CLOSE_CODES[status], REASONS[status])
         elif contract.on_invalid == "raise":
             self._client_error = (error, error.close_code)
             raise error

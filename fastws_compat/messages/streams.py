@@ -12,7 +12,7 @@ from fastws_compat.connections.interrupt import Cleanup, absorb_cancellation, cu
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.signature import annotated_parameters, namespace_of, return_annotation
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.messages.members import evaluate
+from fastws_compat.messages.members import NOTHING, evaluate
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect
 
@@ -73,7 +73,7 @@ def _socket_class(endpoint: Endpoint, own: Any, item: Any) -> Any:
     if not is_subclass(own, TypedWebSocket) or own.forms is None:
         return TypedWebSocket[None, item]
     received, sent = own.forms
-    if received not in (None, type(None)):
+    if received not in NOTHING:
         raise DeclarationError(f"{where} is a stream, which reads nothing: write TypedWebSocket[None, ...].")
     if sent != item:
         raise DeclarationError(f"{where} yields {item}, but its TypedWebSocket sends {sent}: write the same.")
