@@ -22,7 +22,7 @@ from benchmarks.report import end_in_order, markdown
 
 HERE = Path(__file__).resolve().parent
 RESULTS, README = HERE / "results.json", HERE / "README.md"
-BENCHMARKS = ("handshake", "echo", "broadcast", "connects", "idle", "growth", "imports")
+BENCHMARKS = ("handshake", "echo", "typed", "broadcast", "connects", "idle", "growth", "imports")
 PACKAGES = (
     *("django", "channels", "daphne", "twisted", "autobahn", "fastapi", "starlette", "uvicorn"),
     *("websockets", "pydantic", "chanx"),

@@ -131,7 +131,8 @@ def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any] | No
 def members_of_reply(call: type[Any]) -> tuple[Any, ...]:
     """The classes that may answer a call."""
     reply = reply_type(call)
-    return () if reply is None else types_of(reply, vars(sys.modules[call.__module__]))
+    names = getattr(sys.modules.get(call.__module__), "__dict__", {})
+    return () if reply is None else types_of(reply, names)
 
 
 def _replies(incoming: Incoming, outgoing: Outgoing, where: str) -> dict[type[Any], Any]:

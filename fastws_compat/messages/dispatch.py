@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -57,7 +57,7 @@ class MessageSolution(Solution):
 
     __slots__ = ("handshake", "message", "user_socket")
 
-    def __init__(self, handshake: Solution, message: Any, stack: AsyncExitStack) -> None:
+    def __init__(self, handshake: Solution, message: Any, stack: AsyncExitStack | None = None) -> None:
         super().__init__(handshake.websocket, stack, stack)
         self.handshake = handshake
         self.message = message
@@ -72,6 +72,7 @@ class Program:
     name: str
     steps: tuple[Step, ...]
     needs_user: bool
+    has_generators: bool
     needs_thread: bool
 
 
@@ -105,7 +106,13 @@ def _is_instance(value: Any, member: Any) -> bool:
     return isinstance(value, dict if is_typeddict(kind) else kind)
 
 
-async def _run(program: Program, handshake: Solution, message: Any) -> Any:
+def _run(program: Program, handshake: Solution, message: Any) -> Coroutine[Any, Any, Any]:
+    if program.has_generators:
+        return _with_cleanup(program, handshake, message)
+    return _solve(program, MessageSolution(handshake, message))
+
+
+async def _with_cleanup(program: Program, handshake: Solution, message: Any) -> Any:
     cleanup, timeout = Cleanup(), conf.get("CLEANUP_TIMEOUT")
     try:
         async with AsyncExitStack() as stack:
@@ -259,12 +266,14 @@ def _check_answer(handler: Handler, members: tuple[Any, ...], contract: Contract
             "add it to Out."
         )
     for member in filter(_is_call, members):
-        replies = members_of_reply(member)
-        if not answers or not set(answers) <= set(replies):
-            raise DeclarationError(
-                f"{name} has to return {' or '.join(map(name_of_type, replies))}, the reply of "
-                f"{name_of_type(member)}."
-            )
+        _check_reply(name, answers, member)
+
+
+def _check_reply(name: str, answers: tuple[Any, ...], call: type[Any]) -> None:
+    replies = members_of_reply(call)
+    if not answers or not set(answers) <= set(replies):
+        names = " or ".join(map(name_of_type, replies))
+        raise DeclarationError(f"{name} has to return {names}, the reply of {call.__name__}.")
 
 
 def _is_call(kind: Any) -> bool:
@@ -304,6 +313,7 @@ class _Draft:
             name_of(handler.call),
             tuple(self._steps),
             self._needs_user,
+            has_generators=any(step.manager for step in self._steps),
             needs_thread=any(step.kind == "generator" for step in self._steps),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -141,7 +142,7 @@ def _serializer(kind: type[Any], where: str) -> Serializer:
         return lambda frame: to_json(
             frame, by_alias=True, warnings="error", exclude={"id"} if frame.id is None else None
         )
-    return lambda value: to_json(value, by_alias=True, warnings="error")
+    return partial(to_json, by_alias=True, warnings="error")
 
 
 def _error_frame(members: Members, where: str) -> type[ErrorFrame]:
