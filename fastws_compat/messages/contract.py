@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -14,9 +14,9 @@ from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
 from fastws_compat.messages.frames import Call, ErrorFrame, reply_type
-from fastws_compat.messages.incoming import PONG, Incoming, refuse_ping
+from fastws_compat.messages.incoming import PONG, Incoming, look_first, refuse_ping
 from fastws_compat.messages.members import name_of_type, types_of
-from fastws_compat.messages.outgoing import Outgoing
+from fastws_compat.messages.outgoing import Outgoing, Serializer
 
 OnInvalid = Literal["answer", "close", "raise"]
 DEFAULT_TAG = "type"
@@ -38,8 +38,10 @@ class Contract:
     heartbeat: bool = False
     on_invalid: OnInvalid = "answer"
     max_invalid: int | None = DEFAULT_MAX_INVALID
-    # What `receive_message` calls with the text of a frame; None if it has to look at the frame first.
-    validate_text: Callable[[str], Any] | None = None
+    # What `receive_message` calls with the text of a frame; LookFirst if that takes more than a call.
+    validate_text: Callable[[str], Any] = look_first
+    # What `send_message` calls with a value, by its class.
+    serializers: Mapping[type[Any], Serializer] = field(default_factory=dict)
 
     @property
     def pong(self) -> str:
@@ -120,12 +122,13 @@ def compile_contract(
         enforced=enforced,
         heartbeat=heartbeat,
         validate_text=_validator(incoming, heartbeat),
+        serializers=outgoing.serializers,
     )
 
 
-def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any] | None:
-    """The validator of text frames; None if a ping may be a message that fits."""
-    return None if heartbeat and not incoming.members.tagged else incoming.validate_text
+def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any]:
+    """The validator of text frames; LookFirst if a ping may be a message that fits."""
+    return look_first if heartbeat and not incoming.members.tagged else incoming.validate_text
 
 
 def members_of_reply(call: type[Any]) -> tuple[Any, ...]:

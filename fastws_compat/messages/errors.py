@@ -61,9 +61,14 @@ def misfit(exc: ValidationError, body: str | bytes, *, is_json: bool) -> Message
         {**error, "loc": ("message", *error["loc"])}
         for error in exc.errors(include_url=False, include_context=False, include_input=False)
     ]
-    if is_json and errors[0]["type"] in ("json_invalid", "string_unicode") and len(errors[0]["loc"]) == 1:
+    if is_json and _is_of_syntax(errors[0]):
         return not_json(body, errors[0]["msg"])
     return MessageValidationError(errors, body=body)
+
+
+def _is_of_syntax(error: dict[str, Any]) -> bool:
+    """Whether an error is about the whole frame, which is no JSON."""
+    return error["type"] in ("json_invalid", "string_unicode") and len(error["loc"]) == 1
 
 
 def parsed(body: str | bytes) -> Mapping[str, Any]:

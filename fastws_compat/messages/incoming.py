@@ -16,6 +16,14 @@ from fastws_compat.messages.members import Members, adapter_of, members_of, name
 PING, PONG = "ping", "pong"
 
 
+class LookFirst(Exception):
+    """A frame cannot be validated at once."""
+
+
+def look_first(text: str) -> Any:
+    raise LookFirst
+
+
 class Incoming:
     """The messages of one side, with a validator for each kind of frame."""
 
@@ -32,11 +40,11 @@ class Incoming:
             _check_binary_json(members, where)
 
     @property
-    def validate_text(self) -> Callable[[str], Any] | None:
-        """What turns the text of a frame into a message; None if that takes more than one call."""
+    def validate_text(self) -> Callable[[str], Any]:
+        """What turns the text of a frame into a message; LookFirst if that takes more than one call."""
         if self.members.text is str:
             return _as_it_is
-        return None if self.adapter is None else self.adapter.validator.validate_json
+        return look_first if self.adapter is None else self.adapter.validator.validate_json
 
     def read(self, frame: str | bytes) -> Any:
         """The message in a frame; MessageValidationError if it does not fit."""

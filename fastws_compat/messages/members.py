@@ -246,12 +246,13 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _wire_name(member: Any, field: str, side: Side) -> str:
     """What a field is called in a frame."""
-    kind = base_of(member)
-    info = kind.model_fields.get(field) if is_subclass(kind, BaseModel) else None
-    if info is None:
-        return field
+    info = getattr(base_of(member), "model_fields", {}).get(field)
+    return field if info is None else _alias_of(info, side) or field
+
+
+def _alias_of(info: FieldInfo, side: Side) -> str | None:
     own = info.validation_alias if side == "receives" else info.serialization_alias
-    return next(_names(own), None) or info.alias or field
+    return next(_names(own), info.alias)
 
 
 def _names(alias: Any) -> Iterator[str]:

@@ -26,10 +26,10 @@ from fastws_compat.messages.errors import (
     parsed,
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
-from fastws_compat.messages.incoming import is_ping
+from fastws_compat.messages.incoming import LookFirst, is_ping
 from fastws_compat.messages.members import evaluate, name_of_type
-from fastws_compat.messages.outgoing import Outgoing, Serializer
-from fastws_compat.types import Message, Receive, Scope, Send
+from fastws_compat.messages.outgoing import Outgoing
+from fastws_compat.types import Message
 from fastws_compat.websockets import NOT_ACCEPTED, WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 if TYPE_CHECKING:
@@ -37,14 +37,6 @@ if TYPE_CHECKING:
 
 InT = TypeVar("InT")
 OutT = TypeVar("OutT")
-
-
-class _LookFirst(Exception):
-    """A frame cannot be validated at once."""
-
-
-def _look_first(text: str) -> Any:
-    raise _LookFirst
 
 
 # What `_read` returns for a frame that is no message for the endpoint.
@@ -63,6 +55,10 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     The methods of a plain WebSocket are all there, and they are as raw as there.
     """
 
+    # Defaults of the class: a socket holds only what differs.
+    _contract: Contract | None = None
+    # How many messages in a row did not fit.
+    _misfits = 0
     # What `serve` calls, and the values of the handshake for it.
     _dispatch: Dispatcher | None = None
     _handshake: Any = None
@@ -81,14 +77,6 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             )
         return _parametrized(item)
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        super().__init__(scope, receive, send)
-        self._contract: Contract | None = None
-        self._validate: Callable[[str], Any] = _look_first
-        self._serializers: Mapping[type[Any], Serializer] = {}
-        # How many messages in a row did not fit.
-        self._misfits = 0
-
     @property
     def contract(self) -> Contract:
         """The messages of the route, compiled."""
@@ -99,10 +87,9 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
 
     def bind(self, contract: Contract, dispatch: Dispatcher | None = None) -> None:
         """Speak the messages of a route, and let `serve` call its functions."""
-        self._dispatch = dispatch
         self._contract = contract
-        self._validate = contract.validate_text or _look_first
-        self._serializers = contract.outgoing.serializers
+        if dispatch is not None:
+            self._dispatch = dispatch
 
     async def accept(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
@@ -126,6 +113,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         if self.application_state is not CONNECTED:
             await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
+        contract = self._contract or self.contract
         while True:
             if self.client_state is self._direct:
                 # The same as `receive`, inlined, as in receive_text.
@@ -143,11 +131,12 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
                 text = message.get("text")
             if text is not None:
                 try:
-                    valid = self._validate(text)
-                except (ValidationError, RecursionError, _LookFirst):
+                    valid = contract.validate_text(text)
+                except (ValidationError, RecursionError, LookFirst):
                     pass  # `_read` says what is wrong
                 else:
-                    self._misfits = 0
+                    if self._misfits:
+                        self._misfits = 0
                     return valid  # type: ignore[no-any-return]
             if (valid := await self._read(message)) is not NOTHING:
                 return valid  # type: ignore[no-any-return]
@@ -220,8 +209,9 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
 
     async def send_message(self, message: OutT) -> None:
         """Send a message of Out; ResponseValidationError for anything else, which is not sent."""
+        contract = self._contract or self.contract
         try:
-            text = self._serializers[type(message)](message).decode()
+            text = contract.serializers[type(message)](message).decode()
         except (KeyError, PydanticSerializationError, UnicodeError):
             await self._send_other(message)
             return
