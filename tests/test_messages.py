@@ -16,7 +16,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, computed_field, field_validator
+from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, computed_field, field_validator
 from typing_extensions import TypedDict
 
 from fastws_compat import (
@@ -939,3 +939,50 @@ def test_whatever_is_sent_ends_in_a_frame_or_a_code(path: str, sent: list[str | 
     finally:
         logging.getLogger("fastws_compat").removeHandler(handler)
     assert all(record.exc_info is None for record in records)
+
+
+def test_types_without_a_hash() -> None:
+    form = Annotated[Post, {"not": "hashable"}]
+    assert TypedWebSocket[form, None] is TypedWebSocket[form, None]
+    with connect("/", echo(form)) as socket:
+        assert ask(socket, POST) == {"type": "post", "text": "hi"}
+
+
+def test_a_class_has_its_messages_once() -> None:
+    with pytest.raises(TypeError, match="has its messages already"):
+        TypedWebSocket[Post, Said][Post, Said]  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("form", "good", "bad"),
+    [
+        (Annotated[str, Field(max_length=3)], "abc", "abcd"),
+        (Annotated[bytes, Field(max_length=3)], b"abc", b"abcd"),
+    ],
+)
+def test_raw_messages_may_have_constraints(form: Any, good: Any, bad: Any) -> None:
+    with connect("/", echo(form)) as socket:
+        socket.send_message(good)
+        assert socket.receive_message() == good
+        socket.send_message(bad)
+        assert socket.receive_json()["status"] == 422
+
+
+class ManyNames(BaseModel):
+    kind: Literal["many"] = Field("many", validation_alias=AliasChoices("t", "kind"))
+
+
+def test_what_pydantic_refuses_is_a_mistake_of_the_declaration() -> None:
+    class Other(BaseModel):
+        kind: Literal["other"] = Field("other", validation_alias=AliasChoices("t", "kind"))
+
+    with pytest.raises(DeclarationError, match="pydantic refuses"):
+        declare(ManyNames | Other)
+
+
+def test_own_ways_to_tell_messages_apart_stay() -> None:
+    kind = Discriminator(lambda value: "post" if "text" in value else "n")
+    form = Annotated[Annotated[Post, Tag("post")] | Annotated[Untagged, Tag("n")], kind]
+    with connect("/", echo(form)) as socket:
+        assert ask(socket, '{"text":"x"}') == {"type": "post", "text": "x"}
+        assert ask(socket, '{"n":1}') == {"n": 1}

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from django.contrib.auth.models import User
@@ -155,3 +155,9 @@ def test_a_raw_message_reaches_members_unchanged() -> None:
 
     with TestClient(app).websocket_connect("/") as socket:
         assert json.loads(socket.receive_text()) == {"type": "raw"}
+
+
+def test_types_without_a_hash() -> None:
+    with record() as sent:
+        Group[Annotated[Said, {"not": "hashable"}]]("x").send(Said(text="x"))
+    assert [each.payload.data for each in sent] == ['{"type":"said","words":"x"}']

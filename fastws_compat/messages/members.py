@@ -10,7 +10,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from pydantic import AliasChoices, AliasPath, BaseModel, Discriminator, Field, TypeAdapter
+from pydantic import BaseModel, Discriminator, Field, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
@@ -252,14 +252,4 @@ def _wire_name(member: Any, field: str, side: Side) -> str:
 
 def _alias_of(info: FieldInfo, side: Side) -> str | None:
     own = info.validation_alias if side == "receives" else info.serialization_alias
-    return next(_names(own), info.alias)
-
-
-def _names(alias: Any) -> Iterator[str]:
-    if isinstance(alias, AliasChoices):
-        for choice in alias.choices:
-            yield from _names(choice)
-    elif isinstance(alias, AliasPath):
-        yield str(alias.path[0])
-    elif alias is not None:
-        yield alias
+    return own if isinstance(own, str) else info.alias  # pydantic accepts no other alias of a tag

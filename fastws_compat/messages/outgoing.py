@@ -15,7 +15,7 @@ from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
-from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type
+from fastws_compat.messages.members import Members, adapter_of, base_of, members_of, name_of_type
 
 BYTES = (bytes, bytearray, memoryview)
 
@@ -31,7 +31,7 @@ class Outgoing:
         self.members = members = members_of(form, "sends", where, namespace)
         self.adapter = None if members.form is None else adapter_of(members.form, where)
         self.serializers: dict[type[Any], Serializer] = {
-            kind: _serializer(kind, where) for kind in filter(_has_serializer, members.json)
+            base_of(kind): _serializer(kind, where) for kind in filter(_has_serializer, members.json)
         }
         self.error_frame = _error_frame(members, where)
 
@@ -133,12 +133,13 @@ def _as_input_items(kind: type[BaseModel], value: dict[str, Any]) -> Iterator[tu
 
 def _has_serializer(kind: Any) -> bool:
     """Whether values of a type are instances of exactly one class, which has a serializer of its own."""
-    return isinstance(kind, type) and (issubclass(kind, BaseModel) or dataclasses.is_dataclass(kind))
+    kind = base_of(kind)
+    return is_subclass(kind, BaseModel) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
 
 
-def _serializer(kind: type[Any], where: str) -> Serializer:
+def _serializer(kind: Any, where: str) -> Serializer:
     to_json = adapter_of(kind, where).serializer.to_json
-    if issubclass(kind, ErrorFrame):
+    if _is_error(kind):
         return lambda frame: to_json(
             frame, by_alias=True, warnings="error", exclude={"id"} if frame.id is None else None
         )
