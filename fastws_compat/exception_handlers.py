@@ -10,7 +10,6 @@ from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.connections.closing import STATUS_OFFSET, as_text, can_deny
 from fastws_compat.connections.lifecycle import Session, serve
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, SESSION
-from fastws_compat.dependencies.annotations import loaded
 from fastws_compat.exceptions import (
     PHRASES,
     HTTPException,
@@ -116,8 +115,8 @@ async def handle(
     websocket: WebSocket, exc: Exception, handlers: Mapping[Any, ExceptionHandler] | None = None
 ) -> bool:
     """Run the handler for `exc`, of the innermost application if none are given; False if there is none."""
-    if isinstance(exc, loaded("fastws_compat.messages.errors", "MessageValidationError")):
-        return False  # it was raised because nobody is to answer it
+    if getattr(exc, "is_unanswered", False):
+        return False  # a MessageValidationError, which is raised where no handler is to answer it
     handlers = websocket.scope.get(HANDLERS, DEFAULT_HANDLERS) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
         found = None if meaning is None else find(handlers, meaning)

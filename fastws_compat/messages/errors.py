@@ -33,6 +33,9 @@ class MessageValidationError(ValidationException):
     the socket is closed with if nobody answers.
     """
 
+    # The handlers of an application get it instead of an answer, not when it leaves the endpoint.
+    is_unanswered = True
+
     def __init__(self, errors: Sequence[Any], *, body: str | bytes, status: int = MISFIT) -> None:
         super().__init__(errors)
         self.body = body
