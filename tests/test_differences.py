@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import threading
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -118,6 +119,22 @@ def test_generator_endpoint():
 
     with pytest.raises(DeclarationError, match="endpoint chat is a generator"):
         FastAPI().websocket("/ws")(chat)
+
+
+class Tick(BaseModel):
+    number: int
+
+
+def test_annotated_generator_endpoint_is_a_stream():
+    app = FastAPI()
+
+    @app.websocket("/ws", summary="Numbers.", tags=["numbers"])
+    async def numbers() -> AsyncIterator[Tick]:
+        yield Tick(number=1)
+
+    with TestClient(app).websocket_connect("/ws") as socket:
+        assert socket.receive_json() == {"number": 1}
+    assert app.routes[0].tags == ["numbers"]
 
 
 def test_unannotated_websocket():
