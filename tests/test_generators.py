@@ -218,7 +218,7 @@ def test_an_open_connection_with_a_generator_holds_no_exit_stack() -> None:
 
 def test_a_cleanup_that_never_ends_is_cancelled_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     app, log = FastAPI(), []
-    monkeypatch.setattr("fastws_compat.conf._project", {"CLEANUP_TIMEOUT": 0.01})
+    monkeypatch.setattr("fastws_compat.conf.project", {"CLEANUP_TIMEOUT": 0.01})
 
     def resource(name: str) -> Callable[[], AsyncIterator[None]]:
         async def generator() -> AsyncIterator[None]:

@@ -19,7 +19,7 @@ from fastws_compat.connections.states import SESSION
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.codegen import gatherer
-from fastws_compat.dependencies.compile import Compiler, Node, node_of, step_of
+from fastws_compat.dependencies.compile import Compiler, Key, Node, node_of, step_of
 from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.model import Plan, Step
 from fastws_compat.dependencies.run import Solution, run_step
@@ -154,16 +154,25 @@ async def _send_answer(websocket: Any, message: Any, answer: Any) -> None:
 
 async def _answer_exception(websocket: Any, message: Any, exc: Exception) -> None:
     """An exception of a function means what it would for a request: the socket lives."""
-    twin = from_django(exc) or foreign.twin(exc) or exc
-    match twin:
+    match meaning := _meaning(exc):
         case HTTPException():
-            await websocket.send_error(twin.status_code, twin.detail, to=message)
+            await websocket.send_error(meaning.status_code, meaning.detail, to=message)
         case WebSocketException() | WebSocketDisconnect():
             raise exc
         case _:
-            if not (await handle(websocket, exc) or await _catch_all(websocket, exc)):
-                _log(websocket, message, exc)
-                await websocket.send_error(500, to=message)
+            await _answer_failure(websocket, message, exc)
+
+
+def _meaning(exc: Exception) -> Exception:
+    """The library's counterpart of an exception of Django, FastAPI or Starlette; else `exc` itself."""
+    return from_django(exc) or foreign.twin(exc) or exc
+
+
+async def _answer_failure(websocket: Any, message: Any, exc: Exception) -> None:
+    """Run the application's handler for an exception; without one, log it and answer with 500."""
+    if not (await handle(websocket, exc) or await _catch_all(websocket, exc)):
+        _log(websocket, message, exc)
+        await websocket.send_error(500, to=message)
 
 
 def _log(websocket: Any, message: Any, exc: Exception) -> None:
@@ -320,11 +329,15 @@ class _Draft:
         """Whether the plan has solved the dependency, and the slot of its value there or here."""
         call = self._compiler.overrides.get(node.call, node.call)
         key = self._compiler.key_of(node)
-        if node.use_cache and key in self._compiler.slots and not is_auth(call):
+        if self._is_solved(node, key, call):
             return True, self._compiler.slots[key]
         if not node.use_cache or key not in self._slots:
             self._slots[key] = self._add(node, call, self._needs(call, node.scopes))
         return False, self._slots[key]
+
+    def _is_solved(self, node: Node, key: Key, call: Callable[..., Any]) -> bool:
+        """Whether a message takes the value of the plan."""
+        return node.use_cache and key in self._compiler.slots and not is_auth(call)
 
     def _needs(self, call: Callable[..., Any], scopes: list[str]) -> dict[str, tuple[bool, int]]:
         return {
@@ -371,10 +384,7 @@ class _Draft:
         for parameter in injected:
             self._check_socket(call, parameter.annotation)
         socket = _USER_SOCKET if is_auth(call) else _SOCKET
-        return {
-            each.name: socket if each.kind == "connection" else methodcaller("injected", each.kind, scopes)
-            for each in injected
-        }
+        return {each.name: _injected(each, socket, scopes) for each in injected}
 
     def _check_socket(self, call: Callable[..., Any], kind: Any) -> None:
         if is_subclass(kind, TypedWebSocket) and not is_subclass(self._plan.socket, kind):
@@ -416,6 +426,10 @@ def _solved(slot: int, solution: MessageSolution) -> Any:
 
 def _own(slot: int, solution: MessageSolution) -> Any:
     return solution.values[slot]
+
+
+def _injected(parameter: Injected, socket: Reader, scopes: tuple[str, ...]) -> Reader:
+    return socket if parameter.kind == "connection" else methodcaller("injected", parameter.kind, scopes)
 
 
 def _field(slot: int, name: str, solution: MessageSolution) -> Any:

@@ -60,12 +60,7 @@ class Incoming:
             return _validated(adapter, frame)
         if self.adapter is None or not takes_json:
             raise wrong_frame(frame, self._expected(frame))
-        try:
-            return self.adapter.validator.validate_json(frame)
-        except ValidationError as exc:
-            raise misfit(exc, frame, is_json=True) from None
-        except RecursionError:
-            raise not_json(frame, "Invalid JSON: recursion limit exceeded") from None
+        return _validated_json(self.adapter, frame)
 
     def _expected(self, frame: str | bytes) -> str:
         came = "text" if isinstance(frame, str) else "binary"
@@ -94,6 +89,15 @@ def _validated(adapter: TypeAdapter[Any] | None, frame: str | bytes) -> Any:
         return adapter.validator.validate_python(frame)
     except ValidationError as exc:
         raise misfit(exc, frame, is_json=False) from None
+
+
+def _validated_json(adapter: TypeAdapter[Any], frame: str | bytes) -> Any:
+    try:
+        return adapter.validator.validate_json(frame)
+    except ValidationError as exc:
+        raise misfit(exc, frame, is_json=True) from None
+    except RecursionError:
+        raise not_json(frame, "Invalid JSON: recursion limit exceeded") from None
 
 
 def is_ping(frame: str | bytes, tag: str) -> bool:

@@ -91,15 +91,19 @@ def evaluate(annotation: str | ForwardRef, names: Mapping[str, Any]) -> Any:
 def adapter_of(form: Any, where: str) -> TypeAdapter[Any]:
     """pydantic's adapter for a type; MissingTypeError if a class that it names is not defined yet."""
     try:
-        adapter: TypeAdapter[Any] = TypeAdapter(form)
-        if not adapter.pydantic_complete:
-            adapter.rebuild(raise_errors=True)
+        return _complete_adapter(form)
     except PydanticUndefinedAnnotation as exc:
         raise MissingTypeError(exc.name or str(form)) from None
     except PydanticSchemaGenerationError as exc:
         raise DeclarationError(f"{where} has a type that pydantic cannot validate: {form!r}.") from exc
     except (PydanticUserError, TypeError) as exc:
         raise DeclarationError(f"{where} has messages that pydantic refuses: {exc}") from exc
+
+
+def _complete_adapter(form: Any) -> TypeAdapter[Any]:
+    adapter: TypeAdapter[Any] = TypeAdapter(form)
+    if not adapter.pydantic_complete:
+        adapter.rebuild(raise_errors=True)
     return adapter
 
 
@@ -234,7 +238,11 @@ def _fields(member: Any) -> dict[str, Any]:
     if is_subclass(kind, BaseModel):
         return {name: info.annotation for name, info in kind.model_fields.items()}
     kind = get_origin(kind) or kind
-    return _hints(kind) if is_typeddict(kind) or dataclasses.is_dataclass(kind) else {}
+    return _hints(kind) if _has_hints(kind) else {}
+
+
+def _has_hints(kind: Any) -> bool:
+    return is_typeddict(kind) or dataclasses.is_dataclass(kind)
 
 
 def _hints(kind: Any) -> dict[str, Any]:

@@ -156,6 +156,12 @@ def _error_frame(members: Members, where: str) -> type[ErrorFrame]:
             f"{where} sends {name_of_type(kind)} with the tag 'error', which the library uses itself: let "
             "the class inherit from ErrorFrame, or give it another tag."
         )
+    _check_error_frame(kind, where)
+    return kind  # type: ignore[no-any-return]
+
+
+def _check_error_frame(kind: type[ErrorFrame], where: str) -> None:
+    """DeclarationError for a class that needs more than what the library knows of an error."""
     try:
         kind(status=NOT_JSON, detail="", id="")
     except ValidationError as exc:
@@ -164,7 +170,6 @@ def _error_frame(members: Members, where: str) -> type[ErrorFrame]:
             f"{where} sends errors as {kind.__name__}, but the library fills in only status, detail and id: "
             f"give {field!r} a default that fits every error."
         ) from exc
-    return kind  # type: ignore[no-any-return]
 
 
 def _is_error(kind: Any) -> bool:

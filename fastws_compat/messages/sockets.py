@@ -145,9 +145,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         """The message for the endpoint in a frame; NOTHING if there is none, and the client knows why."""
         if message["type"] == "websocket.disconnect":
             raise disconnect_exception(message)
-        contract = self.contract
-        text: str | None = message.get("text")
-        frame: str | bytes = message.get("bytes") or b"" if text is None else text
+        contract, frame = self.contract, _frame_of(message)
         if contract.heartbeat and self._is_ping(frame):
             await self.send_text(contract.pong)
             return NOTHING
@@ -168,15 +166,21 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         self._misfits += 1
         found = parsed(error.body)
         is_error = found.get(contract.tag) == ERROR
-        too_many = contract.max_invalid is not None and self._misfits > contract.max_invalid
-        if too_many or contract.on_invalid == "close":
-            status = MISFIT if is_error else error.status
-            await hang_up(self, CLOSE_CODES[status], REASONS[status])
+        if contract.on_invalid == "close" or self._has_too_many_misfits():
+            await self._hang_up(MISFIT if is_error else error.status)
         elif contract.on_invalid == "raise":
             self._client_error = (error, error.close_code)
             raise error
         elif not is_error:  # two programs that answer errors would never stop
             await self._answer_misfit(error, id_of(found.get("id")))
+
+    def _has_too_many_misfits(self) -> bool:
+        most = self.contract.max_invalid
+        return most is not None and self._misfits > most
+
+    async def _hang_up(self, status: int) -> None:
+        """Close as a message of this status asks for."""
+        await hang_up(self, CLOSE_CODES[status], REASONS[status])
 
     async def _answer_misfit(self, error: MessageValidationError, id: str | int | None) -> None:
         handler = self.scope.get(HANDLERS, {}).get(MessageValidationError)
@@ -252,6 +256,11 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         """
         check_reply(call, reply)
         await self.send_message(reply.model_copy(update={"id": call.id}))  # type: ignore[arg-type]
+
+
+def _frame_of(message: Message) -> str | bytes:
+    text: str | None = message.get("text")
+    return message.get("bytes") or b"" if text is None else text
 
 
 async def message_validation_exception_handler(

@@ -106,12 +106,7 @@ class Stream:
         """Send every item; return when there are no more or when the client has left."""
         with self._cleanup:
             try:
-                await self._send_items()
-            except asyncio.CancelledError:
-                self._absorb()
-            except WebSocketDisconnect:
-                if not self._client_left and self._reader is None:
-                    raise
+                await self._send_while_connected()
             finally:
                 self._websocket._on_accept = None
                 try:
@@ -120,6 +115,15 @@ class Stream:
                     await self._close()
         if self._failure is not None:
             raise self._failure
+
+    async def _send_while_connected(self) -> None:
+        try:
+            await self._send_items()
+        except asyncio.CancelledError:
+            self._absorb()
+        except WebSocketDisconnect:
+            if not self._client_left and self._reader is None:
+                raise
 
     async def _send_items(self) -> None:
         async for item in self._items:

@@ -38,10 +38,14 @@ async def _fresh(scope: Scope) -> Scope:
     if session is not None and session.session_key:
         fresh["session"] = new_session(session.session_key)
     user = await identify.loaded_user(scope.get("user"))
-    if getattr(user, "is_authenticated", False) and await identify.session_of(scope, user) is None:
-        # Other code put the user into the scope, so no session tells who it is.
+    if await _has_no_session(user, scope):
         fresh["user"] = await identify.from_database(_reloaded, user)
     return fresh
+
+
+async def _has_no_session(user: Any, scope: Scope) -> bool:
+    """Whether other code put a user into the scope, so that no session says who it is."""
+    return getattr(user, "is_authenticated", False) and await identify.session_of(scope, user) is None
 
 
 def _reloaded(user: Any) -> Any:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from fastws_compat.messages.contract import Contract
 from fastws_compat.messages.frames import ERROR, ErrorFrame
+from fastws_compat.messages.members import Members
 from fastws_compat.messages.outgoing import as_input
 from fastws_compat.types import Message
 
@@ -26,15 +27,29 @@ def contract_of(route: Any, path: str) -> Contract:
 
 def encode(contract: Contract, message: Any) -> Message:
     """The frame of a message that a client sends; it is not validated, because the route does that."""
-    members = contract.incoming.members
-    if isinstance(message, bytes | bytearray) and members.binary is not None:
-        return {"type": "websocket.receive", "bytes": bytes(message)}
-    if isinstance(message, str) and members.text is not None:
-        return {"type": "websocket.receive", "text": message}
-    if isinstance(message, bytes | bytearray | str) and not members.json:
+    if isinstance(message, bytes | bytearray | str):
+        return _encode_raw(contract.incoming.members, message)
+    return _json_frame(message)
+
+
+def _encode_raw(members: Members, message: bytes | bytearray | str) -> Message:
+    """The frame of a text or of bytes: as it is if the route takes that, else as JSON."""
+    member = members.text if isinstance(message, str) else members.binary
+    if member is not None:
+        return _raw_frame(message)
+    if not members.json:
         raise TypeError(f"The route does not take {type(message).__name__} from its client.")
-    text = _dumped(message).decode()
-    return {"type": "websocket.receive", "text": text}
+    return _json_frame(message)
+
+
+def _raw_frame(message: bytes | bytearray | str) -> Message:
+    if isinstance(message, str):
+        return {"type": "websocket.receive", "text": message}
+    return {"type": "websocket.receive", "bytes": bytes(message)}
+
+
+def _json_frame(message: Any) -> Message:
+    return {"type": "websocket.receive", "text": _dumped(message).decode()}
 
 
 def decode(contract: Contract, message: Message) -> Any:
@@ -43,7 +58,7 @@ def decode(contract: Contract, message: Message) -> Any:
     if text is None or contract.outgoing.members.text is not None:
         return message["bytes"] if text is None else text
     value = json.loads(text)
-    if isinstance(value, dict) and value.get(contract.tag) == ERROR:
+    if _is_error(contract, value):
         return _error(contract, value)
     return contract.outgoing.decode(text)
 
@@ -52,6 +67,10 @@ def _dumped(message: Any) -> bytes:
     if isinstance(message, BaseModel):
         return message.model_dump_json(by_alias=True, exclude_computed_fields=True).encode()
     return TypeAdapter(type(message)).dump_json(message, by_alias=True)
+
+
+def _is_error(contract: Contract, value: Any) -> bool:
+    return isinstance(value, dict) and value.get(contract.tag) == ERROR
 
 
 def _error(contract: Contract, value: dict[str, Any]) -> ErrorFrame:
