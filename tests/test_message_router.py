@@ -415,6 +415,35 @@ def test_one_function_for_several_messages() -> None:
     declare(Post | Search, Found, [for_both])
 
 
+def test_limit_of_a_generator_holds_until_its_cleanup_has_ended() -> None:
+    app, handlers, held = FastAPI(), MessageRouter(), []
+
+    def is_held() -> bool:
+        return depends.concurrency.semaphore().locked()
+
+    async def limited() -> AsyncIterator[None]:
+        held.append(is_held())
+        yield
+        held.append(is_held())
+
+    depends = Depends(limited, max_concurrency=1)
+
+    @handlers.on(dependencies=[depends])
+    async def post(message: Post) -> Said:
+        return Said(text=f"{is_held()}")
+
+    @app.websocket("/", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Post, Said]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    with TestClient(app).websocket_connect("/") as socket:
+        for _ in range(2):
+            socket.send_message(Post(text=""))
+            assert socket.receive_message() == Said(text="True")
+    assert held == [True] * 4
+
+
 def test_handlers_is_a_router() -> None:
     with pytest.raises(DeclarationError, match="MessageRouter"):
 

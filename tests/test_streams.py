@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from typing import Annotated, Any
 
+import anyio
 import pytest
 from pydantic import BaseModel
 
@@ -196,6 +197,31 @@ def test_cleanup_is_bounded(settings: Any) -> None:
 
     with pytest.raises(TimeoutError, match="stream took longer"), connect(app) as socket:
         socket.receive_message()
+
+
+def test_cleanup_is_shielded_from_a_cancel_scope_around_the_application() -> None:
+    app = FastAPI()
+    finished: list[str] = []
+    around: list[anyio.CancelScope] = []
+
+    @app.websocket("/")
+    async def prices() -> AsyncIterator[Price]:
+        with anyio.CancelScope():
+            try:
+                yield "a misfit"
+            finally:
+                around[0].cancel()
+                await asyncio.sleep(0)
+                finished.append("closed")
+
+    async def scoped(scope: Any, receive: Any, send: Any) -> None:
+        with anyio.CancelScope() as outer:
+            around.append(outer)
+            await app(scope, receive, send)
+
+    with pytest.raises(ResponseValidationError), TestClient(scoped).websocket_connect("/") as socket:
+        code_of(socket)
+    assert finished == ["closed"]
 
 
 def test_a_stream_in_an_included_router() -> None:
