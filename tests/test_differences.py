@@ -128,13 +128,24 @@ class Tick(BaseModel):
 def test_annotated_generator_endpoint_is_a_stream():
     app = FastAPI()
 
-    @app.websocket("/ws", summary="Numbers.", tags=["numbers"])
+    @app.websocket("/ws")
     async def numbers() -> AsyncIterator[Tick]:
         yield Tick(number=1)
 
     with TestClient(app).websocket_connect("/ws") as socket:
         assert socket.receive_json() == {"number": 1}
-    assert app.routes[0].tags == ["numbers"]
+
+
+@pytest.mark.parametrize("option", ["summary", "description", "tags", "deprecated", "include_in_schema"])
+@pytest.mark.parametrize("owner", [FastAPI, APIRouter])
+def test_options_that_describe_a_route(owner, option):
+    value = {"tags": ["numbers"], "deprecated": True, "include_in_schema": False}.get(option, "Numbers.")
+    target = owner()
+
+    @target.websocket("/ws", **{option: value})
+    async def chat(websocket: WebSocket): ...
+
+    assert getattr(target.routes[0], option) == value
 
 
 def test_unannotated_websocket():
