@@ -25,6 +25,7 @@ RESULTS, README = HERE / "results.json", HERE / "README.md"
 BENCHMARKS = (
     "handshake",
     "echo",
+    "typed",
     "broadcast",
     "connects",
     "storm",

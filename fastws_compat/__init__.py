@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from fastws_compat.datastructures import UploadFile as UploadFile
     from fastws_compat.exceptions import HTTPException as HTTPException
     from fastws_compat.exceptions import WebSocketException as WebSocketException
+    from fastws_compat.messages import Call as Call
+    from fastws_compat.messages import ErrorFrame as ErrorFrame
+    from fastws_compat.messages import MessageRouter as MessageRouter
+    from fastws_compat.messages import MessageValidationError as MessageValidationError
+    from fastws_compat.messages import Reply as Reply
+    from fastws_compat.messages import TypedWebSocket as TypedWebSocket
     from fastws_compat.param_functions import Body as Body
     from fastws_compat.param_functions import Cookie as Cookie
     from fastws_compat.param_functions import Depends as Depends
@@ -41,6 +47,7 @@ _NAMES = {
     "background": ("BackgroundTasks",),
     "datastructures": ("UploadFile",),
     "exceptions": ("HTTPException", "WebSocketException"),
+    "messages": ("Call", "ErrorFrame", "MessageRouter", "MessageValidationError", "Reply", "TypedWebSocket"),
     "param_functions": ("Body", "Cookie", "Depends", "File", "Form", "Header", "Path", "Query", "Security"),
     "requests": ("Request",),
     "responses": ("Response",),

@@ -12,12 +12,13 @@ from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run
-from fastws_compat.limits import LimitOptions, check_route_options, split
+from fastws_compat.limits import split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
 from fastws_compat.routing.api_router import APIRouter
+from fastws_compat.routing.options import RouteOptions, check_route_options
 from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import BaseRoute, wrap
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
@@ -191,6 +192,8 @@ class FastAPI(Starlette):
             on_startup=on_startup,
             on_shutdown=on_shutdown,
             lifespan=lifespan,
+            deprecated=extra.get("deprecated"),
+            include_in_schema=extra.get("include_in_schema", True),
             **limits,
         )
 
@@ -216,13 +219,13 @@ class FastAPI(Starlette):
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
-        **limits: Unpack[LimitOptions],
+        **options: Unpack[RouteOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself is not changed."""
-        check_route_options(limits, "FastAPI.websocket")
+        check_route_options(options, "FastAPI.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
+            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **options)
             return func
 
         return decorator
@@ -234,10 +237,10 @@ class FastAPI(Starlette):
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
-        **limits: Unpack[LimitOptions],
+        **options: Unpack[RouteOptions],
     ) -> None:
-        check_route_options(limits, "FastAPI.add_api_websocket_route")
-        self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies, **limits)
+        check_route_options(options, "FastAPI.add_api_websocket_route")
+        self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies, **options)
 
     def websocket_route(
         self, path: str, name: str | None = None

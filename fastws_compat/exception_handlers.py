@@ -86,6 +86,8 @@ async def handle(
     websocket: WebSocket, exc: Exception, handlers: Mapping[Any, ExceptionHandler] | None = None
 ) -> bool:
     """Run the handler for `exc`, by default one of the innermost application; False if there is none."""
+    if getattr(exc, "is_unanswered", False):
+        return False  # a MessageValidationError, which is raised where no handler is to answer it
     handlers = websocket.scope.get(HANDLERS, DEFAULT_HANDLERS) if handlers is None else handlers
     for meaning in (exc, from_django(exc)):
         found = None if meaning is None else find(handlers, meaning)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Protocol, TypedDict
+from typing import Any, Literal, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.connections.guard import Guard, Rate
@@ -14,7 +14,6 @@ from fastws_compat.connections.states import DEFLATE
 from fastws_compat.deflate import DeflateOptions, compile_deflate
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.logger import logger
-from fastws_compat.porting.http_only import OPERATION_OPTIONS
 from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
 
@@ -37,6 +36,10 @@ class LimitOptions(TypedDict, total=False):
     max_connections_per_address: int | None
     # Whether to compress messages on the completed daphne, and how.
     deflate: bool | DeflateOptions | None
+    # What becomes of a message that does not fit the types of a TypedWebSocket: "answer" (the default),
+    # "close" or "raise"; and how many in a row are accepted.
+    on_invalid: Literal["answer", "close", "raise"]
+    max_invalid: int | None
 
 
 class Guarded(Protocol):
@@ -62,17 +65,6 @@ def split(options: Mapping[str, Any]) -> tuple[LimitOptions, dict[str, Any]]:
     """The limits among the options, and the others."""
     limits: Any = {name: value for name, value in options.items() if name in OPTIONS}
     return limits, {name: value for name, value in options.items() if name not in OPTIONS}
-
-
-def check_route_options(options: Mapping[str, Any], function: str) -> None:
-    """TypeError for an option that no WebSocket route has."""
-    for unknown in sorted(options.keys() - OPTIONS):
-        why = (
-            "it describes HTTP operations, which stay with Django"
-            if unknown in OPERATION_OPTIONS
-            else f"the limits of a route are {', '.join(OPTIONS)}"
-        )
-        raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}: {why}.")
 
 
 class Limits:
@@ -104,6 +96,10 @@ class Limits:
     def get(self, name: str) -> Any:
         """The compiled limit; None if there is none."""
         return self._compiled.get(name)
+
+    def compiled(self, name: str, default: Any) -> Any:
+        """The compiled limit, where None means that there is none; `default` if nobody says anything."""
+        return self._compiled.get(name, default)
 
     def apply(self, websocket: WebSocket, session: Guarded | None) -> AbstractContextManager[None]:
         """Apply the limits on messages and time to a new connection.
@@ -247,8 +243,12 @@ def compile_option(name: str, value: Any) -> Any:
         return Cap(value if value is None else _checked(name, value, int, 0))
     if name == "deflate":
         return compile_deflate(value)
+    if name == "on_invalid":
+        return _choice(name, value, "answer", "close", "raise")
     if value is None:
         return None
+    if name == "max_invalid":
+        return _checked(name, value, int, 0)
     if name == "rate_limit":
         texts = value if isinstance(value, list | tuple) else str(value).split(",")
         return tuple(parse_rate(text) for text in texts)
@@ -259,6 +259,12 @@ def _checked(name: str, value: Any, kind: Any, least: float) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
         what = "a whole number" if kind is int else "a number of seconds"
         raise DeclarationError(f"{name}={value!r} is not a valid limit: use {what}, or None for no limit.")
+    return value
+
+
+def _choice(name: str, value: Any, *choices: str) -> Any:
+    if value not in choices:
+        raise DeclarationError(f"{name}={value!r} is unknown: write one of {', '.join(map(repr, choices))}.")
     return value
 
 

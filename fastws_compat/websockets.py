@@ -442,7 +442,7 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def join(self, *groups: Group | str) -> None:
+    async def join(self, *groups: Group[Any] | str) -> None:
         """Receive messages to the groups until the connection ends, even while the endpoint is busy."""
         from fastws_compat.groups.group import join
 
@@ -452,7 +452,7 @@ class WebSocket(HTTPConnection[StateT]):
             await self._pause_after_errors()
             raise
 
-    async def leave(self, *groups: Group | str) -> None:
+    async def leave(self, *groups: Group[Any] | str) -> None:
         """Stop receiving messages to the groups."""
         from fastws_compat.groups.group import leave
 

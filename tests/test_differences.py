@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import threading
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -118,6 +119,33 @@ def test_generator_endpoint():
 
     with pytest.raises(DeclarationError, match="endpoint chat is a generator"):
         FastAPI().websocket("/ws")(chat)
+
+
+class Tick(BaseModel):
+    number: int
+
+
+def test_annotated_generator_endpoint_is_a_stream():
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def numbers() -> AsyncIterator[Tick]:
+        yield Tick(number=1)
+
+    with TestClient(app).websocket_connect("/ws") as socket:
+        assert socket.receive_json() == {"number": 1}
+
+
+@pytest.mark.parametrize("option", ["summary", "description", "tags", "deprecated", "include_in_schema"])
+@pytest.mark.parametrize("owner", [FastAPI, APIRouter])
+def test_options_that_describe_a_route(owner, option):
+    value = {"tags": ["numbers"], "deprecated": True, "include_in_schema": False}.get(option, "Numbers.")
+    target = owner()
+
+    @target.websocket("/ws", **{option: value})
+    async def chat(websocket: WebSocket): ...
+
+    assert getattr(target.routes[0], option) == value
 
 
 def test_unannotated_websocket():

@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import inspect
 import re
+import sys
 import unittest
 from pathlib import Path
 from textwrap import dedent
@@ -22,6 +23,7 @@ from django.utils.module_loading import import_string
 from fastws_compat import conf
 from fastws_compat.checks.settings import check_setting
 from fastws_compat.groups import Group, record
+from fastws_compat.messages import TypedWebSocket  # noqa: F401 - kept in sys.modules by this import
 from fastws_compat.testclient import TestClient
 from tests import documented
 
@@ -84,7 +86,7 @@ def is_settings(source: str) -> bool:
 
 def execute(source: str, values: dict[str, Any]) -> dict[str, Any]:
     """Run a block, even one that uses `await`, and return the names that it defines."""
-    code = compile(dedent(source), "docs", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(dedent(source), "docs", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     if code.co_flags & inspect.CO_COROUTINE:
 
         async def run() -> None:
@@ -98,9 +100,11 @@ def execute(source: str, values: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("source", blocks("run"))
-def test_block_runs(source: str) -> None:
+def test_block_runs(source: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = ModuleType("documented")
     with documented.project():
-        execute(source, vars(ModuleType("documented")))
+        monkeypatch.setitem(sys.modules, module.__name__, module)  # where pydantic looks for it
+        execute(source, vars(module))
 
 
 @pytest.mark.django_db

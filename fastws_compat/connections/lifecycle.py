@@ -242,9 +242,9 @@ def _state_after(message: Message, before: WebSocketState | None) -> WebSocketSt
     return ANSWERS.get(kind, before)
 
 
-def open_socket(scope: Scope, receive: Receive, send: Send) -> WebSocket:
+def open_socket(scope: Scope, receive: Receive, send: Send, kind: type[WebSocket] = WebSocket) -> WebSocket:
     """The WebSocket for an endpoint that runs in the current task."""
-    websocket = WebSocket(scope, receive, send)
+    websocket = kind(scope, receive, send)
     session: Session | None = scope.get(SESSION)
     if session is not None:
         session.websocket = websocket

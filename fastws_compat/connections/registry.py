@@ -16,6 +16,8 @@ class Connected(Swept, Protocol):
 
     # The task that runs the endpoint, once there is one.
     task: asyncio.Task[Any] | None
+    # The endpoint's socket, once there is one.
+    websocket: Any
 
     @property
     def is_ending(self) -> bool: ...

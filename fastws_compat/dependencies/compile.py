@@ -13,10 +13,10 @@ from typing import Any, Literal
 from pydantic.errors import PydanticSchemaGenerationError
 
 from fastws_compat.concurrency import Concurrency
-from fastws_compat.dependencies.annotations import loaded, model_of, name_of
+from fastws_compat.dependencies.annotations import is_subclass, loaded, model_of, name_of
 from fastws_compat.dependencies.codegen import gatherer
 from fastws_compat.dependencies.fields import AnyField, BodyField, aliases_of, field_for
-from fastws_compat.dependencies.model import Manager, Plan, Step
+from fastws_compat.dependencies.model import Gather, Manager, Plan, Step
 from fastws_compat.dependencies.signature import (
     Dependency,
     FieldParameter,
@@ -31,6 +31,7 @@ from fastws_compat.exceptions import DeclarationError, DependencyScopeError, Fas
 from fastws_compat.params import Body, Declaration, Depends, Form, Security
 from fastws_compat.porting import foreign
 from fastws_compat.threads.pool import contextmanager_in
+from fastws_compat.websockets import WebSocket
 
 Call = Callable[..., Any]
 Overrides = Mapping[Call, Call]
@@ -101,6 +102,22 @@ class Compiler:
         self.called: set[Key] = set()
 
     def compile(self, endpoint: Call, dependencies: Sequence[Depends]) -> Plan:
+        self.visit_all(dependencies)
+        root = Node(endpoint, lifetime="function")
+        needs = self._children(root, endpoint, root.scopes)
+        self.drafts.append((root, endpoint, self.parameters(endpoint), needs, False))
+        embed = self._embeds()
+        *steps, last = [self._step(*draft, embed) for draft in self.drafts]
+        return Plan(
+            tuple(steps),
+            last,
+            has_generators=any(step.manager for step in steps),
+            needs_thread=any(step.kind == "generator" for step in steps),
+            socket=self._typed_socket(endpoint),
+        )
+
+    def visit_all(self, dependencies: Sequence[Depends]) -> None:
+        """Add the steps of dependencies that no parameter takes."""
         for depends in dependencies:
             if not callable(depends.dependency):
                 raise AssertionError("A parameter-less dependency must have a callable dependency")
@@ -112,19 +129,27 @@ class Compiler:
                     concurrency=depends.concurrency,
                 )
             )
-        root = Node(endpoint, lifetime="function")
-        needs = self._children(root, endpoint, root.scopes)
-        self.drafts.append((root, endpoint, self._parameters(endpoint), needs, False))
-        embed = self._embeds()
-        *steps, last = [self._step(*draft, embed) for draft in self.drafts]
-        return Plan(
-            tuple(steps),
-            last,
-            has_generators=any(step.manager for step in steps),
-            needs_thread=any(step.kind == "generator" for step in steps),
-        )
 
-    def _parameters(self, call: Call) -> list[Parameter]:
+    def _typed_socket(self, endpoint: Call) -> type[WebSocket] | None:
+        """The one class of typed sockets that the plan's callables name."""
+        typed = loaded("fastws_compat.messages.sockets", "TypedWebSocket")
+        found: dict[type[WebSocket], Call] = {
+            parameter.annotation: call
+            for _, call, parameters, _, _ in self.drafts
+            for parameter in parameters
+            if isinstance(parameter, Injected) and is_subclass(parameter.annotation, typed)
+        }
+        most_derived = max(found, key=lambda cls: len(cls.__mro__), default=None)
+        for cls, call in found.items():
+            if most_derived is not None and not issubclass(most_derived, cls):
+                raise DeclarationError(
+                    f"{name_of(call)} takes a {cls.__name__}, and {name_of(found[most_derived])} a "
+                    f"{most_derived.__name__} of the same connection (endpoint {name_of(endpoint)}): name "
+                    "the same messages, or take a plain WebSocket."
+                )
+        return most_derived
+
+    def parameters(self, call: Call) -> list[Parameter]:
         # By identity: callables need not be hashable.
         if id(call) not in self.read:
             self.read[id(call)] = parameters_of(call, self.path_names)
@@ -133,22 +158,26 @@ class Compiler:
     def _visit(self, node: Node) -> int:
         """The slot of the node's value; adds a step unless the value is cached."""
         call = self.overrides.get(node.call, node.call) if self.overrides else node.call
-        key: Key = (node.call, self._scopes_for_key(node), lifetime_of(node.call, node.lifetime) or "")
+        key = self.key_of(node)
         # Also for a cached dependency: a child with use_cache=False is called again (FastAPI).
         passed_on = node.scopes if self.overrides else node.parent_scopes + node.own_scopes
         needs = self._children(node, call, passed_on)
         if node.use_cache and key in self.slots:
             return self.slots[key]
         slot = len(self.drafts)
-        self.drafts.append((node, call, self._parameters(call), needs, key in self.called))
+        self.drafts.append((node, call, self.parameters(call), needs, key in self.called))
         self.called.add(key)
         self.slots.setdefault(key, slot)
         return slot
 
+    def key_of(self, node: Node) -> Key:
+        """What has to be equal for two dependencies to share a value."""
+        return (node.call, self._scopes_for_key(node), lifetime_of(node.call, node.lifetime) or "")
+
     def _children(self, node: Node, call: Call, scopes: list[str]) -> dict[str, int]:
         lasts = is_generator(call) and lifetime_of(call, node.lifetime) == "request"
         needs: dict[str, int] = {}
-        for parameter in self._parameters(call):
+        for parameter in self.parameters(call):
             if not isinstance(parameter, Dependency):
                 continue
             depends = parameter.depends
@@ -158,7 +187,7 @@ class Compiler:
                     f'The dependency "{name}" has a scope of "request", it cannot depend on dependencies '
                     'with scope "function".'
                 )
-            needs[parameter.name] = self._visit(_child(depends, scopes))
+            needs[parameter.name] = self._visit(node_of(depends, scopes))
         return needs
 
     def _scopes_for_key(self, node: Node) -> tuple[str, ...]:
@@ -170,10 +199,10 @@ class Compiler:
             return True
         return any(
             isinstance(parameter, Injected) and parameter.kind == "security_scopes"
-            for parameter in self._parameters(call)
+            for parameter in self.parameters(call)
         ) or any(
             self._uses_scopes(parameter.depends.dependency, _scopes_of(parameter.depends))
-            for parameter in self._parameters(call)
+            for parameter in self.parameters(call)
             if isinstance(parameter, Dependency) and parameter.depends.dependency is not None
         )
 
@@ -196,31 +225,18 @@ class Compiler:
         repeats: bool,
         embed: bool,
     ) -> Step:
-        kind = kind_of(call)
-        fields = [self._field(call, p, embed) for p in parameters if isinstance(p, FieldParameter)]
+        fields = [self.field(call, p, embed) for p in parameters if isinstance(p, FieldParameter)]
         fields.sort(key=lambda item: SOURCE_ORDER.index(item.source))
-        manager = manager_of(call, kind)
-        if manager is not None and node.concurrency is not None:
-            manager = with_limit(manager, node.concurrency)
-        return Step(
-            call=call,
-            kind=kind,
-            fields=tuple(fields),
-            gather=gatherer(
-                needs,
-                fields,
-                {p.name: p.kind for p in parameters if isinstance(p, Injected)},
-                tuple(node.scopes),
-                repeats,
-            ),
-            manager=manager,
-            ends_with_function=node.lifetime == "function",
-            concurrency=node.concurrency,
-            plain=kind == "coroutine" and node.concurrency is None,
-            plain_generator=kind == "async_generator" and node.concurrency is None,
+        gather = gatherer(
+            needs,
+            fields,
+            {p.name: p.kind for p in parameters if isinstance(p, Injected)},
+            tuple(node.scopes),
+            repeats,
         )
+        return step_of(node, call, gather, fields)
 
-    def _field(self, call: Call, parameter: FieldParameter, embed: bool) -> AnyField:
+    def field(self, call: Call, parameter: FieldParameter, embed: bool) -> AnyField:
         name, param = parameter.name, parameter.param
         try:
             if isinstance(param, Body):
@@ -274,7 +290,27 @@ def with_limit(manager: Manager, concurrency: Concurrency) -> Manager:
     return counted
 
 
-def _child(depends: Depends, scopes: list[str]) -> Node:
+def step_of(node: Node, call: Call, gather: Gather, fields: Sequence[AnyField] = ()) -> Step:
+    """The step that calls `call` for a node, with the arguments that `gather` returns."""
+    kind = kind_of(call)
+    manager = manager_of(call, kind)
+    if manager is not None and node.concurrency is not None:
+        manager = with_limit(manager, node.concurrency)
+    return Step(
+        call=call,
+        kind=kind,
+        fields=tuple(fields),
+        gather=gather,
+        manager=manager,
+        ends_with_function=node.lifetime == "function",
+        concurrency=node.concurrency,
+        plain=kind == "coroutine" and node.concurrency is None,
+        plain_generator=kind == "async_generator" and node.concurrency is None,
+    )
+
+
+def node_of(depends: Depends, scopes: list[str]) -> Node:
+    """The node of a dependency below a callable with these OAuth2 scopes."""
     if depends.dependency is None:  # pragma: no cover - parameters_of() fills it in
         raise AssertionError("Depends() without a callable")
     return Node(

@@ -10,6 +10,7 @@ from typing import Any
 from fastws_compat.concurrency import Concurrency
 from fastws_compat.dependencies.fields import AnyField
 from fastws_compat.dependencies.signature import Kind
+from fastws_compat.websockets import WebSocket
 
 # The value of a step that was not called.
 FAILED = object()
@@ -47,3 +48,5 @@ class Plan:
     has_generators: bool
     # One of the steps is a sync generator. While it is open, all sync steps share one thread with it.
     needs_thread: bool
+    # The TypedWebSocket that the endpoint or a dependency names; None if all take a plain one.
+    socket: type[WebSocket] | None = None

@@ -139,7 +139,7 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
                     elif step.plain:
                         values.append(await step.call(**arguments))
                     else:
-                        values.append(await _run_step(step, solution, arguments))
+                        values.append(await run_step(step, solution, arguments))
             arguments = plan.endpoint.gather(solution)
             if arguments is None or solution.errors:
                 raise _validation_error(solution, context)
@@ -165,7 +165,7 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
         await _run_background_tasks(solution)
 
 
-async def _run_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
+async def run_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
     """The value of a step that cannot simply be awaited."""
     if step.manager is not None:
         ending = solution.function_generators if step.ends_with_function else solution.request_generators

@@ -58,6 +58,7 @@ class Injected(NamedTuple):
 
     name: str
     kind: Injection
+    annotation: Any
 
 
 class FieldParameter(NamedTuple):
@@ -116,17 +117,22 @@ def parameters_of(call: Callable[..., Any], path_names: frozenset[str]) -> list[
     """
     analyzed = (
         _analyze(call, parameter, annotation, path_names)
-        for parameter, annotation in _annotated_parameters(call)
+        for parameter, annotation in annotated_parameters(call)
     )
     return [parameter for parameter in analyzed if parameter is not None]
 
 
-def _annotated_parameters(call: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
+def annotated_parameters(call: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
     for parameter in _signature(call).parameters.values():
         annotation = parameter.annotation
         if _is_quoted(annotation):
-            annotation = _evaluate(annotation, _globals(call))
+            annotation = _evaluate(annotation, namespace_of(call))
         yield parameter, unwrap_alias(annotation)
+
+
+def return_annotation(call: Callable[..., Any]) -> Any:
+    """What `call` says that it returns; a text if a name in it is not defined."""
+    return _signature(call).return_annotation
 
 
 def _signature(call: Callable[..., Any]) -> inspect.Signature:
@@ -141,7 +147,8 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(call)
 
 
-def _globals(call: Callable[..., Any]) -> dict[str, Any]:
+def namespace_of(call: Callable[..., Any]) -> dict[str, Any]:
+    """The names that the annotations of `call` are written in."""
     function = unwrapped(call)
     if not hasattr(function, "__globals__"):
         function = function.__init__ if inspect.isclass(function) else type(function).__call__
@@ -160,7 +167,9 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
     try:
         return get_type_hints(holder, names, include_extras=True)["parameter"]
     except NameError:
-        return annotation
+        # The messages of a socket may be defined later, until the route's router is included.
+        later = loaded("fastws_compat.messages.sockets", "with_missing_types")
+        return later(annotation, names) if later else annotation
 
 
 def _analyze(
@@ -195,7 +204,7 @@ def _analyze(
                 f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
                 "use HTTPConnection or WebSocket."
             )
-        return Injected(name, kind)
+        return Injected(name, kind, bare)
     if isinstance(bare, str | ForwardRef):
         raise DeclarationError(
             f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
@@ -242,7 +251,7 @@ def refuse_foreign(call: Callable[..., Any], where: str) -> None:
     """
     foreign.refuse_call(call, where)
     try:
-        parameters = list(_annotated_parameters(call))
+        parameters = list(annotated_parameters(call))
     except Exception:
         return
     for parameter, annotation in parameters:

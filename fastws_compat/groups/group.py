@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
 
 from asgiref.sync import async_to_sync
 
@@ -27,6 +27,15 @@ from fastws_compat.logger import logger
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
+    from typing_extensions import TypeVar
+
+    from fastws_compat.messages.outgoing import Outgoing
+
+    MessageT = TypeVar("MessageT", default=Any)
+else:
+    from typing import TypeVar
+
+    MessageT = TypeVar("MessageT")
 
 # Channels' rule for group names.
 NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,99}", re.ASCII)
@@ -34,14 +43,27 @@ NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,99}", re.ASCII)
 _numbering = Numbering()
 
 
-class Group:
+class Group(Generic[MessageT]):
     """The sockets that have joined a name. A Group is only the name: create one wherever you need it.
 
     Raises GroupNameError for a name that Channels would not accept. With `type`, plain Channels consumers in
     the group receive what is sent as messages of that type. `layer` is an alias of `CHANNEL_LAYERS`.
+    `Group[Said | Typing]` takes messages of these types; others raise ResponseValidationError.
     """
 
     __slots__ = ("layer", "name", "type")
+
+    # The types of the messages; None if the group takes any.
+    outgoing: ClassVar[Outgoing | None] = None
+    # Turns a message into the payload of its frame.
+    _encode: ClassVar[Any] = staticmethod(encode)
+
+    def __class_getitem__(cls, form: Any) -> Any:
+        if cls.outgoing is not None:
+            raise TypeError(f"{cls.__name__} has its messages already.")
+        from fastws_compat.groups.typed import typed_group
+
+        return typed_group(cls, form)
 
     def __init__(self, name: str, *, type: str | None = None, layer: str = DEFAULT) -> None:
         if not isinstance(name, str) or not NAME.fullmatch(name):
@@ -54,7 +76,7 @@ class Group:
         self.layer = layer
 
     @classmethod
-    def for_user(cls, user: AbstractBaseUser) -> Group:
+    def for_user(cls, user: AbstractBaseUser) -> Self:
         """The group for the sockets of one user; each has to join it."""
         if user.pk is None:
             raise GroupNameError(f"{user} has no group until the user has been saved.")
@@ -68,7 +90,7 @@ class Group:
         return cls(name)
 
     @classmethod
-    def everyone(cls) -> Group:
+    def everyone(cls) -> Self:
         """The group for the sockets of the whole project; each has to join it."""
         return cls("fastws.everyone")
 
@@ -81,26 +103,26 @@ class Group:
     def __repr__(self) -> str:
         return f"Group({self.name!r})"
 
-    async def asend(self, message: Any, exclude: Socket | None = None) -> None:
+    async def asend(self, message: MessageT, exclude: Socket | None = None) -> None:
         """Send a dict, list, pydantic model or dataclass (as JSON), a `str` or `bytes` to every member.
 
         Raises TypeError for a message that cannot be sent, such as a Django model instance, and
         GroupSendError if the channel layer fails or times out.
         """
-        await self._send_encoded(message, encode(message), exclude)
+        await self._send_encoded(message, self._encode(message), exclude)
 
     async def _send_encoded(self, message: Any, payload: Payload, exclude: Socket | None = None) -> None:
         await self._asend(pack(self.name, payload, self.type, self._extra(exclude)))
         for observer in observers:
             observer(Sent(self, message, payload))
 
-    def send(self, message: Any, exclude: Socket | None = None) -> None:
+    def send(self, message: MessageT, exclude: Socket | None = None) -> None:
         """Like `asend`, for sync code: views, signal handlers, management commands, tasks, the shell."""
         _refuse_running_loop("send", "asend")
         # Encode in the caller's thread: a computed field of a model may query the database.
-        async_to_sync(self._send_encoded)(message, encode(message), exclude)
+        async_to_sync(self._send_encoded)(message, self._encode(message), exclude)
 
-    def send_on_commit(self, message: Any, using: str | None = None) -> None:
+    def send_on_commit(self, message: MessageT, using: str | None = None) -> None:
         """Send after the current transaction has been committed, or now if there is no transaction.
 
         After a rollback nothing is sent. `using` is the database's alias. If the layer fails, the failure is
@@ -110,7 +132,7 @@ class Group:
 
         _refuse_running_loop("send_on_commit", "asend")
         layer_of(self.layer)  # fail now, while the traceback shows the caller
-        payload = encode(message)
+        payload = self._encode(message)
         transaction.on_commit(partial(self._send_or_log, message, payload), using=using, robust=True)
 
     async def adisconnect(self, code: int = 1000, reason: str = "", exclude: Socket | None = None) -> None:
@@ -127,16 +149,19 @@ class Group:
         async_to_sync(self.adisconnect)(code, reason, exclude)
 
     @asynccontextmanager
-    async def subscribe(self) -> AsyncIterator[AsyncIterator[Any]]:
+    async def subscribe(self) -> AsyncIterator[AsyncIterator[MessageT]]:
         """Iterate over the messages sent to the group while the block runs; models come as dicts."""
         subscriber, hub = Subscriber(), hub_of(self.layer)
         try:
             hub.add(self.name, subscriber)
             await hub.wait_synced(self.name)
-            yield subscriber.messages()
+            yield self._read(subscriber)
         finally:
             if hub.discard(self.name, subscriber):
                 await hub.wait_synced(self.name)
+
+    def _read(self, subscriber: Subscriber) -> AsyncIterator[MessageT]:
+        return subscriber.messages()
 
     async def _asend(self, message: dict[str, Any]) -> None:
         layer = layer_of(self.layer)
@@ -163,7 +188,7 @@ class Group:
 class Sent:
     """A message that was sent to a group."""
 
-    group: Group
+    group: Group[Any]
     message: Any
     payload: Payload
 
@@ -184,7 +209,7 @@ def record() -> Iterator[list[Sent]]:
         observers.remove(observer)
 
 
-async def join(websocket: Socket, *groups: Group | str) -> None:
+async def join(websocket: Socket, *groups: Group[Any] | str) -> None:
     """Add a socket to groups; it leaves them when its connection ends.
 
     Raises WebSocketDisconnected if the socket has been closed.

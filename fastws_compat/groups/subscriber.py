@@ -38,8 +38,13 @@ class Subscriber:
 
     async def messages(self) -> AsyncIterator[Any]:
         """Every message as it was sent; a model comes as a dict."""
+        async for payload in self.payloads():
+            yield payload.value
+
+    async def payloads(self) -> AsyncIterator[Payload]:
+        """Every message as it was encoded."""
         while True:
             while self._queue:
-                yield self._queue.popleft().value
+                yield self._queue.popleft()
             self._arrived.clear()
             await self._arrived.wait()

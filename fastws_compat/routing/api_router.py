@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
 from fastws_compat.exceptions import FastAPIError
-from fastws_compat.limits import LimitOptions, Limits, check_route_options, split
+from fastws_compat.limits import Limits, split
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
 from fastws_compat.routing.included import IncludedRouter, included_routers
 from fastws_compat.routing.lifespans import merged, run_all
+from fastws_compat.routing.options import RouteOptions, check_route_options
 from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
 from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class APIRouter(Router):
     """Routes with a common prefix and common dependencies, to be included in an application (FastAPI).
 
-    Options that only matter for HTTP (tags, responses, route_class ...) are accepted and kept in `extra`.
+    Options that only matter for HTTP (responses, route_class ...) are accepted and kept in `extra`.
     """
 
     def __init__(
@@ -70,18 +71,20 @@ class APIRouter(Router):
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
-        **limits: Unpack[LimitOptions],
+        **options: Unpack[RouteOptions],
     ) -> None:
         """Serve `endpoint` at prefix + `path`; the router's dependencies run first, then `dependencies`."""
-        check_route_options(limits, "APIRouter.add_api_websocket_route")
+        check_route_options(options, "APIRouter.add_api_websocket_route")
         route = APIWebSocketRoute(
             self.prefix + path,
             endpoint,
             name=name,
             dependencies=[*self.dependencies, *(dependencies or [])],
             dependency_overrides_provider=self.dependency_overrides_provider,
-            limits=self.limits | Limits(limits),
+            limits=self.limits | Limits(split(options)[0]),
+            options=options,
         )
+        route.inherit(self.extra)
         if self.dependency_overrides_provider is not None:
             route.check()
         self.routes.append(route)
@@ -92,13 +95,13 @@ class APIRouter(Router):
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
-        **limits: Unpack[LimitOptions],
+        **options: Unpack[RouteOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself is not changed."""
-        check_route_options(limits, "APIRouter.websocket")
+        check_route_options(options, "APIRouter.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **limits)
+            self.add_api_websocket_route(path, func, name, dependencies=dependencies, **options)
             return func
 
         return decorator
@@ -133,7 +136,7 @@ class APIRouter(Router):
         check_prefix(prefix)
         if not prefix:
             _refuse_empty_paths(router)
-        included = IncludedRouter(router, self, prefix, dependencies or [])
+        included = IncludedRouter(router, self, prefix, dependencies or [], extra)
         if self.dependency_overrides_provider is not None:
             for route in included.routes:
                 if isinstance(route, APIWebSocketRoute):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastws_compat.datastructures import URLPath
 from fastws_compat.limits import Limits
 from fastws_compat.params import Depends
+from fastws_compat.routing.options import Described
 from fastws_compat.routing.routes import BaseRoute, Match, WebSocketRoute, first_url, flatten
 from fastws_compat.types import Scope
 
@@ -36,6 +37,7 @@ class ParentRouter(Protocol):
     dependencies: list[Depends]
     limits: Limits
     dependency_overrides_provider: Any
+    extra: dict[str, Any]
 
 
 class IncludedRouter(BaseRoute):
@@ -45,12 +47,19 @@ class IncludedRouter(BaseRoute):
     """
 
     def __init__(
-        self, router: SourceRouter, parent: ParentRouter, prefix: str, dependencies: Sequence[Depends]
+        self,
+        router: SourceRouter,
+        parent: ParentRouter,
+        prefix: str,
+        dependencies: Sequence[Depends],
+        options: Mapping[str, Any] = {},
     ) -> None:
         self.original_router = router
         self.prefix = parent.prefix + prefix
         self.dependencies = [*parent.dependencies, *dependencies]
         self.limits = parent.limits
+        # What the documentation says of all the routes: what `include_router` was told, and the parent.
+        self.options = (options, parent.extra)
         self.owner = parent.dependency_overrides_provider
         self._version: Version = (-1,)
         self._routes: list[BaseRoute] = []
@@ -73,6 +82,9 @@ class IncludedRouter(BaseRoute):
     def _limited(self, route: BaseRoute) -> BaseRoute:
         if isinstance(route, WebSocketRoute):
             route.limits = self.limits | route.limits
+        if isinstance(route, Described):
+            for options in self.options:
+                route.inherit(options)
         return route
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

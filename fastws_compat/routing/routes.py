@@ -23,6 +23,7 @@ from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.requests import get_route_path
+from fastws_compat.routing.options import Described, RouteOptions, message_options
 from fastws_compat.routing.paths import changes_text, compile_path, convert, replace_params
 from fastws_compat.routing.unmatched import refuse
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
@@ -30,6 +31,8 @@ from fastws_compat.websockets import WebSocket
 
 if TYPE_CHECKING:
     from fastws_compat.consumers import RouteConsumer
+    from fastws_compat.messages.contract import Contract
+    from fastws_compat.messages.routes import RouteMessages
 
 
 class NoMatchFound(Exception):
@@ -200,7 +203,7 @@ class WebSocketRoute(BaseRoute):
         return f"{type(self).__name__}(path={self.path!r}, name={self.name!r})"
 
 
-class APIWebSocketRoute(WebSocketRoute):
+class APIWebSocketRoute(WebSocketRoute, Described):
     """A path with an endpoint that has dependencies and typed parameters (FastAPI).
 
     `dependency_overrides_provider` is the application that the route belongs to, or any other object with
@@ -217,12 +220,19 @@ class APIWebSocketRoute(WebSocketRoute):
         dependencies: Sequence[Depends] | None = None,
         dependency_overrides_provider: Any | None = None,
         limits: Limits | None = None,
+        options: RouteOptions | None = None,
     ) -> None:
         foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
         self.owner = dependency_overrides_provider
         self.dependencies = list(dependencies or [])
         super().__init__(path, endpoint, name=name, limits=limits)
-        self.plan = compile_plan(endpoint, self.path_format, self.dependencies)
+        self.options = options or RouteOptions()
+        self.describe(endpoint, self.options)
+        self.call = _as_coroutine(endpoint)
+        self.plan = compile_plan(self.call, self.path_format, self.dependencies)
+        self.messages: RouteMessages | None = None
+        if self.plan.socket is not None or message_options(self.options):
+            self._declare_messages()
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 
     def _check_path(self, path: str) -> None:
@@ -237,6 +247,19 @@ class APIWebSocketRoute(WebSocketRoute):
     def _application(self) -> ASGIApp:
         return self.handle
 
+    def _declare_messages(self) -> None:
+        # Imported here: a process whose sockets have no types does not load their machinery.
+        from fastws_compat.messages.routes import RouteMessages
+
+        self.messages = RouteMessages(self, self.plan.socket, self.options)
+        if self.plan.socket is not None:
+            self.app = self.handle = functools.partial(self.messages.run, self)  # type: ignore[method-assign]
+
+    @property
+    def contract(self) -> Contract | None:
+        """The types of the route's messages, if they are declared: by a TypedWebSocket or by options."""
+        return None if self.messages is None else self.messages.contract(self.limits)
+
     @functools.cached_property
     def consumer(self) -> type[RouteConsumer]:
         """The route as a Channels consumer; made on first access, because that imports Django."""
@@ -249,7 +272,7 @@ class APIWebSocketRoute(WebSocketRoute):
         websocket = open_socket(scope, receive, send)
         slot = self.limits.apply(websocket, scope.get(SESSION))
         try:
-            plan = self._overridden() if getattr(self.owner, "dependency_overrides", None) else self.plan
+            plan = self.overridden_plan() if getattr(self.owner, "dependency_overrides", None) else self.plan
             if slot is UNCOUNTED:  # nearly always
                 await run_endpoint(plan, websocket, self.context)
             else:
@@ -259,24 +282,27 @@ class APIWebSocketRoute(WebSocketRoute):
             if not await handle(websocket, exc):
                 raise
 
-    def _overridden(self) -> Plan:
+    def overridden_plan(self) -> Plan:
         """The plan with the application's overrides."""
         overrides: Overrides = getattr(self.owner, "dependency_overrides", {})
-        return compile_plan(self.endpoint, self.path_format, self.dependencies, overrides)
+        return compile_plan(self.call, self.path_format, self.dependencies, overrides)
 
     async def enter(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a connection that Channels has matched to this route, inside the route's application."""
         await self._enter(self.owner, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
-        return APIWebSocketRoute(
+        route = APIWebSocketRoute(
             prefix + self.path,
             self.endpoint,
             name=self.name,
             dependencies=[*dependencies, *self.dependencies],
             dependency_overrides_provider=owner,
             limits=self.limits,
+            options=self.options,
         )
+        route.describe_as(self)
+        return route
 
     def entry(self, owner: Any) -> Callable[..., Any]:
         application: Callable[..., Any] = self.consumer.as_asgi()
@@ -287,6 +313,8 @@ class APIWebSocketRoute(WebSocketRoute):
         if not self.path.startswith("/"):
             raise AssertionError(f"Routed paths must start with '/': {self.path!r} (endpoint {self.name})")
         check_paths(self.plan, self.endpoint, self.path_format)
+        if self.messages is not None:
+            self.messages.check()
 
 
 def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
@@ -330,11 +358,11 @@ async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: S
 
 
 def check_endpoint(endpoint: Callable[..., Any]) -> None:
-    """Raise DeclarationError for an endpoint that cannot be awaited."""
+    """Raise DeclarationError for an endpoint that can neither be awaited nor be a stream."""
     if inspect.isclass(endpoint) and hasattr(endpoint, "__await__"):
         return
     kind = kind_of(endpoint)
-    if kind == "coroutine":
+    if kind in ("coroutine", "async_generator"):
         return
     name = name_of(endpoint)
     if kind == "function":
@@ -343,6 +371,15 @@ def check_endpoint(endpoint: Callable[..., Any]) -> None:
             "dependency or run_in_threadpool()."
         )
     raise DeclarationError(f"WebSocket endpoint {name} is a generator: an endpoint has no 'yield'.")
+
+
+def _as_coroutine(endpoint: Callable[..., Any]) -> Callable[..., Any]:
+    """The endpoint as a call that can be awaited: itself, unless it is a stream."""
+    if kind_of(endpoint) != "async_generator":
+        return endpoint
+    from fastws_compat.messages.streams import as_coroutine
+
+    return as_coroutine(endpoint)
 
 
 def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from contextvars import copy_context
+from typing import Any
 
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.registry import connections_of
@@ -143,6 +144,13 @@ class Conversation:
     def _is_unaware(self) -> bool:
         """Whether the library received the disconnect and the endpoint has not seen it yet."""
         return any(session.is_unaware for session in connections_of(self._portal.loop, self._task))
+
+    @property
+    def route(self) -> Any:
+        """The route that has taken the connection."""
+        sockets = [each.websocket for each in connections_of(self._portal.loop, self._task)]
+        scopes = [self._scope, *(socket.scope for socket in sockets if socket is not None)]
+        return scopes[-1].get("route")
 
     def _cancel(self) -> None:
         assert self._task is not None

@@ -40,6 +40,8 @@ class WebSocketTestSession:
         self._grace = grace
         self._accepted = False
         self._opened: Conversation | None = None
+        # The route that has taken the connection; also where something above it has copied the scope.
+        self._route: Any = None
 
     @property
     def _conversation(self) -> Conversation:
@@ -57,6 +59,7 @@ class WebSocketTestSession:
             answer = self._get("response to the handshake", None)
             self._raise_on_close(answer)
             self._accepted = True
+            self._route = self._conversation.route
             self.accepted_subprotocol = answer.get("subprotocol")
             self.extra_headers = answer.get("headers")
             self._stack = stack.pop_all()
@@ -107,6 +110,22 @@ class WebSocketTestSession:
             self.send_text(text)
         else:
             self.send_bytes(text.encode())
+
+    def send_message(self, message: Any) -> None:
+        """Send a message that the route takes: a model, `bytes` or `str`, as its types say."""
+        from fastws_compat.testclient import messages
+
+        self.send(messages.encode(messages.contract_of(self._route, self.scope["path"]), message))
+
+    def receive_message(self, *, timeout: float | None = None) -> Any:
+        """The application's next message: one of the classes that the route sends, or an ErrorFrame.
+
+        Raises WebSocketDisconnect with the code when the application closes.
+        """
+        from fastws_compat.testclient import messages
+
+        contract = messages.contract_of(self._route, self.scope["path"])
+        return messages.decode(contract, self._receive_frame(timeout))
 
     def close(self, code: int = 1000, reason: str | None = None) -> None:
         """Disconnect with a code, which the application's `receive` raises or returns."""

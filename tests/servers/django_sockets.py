@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from django.contrib.auth.models import User
 from django.shortcuts import get_object_or_404
+from pydantic import BaseModel
 
-from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat import Depends, FastAPI, MessageRouter, TypedWebSocket, WebSocket
 from fastws_compat.auth import get_user, login_required, permission_required, staff_member_required
 
 app = FastAPI()
@@ -57,3 +58,21 @@ async def session(websocket: WebSocket) -> None:
     await websocket.session.aset("count", count)
     await websocket.session.asave()
     await websocket.send_json(count)
+
+
+class Order(BaseModel):
+    text: str
+
+
+commands = MessageRouter()
+
+
+@commands.on(dependencies=[Depends(staff_member_required)])
+async def obey(message: Order, user: Annotated[Any, Depends(get_user)]) -> Order:
+    return Order(text=f"{user.username}: {message.text}")
+
+
+@app.websocket("/commands", handlers=commands)
+async def take_commands(websocket: TypedWebSocket[Order, Order]) -> None:
+    await websocket.accept()
+    await websocket.serve()

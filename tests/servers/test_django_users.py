@@ -117,6 +117,21 @@ def closing(client: ClientConnection, timeout: float = 10) -> tuple[int, str, fl
     return close.code, close.reason, time.monotonic() - began
 
 
+def test_a_permission_is_checked_again_for_each_message(server: Server, site: Site) -> None:
+    running = site.start(server)
+
+    def order(client: ClientConnection) -> Any:
+        client.send('{"text":"go"}')
+        return json.loads(client.recv(timeout=20))
+
+    with site.open(running, "/commands", "staff") as client:
+        assert order(client) == {"text": "staff: go"}
+        site.run("demote", "staff")
+        assert order(client) == {"type": "error", "status": 403, "detail": "Forbidden"}
+    with site.open(running, "/commands", Origin="") as client:
+        assert order(client)["status"] == 401
+
+
 def test_refused_users(server: Server, site: Site) -> None:
     running = site.start(server)
     users = (None, "ann", "staff")

@@ -1,0 +1,53 @@
+"""The messages that have a meaning of their own: errors, calls and their replies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, StrictInt, StrictStr
+
+if TYPE_CHECKING:
+    Id = str | int
+else:
+    from typing_extensions import TypeAliasType
+
+    # Named, so that schemas refer to it; strict, because `true` is not a number that a client chose.
+    Id = TypeAliasType("Id", StrictStr | StrictInt)
+
+ERROR = "error"
+
+
+class ErrorFrame(BaseModel):
+    """The answer to a message that was refused: what was wrong, as an HTTP status and FastAPI's `detail`.
+
+    `id` is that of the call or message that caused the error; a frame without one does not have the key.
+    """
+
+    type: Literal["error"] = "error"
+    status: int
+    detail: Any = None
+    id: Id | None = None
+
+
+class Reply(BaseModel):
+    """The answer to a `Call`. `WebSocket.reply` fills in `id`, which is that of the call."""
+
+    id: Id = ""
+
+
+ReplyT = TypeVar("ReplyT", bound=Reply)
+
+
+class Call(BaseModel, Generic[ReplyT]):
+    """A message that asks for a reply of the class in brackets. The client chooses `id`."""
+
+    id: Id
+
+
+def reply_type(call: type[Any]) -> Any:
+    """The R of a class that inherits from `Call[R]`; None if there is no R."""
+    for base in call.__mro__:
+        metadata = getattr(base, "__pydantic_generic_metadata__", None)
+        if metadata and metadata["origin"] is Call:
+            return metadata["args"][0]
+    return None

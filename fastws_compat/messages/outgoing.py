@@ -1,0 +1,176 @@
+"""What a route or a group sends: values of Out become the text or the bytes of a frame."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from fastws_compat.dependencies.annotations import is_subclass
+from fastws_compat.exceptions import DeclarationError, ResponseValidationError
+from fastws_compat.messages.errors import NOT_JSON
+from fastws_compat.messages.frames import ERROR, ErrorFrame
+from fastws_compat.messages.members import Members, adapter_of, base_of, members_of, name_of_type
+
+BYTES = (bytes, bytearray, memoryview)
+
+Serializer = Callable[[Any], bytes]
+
+
+class Outgoing:
+    """The messages of one side, with a serializer for each class."""
+
+    __slots__ = ("adapter", "error_frame", "members", "serializers")
+
+    def __init__(self, form: Any, where: str, namespace: Mapping[str, Any]) -> None:
+        self.members = members = members_of(form, "sends", where, namespace)
+        self.adapter = None if members.form is None else adapter_of(members.form, where)
+        self.serializers: dict[type[Any], Serializer] = {
+            base_of(kind): _serializer(kind, where) for kind in filter(_has_serializer, members.json)
+        }
+        self.error_frame = _error_frame(members, where)
+
+    def encode(self, value: Any) -> str | bytes:
+        """The text or the bytes of a frame; ResponseValidationError for a value that is not in Out."""
+        serialize = self.serializers.get(type(value))
+        if serialize is not None:
+            return self.serialized(serialize, value)
+        kind = type(value)
+        if self.members.text is not None and issubclass(kind, str):
+            return str.__str__(_validated(self.members.text, value))
+        if self.members.binary is not None and issubclass(kind, BYTES):
+            return bytes(_validated(self.members.binary, bytes(value)))
+        return self._validated_json(value)
+
+    def serialized(self, serialize: Serializer, value: Any) -> str:
+        """The text of a value; ResponseValidationError if it is not what its class says."""
+        try:
+            return serialize(value).decode()
+        except (PydanticSerializationError, UnicodeError) as exc:
+            raise refused(value, exc) from None
+
+    def _validated_json(self, value: Any) -> str:
+        if self.adapter is None:
+            raise _error(value, "message_type", f"Input should be {self._names()}")
+        try:
+            valid = self.adapter.validator.validate_python(value)
+        except ValidationError as exc:
+            raise _misfit(value, exc) from None
+        for kind in type(valid).__mro__:  # of a subclass, only the fields of the member are sent
+            if (serialize := self.serializers.get(kind)) is not None:
+                return self.serialized(serialize, valid)
+        return self.serialized(self._to_json, valid)
+
+    def _to_json(self, value: Any) -> bytes:
+        assert self.adapter is not None
+        return self.adapter.serializer.to_json(value, by_alias=True, warnings="error")
+
+    def decode(self, frame: str | bytes) -> Any:
+        """The message in a frame that `encode` made; ValidationError for any other frame."""
+        if isinstance(frame, bytes) or self.members.text is not None:
+            return frame
+        value = json.loads(frame)
+        kind = self._kind_of(value)
+        adapter = self.adapter if kind is None else TypeAdapter(kind)
+        if adapter is None:
+            raise _error(value, "message_type", f"Input should be {self._names()}")
+        return adapter.validate_json(json.dumps(as_input(kind, value)), by_alias=True, by_name=True)
+
+    def _kind_of(self, value: Any) -> Any:
+        """The member that a value is by its tag; None where that does not decide."""
+        if len(self.members.json) == 1:
+            return self.members.json[0]
+        tag = value.get(self.members.tag) if isinstance(value, dict) else None
+        return self.members.tagged.get(tag) if isinstance(tag, str | int) else None
+
+    def _names(self) -> str:
+        return " or ".join(map(name_of_type, self.members.types)) or "no message: the route sends none"
+
+
+def refused(value: Any, exc: Exception) -> ResponseValidationError:
+    """What to raise for a value that is of a class in Out, but not what the class says."""
+    return _error(value, "serialization_error", str(exc))
+
+
+def _error(value: Any, kind: str, message: str) -> ResponseValidationError:
+    error = {"type": kind, "loc": ("message",), "msg": message, "input": value}
+    return ResponseValidationError([error], body=value)
+
+
+def _validated(member: Any, value: Any) -> Any:
+    """A raw text or raw bytes; only an annotated type has something to check."""
+    if member in (str, bytes):
+        return value
+    try:
+        return TypeAdapter(member).validate_python(value)
+    except ValidationError as exc:
+        raise _misfit(value, exc) from None
+
+
+def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
+    errors = [{**error, "loc": ("message", *error["loc"])} for error in exc.errors(include_url=False)]
+    return ResponseValidationError(errors, body=value)
+
+
+def as_input(kind: Any, value: Any) -> Any:
+    """What a model was serialized to, as it is validated: other names, and no computed fields."""
+    if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
+        return value
+    return dict(_as_input_items(kind, value))
+
+
+def _as_input_items(kind: type[BaseModel], value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    names = {info.serialization_alias: name for name, info in kind.model_fields.items()}
+    computed = {name: info.alias or name for name, info in kind.model_computed_fields.items()}
+    for key in value.keys() - computed.values():
+        yield names.get(key, key), value[key]
+
+
+def _has_serializer(kind: Any) -> bool:
+    """Whether values of a type are instances of exactly one class, which has a serializer of its own."""
+    kind = base_of(kind)
+    return is_subclass(kind, BaseModel) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
+
+
+def _serializer(kind: Any, where: str) -> Serializer:
+    to_json = adapter_of(kind, where).serializer.to_json
+    if _is_error(kind):
+        return lambda frame: to_json(
+            frame, by_alias=True, warnings="error", exclude={"id"} if frame.id is None else None
+        )
+    return partial(to_json, by_alias=True, warnings="error")
+
+
+def _error_frame(members: Members, where: str) -> type[ErrorFrame]:
+    """The member that stands for errors, else ErrorFrame itself."""
+    kind = members.tagged.get(ERROR) or next(filter(_is_error, members.types), None)
+    if kind is None:
+        return ErrorFrame
+    if not _is_error(kind):
+        raise DeclarationError(
+            f"{where} sends {name_of_type(kind)} with the tag 'error', which the library uses itself: let "
+            "the class inherit from ErrorFrame, or give it another tag."
+        )
+    _check_error_frame(kind, where)
+    return kind  # type: ignore[no-any-return]
+
+
+def _check_error_frame(kind: type[ErrorFrame], where: str) -> None:
+    """DeclarationError for a class that needs more than what the library knows of an error."""
+    try:
+        kind(status=NOT_JSON, detail="", id="")
+    except ValidationError as exc:
+        field = ".".join(map(str, exc.errors()[0]["loc"]))
+        raise DeclarationError(
+            f"{where} sends errors as {kind.__name__}, but the library fills in only status, detail and id: "
+            f"give {field!r} a default that fits every error."
+        ) from exc
+
+
+def _is_error(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, ErrorFrame)

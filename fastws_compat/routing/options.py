@@ -1,0 +1,80 @@
+"""The options of a route beside its limits: what its messages are, and what the documentation says of it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+from fastws_compat.limits import LimitOptions
+from fastws_compat.porting.http_only import OPERATION_OPTIONS
+
+
+class RouteOptions(LimitOptions, total=False):
+    """The options of `@websocket(...)`."""
+
+    # The types of the messages of an endpoint with a plain WebSocket, for documentation only.
+    receives: Any
+    sends: Any
+    # Of an endpoint with a TypedWebSocket: answer pings, and take JSON from binary frames.
+    heartbeat: bool
+    binary_json: bool
+    # A MessageRouter whose functions `websocket.serve()` calls.
+    handlers: Any
+    # For the documentation.
+    summary: str | None
+    description: str | None
+    tags: Sequence[str | Enum] | None
+    deprecated: bool | None
+    include_in_schema: bool
+
+
+OPTIONS = RouteOptions.__annotations__.keys()
+MESSAGES = ("receives", "sends", "heartbeat", "binary_json", "handlers")
+
+
+def check_route_options(options: Mapping[str, Any], function: str) -> None:
+    """TypeError for an option that no WebSocket route has."""
+    for unknown in sorted(options.keys() - OPTIONS):
+        why = (
+            "it describes HTTP operations, which stay with Django"
+            if unknown in OPERATION_OPTIONS
+            else f"the options of a route are {', '.join(OPTIONS)}"
+        )
+        raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}: {why}.")
+
+
+def message_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that say what the messages are."""
+    return {name: options[name] for name in MESSAGES if name in options}
+
+
+class Described:
+    """What the documentation says of a route."""
+
+    summary: str
+    description: str
+    tags: list[str | Enum]
+    deprecated: bool | None
+    include_in_schema: bool
+
+    def describe(self, endpoint: Any, options: Mapping[str, Any]) -> None:
+        """Take what the options say, and the rest from the docstring of the endpoint."""
+        first, _, rest = (inspect.getdoc(endpoint) or "").partition("\n\n")
+        self.summary = options.get("summary") or " ".join(first.split())
+        self.description = options.get("description") or rest.strip()
+        self.tags = list(options.get("tags") or [])
+        self.deprecated = options.get("deprecated")
+        self.include_in_schema = options.get("include_in_schema", True)
+
+    def describe_as(self, other: Described) -> None:
+        """Say the same as another route."""
+        self.summary, self.description, self.tags = other.summary, other.description, list(other.tags)
+        self.deprecated, self.include_in_schema = other.deprecated, other.include_in_schema
+
+    def inherit(self, outer: Mapping[str, Any]) -> None:
+        """Add what a router says of all its routes; its tags come first."""
+        self.tags[:0] = [tag for tag in outer.get("tags") or [] if tag not in self.tags]
+        self.deprecated = self.deprecated or outer.get("deprecated")
+        self.include_in_schema = self.include_in_schema and outer.get("include_in_schema", True)
