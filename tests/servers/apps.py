@@ -12,6 +12,7 @@ import json
 import os
 from urllib.parse import parse_qs
 
+from fastws_compat.connections.states import TURN
 from fastws_compat.types import Message, Receive, Scope, Send
 
 if fastws := os.environ.get("FASTWS"):
@@ -86,7 +87,8 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def scope_(scope: Scope, receive: Receive, send: Send) -> None:
     await accepted(receive, send)
-    await text(send, json.dumps(scope, default=lambda value: value.decode("latin-1")))
+    plain = {name: value for name, value in scope.items() if name != TURN}  # of the completed daphne
+    await text(send, json.dumps(plain, default=lambda value: value.decode("latin-1")))
     await disconnected(receive)
 
 
