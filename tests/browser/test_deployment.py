@@ -148,7 +148,7 @@ def test_a_chat_across_processes_that_outlives_one_of_them(visit, picture, demo)
         expect(said(page, "While you were away")).to_have_count(1)
         expect(said(page, "Written in between")).to_have_count(1)
         expect(page.locator("#outbox li")).to_have_count(0)
-    assert one.evaluate("states[0]") == "lost"
+    assert one.evaluate("states[0]") == "waiting"
     assert demo.sockets("general") == {"left": 1, "right": 2}
 
     one.get_by_label("Message", exact=True).press_sequentially("Here I am")

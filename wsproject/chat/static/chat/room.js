@@ -1,14 +1,17 @@
 /** One room. Everything from the server is inserted as text, never as HTML. */
-import { LiveSocket } from "../wsproject/socket.js";
+import { Live } from "../fastws/live.js";
 
 const find = (id) => document.getElementById(id);
 const { socket: path, user: me, max } = find("chat").dataset;
 const [scroll, messages, text] = [find("scroll"), find("messages"), find("text")];
+const LOST = ["Reconnecting…", "Connection lost. Your messages are kept and will be sent when it is restored."];
 const STATES = {
   connecting: ["Connecting…", ""],
   online: ["Online", ""],
-  lost: ["Reconnecting…", "Connection lost. Your messages are kept and will be sent when it is restored."],
+  waiting: LOST,
+  offline: LOST,
   refused: ["Signed out", "You are no longer logged in, or the room is gone."],
+  closed: ["Disconnected", "The server ended the connection."],
 };
 
 // ---- Messages --------------------------------------------------------------------------------------
@@ -187,13 +190,15 @@ function showTyping() {
 
 // ---- The page --------------------------------------------------------------------------------------
 
-function showState(state) {
+function showState(status) {
+  // While it reconnects, the page does not switch back and forth at each attempt.
+  const state = status === "connecting" && STATES[find("state").dataset.state] === LOST ? "waiting" : status;
   const [short, long] = STATES[state];
   find("state").dataset.state = state;
   find("state").firstElementChild.textContent = short;
   find("banner").hidden = !long;
   find("banner-text").textContent = long;
-  find("retry").hidden = state !== "lost";
+  find("retry").hidden = state === "refused";
   find("login").hidden = state !== "refused";
   if (state === "online") return;
   synced = false;
@@ -231,10 +236,9 @@ find("retry").addEventListener("click", () => live.retry());
 find("newer").addEventListener("click", toEnd);
 scroll.addEventListener("scroll", () => atEnd() && (find("newer").hidden = true));
 
-const live = new LiveSocket(() => `${path}?after=${resume}`, {
-  state: showState,
-  frame: (frame) => receive[frame.type]?.(frame),
-});
+const live = new Live(path, { query: () => ({ after: resume }), heartbeat: true });
+live.onStatus(showState);
+live.on("message", (frame) => receive[frame.type]?.(frame));
 for (const [key, kept] of JSON.parse(sessionStorage.getItem(store) ?? "[]")) post(kept, key);
 flush();
 text.focus();

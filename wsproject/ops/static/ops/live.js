@@ -1,30 +1,34 @@
 /** The operations page: log entries, newest first. All content is inserted as text, never as HTML. */
-import { LiveSocket } from "../wsproject/socket.js";
+import { Live } from "../fastws/live.js";
 
 const find = (id) => document.getElementById(id);
 const entries = find("entries");
 const STATES = {
   connecting: "Connecting…",
   online: "Live",
-  lost: "Connection lost – reconnecting…",
+  waiting: "Connection lost – reconnecting…",
+  offline: "No network.",
   refused: "You may no longer see this page. Log in again.",
+  closed: "The server ended the connection. Reload the page.",
 };
 const KEEP = 200; // maximum number of rows
 const OVERLAP = 20; // transactions may commit in a different order than the ids of their entries
 const shown = new Map(); // id -> row
 let last = 0;
 
-new LiveSocket(() => `${find("ops").dataset.socket}?after=${Math.max(0, last - OVERLAP)}`, {
-  state(state) {
-    find("state").dataset.state = state;
-    find("state").firstElementChild.textContent = STATES[state];
-  },
-  frame(frame) {
-    if (frame.type === "entry") show(frame, true);
-    else frame.entries.forEach((entry) => show(entry, last > 0 && entries.ariaBusy === "false"));
-    entries.ariaBusy = "false";
-    find("empty").hidden = shown.size > 0;
-  },
+const live = new Live(find("ops").dataset.socket, {
+  query: () => ({ after: Math.max(0, last - OVERLAP) }),
+  heartbeat: true,
+});
+live.onStatus((status) => {
+  find("state").dataset.state = status;
+  find("state").firstElementChild.textContent = STATES[status];
+});
+live.on("message", (frame) => {
+  if (frame.type === "entry") show(frame, true);
+  else frame.entries.forEach((entry) => show(entry, last > 0 && entries.ariaBusy === "false"));
+  entries.ariaBusy = "false";
+  find("empty").hidden = shown.size > 0;
 });
 
 function show(entry, fresh) {
