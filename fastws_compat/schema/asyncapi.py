@@ -142,12 +142,9 @@ def _channel(site: Site, channel: Channel, servers: list[str]) -> Object:
             "title": channel.title,
             "summary": channel.summary,
             "description": _description(channel),
-            "servers": [{"$ref": f"#/servers/{name}"} for name in names],
+            "servers": _references("servers", names),
             "parameters": {name: _path_parameter(site, channel, name) for name in channel.path_names},
-            "messages": {
-                message.key: {"$ref": f"#/components/messages/{message.key}"}
-                for message in _messages(channel)
-            },
+            "messages": _messages(channel),
             "bindings": {"ws": _binding(site, channel)},
             "tags": _tag_objects(channel.tags),
             "x-deprecated": channel.deprecated or None,
@@ -158,8 +155,9 @@ def _channel(site: Site, channel: Channel, servers: list[str]) -> Object:
     )
 
 
-def _messages(channel: Channel) -> list[Message]:
-    return list(dict.fromkeys([*channel.spoken.received, *channel.spoken.sent]))
+def _messages(channel: Channel) -> Object:
+    keys = [message.key for message in (*channel.spoken.received, *channel.spoken.sent)]
+    return {key: {"$ref": f"#/components/messages/{key}"} for key in keys}
 
 
 def _description(channel: Channel) -> str:
@@ -230,23 +228,18 @@ def _object(site: Site, parameters: list[Parameter]) -> Object:
 
 def _operations(channel: Channel) -> Object:
     """The operations of a route, seen from the application: it receives what clients send."""
-    calls = channel.spoken.replies
-    plain = [message for message in channel.spoken.received if message.key not in calls]
-    found: Object = {}
-    if plain:
-        found[f"{channel.key}.receive"] = _operation(channel, "receive", plain)
-    for message in channel.spoken.received:
-        if message.key in calls:
-            operation = _operation(channel, "receive", [message])
-            replies = dict.fromkeys(reply.key for reply in calls[message.key])
-            operation["reply"] = {
-                "channel": {"$ref": f"#/channels/{channel.key}"},
-                "messages": [_message_ref(channel, key) for key in replies],
-            }
-            found[f"{channel.key}.receive.{message.key}"] = operation
-    if channel.spoken.sent:
-        found[f"{channel.key}.send"] = _operation(channel, "send", channel.spoken.sent)
-    return found
+    calls = [message for message in channel.spoken.received if message.key in channel.spoken.replies]
+    plain = [message for message in channel.spoken.received if message not in calls]
+    found = {f"{channel.key}.receive": _operation(channel, "receive", plain)}
+    found |= {f"{channel.key}.receive.{call.key}": _call(channel, call) for call in calls}
+    found[f"{channel.key}.send"] = _operation(channel, "send", channel.spoken.sent)
+    return {key: operation for key, operation in found.items() if "messages" in operation}
+
+
+def _call(channel: Channel, call: Message) -> Object:
+    replies = _message_refs(channel, channel.spoken.replies[call.key])
+    reply = {"channel": {"$ref": f"#/channels/{channel.key}"}, "messages": replies}
+    return {**_operation(channel, "receive", [call]), "reply": reply}
 
 
 def _operation(channel: Channel, action: str, messages: Iterable[Message]) -> Object:
@@ -255,15 +248,19 @@ def _operation(channel: Channel, action: str, messages: Iterable[Message]) -> Ob
             "action": action,
             "channel": {"$ref": f"#/channels/{channel.key}"},
             "summary": channel.summary,
-            "security": [{"$ref": f"#/components/securitySchemes/{name}"} for name in channel.schemes],
+            "security": _references("components/securitySchemes", channel.schemes),
             "tags": _tag_objects(channel.tags),
-            "messages": [_message_ref(channel, message.key) for message in messages],
+            "messages": _message_refs(channel, messages),
         }
     )
 
 
-def _message_ref(channel: Channel, key: str) -> Object:
-    return {"$ref": f"#/channels/{channel.key}/messages/{key}"}
+def _message_refs(channel: Channel, messages: Iterable[Message]) -> list[Object]:
+    return _references(f"channels/{channel.key}/messages", (message.key for message in messages))
+
+
+def _references(place: str, names: Iterable[str]) -> list[Object]:
+    return [{"$ref": f"#/{place}/{name}"} for name in dict.fromkeys(names)]
 
 
 # Components

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -14,10 +14,6 @@ Schema = dict[str, Any]
 Input = tuple[Any, Any, CoreSchema]
 
 REF = "#/components/schemas/"
-# Where a schema has schemas inside: in a mapping, in a list, or alone.
-IN_MAPPINGS = ("properties", "patternProperties", "definitions")
-IN_LISTS = ("anyOf", "oneOf", "allOf", "prefixItems")
-ALONE = ("items", "additionalProperties", "additionalItems", "not", "contains", "propertyNames")
 # What only the regular expressions of Python and Rust have; JavaScript refuses such a pattern.
 FOREIGN_PATTERN = re.compile(
     r"\(\?(?![:=!]|<[=!a-zA-Z])|\\[AzZGQEaei]|\[\[:|\\x\{|\\[_ #'\"%&~@,;:!<>`-]|[*+?}]\+"
@@ -93,25 +89,46 @@ def with_tag(schema: Schema, tag: str) -> Schema:
 
 def as_draft_07(schema: Any) -> Any:
     """A schema without what draft-07 does not have or does not mean."""
+    if isinstance(schema, list):
+        return list(map(as_draft_07, schema))
     if not isinstance(schema, dict):
         return schema
-    found = {name: _inside(name, value) for name, value in schema.items() if name != "discriminator"}
+    found = {name: INSIDE.get(name, _itself)(value) for name, value in schema.items()}
+    found.pop("discriminator", None)
     if FOREIGN_PATTERN.search(str(found.get("pattern", ""))):
         del found["pattern"]
-    if "prefixItems" in found:
-        found["additionalItems"] = found.pop("items", False)
-        found["items"] = found.pop("prefixItems")
-    if "$ref" in found and len(found) > 1:
-        found["allOf"] = [{"$ref": found.pop("$ref")}]
-    return found
+    return _beside_reference(_as_tuple(found))
 
 
-def _inside(name: str, value: Any) -> Any:
-    if name in IN_MAPPINGS and isinstance(value, dict):
-        return {key: as_draft_07(schema) for key, schema in value.items()}
-    if name in IN_LISTS or (name == "items" and isinstance(value, list)):
-        return [as_draft_07(schema) for schema in value]
-    return as_draft_07(value) if name in ALONE else value
+def _as_tuple(schema: Schema) -> Schema:
+    if "prefixItems" in schema:
+        schema["additionalItems"] = schema.pop("items", False)
+        schema["items"] = schema.pop("prefixItems")
+    return schema
+
+
+def _beside_reference(schema: Schema) -> Schema:
+    """In draft-07, keys beside a reference are ignored."""
+    if "$ref" in schema and len(schema) > 1:
+        schema["allOf"] = [{"$ref": schema.pop("$ref")}]
+    return schema
+
+
+def _each(schemas: Schema) -> Schema:
+    return {name: as_draft_07(schema) for name, schema in schemas.items()}
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+# By keyword, what becomes of the schemas that it has inside.
+IN_MAPPINGS = dict.fromkeys(("properties", "patternProperties"), _each)
+ELSEWHERE = ("items", "additionalProperties", "contains", "propertyNames", "not")
+INSIDE: dict[str, Callable[[Any], Any]] = {
+    **IN_MAPPINGS,
+    **dict.fromkeys((*ELSEWHERE, "anyOf", "oneOf", "allOf", "prefixItems"), as_draft_07),
+}
 
 
 def _named(name: str, schema: Schema) -> Schema:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from operator import itemgetter
+from typing import Any, TypeVar
 
 from fastws_compat.schema.definitions import REF, Schema
+
+T = TypeVar("T")
 
 MOMENT = "2026-01-31T12:00:00Z"
 FORMATS = {
@@ -50,26 +55,40 @@ class Maker:
         self._schemas = schemas
         # The named schemas around the one for which a value is being made.
         self._around: list[str] = []
+        # By keyword, what makes a value of what it says; the first keyword of a schema decides.
+        self._makers: dict[str, Callable[[Any], Any]] = {
+            "examples": itemgetter(0),
+            "enum": itemgetter(0),
+            "const": _itself,
+            "$ref": self._referred,
+            "allOf": self._of_all,
+            "anyOf": self._first,
+            "oneOf": self._first,
+        }
+        self._of_type: dict[Any, Callable[[Schema], Any]] = {
+            "object": self._object,
+            "array": self._array,
+            "string": _text,
+            "integer": _number,
+            "number": _number,
+            "boolean": lambda schema: True,
+            "null": lambda schema: None,
+        }
 
     def make(self, schema: Any) -> Any:
         """A value; NoExample if none is found."""
         if not isinstance(schema, dict):
             return {}
-        for name in ("examples", "enum"):
-            if schema.get(name):
-                return schema[name][0]
-        if "const" in schema:
-            return schema["const"]
-        if "$ref" in schema:
-            return self._referred(schema["$ref"].removeprefix(REF))
-        if "allOf" in schema:
-            return self.make(schema["allOf"][0])
-        for name in ("anyOf", "oneOf"):
-            if name in schema:
-                return self._first(schema[name])
-        return self._of_type(schema)
+        for keyword, make in self._makers.items():
+            if keyword in schema:
+                return make(schema[keyword])
+        return self._of_type.get(schema.get("type"), _nothing)(schema)
 
-    def _referred(self, name: str) -> Any:
+    def _of_all(self, schemas: list[Schema]) -> Any:
+        return self.make(schemas[0])
+
+    def _referred(self, reference: str) -> Any:
+        name = reference.removeprefix(REF)
         if name in self._around or name not in self._schemas:
             raise NoExample(name)
         self._around.append(name)
@@ -87,57 +106,49 @@ class Maker:
                 continue
         raise NoExample
 
-    def _of_type(self, schema: Schema) -> Any:
-        match schema.get("type"):
-            case "object":
-                return self._object(schema)
-            case "array":
-                return self._array(schema)
-            case "string":
-                return _text(schema)
-            case "integer" | "number":
-                return _number(schema)
-            case "boolean":
-                return True
-            case "null":
-                return None
-            case _:
-                return {}
-
     def _object(self, schema: Schema) -> dict[str, Any]:
+        """What is required, and beside it what has an example or a default of its own."""
         required = schema.get("required", ())
-        found: dict[str, Any] = {}
-        for name, field in schema.get("properties", {}).items():
-            if name in required or field.get("examples"):
-                found[name] = self.make(field)
-            elif field.get("default") is not None:
-                found[name] = field["default"]
-        return found
+        fields = schema.get("properties", {}).items()
+        made = {name: self.make(field) for name, field in fields if name in required or "examples" in field}
+        defaults = {name: field["default"] for name, field in fields if field.get("default") is not None}
+        found = defaults | made
+        return {name: found[name] for name in schema.get("properties", {}) if name in found}
 
     def _array(self, schema: Schema) -> list[Any]:
         items, least = schema.get("items", {}), schema.get("minItems", 0)
         if isinstance(items, list):
-            return [self.make(item) for item in items]
+            return list(map(self.make, items))
+        count: int = min(max(least, 1), schema.get("maxItems", 10))
+        return self._one(items, least) * count
+
+    def _one(self, items: Schema, least: int) -> list[Any]:
+        """One item; none if it would contain itself and need not be there."""
         try:
-            item = self.make(items)
+            return [self.make(items)]
         except NoExample:
             if least:
                 raise
             return []
-        return [item] * min(max(least, 1), schema.get("maxItems", 10))
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _nothing(schema: Schema) -> Schema:
+    return {}
 
 
 def _text(schema: Schema) -> str:
     if schema.get("format") in FORMATS:
         return FORMATS[str(schema["format"])]
     least, most = int(schema.get("minLength", 0)), int(schema.get("maxLength", 80))
-    pattern = schema.get("pattern")
-    if pattern is None:
-        return ("text" * math.ceil(max(least, 4) / 4))[: max(least, min(most, 4))]
-    for text in TEXTS:
-        if least <= len(text) <= most and _fits(pattern, text):
-            return text
-    raise NoExample(pattern)
+    plain = ("text" * math.ceil(max(least, 4) / 4))[: max(least, min(most, 4))]
+    texts = (plain, *TEXTS)
+    return _first_that(
+        lambda text: least <= len(text) <= most and _fits(schema.get("pattern", ""), text), texts
+    )
 
 
 def _fits(pattern: str, text: str) -> bool:
@@ -148,19 +159,30 @@ def _fits(pattern: str, text: str) -> bool:
 
 
 def _number(schema: Schema) -> int | float:
-    """The first number that fits, near the lower bound or the upper one; NoExample if none is found."""
+    """A number that fits, near one of the bounds."""
+    number: Any = _first_that(partial(_is_within, schema), _near(schema))
+    return int(number) if schema["type"] == "integer" else number
+
+
+def _near(schema: Schema) -> Iterator[Any]:
     step = schema.get("multipleOf", 1)
+    yield step
     bounds = [schema[name] for name in BOUNDS if name in schema]
-    near = [round(bound / step) * step for bound in bounds]
-    between = [sum(bounds) / 2] if len(bounds) == 2 and schema["type"] == "number" else []
-    for value in (step, *(at + offset * step for at in near for offset in (0, 1, -1)), *between, *bounds):
-        if _is_within(schema, value):
-            return int(value) if schema["type"] == "integer" else value
-    raise NoExample
+    for bound in bounds:
+        nearest = round(bound / step) * step
+        yield from (nearest, nearest + step, nearest - step)
+    if schema["type"] == "number":
+        yield from (sum(bounds) / max(len(bounds), 1), *bounds)
 
 
 def _is_within(schema: Schema, value: Any) -> bool:
-    return bool(
-        schema.get("minimum", -math.inf) <= value <= schema.get("maximum", math.inf)
-        and schema.get("exclusiveMinimum", -math.inf) < value < schema.get("exclusiveMaximum", math.inf)
-    )
+    least, most = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
+    above, below = schema.get("exclusiveMinimum", -math.inf), schema.get("exclusiveMaximum", math.inf)
+    return bool(least <= value <= most and above < value < below)
+
+
+def _first_that(fits: Callable[[T], bool], values: Iterable[T]) -> T:
+    """The first value that fits; NoExample without one."""
+    for value in filter(fits, values):
+        return value
+    raise NoExample

@@ -52,38 +52,30 @@ def deliver(command: BaseCommand, texts: Mapping[str, str], options: Mapping[str
     """Print, write or check the texts; each has a suffix instead of the file's own, or "" for its own."""
     path = target(options)
     if path is None:
-        for text in texts.values():
-            command.stdout.write(text, ending="")
+        command.stdout.write("".join(texts.values()), ending="")
         return
-    files = {path.with_suffix(suffix) if suffix else path: text for suffix, text in texts.items()}
-    if options["check"]:
-        for file, text in files.items():
-            _compare(file, text, name)
-        return
+    act = _compare if options["check"] else _write
+    for suffix, text in texts.items():
+        act(path.with_suffix(suffix) if suffix else path, text, f"manage.py {name} --out {path}")
+
+
+def _write(file: Path, text: str, command: str) -> None:
     try:
-        for file, text in files.items():
-            _write(file, text)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8", newline="\n")
     except OSError as exc:
-        raise CommandError(f"{path} cannot be written: {exc}") from exc
+        raise CommandError(f"{file} cannot be written: {exc}") from exc
 
 
-def _write(file: Path, text: str) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _compare(file: Path, text: str, name: str) -> None:
+def _compare(file: Path, text: str, command: str) -> None:
     try:
         written = file.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as exc:
-        raise CommandError(f"{file} cannot be read: {exc}. Write it: manage.py {name} --out {file}") from exc
+        raise CommandError(f"{file} cannot be read: {exc}. Write it: {command}") from exc
     if written != text:
         changes = "\n".join(islice(_changes(written, text), SHOWN))
-        raise CommandError(
-            f"{file} is not up to date. Write it again: manage.py {name} --out {file}\n{changes}"
-        )
+        raise CommandError(f"{file} is not up to date. Write it again: {command}\n{changes}")
 
 
 def _changes(written: str, text: str) -> Iterator[str]:
-    lines = difflib.unified_diff(written.splitlines(), text.splitlines(), "written", "now", lineterm="", n=1)
-    return iter(lines)
+    return difflib.unified_diff(written.splitlines(), text.splitlines(), "written", "now", lineterm="", n=1)
