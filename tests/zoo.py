@@ -22,6 +22,7 @@ from fastws_compat import (
     ErrorFrame,
     FastAPI,
     Header,
+    HTTPException,
     MessageRouter,
     Path,
     Query,
@@ -197,6 +198,8 @@ async def on_ban(message: Ban, room: Annotated[str | None, Query(alias="in-room"
 
 @commands.on
 async def on_search(message: Search) -> Found:
+    if message.q == "nothing":
+        raise HTTPException(404, "There is nothing.")
     return Found()
 
 
@@ -218,19 +221,6 @@ async def room(
 
     It stays open.
     """
-    await websocket.accept()
-    async for message in websocket:
-        match message:
-            case Post():
-                now = datetime(2026, 1, 31, 12)
-                await websocket.send_message(Said(number=1, user="u", text=message.text, sent_at=now))
-            case Typing():
-                await websocket.send_error(409, "Not now.", to=message)
-            case Search():
-                if message.q == "nothing":
-                    await websocket.send_error(404, "There is nothing.", to=message)
-                else:
-                    await websocket.reply(message, Found())
 
 
 @app.websocket("/ws/commands", handlers=commands)

@@ -63,6 +63,20 @@ class Channel:
     limits: dict[str, Any]
     close_codes: dict[int, str]
 
+    @property
+    def host(self) -> str | None:
+        """The host of a `Host` route, without convertors."""
+        return self.place.host and CONVERTOR.sub(r"{\1}", self.place.host)
+
+    @property
+    def host_names(self) -> list[str]:
+        return CONVERTOR.findall(self.place.host or "")
+
+    @property
+    def whole_paths(self) -> list[str]:
+        """The path parameters that may contain slashes."""
+        return re.findall(r"\{(\w+):path\}", self.place.prefix + self.place.route.path)
+
     def of(self, source: str) -> list[Parameter]:
         """The parameters that stand in one place of the handshake."""
         return [parameter for parameter in self.parameters if parameter.source == source]

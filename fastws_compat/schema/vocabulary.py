@@ -45,8 +45,8 @@ class Message:
     content_type: str | None = None
     # Whether it has the `id` of a call or a reply.
     has_id: bool = False
-    # The class, for whoever has to name it.
-    kind: Any = None
+    # Whether it is a ping or a pong.
+    is_beat: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ class Vocabulary:
             payload = {"$ref": REF + key}
             summary = schema.get("description", "").partition("\n\n")[0]
             example = Maker(self.schemas).make(payload)
-            self._add(made, Message(key, name, key, summary, payload, (example,)))
+            is_beat = name in (PING, PONG)
+            self._add(made, Message(key, name, key, summary, payload, (example,), is_beat=is_beat))
         return self._by_member[made]
 
     def _message(self, kind: Any, mode: Mode, tags: Tags) -> Message:
@@ -146,7 +147,7 @@ class Vocabulary:
         is_call = is_subclass(base, (Call, Reply))
         tag = ERROR if is_subclass(base, ErrorFrame) else tag
         title = name_of_type(base)
-        return Message(key, tag or key, title, summary_of(base), payload, examples, has_id=is_call, kind=base)
+        return Message(key, tag or key, title, summary_of(base), payload, examples, has_id=is_call)
 
     def _inline_key(self, name: str, payload: Schema) -> str:
         """A key for a type that has no named schema, such as `list[int]`."""
