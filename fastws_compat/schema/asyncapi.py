@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from fastws_compat.schema.definitions import reachable, references
 from fastws_compat.schema.description import CONVERTOR, Channel, Site, title_of
@@ -99,20 +99,23 @@ def _servers(site: Site, server: str | None) -> Object:
 
 def _numbered(declared: Iterable[Mapping[str, Any]]) -> Object:
     """Server Objects by name; a relative URL, which names no host, is left out."""
-    found: Object = {}
-    for one in declared:
-        url = urlsplit(one["url"])
-        if url.netloc and url.scheme in PROTOCOLS and "{" not in url.netloc:
-            name = f"site{len(found) + 1}" if found else "site"
-            found[name] = _filled(
-                {
-                    "host": url.netloc,
-                    "protocol": PROTOCOLS[url.scheme],
-                    "pathname": url.path.rstrip("/"),
-                    "description": one.get("description"),
-                }
-            )
-    return found
+    servers = [_server(one, urlsplit(one["url"])) for one in declared if _has_host(urlsplit(one["url"]))]
+    return {f"site{number}" if number > 1 else "site": server for number, server in enumerate(servers, 1)}
+
+
+def _has_host(url: SplitResult) -> bool:
+    return bool(url.netloc) and url.scheme in PROTOCOLS and "{" not in url.netloc
+
+
+def _server(declared: Mapping[str, Any], url: SplitResult) -> Object:
+    return _filled(
+        {
+            "host": url.netloc,
+            "protocol": PROTOCOLS[url.scheme],
+            "pathname": url.path.rstrip("/"),
+            "description": declared.get("description"),
+        }
+    )
 
 
 def _host_servers(site: Site) -> Object:
@@ -177,13 +180,19 @@ def _path_parameter(site: Site, channel: Channel, name: str) -> Object:
     return _filled(
         {
             "description": schema.get("description"),
-            "enum": [_as_text(value) for value in _choices(site, schema)],
-            "examples": [_as_text(value) for value in schema.get("examples", ())],
-            "x-schema": {
-                key: value for key, value in schema.items() if key not in ("description", "examples")
-            },
+            "enum": _as_texts(_choices(site, schema)),
+            "examples": _as_texts(schema.get("examples", ())),
+            "x-schema": _without(schema, "description", "examples"),
         }
     )
+
+
+def _as_texts(values: Iterable[Any]) -> list[str]:
+    return list(map(_as_text, values))
+
+
+def _without(found: Object, *names: str) -> Object:
+    return {name: value for name, value in found.items() if name not in names}
 
 
 def _converted(channel: Channel, name: str) -> Object:

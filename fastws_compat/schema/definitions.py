@@ -82,9 +82,13 @@ def correct_error_frame(schemas: dict[str, Schema], reference: Schema) -> None:
 
 def with_tag(schema: Schema, tag: str) -> Schema:
     """The schema of an error frame whose tag is another field than `type`."""
-    properties = {tag if name == "type" else name: field for name, field in schema["properties"].items()}
-    required = [tag if name == "type" else name for name in schema["required"]]
-    return {**schema, "properties": properties, "required": required}
+    names = {"type": tag}
+    properties = {names.get(name, name): field for name, field in schema["properties"].items()}
+    return {
+        **schema,
+        "properties": properties,
+        "required": [names.get(name, name) for name in schema["required"]],
+    }
 
 
 def as_draft_07(schema: Any) -> Any:

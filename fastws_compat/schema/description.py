@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 from typing import Any
 
 from fastws_compat.applications import FastAPI, Starlette
@@ -93,9 +94,8 @@ class Site:
         self.apps = _apps(application, places)
         self.schemes = access.Schemes(session_cookie)
         parameters = {id(place): tuple(_parameters(place.route)) for place in places}
-        contracts = [contract for place in places if (contract := _contract(place.route)) is not None]
-        schemas = {one: one.core_schema for found in parameters.values() for one in found}
-        self.vocabulary = Vocabulary(contracts, schemas)
+        schemas = {one: one.core_schema for one in chain.from_iterable(parameters.values())}
+        self.vocabulary = Vocabulary(_contracts(places), schemas)
         keys = _keys(places)
         self.channels = [
             self._channel(place, key, parameters[id(place)])
@@ -161,6 +161,10 @@ def _contract(route: Any) -> Contract | None:
     return route.contract if isinstance(route, APIWebSocketRoute) else None
 
 
+def _contracts(places: Iterable[Place]) -> Iterator[Contract]:
+    return filter(None, (_contract(place.route) for place in places))
+
+
 def _parameters(route: Any) -> list[Parameter]:
     return parameters_of(route.plan) if isinstance(route, APIWebSocketRoute) else []
 
@@ -173,12 +177,17 @@ def _message_requirements(route: Any, contract: Contract | None) -> dict[str, li
     dispatch = getattr(getattr(route, "messages", None), "dispatch", None)
     if dispatch is None or contract is None:
         return {}
-    names = {id(kind): str(tag) for tag, kind in contract.received_by_tag.items()}
-    found = {
-        names.get(id(kind), str(kind)): access.requirements(step.call for step in dispatch.steps_of(kind))
-        for kind in contract.receives
-    }
-    return {name: needed for name, needed in found.items() if needed}
+    needed = {kind: _needed(dispatch.steps_of(kind)) for kind in contract.receives}
+    return {_tag_of(kind, contract): found for kind, found in needed.items() if found}
+
+
+def _needed(steps: Iterable[Any]) -> list[str]:
+    return access.requirements(step.call for step in steps)
+
+
+def _tag_of(kind: Any, contract: Contract) -> str:
+    """The tag of a message that clients send; its class without one."""
+    return next((str(tag) for tag, member in contract.received_by_tag.items() if member is kind), str(kind))
 
 
 def _address(place: Place) -> str:

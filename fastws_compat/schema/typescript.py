@@ -112,13 +112,14 @@ def _comment(schema: Schema, indent: str) -> str:
     """JSDoc of a description, a format, and whether a number may be too large for JavaScript."""
     form = f"Format: {schema['format']}." if "format" in schema else ""
     large = "JavaScript is exact only up to 2^53." if _is_large(schema) else ""
-    text = "\n".join(filter(None, [schema.get("description"), form, large])).replace("*/", "*\\/")
-    if not text:
-        return ""
-    if "\n" not in text:
-        return f"{indent}/** {text} */\n"
-    lines = "".join(f"{indent} * {line}".rstrip() + "\n" for line in text.splitlines())
-    return f"{indent}/**\n{lines}{indent} */\n"
+    text = "\n".join(filter(None, [schema.get("description"), form, large]))
+    return _jsdoc(text.replace("*/", "*\\/").splitlines(), indent)
+
+
+def _jsdoc(lines: list[str], indent: str) -> str:
+    if len(lines) < 2:
+        return "".join(f"{indent}/** {line} */\n" for line in lines)
+    return "\n".join([f"{indent}/**", *(f"{indent} * {line}".rstrip() for line in lines), f"{indent} */\n"])
 
 
 def _is_large(schema: Schema) -> bool:
@@ -216,9 +217,10 @@ class Client:
     def _union(self, messages: Sequence[Message], channel: Channel, raw: Mapping[Any, str]) -> str:
         if channel.contract is None:
             return "unknown"
-        written = [self._types.type_of(message.payload) for message in messages]
-        kinds = [raw.get(message.content_type) for message in messages]
-        return _union(kind or one for kind, one in zip(kinds, written, strict=True))
+        return _union(raw.get(message.content_type) or self._type(message) for message in messages)
+
+    def _type(self, message: Message) -> str:
+        return self._types.type_of(message.payload)
 
     def _replies(self, channel: Channel) -> str:
         names = {message.key: message.name for message in channel.spoken.received}

@@ -70,9 +70,8 @@ class Vocabulary:
         self._found, self.schemas = generate(inputs)
         self.messages: dict[str, Message] = {}
         self._by_member: dict[Any, Message] = {}
-        for kind in {id(found): found for found in map(_error_class, self._contracts)}.values():
-            if kind is not None:
-                correct_error_frame(self.schemas, self._found[id(kind), SENT])
+        for kind in _error_classes(self._contracts):
+            correct_error_frame(self.schemas, self._found[id(kind), SENT])
 
     def parameter(self, key: Any) -> Schema:
         """The schema of a parameter."""
@@ -81,13 +80,14 @@ class Vocabulary:
     def spoken(self, contract: Contract) -> Spoken:
         """The messages of a route."""
         received_tags, sent_tags = _tags(contract.received_by_tag), _tags(contract.sent_by_tag)
-        received = [self._message(kind, RECEIVED, received_tags) for kind in contract.receives]
-        sent = [self._message(kind, SENT, sent_tags) for kind in contract.sends]
+        received = self._all(contract.receives, RECEIVED, received_tags)
+        sent = self._all(contract.sends, SENT, sent_tags)
         errors = self._errors(contract)
-        sent += [message for message in errors if message not in sent]
+        sent += errors
         replies = {
-            self._message(call, RECEIVED, received_tags).key: tuple(
-                [self._message(kind, SENT, sent_tags) for kind in members_of_reply(call)] + errors
+            self._message(call, RECEIVED, received_tags).key: (
+                *self._all(members_of_reply(call), SENT, sent_tags),
+                *errors,
             )
             for call in contract.replies
         }
@@ -95,6 +95,9 @@ class Vocabulary:
             received.append(self._beat(PING, contract.tag))
             sent.append(self._beat(PONG, contract.tag))
         return Spoken(tuple(dict.fromkeys(received)), tuple(dict.fromkeys(sent)), replies)
+
+    def _all(self, kinds: Iterable[Any], mode: Mode, tags: Tags) -> list[Message]:
+        return [self._message(kind, mode, tags) for kind in kinds]
 
     def _errors(self, contract: Contract) -> list[Message]:
         """The error frame of a route; nothing for a route whose types only document."""
@@ -188,6 +191,10 @@ def summary_of(kind: Any) -> str:
 
 def _error_class(contract: Contract) -> type[ErrorFrame] | None:
     return contract.error_frame if contract.enforced else None
+
+
+def _error_classes(contracts: Iterable[Contract]) -> set[type[ErrorFrame]]:
+    return set(filter(None, map(_error_class, contracts)))
 
 
 def _adapters(contracts: Iterable[Contract]) -> Iterator[tuple[tuple[int, Mode], TypeAdapter[Any]]]:
