@@ -165,6 +165,8 @@ def test_write_and_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_refusals(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--out needs a file"):
         run()
+    with pytest.raises(CommandError, match=r"ends in \.js; its types are written beside it"):
+        run("--out", str(tmp_path / "sockets.ts"))
     serve(monkeypatch, settings, app_with(model("Live")))
     with pytest.raises(CommandError, match="the Live of the generated file"):
         run("--out", str(tmp_path / "x.js"))
