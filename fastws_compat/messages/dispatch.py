@@ -81,6 +81,10 @@ class Dispatch:
         self._contract = contract
         self._programs = programs
 
+    def steps_of(self, message: Any) -> tuple[Step, ...]:
+        """What is called for each message of a class before its function."""
+        return self._programs[message].steps[:-1]
+
     async def call(self, websocket: Any, message: Any) -> None:
         """Call the function for a message, and answer with what it returns or raises."""
         program = self._programs.get(type(message)) or self._programs[self._member_of(message)]

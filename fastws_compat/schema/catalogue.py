@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FunctionType
 from typing import Any
 
@@ -26,6 +26,24 @@ class Entry:
     endpoint: str
     dependencies: tuple[str, ...]
     limits: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a route is served: what the mounts and hosts above it add."""
+
+    # A WebSocketRoute, or the mount of an application whose routes cannot be seen.
+    route: Any = None
+    prefix: str = ""
+    host: str | None = None
+    # The names of the mounts, each followed by a colon.
+    names: str = ""
+    # The innermost application.
+    owner: Starlette | None = None
+
+    @property
+    def host_prefix(self) -> str:
+        return self.prefix if self.host is None else f"//{self.host}{self.prefix}"
 
 
 def project() -> Any:
@@ -115,7 +133,7 @@ def print_routes(application: Any) -> None:
 
 def entries(application: Any) -> list[Entry]:
     """Every route in an ASGI application, in the order in which they are tried."""
-    return [entry for root in roots(application) for entry in _entries(root.routes)]
+    return list(map(_entry, places(application)))
 
 
 def _inside(node: Any) -> Iterator[Any]:
@@ -153,27 +171,41 @@ def _content(cell: Any) -> Any:
         return None
 
 
-def _entries(routes: Iterable[BaseRoute], prefix: str = "", names: str = "") -> Iterator[Entry]:
+def places(application: Any) -> Iterator[Place]:
+    """Every route in an ASGI application with what stands above it, in the order of matching."""
+    for root in roots(application):
+        owner = root if isinstance(root, Starlette) else None
+        yield from _places(root.routes, Place(owner=owner))
+
+
+def _places(routes: Iterable[BaseRoute], above: Place) -> Iterator[Place]:
     for route in flatten(routes):
         if isinstance(route, WebSocketRoute):
-            yield _entry(route, prefix, names)
+            yield replace(above, route=route)
         elif isinstance(route, Mount | Host):
-            below = f"//{route.host}{prefix}" if isinstance(route, Host) else prefix + route.path
-            inner = f"{names}{route.name}:" if route.name else names
-            if route.routes:
-                yield from _entries(route.routes, below, inner)
-            else:
-                yield Entry(f"{below}/*", names + (route.name or ""), label(route.app), (), {})
+            inner = getattr(route, "base_app", route.app)
+            below = replace(
+                above,
+                route=route,
+                host=route.host if isinstance(route, Host) else above.host,
+                prefix=above.prefix if isinstance(route, Host) else above.prefix + route.path,
+                names=f"{above.names}{route.name}:" if route.name else above.names,
+                owner=inner if isinstance(inner, Starlette) else above.owner,
+            )
+            yield from _places(route.routes, below) if route.routes else (below,)
 
 
-def _entry(route: WebSocketRoute, prefix: str, names: str) -> Entry:
+def _entry(place: Place) -> Entry:
+    route = place.route
+    if not isinstance(route, WebSocketRoute):  # a mounted application whose routes cannot be seen
+        return Entry(f"{place.host_prefix}/*", place.names.removesuffix(":"), label(route.app), (), {})
     dependencies, limits = list[str](), dict[str, Any]()
     if isinstance(route, APIWebSocketRoute):
         dependencies = [name_of(step.call) for step in route.plan.steps]
         limits.update(route.limits.options)
     return Entry(
-        path=prefix + route.path,
-        name=names + route.name,
+        path=place.host_prefix + route.path,
+        name=place.names + route.name,
         endpoint=label(route.endpoint),
         dependencies=tuple(dict.fromkeys(dependencies)),
         limits=limits,

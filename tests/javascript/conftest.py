@@ -27,20 +27,29 @@ def executable(name: str) -> str:
     return path
 
 
-@pytest.fixture(scope="session")
-def npm_packages() -> Path:
-    """The directory `node_modules`; a second test run on this machine finds it there."""
+def installed(*packages: str) -> Path:
+    """The directory `node_modules` with npm packages; a second test run on this machine finds it there."""
     npm = executable("npm")
-    key = sha256(" ".join(PACKAGES).encode()).hexdigest()[:12]
+    key = sha256(" ".join(packages).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"fastws-npm-{os.getuid()}-{key}"
     if not (folder / "complete").exists():
         folder.mkdir(mode=0o700, exist_ok=True)
         command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
-        installed = subprocess.run([*command, *PACKAGES], capture_output=True, text=True, timeout=300)
-        if installed.returncode:
-            pytest.skip(f"npm could not install {', '.join(PACKAGES)}: {installed.stderr[-500:]}")
+        done = subprocess.run([*command, *packages], capture_output=True, text=True, timeout=300)
+        if done.returncode:
+            pytest.skip(f"npm could not install {', '.join(packages)}: {done.stderr[-500:]}")
         (folder / "complete").touch()
     return folder / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def npm_packages() -> Path:
+    return installed(*PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def asyncapi_parser() -> Path:
+    return installed("@asyncapi/parser@3.6.6")
 
 
 @pytest.fixture

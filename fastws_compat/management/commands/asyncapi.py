@@ -1,0 +1,31 @@
+"""`python manage.py asyncapi` writes the AsyncAPI document of the WebSocket routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from fastws_compat.schema import asyncapi
+from fastws_compat.schema.written import add_arguments, deliver, described_site
+
+VERSIONS = ("3.1.0", "3.0.0")
+
+
+class Command(BaseCommand):
+    help = "Writes the AsyncAPI document of the project's WebSocket routes."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        add_arguments(parser)
+        parser.add_argument("--server", metavar="URL", help="the server, such as wss://example.com/prefix")
+        parser.add_argument("--spec", choices=VERSIONS, default=VERSIONS[0], help="the version of AsyncAPI")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        server = options["server"]
+        site = described_site(settings.SESSION_COOKIE_NAME)
+        found = asyncapi.document(site, server=server, version=options["spec"])
+        if server is not None and not found.get("servers"):
+            raise CommandError(f"--server {server} is no address of a server: write wss://host/prefix.")
+        deliver(self, {"": asyncapi.text(found)}, options, "asyncapi")

@@ -1,0 +1,172 @@
+"""JSON schemas of types as AsyncAPI and TypeScript need them: draft-07, with what is always sent required."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import CoreSchema
+
+Schema = dict[str, Any]
+# What a schema is generated for: any key, "validation" or "serialization", and pydantic's core schema.
+Input = tuple[Any, Any, CoreSchema]
+
+REF = "#/components/schemas/"
+# What only the regular expressions of Python and Rust have; JavaScript refuses such a pattern.
+FOREIGN_PATTERN = re.compile(
+    r"\(\?(?![:=!]|<[=!a-zA-Z])|\\[AzZGQEaei]|\[\[:|\\x\{|\\[_ #'\"%&~@,;:!<>`-]|[*+?}]\+"
+)
+# The core schemas around the type of a field that change nothing about its value in JSON.
+AROUND = ("default", "nullable", "definitions")
+
+
+class Generator(GenerateJsonSchema):
+    """pydantic's generator, for messages: what the server sends is all required, and so is a tag."""
+
+    def emit_warning(self, kind: Any, detail: str) -> None:
+        """Say nothing: what JSON schema cannot express is left out."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+    def field_is_required(self, field: Any, total: bool) -> bool:
+        if field["type"] == "typed-dict-field":
+            return bool(field.get("required", total))
+        if self.mode == "serialization":
+            return field.get("serialization_exclude_if") is None
+        return _is_constant(field["schema"]) or super().field_is_required(field, total)
+
+    def default_schema(self, schema: Any) -> Schema:
+        found = super().default_schema(schema)
+        if self.mode == "serialization" or "const" in found:
+            return {name: value for name, value in found.items() if name != "default"}
+        return found
+
+    def decimal_schema(self, schema: Any) -> Schema:
+        found = super().decimal_schema(schema)
+        found.get("anyOf", [found])[-1]["format"] = "decimal"
+        return found
+
+    def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
+        return {}  # JSON does not say more about it
+
+
+def generate(inputs: Iterable[Input]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
+    """The schema of each key and mode, and the named schemas that they refer to."""
+    generator = Generator(ref_template=REF + "{model}")
+    found, named = generator.generate_definitions(list(inputs))
+    schemas = {str(name): _named(name, schema) for name, schema in sorted(named.items())}
+    return {key: as_draft_07(schema) for key, schema in found.items()}, schemas
+
+
+ID: Schema = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
+DETAIL: Schema = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}, {}],
+    "examples": ["This is not possible now."],
+}
+
+
+def correct_error_frame(schemas: dict[str, Schema], reference: Schema) -> None:
+    """Make the schema of an error frame say what is sent: a frame without an id does not have the key."""
+    schema = schemas[reference["$ref"].removeprefix(REF)]
+    properties = schema["properties"]
+    schemas.setdefault("Id", ID)
+    properties["id"] = {"$ref": f"{REF}Id"}
+    properties["status"].setdefault("examples", [409])
+    if not properties["detail"].keys() - {"description"}:  # else a subclass says more
+        properties["detail"] |= DETAIL
+    schema["required"] = [name for name in schema["required"] if name != "id"]
+
+
+def with_tag(schema: Schema, tag: str) -> Schema:
+    """The schema of an error frame whose tag is another field than `type`."""
+    names = {"type": tag}
+    properties = {names.get(name, name): field for name, field in schema["properties"].items()}
+    return {
+        **schema,
+        "properties": properties,
+        "required": [names.get(name, name) for name in schema["required"]],
+    }
+
+
+def as_draft_07(schema: Any) -> Any:
+    """A schema without what draft-07 does not have or does not mean."""
+    if isinstance(schema, list):
+        return list(map(as_draft_07, schema))
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: INSIDE.get(name, _itself)(value) for name, value in schema.items()}
+    found.pop("discriminator", None)
+    if FOREIGN_PATTERN.search(str(found.get("pattern", ""))):
+        del found["pattern"]
+    return _beside_reference(_as_tuple(found))
+
+
+def _as_tuple(schema: Schema) -> Schema:
+    if "prefixItems" in schema:
+        schema["additionalItems"] = schema.pop("items", False)
+        schema["items"] = schema.pop("prefixItems")
+    return schema
+
+
+def _beside_reference(schema: Schema) -> Schema:
+    """In draft-07, keys beside a reference are ignored."""
+    if "$ref" in schema and len(schema) > 1:
+        schema["allOf"] = [{"$ref": schema.pop("$ref")}]
+    return schema
+
+
+def _each(schemas: Schema) -> Schema:
+    return {name: as_draft_07(schema) for name, schema in schemas.items()}
+
+
+def _itself(value: Any) -> Any:
+    return value
+
+
+# By keyword, what becomes of the schemas that it has inside.
+IN_MAPPINGS = dict.fromkeys(("properties", "patternProperties"), _each)
+ELSEWHERE = ("items", "additionalProperties", "contains", "propertyNames", "not")
+INSIDE: dict[str, Callable[[Any], Any]] = {
+    **IN_MAPPINGS,
+    **dict.fromkeys((*ELSEWHERE, "anyOf", "oneOf", "allOf", "prefixItems"), as_draft_07),
+}
+
+
+def _named(name: str, schema: Schema) -> Schema:
+    """A named schema in a fixed order, without a title that only repeats its name."""
+    schema = as_draft_07(schema)
+    if schema.get("title") in (name, name.removesuffix("-Input"), name.removesuffix("-Output")):
+        del schema["title"]
+    return schema
+
+
+def _is_constant(schema: Any) -> bool:
+    """Whether a field is a `Literal` of one value."""
+    while schema["type"] in AROUND:
+        schema = schema["schema"]
+    return schema["type"] == "literal" and len(schema["expected"]) == 1
+
+
+def references(schema: Any) -> set[str]:
+    """The names that a schema refers to."""
+    if isinstance(schema, list):
+        return set().union(*map(references, schema))
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("$ref")
+    found = {own.removeprefix(REF)} if isinstance(own, str) and own.startswith(REF) else set()
+    return found.union(*map(references, schema.values()))
+
+
+def reachable(names: Iterable[str], schemas: dict[str, Schema]) -> set[str]:
+    """The names, and all that their schemas refer to."""
+    todo, found = list(names), set[str]()
+    while todo:
+        name = todo.pop()
+        if name in schemas and name not in found:
+            found.add(name)
+            todo += references(schemas[name])
+    return found

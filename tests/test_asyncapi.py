@@ -1,0 +1,389 @@
+"""`manage.py asyncapi`: what the document says, that it is stable, and that its examples are true."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any, Literal
+
+import jsonschema
+import pytest
+from django.core.management import CommandError, call_command
+from pydantic import BaseModel, Field
+
+from fastws_compat import Depends, FastAPI, Query, TypedWebSocket, WebSocket
+from fastws_compat.auth import superuser_required, user_passes_test
+from fastws_compat.schema import asyncapi
+from fastws_compat.schema.description import CLOSE_CODES, Site
+from fastws_compat.schema.examples import Maker, NoExample
+from tests import zoo
+from tests.described import sites
+
+ROOT = Path(__file__).resolve().parents[1]
+Object = dict[str, Any]
+
+
+def described(application: Any, **options: Any) -> Object:
+    return asyncapi.document(Site(application), **options)
+
+
+@pytest.fixture(scope="module")
+def document() -> Object:
+    return described(zoo.app)
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, settings: Any, application: Any) -> None:
+    module = ModuleType("described_asgi")
+    module.application = application  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "described_asgi", module)
+    settings.ASGI_APPLICATION = "described_asgi.application"
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("asyncapi", *arguments, stdout=out)
+    return out.getvalue()
+
+
+# The document
+
+
+def test_info(document: Object) -> None:
+    assert document["asyncapi"] == "3.1.0"
+    assert document["info"] == {
+        "title": "Zoo",
+        "version": "2.0",
+        "description": "Routes of every kind.",
+        "termsOfService": "https://example.com/terms",
+        "contact": {"name": "Keeper", "email": "keeper@example.com"},
+        "license": {"name": "MIT"},
+        "tags": [{"name": "Inner"}],
+    }
+
+
+def test_a_channel_per_route_that_is_published(document: Object) -> None:
+    addresses = {key: channel["address"] for key, channel in document["channels"].items()}
+    assert addresses["room"] == "/ws/rooms/{slug}"
+    assert addresses["documented"] == "/ws/{number}/documented"
+    assert addresses["v1:echo"] == "/v1/{version}/echo"
+    assert {key for key, address in addresses.items() if address.endswith("/echo")} == {
+        "echo.tenant-ws-echo",
+        "echo.v2-version-echo",
+        "v1:echo",
+        "sub:echo",
+    }
+    assert "hidden" not in addresses
+    assert list(addresses) == sorted(addresses)
+
+
+def test_parameters(document: Object) -> None:
+    room = document["channels"]["room"]
+    expected = {"description": "Which room.", "examples": ["lobby"], "x-schema": {"type": "string"}}
+    assert room["parameters"] == {"slug": expected}
+    binding = room["bindings"]["ws"]
+    assert (binding["method"], binding["bindingVersion"]) == ("GET", "0.1.0")
+    after = binding["query"]["properties"]["after"]
+    description = "The last message that the client has."
+    assert after == {"type": "integer", "minimum": 0, "default": 0, "description": description}
+    assert list(binding["headers"]["properties"]) == ["x-trace"]
+    assert list(binding["x-cookies"]["properties"]) == ["lang"]
+
+
+def test_parameters_of_models_functions_mounts_and_convertors(document: Object) -> None:
+    channels = document["channels"]
+    assert list(channels["prices"]["bindings"]["ws"]["query"]["properties"]) == ["tag", "limit"]
+    assert list(channels["routed"]["bindings"]["ws"]["query"]["properties"]) == ["in-room"]
+    assert channels["prices"]["parameters"]["symbol"]["enum"] == ["a", "b"]
+    assert list(channels["v1:echo"]["parameters"]) == ["version"]
+    assert channels["documented"]["parameters"]["number"]["x-schema"] == {"type": "integer"}
+
+
+def test_operations(document: Object) -> None:
+    operations = document["operations"]
+    names = [reference["$ref"].rpartition("/")[2] for reference in operations["room.receive"]["messages"]]
+    assert names == ["Post-Input", "Typing", "HeartbeatPing"]
+    search = operations["room.receive.Search"]
+    replies = [reference["$ref"] for reference in search["reply"]["messages"]]
+    assert replies == ["#/channels/room/messages/Found", "#/channels/room/messages/ErrorFrame"]
+    assert search["reply"]["channel"] == {"$ref": "#/channels/room"}
+    sent = [reference["$ref"].rpartition("/")[2] for reference in operations["room.send"]["messages"]]
+    assert sent == ["Said", "Found", "ErrorFrame", "HeartbeatPong"]
+    assert search["security"] == [{"$ref": "#/components/securitySchemes/session"}]
+
+
+def test_a_plain_socket_has_no_messages(document: Object) -> None:
+    assert "messages" not in document["channels"]["plain"]
+    assert not [key for key in document["operations"] if key.startswith(("plain.", "starlette."))]
+
+
+def test_a_route_that_only_documents_has_no_error_frames(document: Object) -> None:
+    assert list(document["channels"]["documented"]["messages"]) == ["Post-Input", "Search", "Said", "Found"]
+    assert document["channels"]["documented"]["x-deprecated"] is True
+
+
+def test_what_is_sent_is_required(document: Object) -> None:
+    schemas = document["components"]["schemas"]
+    assert schemas["Post-Input"]["required"] == ["type", "text"]
+    assert schemas["Found"]["required"] == ["id", "type", "hits"]
+    output = schemas["Everything-Output"]
+    assert "secret" not in output["properties"]
+    assert sorted(output["required"]) == sorted(output["properties"])
+    assert schemas["Line"]["required"] == ["kind", "points"]
+
+
+def test_schemas_are_of_draft_07(document: Object) -> None:
+    text = json.dumps(document["components"])
+    assert '"prefixItems"' not in text
+    assert '"discriminator"' not in text
+    assert "(?P<" not in text
+    everything = document["components"]["schemas"]["Everything-Input"]["properties"]
+    assert everything["title"]["type"] == "string"
+    pair = document["components"]["schemas"]["Box_int_-Input"]["properties"]["pair"]
+    assert (pair["items"], pair["additionalItems"]) == ([{"type": "integer"}, {"type": "string"}], False)
+    for schema in schemas_in(document["components"]["schemas"]):
+        assert "$ref" not in schema or len(schema) == 1
+
+
+def schemas_in(found: Any) -> list[Object]:
+    if isinstance(found, list):
+        return [schema for item in found for schema in schemas_in(item)]
+    if not isinstance(found, dict):
+        return []
+    return [found, *(schema for item in found.values() for schema in schemas_in(item))]
+
+
+def test_error_frames(document: Object) -> None:
+    frame = document["components"]["schemas"]["ErrorFrame"]
+    assert frame["required"] == ["type", "status", "detail"]
+    forms = [{"type": "string"}, {"type": "array", "items": {"type": "object"}}, {}]
+    assert frame["properties"]["detail"]["anyOf"] == forms
+    assert frame["properties"]["id"] == {"$ref": "#/components/schemas/Id"}
+    other = document["components"]["schemas"]["ErrorFrameAction"]
+    assert other["required"] == ["action", "status", "detail"]
+    sent = list(document["channels"]["actions"]["messages"])[-2:]
+    assert sent == [
+        "ErrorFrameAction",
+        "HeartbeatPongAction",
+    ]
+    messages = document["components"]["messages"]
+    assert messages["Problem"]["name"] == messages["ErrorFrameAction"]["name"] == "error"
+    assert "ErrorFrame" not in document["channels"]["boxes"]["messages"]
+
+
+def test_raw_frames(document: Object) -> None:
+    messages = document["components"]["messages"]
+    assert messages["bytes"]["contentType"] == "application/octet-stream"
+    assert messages["str"]["contentType"] == "text/plain"
+
+
+def test_security(document: Object) -> None:
+    schemes = document["components"]["securitySchemes"]
+    assert schemes["session"]["name"] == "sessionid"
+    assert schemes["APIKeyHeader"] == {"type": "httpApiKey", "in": "header", "name": "X-Key"}
+    assert 'new WebSocket(url, ["bearer", token])' in schemes["WebSocketBearer"]["description"]
+    assert schemes["OAuth2AuthorizationCodeBearer"]["flows"]["authorizationCode"]["availableScopes"] == {
+        "read": "Read."
+    }
+    # AsyncAPI has no relative URLs.
+    assert schemes["OAuth2PasswordBearer"]["scheme"] == "bearer"
+
+
+def test_permissions() -> None:
+    app = FastAPI()
+
+    @app.websocket("/a", dependencies=[Depends(superuser_required), Depends(user_passes_test(is_tall))])
+    async def guarded(websocket: WebSocket) -> None: ...
+
+    said = described(app)["channels"]["guarded"]["description"]
+    assert said.startswith("Requires a superuser; a user who passes `is_tall`.")
+    zoo_channels = described(zoo.app)["channels"]
+    assert zoo_channels["room"]["x-permissions"] == ["auth.view_user"]
+    said = "The message `ban` requires the permission `auth.delete_user`."
+    assert said in zoo_channels["routed"]["description"]
+
+
+def is_tall(user: Any) -> bool:
+    return False
+
+
+def test_limits_and_close_codes(document: Object) -> None:
+    room = document["channels"]["room"]
+    assert room["x-limits"] == {"rate_limit": "20/s"}
+    assert {"4401", "4422", "4429", "1008"} <= room["x-close-codes"].keys()
+    assert "4429" not in document["channels"]["plain"]["x-close-codes"]
+    documented = (ROOT / "docs" / "reference" / "close-codes.md").read_text()
+    assert all(f"| {code} |" in documented for code in CLOSE_CODES)
+
+
+def test_servers() -> None:
+    app = FastAPI(
+        servers=[{"url": "https://a.example.com/api/", "description": "Live."}, {"url": "/relative"}]
+    )
+    assert described(app)["servers"] == {
+        "site": {"host": "a.example.com", "protocol": "wss", "pathname": "/api", "description": "Live."}
+    }
+    assert described(app, server="ws://b:8000")["servers"] == {"site": {"host": "b:8000", "protocol": "ws"}}
+    assert "servers" not in described(FastAPI())
+    assert described(zoo.app)["servers"]["sub-example-com"]["host"] == "{sub}.example.com"
+
+
+# Examples
+
+
+@pytest.mark.parametrize("name", ["demo", "zoo", "guide0", "guide1", "guide2"])
+def test_examples_fit_their_schemas(name: str) -> None:
+    found = asyncapi.document(sites()[name])
+    components = found.get("components", {})
+    for key, message in components.get("messages", {}).items():
+        for example in message.get("examples", ()):
+            schema = {**message["payload"], "components": components}
+            (
+                jsonschema.Draft7Validator(schema if "$ref" not in schema else rooted(schema)).validate(
+                    example["payload"]
+                ),
+                key,
+            )
+
+
+def rooted(schema: Object) -> Object:
+    """A schema whose reference is not hidden by the keys beside it, as draft-07 has it."""
+    return {"allOf": [{"$ref": schema["$ref"]}], "components": schema["components"]}
+
+
+def test_nearly_every_message_has_an_example(document: Object) -> None:
+    messages = document["components"]["messages"]
+    assert {key for key, message in messages.items() if "examples" not in message} <= {
+        "bytes",
+        "str",
+        "Everything-Output",
+    }
+
+
+def test_examples_of_the_model_are_published_as_they_are(document: Object) -> None:
+    examples = document["components"]["messages"]["WithExamples"]["examples"]
+    assert examples == [{"payload": example} for example in zoo.EXAMPLES]
+    assert document["components"]["messages"]["Post-Input"]["examples"][0]["payload"]["text"] == "Hello"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": 5},
+        {"type": "integer", "exclusiveMinimum": 5, "maximum": 6},
+        {"type": "integer", "maximum": -3},
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5},
+        {"type": "integer", "multipleOf": 7, "minimum": 50},
+        {"type": "string", "minLength": 10, "maxLength": 11},
+        {"type": "string", "maxLength": 2},
+        {"type": "array", "items": {"type": "string"}, "minItems": 3},
+        {"type": "array", "items": {"type": "string"}, "maxItems": 0},
+        {"type": "string", "pattern": "^[A-Z]+$"},
+    ],
+)
+def test_made_values_fit(schema: Object) -> None:
+    jsonschema.Draft7Validator(schema).validate(Maker({}).make(schema))
+
+
+def test_no_example_for_what_cannot_be_made() -> None:
+    with pytest.raises(NoExample):
+        Maker({}).make({"type": "string", "pattern": "^never-[0-9]{40}$"})
+
+
+# The command
+
+
+DOCUMENT_OF_THE_ZOO = """
+import django
+from django.conf import settings
+from django.core.management import call_command
+django.setup()
+settings.ASGI_APPLICATION = "tests.zoo.app"
+call_command("asyncapi")
+"""
+
+
+def python(code: str, **environment: str) -> str:
+    """What a new process prints."""
+    environment = {"PATH": "", "DJANGO_SETTINGS_MODULE": "wsproject.settings", **environment}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_same_bytes_on_each_run() -> None:
+    first, second = (python(DOCUMENT_OF_THE_ZOO, PYTHONHASHSEED=seed) for seed in "12")
+    assert first == second
+    assert json.loads(first)["info"]["title"] == "Zoo"
+
+
+def test_it_prints_and_writes(tmp_path: Path) -> None:
+    file = tmp_path / "new" / "asyncapi.json"
+    printed = run()
+    assert json.loads(printed)["channels"]["chat"]["address"] == "/ws/chat/{slug}"
+    assert run("--out", str(file)) == ""
+    assert file.read_text() == printed
+
+
+class Message(BaseModel):
+    type: Literal["message"] = "message"
+    text: Annotated[str, Field(max_length=10)]
+
+
+def test_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws/first")
+    async def first(websocket: TypedWebSocket[Message, None]) -> None: ...
+
+    serve(monkeypatch, settings, app)
+    file = tmp_path / "asyncapi.json"
+    with pytest.raises(CommandError, match="cannot be read"):
+        run("--out", str(file), "--check")
+    assert not file.exists()
+    run("--out", str(file))
+    before = file.read_bytes()
+    assert run("--out", str(file), "--check") == run("--check", str(file)) == ""
+
+    @app.websocket("/ws/second")
+    async def second(websocket: WebSocket, page: Annotated[int, Query()] = 1) -> None: ...
+
+    for arguments in (["--out", str(file), "--check"], ["--check", str(file)]):
+        with pytest.raises(CommandError, match=r"not up to date.*asyncapi --out[\s\S]*second"):
+            run(*arguments)
+    assert file.read_bytes() == before
+
+
+def test_check_without_a_file() -> None:
+    with pytest.raises(CommandError, match="--check needs a file"):
+        run("--check")
+
+
+def test_a_server_without_a_host() -> None:
+    with pytest.raises(CommandError, match="wss://host/prefix"):
+        run("--server", "example.com")
+
+
+def test_an_application_that_cannot_be_imported(settings: Any) -> None:
+    settings.ASGI_APPLICATION = "no_such_module.application"
+    with pytest.raises(CommandError, match="cannot be imported"):
+        run()
+
+
+def test_spec() -> None:
+    assert json.loads(run("--spec", "3.0.0"))["asyncapi"] == "3.0.0"
+
+
+# What it costs
+
+
+def test_a_serving_process_does_not_import_it() -> None:
+    code = (
+        "import json, sys, django; django.setup(); import wsproject.asgi, fastws_compat.messages;"
+        "print(json.dumps([name for name in sys.modules if name.startswith('fastws_compat.schema.')]))"
+    )
+    assert set(json.loads(python(code))) <= {"fastws_compat.schema.catalogue"}

@@ -1,0 +1,172 @@
+"""`manage.py ws_types`: what the files say, and what is refused."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from django.core.management import CommandError, call_command
+from pydantic import BaseModel, create_model
+
+from fastws_compat import FastAPI, TypedWebSocket
+from fastws_compat.exceptions import DeclarationError
+from fastws_compat.schema import typescript
+from fastws_compat.schema.description import Site
+from fastws_compat.schema.typescript import STATIC, Client, Types
+from tests import zoo
+from tests.test_asyncapi import serve
+
+
+def written(application: Any, only: str | None = None) -> str:
+    return Client(Site(application), only).declarations()
+
+
+def run(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("ws_types", *arguments, stdout=out)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "string", "format": "date-time"}, "string"),
+        ({"type": "integer"}, "number"),
+        ({"type": "null"}, "null"),
+        ({}, "unknown"),
+        (True, "unknown"),
+        ({"const": 'a"b'}, r'"a\"b"'),
+        ({"enum": [1, "a", None]}, '1 | "a" | null'),
+        ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "string | null"),
+        ({"anyOf": [{"type": "string"}, {}]}, "unknown"),
+        ({"allOf": [{"$ref": "#/components/schemas/A"}], "default": 1}, "A"),
+        ({"type": "array", "items": {"enum": [1, 2]}}, "Array<1 | 2>"),
+        ({"type": "array"}, "Array<unknown>"),
+        ({"type": "array", "items": [{"type": "string"}], "additionalItems": False}, "[string]"),
+        (
+            {"type": "array", "items": [{"type": "string"}], "additionalItems": {"type": "number"}},
+            "[string, ...Array<number>]",
+        ),
+        ({"type": "object", "additionalProperties": {"type": "number"}}, "Record<string, number>"),
+        ({"type": "object"}, "Record<string, unknown>"),
+        (
+            {"type": "object", "properties": {"a": {}, "b-c": {"type": "null"}}, "required": ["a"]},
+            '{ a: unknown; "b-c"?: null }',
+        ),
+    ],
+)
+def test_types(schema: Any, expected: str) -> None:
+    assert Types({"A": "A"}).type_of(schema) == expected
+
+
+def test_interfaces() -> None:
+    found = written(zoo.app)
+    assert 'export interface Search {\n  id: Id;\n  type: "search";\n  q: string;\n}' in found
+    assert 'export type Color = "red" | "blue";' in found
+    assert "  /** Not an *\\/ identifier. */\n" in found
+    [post] = re.findall(r"interface PostInput \{\n(.*?)\}", found, re.DOTALL)
+    assert post == '  type: "post";\n  text: string;\n  color?: Color;\n  silent?: boolean;\n'
+    assert "secret" not in found.partition("interface EverythingOutput")[2].partition("}")[0]
+
+
+def test_routes() -> None:
+    [room] = re.findall(r'  "/ws/rooms/\{slug\}": \{\n(.*?)\n  \};', written(zoo.app), re.DOTALL)
+    assert room.splitlines() == [
+        "    params: { slug: string };",
+        "    query: { after?: number };",
+        "    up: PostInput | Typing | Search;",
+        "    down: Said | Found | ErrorFrame;",
+        "    replies: { search: Found };",
+        '    tag: "type";',
+    ]
+
+
+def test_a_module_embeds_the_runtime_unchanged() -> None:
+    files = typescript.module(Client(Site(zoo.app)))
+    assert (STATIC / "live.js").read_text() in files[""]
+    assert files[""].splitlines()[0] == files[".d.ts"].splitlines()[0]
+    assert '"heartbeat": true' in files[""]
+    assert not re.search("@ts-(nocheck|ignore)", "".join(files.values()))
+
+
+def test_only_one_route() -> None:
+    found = written(zoo.app, "trees")
+    assert '"/ws/trees"' in found
+    assert "Everything" not in found
+    with pytest.raises(DeclarationError, match="There is no route 'nothing': the names are actions"):
+        written(zoo.app, "nothing")
+
+
+def app_with(*models: Any) -> FastAPI:
+    app = FastAPI()
+    for number, model in enumerate(models):
+
+        async def endpoint(websocket: Any) -> None: ...
+
+        endpoint.__annotations__["websocket"] = TypedWebSocket[model, None]
+        app.add_api_websocket_route(f"/{number}", endpoint, name=f"route{number}")
+    return app
+
+
+def model(name: str, module: str = "shop") -> type[BaseModel]:
+    fields: Any = {"type": (Literal[name], name), module: (str, ...)}
+    return create_model(name, __module__=module, **fields)
+
+
+def test_two_classes_of_one_name_are_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"chat\.Message and shop\.Message have one name"):
+        written(app_with(model("Message", "chat"), model("Message", "shop")))
+
+
+class Box(BaseModel):
+    type: Literal["box"] = "box"
+    text: str = ""
+
+
+def test_two_names_that_meet_are_refused() -> None:
+    app = app_with(model("BoxInput"))
+
+    @app.websocket("/both")
+    async def both(websocket: TypedWebSocket[Box, Box]) -> None: ...
+
+    with pytest.raises(DeclarationError, match="Box-Input and BoxInput are both BoxInput"):
+        written(app)
+
+
+def test_a_name_of_the_client_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="the Live of the generated file and Live are both Live"):
+        written(app_with(model("Live")))
+
+
+# The command
+
+
+def test_write_and_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    app = app_with(model("Message"))
+    serve(monkeypatch, settings, app)
+    file, types = tmp_path / "sockets.js", tmp_path / "sockets.d.ts"
+    with pytest.raises(CommandError, match="cannot be read"):
+        run("--out", str(file), "--check")
+    assert not file.exists()
+    run("--out", str(file))
+    run("--out", str(file), "--check")
+    types.write_text(types.read_text() + "\n")
+    with pytest.raises(CommandError, match=r"sockets\.d\.ts is not up to date"):
+        run("--out", str(file), "--check")
+    run("--out", str(file))
+    app.add_api_websocket_route("/more", zoo.trees)
+    with pytest.raises(CommandError, match="not up to date"):
+        run("--out", str(file), "--check")
+
+
+def test_refusals(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="--out needs a file"):
+        run()
+    with pytest.raises(CommandError, match=r"ends in \.js; its types are written beside it"):
+        run("--out", str(tmp_path / "sockets.ts"))
+    serve(monkeypatch, settings, app_with(model("Live")))
+    with pytest.raises(CommandError, match="the Live of the generated file"):
+        run("--out", str(tmp_path / "x.js"))
