@@ -25,6 +25,11 @@ test("the URL is relative to the page, and ws for http", async () => {
   assert.equal(server().url, "wss://example.com/ws/room?x=1&fastws=");
 });
 
+test("only the scheme changes to ws, not a path with http in it", async () => {
+  await client("wss://example.com/http/room");
+  assert.equal(server().url, "wss://example.com/http/room?fastws=");
+});
+
 test("URL, query and protocols are asked for each attempt, and may be promises", async () => {
   let [token, last] = [0, 3];
   await client(async () => `wss://host-${++token}/ws?after=0`, {

@@ -339,7 +339,7 @@ export class Live extends Events {
       if (claim && claims.length + name.length + claim.length < 4000) claims += `,${name}${claim}`;
     }
     url.searchParams.set("fastws", claims.replace(/^,/, ""));
-    return url.href.replace("http", "ws").replace(/#.*/, "");
+    return url.href.replace(/^http/, "ws").replace(/#.*/, "");
   }
 
   #opened() {
