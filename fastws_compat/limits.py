@@ -188,7 +188,7 @@ class ConnectionSlots(AbstractContextManager[None]):
 
 
 def process_is_full() -> bool:
-    """Whether no route of this process takes another connection, whoever it is from; logged if so."""
+    """Whether the process has all the connections that it may have, which is logged."""
     name = "max_connections"
     maximum = conf.values().get(SETTINGS[name])
     is_full = maximum is not None and PROCESS_CAPS[name].counts.get("all", 0) >= maximum

@@ -25,7 +25,7 @@ DEFAULT_MAX_INVALID = 10
 
 @dataclass(frozen=True, slots=True)
 class Contract:
-    """The messages of a route, for the socket that speaks them and for whoever documents them."""
+    """The messages of a route, for its socket and for the documents that describe it."""
 
     incoming: Incoming
     outgoing: Outgoing
