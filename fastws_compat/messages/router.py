@@ -20,7 +20,8 @@ class Handler(NamedTuple):
 class MessageRouter:
     """Functions that `websocket.serve()` calls, each with the messages that its annotation names.
 
-    What a function returns is sent to the client that sent the message. `dependencies` are called for each message.
+    What a function returns is sent to the client that sent the message. `dependencies` are called for each
+    message.
     """
 
     def __init__(self, *, dependencies: Sequence[Depends] | None = None) -> None:
