@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 SCRIPT = Path(__file__).parent / "databases" / "run.py"
 
@@ -66,9 +67,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     if os.geteuid() == 0:
         user = {"user": "postgres"}
         shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     data = folder / "data"
     quiet: dict[str, Any] = {
         "stdout": subprocess.DEVNULL,
@@ -79,7 +78,6 @@ def postgresql() -> Iterator[PostgreSQL]:
     initdb = [program("initdb"), "--auth", "trust", "--username", "postgres", "--no-sync", "--pgdata", data]
     subprocess.run(initdb, check=True, **quiet)
     control = [program("pg_ctl"), "--pgdata", data, "-w"]
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
 
     def restart() -> None:
         subprocess.run([*control, "-m", "fast", "restart"], check=True, **quiet)

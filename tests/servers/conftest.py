@@ -22,6 +22,8 @@ from typing import IO
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 LOOP = os.environ.get("FASTWS_TEST_LOOP", "asyncio")
 
@@ -147,13 +149,6 @@ def command(name: str, port: int) -> list[str]:
         return ["daphne", "--bind", "127.0.0.1", "--port", str(port)]
     uvicorn = "tests.servers.terminated" if "COVERAGE_PROCESS_CONFIG" in os.environ else "uvicorn"
     return [uvicorn, "--host", "127.0.0.1", "--port", str(port)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until_ready(running: Running, timeout: float = 60) -> None:
