@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.messages.contract import DEFAULT_TAG
 from fastws_compat.messages.frames import ERROR
 from fastws_compat.schema.definitions import REF, Schema, reachable, references
 from fastws_compat.schema.description import Channel, Site
@@ -45,7 +44,7 @@ class Types:
             "enum": lambda values: _union(map(json.dumps, values)),
             "anyOf": lambda schemas: _union(map(self.type_of, schemas)),
             "oneOf": lambda schemas: _union(map(self.type_of, schemas)),
-            "allOf": lambda schemas: " & ".join(map(self._operand, schemas)),
+            "allOf": self._all_of,
         }
 
     def type_of(self, schema: Any) -> str:
@@ -58,6 +57,9 @@ class Types:
         kind = schema.get("type")
         writers = {"array": self._array, "object": self._object}
         return writers[kind](schema) if kind in writers else SCALARS.get(str(kind), "unknown")
+
+    def _all_of(self, schemas: list[Schema]) -> str:
+        return self.type_of(*schemas) if len(schemas) == 1 else " & ".join(map(self._operand, schemas))
 
     def _operand(self, schema: Schema) -> str:
         written = self.type_of(schema)
@@ -197,7 +199,7 @@ class Client:
             "up": self._union(_messages(channel.spoken.received), channel, UP),
             "down": self._union(_messages(channel.spoken.sent), channel, DOWN),
             "replies": self._replies(channel),
-            "tag": json.dumps(_tag(channel)),
+            "tag": json.dumps(channel.tag),
         }
         lines = [f"    {name}: {written};\n" for name, written in members.items()]
         return f"{{\n{''.join(lines)}  }}"
@@ -232,7 +234,7 @@ class Client:
 
     def table(self) -> str:
         """What the client has to know of the routes while it runs."""
-        routes = {path: found for path, channel in self._paths() if (found := _options(channel))}
+        routes = {path: found for path, channel in self._paths() if (found := channel.client_options)}
         return f"const ROUTES = {json.dumps(routes, indent=2)};\n"
 
 
@@ -251,22 +253,6 @@ def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 def _path(channel: Channel) -> str:
     return channel.address if channel.host is None else f"//{channel.host}{channel.address}"
-
-
-def _tag(channel: Channel) -> str:
-    return DEFAULT_TAG if channel.contract is None else channel.contract.tag
-
-
-def _options(channel: Channel) -> dict[str, Any]:
-    contract = channel.contract
-    texts = contract is not None and contract.outgoing.members.text is not None
-    found = {
-        "tag": None if _tag(channel) == DEFAULT_TAG else _tag(channel),
-        "heartbeat": contract is not None and contract.heartbeat,
-        "text": texts,
-        "paths": list(channel.whole_paths),
-    }
-    return {name: value for name, value in found.items() if value}
 
 
 def module(client: Client) -> dict[str, str]:
