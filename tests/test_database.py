@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,9 @@ class PostgreSQL:
         return {**engine, "PORT": self.port, "NAME": name, **more}
 
 
-@pytest.fixture
-def postgresql() -> Iterator[PostgreSQL]:
+@contextmanager
+def running() -> Iterator[PostgreSQL]:
+    """A new server, without data. The test is skipped if PostgreSQL is not installed."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="fastws-postgresql-"))
     # PostgreSQL refuses to run as root.
@@ -89,6 +91,12 @@ def postgresql() -> Iterator[PostgreSQL]:
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql() -> Iterator[PostgreSQL]:
+    with running() as server:
+        yield server
 
 
 def test_two_postgresql_databases(postgresql: PostgreSQL) -> None:

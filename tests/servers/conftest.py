@@ -81,6 +81,17 @@ class Running:
             self._log.close()
 
 
+class Shared(Running):
+    """A process that other tests use too: its logs begin with this test."""
+
+    def __init__(self, running: Running) -> None:
+        super().__init__(running.process, running.port, running._log)
+        self._before = len(super().logs())
+
+    def logs(self) -> str:
+        return super().logs()[self._before :]
+
+
 class Server:
     """Starts processes of one server; `name` is "daphne" or "uvicorn"."""
 
@@ -110,12 +121,17 @@ class Server:
         self._own.append(running)
         return running
 
-    def shared(self, app: str, *args: str, settings: str | None = None) -> Running:
-        """Like `start`, but all tests of the session with the same arguments share one process."""
-        key = (self.name, app, settings or "", *args)
+    def shared(
+        self, app: str, *args: str, settings: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Running:
+        """Like `start`, but all tests of the session with the same arguments share one process.
+
+        What the process wrote before a test began is not in the test's `logs`.
+        """
+        key = (self.name, app, settings or "", *args, *map(str, (env or {}).items()))
         if key not in self._shared or self._shared[key].process.poll() is not None:
-            self._shared[key] = launch(self.name, app, args, settings, {}, ready=True)
-        return self._shared[key]
+            self._shared[key] = launch(self.name, app, args, settings, env or {}, ready=True)
+        return Shared(self._shared[key])
 
     def close(self) -> None:
         for running in self._own:
