@@ -1,4 +1,4 @@
-// Written by `manage.py ws_types`; do not change it. Schemas: 2f413d9f3517fb67
+// Written by `manage.py ws_types`; do not change it. Schemas: 4013b753da8b80f3
 /**
  * The answer to a message that was refused: what was wrong, as an HTTP status and FastAPI's `detail`.
  *
@@ -216,13 +216,6 @@ declare namespace live {
     [Symbol.asyncIterator](): AsyncGenerator<Down, void, undefined>;
   }
 }
-export import Live = live.Live;
-export import CallError = live.CallError;
-type LiveOptions = live.LiveOptions;
-type LiveStatus = live.Status;
-type LiveAbout = live.About;
-type LiveEnded = live.Ended;
-
 type Down<P extends keyof Routes> = Routes[P]["down"];
 type Up<P extends keyof Routes> = Routes[P]["up"];
 type TagOf<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T> ? T & string : never;
@@ -245,18 +238,18 @@ export type ReplyTo<P extends keyof Routes, M> =
 /** `params` and `query` are those of the route; `base` is the server, such as `wss://example.com` (default: the page's). */
 export type ConnectOptions<P extends keyof Routes> = Given<"params", Routes[P]["params"]> &
   AskedFor<"query", Routes[P]["query"]> &
-  Omit<LiveOptions, "query" | "tag" | "heartbeat" | "text"> & { base?: string };
+  Omit<live.LiveOptions, "query" | "tag" | "heartbeat" | "text"> & { base?: string };
 
 /** What `connect` returns. */
 export interface Connection<P extends keyof Routes> extends AsyncIterable<Down<P>> {
   /** The client beneath, for groups, presence and state. */
-  readonly live: Live<Down<P>>;
-  readonly status: LiveStatus;
+  readonly live: live.Live<Down<P>>;
+  readonly status: live.Status;
   /** Call `handler` for every message. Returns a function that removes the handler. */
-  on(name: "message", handler: (message: Down<P>, about: LiveAbout) => void): () => void;
+  on(name: "message", handler: (message: Down<P>, about: live.About) => void): () => void;
   /** Call `handler` for every message with this tag. Returns a function that removes the handler. */
-  on<T extends Tags<P>>(tag: T, handler: (message: Tagged<P, Down<P>, T>, about: LiveAbout) => void): () => void;
-  onStatus(handler: (status: LiveStatus, event: LiveEnded | null) => void): () => void;
+  on<T extends Tags<P>>(tag: T, handler: (message: Tagged<P, Down<P>, T>, about: live.About) => void): () => void;
+  onStatus(handler: (status: live.Status, event: live.Ended | null) => void): () => void;
   /** `"kept"`: it is sent once after the next opening; `false`: it is neither sent nor kept. */
   send(message: Up<P>): "sent" | "kept" | false;
   /** Send a message and return its reply; rejects with a `CallError`. The `id` is filled in. */
@@ -268,10 +261,16 @@ export interface Connection<P extends keyof Routes> extends AsyncIterable<Down<P
   [Symbol.asyncIterator](): AsyncGenerator<Down<P>, void, undefined>;
 }
 
-/** Connect to a route. */
-export declare function connect<P extends keyof Routes>(
+type Connect = <P extends keyof Routes>(
   path: P,
   ...options: {} extends ConnectOptions<P> ? [options?: ConnectOptions<P>] : [options: ConnectOptions<P>]
-): Connection<P>;
+) => Connection<P>;
+export type Live<Down = any> = live.Live<Down>;
+export type CallError = live.CallError;
+
+export declare const Live: typeof live.Live;
+export declare const CallError: typeof live.CallError;
+/** Connect to a route. */
+export declare const connect: Connect;
 
 export {};

@@ -1,26 +1,26 @@
-// Written by `manage.py ws_types`; do not change it. Schemas: 2f413d9f3517fb67
+// Written by `manage.py ws_types`; do not change it. Schemas: 4013b753da8b80f3
 /**
- * A WebSocket that reconnects, and groups that recover what they missed. No imports, no build step.
+ * A WebSocket that reconnects, and groups that recover what they missed.
  * Guide: docs/howto/live-client.md. What each name does: live.d.ts.
  */
 
 const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4401, 4403, 4404, 4422]);
-const LOST = { code: 1006, reason: "" };
+const /** @type {any} */ LOST = { code: 1006, reason: "" };
 const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
 const BURST = 10; // posts a second: below the usual rate limits
 
-const now = () => Date.now();
-const upTo = (ms) => Math.random() * ms;
-const longest = (attempt) => Math.min(30_000, 1000 * 2 ** attempt);
-const ask = async (option) => (typeof option === "function" ? option() : option);
-const report = (error) => (globalThis.reportError ?? console.error)(error);
-const isHidden = () => globalThis.document?.visibilityState === "hidden";
-const mapOf = (object) => new Map(Object.entries(object ?? {}));
-const parts = (position) => String(position ?? "").split(":");
-const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+const /** @type {any} */ now = () => Date.now();
+const /** @type {any} */ upTo = (/** @type {any} */ ms) => Math.random() * ms;
+const /** @type {any} */ longest = (/** @type {any} */ attempt) => Math.min(30_000, 1000 * 2 ** attempt);
+const ask = async (/** @type {any} */ option) => (typeof option === "function" ? option() : option);
+const /** @type {any} */ report = (/** @type {any} */ error) => (globalThis.reportError ?? console.error)(error);
+const /** @type {any} */ isHidden = () => globalThis.document?.visibilityState === "hidden";
+const /** @type {any} */ mapOf = (/** @type {any} */ object) => new Map(Object.entries(object ?? {}));
+const /** @type {any} */ parts = (/** @type {any} */ position) => String(position ?? "").split(":");
+const /** @type {any} */ newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 /** An error of the page is reported, and stops nothing here. */
-function guarded(call, ...values) {
+function guarded(/** @type {any} */ call, /** @type {any[]} */ ...values) {
   try {
     return call(...values);
   } catch (error) {
@@ -28,15 +28,15 @@ function guarded(call, ...values) {
   }
 }
 
-const parsed = (text) => {
+const /** @type {any} */ parsed = (/** @type {any} */ text) => {
   try { return JSON.parse(text); } catch { return text; }
 };
 
 /** The envelope and the data. The endpoint's own frames have no envelope. */
-function unwrap(raw, isText) {
-  let [head, rest] = [raw];
+function unwrap(/** @type {any} */ raw, /** @type {any} */ isText) {
+  let /** @type {any} */ [head, rest] = [raw, undefined];
   if (typeof raw !== "string") {
-    const [high, low] = new Uint8Array(raw);
+    const [high = 0, low = 0] = new Uint8Array(raw);
     const end = 2 + high * 256 + low;
     [head, rest] = [new TextDecoder().decode(raw.slice(2, end)), raw.slice(end)];
   }
@@ -46,18 +46,19 @@ function unwrap(raw, isText) {
 }
 
 /** Random, so that clients that lost a server together do not return together. */
-function delayOf(attempt, { code, reason }) {
-  const spread = 1000 * (/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
+function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }) {
+  const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
   // A client that is too slow (1013) again and again returns later each time.
-  const window = { 1012: spread, 1013: Math.max(spread, attempt && longest(attempt)) }[code];
-  return upTo(window ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
+  const windows = new Map([[1012, spread], [1013, Math.max(spread, attempt && longest(attempt))]]);
+  return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
 /** Browsers hide why a handshake failed, but the page tells whether the login has ended. */
-async function isGone(page) {
-  const options = { method: "HEAD", redirect: "manual", cache: "no-store" };
+async function isGone(/** @type {any} */ page) {
   try {
-    const { type, status } = await fetch(page, { ...options, signal: AbortSignal.timeout(10_000) });
+    const { type, status } = await fetch(page, {
+      method: "HEAD", redirect: "manual", cache: "no-store", signal: AbortSignal.timeout(10_000),
+    });
     return type === "opaqueredirect" || [302, 401, 403, 404].includes(status);
   } catch {
     return false; // the server may come back
@@ -65,50 +66,51 @@ async function isGone(page) {
 }
 
 export class CallError extends Error {
-  constructor(status, detail) {
+  constructor(/** @type {any} */ status, /** @type {any} */ detail) {
     super(typeof detail === "string" ? detail : JSON.stringify(detail));
     Object.assign(this, { name: "CallError", status, detail });
   }
 }
 
 class Events {
-  #handlers = new Map();
+  /** @type {any} */ #handlers = new Map();
 
-  on(name, handler) {
+  on(/** @type {any} */ name, /** @type {any} */ handler) {
     const handlers = this.#handlers.get(name) ?? new Set();
     this.#handlers.set(name, handlers.add(handler));
     return () => handlers.delete(handler);
   }
 
-  emit(name, ...values) {
+  emit(/** @type {any} */ name, /** @type {any[]} */ ...values) {
     for (const handler of [...(this.#handlers.get(name) ?? [])]) guarded(handler, ...values);
   }
 }
 
 class Group extends Events {
-  people = new Map();
-  count = 0;
-  state = new Map();
-  #epoch = "";
-  #offset = 0;
-  #version = "";
-  #wasJoined;
-  #load;
-  #loaded = 0; // `load` covers all up to this offset
-  #held; // messages that wait for `load`
-  #stale;
+  /** @type {any} */ people = new Map();
+  /** @type {any} */ count = 0;
+  /** @type {any} */ state = new Map();
+  /** @type {any} */ #epoch = "";
+  /** @type {any} */ #offset = 0;
+  /** @type {any} */ #version = "";
+  /** @type {any} */ #wasJoined;
+  /** @type {any} */ #load;
+  /** @type {any} */ #loaded = 0; // `load` covers all up to this offset
+  /** @type {any} */ #held; // messages that wait for `load`
+  /** @type {any} */ #stale;
 
-  configure({ position, load = this.#load }) {
+  configure(/** @type {any} */ { position, load = this.#load }) {
     this.#load = load;
-    if (!this.#epoch) this.#moveTo(...parts(position));
+    const [epoch, offset] = parts(position);
+    if (!this.#epoch) this.#moveTo(epoch, offset);
   }
 
   get claim() {
     return this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
   }
 
-  #moveTo(epoch, offset) {
-    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset ?? 0)];
+  #moveTo(/** @type {any} */ epoch = "", /** @type {any} */ offset = null) {
+    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset)];
   }
 
   /** Messages held so far can be dropped: the next `load` begins later and covers them. */
@@ -126,13 +128,13 @@ class Group extends Events {
       if (this.#held && !this.#stale && epoch === this.#epoch) {
         const held = this.#held;
         [this.#held, this.#loaded] = [null, Number(offset ?? 0)];
-        return held.forEach((pass) => pass());
+        return held.forEach((/** @type {any} */ pass) => pass());
       }
-      await new Promise((resolve) => setTimeout(resolve, upTo(longest(attempt))));
+      await new Promise((/** @type {any} */ resolve) => setTimeout(resolve, upTo(longest(attempt))));
     }
   }
 
-  "fastws:joined"({ epoch, offset, recovered }) {
+  "fastws:joined"(/** @type {any} */ { epoch, offset, recovered }) {
     // Not the first join, and yet the URL had no position: it was unknown, or found no room.
     const missed = recovered === false || (recovered === null && epoch && this.#wasJoined);
     const unloaded = this.#load && !this.#epoch;
@@ -141,7 +143,7 @@ class Group extends Events {
     if (missed || unloaded) this.#catchUp();
   }
 
-  "fastws:lost"({ epoch, offset }) {
+  "fastws:lost"(/** @type {any} */ { epoch, offset }) {
     this.#moveTo(epoch, offset);
     this.#catchUp();
   }
@@ -151,16 +153,16 @@ class Group extends Events {
     this.#moveTo();
   }
 
-  "fastws:message"({ offset, key }, data) {
+  "fastws:message"(/** @type {any} */ { offset, key }, /** @type {any} */ data) {
     if (offset <= this.#offset) return;
     this.#offset = offset ?? this.#offset; // what is not kept has no offset
     if (data === undefined) return; // this socket was excluded
-    const pass = () => offset <= this.#loaded || this.emit("message", data, { offset, key });
+    const /** @type {any} */ pass = () => offset <= this.#loaded || this.emit("message", data, { offset, key });
     if (!this.#held) pass();
     else if (this.#held.push(pass) > 1000) this.#catchUp();
   }
 
-  "fastws:state"({ offset, all, set, del = [] }) {
+  "fastws:state"(/** @type {any} */ { offset, all, set, del = [] }) {
     if (!all && offset <= this.#offset) return;
     this.#offset = Math.max(this.#offset, offset);
     this.state = new Map([...(all ? [] : this.state), ...mapOf(all), ...mapOf(set)]);
@@ -168,10 +170,10 @@ class Group extends Events {
     this.emit("state");
   }
 
-  "fastws:presence"({ version, count, all, joined, left, changed }) {
+  "fastws:presence"(/** @type {any} */ { version, count, all, joined, left, changed }) {
     const before = all || joined || left || changed ? this.people : new Map(); // too many are only counted
     [joined, left, changed] = [mapOf(joined), left ?? [], mapOf(changed)];
-    if (all) left = [...before.keys()].filter((key) => !Object.hasOwn(all, key));
+    if (all) left = [...before.keys()].filter((/** @type {any} */ key) => !Object.hasOwn(all, key));
     for (const [key, info] of mapOf(all)) (before.has(key) ? changed : joined).set(key, info);
     this.people = new Map([...before, ...joined, ...changed]);
     for (const key of left) this.people.delete(key);
@@ -182,27 +184,27 @@ class Group extends Events {
 }
 
 export class Live extends Events {
-  status = "connecting";
-  #url;
-  #options;
-  #groups = new Map();
-  #store;
-  #posts;
-  #calls = new Map();
-  #queue = [];
-  #link = null; // the connection, or the attempt at one
-  #id = "";
-  #attempt = 0;
-  #unopened = 0;
-  #ended = true;
-  #timer;
-  #listeners;
+  /** @type {any} */ status = "connecting";
+  /** @type {any} */ #url;
+  /** @type {any} */ #options;
+  /** @type {any} */ #groups = new Map();
+  /** @type {any} */ #store;
+  /** @type {any} */ #posts;
+  /** @type {any} */ #calls = new Map();
+  /** @type {any} */ #queue = [];
+  /** @type {any} */ #link = null; // the connection, or the attempt at one
+  /** @type {any} */ #id = "";
+  /** @type {any} */ #attempt = 0;
+  /** @type {any} */ #unopened = 0;
+  /** @type {any} */ #ended = true;
+  /** @type {any} */ #timer;
+  /** @type {any} */ #listeners;
 
-  key = newKey;
-  onStatus = (handler) => this.on("status", handler);
-  settle = (key) => { if (this.#posts.delete(key)) this.#keep(); };
+  /** @type {any} */ key = newKey;
+  /** @type {any} */ onStatus = (/** @type {any} */ handler) => this.on("status", handler);
+  /** @type {any} */ settle = (/** @type {any} */ key) => { if (this.#posts.delete(key)) this.#keep(); };
 
-  constructor(url, options = {}) {
+  constructor(/** @type {any} */ url, /** @type {any} */ options = {}) {
     super();
     this.#url = url;
     this.#options = { tag: "type", queue: 0, ...options };
@@ -212,16 +214,16 @@ export class Live extends Events {
     this.retry();
   }
 
-  group(name, options = {}) {
+  group(/** @type {any} */ name, /** @type {any} */ options = {}) {
     const group = this.#groups.get(name) ?? new Group();
-    const pass = (data, about) => this.#deliver(data, { ...about, group: name });
+    const /** @type {any} */ pass = (/** @type {any} */ data, /** @type {any} */ about) => this.#deliver(data, { ...about, group: name });
     if (!this.#groups.delete(name)) group.on("message", pass);
     this.#groups.set(name, group); // the most recent is the last
     group.configure(options);
     return group;
   }
 
-  send(data) {
+  send(/** @type {any} */ data) {
     const frame = typeof data === "string" || data?.byteLength !== undefined ? data : JSON.stringify(data);
     if (this.#write(frame)) return "sent";
     if (this.#ended || this.#queue.length >= this.#options.queue) return false;
@@ -229,21 +231,21 @@ export class Live extends Events {
     return "kept";
   }
 
-  request(message, { timeout = 10_000 } = {}) {
+  request(/** @type {any} */ message, /** @type {any} */ { timeout = 10_000 } = {}) {
     const id = newKey();
     const frame = JSON.stringify({ ...message, id });
-    return new Promise((resolve, reject) => {
-      const fail = (detail, status = 0) => reject(new CallError(status, detail));
+    return new Promise((/** @type {any} */ resolve, /** @type {any} */ reject) => {
+      const /** @type {any} */ fail = (/** @type {any} */ detail, /** @type {any} */ status = 0) => reject(new CallError(status, detail));
       this.#calls.set(id, { frame, resolve, fail, timer: setTimeout(fail, timeout, "no reply in time") });
       if (!this.send(frame)) fail("not connected");
     }).finally(() => {
       clearTimeout(this.#calls.get(id).timer);
       this.#calls.delete(id);
-      this.#queue = this.#queue.filter((kept) => kept !== frame);
+      this.#queue = this.#queue.filter((/** @type {any} */ kept) => kept !== frame);
     });
   }
 
-  post(key, data) {
+  post(/** @type {any} */ key, /** @type {any} */ data) {
     const posts = new Map(this.#posts).set(key, JSON.stringify({ key, ...data }));
     if (this.#ended || posts.size > 100 || [...posts.values()].join("").length > 256 * 1024) return false;
     this.#keep(posts);
@@ -260,19 +262,19 @@ export class Live extends Events {
     queueMicrotask(() => this.#open()); // once the page has named its groups
   }
 
-  close(code = 1000, reason = "") {
+  close(/** @type {any} */ code = 1000, /** @type {any} */ reason = "") {
     this.#link?.socket?.close(code, reason);
     this.#finish("closed", null);
   }
 
   async *[Symbol.asyncIterator]() {
-    const messages = [];
-    let wake = () => {};
-    const stops = [this.on("message", (data) => wake(messages.push(data))), this.onStatus(() => wake())];
+    const /** @type {any} */ messages = [];
+    let /** @type {any} */ wake = (/** @type {any} */ _ = 0) => {};
+    const /** @type {any} */ stops = [this.on("message", (/** @type {any} */ data) => wake(messages.push(data))), this.onStatus(() => wake())];
     try {
       while (messages.length || !this.#ended) {
         if (messages.length) yield messages.shift();
-        else await new Promise((resolve) => (wake = resolve));
+        else await new Promise((/** @type {any} */ resolve) => (wake = resolve));
       }
     } finally {
       for (const stop of stops) stop();
@@ -281,11 +283,11 @@ export class Live extends Events {
 
   #listen() {
     const watch = setInterval(() => this.#check(), 5000);
-    const { signal } = (this.#listeners = new AbortController());
+    const /** @type {any} */ { signal } = (this.#listeners = new AbortController());
     signal.onabort = () => clearInterval(watch);
-    const listen = (name, handler, on = globalThis) => on.addEventListener?.(name, handler, { signal });
+    const /** @type {any} */ listen = (/** @type {any} */ name, /** @type {any} */ act, /** @type {any} */ on = null) => (on ?? globalThis).addEventListener?.(name, act, { signal });
     for (const name of ["online", "pageshow"]) listen(name, () => this.#wake());
-    listen("visibilitychange", () => isHidden() || this.#wake(), globalThis.document ?? {});
+    listen("visibilitychange", () => isHidden() || this.#wake(), globalThis.document);
     listen("focus", () => this.#check());
     listen("offline", () => (this.#link ? this.#lose(LOST) : this.#set("offline")));
     // An open socket keeps a page out of the back/forward cache.
@@ -300,7 +302,7 @@ export class Live extends Events {
     }
   }
 
-  #set(status, event = null) {
+  #set(/** @type {any} */ status, /** @type {any} */ event = null) {
     if (status === this.status) return;
     this.status = status;
     this.emit("status", status, event);
@@ -309,19 +311,19 @@ export class Live extends Events {
   async #open() {
     if (this.#link || this.#ended) return;
     // The deadline is for handshakes that stall.
-    const link = (this.#link = { deadline: now() + 30_000, posted: new Set(), allowed: BURST });
+    const /** @type {any} */ link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
     try {
-      const given = [await this.#address(), await ask(protocols)];
+      const /** @type {any} */ given = [await this.#address(), await ask(protocols)];
       if (this.#link !== link) return;
-      const socket = (link.socket = new Socket(...given));
+      const /** @type {any} */ socket = (link.socket = new Socket(...given));
       // What a socket that was left still reports is ignored.
-      const current = (handler) => (event) => this.#link === link && handler(event);
+      const /** @type {any} */ current = (/** @type {any} */ handler) => (/** @type {any} */ event) => this.#link === link && handler(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = current(() => this.#opened());
-      socket.onmessage = current(({ data }) => this.#receive(data));
-      socket.onclose = current((event) => this.#lose(event));
+      socket.onmessage = current((/** @type {any} */ { data }) => this.#receive(data));
+      socket.onclose = current((/** @type {any} */ event) => this.#lose(event));
       socket.onerror = () => {}; // `close` follows
     } catch (error) {
       report(error);
@@ -364,12 +366,12 @@ export class Live extends Events {
     }
   }
 
-  #keep(posts = this.#posts) {
+  #keep(/** @type {any} */ posts = this.#posts) {
     this.#posts = posts;
     if (this.#store) guarded(() => sessionStorage.setItem(this.#store, JSON.stringify([...posts])));
   }
 
-  #write(frame) {
+  #write(/** @type {any} */ frame) {
     const socket = this.#link?.socket;
     if (socket?.readyState !== 1) return false;
     socket.send(frame);
@@ -377,7 +379,7 @@ export class Live extends Events {
   }
 
   #heard() {
-    const [link, { heartbeat }] = [this.#link, this.#options];
+    const /** @type {any} */ [link, { heartbeat }] = [this.#link, this.#options];
     link.deadline = link.beat ? now() + link.beat * 1000 + 10_000 : Infinity;
     link.pingAt = heartbeat && !link.beat ? now() + 25_000 : Infinity;
   }
@@ -390,7 +392,7 @@ export class Live extends Events {
     this.#write(JSON.stringify({ [this.#options.tag]: "ping" }));
   }
 
-  #receive(raw) {
+  #receive(/** @type {any} */ raw) {
     const [frame, data] = unwrap(raw, this.#options.text);
     if (frame?.fastws === "hello") [this.#id, this.#link.beat] = [frame.id, frame.beat];
     this.#heard();
@@ -399,8 +401,8 @@ export class Live extends Events {
     if (frame.group !== undefined) this.group(frame.group)[`fastws:${frame.fastws}`]?.(frame, data);
   }
 
-  #deliver(data, about) {
-    const [tag, call] = [data?.[this.#options.tag], this.#calls.get(data?.id)];
+  #deliver(/** @type {any} */ data, /** @type {any} */ about) {
+    const /** @type {any} */ [tag, call] = [data?.[this.#options.tag], this.#calls.get(data?.id)];
     if (tag === "pong" && this.#options.heartbeat) return;
     if (tag === "error") call?.fail(data.detail, data.status);
     else call?.resolve(data);
@@ -419,8 +421,8 @@ export class Live extends Events {
     }
   }
 
-  async #lose(event) {
-    const [{ opened }, { backoff, page = globalThis.location?.href }] = [this.#link, this.#options];
+  async #lose(/** @type {any} */ event) {
+    const /** @type {any} */ [{ opened }, { backoff, page = globalThis.location?.href }] = [this.#link, this.#options];
     this.#drop();
     if (opened && now() - opened >= 10_000) this.#attempt = 0;
     this.#unopened = opened ? 0 : this.#unopened + 1;
@@ -436,7 +438,7 @@ export class Live extends Events {
     else this.#timer ??= setTimeout(() => this.#open(), delay);
   }
 
-  #finish(status, event) {
+  #finish(/** @type {any} */ status, /** @type {any} */ event) {
     this.#ended = true;
     this.#queue = [];
     this.#drop();
@@ -447,30 +449,30 @@ export class Live extends Events {
   }
 }
 
-const ROUTES = {
+const /** @type {any} */ ROUTES = {
   "/ws/chat/{slug}": {
     "heartbeat": true
   }
 };
 
 /** A typed client of one route. The `Live` beneath, for groups, presence and state, is `live`. */
-export function connect(path, { params = {}, base = "", ...options } = {}) {
+export function connect(/** @type {any} */ path, /** @type {any} */ { params = {}, base = "", ...options } = {}) {
   const { paths = [], ...route } = ROUTES[path] ?? {};
-  const encoded = (name) => {
+  const /** @type {any} */ encoded = (/** @type {any} */ name) => {
     const parts = paths.includes(name) ? String(params[name]).split("/") : [params[name]];
     return parts.map(encodeURIComponent).join("/");
   };
-  const address = path.replace(/\{(\w+)\}/g, (_, name) => encoded(name));
+  const address = path.replace(/\{(\w+)\}/g, (/** @type {any} */ _, /** @type {any} */ name) => encoded(name));
   const live = new Live(base.replace(/^ws/, "http").replace(/\/$/, "") + address, { queue: 100, ...route, ...options });
   return {
     live,
     get status() { return live.status; },
-    on: (name, handler) => live.on(name, handler),
-    onStatus: (handler) => live.onStatus(handler),
-    send: (message) => live.send(message),
-    request: (message, limits) => live.request(message, limits),
+    on: (/** @type {any} */ name, /** @type {any} */ handler) => live.on(name, handler),
+    onStatus: (/** @type {any} */ handler) => live.onStatus(handler),
+    send: (/** @type {any} */ message) => live.send(message),
+    request: (/** @type {any} */ message, /** @type {any} */ limits) => live.request(message, limits),
     retry: () => live.retry(),
-    close: (code, reason) => live.close(code, reason),
+    close: (/** @type {any} */ code, /** @type {any} */ reason) => live.close(code, reason),
     [Symbol.asyncIterator]: () => live[Symbol.asyncIterator](),
   };
 }
