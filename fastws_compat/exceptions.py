@@ -11,6 +11,7 @@ Exception
  │    └── FastAPIError
  │         ├── DeclarationError         a mistake found at import
  │         ├── DependencyScopeError
+ │         ├── GroupKindError           a group does not keep what is asked for
  │         ├── GroupSendError           a channel layer failed
  │         └── PydanticV1NotSupportedError
  └── ValueError
@@ -88,6 +89,10 @@ class DependencyScopeError(FastAPIError):
 
 class GroupSendError(FastAPIError):
     """The channel layer failed, or timed out, when a message was sent to a group."""
+
+
+class GroupKindError(FastAPIError):
+    """A group was asked for what its kind does not have, or a kind is declared in a way that is not valid."""
 
 
 class GroupNameError(ValueError):

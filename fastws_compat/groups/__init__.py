@@ -5,5 +5,6 @@ from fastws_compat.groups.group import Sent as Sent
 from fastws_compat.groups.group import observers as observers
 from fastws_compat.groups.group import record as record
 from fastws_compat.groups.handlers import on as on
+from fastws_compat.groups.kinds import declare as declare
 from fastws_compat.groups.manager import ConnectionManager as ConnectionManager
 from fastws_compat.layers.client import counters as counters
