@@ -52,6 +52,22 @@ DEFAULTS: dict[str, Any] = {
     "SLOW_CONSUMER": "close",
     # Maximum number of messages queued for such a socket before that happens.
     "SLOW_CONSUMER_QUEUE": 1000,
+    # What groups keep, by pattern: {"room.*": {"history": True, "presence": True, "state": True}}.
+    "GROUPS": {},
+    # Where they keep it: "auto" (beside the channel layer), "memory", or Redis hosts by alias of the layer.
+    "STORE": "auto",
+    # Whether a restart of Redis loses nothing (appendfsync always).
+    "STORE_DURABLE": False,
+    # Seconds between two checks that a process has all that the store has.
+    "CHECK_SECONDS": 5,
+    # Seconds after which a process that shows no sign of life is no longer present.
+    "PRESENCE_TTL": 20,
+    # Seconds between two signs of life that the server sends to clients of `live.js`.
+    "BEAT_SECONDS": 25,
+    # Bytes of kept messages that a process holds to serve clients that come back.
+    "RING_BYTES": 32 * 1024 * 1024,
+    # Seconds over which clients spread their return after the server has closed them.
+    "RECONNECT_SPREAD": 5,
 }
 
 
