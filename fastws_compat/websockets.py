@@ -59,6 +59,8 @@ class WebSocket(HTTPConnection[StateT]):
     _deflate: Message | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
+    # The code of the first close, whoever closed.
+    _end_code: int | None = None
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
     _instant_errors = 0
     # The stages between the server and this socket, if there are any.
@@ -139,6 +141,7 @@ class WebSocket(HTTPConnection[StateT]):
         if kind != "websocket.disconnect":
             _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
         self.client_state = DISCONNECTED
+        self._end_code = self._end_code or message.get("code")
         return message
 
     def _limit_messages(self, size: int | None) -> None:
@@ -179,6 +182,7 @@ class WebSocket(HTTPConnection[StateT]):
     async def _close(self, code: Any, reason: Any) -> None:
         try:
             answer = close_message(code, reason)
+            self._end_code = self._end_code or answer["code"]
             # The new state is set before the message is sent, as in Starlette.
             self.application_state = DISCONNECTED
             await self._send(answer)

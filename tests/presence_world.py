@@ -235,7 +235,7 @@ class World:
 
     def disconnect(self, user: str, *, at_once: bool) -> None:
         id, hub = self.sockets[user].popitem()
-        asyncio.get_running_loop().call_later(0 if at_once else LINGER, hub.keeper.exit, GROUP, id)
+        hub.keeper.exit(GROUP, id, 0 if at_once else LINGER)
 
     def replace(self, index: int) -> Hub:
         """Start another process in the place of one that is killed."""

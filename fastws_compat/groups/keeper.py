@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import replace
@@ -55,8 +55,14 @@ class Keeper:
         self._wanted.setdefault(group, {})[seat.socket] = seat
         self._mark_stale(group, seat.socket)
 
-    def exit(self, group: str, socket: str) -> None:
-        """Remove a socket; while the process shuts down, its users have time to come back."""
+    def exit(self, group: str, socket: str, linger: float = 0) -> None:
+        """Remove a socket after some time in which its user may come back."""
+        if linger:
+            asyncio.get_running_loop().call_later(linger, self._exit, group, socket)
+        else:
+            self._exit(group, socket)
+
+    def _exit(self, group: str, socket: str) -> None:
         if self._is_stopping or self._wanted.get(group, {}).pop(socket, None) is None:
             return
         if not self._wanted[group]:
@@ -68,6 +74,11 @@ class Keeper:
         waiter = self._waiters.get(group)
         if waiter is not None and not self._is_failing:
             await asyncio.shield(waiter)
+
+    @property
+    def groups(self) -> Iterable[str]:
+        """The groups in which somebody is present."""
+        return self._wanted
 
     async def release(self, seconds: float) -> None:
         """End the lease in `seconds`, in which the users come back to other processes, and stop."""

@@ -1,16 +1,15 @@
-"""The presence of sockets in one Redis server. Only its clock is used."""
+"""The presence of sockets on one Redis server. Only the server's clock is used."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
-from importlib.resources import files
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 from uuid import uuid4
 
+from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.roster import Diff, People
 from fastws_compat.groups.seats import BATCH, Listed, Seat, Tick
+from fastws_compat.groups.servers import Call, script
 
 # The number of people or groups that one call reads.
 PAGE = 500
@@ -18,32 +17,19 @@ PAGE = 500
 TTL = 86_400
 
 
-class Cipher(Protocol):
-    """How text is stored: encrypted, if the layer encrypts."""
-
-    def encrypt(self, text: str) -> bytes: ...
-
-    def decrypt(self, data: bytes) -> str: ...
-
-
-@cache
-def script(name: str) -> str:
-    return files("fastws_compat.groups").joinpath("scripts", f"{name}.lua").read_text()
-
-
 class RedisSeats:
-    """`client` returns the running loop's connection to the server."""
+    """The presence in the groups of one server of a store, which is the one with this number."""
 
-    def __init__(self, client: Callable[[], Awaitable[Any]], prefix: str, cipher: Cipher) -> None:
-        self._client = client
-        self._prefix = prefix
-        self._cipher = cipher
+    def __init__(self, store: RedisStore, server: int) -> None:
+        self._store = store
+        self._server = server
 
     async def enter(self, group: str, process: str, seats: Sequence[Seat]) -> Diff:
+        seal = self._store.seal
         fields = [
             field
             for seat in seats
-            for field in (seat.socket, seat.key, self._cipher.encrypt(seat.info), "1" if seat.renewed else "")
+            for field in (seat.socket, seat.key, seal(seat.info), "1" if seat.renewed else "")
         ]
         epoch, version, joined, changed = await self._run(
             "presence_enter", self._keys(group, process), TTL, _new_epoch(), group, *fields
@@ -62,7 +48,8 @@ class RedisSeats:
         epoch, version, left, remaining = await self._run(
             "presence_leave", keys, _new_epoch(), group, process, size, *sockets
         )
-        return Diff(epoch.decode(), version, {}, [key.decode() for key in left]), remaining > 0
+        last = {key.decode(): self._info(info) for key, info in zip(left[::2], left[1::2], strict=True)}
+        return Diff(epoch.decode(), version, {}, list(last), {}, last), remaining > 0
 
     async def tick(self, process: str, lease: float) -> Tick:
         beginning = self._key("in:")
@@ -73,71 +60,76 @@ class RedisSeats:
         return Tick(token.decode(), [other.decode() for other in dead])
 
     async def release(self, process: str, seconds: float) -> None:
-        redis = await self._client()
-        now, micros = await redis.time()
-        ends = now * 1000 + micros // 1000 + int(seconds * 1000)
-        await redis.zadd(self._key("leases"), {process: ends}, xx=True)
+        await self._run("presence_release", [self._key("leases")], process, int(seconds * 1000))
 
     async def groups_of(self, process: str) -> list[str]:
-        redis = await self._client()
-        return [name.decode() for name in await redis.smembers(self._key(f"in:{process}"))]
+        names = await self._run("presence_groups", [self._key(f"in:{process}")])
+        return [name.decode() for name in names]
 
     async def versions(self, groups: Sequence[str]) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
         for at in range(0, len(groups), PAGE):
-            pipeline = (await self._client()).pipeline(transaction=False)
-            for group in groups[at : at + PAGE]:
-                pipeline.hmget(self._of(group, "m"), "pe", "v")
-            found += map(_version, await pipeline.execute())
+            calls = [self._head(group) for group in groups[at : at + PAGE]]
+            replies = await self._store.servers.run_all(self._server, calls)
+            found += map(_version, replies)
         return found
 
     async def people(self, group: str) -> tuple[str, int, People]:
-        redis = await self._client()
-        # The version first: diffs after it may be in the list already, and can be applied to it again.
-        epoch, version = _version(await redis.hmget(self._of(group, "m"), "pe", "v"))
         people: People = {}
-        cursor = None
-        while cursor != 0:
-            cursor, page = await redis.hscan(self._of(group, "p"), cursor or 0, count=PAGE)
-            people |= {key.decode(): self._info(value) for key, value in page.items()}
-            await asyncio.sleep(0)
-        return epoch, version, people
+        first: tuple[str, int] | None = None
+        async for version, page in self._pages(group):
+            first = first or version
+            people |= {key: self._info(value) for key, value, _ in page}
+        assert first is not None, "there is at least one page"
+        return *first, people
 
     async def listed(self, group: str) -> dict[str, Listed]:
-        redis = await self._client()
         found: dict[str, Listed] = {}
-        cursor = None
-        while cursor != 0:
-            cursor, page = await redis.hscan(self._of(group, "p"), cursor or 0, count=PAGE)
-            counts = await redis.hmget(self._of(group, "pn"), *page) if page else []
-            for (key, value), count in zip(page.items(), counts, strict=True):
-                since = int(value.partition(b" ")[0])
-                found[key.decode()] = Listed(self._info(value), since, int(count or 1))
+        async for _, page in self._pages(group):
+            for key, value, count in page:
+                found[key] = Listed(self._info(value), int(value.partition(b" ")[0]), int(count))
         return found
 
+    async def _pages(
+        self, group: str
+    ) -> AsyncIterator[tuple[tuple[str, int], Iterator[tuple[str, bytes, bytes]]]]:
+        keys = [self._of(group, part) for part in ("m", "p", "pn")]
+        cursor: Any = b"0"
+        while True:
+            epoch, version, cursor, fields = await self._run("presence_read", keys, cursor, PAGE)
+            names = (key.decode() for key in fields[::3])
+            yield (epoch.decode(), version), zip(names, fields[1::3], fields[2::3], strict=True)
+            if cursor == b"0":
+                return
+
     async def count(self, group: str) -> int:
-        redis = await self._client()
-        return int(await redis.hlen(self._of(group, "p")))
+        [(_, _, number)] = await self._store.servers.run_all(self._server, [self._head(group)])
+        return int(number)
 
     def abandon(self, process: str) -> None:
         """Nothing: the lease ends by itself, and the users may have come back to other processes by then."""
 
+    def _head(self, group: str) -> Call:
+        return Call(script("presence_head"), [self._of(group, "m"), self._of(group, "p")])
+
     async def _run(self, name: str, keys: list[str], *args: Any) -> Any:
-        redis = await self._client()
-        return await redis.register_script(script(name))(keys, args, client=redis)
+        [reply] = await self._store.servers.run_all(self._server, [Call(script(name), keys, args)])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
     def _keys(self, group: str, process: str) -> list[str]:
-        own = [self._of(group, name) for name in ("m", "p", "pn", f"pc:{process}")]
+        own = [self._of(group, part) for part in ("m", "p", "pn", f"pc:{process}")]
         return [*own, self._key(f"in:{process}")]
 
-    def _of(self, group: str, name: str) -> str:
-        return f"{self._prefix}:{{{group}}}:{name}"
+    def _of(self, group: str, part: str) -> str:
+        return self._store.servers.key(group, part)
 
     def _key(self, name: str) -> str:
-        return f"{self._prefix}:{name}"
+        return self._store.servers.shared_key(name)
 
     def _info(self, value: bytes) -> str:
-        return self._cipher.decrypt(value.partition(b" ")[2])
+        return self._store.open(value.partition(b" ")[2]).decode()
 
 
 def _new_epoch() -> str:
@@ -148,6 +140,8 @@ def _at(seats: Sequence[Seat], numbers: Sequence[int]) -> People:
     return {seats[number].key: seats[number].info for number in numbers}
 
 
-def _version(fields: Sequence[bytes | None]) -> tuple[str, int]:
-    epoch, version = fields
-    return (epoch or b"").decode(), int(version or 0)
+def _version(reply: Any) -> tuple[str, int]:
+    if isinstance(reply, Exception):
+        raise reply
+    epoch, version, _ = reply
+    return epoch.decode(), version

@@ -35,6 +35,8 @@ class Diff:
     joined: People = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     changed: People = field(default_factory=dict)
+    # The last infos of those who have left, which other processes need not know.
+    last: People = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.joined or self.left or self.changed)

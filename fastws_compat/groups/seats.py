@@ -145,7 +145,7 @@ class Book:
             else:
                 (joined if seat.key in joined else changed)[seat.key] = seat.info
             self.people[seat.key] = seat.info
-        return self._diff(joined, [], changed)
+        return self._diff(joined, {}, changed)
 
     def _sit(self, process: str, seat: Seat) -> bool:
         sockets = self.sockets.setdefault(process, {})
@@ -162,18 +162,18 @@ class Book:
             self.sockets.pop(process, None)
         left = [key for key in keys if self._is_last(key)]
         for key in left:
-            del self.counts[key], self.people[key], self.since[key]
-        return self._diff({}, left, {})
+            del self.counts[key], self.since[key]
+        return self._diff({}, {key: self.people.pop(key) for key in left}, {})
 
     def _is_last(self, key: str) -> bool:
         """Count a socket less; return whether none is left."""
         self.counts[key] -= 1
         return self.counts[key] == 0
 
-    def _diff(self, joined: People, left: list[str], changed: People) -> Diff:
+    def _diff(self, joined: People, left: People, changed: People) -> Diff:
         if joined or left or changed:
             self.version += 1
-        return Diff(self.epoch, self.version, joined, left, changed)
+        return Diff(self.epoch, self.version, joined, list(left), changed, left)
 
 
 class MemorySeats:

@@ -46,6 +46,7 @@ class Watch:
         self.seats = seats
         self.roster = Roster(conf.get("PRESENCE_TTL"))
         self.viewers: dict[str, Viewer] = {}
+        self._expected: set[str] = set()
         self._limit = limit
         # The versions that viewers know who have had no frame yet.
         self._newcomers: dict[str, str] = {}
@@ -54,17 +55,23 @@ class Watch:
         self._was_above = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
+    def reserve(self, viewer_id: str) -> None:
+        """Keep the list for a member that is about to see it."""
+        self._expected.add(viewer_id)
+
     def add(self, viewer: Viewer, version: str) -> None:
         """Show the list to a member that may know some version of it."""
+        self._expected.discard(viewer.id)
         self.viewers[viewer.id] = viewer
         self._newcomers[viewer.id] = version
         self.refresh()
 
     def discard(self, viewer_id: str) -> bool:
         """Return whether somebody sees the list still."""
+        self._expected.discard(viewer_id)
         self.viewers.pop(viewer_id, None)
         self._newcomers.pop(viewer_id, None)
-        return bool(self.viewers)
+        return bool(self.viewers or self._expected)
 
     def stop(self) -> None:
         for task in self._tasks.values():

@@ -1,7 +1,7 @@
 -- Removes sockets of a process from a group, or a batch of them once the lease of the process is over.
 -- KEYS: m, p, pn, pc:<process>, in:<process>, leases, tokens.
 -- ARGV: a new epoch, the group, the process, the size of the batch ("0": the sockets that follow), ids of sockets.
--- Returns epoch, version, the keys that have left, and the number of sockets that remain.
+-- Returns epoch, version, the keys that have left, each with its value, and the number of sockets that remain.
 local meta, people, counts, sockets, groups, leases, tokens = unpack(KEYS)
 local size = tonumber(ARGV[4])
 local ids = {}
@@ -21,7 +21,12 @@ for _, id in ipairs(ids) do
     redis.call('HDEL', sockets, id)
     if redis.call('HINCRBY', counts, key, -1) <= 0 then
       redis.call('HDEL', counts, key)
-      if redis.call('HDEL', people, key) == 1 then left[#left + 1] = key end
+      local known = redis.call('HGET', people, key)
+      if known then
+        redis.call('HDEL', people, key)
+        left[#left + 1] = key
+        left[#left + 1] = known
+      end
     end
   end
 end
