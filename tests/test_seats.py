@@ -9,19 +9,13 @@ from typing import Any
 
 import pytest
 
+from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.redis_seats import RedisSeats
 from fastws_compat.groups.seats import BATCH, Book, MemorySeats, Seat
+from fastws_compat.groups.servers import Call, Script, Servers
 from tests.redis_server import RedisServer, running
 
 Step = Callable[[Any], Awaitable[None]]
-
-
-class Plain:
-    def encrypt(self, text: str) -> bytes:
-        return text.encode()
-
-    def decrypt(self, data: bytes) -> str:
-        return data.decode()
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +29,12 @@ def check(request: pytest.FixtureRequest) -> Callable[[Step], None]:
     """Run a coroutine function with an empty store."""
     if request.param == "memory":
         return lambda steps: asyncio.run(steps(MemorySeats()))  # type: ignore[arg-type,return-value]
-    url = request.getfixturevalue("server").url
+    server = request.getfixturevalue("server")
 
     async def with_redis(steps: Step) -> None:
-        from redis import asyncio as aioredis
-
-        async with aioredis.Redis.from_url(url) as redis:
-            await redis.flushall()
-
-            async def client() -> Any:
-                return redis
-
-            await steps(RedisSeats(client, "test", Plain()))
+        servers = Servers(server.hosts, "test")
+        await servers.run_all(0, [Call(Script("return redis.call('FLUSHALL')"), [])])
+        await steps(RedisSeats(RedisStore(servers), 0))
 
     return lambda steps: asyncio.run(with_redis(steps))
 
@@ -71,6 +59,7 @@ def test_the_first_socket_of_a_key_joins_and_the_last_one_leaves(check: Any) -> 
         assert fourth
         assert await seats.people("room") == (first.epoch, 3, {"8": "null"})
         assert await seats.count("room") == 1
+        assert (first.last, fourth.last) == ({}, {"7": '{"name": "Ann"}'})
 
     check(steps)
 

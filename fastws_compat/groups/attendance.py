@@ -22,12 +22,12 @@ from fastws_compat.groups.hub import Hub, hub_of
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import Presence, kind_with
 from fastws_compat.groups.roster import Diff, Person
+from fastws_compat.groups.seating import seats_of
 from fastws_compat.groups.seats import Seat, Seats
-from fastws_compat.groups.storage import seats_of
 from fastws_compat.groups.watch import Viewer, Watch
 from fastws_compat.layers.client import layer_of, with_timeout
-from fastws_compat.layers.wire import Payload, pack
 from fastws_compat.layers.content import dump
+from fastws_compat.layers.wire import Payload, pack
 from fastws_compat.logger import logger
 
 # Somebody has come to a group, or has left it: `group` is its name. Each is sent once among all processes,
@@ -38,6 +38,7 @@ presence_left = Signal()
 # After these codes nobody has time to come back.
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
+
 
 def diffs_group(name: str) -> str:
     """The group on which the changes are sent, so that only those processes get them that need them."""
@@ -51,6 +52,11 @@ class Place:
 
     seat: Seat | None = None
     watch: Watch | None = None
+
+
+def presence_key(user: Any, member_id: str) -> str:
+    """The key of a member: that of its user, so that all of the user's sockets count as one person."""
+    return str(user.pk) if getattr(user, "is_authenticated", False) else member_id
 
 
 # The number of groups that are checked in one call, and in a second.
