@@ -446,12 +446,22 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def join(self, *groups: Group[Any] | str) -> None:
-        """Receive messages to the groups until the connection ends, even while the endpoint is busy."""
+    async def join(
+        self,
+        *groups: Group[Any] | str,
+        presence: Any = None,
+        presence_key: str | None = None,
+        watch: bool = False,
+    ) -> None:
+        """Receive messages to the groups until the connection ends, even while the endpoint is busy.
+
+        With `presence`, any JSON that others may see, the user is present; with `watch`, the client only sees
+        who is. The key of a user is the primary key, unless `presence_key` is given.
+        """
         from fastws_compat.groups.group import join
 
         try:
-            await join(self, *groups)
+            await join(self, *groups, presence=presence, presence_key=presence_key, watch=watch)
         except WebSocketDisconnected:
             await self._pause_after_errors()
             raise
@@ -461,6 +471,12 @@ class WebSocket(HTTPConnection[StateT]):
         from fastws_compat.groups.group import leave
 
         await leave(self, *groups)
+
+    async def update(self, group: Group[Any] | str, info: Any) -> None:
+        """Replace what others see of this user in a group; RuntimeError if the user is not present."""
+        from fastws_compat.groups.group import update
+
+        await update(self, group, info)
 
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError if the server cannot send one."""

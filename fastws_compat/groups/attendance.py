@@ -54,7 +54,7 @@ class Place:
     watch: Watch | None = None
 
 
-def presence_key(user: Any, member_id: str) -> str:
+def presence_key_of(user: Any, member_id: str) -> str:
     """The key of a member: that of its user, so that all of the user's sockets count as one person."""
     return str(user.pk) if getattr(user, "is_authenticated", False) else member_id
 
@@ -130,7 +130,10 @@ class Attendance:
         if place is not None:
             self._end(member_id, group, place, 0)
 
-    async def end(self, member_id: str, code: int | None) -> None:
+    def knows(self, member_id: str) -> bool:
+        return member_id in self._places
+
+    def end(self, member_id: str, code: int | None) -> None:
         """The connection has ended: the user has time to come back, unless the code says otherwise."""
         for group, place in self._places.pop(member_id, {}).items():
             self._end(member_id, group, place, _linger(group, code))

@@ -15,10 +15,14 @@ from asgiref.sync import async_to_sync
 
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.pipe import Socket
-from fastws_compat.connections.states import MEMBER, WebSocketDisconnected
+from fastws_compat.connections.states import MEMBER, SESSION, WebSocketDisconnected
 from fastws_compat.exceptions import GroupNameError
+from fastws_compat.groups.attendance import Attendance, attendance_of, count, people, presence_key_of
 from fastws_compat.groups.hub import Hub, hub_of, loop_of
+from fastws_compat.groups.kinds import kind_of
 from fastws_compat.groups.member import Member, has_ended, member_of
+from fastws_compat.groups.positions import claims_of
+from fastws_compat.groups.roster import Person
 from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, layer_of
 from fastws_compat.layers.sequence import Numbering
@@ -160,6 +164,24 @@ class Group(Generic[MessageT]):
             if hub.discard(self.name, subscriber):
                 await hub.wait_synced(self.name)
 
+    async def apresence(self) -> list[Person]:
+        """Who is present, in the order in which they have come. Raises StoreError if the store fails."""
+        return await people(self.layer, self.name)
+
+    def presence(self) -> list[Person]:
+        """Like `apresence`, for sync code."""
+        _refuse_running_loop("presence", "apresence")
+        return async_to_sync(self.apresence)()
+
+    async def acount(self) -> int:
+        """How many are present. Raises StoreError if the store fails."""
+        return await count(self.layer, self.name)
+
+    def count(self) -> int:
+        """Like `acount`, for sync code."""
+        _refuse_running_loop("count", "acount")
+        return async_to_sync(self.acount)()
+
     def _read(self, subscriber: Subscriber) -> AsyncIterator[MessageT]:
         return subscriber.messages()
 
@@ -209,7 +231,13 @@ def record() -> Iterator[list[Sent]]:
         observers.remove(observer)
 
 
-async def join(websocket: Socket, *groups: Group[Any] | str) -> None:
+async def join(
+    websocket: Socket,
+    *groups: Group[Any] | str,
+    presence: Any = None,
+    presence_key: str | None = None,
+    watch: bool = False,
+) -> None:
     """Add a socket to groups; it leaves them when its connection ends.
 
     Raises WebSocketDisconnected if the socket has been closed.
@@ -222,6 +250,32 @@ async def join(websocket: Socket, *groups: Group[Any] | str) -> None:
         hub.add(group.name, member)
     for group, hub in hubs:
         await hub.wait_synced(group.name)
+    if presence is not None or watch:
+        for group, _ in hubs:
+            await _attend(websocket, member, group, presence, presence_key)
+
+
+async def _attend(websocket: Socket, member: Member, group: Group, info: Any, key: str | None) -> None:
+    """Make a member present, if there is an info, and have it see who is."""
+    attendance, session = attendance_of(group.layer), websocket.scope.get(SESSION)
+    if session is not None and not attendance.knows(member.id):
+        session.at_end(partial(_end_attendance, websocket, member, attendance))
+    if info is not None:
+        key = presence_key_of(websocket.scope.get("user"), member.id) if key is None else key
+        await attendance.enter(member.id, group.name, key, info)
+    if (claims := claims_of(websocket.scope.get("query_string", b""))) is not None:
+        await attendance.watch(member.id, group.name)
+        attendance.show(member, group.name, claims.of(group.name).version)
+
+
+async def _end_attendance(websocket: Socket, member: Member, attendance: Attendance) -> None:
+    attendance.end(member.id, websocket._end_code)
+
+
+async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
+    """Give a socket that is present in a group another info; RuntimeError if it is not present."""
+    group, member = _group(group), member_of(websocket)
+    await attendance_of(group.layer).update(member.id, group.name, info)
 
 
 def _join(member: Member, group: Group) -> Hub:
@@ -242,6 +296,8 @@ def discard(websocket: Socket, group: Group) -> Hub | None:
     hub = None if member is None else member.joined.pop((group.layer, group.name), None)
     if member is not None and hub is not None:
         hub.discard(group.name, member)
+        if kind_of(group.name) is not None:
+            attendance_of(group.layer).leave(member.id, group.name)
     return hub
 
 

@@ -98,12 +98,12 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         if self._on_accept is not None:
             self._on_accept()
 
-    async def join(self, *groups: Group[Any] | str) -> None:
+    async def join(self, *groups: Group[Any] | str, **options: Any) -> None:
         """As for a plain WebSocket; TypeError for a group whose messages this route does not send."""
         for group in groups:
             if not isinstance(group, str) and group.outgoing is not None:
                 _check_group(type(group), self.contract)
-        await super().join(*groups)
+        await super().join(*groups, **options)
 
     async def receive_message(self) -> InT:
         """The next message that fits; what does not is answered as the route says (`on_invalid`).
