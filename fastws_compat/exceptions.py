@@ -13,6 +13,7 @@ Exception
  │         ├── DependencyScopeError
  │         ├── GroupKindError           a group does not keep what is asked for
  │         ├── GroupSendError           a channel layer failed
+ │         ├── GroupStoreError          what a group keeps could not be read
  │         └── PydanticV1NotSupportedError
  └── ValueError
       └── GroupNameError
@@ -89,6 +90,10 @@ class DependencyScopeError(FastAPIError):
 
 class GroupSendError(FastAPIError):
     """The channel layer failed, or timed out, when a message was sent to a group."""
+
+
+class GroupStoreError(FastAPIError):
+    """The store failed, or timed out, when the history or the state of a group was read."""
 
 
 class GroupKindError(FastAPIError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Unpack, cast
 
 from fastws_compat.connections import jsontext
 from fastws_compat.connections.answers import checked_answer
@@ -34,6 +34,7 @@ from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
+    from fastws_compat.groups.arrivals import Joined, JoinOptions
     from fastws_compat.groups.group import Group
     from fastws_compat.responses import Response
 
@@ -446,14 +447,12 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def join(
-        self,
-        *groups: Group[Any] | str,
-        presence: Any = None,
-        presence_key: str | None = None,
-        watch: bool = False,
-    ) -> None:
+    async def join(self, *groups: Group[Any] | str, **options: Unpack[JoinOptions]) -> Joined:
         """Receive messages to the groups until the connection ends, even while the endpoint is busy.
+
+        In a group with a history, a client of `live.js` gets what it missed. `recover` is a position that
+        another client has told you, or False for never. Nothing older than `since` is sent, and newcomers get
+        the `last` messages.
 
         With `presence`, any JSON that others may see, the user is present; with `watch`, the client only sees
         who is. The key of a user is the primary key, unless `presence_key` is given.
@@ -461,7 +460,7 @@ class WebSocket(HTTPConnection[StateT]):
         from fastws_compat.groups.group import join
 
         try:
-            await join(self, *groups, presence=presence, presence_key=presence_key, watch=watch)
+            return await join(self, *groups, **options)
         except WebSocketDisconnected:
             await self._pause_after_errors()
             raise

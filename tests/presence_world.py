@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import selectors
 from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from fastws_compat.groups.delivery import Delivery
+from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.roster import Diff, People
 from fastws_compat.groups.seats import MemorySeats, Seat, Tick
@@ -144,10 +145,8 @@ class Screen:
         self.left: Counter[str] = Counter()
         self.last_left = 0.0
 
-    def deliver(self, delivery: Delivery) -> None:
-        import json
-
-        frame = json.loads(delivery.payload.data)
+    def tell(self, told: Frame) -> None:
+        frame = json.loads(told.message["text"])
         if "all" in frame:
             frame |= {"joined": frame["all"], "left": [], "changed": {}}
             frame["left"] = [key for key in self.people if key not in frame["all"]]

@@ -22,6 +22,7 @@ from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Appended, Draft, MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers.wire import Change, Payload
 from tests.redis_server import RedisServer, running
+from tests.redis_server import redis_server as redis_server
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
@@ -412,9 +413,7 @@ def test_an_encrypting_layer_has_an_encrypted_history(redis: RedisServer, settin
     async def main() -> None:
         await store.append("g", roomy, Draft("1", Payload("json", '"confidential"')))
         value = '"confidential"'
-        await store.append(
-            "g", roomy, Draft("2", Change(f'{{"set":{{"a":{value}}}}}'), field="a", value=value)
-        )
+        await store.append("g", roomy, Draft("2", Change(value), field="a", value=value))
         reading = await store.read("g", roomy, 0, 9, state=True)
         assert reading.entries[0].content == Payload("json", '"confidential"')
         assert reading.state == {"a": '"confidential"'}

@@ -6,10 +6,13 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
+from itertools import starmap
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,13 +20,15 @@ from django.dispatch import Signal
 
 from fastws_compat import conf
 from fastws_compat.connections.registry import shutdowns
+from fastws_compat.connections.states import SESSION
 from fastws_compat.groups.delivery import new_id
 from fastws_compat.groups.hub import Hub, hub_of
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import Presence, kind_with
+from fastws_compat.groups.member import Member
 from fastws_compat.groups.roster import Diff, Person
 from fastws_compat.groups.seating import seats_of
-from fastws_compat.groups.seats import Seat, Seats
+from fastws_compat.groups.seats import Listed, Seat, Seats
 from fastws_compat.groups.watch import Viewer, Watch
 from fastws_compat.layers.client import layer_of, with_timeout
 from fastws_compat.layers.content import dump
@@ -130,8 +135,14 @@ class Attendance:
         if place is not None:
             self._end(member_id, group, place, 0)
 
-    def knows(self, member_id: str) -> bool:
-        return member_id in self._places
+    def expect_end(self, member: Member) -> None:
+        """End the member's presence with its connection."""
+        session = member.websocket.scope.get(SESSION)
+        if session is not None and member.id not in self._places:
+            session.at_end(partial(self._member_ended, member))
+
+    async def _member_ended(self, member: Member) -> None:
+        self.end(member.id, member.websocket._end_code)
 
     def end(self, member_id: str, code: int | None) -> None:
         """The connection has ended: the user has time to come back, unless the code says otherwise."""
@@ -243,21 +254,58 @@ async def release_all() -> None:
         await attendance.release()
 
 
-async def people(alias: str, group: str) -> list[Person]:
-    """Who is present in a group, in the order in which they have come."""
-    _presence_of(group)
-    listed = await with_timeout(seats_of(alias, group).listed(group))
-    found = [
-        Person(key, json.loads(each.info), datetime.fromtimestamp(each.since / 1000, UTC), each.sockets)
-        for key, each in listed.items()
-    ]
-    return sorted(found, key=lambda person: (person.since, person.key))
+async def attend(member: Member, alias: str, group: str, info: Any, key: str | None) -> None:
+    """Make a member present, if there is an info, and show a client of `live.js` who is."""
+    attendance = attendance_of(alias)
+    attendance.expect_end(member)
+    if info is not None:
+        key = presence_key_of(member.websocket.scope.get("user"), member.id) if key is None else key
+        await attendance.enter(member.id, group, key, info)
+    if member.is_ours:
+        await attendance.watch(member.id, group)
+        attendance.show(member, group, member.claim(group).version)
 
 
-async def count(alias: str, group: str) -> int:
-    """How many are present in a group."""
-    _presence_of(group)
-    return int(await with_timeout(seats_of(alias, group).count(group)))
+class Attended:
+    """The part of `Group` that reads who is present.
+
+    Every method raises GroupKindError if the kind of the group has no presence, and GroupStoreError if the
+    store fails.
+    """
+
+    __slots__ = ()
+
+    name: str
+    layer: str
+    # Both belong to `Keeping`.
+    _reading: Callable[[], AbstractContextManager[None]]
+    _run: Callable[..., Any]
+
+    async def apresence(self) -> list[Person]:
+        """Who is present, in the order in which they have come."""
+        _presence_of(self.name)
+        with self._reading():
+            listed = await seats_of(self.layer, self.name).listed(self.name)
+        return sorted(starmap(_person, listed.items()), key=lambda person: (person.since, person.key))
+
+    def presence(self) -> list[Person]:
+        """Like `apresence`, for sync code."""
+        found: list[Person] = self._run("presence", self.apresence)
+        return found
+
+    async def acount(self) -> int:
+        """How many are present."""
+        _presence_of(self.name)
+        with self._reading():
+            return await seats_of(self.layer, self.name).count(self.name)
+
+    def count(self) -> int:
+        """Like `acount`, for sync code."""
+        return int(self._run("count", self.acount))
+
+
+def _person(key: str, each: Listed) -> Person:
+    return Person(key, json.loads(each.info), datetime.fromtimestamp(each.since / 1000, UTC), each.sockets)
 
 
 def _presence_of(group: str) -> Presence:

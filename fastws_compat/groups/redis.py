@@ -71,7 +71,8 @@ class RedisStore(Store):
     async def read(
         self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
     ) -> Reading:
-        return self._reading(await self.servers.run(group, self._read(group, kind, after, limit, state)))
+        reading = self._reading(await self.servers.run(group, self._read(group, kind, after, limit, state)))
+        return reading if state else reading._replace(state=None)
 
     def _read(
         self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False

@@ -10,6 +10,7 @@ from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.roster import Diff, People
 from fastws_compat.groups.seats import BATCH, Listed, Seat, Tick
 from fastws_compat.groups.servers import Call, script
+from fastws_compat.groups.stores import StoreRefused
 
 # The number of people or groups that one call reads.
 PAGE = 500
@@ -103,7 +104,8 @@ class RedisSeats:
                 return
 
     async def count(self, group: str) -> int:
-        [(_, _, number)] = await self._store.servers.run_all(self._server, [self._head(group)])
+        keys = [self._of(group, "m"), self._of(group, "p")]
+        _, _, number = await self._run("presence_head", keys)
         return int(number)
 
     def abandon(self, process: str) -> None:
@@ -115,7 +117,7 @@ class RedisSeats:
     async def _run(self, name: str, keys: list[str], *args: Any) -> Any:
         [reply] = await self._store.servers.run_all(self._server, [Call(script(name), keys, args)])
         if isinstance(reply, Exception):
-            raise reply
+            raise StoreRefused(str(reply)) from reply
         return reply
 
     def _keys(self, group: str, process: str) -> list[str]:
@@ -142,6 +144,6 @@ def _at(seats: Sequence[Seat], numbers: Sequence[int]) -> People:
 
 def _version(reply: Any) -> tuple[str, int]:
     if isinstance(reply, Exception):
-        raise reply
+        raise StoreRefused(str(reply)) from reply
     epoch, version, _ = reply
     return epoch.decode(), version

@@ -194,7 +194,7 @@ def change_between(before: Mapping[str, str | None], people: People) -> Change:
     )
 
 
-def frame(group: str, roster: Roster, limit: int, change: Change | None) -> str:
+def presence_text(group: str, roster: Roster, limit: int, change: Change | None) -> str:
     """The text of a presence frame: the whole list without a change, and only the count above the limit."""
     count = len(roster.people)
     fields = {"group": json.dumps(group), "version": json.dumps(roster.name), "count": str(count)}

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.tracebacks import for_log
-from fastws_compat.groups.delivery import Delivery, new_id
-from fastws_compat.groups.roster import Diff, Roster, frame
+from fastws_compat.groups.delivery import Delivery, Frame, new_id
+from fastws_compat.groups.roster import Change, Diff, Roster, presence_text
 from fastws_compat.groups.seats import Seats
 from fastws_compat.layers.client import with_timeout
-from fastws_compat.layers.wire import Close, Payload
+from fastws_compat.layers.wire import Close
 from fastws_compat.logger import logger
 
 # Seconds in which a diff that was overtaken may arrive.
@@ -34,7 +34,7 @@ class Viewer(Protocol):
 
     id: str
 
-    def deliver(self, delivery: Delivery) -> None: ...
+    def tell(self, frame: Frame) -> None: ...
 
 
 class Watch:
@@ -82,6 +82,9 @@ class Watch:
     def deliver(self, delivery: Delivery) -> None:
         """Take over a change that the layer has brought."""
         self.apply(Diff(*delivery.payload.value))
+
+    def tell(self, frame: Frame) -> None:
+        """Do nothing: there is no client."""
 
     def close(self, close: Close) -> None:
         """Do nothing: nobody closes this group."""
@@ -148,13 +151,13 @@ class Watch:
         above, was_above = len(self.roster.people) > self._limit, self._was_above
         self._was_above = above
         old = [viewer for id, viewer in self.viewers.items() if id not in newcomers]
-        batches: list[tuple[Delivery, list[Viewer]]] = []
+        batches: list[tuple[Frame, list[Viewer]]] = []
         if change and not (above and not (change.joined or change.left)):
-            batches.append((self._delivery(None if was_above else change), old))
+            batches.append((self._frame(None if was_above else change), old))
         batches += self._batches_for(newcomers)
         await self._deliver(batches)
 
-    def _batches_for(self, newcomers: dict[str, str]) -> Iterable[tuple[Delivery, list[Viewer]]]:
+    def _batches_for(self, newcomers: dict[str, str]) -> Iterable[tuple[Frame, list[Viewer]]]:
         """The frames for viewers who come with these versions; who knows everything gets none."""
         by_version: dict[str, list[Viewer]] = {}
         for id, version in newcomers.items():
@@ -162,17 +165,18 @@ class Watch:
         for version, viewers in by_version.items():
             change = self.roster.since(version)
             if change is None or change:
-                yield self._delivery(change), viewers
+                yield self._frame(change), viewers
 
-    async def _deliver(self, batches: Iterable[tuple[Delivery, list[Viewer]]]) -> None:
+    async def _deliver(self, batches: Iterable[tuple[Frame, list[Viewer]]]) -> None:
         number = 0
-        for delivery, viewers in batches:
+        for frame, viewers in batches:
             for viewer in viewers:
                 if viewer.id in self.viewers:
-                    viewer.deliver(delivery)
+                    viewer.tell(frame)
                 number += 1
                 if not number % MAX_DELIVERIES_IN_A_ROW:
                     await asyncio.sleep(0)
 
-    def _delivery(self, change: Any) -> Delivery:
-        return Delivery(Payload("text", frame(self.group, self.roster, self._limit, change)))
+    def _frame(self, change: Change | None) -> Frame:
+        text = presence_text(self.group, self.roster, self._limit, change)
+        return Frame({"type": "websocket.send", "text": text})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, Unpack, cast
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
@@ -33,6 +33,7 @@ from fastws_compat.types import Message
 from fastws_compat.websockets import NOT_ACCEPTED, WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 if TYPE_CHECKING:
+    from fastws_compat.groups.arrivals import Joined, JoinOptions
     from fastws_compat.groups.group import Group
 
 InT = TypeVar("InT")
@@ -98,12 +99,12 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         if self._on_accept is not None:
             self._on_accept()
 
-    async def join(self, *groups: Group[Any] | str, **options: Any) -> None:
+    async def join(self, *groups: Group[Any] | str, **options: Unpack[JoinOptions]) -> Joined:
         """As for a plain WebSocket; TypeError for a group whose messages this route does not send."""
         for group in groups:
             if not isinstance(group, str) and group.outgoing is not None:
                 _check_group(type(group), self.contract)
-        await super().join(*groups, **options)
+        return await super().join(*groups, **options)
 
     async def receive_message(self) -> InT:
         """The next message that fits; what does not is answered as the route says (`on_invalid`).
