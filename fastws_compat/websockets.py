@@ -60,6 +60,8 @@ class WebSocket(HTTPConnection[StateT]):
     _deflate: Message | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
+    # The code of the first close, whoever closed.
+    _end_code: int | None = None
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
     _instant_errors = 0
     # The stages between the server and this socket, if there are any.
@@ -140,6 +142,7 @@ class WebSocket(HTTPConnection[StateT]):
         if kind != "websocket.disconnect":
             _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
         self.client_state = DISCONNECTED
+        self._end_code = self._end_code or message.get("code")
         return message
 
     def _limit_messages(self, size: int | None) -> None:
@@ -180,6 +183,7 @@ class WebSocket(HTTPConnection[StateT]):
     async def _close(self, code: Any, reason: Any) -> None:
         try:
             answer = close_message(code, reason)
+            self._end_code = self._end_code or answer["code"]
             # The new state is set before the message is sent, as in Starlette.
             self.application_state = DISCONNECTED
             await self._send(answer)
@@ -449,6 +453,9 @@ class WebSocket(HTTPConnection[StateT]):
         In a group with a history, a client of `live.js` gets what it missed. `recover` is a position that
         another client has told you, or False for never. Nothing older than `since` is sent, and newcomers get
         the `last` messages.
+
+        With `presence`, any JSON that others may see, the user is present; with `watch`, the client only sees
+        who is. The key of a user is the primary key, unless `presence_key` is given.
         """
         from fastws_compat.groups.group import join
 
@@ -463,6 +470,12 @@ class WebSocket(HTTPConnection[StateT]):
         from fastws_compat.groups.group import leave
 
         await leave(self, *groups)
+
+    async def update(self, group: Group[Any] | str, info: Any) -> None:
+        """Replace what others see of this user in a group; RuntimeError if the user is not present."""
+        from fastws_compat.groups.group import update
+
+        await update(self, group, info)
 
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError if the server cannot send one."""

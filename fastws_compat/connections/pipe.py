@@ -43,6 +43,8 @@ class Socket(Protocol):
     _pending_disconnect: Message | None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread: bool
+    # The code of the first close, whoever closed.
+    _end_code: int | None
 
 
 class Stage:
@@ -133,6 +135,7 @@ def pipe_of(socket: Socket) -> Pipe:
 def mark_disconnected(socket: Socket, message: Message) -> Send:
     """End the connection for the endpoint, which sees `message`. The result still reaches the client."""
     pipe = pipe_of(socket)
+    socket._end_code = socket._end_code or message.get("code")
     socket.client_state = DISCONNECTED
     socket._unread = False
     socket._pending_disconnect = message
