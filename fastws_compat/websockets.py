@@ -58,6 +58,8 @@ class WebSocket(HTTPConnection[StateT]):
     _surely_fits: float = inf
     # How the server may compress the messages; None for a server that cannot, or shall not.
     _deflate: Message | None = None
+    # The subprotocol that was accepted.
+    _subprotocol: str | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
     # The code of the first close, whoever closed.
@@ -205,6 +207,7 @@ class WebSocket(HTTPConnection[StateT]):
             answer = message
             if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
                 answer = checked_answer(message)
+                self._subprotocol = answer.get("subprotocol")
             if self._deflate is not None and after is CONNECTED:
                 answer = {**answer, DEFLATE: self._deflate}
             self.application_state = after

@@ -69,6 +69,8 @@ class Session(Monitored):
     _tasks: set[asyncio.Task[None]] | None = None
     # The state that the client knows of, where something else than our WebSocket may have sent.
     _sent: WebSocketState | None = None
+    # The task of an application that does not use our WebSocket, as far as there may be one.
+    foreign_task: asyncio.Task[Any] | None = None
     _id: str | None = None
     _at_end: list[Callable[[], Awaitable[None]]] | None = None
 
@@ -113,6 +115,12 @@ class Session(Monitored):
     def mark_closed(self) -> None:
         """Record that the close frame has been sent by other code, so that `finish` sends nothing."""
         self._sent = DISCONNECTED
+
+    def cancel_foreign(self) -> None:
+        """Cancel an application that does not use our WebSocket; the session absorbs the cancellation."""
+        if self.foreign_task is not None:
+            self._cancels += 1
+            self.foreign_task.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with the endpoint. At the end it has `CLOSE_TIMEOUT` to finish."""
@@ -164,6 +172,7 @@ class Session(Monitored):
     def watch(self, send: Send) -> Send:
         """Wrap `send` for applications that do not use our WebSocket, to keep `state` up to date."""
         self._sent = self.state
+        self.foreign_task = asyncio.current_task()
 
         def watched(message: Message) -> Any:
             return send(message) if message["type"] == "websocket.send" else self._pass_on(message, send)
