@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from fastws_compat.connections import jsontext
+from fastws_compat.connections import hooks, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
-from fastws_compat.connections.closing import close_message, close_reason, closing_messages
+from fastws_compat.connections.closing import close_message, closing_messages
+from fastws_compat.connections.outcomes import Closed, note_answer
 from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
+from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
+from fastws_compat.connections.refusal import refuse_with as refuse_with
 from fastws_compat.connections.states import (
     ANSWERS,
     CONNECTED,
@@ -30,7 +33,7 @@ from fastws_compat.connections.states import WebSocketDisconnect as WebSocketDis
 from fastws_compat.connections.states import WebSocketDisconnected as WebSocketDisconnected
 from fastws_compat.connections.states import WebSocketState as WebSocketState
 from fastws_compat.requests import HTTPConnection, StateT
-from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
+from fastws_compat.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
@@ -61,6 +64,12 @@ class WebSocket(HTTPConnection[StateT]):
     _unread = False
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
     _instant_errors = 0
+    # How many calls of `receive` have raised.
+    _receive_failures = 0
+    # Whether the handshake has been accepted; the first close by this process, and the server's disconnect.
+    _accepted = False
+    _closed: Closed | None = None
+    _disconnect: Message | None = None
     # The stages between the server and this socket, if there are any.
     _pipe: Pipe | None = None
     # In this state messages skip `receive` and `send`, which saves a call; None if a subclass overrides them.
@@ -77,9 +86,8 @@ class WebSocket(HTTPConnection[StateT]):
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._direct = (
-            self._shortcut
-        )  # an instance attribute is found faster, and every message needs it twice
+        # An instance attribute is found faster, and every message needs it twice.
+        self._direct = self._shortcut
         self.client_state = CONNECTING
         self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
@@ -98,6 +106,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             if (
@@ -139,6 +150,7 @@ class WebSocket(HTTPConnection[StateT]):
         if kind != "websocket.disconnect":
             _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
         self.client_state = DISCONNECTED
+        self._disconnect = message
         return message
 
     def _limit_messages(self, size: int | None) -> None:
@@ -182,6 +194,7 @@ class WebSocket(HTTPConnection[StateT]):
             # The new state is set before the message is sent, as in Starlette.
             self.application_state = DISCONNECTED
             await self._send(answer)
+            self._closed = self._closed or (answer["code"], "server")
         except BaseException as exc:
             self._restore(CONNECTED, DISCONNECTED, exc)
             if isinstance(exc, Exception):
@@ -209,6 +222,10 @@ class WebSocket(HTTPConnection[StateT]):
             if isinstance(exc, Exception):
                 raise await self._answer_error(exc)
             raise
+        if after is CONNECTED:
+            self._accepted = True
+        if before is CONNECTING and (after is not CONNECTED or hooks.answered):
+            note_answer(self.scope, answer)
         if TURN in self.scope:
             self.scope[TURN].end()  # the next handshake may begin
 
@@ -291,6 +308,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             text: str | None = message.get("text")
@@ -317,6 +337,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             data: bytes | None = message.get("bytes")
@@ -346,6 +369,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             text: str | None = message.get("text")
@@ -464,25 +490,6 @@ class WebSocket(HTTPConnection[StateT]):
             await self._pause_after_errors()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
         await response(self.scope, self.receive, self.send)
-
-
-class WebSocketClose:
-    """An ASGI application that closes at once."""
-
-    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
-        self.code = code
-        self.reason = close_reason(reason)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = {"type": "websocket.close", "code": self.code, "reason": self.reason}
-        for answer in closing_messages(message, scope, accepted=False):
-            await send(answer)
-
-
-async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send `response`, or refuse a handshake with 403 if the server cannot send another status."""
-    refusal = WebSocketClose() if scope["type"] == "websocket" and not can_deny(scope) else response
-    await refusal(scope, receive, send)
 
 
 def _wrong_mode() -> RuntimeError:

@@ -7,6 +7,7 @@ from itertools import count
 from typing import Protocol
 from uuid import uuid4
 
+from fastws_compat.connections.states import message_size
 from fastws_compat.layers.wire import Close, Payload
 from fastws_compat.types import Message
 
@@ -26,17 +27,18 @@ class FrameServer(Protocol):
     def frame_of(self) -> Callable[[Message], bytes]:
         """Makes a frame; the same function for all sockets that take the same frames."""
 
-    def write_at_once(self, frame: bytes) -> bool: ...
+    def write_at_once(self, frame: bytes, size: int) -> bool: ...
 
 
 class Delivery:
     """A message for the members in this process, decoded, encoded and compressed once for all of them."""
 
-    __slots__ = ("_frames", "message", "payload")
+    __slots__ = ("_frames", "message", "payload", "size")
 
     def __init__(self, payload: Payload) -> None:
         self.payload = payload
         self.message = payload.frame
+        self.size = message_size(self.message)
         # By the function that made them: sockets differ in what compression they have negotiated.
         self._frames: dict[Callable[[Message], bytes], bytes] = {}
 
