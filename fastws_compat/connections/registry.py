@@ -80,6 +80,11 @@ def register(connection: Connected) -> set[Connected]:
     return here.connections
 
 
+def everywhere() -> list[Any]:
+    """The connections of all loops of the process; any thread may ask."""
+    return [each for found in list(_registries.values()) for each in list(found.connections)]
+
+
 def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:
     """The connections of a loop whose endpoints run in `task`."""
     found = _registries.get(loop)
