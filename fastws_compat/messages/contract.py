@@ -69,15 +69,6 @@ class Contract:
         return self.outgoing.members.tagged
 
     @property
-    def in_adapter(self) -> TypeAdapter[Any] | None:
-        """pydantic's adapter for the JSON messages of In; None if there are none."""
-        return self.incoming.adapter
-
-    @property
-    def out_adapter(self) -> TypeAdapter[Any] | None:
-        return self.outgoing.adapter
-
-    @property
     def binary_json(self) -> bool:
         return self.incoming.binary_json
 
