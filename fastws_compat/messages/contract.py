@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
