@@ -43,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "TENANT": None,
     # Seconds between checks that the logins of open sockets are still valid; 0 for no checks.
     "REVALIDATE_SECONDS": 60,
+    # Who may see the documentation page: None (everybody with DEBUG, else staff), "staff", "public", or the
+    # dotted name of a function of the request.
+    "DOCS_ACCESS": None,
     # Seconds after which a call to a channel layer times out.
     "LAYER_TIMEOUT": 5,
     # What happens when a socket reads more slowly than its groups send: "close" (1013) or "drop_oldest".

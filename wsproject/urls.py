@@ -15,6 +15,7 @@ urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("chat/", include("wsproject.chat.urls")),
+    path("ws-docs/", include("fastws_compat.docs")),
     path("admin/ops/", include("wsproject.ops.urls")),
     path("admin/", admin.site.urls),
     *staticfiles_urlpatterns(),  # with DEBUG only: daphne and uvicorn do not serve static files

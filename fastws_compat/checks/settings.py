@@ -32,6 +32,18 @@ def check_same_site(**kwargs: Any) -> Messages:
 
 
 @register(TAG)
+def check_docs_access(**kwargs: Any) -> Messages:
+    if settings.DEBUG or conf.get("DOCS_ACCESS") != "public":
+        return []
+    return message(
+        Warning,
+        "W016",
+        "FASTWS['DOCS_ACCESS'] is 'public', so everybody may see the documentation of the sockets.",
+        "Set it to 'staff', or silence this check if the documentation is meant for everybody.",
+    )
+
+
+@register(TAG)
 def check_settings(**kwargs: Any) -> Messages:
     values = getattr(settings, "FASTWS", {})
     if not isinstance(values, dict):
@@ -144,6 +156,11 @@ RULES: dict[str, Rule] = {
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
     "DEFLATE": (_is_deflate, f"True, False or a dict of the options {', '.join(DEFLATE_OPTIONS)}"),
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
+    "DOCS_ACCESS": (
+        lambda value: value in (None, "staff", "public") or _is_callable_name(value),
+        "None, 'staff', 'public' or the dotted name of a function of the request, "
+        "for example 'mysite.access.may_see_docs'",
+    ),
     "GC_FREEZE": BOOLEAN,
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
