@@ -12,6 +12,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.conftest import FLAGS, Demo, Visitor, chromium
+from wsproject.tour.capabilities import BY_SLUG
 
 FOLDER = Path(__file__).parent
 LARGEST = 200_000  # bytes
@@ -29,9 +30,9 @@ class Studio:
     def __init__(self, demo: Demo, browser: Browser) -> None:
         self.demo, self.browser = demo, browser
 
-    def visitor(self, username: str, width: int = 820, height: int = 640, scheme: str = "light") -> Visitor:
+    def visitor(self, username: str, width: int = 820, height: int = 640, scale: float = 1.5) -> Visitor:
         context = self.browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, device_scale_factor=1.5
+            viewport={"width": width, "height": height}, color_scheme="light", device_scale_factor=scale
         )
         return Visitor(self.demo, context, []).log_in(username)
 
@@ -51,15 +52,24 @@ def chat(studio: Studio) -> Page:
 
 
 def console(studio: Studio) -> Page | None:
-    """The page of all sockets, with its console."""
-    return found(studio.visitor("staff", 1100, 760).tab("/ws-docs/"))
+    """The page of all sockets, connected: a message that fits, and one that does not."""
+    page = found(studio.visitor("staff", 1100, 860, scale=1.1).tab("/ws-docs/#/kitchen"))
+    if page is not None:
+        page.get_by_role("button", name="Connect", exact=True).click()
+        editor = page.get_by_label("Message to send")
+        for message in BY_SLUG["messages"].lines:
+            editor.fill(message)
+            editor.press("Control+Enter")
+        page.get_by_text("error", exact=True).first.wait_for()
+        editor.scroll_into_view_if_needed()
+    return page
 
 
 def live_sockets(studio: Studio) -> Page | None:
     """The sockets that are open now, in the admin."""
     for name, path in (("member", "/chat/general/"), ("member", "/chat/coffee/"), ("staff", "/admin/ops/")):
         studio.visitor(name).tab(path).locator("#state[data-state=online]").wait_for()
-    page = found(studio.visitor("staff", 1300, 640).tab("/admin/fastws_operations/livesocket/"))
+    page = found(studio.visitor("staff", 1300, 640, scale=1.1).tab("/admin/fastws_operations/livesocket/"))
     if page is not None:
         page.locator("#result_list tbody tr").nth(2).wait_for()
     return page
