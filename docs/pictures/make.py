@@ -56,11 +56,12 @@ def console(studio: Studio) -> Page | None:
     page = found(studio.visitor("staff", 1100, 860, scale=1.1).tab("/ws-docs/#/kitchen"))
     if page is not None:
         page.get_by_role("button", name="Connect", exact=True).click()
+        page.get_by_text("Open.", exact=True).wait_for()
         editor = page.get_by_label("Message to send")
         for message in BY_SLUG["messages"].lines:
             editor.fill(message)
             editor.press("Control+Enter")
-        page.get_by_text("error", exact=True).first.wait_for()
+        page.get_by_text("422").first.wait_for()
         editor.scroll_into_view_if_needed()
     return page
 
