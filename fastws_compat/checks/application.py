@@ -239,8 +239,8 @@ def check_unimported() -> Messages:
             Warning,
             "W014",
             f"{path} declares WebSocket routes that are not served, because nothing imports it.",
-            "Move them to the app's sockets.py, which get_asgi_application() imports, or import the module "
-            "there.",
+            "get_asgi_application() of fastws_compat.asgi imports the sockets.py of every app: call it in "
+            "asgi.py, and move the routes to sockets.py or import the module there.",
         )
     ]
 
