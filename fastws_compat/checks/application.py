@@ -128,8 +128,8 @@ def check_overlaps(application: Any) -> Messages:
         for found in message(
             Warning,
             "W017",
-            f"The WebSocket route {place.host_prefix + place.route.path!r} {verb} {first} and {second} without "
-            "a tag, but a message can be both.",
+            f"The WebSocket route {place.host_prefix + place.route.path!r} {verb} {first} and {second} "
+            "without a tag, but a message can be both.",
             'Give each a field that tells them apart, such as `type: Literal["post"] = "post"`.',
         )
     ]
