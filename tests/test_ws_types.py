@@ -152,6 +152,16 @@ def test_two_classes_of_one_name_are_refused() -> None:
         written(app_with(model("Message", "chat"), model("Message", "shop")))
 
 
+def test_two_classes_of_one_name_are_refused_if_their_fields_agree() -> None:
+    one, two = model("Message", "chat"), create_model("Message", __base__=model("Message", "chat"))
+    two.__module__ = "shop"
+    with pytest.raises(DeclarationError, match=r"chat\.Message and shop\.Message have one name: rename one"):
+        written(app_with(one, two))
+    with pytest.raises(DeclarationError, match="have one name"):
+        written(app_with(one, two), "route0")
+    assert written(app_with(one, one)).count("interface Message") == 1
+
+
 class Box(BaseModel):
     type: Literal["box"] = "box"
     text: str = ""
