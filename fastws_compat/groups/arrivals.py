@@ -53,6 +53,9 @@ class JoinOptions(TypedDict, total=False):
     recover: str | Literal[False] | None
     since: datetime | None
     last: int
+    presence: Any
+    presence_key: str | None
+    watch: bool
 
 
 @dataclass(frozen=True, slots=True)

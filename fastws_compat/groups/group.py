@@ -19,6 +19,7 @@ from fastws_compat.connections.pipe import Socket
 from fastws_compat.connections.states import MEMBER, WebSocketDisconnected
 from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.arrivals import Arrival, Joined, Wish, arrive, listen
+from fastws_compat.groups.attendance import Attended, attend, attendance_of
 from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import text_frame
 from fastws_compat.groups.hub import Hub, hub_of, loop_of
@@ -49,7 +50,7 @@ NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,99}", re.ASCII)
 _numbering = Numbering()
 
 
-class Group(Keeping, Generic[MessageT]):
+class Group(Keeping, Attended, Generic[MessageT]):
     """The sockets that have joined a name. A Group is only the name: create one wherever you need it.
 
     Raises GroupNameError for a name that Channels would not accept. With `type`, plain Channels consumers in
@@ -249,6 +250,9 @@ async def join(
     recover: str | Literal[False] | None = None,
     since: datetime | None = None,
     last: int = 0,
+    presence: Any = None,
+    presence_key: str | None = None,
+    watch: bool = False,
 ) -> Joined:
     """Add a socket to groups; it leaves them when its connection ends.
 
@@ -266,7 +270,17 @@ async def join(
     for group, hub in hubs:
         await hub.wait_synced(group.name)
     found = dict.fromkeys([group.name for group, _ in hubs])
-    return Joined(await arrive(arrivals, found) if arrivals else found)
+    joined = Joined(await arrive(arrivals, found) if arrivals else found)
+    if presence is not None or watch:
+        for group, _ in hubs:
+            await attend(member, group.layer, group.name, presence, presence_key)
+    return joined
+
+
+async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
+    """Give a socket that is present in a group another info; RuntimeError if it is not present."""
+    group, member = _group(group), member_of(websocket)
+    await attendance_of(group.layer).update(member.id, group.name, info)
 
 
 def _join(member: Member, group: Group) -> Hub:
@@ -288,6 +302,7 @@ def discard(websocket: Socket, group: Group) -> Hub | None:
     if member is not None and hub is not None:
         hub.discard(group.name, member)
         if kind_of(group.name) is not None:
+            attendance_of(group.layer).leave(member.id, group.name)
             member.tell(Frame(text_frame("left", group=group.name)))
     return hub
 

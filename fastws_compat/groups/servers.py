@@ -198,6 +198,10 @@ class Servers:
         """The key of one part of a group."""
         return f"{self._prefix}.fastws:{{{group}}}:{part}"
 
+    def shared_key(self, name: str) -> str:
+        """The key of what all groups of a server share."""
+        return f"{self._prefix}.fastws:{name}"
+
     def index(self, group: str) -> int:
         """The number of the server that a group lives on."""
         from channels_redis.utils import _consistent_hash
