@@ -441,6 +441,12 @@ class WebSocketProtocol(MessageReader):
         else:
             self.dropConnection(abort=True)
 
+    def close_for_restart(self) -> None:
+        """Close with 1012; clients of `live.js` are told over how many seconds they spread their return."""
+        is_ours = b"fastws=" in self.upgrade.target
+        reason = f"spread={conf.get('RECONNECT_SPREAD')}" if is_ours else ""
+        self.close_from_server(status.WS_1012_SERVICE_RESTART, reason)
+
     def _note_close(self, code: int, by: By) -> None:
         if self.closed is None and self.phase is not Phase.CONNECTING:
             self.closed = (code, by)
