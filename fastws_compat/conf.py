@@ -43,6 +43,9 @@ DEFAULTS: dict[str, Any] = {
     "TENANT": None,
     # Seconds between checks that the logins of open sockets are still valid; 0 for no checks.
     "REVALIDATE_SECONDS": 60,
+    # Who may see the documentation page: None (everybody with DEBUG, else staff), "staff", "public", or the
+    # dotted name of a function of the request.
+    "DOCS_ACCESS": None,
     # Seconds after which a call to a channel layer times out.
     "LAYER_TIMEOUT": 5,
     # What happens when a socket reads more slowly than its groups send: "close" (1013) or "drop_oldest".
@@ -65,6 +68,15 @@ DEFAULTS: dict[str, Any] = {
     "RING_BYTES": 32 * 1024 * 1024,
     # Seconds over which clients spread their return after the server has closed them.
     "RECONNECT_SPREAD": 5,
+    # Seconds to wait for the answers of other processes, and the most rows of a list of sockets.
+    "OPERATIONS_TIMEOUT": 1.0,
+    "OPERATIONS_ROWS": 100,
+    # "mask", "full" or "none": what those see of an address who may not see personal data.
+    "OPERATIONS_ADDRESS": "mask",
+    # Whether the messages of one socket may be watched; None allows it while DEBUG is on.
+    "OPERATIONS_TAP": None,
+    # Maximum number of routes that metrics and lists of sockets tell apart; the others count as one.
+    "METRICS_ROUTES": 200,
 }
 
 

@@ -44,6 +44,9 @@ class HTTPException(Exception):
     The client finds `detail` under the key "detail"; by default it is the standard phrase of the status.
     """
 
+    # Why the handshake is refused, as metrics and logs name it (`connections.outcomes.Reason`).
+    _refusal = "endpoint"
+
     def __init__(
         self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
     ) -> None:
@@ -60,6 +63,8 @@ class HTTPException(Exception):
 
 class WebSocketException(Exception):
     """Close the socket with `code` (RFC 6455, 7.4) and `reason`, or refuse the handshake before accept."""
+
+    _refusal = "endpoint"
 
     def __init__(self, code: int, reason: str | None = None) -> None:
         self.code = code
@@ -160,6 +165,8 @@ class RequestValidationError(ValidationException):
 
 class WebSocketRequestValidationError(ValidationException):
     """A path, query, header or cookie value of the handshake is not valid; the socket closes with 1008."""
+
+    _refusal = "invalid"
 
 
 class ResponseValidationError(ValidationException):

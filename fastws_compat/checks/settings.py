@@ -32,6 +32,18 @@ def check_same_site(**kwargs: Any) -> Messages:
 
 
 @register(TAG)
+def check_docs_access(**kwargs: Any) -> Messages:
+    if settings.DEBUG or conf.get("DOCS_ACCESS") != "public":
+        return []
+    return message(
+        Warning,
+        "W015",
+        "FASTWS['DOCS_ACCESS'] is 'public', so everybody may see the documentation of the sockets.",
+        "Set it to 'staff', or silence this check if the documentation is meant for everybody.",
+    )
+
+
+@register(TAG)
 def check_settings(**kwargs: Any) -> Messages:
     values = getattr(settings, "FASTWS", {})
     if not isinstance(values, dict):
@@ -142,6 +154,7 @@ def _like(default: Any) -> Rule:
 
 
 BOOLEAN: Rule = (_is_bool, "True or False")
+BOOLEAN_OR_NONE: Rule = (_or_none(_is_bool), "True, False or None")
 COUNT: Rule = (_is_count, "a positive integer")
 COUNT_OR_NONE: Rule = (_or_none(_is_count), "a positive integer or None")
 SECONDS: Rule = (_is_seconds, "a number of seconds (0 or more)")
@@ -163,6 +176,11 @@ RULES: dict[str, Rule] = {
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
     "DEFLATE": (_is_deflate, f"True, False or a dict of the options {', '.join(DEFLATE_OPTIONS)}"),
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
+    "DOCS_ACCESS": (
+        lambda value: value in (None, "staff", "public") or _is_callable_name(value),
+        "None, 'staff', 'public' or the dotted name of a function of the request, "
+        "for example 'mysite.access.may_see_docs'",
+    ),
     "GC_FREEZE": BOOLEAN,
     "GROUPS": (_is_dict, 'a dict of patterns, for example {"room.*": {"history": True}}'),
     "HANDSHAKE_TIMEOUT": SECONDS,
@@ -174,6 +192,11 @@ RULES: dict[str, Rule] = {
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,
     "MAX_HANDSHAKES": COUNT_OR_NONE,
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
+    "METRICS_ROUTES": COUNT,
+    "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
+    "OPERATIONS_ROWS": COUNT,
+    "OPERATIONS_TAP": BOOLEAN_OR_NONE,
+    "OPERATIONS_TIMEOUT": SECONDS,
     "ORIGIN_REQUIRED": BOOLEAN,
     "PRESENCE_TTL": POSITIVE_SECONDS,
     "RECONNECT_SPREAD": SECONDS,

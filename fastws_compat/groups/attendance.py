@@ -139,10 +139,11 @@ class Attendance:
         """End the member's presence with its connection."""
         session = member.websocket.scope.get(SESSION)
         if session is not None and member.id not in self._places:
-            session.at_end(partial(self._member_ended, member))
+            session.at_end(partial(self._member_ended, member, session))
 
-    async def _member_ended(self, member: Member) -> None:
-        self.end(member.id, member.websocket._end_code)
+    async def _member_ended(self, member: Member, session: Any) -> None:
+        code, _ = session.closed
+        self.end(member.id, code)
 
     def end(self, member_id: str, code: int | None) -> None:
         """The connection has ended: the user has time to come back, unless the code says otherwise."""

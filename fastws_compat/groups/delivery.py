@@ -7,6 +7,7 @@ from itertools import count
 from typing import Protocol
 from uuid import uuid4
 
+from fastws_compat.connections.states import message_size
 from fastws_compat.groups.entries import message_frame
 from fastws_compat.layers.wire import Close, Envelope, Payload
 from fastws_compat.types import Message
@@ -27,16 +28,17 @@ class FrameServer(Protocol):
     def frame_of(self) -> Callable[[Message], bytes]:
         """Makes a frame; the same function for all sockets that take the same frames."""
 
-    def write_at_once(self, frame: bytes) -> bool: ...
+    def write_at_once(self, frame: bytes, size: int) -> bool: ...
 
 
 class Frame:
     """A message for members in this process, encoded and compressed once for all of them."""
 
-    __slots__ = ("_frames", "message")
+    __slots__ = ("_frames", "message", "size")
 
     def __init__(self, message: Message) -> None:
         self.message = message
+        self.size = message_size(message)
         # By the function that made them: sockets differ in what compression they have negotiated.
         self._frames: dict[Callable[[Message], bytes], bytes] = {}
 

@@ -133,7 +133,7 @@ class Member:
         if websocket.application_state is CONNECTING:
             self._queue.clear()
         message = close_message(close.code, close.reason)
-        self._close_send = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"})
+        self._close_send = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"}, "server")
         self._queue.append(message)
         self.flush()
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._skip_to_close)
@@ -157,7 +157,7 @@ class Member:
         server = self._server
         if server is None or not passes(self.websocket):
             return False
-        return server.write_at_once(delivery.frame(server))
+        return server.write_at_once(delivery.frame(server), delivery.size)
 
     def _send_at_once(self, message: Message) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""

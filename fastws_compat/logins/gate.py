@@ -40,7 +40,7 @@ class Connection(Protocol):
     @property
     def extra(self) -> dict[str, Any]: ...
 
-    def mark_closed(self) -> None: ...
+    def mark_closed(self, code: int) -> None: ...
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None: ...
 
@@ -123,7 +123,7 @@ class Login(Stage):
             self.ended = (code, reason)
             self._state_at_end = self._connection.state
             if self._state_at_end is not RESPONSE:
-                self._connection.mark_closed()
+                self._connection.mark_closed(code)
         call_in_loop(self.loop, self.context, self._hang_up)
 
     def _hang_up(self) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, Unp
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from fastws_compat.connections.misuse import NOT_ACCEPTED
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.states import CONNECTED, HANDLERS, disconnect_exception
 from fastws_compat.datastructures import State
@@ -30,7 +31,7 @@ from fastws_compat.messages.incoming import LookFirst, is_ping
 from fastws_compat.messages.members import evaluate, name_of_type
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
-from fastws_compat.websockets import NOT_ACCEPTED, WebSocket, WebSocketDisconnect, WebSocketDisconnected
+from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 if TYPE_CHECKING:
     from fastws_compat.groups.arrivals import Joined, JoinOptions
