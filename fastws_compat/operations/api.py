@@ -170,11 +170,11 @@ async def asend(id: str, message: Any, *, by: Any = None) -> Done:
     from fastws_compat.layers.wire import encode
 
     payload = encode(message)
-    return await send_payload(id, payload.kind, payload.data, by)
+    return await send_payload(filters(id=id), payload.kind, payload.data, by)
 
 
-async def send_payload(id: str, kind: str, data: str | bytes, by: Any) -> Done:
-    where = filters(id=id)
+async def send_payload(where: Mapping[str, Any], kind: str, data: str | bytes, by: Any) -> Done:
+    """Send a frame to the connections that filters, in the form in which they are sent, select."""
     return await _done("send", where, by, await ask("send", where, kind=kind, data=data))
 
 
