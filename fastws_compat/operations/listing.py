@@ -16,7 +16,7 @@ from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from fastws_compat.operations import api, census
+from fastws_compat.operations import api, census, masks
 from fastws_compat.operations.records import Page, Row
 
 URLS = "fastws_operations_livesocket"
@@ -156,7 +156,8 @@ def _waiting(row: Row) -> str:
 
 
 def _agent(row: Row) -> str:
-    return Truncator(row.agent or DASH).chars(40)
+    """The browser's name if the agent has one; the page of the socket has the whole agent."""
+    return masks.agent(row.agent) or Truncator(row.agent or DASH).chars(40)
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,6 +150,7 @@ async function ask() {
   }
 }
 
+if (matchMedia("(max-width: 767px)").matches) byId("live-filter")?.removeAttribute("open");
 pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
