@@ -49,6 +49,15 @@ DEFAULTS: dict[str, Any] = {
     "SLOW_CONSUMER": "close",
     # Maximum number of messages queued for such a socket before that happens.
     "SLOW_CONSUMER_QUEUE": 1000,
+    # Seconds to wait for the answers of other processes, and the most rows of a list of sockets.
+    "OPERATIONS_TIMEOUT": 1.0,
+    "OPERATIONS_ROWS": 100,
+    # "mask", "full" or "none": what those see of an address who may not see personal data.
+    "OPERATIONS_ADDRESS": "mask",
+    # Whether the messages of one socket may be watched; None allows it while DEBUG is on.
+    "OPERATIONS_TAP": None,
+    # Maximum number of routes that metrics and lists of sockets tell apart; the others count as one.
+    "METRICS_ROUTES": 200,
 }
 
 

@@ -25,6 +25,10 @@ disconnected = Signal()
 message_received = Signal()
 # `message` is the ASGI message, `{"type": "websocket.send", "text": ...}`.
 message_sent = Signal()
+# An operator has closed sockets or sent a message to one: `action` is "kick" or "send", `where` the filters,
+# `by` who did it, as far as that is known, and `done` the `fastws_compat.operations.Done`, whose class is the
+# sender.
+operated = Signal()
 
 
 def observe(websocket: WebSocket) -> None:

@@ -50,6 +50,7 @@ MAX_BYTES_PER_CHARACTER = 4
 MAX_INSTANT_ERRORS = 16
 ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
 MODES = ("text", "binary")
+WRONG_MODE = 'The "mode" argument should be "text" or "binary".'
 
 
 class WebSocket(HTTPConnection[StateT]):
@@ -60,6 +61,8 @@ class WebSocket(HTTPConnection[StateT]):
     _surely_fits: float = inf
     # How the server may compress the messages; None for a server that cannot, or shall not.
     _deflate: Message | None = None
+    # The subprotocol that was accepted.
+    _subprotocol: str | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
@@ -213,6 +216,7 @@ class WebSocket(HTTPConnection[StateT]):
             answer = message
             if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
                 answer = checked_answer(message)
+                self._subprotocol = answer.get("subprotocol")
             if self._deflate is not None and after is CONNECTED:
                 answer = {**answer, DEFLATE: self._deflate}
             self.application_state = after
@@ -360,7 +364,7 @@ class WebSocket(HTTPConnection[StateT]):
         """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is not JSON."""
         if mode not in MODES:
             await self._pause_after_errors()
-            raise _wrong_mode()
+            raise RuntimeError(WRONG_MODE)
         if self.application_state is not CONNECTED:
             await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
@@ -437,7 +441,7 @@ class WebSocket(HTTPConnection[StateT]):
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         if mode not in MODES:
             await self._pause_after_errors()
-            raise _wrong_mode()
+            raise RuntimeError(WRONG_MODE)
         try:
             text = jsontext.dumps(data)
         except Exception:
@@ -490,10 +494,6 @@ class WebSocket(HTTPConnection[StateT]):
             await self._pause_after_errors()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
         await response(self.scope, self.receive, self.send)
-
-
-def _wrong_mode() -> RuntimeError:
-    return RuntimeError('The "mode" argument should be "text" or "binary".')
 
 
 def _unexpected(expected: str, kind: str) -> NoReturn:

@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "fastws_compat",
+    "fastws_compat.operations",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from channels.security.websocket import OriginValidator
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import Error, Warning
 
@@ -246,10 +246,15 @@ def check_unimported() -> Messages:
 
 
 def _unimported() -> Iterator[Path]:
-    for app in apps.get_app_configs():
+    for app in _project_apps():
         for path in Path(app.path).glob("*.py"):
-            if app.name != "fastws_compat" and f"{app.name}.{path.stem}" not in sys.modules:
+            if f"{app.name}.{path.stem}" not in sys.modules:
                 yield path
+
+
+def _project_apps() -> list[AppConfig]:
+    """The installed apps without those of this library."""
+    return [app for app in apps.get_app_configs() if app.name.partition(".")[0] != "fastws_compat"]
 
 
 # Groups without a layer
@@ -290,7 +295,7 @@ def _uses_groups() -> bool:
 
 def _modules() -> list[ModuleType]:
     """The imported modules of installed apps, except those of this library."""
-    packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
+    packages = tuple(app.name + "." for app in _project_apps())
     modules = list(sys.modules.items())
     return [module for name, module in modules if module is not None and f"{name}.".startswith(packages)]
 

@@ -126,6 +126,7 @@ def _like(default: Any) -> Rule:
 
 
 BOOLEAN: Rule = (_is_bool, "True or False")
+BOOLEAN_OR_NONE: Rule = (_or_none(_is_bool), "True, False or None")
 COUNT: Rule = (_is_count, "a positive integer")
 COUNT_OR_NONE: Rule = (_or_none(_is_count), "a positive integer or None")
 SECONDS: Rule = (_is_seconds, "a number of seconds (0 or more)")
@@ -154,6 +155,11 @@ RULES: dict[str, Rule] = {
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,
     "MAX_HANDSHAKES": COUNT_OR_NONE,
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
+    "METRICS_ROUTES": COUNT,
+    "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
+    "OPERATIONS_ROWS": COUNT,
+    "OPERATIONS_TAP": BOOLEAN_OR_NONE,
+    "OPERATIONS_TIMEOUT": SECONDS,
     "ORIGIN_REQUIRED": BOOLEAN,
     "REVALIDATE_SECONDS": SECONDS,
     "SHUTDOWN_GRACE": SECONDS,

@@ -64,6 +64,8 @@ class Session(Monitored, Counted):
     _tasks: set[asyncio.Task[None]] | None = None
     # The state that the client knows of, where something else than our WebSocket may have sent.
     _sent: WebSocketState | None = None
+    # The task of an application that does not use our WebSocket, as far as there may be one.
+    foreign_task: asyncio.Task[Any] | None = None
     _id: str | None = None
     _at_end: list[Callable[[], Awaitable[None]]] | None = None
 
@@ -106,12 +108,15 @@ class Session(Monitored, Counted):
             self._id = uuid4().hex
         return self._id
 
-    def mark_closed(self, code: int) -> None:
-        """Record that the login has ended: other code sends the close frame, so `finish` sends nothing."""
-        if self.state is CONNECTING:
-            self.note_refusal(403, "login")
-        self.note_close(code, "server")
+    def mark_closed(self) -> None:
+        """Record that the close frame has been sent by other code, so that `finish` sends nothing."""
         self._sent = DISCONNECTED
+
+    def cancel_foreign(self) -> None:
+        """Cancel an application that does not use our WebSocket; the session absorbs the cancellation."""
+        if self.foreign_task is not None:
+            self._cancels += 1
+            self.foreign_task.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with the endpoint. At the end it has `CLOSE_TIMEOUT` to finish."""
@@ -163,6 +168,7 @@ class Session(Monitored, Counted):
     def watch(self, send: Send) -> Send:
         """Wrap `send` for applications that do not use our WebSocket, to keep `state` up to date."""
         self._sent = self.state
+        self.foreign_task = asyncio.current_task()
 
         def watched(message: Message) -> Any:
             return send(message) if message["type"] == "websocket.send" else self._pass_on(message, send)
@@ -218,7 +224,7 @@ class Session(Monitored, Counted):
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
-    async def deny(self, status: int, reason: Reason) -> None:
+    async def deny(self, status: int, reason: Reason = "endpoint") -> None:
         """Refuse the handshake with a status."""
         await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 
