@@ -11,7 +11,9 @@ Exception
  │    └── FastAPIError
  │         ├── DeclarationError         a mistake found at import
  │         ├── DependencyScopeError
+ │         ├── GroupKindError           a group does not keep what is asked for
  │         ├── GroupSendError           a channel layer failed
+ │         ├── GroupStoreError          what a group keeps could not be read
  │         └── PydanticV1NotSupportedError
  └── ValueError
       └── GroupNameError
@@ -93,6 +95,14 @@ class DependencyScopeError(FastAPIError):
 
 class GroupSendError(FastAPIError):
     """The channel layer failed, or timed out, when a message was sent to a group."""
+
+
+class GroupStoreError(FastAPIError):
+    """The store failed, or timed out, when the history or the state of a group was read."""
+
+
+class GroupKindError(FastAPIError):
+    """A group was asked for what its kind does not have, or a kind is declared in a way that is not valid."""
 
 
 class GroupNameError(ValueError):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from fastws_compat.connections import hooks, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
 from fastws_compat.connections.closing import close_message, closing_messages
+from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, unexpected, wrong_mode
 from fastws_compat.connections.outcomes import Closed, note_answer
 from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
 from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
@@ -37,20 +38,18 @@ from fastws_compat.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
+    from fastws_compat.groups.arrivals import Joined, JoinOptions
     from fastws_compat.groups.group import Group
     from fastws_compat.responses import Response
 
 # Part of uvicorn's error for a send after uvicorn itself closed the connection because of a client's frame.
 CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
-NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
 # UTF-8 needs at most four bytes per character.
 MAX_BYTES_PER_CHARACTER = 4
 # How many errors a socket raises at once before it pauses, so that other tasks run during a loop of errors.
 MAX_INSTANT_ERRORS = 16
 ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
-MODES = ("text", "binary")
-WRONG_MODE = 'The "mode" argument should be "text" or "binary".'
 
 
 class WebSocket(HTTPConnection[StateT]):
@@ -141,7 +140,7 @@ class WebSocket(HTTPConnection[StateT]):
 
     def _connected(self, message: Message) -> Message:
         if message["type"] != "websocket.connect":
-            _unexpected('"websocket.connect"', message["type"])
+            unexpected('"websocket.connect"', message["type"])
         self.client_state = CONNECTED
         return message
 
@@ -151,7 +150,7 @@ class WebSocket(HTTPConnection[StateT]):
         if kind == "websocket.receive":
             return await self._fitting(message)
         if kind != "websocket.disconnect":
-            _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
+            unexpected('"websocket.receive" or "websocket.disconnect"', kind)
         self.client_state = DISCONNECTED
         self._disconnect = message
         return message
@@ -184,7 +183,7 @@ class WebSocket(HTTPConnection[StateT]):
                 await self._close(message.get("code", 1000), message.get("reason", ""))
             else:
                 await self._pause_after_errors()
-                _unexpected('"websocket.send" or "websocket.close"', kind)
+                unexpected('"websocket.send" or "websocket.close"', kind)
         elif kind == "websocket.close" and self.application_state is CONNECTING:
             for answer in closing_messages(message, self.scope, accepted=False):
                 await self._answer(answer)
@@ -272,9 +271,9 @@ class WebSocket(HTTPConnection[StateT]):
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
         if self.application_state is CONNECTING:
-            _unexpected('"websocket.accept", "websocket.close" or "websocket.http.response.start"', kind)
+            unexpected('"websocket.accept", "websocket.close" or "websocket.http.response.start"', kind)
         if kind != "websocket.http.response.body":
-            _unexpected('"websocket.http.response.body"', kind)
+            unexpected('"websocket.http.response.body"', kind)
         return RESPONSE if message.get("more_body", False) else DISCONNECTED
 
     async def accept(
@@ -364,7 +363,7 @@ class WebSocket(HTTPConnection[StateT]):
         """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is not JSON."""
         if mode not in MODES:
             await self._pause_after_errors()
-            raise RuntimeError(WRONG_MODE)
+            raise wrong_mode()
         if self.application_state is not CONNECTED:
             await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
@@ -441,7 +440,7 @@ class WebSocket(HTTPConnection[StateT]):
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         if mode not in MODES:
             await self._pause_after_errors()
-            raise RuntimeError(WRONG_MODE)
+            raise wrong_mode()
         try:
             text = jsontext.dumps(data)
         except Exception:
@@ -472,12 +471,20 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def join(self, *groups: Group[Any] | str) -> None:
-        """Receive messages to the groups until the connection ends, even while the endpoint is busy."""
+    async def join(self, *groups: Group[Any] | str, **options: Unpack[JoinOptions]) -> Joined:
+        """Receive messages to the groups until the connection ends, even while the endpoint is busy.
+
+        In a group with a history, a client of `live.js` gets what it missed. `recover` is a position that
+        another client has told you, or False for never. Nothing older than `since` is sent, and newcomers get
+        the `last` messages.
+
+        With `presence`, any JSON that others may see, the user is present; with `watch`, the client only sees
+        who is. The key of a user is the primary key, unless `presence_key` is given.
+        """
         from fastws_compat.groups.group import join
 
         try:
-            await join(self, *groups)
+            return await join(self, *groups, **options)
         except WebSocketDisconnected:
             await self._pause_after_errors()
             raise
@@ -488,13 +495,15 @@ class WebSocket(HTTPConnection[StateT]):
 
         await leave(self, *groups)
 
+    async def update(self, group: Group[Any] | str, info: Any) -> None:
+        """Replace what others see of this user in a group; RuntimeError if the user is not present."""
+        from fastws_compat.groups.group import update
+
+        await update(self, group, info)
+
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError if the server cannot send one."""
         if not can_deny(self.scope):
             await self._pause_after_errors()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
         await response(self.scope, self.receive, self.send)
-
-
-def _unexpected(expected: str, kind: str) -> NoReturn:
-    raise RuntimeError(f"Expected ASGI message {expected}, but got {kind!r}")

@@ -20,6 +20,7 @@ from fastws_compat.connections.guard import Guard
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.monitor import Monitored
 from fastws_compat.connections.outcomes import Reason, note_answer
+from fastws_compat.connections.pipe import pipe_of
 from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import (
@@ -49,6 +50,9 @@ CLOSE_TIMEOUT = 1.0
 
 # In these states a close ends the socket; later it is a mistake that the server reports.
 OPEN_STATES = (CONNECTING, CONNECTED)
+
+# The query parameter of clients of `live.js`.
+OURS = b"fastws="
 
 # The scope of every connection that has ended.
 ENDED: Scope = {"type": "websocket", "path": ""}
@@ -267,7 +271,16 @@ def open_socket(scope: Scope, receive: Receive, send: Send, kind: type[WebSocket
         session.task = asyncio.current_task()
         for observe in observers:
             observe(websocket)
+        if OURS in scope["query_string"]:
+            greet(websocket)
     return websocket
+
+
+def greet(websocket: WebSocket) -> None:
+    """Say hello to a client of `live.js` as soon as it is accepted."""
+    from fastws_compat.groups.greeting import Greeting
+
+    pipe_of(websocket).insert(Greeting(websocket))
 
 
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:

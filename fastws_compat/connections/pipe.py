@@ -21,6 +21,7 @@ from fastws_compat.types import Message, Receive, Send
 class Place(IntEnum):
     """The stages in their order, from the server (and the project's middleware) to the socket."""
 
+    HELLO = 0
     SIGNALS = 1
     GUARD = 2
     READ_AHEAD = 3
