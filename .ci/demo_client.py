@@ -70,8 +70,8 @@ async def talk(member: str, staff: str) -> None:
         await receive(one, "history")
         await receive(two, "history")
         key = str(uuid.uuid4())
-        await one.send(json.dumps({"type": "message", "key": key, "text": "hello from CI"}))
-        assert (await receive(two, "message"))["text"] == "hello from CI"
+        await one.send(json.dumps({"type": "post", "id": 1, "key": key, "text": "hello from CI"}))
+        assert (await receive(two, "said"))["text"] == "hello from CI"
     async with connect("/ws/ops", staff) as ops:
         await receive(ops, "history")
 

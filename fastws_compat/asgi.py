@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastws_compat.connections.admission import Turn, admit
+from fastws_compat.connections.outcomes import reason_of
 from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
@@ -148,17 +149,17 @@ class Identify:
 
         __tracebackhide__ = True
         if self.sockets is not None and process_is_full() and self.sockets.serves(scope):
-            await refuse(scope, send, 503)
+            await refuse(scope, send, 503, reason="limit_process")
             return
         try:
             scope = await identify(scope)
         except HTTPException as exc:
-            await refuse(scope, send, exc.status_code)
+            await refuse(scope, send, exc.status_code, reason=reason_of(exc))
         except Exception as exc:
             # As text: Django's frames between here and the error hold the key of the session.
             text = as_text(exc)
             logger.error("WebSocket refused: the user cannot be identified\n%s", text, exc_info=bare(exc))
-            await refuse(scope, send, 500)
+            await refuse(scope, send, 500, reason="error")
         else:
             await self.inner(scope, receive, send)
 

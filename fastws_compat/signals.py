@@ -14,6 +14,8 @@ from fastws_compat.connections import lifecycle
 from fastws_compat.connections.lifecycle import Session
 from fastws_compat.connections.pipe import Place, Stage, pipe_of
 from fastws_compat.connections.states import SESSION
+from fastws_compat.groups.attendance import presence_joined as presence_joined
+from fastws_compat.groups.attendance import presence_left as presence_left
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket
 

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from channels.layers import get_channel_layer
+from django.conf import settings
 from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
@@ -18,10 +19,12 @@ from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from wsproject.accounts import make_accounts, make_rooms
 from wsproject.asgi import application
 from wsproject.chat.models import MAX_TEXT, Message, Room
-from wsproject.chat.sockets import PAGE
+from wsproject.chat.sockets import PAGE, Posted, Said
 from wsproject.management.commands import demo
 
 pytestmark = pytest.mark.django_db
+
+CLIENT = str(settings.BASE_DIR / "wsproject" / "chat" / "static" / "chat" / "sockets.js")
 
 
 def socket_client(user=None):
@@ -40,7 +43,7 @@ def make_user(username, **rights):
 
 
 def sentence(text="Hello", key=None):
-    return {"type": "message", "key": str(key or uuid4()), "text": text}
+    return {"type": "post", "id": 7, "key": str(key or uuid4()), "text": text}
 
 
 # ---- Models ----------------------------------------------------------------------------------------
@@ -196,12 +199,16 @@ def test_rooms_are_listed_with_their_last_message(client):
     assert "no messages yet" in page
 
 
-def test_room_page_names_its_socket(client):
+def test_room_page_names_its_room_and_user(client):
     make_room()
     client.force_login(make_user("ann"))
     page = client.get("/chat/lab/").text
-    assert 'data-socket="/ws/chat/lab"' in page
+    assert 'data-slug="lab"' in page
     assert 'data-user="ann"' in page
+
+
+def test_the_client_of_the_room_page_is_up_to_date():
+    call_command("ws_types", "--out", CLIENT, "--only", "chat", "--check")
 
 
 def test_unknown_room(client):
@@ -309,7 +316,7 @@ def test_a_wrong_number_is_refused(after):
             pass
 
 
-def test_every_member_receives_a_message_and_its_author_a_confirmation():
+def test_every_member_receives_a_message_and_its_author_a_receipt():
     ann, bob, _ = make_user("ann"), make_user("bob"), make_room()
     key = uuid4()
     with (
@@ -318,10 +325,11 @@ def test_every_member_receives_a_message_and_its_author_a_confirmation():
     ):
         for tab in (one, two):
             assert tab.receive_json() == {"type": "history", "messages": [], "done": True}
-        one.send_json(sentence(" Hello \0", key))
-        receipt, own, heard = one.receive_json(), one.receive_json(), two.receive_json()
+        one.send_json(sentence(" Hello ", key))
+        receipt, own, heard = one.receive_message(), one.receive_message(), two.receive_message()
     saved = Message.objects.get()
-    assert receipt == own == heard == saved.as_frame()
+    assert receipt == Posted(id=7, message=Said.model_validate(saved))
+    assert own == heard == receipt.message
     assert (saved.text, saved.author, saved.key) == ("Hello", ann, key)
 
 
@@ -331,9 +339,10 @@ def test_a_message_sent_again_is_answered_with_the_first():
     with socket_client(ann).websocket_connect("/ws/chat/lab") as tab:
         tab.receive_json()
         tab.send_json(again)
-        receipt, heard = tab.receive_json(), tab.receive_json()
+        receipt, heard = tab.receive_message(), tab.receive_message()
         tab.send_json(again)
-        assert tab.receive_json() == receipt == heard
+        assert tab.receive_message() == receipt
+        assert receipt.message == heard
         tab.send_json({"type": "ping"})
         assert tab.receive_json() == {"type": "pong"}
     assert Message.objects.count() == 1
@@ -351,7 +360,7 @@ def test_rooms_do_not_hear_each_other():
         assert lab.receive_json()["done"]
         assert office.receive_json()["done"]
         lab.send_json(sentence())
-        assert [lab.receive_json()["type"], lab.receive_json()["type"]] == ["message", "message"]
+        assert [lab.receive_json()["type"], lab.receive_json()["type"]] == ["posted", "said"]
         office.send_json({"type": "ping"})
         assert office.receive_json() == {"type": "pong"}
 
@@ -373,19 +382,19 @@ def test_a_gap_can_be_asked_for():
     with socket_client(ann).websocket_connect("/ws/chat/lab") as tab:
         tab.receive_json()
         lab.post(ann, uuid4(), "not heard")
-        tab.send_json({"type": "history", "after": 0})
+        tab.send_json({"type": "recall", "after": 0})
         assert [message["text"] for message in tab.receive_json()["messages"]] == ["not heard"]
 
 
-@pytest.mark.parametrize("text", ["", "  \n ", "x" * (MAX_TEXT + 1)])
-def test_a_text_of_the_wrong_length_is_not_saved(text):
+@pytest.mark.parametrize("text", ["", "  \n ", "x" * (MAX_TEXT + 1), "a\0b"])
+def test_a_text_of_the_wrong_length_or_with_a_zero_is_not_saved(text):
     ann, _ = make_user("ann"), make_room()
     wrong = sentence(text)
     with socket_client(ann).websocket_connect("/ws/chat/lab") as tab:
         tab.receive_json()
         tab.send_json(wrong)
         complaint = tab.receive_json()
-    assert (complaint["type"], complaint["key"]) == ("error", wrong["key"])
+    assert (complaint["type"], complaint["status"], complaint["id"]) == ("error", 422, wrong["id"])
     assert not Message.objects.exists()
 
 
@@ -397,9 +406,9 @@ def test_a_text_of_the_wrong_length_is_not_saved(text):
         "[]",
         "{}",
         '{"type": "unknown"}',
-        '{"type": "message", "key": "x", "text": "y"}',
-        '{"type": "message", "key": "6f8f2d4e-55f7-4a54-9d1c-0d3f6e2f1a11", "text": "\\ud800"}',
-        '{"type": "history", "after": -1}',
+        '{"type": "post", "id": 1, "key": "x", "text": "y"}',
+        '{"type": "post", "id": 1, "key": "6f8f2d4e-55f7-4a54-9d1c-0d3f6e2f1a11", "text": "\\ud800"}',
+        '{"type": "recall", "after": -1}',
         "[" * 100_000,
     ],
 )

@@ -166,7 +166,9 @@ def test_tutorial(tmp_path: Path) -> None:
     imports = block("from django.contrib.admin.views.decorators")
     views.write_text(imports + views.read_text() + "\n\n" + block("@staff_member_required"))
     replace(project / "polls" / "urls.py", "\n]", "\n    " + block("path(") + "]")
-    (project / "polls" / "templates" / "polls" / "live.html").write_text(block("{% load fastws %}", "html"))
+    (project / "polls" / "templates" / "polls" / "live.html").write_text(
+        block("{% load fastws static %}", "html")
+    )
     assert "no issues (0 silenced)" in manage(project, "check")
 
     # 9: the tests

@@ -13,7 +13,7 @@ from pydantic import BaseModel, create_model
 
 from fastws_compat import FastAPI, TypedWebSocket
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.schema import typescript
+from fastws_compat.schema import runtime, typescript
 from fastws_compat.schema.description import Site
 from fastws_compat.schema.typescript import STATIC, Client, Types
 from tests import zoo
@@ -84,12 +84,38 @@ def test_routes() -> None:
     ]
 
 
-def test_a_module_embeds_the_runtime_unchanged() -> None:
-    files = typescript.module(Client(Site(zoo.app)))
-    assert (STATIC / "live.js").read_text() in files[""]
-    assert files[""].splitlines()[0] == files[".d.ts"].splitlines()[0]
-    assert '"heartbeat": true' in files[""]
-    assert not re.search("@ts-(nocheck|ignore)", "".join(files.values()))
+def test_files_embed_the_runtime_with_types() -> None:
+    client = Client(Site(zoo.app))
+    script, [typed] = typescript.files(client, ".js"), typescript.files(client, ".ts").values()
+    live = (STATIC / "live.js").read_text()
+    assert re.sub(r"/\*\* @type \{any(\[\])?\} \*/ ", "", script[""]).count(live) == 1
+    assert "  function guarded(call: any, ...values: any[]) {" in typed
+    assert {text.splitlines()[0] for text in (*script.values(), typed)} == {typed.splitlines()[0]}
+    assert '"heartbeat": true' in script[""]
+    assert not re.search("@ts-(nocheck|ignore)", "".join([*script.values(), typed]))
+
+
+@pytest.mark.parametrize(
+    ("script", "typed"),
+    [
+        ("function f(a, { b }, ...c) {}", "function f(a: any, { b }: any, ...c: any[]) {}"),
+        ("const f = (a = [1, 2], [b] = []) => a;", "const f: any = (a: any = [1, 2], [b]: any = []) => a;"),
+        ("if (a) { for (const b of c) {} }", "if (a) { for (const b of c) {} }"),
+        (
+            "class A extends B { #a; b = {}; c(d) { e = 1; } get f() {} }",
+            "class A extends B { #a: any; b: any = {}; c(d: any) { e = 1; } get f() {} }",
+        ),
+        ("const a = [], b = 1;", "const a: any = [], b = 1;"),
+        ("let { a } = (b); let c = d;", "let { a }: any = (b); let c = d;"),
+        ("f(/[(]/, `${a}(`, '(' /* ( */);", "f(/[(]/, `${a}(`, '(' /* ( */);"),
+    ],
+)
+def test_types_of_the_runtime(script: str, typed: str) -> None:
+    assert runtime.in_typescript(script) == typed
+
+
+def test_types_of_the_runtime_as_comments() -> None:
+    assert runtime.in_javascript("(a, ...b) => a") == "(/** @type {any} */ a, /** @type {any[]} */ ...b) => a"
 
 
 def test_only_one_route() -> None:
@@ -144,17 +170,20 @@ def test_a_name_of_the_client_is_refused() -> None:
 # The command
 
 
-def test_write_and_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "checked"), [("x.js", "x.d.ts"), ("x.js", "x.js"), ("x.ts", "x.ts")])
+def test_write_and_check(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, checked: str
+) -> None:
     app = app_with(model("Message"))
     serve(monkeypatch, settings, app)
-    file, types = tmp_path / "sockets.js", tmp_path / "sockets.d.ts"
+    file, changed = tmp_path / name, tmp_path / checked
     with pytest.raises(CommandError, match="cannot be read"):
         run("--out", str(file), "--check")
     assert not file.exists()
     run("--out", str(file))
     run("--out", str(file), "--check")
-    types.write_text(types.read_text() + "\n")
-    with pytest.raises(CommandError, match=r"sockets\.d\.ts is not up to date"):
+    changed.write_text(changed.read_text() + "\n")
+    with pytest.raises(CommandError, match=rf"{checked} is not up to date"):
         run("--out", str(file), "--check")
     run("--out", str(file))
     app.add_api_websocket_route("/more", zoo.trees)
@@ -165,8 +194,11 @@ def test_write_and_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_refusals(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--out needs a file"):
         run()
-    with pytest.raises(CommandError, match=r"ends in \.js; its types are written beside it"):
-        run("--out", str(tmp_path / "sockets.ts"))
+    for name in ("sockets", "sockets.py", "sockets.d.ts"):
+        with pytest.raises(
+            CommandError, match=r"ends in \.ts, or in \.js, whose types are written beside it"
+        ):
+            run("--out", str(tmp_path / name))
     serve(monkeypatch, settings, app_with(model("Live")))
     with pytest.raises(CommandError, match="the Live of the generated file"):
         run("--out", str(tmp_path / "x.js"))

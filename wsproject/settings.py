@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "daphne",  # before staticfiles: it replaces `runserver`
     "wsproject",
     "wsproject.chat",
+    "wsproject.tour",
     "wsproject.ops",  # before admin: it extends an admin template
     "django.contrib.admin",
     "django.contrib.auth",

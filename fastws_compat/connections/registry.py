@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -80,6 +80,11 @@ def register(connection: Connected) -> set[Connected]:
     return here.connections
 
 
+def everywhere() -> list[Any]:
+    """The connections of all loops of the process; any thread may ask."""
+    return [each for _, found in registries() for each in list(found.connections)]
+
+
 def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:
     """The connections of a loop whose endpoints run in `task`."""
     found = _registries.get(loop)
@@ -91,10 +96,16 @@ def ending_tasks() -> set[asyncio.Task[Any]]:
     return {each.task for each in registry().connections if each.task and each.is_ending}
 
 
+# Called when the server stops, before the process exits.
+shutdowns: list[Callable[[], Awaitable[None]]] = []
+
+
 async def drain(seconds: float) -> None:
     """Wait for the cleanup of this loop's ending connections before the process exits.
 
     After its time-out, uvicorn cancels the remaining tasks and then waits only for the lifespan.
     """
+    for shutdown in shutdowns:
+        await shutdown()
     if ending := ending_tasks():
         await asyncio.wait(ending, timeout=seconds)

@@ -131,7 +131,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         self._stop_with_process()
         admission_of(loop).on_full.append(self.pause_listening)
         try:
-            with frozen_survivors() if conf.get("GC_FREEZE") else nullcontext():
+            with frozen_survivors(loop) if conf.get("GC_FREEZE") else nullcontext():
                 super().run()
             if self.abort_start:
                 loop.run_until_complete(self.lifespan.shutdown(timeout=self.grace))

@@ -17,7 +17,7 @@ from django.db import InterfaceError, OperationalError
 
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
-from fastws_compat.exceptions import HTTPException
+from fastws_compat.connections.outcomes import refusal
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import ALONE, BATCH
 from fastws_compat.logins.lookups import in_thread, look_up
@@ -58,7 +58,7 @@ class Entry:
     def is_wanted(self) -> bool:
         """Whether the handshake still waits; one whose client has left is refused without a query."""
         if self.turn is not None and not self.future.done() and self.turn.is_gone:
-            self.future.set_exception(HTTPException(503))
+            self.future.set_exception(refusal("database", 503))
         return not self.future.done()
 
     def resolve(self) -> None:
@@ -187,7 +187,7 @@ class Batches:
             for entry in [*queue.gathering, *(each for batch in queue.at_work.values() for each in batch)]:
                 if entry.turn is not None and entry.begun < loop.time() - timeout and entry.is_wanted:
                     logger.warning("WebSocket refused: its user was not found in %g s", timeout)
-                    entry.future.set_exception(HTTPException(503))
+                    entry.future.set_exception(refusal("database", 503))
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()

@@ -13,7 +13,7 @@ from fastws_compat.connections.closing import close_message, close_reason
 from fastws_compat.connections.lifecycle import Session
 from fastws_compat.connections.pipe import hang_up, mark_disconnected
 from fastws_compat.connections.states import CONNECTING, disconnect_message
-from fastws_compat.groups.delivery import Delivery
+from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.member import member_of
 from fastws_compat.layers.wire import KINDS, Payload
 from fastws_compat.logger import logger
@@ -49,22 +49,24 @@ def end(session: Session, code: int, reason: str) -> None:
     if state_of(session) == "closing":
         return
     websocket = session.websocket
+    session.note_close(code, "operator")
     extra = {**session.extra, "code": code}
     logger.info("WebSocket %s: closed with %d by an operator", route_of(session), code, extra=extra)
     if session.state is CONNECTING:
         if websocket is not None:
-            mark_disconnected(websocket, disconnect_message(code, reason))
+            mark_disconnected(websocket, disconnect_message(code, reason), "operator")
         _refuse(session)
     elif websocket is not None:
-        session.spawn(hang_up(websocket, code, close_reason(reason)))
+        session.spawn(hang_up(websocket, code, close_reason(reason), "operator"))
     else:
         _close_foreign(session, code, reason)
 
 
 def _refuse(session: Session) -> None:
+    session.note_refusal(403, "forbidden")
     session.mark_closed()
     session.end_turn()
-    session.spawn(session.deny(403))
+    session.spawn(session.deny(403, "forbidden"))
     if session.websocket is None:
         session.cancel_foreign()
 
@@ -90,13 +92,13 @@ def deliver(found: Sequence[Found], kind: str, data: Any) -> int:
     expected = KINDS.get(kind)  # type: ignore[call-overload]
     if expected is None or not isinstance(data, expected):
         raise ValueError(f"a message of kind {kind!r}")
-    delivery = Delivery(Payload(kind, data))  # type: ignore[arg-type]
+    frame = Frame(Payload(kind, data).frame)  # type: ignore[arg-type]
     takers = [each for each in found if each.session.websocket and state_of(each.session) != "closing"]
     for each in takers:
-        soon(each, partial(_deliver, each.session, delivery))
+        soon(each, partial(_deliver, each.session, frame))
     return len(takers)
 
 
-def _deliver(session: Session, delivery: Delivery) -> None:
+def _deliver(session: Session, frame: Frame) -> None:
     if session.websocket is not None and state_of(session) != "closing":
-        member_of(session.websocket).deliver(delivery)
+        member_of(session.websocket).put(frame)

@@ -71,11 +71,18 @@ async def _send(question: Question) -> Answer:
     return {"matched": acts.deliver(found, question["kind"], question["data"])}
 
 
+async def _totals(question: Question) -> Answer:
+    from fastws_compat.operations.totals import totals
+
+    return totals()
+
+
 OPERATIONS: dict[str, Callable[[Question], Awaitable[Answer]]] = {
     "list": _list,
     "count": _count,
     "close": _close,
     "send": _send,
+    "totals": _totals,
 }
 
 

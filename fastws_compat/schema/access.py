@@ -92,6 +92,7 @@ def scheme_object(scheme: SecurityBase) -> dict[str, Any]:
     if isinstance(scheme, WebSocketBearer):
         how = f'A browser sends it as `new WebSocket(url, ["{scheme.subprotocol}", token])`.'
         found["description"] = " ".join(filter(None, [found.get("description"), how]))
+        found["x-subprotocol"] = scheme.subprotocol
     match found.get("type"):
         case "apiKey":
             return {**found, "type": "httpApiKey"}

@@ -20,18 +20,18 @@ export type ReplyTo<P extends keyof Routes, M> =
 /** `params` and `query` are those of the route; `base` is the server, such as `wss://example.com` (default: the page's). */
 export type ConnectOptions<P extends keyof Routes> = Given<"params", Routes[P]["params"]> &
   AskedFor<"query", Routes[P]["query"]> &
-  Omit<LiveOptions, "query" | "tag" | "heartbeat" | "text"> & { base?: string };
+  Omit<live.LiveOptions, "query" | "tag" | "heartbeat" | "text"> & { base?: string };
 
 /** What `connect` returns. */
 export interface Connection<P extends keyof Routes> extends AsyncIterable<Down<P>> {
   /** The client beneath, for groups, presence and state. */
-  readonly live: Live<Down<P>>;
-  readonly status: LiveStatus;
+  readonly live: live.Live<Down<P>>;
+  readonly status: live.Status;
   /** Call `handler` for every message. Returns a function that removes the handler. */
-  on(name: "message", handler: (message: Down<P>, about: LiveAbout) => void): () => void;
+  on(name: "message", handler: (message: Down<P>, about: live.About) => void): () => void;
   /** Call `handler` for every message with this tag. Returns a function that removes the handler. */
-  on<T extends Tags<P>>(tag: T, handler: (message: Tagged<P, Down<P>, T>, about: LiveAbout) => void): () => void;
-  onStatus(handler: (status: LiveStatus, event: LiveEnded | null) => void): () => void;
+  on<T extends Tags<P>>(tag: T, handler: (message: Tagged<P, Down<P>, T>, about: live.About) => void): () => void;
+  onStatus(handler: (status: live.Status, event: live.Ended | null) => void): () => void;
   /** `"kept"`: it is sent once after the next opening; `false`: it is neither sent nor kept. */
   send(message: Up<P>): "sent" | "kept" | false;
   /** Send a message and return its reply; rejects with a `CallError`. The `id` is filled in. */
@@ -42,5 +42,3 @@ export interface Connection<P extends keyof Routes> extends AsyncIterable<Down<P
   close(code?: number, reason?: string): void;
   [Symbol.asyncIterator](): AsyncGenerator<Down<P>, void, undefined>;
 }
-
-/** Connect to a route. */

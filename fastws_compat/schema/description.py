@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from fastws_compat.applications import FastAPI, Starlette
-from fastws_compat.messages.contract import Contract
+from fastws_compat.messages.contract import DEFAULT_TAG, Contract
 from fastws_compat.routing.routes import APIWebSocketRoute, WebSocketRoute
 from fastws_compat.schema import access, catalogue
 from fastws_compat.schema.catalogue import Place
@@ -31,8 +31,10 @@ CLOSE_CODES = {
     1009: "A message is too large.",
     1011: "The endpoint raised an exception.",
     1012: "The server is restarting. Connect again.",
+    1013: "The client reads too slowly for the messages that groups send it.",
     4401: "The user is not logged in, or no longer logged in.",
     4403: "The user is not allowed, or no longer allowed.",
+    4404: "The object does not exist.",
     4408: "No message was sent for too long, or the connection exceeded its maximum age.",
     4422: "A message did not validate, or too many in a row did not.",
     4429: "The client sent too many messages.",
@@ -77,6 +79,24 @@ class Channel:
     def whole_paths(self) -> list[str]:
         """The path parameters that may contain slashes."""
         return re.findall(r"\{(\w+):path\}", self.place.prefix + self.place.route.path)
+
+    @property
+    def tag(self) -> str:
+        """The field that tells messages apart."""
+        return DEFAULT_TAG if self.contract is None else self.contract.tag
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What a client has to know of the route, as far as it differs from the default."""
+        contract = self.contract
+        texts = contract is not None and contract.outgoing.members.text is not None
+        found = {
+            "tag": None if self.tag == DEFAULT_TAG else self.tag,
+            "heartbeat": contract is not None and contract.heartbeat,
+            "text": texts,
+            "paths": list(self.whole_paths),
+        }
+        return {name: value for name, value in found.items() if value}
 
     def of(self, source: str) -> list[Parameter]:
         """The parameters that stand in one place of the handshake."""

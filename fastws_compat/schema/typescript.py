@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.messages.contract import DEFAULT_TAG
 from fastws_compat.messages.frames import ERROR
+from fastws_compat.schema import runtime
 from fastws_compat.schema.definitions import REF, Schema, reachable, references
 from fastws_compat.schema.description import Channel, Site
 from fastws_compat.schema.parameters import Parameter
@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 STATIC = HERE.parent / "static" / "fastws"
 # What the client's own half of a file is called, and what it takes from JavaScript: no model hides it.
 CLIENT = """
-    Live CallError Routes connect Connection ConnectOptions Tags Requests ReplyTo LiveOptions LiveStatus
-    LiveAbout LiveEnded Down Up TagOf Tagged WithoutId Given Asked AskedFor live
+    Live CallError Routes connect Connect Connection ConnectOptions Runtime Tags Requests ReplyTo
+    Down Up TagOf Tagged WithoutId Given Asked AskedFor live
     Record Promise AsyncIterable AsyncGenerator Omit Exclude ArrayBuffer ArrayBufferView Array
 """
 OWN_NAMES = frozenset(CLIENT.split())
@@ -45,7 +45,7 @@ class Types:
             "enum": lambda values: _union(map(json.dumps, values)),
             "anyOf": lambda schemas: _union(map(self.type_of, schemas)),
             "oneOf": lambda schemas: _union(map(self.type_of, schemas)),
-            "allOf": lambda schemas: " & ".join(map(self._operand, schemas)),
+            "allOf": self._all_of,
         }
 
     def type_of(self, schema: Any) -> str:
@@ -58,6 +58,9 @@ class Types:
         kind = schema.get("type")
         writers = {"array": self._array, "object": self._object}
         return writers[kind](schema) if kind in writers else SCALARS.get(str(kind), "unknown")
+
+    def _all_of(self, schemas: list[Schema]) -> str:
+        return self.type_of(*schemas) if len(schemas) == 1 else " & ".join(map(self._operand, schemas))
 
     def _operand(self, schema: Schema) -> str:
         written = self.type_of(schema)
@@ -197,7 +200,7 @@ class Client:
             "up": self._union(_messages(channel.spoken.received), channel, UP),
             "down": self._union(_messages(channel.spoken.sent), channel, DOWN),
             "replies": self._replies(channel),
-            "tag": json.dumps(_tag(channel)),
+            "tag": json.dumps(channel.tag),
         }
         lines = [f"    {name}: {written};\n" for name, written in members.items()]
         return f"{{\n{''.join(lines)}  }}"
@@ -232,7 +235,7 @@ class Client:
 
     def table(self) -> str:
         """What the client has to know of the routes while it runs."""
-        routes = {path: found for path, channel in self._paths() if (found := _options(channel))}
+        routes = {path: found for path, channel in self._paths() if (found := channel.client_options)}
         return f"const ROUTES = {json.dumps(routes, indent=2)};\n"
 
 
@@ -253,51 +256,66 @@ def _path(channel: Channel) -> str:
     return channel.address if channel.host is None else f"//{channel.host}{channel.address}"
 
 
-def _tag(channel: Channel) -> str:
-    return DEFAULT_TAG if channel.contract is None else channel.contract.tag
+def files(client: Client, suffix: str) -> dict[str, str]:
+    """What is written for a file that ends in `.ts` or `.js`, by suffix; "" is the file itself."""
+    return {".ts": _typescript, ".js": _javascript}[suffix](client)
 
 
-def _options(channel: Channel) -> dict[str, Any]:
-    contract = channel.contract
-    texts = contract is not None and contract.outgoing.members.text is not None
-    found = {
-        "tag": None if _tag(channel) == DEFAULT_TAG else _tag(channel),
-        "heartbeat": contract is not None and contract.heartbeat,
-        "text": texts,
-        "paths": list(channel.whole_paths),
-    }
-    return {name: value for name, value in found.items() if value}
+def _typescript(client: Client) -> dict[str, str]:
+    """One file with the types and the runtime."""
+    code = _indented(runtime.in_typescript(_code(client).replace("export ", "")))
+    parts = [_head(client), client.declarations(), _types(), CONNECT, f"{FACE}{code}{RETURN}"]
+    return {"": "\n".join(parts)}
 
 
-def module(client: Client) -> dict[str, str]:
-    """The ES module and its types, by suffix."""
-    types = _with_head(f"{client.declarations()}\n{_client_types()}")
-    head = types.partition("\n")[0]
+def _javascript(client: Client) -> dict[str, str]:
+    """An ES module, and its types beside it."""
+    types = "\n".join([_head(client), client.declarations(), _types(), CONNECT, DECLARED])
+    return {"": f"{_head(client)}\n{runtime.in_javascript(_code(client))}", ".d.ts": types}
+
+
+def _code(client: Client) -> str:
     live, connect = (STATIC / "live.js").read_text("utf-8"), (HERE / "connect.js").read_text("utf-8")
-    return {"": f"{head}\n{live}\n{client.table()}\n{connect}", ".d.ts": types}
+    return f"{live}\n{client.table()}\n{connect}"
 
 
-def _client_types() -> str:
+def _types() -> str:
     live = (STATIC / "live.d.ts").read_text("utf-8")
-    inside = "".join(f"  {line}".rstrip() + "\n" for line in live.splitlines())
-    types = (HERE / "connect.d.ts").read_text("utf-8")
-    return f"declare namespace live {{\n{inside}}}\n{LIVE}\n{types}{CONNECT};\n\nexport {{}};\n"
+    return f"declare namespace live {{\n{_indented(live)}}}\n{(HERE / 'connect.d.ts').read_text('utf-8')}"
 
 
-LIVE = """export import Live = live.Live;
-export import CallError = live.CallError;
-type LiveOptions = live.LiveOptions;
-type LiveStatus = live.Status;
-type LiveAbout = live.About;
-type LiveEnded = live.Ended;
-"""
-CONNECT = """export declare function connect<P extends keyof Routes>(
+def _indented(text: str) -> str:
+    return "".join(f"  {line}".rstrip() + "\n" for line in text.splitlines())
+
+
+CONNECT = """type Connect = <P extends keyof Routes>(
   path: P,
   ...options: {} extends ConnectOptions<P> ? [options?: ConnectOptions<P>] : [options: ConnectOptions<P>]
-): Connection<P>"""
+) => Connection<P>;
+export type Live<Down = any> = live.Live<Down>;
+export type CallError = live.CallError;
+"""
+FACE = """interface Runtime {
+  Live: typeof live.Live;
+  CallError: typeof live.CallError;
+  /** Connect to a route. */
+  connect: Connect;
+}
+export const { Live, CallError, connect }: Runtime = ((): any => {
+"""
+RETURN = """  return { Live, CallError, connect };
+})();
+"""
+DECLARED = """export declare const Live: typeof live.Live;
+export declare const CallError: typeof live.CallError;
+/** Connect to a route. */
+export declare const connect: Connect;
+
+export {};
+"""
 
 
-def _with_head(text: str) -> str:
+def _head(client: Client) -> str:
     """A first line with a hash, by which a file tells whether it is up to date."""
-    digest = sha256(text.encode()).hexdigest()[:16]
-    return f"// Written by `manage.py ws_types`; do not change it. Schemas: {digest}\n{text}"
+    digest = sha256(client.declarations().encode()).hexdigest()[:16]
+    return f"// Written by `manage.py ws_types`; do not change it. Schemas: {digest}"

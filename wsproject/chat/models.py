@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -62,14 +61,3 @@ class Message(models.Model):
 
     def __str__(self) -> str:
         return f"{self.author.get_username()}: {self.text[:60]}"
-
-    def as_frame(self) -> dict[str, Any]:
-        """Return the frame that browsers receive."""
-        return {
-            "type": "message",
-            "number": self.number,
-            "key": str(self.key),
-            "user": self.author.get_username(),
-            "text": self.text,
-            "sent_at": self.sent_at.isoformat(),
-        }

@@ -1,15 +1,16 @@
-"""The chat's socket. Like `admin.py`, this module is found by its name."""
+"""The chat's socket and its messages. Like `admin.py`, this module is found by its name."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Literal
 from uuid import UUID
 
 from channels.db import database_sync_to_async
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AliasPath, BaseModel, ConfigDict, Field, StringConstraints
 
-from fastws_compat import Depends, HTTPException, Query, WebSocket, status, websocket
+from fastws_compat import Call, Depends, HTTPException, Reply, TypedWebSocket, status, websocket
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from wsproject.access import Member
@@ -17,34 +18,82 @@ from wsproject.access import Member
 from .models import MAX_TEXT, Room
 
 PAGE = 100
-LAST_NUMBER = 2**31 - 1
+Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+# No database stores the character zero in all of its texts.
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$")
+]
 
 
-class Post(BaseModel):
+class Said(BaseModel):
+    """A message in the room."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    type: Literal["said"] = "said"
+    number: int
+    key: UUID
+    user: Annotated[str, Field(validation_alias=AliasPath("author", "username"))]
+    text: str
+    sent_at: datetime
+
+
+class History(BaseModel):
+    """A page of messages, oldest first; `done` marks the last page."""
+
+    type: Literal["history"] = "history"
+    messages: list[Said]
+    done: bool
+
+
+class SomeoneTypes(BaseModel):
+    """A member is writing a message."""
+
+    type: Literal["typing"] = "typing"
+    user: str
+
+
+class Posted(Reply):
+    """The receipt for a posted message."""
+
+    type: Literal["posted"] = "posted"
+    message: Said
+
+
+class Post(Call[Posted]):
     """A message to post; `key` makes it safe to send it twice."""
 
-    type: Literal["message"]
+    type: Literal["post"] = "post"
     key: UUID
-    text: str
+    text: Text
 
 
 class Recall(BaseModel):
     """A request for the messages after number `after`."""
 
-    type: Literal["history"]
-    after: Annotated[int, Field(ge=0, le=LAST_NUMBER)]
+    type: Literal["recall"] = "recall"
+    after: Number
 
 
 class Typing(BaseModel):
-    type: Literal["typing"]
+    """The user is writing a message."""
+
+    type: Literal["typing"] = "typing"
 
 
-class Ping(BaseModel):
-    type: Literal["ping"]
+Socket = TypedWebSocket[Post | Recall | Typing, Said | History | SomeoneTypes | Posted]
 
 
-Frame = Post | Recall | Typing | Ping
-frames: TypeAdapter[Frame] = TypeAdapter(Annotated[Frame, Field(discriminator="type")])
+class Feed(Group[Said | SomeoneTypes]):
+    """What every tab in a room receives."""
+
+    def __init__(self, room: Room) -> None:
+        super().__init__(f"chat.{room.pk}")
+
+    async def announce(self, message: Said | SomeoneTypes) -> None:
+        """Send to the whole room. A client that misses a message sees the gap and requests the history."""
+        with suppress(GroupSendError):  # the library has already logged that the channel layer failed
+            await self.asend(message)
 
 
 def get_room(slug: str, _: Member) -> Room:
@@ -57,73 +106,35 @@ def get_room(slug: str, _: Member) -> Room:
 CurrentRoom = Annotated[Room, Depends(get_room)]
 
 
-class Seat:
-    """One open tab: a user in a room."""
-
-    def __init__(self, websocket: WebSocket, room: Room, user: Member) -> None:
-        self.websocket, self.room, self.user = websocket, room, user
-        self.group = Group(f"chat.{room.pk}")
-
-    async def history(self, after: int) -> None:
-        """Send the messages after number `after` in pages, oldest first, or the last page if `after` is 0."""
-        after = after or max(0, self.room.last_number - PAGE)
-        while True:
-            later = self.room.messages.select_related("author").filter(number__gt=after)[:PAGE]
-            page = [message.as_frame() async for message in later]
-            done = len(page) < PAGE
-            await self.websocket.send_json({"type": "history", "messages": page, "done": done})
-            if done:
-                return
-            after = page[-1]["number"]
-
-    async def answer(self, text: str) -> None:
-        """Handle one frame from the client, or send an error and keep the connection."""
-        try:
-            frame = frames.validate_json(text)
-        except ValidationError:
-            await self.send_error("The chat does not understand this message.")
+async def send_history(websocket: Socket, room: Room, after: int) -> None:
+    """Send the messages after number `after` in pages, oldest first, or the last page if `after` is 0."""
+    after = after or max(0, room.last_number - PAGE)
+    while True:
+        later = room.messages.select_related("author").filter(number__gt=after)[:PAGE]
+        page = [Said.model_validate(message) async for message in later]
+        done = len(page) < PAGE
+        await websocket.send_message(History(messages=page, done=done))
+        if done:
             return
-        match frame:
-            case Post():
-                await self.post(frame)
-            case Recall():
-                await self.history(frame.after)
-            case Typing():
-                await self.broadcast({"type": "typing", "user": self.user.get_username()})
-            case Ping():
-                await self.websocket.send_json({"type": "pong"})
-
-    async def post(self, frame: Post) -> None:
-        """Save the message, confirm it to its author, and send it to the room."""
-        text = frame.text.replace("\0", "").strip()
-        if not 0 < len(text) <= MAX_TEXT:
-            await self.send_error(f"A message must have 1 to {MAX_TEXT} characters.", frame.key)
-            return
-        message, new = await database_sync_to_async(self.room.post)(self.user, frame.key, text)
-        await self.websocket.send_json(message.as_frame())
-        if new:
-            await self.broadcast(message.as_frame())
-
-    async def broadcast(self, frame: dict[str, Any]) -> None:
-        """Send to the whole room. A client that misses a message sees the gap and requests the history."""
-        with suppress(GroupSendError):  # the library has already logged that the channel layer failed
-            await self.group.asend(frame)
-
-    async def send_error(self, detail: str, key: UUID | None = None) -> None:
-        await self.websocket.send_json({"type": "error", "key": key and str(key), "detail": detail})
+        after = page[-1].number
 
 
-@websocket("/ws/chat/{slug}")
-async def chat(
-    websocket: WebSocket,
-    room: CurrentRoom,
-    user: Member,
-    after: Annotated[int, Query(ge=0, le=LAST_NUMBER)] = 0,
-) -> None:
-    """Serve a tab in a room: first the messages after number `after`, then each new message."""
-    seat = Seat(websocket, room, user)
+@websocket("/ws/chat/{slug}", heartbeat=True)
+async def chat(websocket: Socket, room: CurrentRoom, user: Member, after: Number = 0) -> None:
+    """A tab in a room: first the messages after number `after`, then each new message."""
+    feed = Feed(room)
     await websocket.accept()
-    await websocket.join(seat.group)
-    await seat.history(after)
-    async for text in websocket.iter_text():
-        await seat.answer(text)
+    await websocket.join(feed)
+    await send_history(websocket, room, after)
+    async for message in websocket:
+        match message:
+            case Post():
+                saved, is_new = await database_sync_to_async(room.post)(user, message.key, message.text)
+                said = Said.model_validate(saved)
+                await websocket.reply(message, Posted(message=said))
+                if is_new:
+                    await feed.announce(said)
+            case Recall():
+                await send_history(websocket, room, message.after)
+            case Typing():
+                await feed.announce(SomeoneTypes(user=user.get_username()))

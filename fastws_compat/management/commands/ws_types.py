@@ -22,10 +22,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         path = target(options)
-        if path is None or path.suffix != ".js":
-            raise CommandError("--out needs a file that ends in .js; its types are written beside it.")
+        if path is None or path.suffix not in (".ts", ".js") or path.name.endswith(".d.ts"):
+            raise CommandError(
+                "--out needs a file that ends in .ts, or in .js, whose types are written beside it."
+            )
         try:
             client = typescript.Client(described_site(settings.SESSION_COOKIE_NAME), options["only"])
         except DeclarationError as exc:
             raise CommandError(str(exc)) from exc
-        deliver(self, typescript.module(client), options, "ws_types")
+        deliver(self, typescript.files(client, path.suffix), options, "ws_types")

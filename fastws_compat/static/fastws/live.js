@@ -1,5 +1,5 @@
 /**
- * A WebSocket that reconnects, and groups that recover what they missed. No imports, no build step.
+ * A WebSocket that reconnects, and groups that recover what they missed.
  * Guide: docs/howto/live-client.md. What each name does: live.d.ts.
  */
 
@@ -33,9 +33,9 @@ const parsed = (text) => {
 
 /** The envelope and the data. The endpoint's own frames have no envelope. */
 function unwrap(raw, isText) {
-  let [head, rest] = [raw];
+  let [head, rest] = [raw, undefined];
   if (typeof raw !== "string") {
-    const [high, low] = new Uint8Array(raw);
+    const [high = 0, low = 0] = new Uint8Array(raw);
     const end = 2 + high * 256 + low;
     [head, rest] = [new TextDecoder().decode(raw.slice(2, end)), raw.slice(end)];
   }
@@ -46,17 +46,18 @@ function unwrap(raw, isText) {
 
 /** Random, so that clients that lost a server together do not return together. */
 function delayOf(attempt, { code, reason }) {
-  const spread = 1000 * (/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
+  const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
   // A client that is too slow (1013) again and again returns later each time.
-  const window = { 1012: spread, 1013: Math.max(spread, attempt && longest(attempt)) }[code];
-  return upTo(window ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
+  const windows = new Map([[1012, spread], [1013, Math.max(spread, attempt && longest(attempt))]]);
+  return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
 /** Browsers hide why a handshake failed, but the page tells whether the login has ended. */
 async function isGone(page) {
-  const options = { method: "HEAD", redirect: "manual", cache: "no-store" };
   try {
-    const { type, status } = await fetch(page, { ...options, signal: AbortSignal.timeout(10_000) });
+    const { type, status } = await fetch(page, {
+      method: "HEAD", redirect: "manual", cache: "no-store", signal: AbortSignal.timeout(10_000),
+    });
     return type === "opaqueredirect" || [302, 401, 403, 404].includes(status);
   } catch {
     return false; // the server may come back
@@ -99,15 +100,16 @@ class Group extends Events {
 
   configure({ position, load = this.#load }) {
     this.#load = load;
-    if (!this.#epoch) this.#moveTo(...parts(position));
+    const [epoch, offset] = parts(position);
+    if (!this.#epoch) this.#moveTo(epoch, offset);
   }
 
   get claim() {
     return this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
   }
 
-  #moveTo(epoch, offset) {
-    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset ?? 0)];
+  #moveTo(epoch = "", offset = null) {
+    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset)];
   }
 
   /** Messages held so far can be dropped: the next `load` begins later and covers them. */
@@ -266,7 +268,7 @@ export class Live extends Events {
 
   async *[Symbol.asyncIterator]() {
     const messages = [];
-    let wake = () => {};
+    let wake = (_ = 0) => {};
     const stops = [this.on("message", (data) => wake(messages.push(data))), this.onStatus(() => wake())];
     try {
       while (messages.length || !this.#ended) {
@@ -282,9 +284,9 @@ export class Live extends Events {
     const watch = setInterval(() => this.#check(), 5000);
     const { signal } = (this.#listeners = new AbortController());
     signal.onabort = () => clearInterval(watch);
-    const listen = (name, handler, on = globalThis) => on.addEventListener?.(name, handler, { signal });
+    const listen = (name, act, on = null) => (on ?? globalThis).addEventListener?.(name, act, { signal });
     for (const name of ["online", "pageshow"]) listen(name, () => this.#wake());
-    listen("visibilitychange", () => isHidden() || this.#wake(), globalThis.document ?? {});
+    listen("visibilitychange", () => isHidden() || this.#wake(), globalThis.document);
     listen("focus", () => this.#check());
     listen("offline", () => (this.#link ? this.#lose(LOST) : this.#set("offline")));
     // An open socket keeps a page out of the back/forward cache.
@@ -308,7 +310,7 @@ export class Live extends Events {
   async #open() {
     if (this.#link || this.#ended) return;
     // The deadline is for handshakes that stall.
-    const link = (this.#link = { deadline: now() + 30_000, posted: new Set(), allowed: BURST });
+    const link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
     try {

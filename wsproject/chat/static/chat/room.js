@@ -1,8 +1,8 @@
 /** One room. Everything from the server is inserted as text, never as HTML. */
-import { Live } from "../fastws/live.js";
+import { connect } from "./sockets.js";
 
 const find = (id) => document.getElementById(id);
-const { socket: path, user: me, max } = find("chat").dataset;
+const { slug, user: me } = find("chat").dataset;
 const [scroll, messages, text] = [find("scroll"), find("messages"), find("text")];
 const LOST = ["Reconnecting…", "Connection lost. Your messages are kept and will be sent when it is restored."];
 const STATES = {
@@ -20,33 +20,23 @@ const shown = new Map(); // number -> element
 let resume = 0; // all messages up to this number are shown; requests for the history start after it
 let synced = false; // whether the requested history is complete
 
-const receive = {
-  history({ messages: page, done }) {
-    page.forEach(show);
-    resume = Math.max(resume, page.at(-1)?.number ?? 0);
-    advance();
-    if (!done) return;
-    synced = true;
-    scroll.ariaBusy = "false";
-    find("empty").hidden = shown.size + outbox.size > 0;
-    flush();
-  },
+function showHistory({ messages: page, done }) {
+  page.forEach(show);
+  resume = Math.max(resume, page.at(-1)?.number ?? 0);
+  advance();
+  if (!done) return;
+  synced = true;
+  scroll.ariaBusy = "false";
+  find("empty").hidden = shown.size + outbox.size > 0;
+  flush();
+}
 
-  message(frame) {
-    show(frame);
-    quiet(frame.user);
-    advance();
-    if (synced && frame.number > resume) recall();
-  },
-
-  typing({ user }) {
-    if (user !== me) hearTyping(user);
-  },
-
-  error({ key, detail }) {
-    if (outbox.has(key)) fail(key, detail);
-  },
-};
+function hear(said) {
+  quiet(said.user);
+  show(said);
+  advance();
+  if (synced && said.number > resume) recall();
+}
 
 /** Numbers have no gaps, so a missing number means a lost message. */
 function advance() {
@@ -55,19 +45,19 @@ function advance() {
 
 function recall() {
   synced = false;
-  live.send({ type: "history", after: resume });
+  room.send({ type: "recall", after: resume });
 }
 
-function show(frame) {
-  if (frame.user === me) settle(frame.key);
-  if (shown.has(frame.number)) return;
-  const follow = atEnd() || frame.user === me;
-  const item = bubble(frame);
-  item.dataset.number = frame.number;
-  item.dataset.author = frame.user;
-  shown.set(frame.number, item);
+function show(said) {
+  if (said.user === me) settle(said.key);
+  if (shown.has(said.number)) return;
+  const follow = atEnd() || said.user === me;
+  const item = bubble(said);
+  item.dataset.number = said.number;
+  item.dataset.author = said.user;
+  shown.set(said.number, item);
   let before = messages.lastElementChild;
-  while (before && Number(before.dataset.number) > frame.number) before = before.previousElementSibling;
+  while (before && Number(before.dataset.number) > said.number) before = before.previousElementSibling;
   before ? before.after(item) : messages.prepend(item);
   for (const one of [item, item.nextElementSibling]) one && join(one);
   find("empty").hidden = true;
@@ -112,7 +102,7 @@ function element(name, className, content = "") {
 
 // ---- Messages to send -----------------------------------------------------------------------------
 
-const store = `chat:${me}:${path}`; // survives a reload of the tab
+const store = `chat:${me}:${slug}`; // survives a reload of the tab
 const outbox = new Map(); // key -> { text, item, sent }
 
 function post(text, key = newKey()) {
@@ -128,7 +118,8 @@ function post(text, key = newKey()) {
 /** Send what this connection has not sent yet. Sending twice is harmless: the server recognizes the key. */
 function flush() {
   for (const [key, entry] of outbox) {
-    if (synced && !entry.sent && !entry.failed) entry.sent = live.send({ type: "message", key, text: entry.text });
+    const ready = synced && !entry.sent && !entry.failed;
+    if (ready) entry.sent = room.send({ type: "post", id: key, key, text: entry.text });
     if (!entry.failed) note(entry, entry.sent ? "Sending…" : "Waiting for the connection");
   }
 }
@@ -168,7 +159,7 @@ let told = 0;
 
 function tellTyping() {
   if (!text.value.trim() || Date.now() - told < 2_000) return;
-  if (live.send({ type: "typing" })) told = Date.now();
+  if (room.send({ type: "typing" })) told = Date.now();
 }
 
 function hearTyping(user) {
@@ -232,13 +223,18 @@ text.addEventListener("keydown", (event) => {
   find("composer").requestSubmit();
 });
 text.addEventListener("input", tellTyping);
-find("retry").addEventListener("click", () => live.retry());
+find("retry").addEventListener("click", () => room.retry());
 find("newer").addEventListener("click", toEnd);
 scroll.addEventListener("scroll", () => atEnd() && (find("newer").hidden = true));
 
-const live = new Live(path, { query: () => ({ after: resume }), heartbeat: true });
-live.onStatus(showState);
-live.on("message", (frame) => receive[frame.type]?.(frame));
+// What waits for the connection is in the outbox, so the client itself keeps nothing.
+const room = connect("/ws/chat/{slug}", { params: { slug }, query: () => ({ after: resume }), queue: 0 });
+room.onStatus(showState);
+room.on("history", showHistory);
+room.on("said", hear);
+room.on("posted", ({ message }) => hear(message));
+room.on("error", ({ id, detail }) => outbox.has(id) && fail(id, detail[0]?.msg ?? detail));
+room.on("typing", ({ user }) => user !== me && hearTyping(user));
 for (const [key, kept] of JSON.parse(sessionStorage.getItem(store) ?? "[]")) post(kept, key);
 flush();
 text.focus();
