@@ -526,8 +526,8 @@ def test_totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) 
 
     async def test() -> None:
         site = Site()
-        assert [each.process for each in await aprocesses()] == [HERE]  # counts from here on
         first, second = await site.open(), connected(site.app, path="/slow")
+        assert [each.process for each in await aprocesses()] == [HERE]  # ended sockets count from here on
         await first.leave()
         third = await site.open("/ws/2")
         await site.entered.wait()
