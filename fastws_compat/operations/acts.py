@@ -65,7 +65,7 @@ def end(session: Session, code: int, reason: str) -> None:
 
 def _refuse(session: Session, code: int) -> None:
     session.note_refusal(403, "forbidden")
-    session.mark_closed(code)
+    session.mark_closed()
     session.end_turn()
     session.spawn(session.deny(403, "forbidden"))
     if session.websocket is None:
@@ -78,7 +78,7 @@ def _close_foreign(session: Session, code: int, reason: str) -> None:
     if close_from_server is not None:
         close_from_server(code, reason)
     else:
-        session.mark_closed(code)
+        session.mark_closed()
         session.spawn(_send_close(session.server_send, code, reason))
         session.cancel_foreign()
 
