@@ -29,13 +29,18 @@ def current() -> Any:
     return None if session is None or session.has_ended else session
 
 
+def follow() -> None:
+    """Have `current` know the connection of each task and thread."""
+    if _enter not in hooks.begun:
+        hooks.begun.insert(0, _enter)
+
+
 class Connection(logging.Filter):
     """Adds the connection to the records of its tasks and threads; the fields of others are None."""
 
     def __init__(self, name: str = "") -> None:
         super().__init__(name)
-        if _enter not in hooks.begun:
-            hooks.begun.append(_enter)
+        follow()
 
     def filter(self, record: logging.LogRecord) -> bool:
         session = current()

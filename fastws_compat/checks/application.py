@@ -104,12 +104,12 @@ def check_origin(application: Any) -> Messages:
     )
 
 
-# ASGI middleware that replaces `send` by a function of its own, by the package that it comes from.
-WRAPPERS = {"SentryAsgiMiddleware": "sentry", "OpenTelemetryMiddleware": "opentelemetry"}
+# ASGI middleware that replaces `send` by a function of its own.
+WRAPPERS = frozenset({"SentryAsgiMiddleware", "OpenTelemetryMiddleware"})
 
 
 def check_wrappers(application: Any) -> Messages:
-    found = {type(node).__name__ for node in catalogue.walk(application)} & WRAPPERS.keys()
+    found = {type(node).__name__ for node in catalogue.walk(application)} & WRAPPERS
     return [each for name in sorted(found) for each in _wrapper_message(name)]
 
 
@@ -119,7 +119,7 @@ def _wrapper_message(name: str) -> Messages:
         "W010",
         f"{name} wraps the sockets: group messages lose their shared frames, and clients that have left are "
         "noticed later.",
-        f"Wrap Django alone with it, and use fastws_compat.contrib.{WRAPPERS[name]} for the sockets.",
+        "Wrap Django alone with it; fastws_compat.contrib.sentry reports the errors of sockets.",
     )
 
 
