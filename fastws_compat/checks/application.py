@@ -64,6 +64,7 @@ def check() -> Messages:
         *check_unimported(),
         *check_groups(),
         *check_leftovers(application),
+        *check_wrappers(application),
     ]
 
 
@@ -104,6 +105,25 @@ def check_origin(application: Any) -> Messages:
         "The origin of handshakes is not checked, so any page can open sockets with its visitors' cookies.",
         "List the origins in FASTWS['ALLOWED_ORIGINS'] instead of \"*\"; if you mount the sockets yourself, "
         "wrap them in fastws_compat.origins.OriginCheck.",
+    )
+
+
+# ASGI middleware that replaces `send` by a function of its own.
+WRAPPERS = frozenset({"SentryAsgiMiddleware", "OpenTelemetryMiddleware"})
+
+
+def check_wrappers(application: Any) -> Messages:
+    found = {type(node).__name__ for node in catalogue.walk(application)} & WRAPPERS
+    return [each for name in sorted(found) for each in _wrapper_message(name)]
+
+
+def _wrapper_message(name: str) -> Messages:
+    return message(
+        Warning,
+        "W010",
+        f"{name} wraps the sockets: group messages lose their shared frames, and clients that have left are "
+        "noticed later.",
+        "Wrap Django alone with it; fastws_compat.contrib.sentry reports the errors of sockets.",
     )
 
 
