@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-from fastws_compat.schema.definitions import reachable, references
+from fastws_compat.schema.definitions import Schema, reachable, references
 from fastws_compat.schema.description import CONVERTOR, Channel, Site, title_of
 from fastws_compat.schema.parameters import Parameter
 from fastws_compat.schema.vocabulary import Message
@@ -29,16 +29,27 @@ EMPTY: tuple[Any, ...] = (None, "", [], {})
 Object = dict[str, Any]
 
 
-def document(site: Site, *, server: str | None = None, version: str = VERSION) -> Object:
-    """The document, for a server such as `wss://host/prefix` if it is known."""
-    servers = _servers(site, server)
+def document(
+    site: Site,
+    *,
+    server: str | None = None,
+    here: str | None = None,
+    prefix: str = "",
+    version: str = VERSION,
+) -> Object:
+    """The document.
+
+    `server`, such as `wss://host/prefix`, takes the place of the servers that the applications declare, and
+    `here` stands before them. `prefix` is the path of those that have none.
+    """
+    servers = _servers(site, server, here, prefix)
     channels = {channel.key: _channel(site, channel, list(servers)) for channel in site.channels}
-    servers |= _host_servers(site)
+    servers |= _host_servers(site, prefix)
     operations = {key: found for channel in site.channels for key, found in _operations(channel).items()}
     return _filled(
         {
             "asyncapi": version,
-            "info": _info(site),
+            "info": info(site),
             "defaultContentType": "application/json",
             "servers": servers,
             "channels": channels,
@@ -67,7 +78,8 @@ def _tag_objects(names: Iterable[str]) -> list[Object]:
 # Info and servers
 
 
-def _info(site: Site) -> Object:
+def info(site: Site) -> Object:
+    """What the document says of the project."""
     app: Any = site.apps[0] if site.apps else None
     extra: Mapping[str, Any] = getattr(app, "extra", {})
     texts = [getattr(app, "summary", None), getattr(app, "description", None)]
@@ -90,43 +102,50 @@ def _only(found: Mapping[str, Any] | None, *names: str) -> Object:
     return {name: str(found[name]) for name in names if found and found.get(name)}
 
 
-def _servers(site: Site, server: str | None) -> Object:
-    if server is not None:
-        return _numbered([{"url": server}])
-    declared = [found for app in site.apps for found in getattr(app, "extra", {}).get("servers") or []]
-    return _numbered(declared)
+def _servers(site: Site, server: str | None, here: str | None, prefix: str) -> Object:
+    urls = [{"url": url} for url in (server, here) if url is not None]
+    declared = [] if server is not None else _declared(site)
+    return _numbered([*urls, *declared], prefix)
 
 
-def _numbered(declared: Iterable[Mapping[str, Any]]) -> Object:
-    """Server Objects by name; a relative URL, which names no host, is left out."""
-    servers = [_server(one, urlsplit(one["url"])) for one in declared if _has_host(urlsplit(one["url"]))]
-    return {f"site{number}" if number > 1 else "site": server for number, server in enumerate(servers, 1)}
+def _declared(site: Site) -> list[Mapping[str, Any]]:
+    return [found for app in site.apps for found in getattr(app, "extra", {}).get("servers") or []]
+
+
+def _numbered(declared: Iterable[Mapping[str, Any]], prefix: str) -> Object:
+    """Server Objects by name, each address once; a relative URL, which names no host, is left out."""
+    found: dict[tuple[str, ...], Object] = {}
+    for one in declared:
+        if _has_host(url := urlsplit(one["url"])):
+            server = _server(one, url, prefix)
+            found.setdefault((server["protocol"], server["host"], server.get("pathname", "")), server)
+    return {f"site{number}" if number > 1 else "site": one for number, one in enumerate(found.values(), 1)}
 
 
 def _has_host(url: SplitResult) -> bool:
     return bool(url.netloc) and url.scheme in PROTOCOLS and "{" not in url.netloc
 
 
-def _server(declared: Mapping[str, Any], url: SplitResult) -> Object:
+def _server(declared: Mapping[str, Any], url: SplitResult, prefix: str) -> Object:
     return _filled(
         {
             "host": url.netloc,
             "protocol": PROTOCOLS[url.scheme],
-            "pathname": url.path.rstrip("/"),
+            "pathname": url.path.rstrip("/") or prefix,
             "description": declared.get("description"),
         }
     )
 
 
-def _host_servers(site: Site) -> Object:
+def _host_servers(site: Site, prefix: str) -> Object:
     hosts = {host: None for channel in site.channels if (host := channel.place.host)}
-    return {_host_key(host): _host_server(host) for host in hosts}
+    return {_host_key(host): _host_server(host, prefix) for host in hosts}
 
 
-def _host_server(host: str) -> Object:
+def _host_server(host: str, prefix: str) -> Object:
     variables = {name: {"description": "A part of the host name."} for name in CONVERTOR.findall(host)}
     plain = CONVERTOR.sub(r"{\1}", host)
-    return _filled({"host": plain, "protocol": "wss", "variables": variables})
+    return _filled({"host": plain, "protocol": "wss", "pathname": prefix, "variables": variables})
 
 
 def _host_key(host: str) -> str:
@@ -175,8 +194,7 @@ def _description(channel: Channel) -> str:
 
 
 def _path_parameter(site: Site, channel: Channel, name: str) -> Object:
-    found = [parameter for parameter in channel.of("path") if parameter.name == name]
-    schema = site.schema(found[0]) if found else _converted(channel, name)
+    schema = path_schema(site, channel, name)
     return _filled(
         {
             "description": schema.get("description"),
@@ -187,8 +205,14 @@ def _path_parameter(site: Site, channel: Channel, name: str) -> Object:
     )
 
 
+def path_schema(site: Site, channel: Channel, name: str) -> Schema:
+    """The schema of a path parameter, by its declaration or else by its convertor."""
+    found = [parameter for parameter in channel.of("path") if parameter.name == name]
+    return site.schema(found[0]) if found else _converted(channel, name)
+
+
 def _as_texts(values: Iterable[Any]) -> list[str]:
-    return list(map(_as_text, values))
+    return list(map(as_text, values))
 
 
 def _without(found: Object, *names: str) -> Object:
@@ -208,7 +232,8 @@ def _choices(site: Site, schema: Object) -> list[Any]:
     return [inner["const"]] if "const" in inner else inner.get("enum", [])
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as it stands in a URL."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -11,7 +11,8 @@ from itertools import chain
 from typing import Any
 
 from fastws_compat.applications import FastAPI, Starlette
-from fastws_compat.messages.contract import Contract
+from fastws_compat.dependencies.model import Step
+from fastws_compat.messages.contract import DEFAULT_TAG, Contract
 from fastws_compat.routing.routes import APIWebSocketRoute, WebSocketRoute
 from fastws_compat.schema import access, catalogue
 from fastws_compat.schema.catalogue import Place
@@ -31,8 +32,10 @@ CLOSE_CODES = {
     1009: "A message is too large.",
     1011: "The endpoint raised an exception.",
     1012: "The server is restarting. Connect again.",
+    1013: "The client reads too slowly for the messages that groups send it.",
     4401: "The user is not logged in, or no longer logged in.",
     4403: "The user is not allowed, or no longer allowed.",
+    4404: "The object does not exist.",
     4408: "No message was sent for too long, or the connection exceeded its maximum age.",
     4422: "A message did not validate, or too many in a row did not.",
     4429: "The client sent too many messages.",
@@ -78,6 +81,24 @@ class Channel:
         """The path parameters that may contain slashes."""
         return re.findall(r"\{(\w+):path\}", self.place.prefix + self.place.route.path)
 
+    @property
+    def tag(self) -> str:
+        """The field that tells messages apart."""
+        return DEFAULT_TAG if self.contract is None else self.contract.tag
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What a client has to know of the route, as far as it differs from the default."""
+        contract = self.contract
+        texts = contract is not None and contract.outgoing.members.text is not None
+        found = {
+            "tag": None if self.tag == DEFAULT_TAG else self.tag,
+            "heartbeat": contract is not None and contract.heartbeat,
+            "text": texts,
+            "paths": list(self.whole_paths),
+        }
+        return {name: value for name, value in found.items() if value}
+
     def of(self, source: str) -> list[Parameter]:
         """The parameters that stand in one place of the handshake."""
         return [parameter for parameter in self.parameters if parameter.source == source]
@@ -109,7 +130,8 @@ class Site:
 
     def _channel(self, place: Place, key: str, parameters: tuple[Parameter, ...]) -> Channel:
         route: Any = place.route
-        contract, calls = _contract(route), _calls(route)
+        contract, steps = _contract(route), _steps(route)
+        calls = [step.call for step in steps]
         address = _address(place)
         requirements = access.requirements(calls)
         return Channel(
@@ -125,7 +147,7 @@ class Site:
             spoken=Spoken() if contract is None else self.vocabulary.spoken(contract),
             parameters=parameters,
             path_names=tuple(CONVERTOR.findall(address)),
-            schemes=tuple(self.schemes.of(calls)),
+            schemes=tuple(self.schemes.of(steps)),
             requirements=tuple(requirements),
             permissions=tuple(access.permissions(calls)),
             message_requirements=_message_requirements(route, contract),
@@ -169,8 +191,8 @@ def _parameters(route: Any) -> list[Parameter]:
     return parameters_of(route.plan) if isinstance(route, APIWebSocketRoute) else []
 
 
-def _calls(route: Any) -> list[Any]:
-    return [step.call for step in route.plan.steps] if isinstance(route, APIWebSocketRoute) else []
+def _steps(route: Any) -> tuple[Step, ...]:
+    return route.plan.steps if isinstance(route, APIWebSocketRoute) else ()
 
 
 def _message_requirements(route: Any, contract: Contract | None) -> dict[str, list[str]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from fastws_compat.exceptions import DeclarationError
-from fastws_compat.messages.contract import DEFAULT_TAG
 from fastws_compat.messages.frames import ERROR
 from fastws_compat.schema import runtime
 from fastws_compat.schema.definitions import REF, Schema, reachable, references
@@ -46,7 +45,7 @@ class Types:
             "enum": lambda values: _union(map(json.dumps, values)),
             "anyOf": lambda schemas: _union(map(self.type_of, schemas)),
             "oneOf": lambda schemas: _union(map(self.type_of, schemas)),
-            "allOf": lambda schemas: " & ".join(map(self._operand, schemas)),
+            "allOf": self._all_of,
         }
 
     def type_of(self, schema: Any) -> str:
@@ -59,6 +58,9 @@ class Types:
         kind = schema.get("type")
         writers = {"array": self._array, "object": self._object}
         return writers[kind](schema) if kind in writers else SCALARS.get(str(kind), "unknown")
+
+    def _all_of(self, schemas: list[Schema]) -> str:
+        return self.type_of(*schemas) if len(schemas) == 1 else " & ".join(map(self._operand, schemas))
 
     def _operand(self, schema: Schema) -> str:
         written = self.type_of(schema)
@@ -154,6 +156,13 @@ def refuse_two_of_one_name(schemas: Iterable[str]) -> None:
             raise DeclarationError(f"{first} and {second} have one name: rename one, or give it a title.")
 
 
+def refuse_two_of_one_schema(classes: Mapping[str, Sequence[Any]]) -> None:
+    """Raise DeclarationError for two classes of one name that pydantic does not tell apart."""
+    for first, second in (found[:2] for found in classes.values() if len(found) > 1):
+        names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (first, second))
+        raise DeclarationError(f"{names} have one name: rename one, or give it a title.")
+
+
 # The file
 
 
@@ -169,6 +178,8 @@ class Client:
         self._schemas = site.vocabulary.schemas
         used = reachable(references(list(self._payloads())), self._schemas)
         refuse_two_of_one_name(sorted(used))
+        classes = site.vocabulary.classes()
+        refuse_two_of_one_schema({name: classes[name] for name in sorted(used & classes.keys())})
         self._types = Types(names_of(sorted(used)))
         self._used = sorted(used)
 
@@ -198,7 +209,7 @@ class Client:
             "up": self._union(_messages(channel.spoken.received), channel, UP),
             "down": self._union(_messages(channel.spoken.sent), channel, DOWN),
             "replies": self._replies(channel),
-            "tag": json.dumps(_tag(channel)),
+            "tag": json.dumps(channel.tag),
         }
         lines = [f"    {name}: {written};\n" for name, written in members.items()]
         return f"{{\n{''.join(lines)}  }}"
@@ -233,7 +244,7 @@ class Client:
 
     def table(self) -> str:
         """What the client has to know of the routes while it runs."""
-        routes = {path: found for path, channel in self._paths() if (found := _options(channel))}
+        routes = {path: found for path, channel in self._paths() if (found := channel.client_options)}
         return f"const ROUTES = {json.dumps(routes, indent=2)};\n"
 
 
@@ -252,22 +263,6 @@ def _messages(messages: Iterable[Message]) -> tuple[Message, ...]:
 
 def _path(channel: Channel) -> str:
     return channel.address if channel.host is None else f"//{channel.host}{channel.address}"
-
-
-def _tag(channel: Channel) -> str:
-    return DEFAULT_TAG if channel.contract is None else channel.contract.tag
-
-
-def _options(channel: Channel) -> dict[str, Any]:
-    contract = channel.contract
-    texts = contract is not None and contract.outgoing.members.text is not None
-    found = {
-        "tag": None if _tag(channel) == DEFAULT_TAG else _tag(channel),
-        "heartbeat": contract is not None and contract.heartbeat,
-        "text": texts,
-        "paths": list(channel.whole_paths),
-    }
-    return {name: value for name, value in found.items() if value}
 
 
 def files(client: Client, suffix: str) -> dict[str, str]:

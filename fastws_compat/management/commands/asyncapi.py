@@ -6,6 +6,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.urls import get_script_prefix
 
 from fastws_compat.schema import asyncapi
 from fastws_compat.schema.written import add_arguments, deliver, described_site
@@ -25,7 +26,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         server = options["server"]
         site = described_site(settings.SESSION_COOKIE_NAME)
-        found = asyncapi.document(site, server=server, version=options["spec"])
+        prefix = get_script_prefix().rstrip("/")
+        found = asyncapi.document(site, server=server, prefix=prefix, version=options["spec"])
         if server is not None and not found.get("servers"):
             raise CommandError(f"--server {server} is no address of a server: write wss://host/prefix.")
         deliver(self, {"": asyncapi.text(found)}, options, "asyncapi")
