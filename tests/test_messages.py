@@ -33,7 +33,7 @@ from fastws_compat import (
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages import message_validation_exception_handler
-from fastws_compat.testclient import TestClient
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.servers.test_messages import BAD, POST
 from tests.servers.typed import Found, In, Out, Post, Said, Search, app
 
@@ -474,6 +474,23 @@ def test_all_get_the_same_socket() -> None:
     assert seen[0] is seen[1] is seen[2]
     assert type(seen[0]) is TypedWebSocket[Post, Said]
     assert isinstance(seen[0], WebSocket)
+
+
+def test_caps_hold_for_typed_routes() -> None:
+    app = FastAPI()
+
+    @app.websocket("/", max_connections=1)
+    async def endpoint(websocket: TypedWebSocket[Post, Said]) -> None:
+        await websocket.accept()
+        async for _ in websocket:
+            pass
+
+    client = TestClient(app)
+    with client.websocket_connect("/"):
+        with pytest.raises(WebSocketDenialResponse) as refused:
+            with client.websocket_connect("/"):
+                pass
+    assert refused.value.status_code == 503
 
 
 def test_parametrized_classes_are_cached() -> None:
