@@ -941,6 +941,21 @@ def test_the_client_says_what_it_cannot_do() -> None:
         socket.send_message("x")
 
 
+@dataclass
+class Measured:
+    degrees: float
+    type: Literal["measured"] = "measured"
+
+
+def test_the_client_sends_values_of_every_form_as_json() -> None:
+    application = echo(Measured | Post)
+    with connect("/", application) as socket:
+        socket.send_message(Measured(21.5))
+        assert socket.receive_message() == Measured(21.5)
+        socket.send_message("no message")  # text, for a route that takes JSON: a JSON string
+        assert socket.receive_json()["status"] == 422
+
+
 def test_the_client_reads_back_what_was_sent() -> None:
     application = echo(Rich | bytes)
     with connect("/", application) as socket:
