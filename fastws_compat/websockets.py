@@ -11,7 +11,7 @@ from fastws_compat.connections import hooks, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
 from fastws_compat.connections.closing import close_message, closing_messages
-from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, unexpected, wrong_mode
+from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, pause_after, unexpected, wrong_mode
 from fastws_compat.connections.outcomes import Closed, note_answer
 from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
 from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
@@ -47,9 +47,6 @@ CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
 # UTF-8 needs at most four bytes per character.
 MAX_BYTES_PER_CHARACTER = 4
-# How many errors a socket raises at once before it pauses, so that other tasks run during a loop of errors.
-MAX_INSTANT_ERRORS = 16
-ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
 
 
 class WebSocket(HTTPConnection[StateT]):
@@ -134,9 +131,8 @@ class WebSocket(HTTPConnection[StateT]):
     async def _pause_after_errors(self) -> None:
         """Pause before another error, because a loop that swallows errors must not block the process."""
         self._instant_errors += 1
-        excess = self._instant_errors - MAX_INSTANT_ERRORS
-        if excess > 0:
-            await asyncio.sleep(min(ERROR_PAUSE * excess, MAX_ERROR_PAUSE))
+        if (seconds := pause_after(self._instant_errors)) > 0:
+            await asyncio.sleep(seconds)
 
     def _connected(self, message: Message) -> Message:
         if message["type"] != "websocket.connect":

@@ -11,6 +11,7 @@ from weakref import ref
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.interrupt import absorb_cancellation
+from fastws_compat.connections.misuse import MAX_INSTANT_ERRORS
 from fastws_compat.connections.outcomes import Reason
 from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.pipe import mark_disconnected
@@ -24,7 +25,7 @@ from fastws_compat.connections.states import (
 )
 from fastws_compat.logger import logger
 from fastws_compat.types import Scope
-from fastws_compat.websockets import MAX_INSTANT_ERRORS, WebSocket
+from fastws_compat.websockets import WebSocket
 
 
 class Notice(str):
