@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fastws_compat.websockets import WebSocketDisconnect as WebSocketDisconnect
     from fastws_compat.websockets import WebSocketState as WebSocketState
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # The same names for Python that type checkers read above; a test compares the two.
 _NAMES = {

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastws_compat.connections.admission import Turn, admit
+from fastws_compat.connections.outcomes import reason_of
 from fastws_compat.connections.refusal import refuse
+from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
@@ -46,9 +48,9 @@ def get_asgi_application(
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
     if fallback is None:
-        return ProtocolRouter(pages, OriginCheck(Identify(sockets, sockets)), sockets)
+        return Unbegun(pages, OriginCheck(Identify(sockets, sockets)), sockets)
     chosen = Identify(_with_fallback(sockets, fallback), sockets)
-    return ProtocolRouter(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
+    return Unbegun(pages, OriginCheck(chosen, exempt=lambda scope: not sockets.serves(scope)), sockets)
 
 
 class ProtocolRouter:
@@ -75,6 +77,16 @@ class ProtocolRouter:
                 await self.application_mapping["websocket"](scope, receive, send)
             finally:
                 scope[TURN].end()
+
+
+class Unbegun(ProtocolRouter):
+    """A router until its first call, with which the event loop begins to serve."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        __tracebackhide__ = True
+        self.__class__ = ProtocolRouter  # type: ignore[assignment]
+        registry()
+        await self(scope, receive, send)
 
 
 def prefixed(scope: Scope) -> Scope:
@@ -137,17 +149,17 @@ class Identify:
 
         __tracebackhide__ = True
         if self.sockets is not None and process_is_full() and self.sockets.serves(scope):
-            await refuse(scope, send, 503)
+            await refuse(scope, send, 503, reason="limit_process")
             return
         try:
             scope = await identify(scope)
         except HTTPException as exc:
-            await refuse(scope, send, exc.status_code)
+            await refuse(scope, send, exc.status_code, reason=reason_of(exc))
         except Exception as exc:
             # As text: Django's frames between here and the error hold the key of the session.
             text = as_text(exc)
             logger.error("WebSocket refused: the user cannot be identified\n%s", text, exc_info=bare(exc))
-            await refuse(scope, send, 500)
+            await refuse(scope, send, 500, reason="error")
         else:
             await self.inner(scope, receive, send)
 

@@ -16,6 +16,7 @@ from asgiref.sync import async_to_sync
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.outcomes import refusal
 from fastws_compat.connections.states import JUDGED_USER, LOGIN, SESSION, TURN
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
@@ -168,7 +169,7 @@ def _refusal(websocket: WebSocket, status: int) -> HTTPException:
     if session is not None:
         extra = session.extra
         logger.info("WebSocket %s: the user may not connect (%d)", extra["route"], status, extra=extra)
-    return HTTPException(status)
+    return refusal("login" if status == 401 else "forbidden", status)
 
 
 async def _is_met(condition: Condition, user: Any, turn: Turn | None) -> bool:

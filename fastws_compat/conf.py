@@ -52,6 +52,31 @@ DEFAULTS: dict[str, Any] = {
     "SLOW_CONSUMER": "close",
     # Maximum number of messages queued for such a socket before that happens.
     "SLOW_CONSUMER_QUEUE": 1000,
+    # What groups keep, by pattern: {"room.*": {"history": True, "presence": True, "state": True}}.
+    "GROUPS": {},
+    # Where they keep it: "auto" (beside the channel layer), "memory", or Redis hosts by alias of the layer.
+    "STORE": "auto",
+    # Whether a restart of Redis loses nothing (appendfsync always).
+    "STORE_DURABLE": False,
+    # Seconds between two checks that a process has all that the store has.
+    "CHECK_SECONDS": 5,
+    # Seconds after which a process that shows no sign of life is no longer present.
+    "PRESENCE_TTL": 20,
+    # Seconds between two signs of life that the server sends to clients of `live.js`.
+    "BEAT_SECONDS": 25,
+    # Bytes of kept messages that a process holds to serve clients that come back.
+    "RING_BYTES": 32 * 1024 * 1024,
+    # Seconds over which clients spread their return after the server has closed them.
+    "RECONNECT_SPREAD": 5,
+    # Seconds to wait for the answers of other processes, and the most rows of a list of sockets.
+    "OPERATIONS_TIMEOUT": 1.0,
+    "OPERATIONS_ROWS": 100,
+    # "mask", "full" or "none": what those see of an address who may not see personal data.
+    "OPERATIONS_ADDRESS": "mask",
+    # Whether the messages of one socket may be watched; None allows it while DEBUG is on.
+    "OPERATIONS_TAP": None,
+    # Maximum number of routes that metrics and lists of sockets tell apart; the others count as one.
+    "METRICS_ROUTES": 200,
 }
 
 

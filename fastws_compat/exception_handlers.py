@@ -8,6 +8,7 @@ from typing import Any
 
 from fastws_compat.concurrency import is_async, run_in_threadpool
 from fastws_compat.connections.closing import STATUS_OFFSET, as_text, can_deny
+from fastws_compat.connections.outcomes import note_reason, reason_of
 from fastws_compat.connections.states import HANDLERS, RAISE_EXCEPTIONS
 from fastws_compat.exceptions import (
     PHRASES,
@@ -93,6 +94,7 @@ async def handle(
         found = None if meaning is None else find(handlers, meaning)
         if found is not None:
             handler, meaning = found
+            note_reason(websocket.scope, reason_of(meaning))
             await run(handler, websocket, meaning)
             exc.__traceback__ = None  # as in run(), which may have been called with the translated exception
             return True

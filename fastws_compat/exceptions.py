@@ -11,7 +11,9 @@ Exception
  │    └── FastAPIError
  │         ├── DeclarationError         a mistake found at import
  │         ├── DependencyScopeError
+ │         ├── GroupKindError           a group does not keep what is asked for
  │         ├── GroupSendError           a channel layer failed
+ │         ├── GroupStoreError          what a group keeps could not be read
  │         └── PydanticV1NotSupportedError
  └── ValueError
       └── GroupNameError
@@ -42,6 +44,9 @@ class HTTPException(Exception):
     The client finds `detail` under the key "detail"; by default it is the standard phrase of the status.
     """
 
+    # Why the handshake is refused, as metrics and logs name it (`connections.outcomes.Reason`).
+    _refusal = "endpoint"
+
     def __init__(
         self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
     ) -> None:
@@ -58,6 +63,8 @@ class HTTPException(Exception):
 
 class WebSocketException(Exception):
     """Close the socket with `code` (RFC 6455, 7.4) and `reason`, or refuse the handshake before accept."""
+
+    _refusal = "endpoint"
 
     def __init__(self, code: int, reason: str | None = None) -> None:
         self.code = code
@@ -88,6 +95,14 @@ class DependencyScopeError(FastAPIError):
 
 class GroupSendError(FastAPIError):
     """The channel layer failed, or timed out, when a message was sent to a group."""
+
+
+class GroupStoreError(FastAPIError):
+    """The store failed, or timed out, when the history or the state of a group was read."""
+
+
+class GroupKindError(FastAPIError):
+    """A group was asked for what its kind does not have, or a kind is declared in a way that is not valid."""
 
 
 class GroupNameError(ValueError):
@@ -150,6 +165,8 @@ class RequestValidationError(ValidationException):
 
 class WebSocketRequestValidationError(ValidationException):
     """A path, query, header or cookie value of the handshake is not valid; the socket closes with 1008."""
+
+    _refusal = "invalid"
 
 
 class ResponseValidationError(ValidationException):

@@ -9,10 +9,11 @@ from typing import Any, Literal, Protocol, TypedDict
 
 from fastws_compat import conf
 from fastws_compat.connections.guard import Guard, Rate
+from fastws_compat.connections.outcomes import Reason, refusal
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.deflate import DeflateOptions, compile_deflate
-from fastws_compat.exceptions import DeclarationError, HTTPException
+from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logger import logger
 from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
@@ -56,6 +57,7 @@ CAPS = {
     "max_connections_per_user": "user",
     "max_connections_per_address": "address",
 }
+REASONS: dict[str, Reason] = {"all": "limit_process", "user": "limit_user", "address": "limit_address"}
 # The settings with the same caps for the whole process.
 SETTINGS = {name: name.upper() for name in CAPS}
 CAP_SETTINGS = frozenset(SETTINGS.values())
@@ -174,8 +176,8 @@ class ConnectionSlots(AbstractContextManager[None]):
             self.__exit__()
             logger.warning(REFUSAL, CAP_OWNERS[of], maximum)
             if of == "all":
-                raise HTTPException(503, "Too many connections", {"Retry-After": retry_after()})
-            raise HTTPException(429, "Too many connections")
+                raise refusal(REASONS[of], 503, "Too many connections", {"Retry-After": retry_after()})
+            raise refusal(REASONS[of], 429, "Too many connections")
         cap.counts[key] = cap.counts.get(key, 0) + 1
         self._taken.append((cap, key))
 
@@ -245,13 +247,15 @@ def compile_option(name: str, value: Any) -> Any:
         return compile_deflate(value)
     if name == "on_invalid":
         return _choice(name, value, "answer", "close", "raise")
-    if value is None:
-        return None
-    if name == "max_invalid":
-        return _checked(name, value, int, 0)
+    return None if value is None else _compile_number(name, value)
+
+
+def _compile_number(name: str, value: Any) -> Any:
     if name == "rate_limit":
         texts = value if isinstance(value, list | tuple) else str(value).split(",")
-        return tuple(parse_rate(text) for text in texts)
+        return tuple(map(parse_rate, texts))
+    if name == "max_invalid":
+        return _checked(name, value, int, 0)
     return _checked(name, value, int if name == "max_message_size" else (int, float), 1e-9)
 
 

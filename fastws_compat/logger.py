@@ -48,4 +48,6 @@ class LazyLogger:
 
 
 logger = cast("logging.Logger", LazyLogger(NAME, DefaultFields()))
+# What operators do to open sockets.
+audit = cast("logging.Logger", LazyLogger(f"{NAME}.audit", DefaultFields()))
 logging.getLogger("uvicorn.error").addFilter(QueryRemover())

@@ -123,7 +123,7 @@ class OriginCheck:
             await run_router(self.inner, {**scope, ORIGIN_CHECKED: True}, receive, send)
         else:
             logger.warning("WebSocket refused: %s", problem)
-            await refuse(scope, send, 403)
+            await refuse(scope, send, 403, reason="origin")
 
 
 def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:

@@ -14,6 +14,8 @@ from fastws_compat.connections import lifecycle
 from fastws_compat.connections.lifecycle import Session
 from fastws_compat.connections.pipe import Place, Stage, pipe_of
 from fastws_compat.connections.states import SESSION
+from fastws_compat.groups.attendance import presence_joined as presence_joined
+from fastws_compat.groups.attendance import presence_left as presence_left
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket
 
@@ -25,6 +27,10 @@ disconnected = Signal()
 message_received = Signal()
 # `message` is the ASGI message, `{"type": "websocket.send", "text": ...}`.
 message_sent = Signal()
+# An operator has closed sockets or sent a message to one: `action` is "kick" or "send", `where` the filters,
+# `by` who did it, as far as that is known, and `done` the `fastws_compat.operations.Done`, whose class is the
+# sender.
+operated = Signal()
 
 
 def observe(websocket: WebSocket) -> None:

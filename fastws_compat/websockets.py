@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from math import inf
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from fastws_compat.connections import jsontext
+from fastws_compat.connections import hooks, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
-from fastws_compat.connections.closing import close_message, close_reason, closing_messages
+from fastws_compat.connections.closing import close_message, closing_messages
+from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, unexpected, wrong_mode
+from fastws_compat.connections.outcomes import Closed, note_answer
 from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
+from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
+from fastws_compat.connections.refusal import refuse_with as refuse_with
 from fastws_compat.connections.states import (
     ANSWERS,
     CONNECTED,
@@ -30,23 +34,22 @@ from fastws_compat.connections.states import WebSocketDisconnect as WebSocketDis
 from fastws_compat.connections.states import WebSocketDisconnected as WebSocketDisconnected
 from fastws_compat.connections.states import WebSocketState as WebSocketState
 from fastws_compat.requests import HTTPConnection, StateT
-from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
+from fastws_compat.types import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from fastws_compat.datastructures import MutableHeaders
+    from fastws_compat.groups.arrivals import Joined, JoinOptions
     from fastws_compat.groups.group import Group
     from fastws_compat.responses import Response
 
 # Part of uvicorn's error for a send after uvicorn itself closed the connection because of a client's frame.
 CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
-NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
 # UTF-8 needs at most four bytes per character.
 MAX_BYTES_PER_CHARACTER = 4
 # How many errors a socket raises at once before it pauses, so that other tasks run during a loop of errors.
 MAX_INSTANT_ERRORS = 16
 ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
-MODES = ("text", "binary")
 
 
 class WebSocket(HTTPConnection[StateT]):
@@ -57,10 +60,18 @@ class WebSocket(HTTPConnection[StateT]):
     _surely_fits: float = inf
     # How the server may compress the messages; None for a server that cannot, or shall not.
     _deflate: Message | None = None
+    # The subprotocol that was accepted.
+    _subprotocol: str | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
     _instant_errors = 0
+    # How many calls of `receive` have raised.
+    _receive_failures = 0
+    # Whether the handshake has been accepted; the first close by this process, and the server's disconnect.
+    _accepted = False
+    _closed: Closed | None = None
+    _disconnect: Message | None = None
     # The stages between the server and this socket, if there are any.
     _pipe: Pipe | None = None
     # In this state messages skip `receive` and `send`, which saves a call; None if a subclass overrides them.
@@ -77,9 +88,8 @@ class WebSocket(HTTPConnection[StateT]):
         self.scope = scope
         self._receive = receive
         self._send = send
-        self._direct = (
-            self._shortcut
-        )  # an instance attribute is found faster, and every message needs it twice
+        # An instance attribute is found faster, and every message needs it twice.
+        self._direct = self._shortcut
         self.client_state = CONNECTING
         self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
@@ -98,6 +108,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             if (
@@ -127,7 +140,7 @@ class WebSocket(HTTPConnection[StateT]):
 
     def _connected(self, message: Message) -> Message:
         if message["type"] != "websocket.connect":
-            _unexpected('"websocket.connect"', message["type"])
+            unexpected('"websocket.connect"', message["type"])
         self.client_state = CONNECTED
         return message
 
@@ -137,8 +150,9 @@ class WebSocket(HTTPConnection[StateT]):
         if kind == "websocket.receive":
             return await self._fitting(message)
         if kind != "websocket.disconnect":
-            _unexpected('"websocket.receive" or "websocket.disconnect"', kind)
+            unexpected('"websocket.receive" or "websocket.disconnect"', kind)
         self.client_state = DISCONNECTED
+        self._disconnect = message
         return message
 
     def _limit_messages(self, size: int | None) -> None:
@@ -169,7 +183,7 @@ class WebSocket(HTTPConnection[StateT]):
                 await self._close(message.get("code", 1000), message.get("reason", ""))
             else:
                 await self._pause_after_errors()
-                _unexpected('"websocket.send" or "websocket.close"', kind)
+                unexpected('"websocket.send" or "websocket.close"', kind)
         elif kind == "websocket.close" and self.application_state is CONNECTING:
             for answer in closing_messages(message, self.scope, accepted=False):
                 await self._answer(answer)
@@ -182,6 +196,7 @@ class WebSocket(HTTPConnection[StateT]):
             # The new state is set before the message is sent, as in Starlette.
             self.application_state = DISCONNECTED
             await self._send(answer)
+            self._closed = self._closed or (answer["code"], "server")
         except BaseException as exc:
             self._restore(CONNECTED, DISCONNECTED, exc)
             if isinstance(exc, Exception):
@@ -200,6 +215,7 @@ class WebSocket(HTTPConnection[StateT]):
             answer = message
             if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
                 answer = checked_answer(message)
+                self._subprotocol = answer.get("subprotocol")
             if self._deflate is not None and after is CONNECTED:
                 answer = {**answer, DEFLATE: self._deflate}
             self.application_state = after
@@ -209,6 +225,10 @@ class WebSocket(HTTPConnection[StateT]):
             if isinstance(exc, Exception):
                 raise await self._answer_error(exc)
             raise
+        if after is CONNECTED:
+            self._accepted = True
+        if before is CONNECTING and (after is not CONNECTED or hooks.answered):
+            note_answer(self.scope, answer)
         if TURN in self.scope:
             self.scope[TURN].end()  # the next handshake may begin
 
@@ -234,6 +254,10 @@ class WebSocket(HTTPConnection[StateT]):
             self.application_state = DISCONNECTED
             self._note_failed_send()
             error = WebSocketDisconnect(1006)
+        elif isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
+            # While the message waited, the connection was closed on the endpoint's behalf.
+            self.application_state, self._pending_disconnect = DISCONNECTED, None
+            error = disconnect_exception(pending)
         elif isinstance(exc, UnicodeEncodeError):
             # Half a surrogate pair, which only JSON can write: it came with a client's frame.
             self._client_error = (exc, 1007)
@@ -251,9 +275,9 @@ class WebSocket(HTTPConnection[StateT]):
         if self.application_state is DISCONNECTED:
             raise WebSocketDisconnected('Cannot call "send" once a close message has been sent.')
         if self.application_state is CONNECTING:
-            _unexpected('"websocket.accept", "websocket.close" or "websocket.http.response.start"', kind)
+            unexpected('"websocket.accept", "websocket.close" or "websocket.http.response.start"', kind)
         if kind != "websocket.http.response.body":
-            _unexpected('"websocket.http.response.body"', kind)
+            unexpected('"websocket.http.response.body"', kind)
         return RESPONSE if message.get("more_body", False) else DISCONNECTED
 
     async def accept(
@@ -291,6 +315,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             text: str | None = message.get("text")
@@ -317,6 +344,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             data: bytes | None = message.get("bytes")
@@ -337,7 +367,7 @@ class WebSocket(HTTPConnection[StateT]):
         """The next frame ("text" or "binary") parsed as JSON; JSONDecodeError if it is not JSON."""
         if mode not in MODES:
             await self._pause_after_errors()
-            raise _wrong_mode()
+            raise wrong_mode()
         if self.application_state is not CONNECTED:
             await self._pause_after_errors()
             raise WebSocketDisconnected(NOT_ACCEPTED)
@@ -346,6 +376,9 @@ class WebSocket(HTTPConnection[StateT]):
             self._receive_calls += 1
             try:
                 message = await self._receive()
+            except BaseException:
+                self._receive_failures += 1
+                raise
             finally:
                 self._receive_returns += 1
             text: str | None = message.get("text")
@@ -411,7 +444,7 @@ class WebSocket(HTTPConnection[StateT]):
         """Send `data` as compact JSON in a frame of the given mode ("text" or "binary")."""
         if mode not in MODES:
             await self._pause_after_errors()
-            raise _wrong_mode()
+            raise wrong_mode()
         try:
             text = jsontext.dumps(data)
         except Exception:
@@ -442,12 +475,20 @@ class WebSocket(HTTPConnection[StateT]):
         else:
             await self.send({"type": "websocket.close", "code": code, "reason": reason})
 
-    async def join(self, *groups: Group[Any] | str) -> None:
-        """Receive messages to the groups until the connection ends, even while the endpoint is busy."""
+    async def join(self, *groups: Group[Any] | str, **options: Unpack[JoinOptions]) -> Joined:
+        """Receive messages to the groups until the connection ends, even while the endpoint is busy.
+
+        In a group with a history, a client of `live.js` gets what it missed. `recover` is a position that
+        another client has told you, or False for never. Nothing older than `since` is sent, and newcomers get
+        the `last` messages.
+
+        With `presence`, any JSON that others may see, the user is present; with `watch`, the client only sees
+        who is. The key of a user is the primary key, unless `presence_key` is given.
+        """
         from fastws_compat.groups.group import join
 
         try:
-            await join(self, *groups)
+            return await join(self, *groups, **options)
         except WebSocketDisconnected:
             await self._pause_after_errors()
             raise
@@ -458,36 +499,15 @@ class WebSocket(HTTPConnection[StateT]):
 
         await leave(self, *groups)
 
+    async def update(self, group: Group[Any] | str, info: Any) -> None:
+        """Replace what others see of this user in a group; RuntimeError if the user is not present."""
+        from fastws_compat.groups.group import update
+
+        await update(self, group, info)
+
     async def send_denial_response(self, response: Response) -> None:
         """Refuse the handshake with an HTTP response; RuntimeError if the server cannot send one."""
         if not can_deny(self.scope):
             await self._pause_after_errors()
             raise RuntimeError("The server doesn't support the Websocket Denial Response extension.")
         await response(self.scope, self.receive, self.send)
-
-
-class WebSocketClose:
-    """An ASGI application that closes at once."""
-
-    def __init__(self, code: int = 1000, reason: str | None = None) -> None:
-        self.code = code
-        self.reason = close_reason(reason)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = {"type": "websocket.close", "code": self.code, "reason": self.reason}
-        for answer in closing_messages(message, scope, accepted=False):
-            await send(answer)
-
-
-async def refuse_with(response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Send `response`, or refuse a handshake with 403 if the server cannot send another status."""
-    refusal = WebSocketClose() if scope["type"] == "websocket" and not can_deny(scope) else response
-    await refusal(scope, receive, send)
-
-
-def _wrong_mode() -> RuntimeError:
-    return RuntimeError('The "mode" argument should be "text" or "binary".')
-
-
-def _unexpected(expected: str, kind: str) -> NoReturn:
-    raise RuntimeError(f"Expected ASGI message {expected}, but got {kind!r}")

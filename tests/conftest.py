@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts a command in the background this way; servers that tests start would ignore Ctrl-C too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 NO_SKIP = bool(os.environ.get("FASTWS_NO_SKIP"))
 
@@ -31,3 +36,16 @@ def pytest_make_collect_report() -> Generator[None, Any, Any]:
     report = yield
     _refuse_skip(report)
     return report
+
+
+@pytest.fixture(autouse=True, scope="session")
+def options_of_this_run() -> None:
+    """Hide the options of this run, such as coverage, from the projects that tests run pytest in."""
+    for name in [name for name in os.environ if name.startswith(("PYTEST_ADDOPTS", "PYTEST_XDIST_"))]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names that differ between processes: those of pytest-xdist compare what they have collected."""
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"The names of these tests contain addresses: {', '.join(changing)}")

@@ -58,6 +58,7 @@ MODULES = {
     "mysite.sockets": {"app": FastAPI()},
     "mysite.models": {"Room": Room},
     "chat": {},
+    "chat.routing": {"websocket_urlpatterns": [path("ws/chat/", Legacy.as_asgi())]},
     "chat.sockets": {"app": FastAPI()},
 }
 

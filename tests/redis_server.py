@@ -14,6 +14,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.ports import free_port
+
 
 class RedisServer:
     """One `redis-server` on a free loopback port; it stores nothing on disk."""
@@ -77,13 +79,6 @@ class RedisServer:
                 return client.recv(16).startswith(b"+PONG")
         except OSError:
             return False
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def find_executable() -> str | None:

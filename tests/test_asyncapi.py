@@ -8,6 +8,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -17,16 +18,31 @@ import jsonschema
 import pytest
 from django.core.management import CommandError, call_command
 from django.urls import clear_script_prefix, set_script_prefix
-from pydantic import BaseModel, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from fastws_compat import Call, Depends, FastAPI, Query, Reply, Security, TypedWebSocket, WebSocket
+from fastws_compat import (
+    Call,
+    Depends,
+    ErrorFrame,
+    FastAPI,
+    Query,
+    Reply,
+    Security,
+    TypedWebSocket,
+    WebSocket,
+)
 from fastws_compat.auth import superuser_required, user_passes_test
 from fastws_compat.messages.frames import Id
 from fastws_compat.messages.members import adapter_of, base_of, name_of_type
 from fastws_compat.schema import asyncapi
 from fastws_compat.schema.description import CLOSE_CODES, Site
 from fastws_compat.schema.examples import Maker, NoExample
-from fastws_compat.security import OAuth2AuthorizationCodeBearer, OAuth2PasswordBearer, OpenIdConnect
+from fastws_compat.security import (
+    APIKeyHeader,
+    OAuth2AuthorizationCodeBearer,
+    OAuth2PasswordBearer,
+    OpenIdConnect,
+)
 from tests import zoo
 from tests.described import sites
 
@@ -208,6 +224,27 @@ def test_security(document: Object) -> None:
     assert schemes["OAuth2PasswordBearer"]["scheme"] == "bearer"
 
 
+def test_schemes_of_one_name_and_relative_urls() -> None:
+    app = FastAPI()
+    schemes = (
+        APIKeyHeader(name="X-One"),
+        APIKeyHeader(name="X-Two"),
+        APIKeyHeader(name="X-One"),
+        OpenIdConnect(openIdConnectUrl="/openid"),
+    )
+
+    @app.websocket("/ws", dependencies=[Depends(scheme) for scheme in schemes])
+    async def keys(websocket: WebSocket) -> None: ...
+
+    found = described(app)["components"]["securitySchemes"]
+    assert {key: scheme.get("name") for key, scheme in found.items()} == {
+        "APIKeyHeader": "X-One",
+        "APIKeyHeader2": "X-Two",
+        "OpenIdConnect": None,
+    }
+    assert found["OpenIdConnect"]["description"] == "OpenID Connect: /openid"
+
+
 def test_permissions() -> None:
     app = FastAPI()
 
@@ -245,6 +282,68 @@ def test_servers() -> None:
     assert described(app, server="ws://b:8000")["servers"] == {"site": {"host": "b:8000", "protocol": "ws"}}
     assert "servers" not in described(FastAPI())
     assert described(zoo.app)["servers"]["sub-example-com"]["host"] == "{sub}.example.com"
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Filters(BaseModel):
+    size: int = 1
+    internal: int = Query(0, include_in_schema=False)
+
+
+def test_parameters_that_are_enums_or_left_out() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws/{color}")
+    async def painted(
+        websocket: WebSocket, color: Color, secret: Annotated[int, Query(include_in_schema=False)] = 1
+    ) -> None: ...
+
+    @app.websocket("/filtered")
+    async def filtered(websocket: WebSocket, filters: Annotated[Filters, Query()]) -> None: ...
+
+    channels = described(app)["channels"]
+    assert channels["painted"]["parameters"]["color"]["enum"] == ["red", "blue"]
+    assert "query" not in channels["painted"].get("bindings", {}).get("ws", {})
+    assert list(channels["filtered"]["bindings"]["ws"]["query"]["properties"]) == ["size"]
+
+
+def test_routes_with_one_name_and_one_path() -> None:
+    app = FastAPI()
+    for _ in range(3):
+
+        @app.websocket("/ws")
+        async def twin(websocket: WebSocket) -> None: ...
+
+    assert list(described(app)["channels"]) == ["twin.ws", "twin.ws.2", "twin.ws.3"]
+
+
+class Told(ErrorFrame):
+    detail: str
+
+
+class Codec:
+    """A class that pydantic can only recognize."""
+
+
+class Opaque(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    type: Literal["opaque"] = "opaque"
+    codec: Codec | None = None
+
+
+def test_schemas_of_own_error_frames_and_of_what_json_cannot_say() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def told(websocket: TypedWebSocket[Opaque, Told]) -> None: ...
+
+    schemas = described(app)["components"]["schemas"]
+    assert schemas["Told"]["properties"]["detail"]["type"] == "string"
+    assert schemas["Opaque"]["additionalProperties"] is False
 
 
 @pytest.mark.parametrize("host", ["https://a.example.com/api/", "https://a.example.com"])
@@ -459,15 +558,45 @@ def test_examples_of_the_model_are_published_as_they_are(document: Object) -> No
         {"type": "array", "items": {"type": "string"}, "minItems": 3},
         {"type": "array", "items": {"type": "string"}, "maxItems": 0},
         {"type": "string", "pattern": "^[A-Z]+$"},
+        {"type": "array", "items": True, "minItems": 1},
+        {"allOf": [{"type": "integer", "minimum": 3}], "description": "An inherited number."},
+        {"anyOf": [{"type": "string", "pattern": "^never-[0-9]{40}$"}, {"type": "integer"}]},
     ],
 )
 def test_made_values_fit(schema: Object) -> None:
     jsonschema.Draft7Validator(schema).validate(Maker({}).make(schema))
 
 
-def test_no_example_for_what_cannot_be_made() -> None:
+NEVER = {"type": "string", "pattern": "^never-[0-9]{40}$"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        NEVER,
+        {"type": "string", "pattern": "("},  # no regular expression of Python
+        {"type": "integer", "minimum": 2, "maximum": 1},
+        {"anyOf": [NEVER, NEVER]},
+        {"type": "array", "items": NEVER, "minItems": 1},
+    ],
+)
+def test_no_example_for_what_cannot_be_made(schema: Object) -> None:
     with pytest.raises(NoExample):
-        Maker({}).make({"type": "string", "pattern": "^never-[0-9]{40}$"})
+        Maker({}).make(schema)
+
+
+class Even(BaseModel):
+    type: Literal["even"] = "even"
+    number: Annotated[int, AfterValidator(lambda number: number if number % 2 == 0 else int("odd"))]
+
+
+def test_no_example_that_the_server_would_not_take() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def numbers(websocket: TypedWebSocket[Even, None]) -> None: ...
+
+    assert "examples" not in described(app)["components"]["messages"]["Even"]
 
 
 # The command
@@ -528,6 +657,24 @@ def test_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with pytest.raises(CommandError, match=r"not up to date.*asyncapi --out[\s\S]*second"):
             run(*arguments)
     assert file.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot be written"):
+        run("--out", str(tmp_path))
+
+
+def test_an_application_with_a_mistake(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mistaken_asgi.py").write_text(
+        "from fastws_compat import FastAPI\napplication = FastAPI()\n"
+        "@application.websocket('/ws')\ndef plain(websocket): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.ASGI_APPLICATION = "mistaken_asgi.application"
+    with pytest.raises(CommandError, match="write 'async def plain'"):
+        run()
 
 
 def test_check_without_a_file() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -31,7 +33,29 @@ def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     gc.enable()
     assert gc.get_freeze_count() == 0
-    assert not any(isinstance(callback, collector.Freezer) for callback in gc.callbacks)
+
+
+class Passes:
+    """The passes that a test asks for, each followed by the look of the timer."""
+
+    def __init__(self, freezer: collector.Freezer | None) -> None:
+        self._freezer = freezer
+
+    def __call__(self) -> None:
+        gc.collect()
+        if self._freezer is not None:
+            self._freezer.check()
+
+
+@contextmanager
+def passes() -> Iterator[Passes]:
+    """A loop that does not run, so that only the test makes the timer look."""
+    loop = asyncio.new_event_loop()
+    try:
+        with frozen_survivors(loop) as freezer:
+            yield Passes(freezer)
+    finally:
+        loop.close()
 
 
 def grown() -> list[list[int]]:
@@ -40,61 +64,61 @@ def grown() -> list[list[int]]:
 
 
 def test_a_pass_visits_only_what_is_newer_than_the_last_one() -> None:
-    with frozen_survivors():
-        gc.collect()
+    with passes() as full_pass:
+        full_pass()
         frozen = gc.get_freeze_count()
         assert frozen > 1000
         assert len(gc.get_objects(collector.OLDEST)) == 0
         new = [[number] for number in range(100)]
-        gc.collect()
+        full_pass()
         assert gc.get_freeze_count() >= frozen + len(new) - 50  # a few others are freed
         assert len(gc.get_objects(collector.OLDEST)) == 0
 
 
 def test_new_garbage_is_found_by_the_next_pass() -> None:
-    with frozen_survivors():
-        gc.collect()
+    with passes() as full_pass:
+        full_pass()
         gone = weakref.ref(Node())
-        gc.collect()
+        full_pass()
         assert gone() is None
 
 
 def test_frozen_garbage_is_found_once_as_much_was_frozen_as_was_alive() -> None:
-    with frozen_survivors():
-        gc.collect()
+    with passes() as full_pass:
+        full_pass()
         node = Node()
         gone = weakref.ref(node)
-        gc.collect()  # freezes it
+        full_pass()  # freezes it
         del node
-        gc.collect()
+        full_pass()
         assert gone() is not None
         kept = grown()
-        gc.collect()  # not complete yet: it freezes these
-        gc.collect()
+        full_pass()  # not complete yet: it freezes these
+        full_pass()
         assert gone() is None
         assert kept
 
 
 def test_small_heaps_are_not_visited_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(collector, "MIN_FROZEN", 10**9)
-    with frozen_survivors():
-        gc.collect()
+    with passes() as full_pass:
+        full_pass()
         kept = grown()
-        gc.collect()
+        full_pass()
         node = Node()
         gone = weakref.ref(node)
-        gc.collect()
+        full_pass()
         del node
-        gc.collect()
+        full_pass()
         assert gone() is not None
         assert kept
 
 
 def test_what_was_frozen_is_released_at_the_end() -> None:
-    with frozen_survivors():
+    with passes() as full_pass:
         node = Node()
         gone = weakref.ref(node)
-        gc.collect()
+        full_pass()
         del node
     gc.collect()
     assert gone() is None
@@ -104,18 +128,39 @@ def test_a_project_that_freezes_objects_itself_is_left_alone() -> None:
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with frozen_survivors():
-            gc.collect()
+        with passes() as full_pass:
+            full_pass()
             assert gc.get_freeze_count() <= frozen
-            assert not any(isinstance(callback, collector.Freezer) for callback in gc.callbacks)
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
 
 
 def test_younger_generations_are_collected_as_always() -> None:
-    with frozen_survivors():
+    with passes():
         gone = weakref.ref(Node())
         gc.collect(1)
         assert gone() is None
         assert gc.get_freeze_count() == 0
+
+
+def test_the_timer_of_the_loop_freezes_soon_after_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collector, "INTERVAL", 0.001)
+
+    async def until_frozen() -> None:
+        with frozen_survivors(asyncio.get_running_loop()):
+            await asyncio.sleep(0.01)
+            assert gc.get_freeze_count() == 0  # there was no pass
+            gc.collect()
+            async with asyncio.timeout(20):
+                while not gc.get_freeze_count():
+                    await asyncio.sleep(0.001)
+
+    asyncio.run(until_frozen())
+
+
+def test_no_python_code_runs_inside_a_pass() -> None:
+    """An exception that a callback of the collector raises, also KeyboardInterrupt, is lost."""
+    before = list(gc.callbacks)
+    with passes():
+        assert gc.callbacks == before

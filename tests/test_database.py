@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.ports import free_port
 
 SCRIPT = Path(__file__).parent / "databases" / "run.py"
 
@@ -57,8 +59,9 @@ class PostgreSQL:
         return {**engine, "PORT": self.port, "NAME": name, **more}
 
 
-@pytest.fixture
-def postgresql() -> Iterator[PostgreSQL]:
+@contextmanager
+def running() -> Iterator[PostgreSQL]:
+    """A new server, without data. The test is skipped if PostgreSQL is not installed."""
     pytest.importorskip("psycopg", reason="psycopg is not installed")
     folder = Path(tempfile.mkdtemp(prefix="fastws-postgresql-"))
     # PostgreSQL refuses to run as root.
@@ -66,9 +69,7 @@ def postgresql() -> Iterator[PostgreSQL]:
     if os.geteuid() == 0:
         user = {"user": "postgres"}
         shutil.chown(folder, "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = free_port()
     data = folder / "data"
     quiet: dict[str, Any] = {
         "stdout": subprocess.DEVNULL,
@@ -79,7 +80,6 @@ def postgresql() -> Iterator[PostgreSQL]:
     initdb = [program("initdb"), "--auth", "trust", "--username", "postgres", "--no-sync", "--pgdata", data]
     subprocess.run(initdb, check=True, **quiet)
     control = [program("pg_ctl"), "--pgdata", data, "-w"]
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
 
     def restart() -> None:
         subprocess.run([*control, "-m", "fast", "restart"], check=True, **quiet)
@@ -91,6 +91,12 @@ def postgresql() -> Iterator[PostgreSQL]:
     finally:
         subprocess.run([*control, "-m", "immediate", "stop"], check=True, **quiet)
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def postgresql() -> Iterator[PostgreSQL]:
+    with running() as server:
+        yield server
 
 
 def test_two_postgresql_databases(postgresql: PostgreSQL) -> None:

@@ -191,13 +191,13 @@ def test_documented_settings_are_right(source: str) -> None:
 def test_every_block_is_run(page: Path) -> None:
     """Every block is run by this module or by a test that is named here."""
     elsewhere = {"rest_framework": "tests/rest_framework_site/run.py", "pipe": "tests/test_pipe.py"}
-    followed = (ROOT / "tests" / "test_tutorial.py").read_text()
+    followed = {f"{name}.md": ROOT / "tests" / f"test_{name}.py" for name in ("tutorial", "start")}
     for said, body in BLOCK.findall(page.read_text()):
         source, way = dedent(body), said.strip()
         if way in ("run", "given", "pytest") or is_settings(source):
             continue
-        if page.name == "tutorial.md":
-            starts = re.findall(r'block\("(.+?)"\)', followed)
+        if page.name in followed:
+            starts = re.findall(r'block\("(.+?)"\)', followed[page.name].read_text())
             assert any(body.startswith(start) for start in starts), source
         else:
             assert way in elsewhere, f"nothing runs this block:\n{source}"

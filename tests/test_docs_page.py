@@ -423,9 +423,9 @@ def test_settings_that_are_wrong(settings: Any, value: Any) -> None:
 
 def test_a_public_page_is_reported(settings: Any) -> None:
     settings.FASTWS = {"DOCS_ACCESS": "public"}
-    assert "fastws.W016" in problems()
+    assert "fastws.W015" in problems()
     settings.FASTWS = {"DOCS_ACCESS": "staff"}
-    assert "fastws.W016" not in problems()
+    assert "fastws.W015" not in problems()
 
 
 # What it costs

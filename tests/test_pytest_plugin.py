@@ -67,7 +67,6 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
         f"pythonpath = . {ROOT}\naddopts = {options}\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     return pytester
 
@@ -131,7 +130,6 @@ def test_plugin_needs_no_django_until_a_fixture_is_used(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
     pytester.makepyfile("def test_plain(): pass")
     result = pytester.runpytest_subprocess(

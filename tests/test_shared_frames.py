@@ -33,7 +33,7 @@ class Server(FakeServer):
         if message["type"] == "websocket.send":
             self.arrived.set()
 
-    def write_at_once(self, frame: bytes) -> bool:
+    def write_at_once(self, frame: bytes, size: int) -> bool:
         if self.takes:
             self.written.append(frame)
             self.arrived.set()

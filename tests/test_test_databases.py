@@ -149,7 +149,6 @@ def test_test_database_is_dropped(runner: str, postgresql: PostgreSQL, tmp_path:
         (tmp_path / f"{name}.py").write_text(text)
     environ = {
         **os.environ,
-        "PYTEST_ADDOPTS": "",  # the options of CI, such as coverage, are not for the project in the test
         "PORT": str(postgresql.port),
         "DJANGO_SETTINGS_MODULE": "project_settings",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),

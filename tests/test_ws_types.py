@@ -72,6 +72,11 @@ def test_interfaces() -> None:
     assert "secret" not in found.partition("interface EverythingOutput")[2].partition("}")[0]
 
 
+def test_an_interface_with_more_keys() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": True}
+    assert "  [key: string]: unknown;" in Types({"Open": schema}).declaration("Open", schema)
+
+
 def test_routes() -> None:
     [room] = re.findall(r'  "/ws/rooms/\{slug\}": \{\n(.*?)\n  \};', written(zoo.app), re.DOTALL)
     assert room.splitlines() == [

@@ -21,6 +21,7 @@ INSTALLED_APPS = [
     "daphne",  # before staticfiles: it replaces `runserver`
     "wsproject",
     "wsproject.chat",
+    "wsproject.tour",
     "wsproject.ops",  # before admin: it extends an admin template
     "django.contrib.admin",
     "django.contrib.auth",
@@ -30,6 +31,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "fastws_compat",
+    "fastws_compat.operations",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

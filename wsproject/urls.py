@@ -6,10 +6,12 @@ from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import include, path
-from django.views.generic import TemplateView
+
+from wsproject.tour.views import home
 
 urlpatterns = [
-    path("", TemplateView.as_view(template_name="wsproject/home.html"), name="home"),
+    path("", home, name="home"),
+    path("tour/", include("wsproject.tour.urls")),
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("chat/", include("wsproject.chat.urls")),

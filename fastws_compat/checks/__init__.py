@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.checks import register
 
+from fastws_compat.checks import kinds as kinds
 from fastws_compat.checks import layers as layers
 from fastws_compat.checks import server as server
 from fastws_compat.checks import settings as settings

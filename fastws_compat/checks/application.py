@@ -13,7 +13,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from channels.security.websocket import OriginValidator
-from django.apps import apps
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import Error, Warning
 
@@ -269,17 +269,22 @@ def check_unimported() -> Messages:
             Warning,
             "W014",
             f"{path} declares WebSocket routes that are not served, because nothing imports it.",
-            "Move them to the app's sockets.py, which get_asgi_application() imports, or import the module "
-            "there.",
+            "get_asgi_application() of fastws_compat.asgi imports the sockets.py of every app: call it in "
+            "asgi.py, and move the routes to sockets.py or import the module there.",
         )
     ]
 
 
 def _unimported() -> Iterator[Path]:
-    for app in apps.get_app_configs():
+    for app in _project_apps():
         for path in Path(app.path).glob("*.py"):
-            if app.name != "fastws_compat" and f"{app.name}.{path.stem}" not in sys.modules:
+            if f"{app.name}.{path.stem}" not in sys.modules:
                 yield path
+
+
+def _project_apps() -> list[AppConfig]:
+    """The installed apps without those of this library."""
+    return [app for app in apps.get_app_configs() if app.name.partition(".")[0] != "fastws_compat"]
 
 
 # Groups without a layer
@@ -320,7 +325,7 @@ def _uses_groups() -> bool:
 
 def _modules() -> list[ModuleType]:
     """The imported modules of installed apps, except those of this library."""
-    packages = tuple(app.name + "." for app in apps.get_app_configs() if app.name != "fastws_compat")
+    packages = tuple(app.name + "." for app in _project_apps())
     modules = list(sys.modules.items())
     return [module for name, module in modules if module is not None and f"{name}.".startswith(packages)]
 

@@ -37,7 +37,7 @@ def check_docs_access(**kwargs: Any) -> Messages:
         return []
     return message(
         Warning,
-        "W016",
+        "W015",
         "FASTWS['DOCS_ACCESS'] is 'public', so everybody may see the documentation of the sockets.",
         "Set it to 'staff', or silence this check if the documentation is meant for everybody.",
     )
@@ -85,6 +85,22 @@ def _is_number(value: Any) -> bool:
 
 def _is_seconds(value: Any) -> bool:
     return _is_number(value) and value >= 0
+
+
+def _is_positive(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_store(value: Any) -> bool:
+    return value in ("auto", "memory") or (_is_dict(value) and all(map(_are_hosts, value.values())))
+
+
+def _are_hosts(value: Any) -> bool:
+    return _is_callable_name(value) if isinstance(value, str) else isinstance(value, list) and bool(value)
 
 
 def _is_count(value: Any) -> bool:
@@ -138,9 +154,11 @@ def _like(default: Any) -> Rule:
 
 
 BOOLEAN: Rule = (_is_bool, "True or False")
+BOOLEAN_OR_NONE: Rule = (_or_none(_is_bool), "True, False or None")
 COUNT: Rule = (_is_count, "a positive integer")
 COUNT_OR_NONE: Rule = (_or_none(_is_count), "a positive integer or None")
 SECONDS: Rule = (_is_seconds, "a number of seconds (0 or more)")
+POSITIVE_SECONDS: Rule = (_is_positive, "a positive number of seconds")
 SECONDS_OR_NONE: Rule = (_or_none(_is_seconds), "a number of seconds (0 or more) or None")
 ORIGINS: Rule = (
     _are_origins,
@@ -151,6 +169,8 @@ ORIGINS: Rule = (
 # The value that each key must have.
 RULES: dict[str, Rule] = {
     "ALLOWED_ORIGINS": ORIGINS,
+    "BEAT_SECONDS": POSITIVE_SECONDS,
+    "CHECK_SECONDS": POSITIVE_SECONDS,
     "CLEANUP_TIMEOUT": SECONDS,
     "DAPHNE": _one_of("complete", "stock"),
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
@@ -162,6 +182,7 @@ RULES: dict[str, Rule] = {
         "for example 'mysite.access.may_see_docs'",
     ),
     "GC_FREEZE": BOOLEAN,
+    "GROUPS": (_is_dict, 'a dict of patterns, for example {"room.*": {"history": True}}'),
     "HANDSHAKE_TIMEOUT": SECONDS,
     "LAYER_TIMEOUT": SECONDS,
     "LOGIN_FIELDS": (_or_none(_are_strings), "a list of field names of the user model, or None"),
@@ -171,11 +192,24 @@ RULES: dict[str, Rule] = {
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,
     "MAX_HANDSHAKES": COUNT_OR_NONE,
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
+    "METRICS_ROUTES": COUNT,
+    "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
+    "OPERATIONS_ROWS": COUNT,
+    "OPERATIONS_TAP": BOOLEAN_OR_NONE,
+    "OPERATIONS_TIMEOUT": SECONDS,
     "ORIGIN_REQUIRED": BOOLEAN,
+    "PRESENCE_TTL": POSITIVE_SECONDS,
+    "RECONNECT_SPREAD": SECONDS,
     "REVALIDATE_SECONDS": SECONDS,
+    "RING_BYTES": COUNT,
     "SHUTDOWN_GRACE": SECONDS,
     "SLOW_CONSUMER": _one_of("close", "drop_oldest"),
     "SLOW_CONSUMER_QUEUE": COUNT,
+    "STORE": (
+        _is_store,
+        '"auto", "memory" or a dict by layer alias, {"default": ["redis://localhost:6379/1"]}',
+    ),
+    "STORE_DURABLE": BOOLEAN,
     "TENANT": (
         _or_none(_is_callable_name),
         "the dotted name of a callable, for example 'shop.tenants.current', or None",

@@ -173,7 +173,7 @@ async def admit(scope: Scope, send: Send) -> bool:
         return True
     turn.end()
     with suppress(Exception):  # the server would log an error for a handshake without an answer
-        await refuse(scope, send, 503)
+        await refuse(scope, send, 503, reason=None)
     return False
 
 

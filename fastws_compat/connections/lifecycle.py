@@ -12,11 +12,15 @@ from typing import Any
 from uuid import uuid4
 
 from fastws_compat import conf
+from fastws_compat.connections import census, hooks, tally
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
+from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.guard import Guard
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.monitor import Monitored
+from fastws_compat.connections.outcomes import Reason, note_answer
+from fastws_compat.connections.pipe import pipe_of
 from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import (
@@ -32,6 +36,7 @@ from fastws_compat.connections.states import (
     WebSocketDisconnect,
     WebSocketState,
 )
+from fastws_compat.connections.tally import Tally
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, handle
 from fastws_compat.logger import logger
@@ -43,11 +48,11 @@ from fastws_compat.websockets import WebSocket
 # Seconds that a close frame has to reach a client that may not be reading.
 CLOSE_TIMEOUT = 1.0
 
-# How many messages of one connection uvicorn sends before other tasks get a turn.
-MAX_SENDS_IN_A_ROW = 64
-
 # In these states a close ends the socket; later it is a mistake that the server reports.
 OPEN_STATES = (CONNECTING, CONNECTED)
+
+# The query parameter of clients of `live.js`.
+OURS = b"fastws="
 
 # The scope of every connection that has ended.
 ENDED: Scope = {"type": "websocket", "path": ""}
@@ -56,15 +61,15 @@ ENDED: Scope = {"type": "websocket", "path": ""}
 observers: list[Callable[[WebSocket], None]] = []
 
 
-class Session(Monitored):
+class Session(Monitored, Counted):
     """The lifecycle of one connection; the scope refers to it while the connection lasts."""
 
     guard: Guard | None = None
-    # The code that the connection was closed with here, after the endpoint.
-    close_code: int | None = None
     _tasks: set[asyncio.Task[None]] | None = None
     # The state that the client knows of, where something else than our WebSocket may have sent.
     _sent: WebSocketState | None = None
+    # The task of an application that does not use our WebSocket, as far as there may be one.
+    foreign_task: asyncio.Task[Any] | None = None
     _id: str | None = None
     _at_end: list[Callable[[], Awaitable[None]]] | None = None
 
@@ -78,7 +83,8 @@ class Session(Monitored):
         if type(send) is MethodType:
             self.server = send.__self__
             if type(self.server).__module__.startswith("uvicorn."):
-                self.server_send = yielding(send)
+                self._tally = Tally()
+                self.server_send = self._tally.yielding(send)
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await `callback` when the connection ends, for whatever reason; the last one added runs first."""
@@ -109,6 +115,12 @@ class Session(Monitored):
     def mark_closed(self) -> None:
         """Record that the close frame has been sent by other code, so that `finish` sends nothing."""
         self._sent = DISCONNECTED
+
+    def cancel_foreign(self) -> None:
+        """Cancel an application that does not use our WebSocket; the session absorbs the cancellation."""
+        if self.foreign_task is not None:
+            self._cancels += 1
+            self.foreign_task.cancel()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` concurrently with the endpoint. At the end it has `CLOSE_TIMEOUT` to finish."""
@@ -160,6 +172,7 @@ class Session(Monitored):
     def watch(self, send: Send) -> Send:
         """Wrap `send` for applications that do not use our WebSocket, to keep `state` up to date."""
         self._sent = self.state
+        self.foreign_task = asyncio.current_task()
 
         def watched(message: Message) -> Any:
             return send(message) if message["type"] == "websocket.send" else self._pass_on(message, send)
@@ -181,7 +194,10 @@ class Session(Monitored):
                     self._sent = before  # it was not sent, so `finish` will
                 raise
             if before is CONNECTING:
+                note_answer(self.scope, message)
                 self.end_turn()
+            elif message["type"] == "websocket.close":
+                self.note_close(message["code"], "server")
 
     def socket(self, receive: Receive, send: Send) -> WebSocket:
         """The endpoint's own WebSocket, or a new one in the connection's present state."""
@@ -202,21 +218,24 @@ class Session(Monitored):
             if state is RESPONSE:
                 await self.server_send({"type": "websocket.http.response.body", "body": b""})
             elif state is CONNECTING and code == 1011:
-                await self.deny(500)
+                await self.deny(500, "error")
             else:
+                if state is CONNECTING:
+                    self.note_refusal(403)
                 self.close_code = code
                 # The library's own codes are valid and have no reason, so there is nothing to check.
                 await self.server_send({"type": "websocket.close", "code": code, "reason": ""})
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
-    async def deny(self, status: int) -> None:
+    async def deny(self, status: int, reason: Reason = "endpoint") -> None:
         """Refuse the handshake with a status."""
-        await refuse(self.scope, self.server_send, status, code=1011)
+        await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 
     async def fail(self, exc: Exception) -> None:
         """Log an exception once, and close with 1011 or the code for the client's frame that caused it."""
         exc = _innermost(exc)
+        census.failed(self.template, exc)
         cause = None if self.websocket is None else self.websocket._client_error
         extra = self.extra
         # Without a route, the path is the client's: escaped and truncated, it cannot forge a log line.
@@ -231,6 +250,7 @@ class Session(Monitored):
             )
             await self.finish(cause[1])
         else:
+            hooks.run(hooks.failed, self, exc)
             logger.error("Exception in WebSocket %s", template, exc_info=for_log(exc), extra=extra)
             await self.finish(1011)
 
@@ -251,30 +271,16 @@ def open_socket(scope: Scope, receive: Receive, send: Send, kind: type[WebSocket
         session.task = asyncio.current_task()
         for observe in observers:
             observe(websocket)
+        if OURS in scope["query_string"]:
+            greet(websocket)
     return websocket
 
 
-def yielding(send: Send) -> Send:
-    """Wrap uvicorn's `send` to let other tasks run from time to time.
+def greet(websocket: WebSocket) -> None:
+    """Say hello to a client of `live.js` as soon as it is accepted."""
+    from fastws_compat.groups.greeting import Greeting
 
-    After a client has left, uvicorn accepts messages without waiting, and detects the disconnect only when
-    the event loop runs. An endpoint that sends in an endless loop would block the process for ever.
-    """
-    left = MAX_SENDS_IN_A_ROW
-
-    async def after_others(message: Message) -> None:
-        await asyncio.sleep(0)
-        await send(message)
-
-    def sending(message: Message) -> Any:
-        nonlocal left
-        left -= 1
-        if left:
-            return send(message)  # without a coroutine of its own, because every message comes this way
-        left = MAX_SENDS_IN_A_ROW
-        return after_others(message)
-
-    return sending
+    pipe_of(websocket).insert(Greeting(websocket))
 
 
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:
@@ -283,8 +289,12 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
     session = scope[SESSION] = Session(scope, send)
+    if tally.is_thorough:
+        receive = session.count_thoroughly(receive)
     send = session.server_send
     open_here = register(session)
+    if hooks.begun:
+        hooks.run(hooks.begun, session)
     try:
         await app(scope, receive, session.watch(send) if watched else send)
     except Exception as exc:
@@ -305,12 +315,17 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
         session.leaving = True
         if session.turn is not None:
             session.end_turn()
-        open_here.discard(session)
-        if orm.lent_to_tests and not open_here:
-            orm.release_after_test()
-        if session.guard or session.read_ahead or session._tasks or session._at_end:
-            await session.close()
-        session.let_go()
+        try:
+            if session.guard or session.read_ahead or session._tasks or session._at_end:
+                await session.close()
+        finally:
+            if census.is_on:
+                census.retire(session, open_here)
+            else:
+                open_here.discard(session)
+            if orm.lent_to_tests and not open_here:
+                orm.release_after_test()
+            session.let_go()
 
 
 def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:

@@ -11,6 +11,7 @@ from weakref import ref
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.interrupt import absorb_cancellation
+from fastws_compat.connections.outcomes import Reason
 from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.readahead import ReadAhead
@@ -66,7 +67,7 @@ class Monitored:
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         raise NotImplementedError
 
-    async def deny(self, status: int) -> None:
+    async def deny(self, status: int, reason: Reason) -> None:
         raise NotImplementedError
 
     @property
@@ -148,7 +149,7 @@ class Monitored:
         if timeout is None or now < self.begun + timeout or self.scope.get(RAISE_EXCEPTIONS):
             return
         logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
-        self.spawn(self.deny(503))
+        self.spawn(self.deny(503, "timeout"))
         self.end_turn()
         websocket.application_state = DISCONNECTED
         self._cancel()

@@ -13,6 +13,7 @@ from enum import IntEnum
 from typing import Any, ClassVar, Protocol
 
 from fastws_compat.connections.closing import close_message
+from fastws_compat.connections.outcomes import By, Closed, reported
 from fastws_compat.connections.states import DISCONNECTED, WebSocketState, disconnect_exception
 from fastws_compat.types import Message, Receive, Send
 
@@ -20,6 +21,7 @@ from fastws_compat.types import Message, Receive, Send
 class Place(IntEnum):
     """The stages in their order, from the server (and the project's middleware) to the socket."""
 
+    HELLO = 0
     SIGNALS = 1
     GUARD = 2
     READ_AHEAD = 3
@@ -42,6 +44,8 @@ class Socket(Protocol):
     _pending_disconnect: Message | None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread: bool
+    # The first close, as far as this socket has seen it.
+    _closed: Closed | None
 
 
 class Stage:
@@ -129,9 +133,13 @@ def pipe_of(socket: Socket) -> Pipe:
     return socket._pipe
 
 
-def mark_disconnected(socket: Socket, message: Message) -> Send:
-    """End the connection for the endpoint, which sees `message`. The result still reaches the client."""
+def mark_disconnected(socket: Socket, message: Message, by: By | None = None) -> Send:
+    """End the connection for the endpoint, which sees `message`. The result still reaches the client.
+
+    `by` says who closed the connection; None stands for what the server has reported.
+    """
     pipe = pipe_of(socket)
+    socket._closed = socket._closed or (reported(message) if by is None else (message["code"], by))
     socket.client_state = DISCONNECTED
     socket._unread = False
     socket._pending_disconnect = message
@@ -139,13 +147,13 @@ def mark_disconnected(socket: Socket, message: Message) -> Send:
     return pipe.send
 
 
-def hang_up(socket: Socket, code: int, reason: str) -> Coroutine[Any, Any, None]:
+def hang_up(socket: Socket, code: int, reason: str, by: By = "server") -> Coroutine[Any, Any, None]:
     """Close the connection on the endpoint's behalf; it sees an ordinary disconnect with this code.
 
     The close frame is sent when the result is awaited.
     """
     message = close_message(code, reason)
-    send = mark_disconnected(socket, {**message, "type": "websocket.disconnect"})
+    send = mark_disconnected(socket, {**message, "type": "websocket.disconnect"}, by)
 
     async def close() -> None:
         with suppress(OSError):  # the client has left already

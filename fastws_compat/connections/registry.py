@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
@@ -37,6 +38,9 @@ class Registry:
 
 
 _registries: WeakKeyDictionary[asyncio.AbstractEventLoop, Registry] = WeakKeyDictionary()
+_lock = threading.Lock()
+# Called in each event loop that begins to serve.
+on_begin: list[Callable[[], None]] = []
 # The most recent loop, with its registry. A process rarely has two loops.
 _latest: tuple[Callable[[], Any], Registry] = (lambda: None, Registry())
 
@@ -47,10 +51,24 @@ def registry() -> Registry:
     loop = asyncio.get_running_loop()
     latest, found = _latest
     if latest() is not loop:
-        found = _registries.setdefault(loop, Registry())
+        found = _registries.get(loop) or _begin(loop)
         _latest = ref(loop), found
         orm.notice_tests()
     return found
+
+
+def _begin(loop: asyncio.AbstractEventLoop) -> Registry:
+    with _lock:
+        found = _registries[loop] = Registry()
+    for callback in on_begin:
+        callback()
+    return found
+
+
+def registries() -> list[tuple[asyncio.AbstractEventLoop, Registry]]:
+    """The loops that serve in this process, with their registries; callable from any thread."""
+    with _lock:
+        return [(loop, found) for loop, found in _registries.items() if not loop.is_closed()]
 
 
 def register(connection: Connected) -> set[Connected]:
@@ -60,6 +78,11 @@ def register(connection: Connected) -> set[Connected]:
     if not here.sweeper.is_armed:
         here.sweeper.arm(asyncio.get_running_loop())
     return here.connections
+
+
+def everywhere() -> list[Any]:
+    """The connections of all loops of the process; any thread may ask."""
+    return [each for _, found in registries() for each in list(found.connections)]
 
 
 def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:
@@ -73,10 +96,16 @@ def ending_tasks() -> set[asyncio.Task[Any]]:
     return {each.task for each in registry().connections if each.task and each.is_ending}
 
 
+# Called when the server stops, before the process exits.
+shutdowns: list[Callable[[], Awaitable[None]]] = []
+
+
 async def drain(seconds: float) -> None:
     """Wait for the cleanup of this loop's ending connections before the process exits.
 
     After its time-out, uvicorn cancels the remaining tasks and then waits only for the lifespan.
     """
+    for shutdown in shutdowns:
+        await shutdown()
     if ending := ending_tasks():
         await asyncio.wait(ending, timeout=seconds)

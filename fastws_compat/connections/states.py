@@ -16,6 +16,8 @@ HANDLERS = "fastws_compat.exception_handlers"
 TURN = "fastws_compat.turn"
 # The route that Channels' URLRouter has matched, and its additions to the scope.
 MATCHED_ROUTE = "fastws_compat.matched_route"
+# The paths of the mounts, and the host, above the connection's route, as they were declared.
+ROUTE_PREFIX = "fastws_compat.route_prefix"
 # The subprotocol that accept() selects by default; set by a security class.
 DEFAULT_SUBPROTOCOL = "fastws_compat.subprotocol"
 # The socket's membership in groups.

@@ -4,59 +4,82 @@ A full pass visits every container object of the process, and each socket has do
 is therefore frozen (`gc.freeze`), and the next one visits only what is newer. Cyclic garbage among frozen
 objects is found by a complete pass, which comes when as many objects have been frozen as were alive at the
 last one.
+
+A timer of the server's loop looks whether there has been a pass. `gc.callbacks` would tell it at once, but
+Python reports an exception of a callback and goes on: a Ctrl-C that arrived in one would be lost.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from contextvars import Context
 
+# Seconds between two looks at the number of passes.
+INTERVAL = 0.5
 # A complete pass over fewer objects than this is short anyway.
 MIN_FROZEN = 250_000
 OLDEST = 2
 
 
 class Freezer:
-    """A callback for `gc.callbacks`."""
+    """Freezes what survives the full passes of the collector, soon after each of them."""
 
-    def __init__(self) -> None:
-        self._alive = 0
-        self._frozen_since = MIN_FROZEN  # the first pass is complete
-        self._complete = False
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._passes = full_passes()
+        # How many objects were alive at the last complete pass, and have been frozen since.
+        self._alive = self._frozen_since = 0
+        self._is_complete = True  # nothing is frozen yet
+        self._timer = self._start_timer()
 
-    def __call__(self, phase: str, info: dict[str, Any]) -> None:
-        if info["generation"] != OLDEST:
-            return
-        if phase == "start":
-            self._complete = self._frozen_since >= max(self._alive, MIN_FROZEN)
-            if self._complete:
-                gc.unfreeze()
-        else:
+    def _start_timer(self) -> asyncio.TimerHandle:
+        return self._loop.call_later(INTERVAL, self._on_timer, context=Context())
+
+    def _on_timer(self) -> None:
+        self._timer = self._start_timer()
+        self.check()
+
+    def check(self) -> None:
+        """Freeze the survivors if there has been a full pass since the last check."""
+        passes = full_passes()
+        if passes != self._passes:
             self._freeze()
+            self._passes = passes
 
     def _freeze(self) -> None:
-        survivors = len(gc.get_objects(OLDEST))
+        gc.collect(OLDEST - 1)  # only survivors shall be frozen, and there are objects since the pass
+        survivors = len(gc.get_objects())
         gc.freeze()
-        if self._complete:
+        if self._is_complete:
             self._alive, self._frozen_since = survivors, 0
         else:
             self._frozen_since += survivors
+        self._is_complete = self._frozen_since >= max(self._alive, MIN_FROZEN)
+        if self._is_complete:
+            gc.unfreeze()  # the next pass visits everything
+
+    def stop(self) -> None:
+        self._timer.cancel()
+        gc.unfreeze()
+
+
+def full_passes() -> int:
+    return int(gc.get_stats()[OLDEST]["collections"])
 
 
 @contextmanager
-def frozen_survivors() -> Iterator[None]:
-    """Freeze what survives full passes while the block runs."""
+def frozen_survivors(loop: asyncio.AbstractEventLoop) -> Iterator[Freezer | None]:
+    """Freeze what survives full passes while the block runs the loop."""
     if sys.version_info >= (3, 14) or gc.get_freeze_count():
         # Later versions collect incrementally; and a project that freezes objects knows which.
-        yield
+        yield None
         return
-    freezer = Freezer()
-    gc.callbacks.append(freezer)
+    freezer = Freezer(loop)
     try:
-        yield
+        yield freezer
     finally:
-        gc.callbacks.remove(freezer)
-        gc.unfreeze()
+        freezer.stop()

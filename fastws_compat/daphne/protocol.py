@@ -11,12 +11,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf, status
+from fastws_compat.connections import census
 from fastws_compat.connections.admission import Turn, admission
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
+from fastws_compat.connections.outcomes import LOST, By, Closed, Reason
 from fastws_compat.connections.peers import peer_has_closed
 from fastws_compat.connections.refusal import retry_after
-from fastws_compat.connections.states import DEFLATE, TURN
+from fastws_compat.connections.states import DEFLATE, TURN, message_size
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import deflate, frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
@@ -61,6 +63,9 @@ class WebSocketProtocol(MessageReader):
     shares_frames = True
     # Whether the server refused the handshake: the application was too slow, or the server is stopping.
     _refused_by_server = False
+    # The first close, and the refusal of a handshake that an application was working on.
+    closed: Closed | None = None
+    refusal: tuple[int, Reason] | None = None
     # The handshake's place among those that the process works on, until it is answered.
     _turn: Turn | None = None
 
@@ -92,7 +97,7 @@ class WebSocketProtocol(MessageReader):
         if name := self.upgrade.repeated_header:
             self.failHandshake(f"The header {name!r} is repeated.", 403 if name == "origin" else 400)
         elif self.server.stopping:
-            self._refuse_for_now()
+            self._refuse_for_now("stopping")
         elif not admission().request(self, self._begin):
             self._is_waiting = True
             self._stop_handshake_timer()
@@ -104,8 +109,11 @@ class WebSocketProtocol(MessageReader):
         turn.is_watched = True
         if self._is_waiting:
             self._is_waiting = False
-            if self.server.stopping or self.gone:
-                self._refuse_for_now()
+            if self.server.stopping:
+                self._refuse_for_now("stopping")
+                return
+            if self.gone:
+                self._refuse_for_now(None)
                 return
             self._start_handshake_timer()
         self.server.protocol_connected(self)
@@ -137,6 +145,7 @@ class WebSocketProtocol(MessageReader):
         known = status.WS_1013_TRY_AGAIN_LATER if code == status.WS_1014_BAD_GATEWAY else code
         stop: bool | None = super().onCloseFrame(known, reasonRaw)
         if was_open and not self.failedByMe:
+            self._note_close(received_code(code), "client")
             self._mark_disconnected(received_code(code), self.remoteCloseReason or "")
         return stop
 
@@ -147,6 +156,7 @@ class WebSocketProtocol(MessageReader):
         if not self._registered:
             return
         if not wasClean:
+            self._note_close(*LOST)
             self._mark_disconnected(status.WS_1006_ABNORMAL_CLOSURE, "")
         else:
             self._mark_disconnected(received_code(code), reason or "")
@@ -158,7 +168,7 @@ class WebSocketProtocol(MessageReader):
         if self.state == self.STATE_CONNECTING:
             logger.warning("The handshake was not answered in time on %r.", self)
             self._refused_by_server = True
-            self._refuse_for_now()
+            self._refuse_for_now("timeout")
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
         headers = [(name.encode(), value.encode()) for name, value in responseHeaders or ()]
@@ -171,6 +181,7 @@ class WebSocketProtocol(MessageReader):
             return  # one fault is often found twice; the close frame reports the first
         self.closeHandshakeTimeout = FAULT_TIMEOUT
         self._partial = None
+        self._note_close(code, "server")
         super()._fail_connection(code, reason)
         self._mark_disconnected(code, reason)
 
@@ -222,13 +233,18 @@ class WebSocketProtocol(MessageReader):
             self._application_informed = True
             raise ClientDisconnected("The client has disconnected.")
 
-    def write_at_once(self, frame: bytes) -> bool:
-        """Write a frame made by `frame_of` without waiting; False if only `send` can do it."""
+    def write_at_once(self, frame: bytes, size: int) -> bool:
+        """Write a frame made by `frame_of` without waiting; False if only `send` can do it.
+
+        `size` is that of the payload before compression.
+        """
         if self.phase is not Phase.OPEN or self.disconnected or self._writable is not None:
             return False
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         if self._bytes_this_turn > MAX_BYTES_PER_TURN:
             return False
+        self.messages_out += 1
+        self.bytes_out += size
         self._write(frame)
         return True
 
@@ -239,6 +255,8 @@ class WebSocketProtocol(MessageReader):
         # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
         frame = self.frame_of(message)
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
+        self.messages_out += 1
+        self.bytes_out += message_size(message)
         self._write(frame)
 
     def _accept(self, message: Message) -> None:
@@ -294,6 +312,7 @@ class WebSocketProtocol(MessageReader):
     def _send_close(self, code: int, reason: str) -> None:
         """Send a close frame; `websocket.disconnect` follows when the client answers or time is up."""
         self.phase = Phase.CLOSED
+        self._note_close(code, "server")
         self.sendCloseFrame(code, reason.encode())
         self._resume_reading()
 
@@ -321,8 +340,12 @@ class WebSocketProtocol(MessageReader):
         self._write(handshake.refusal(code, headers, body, False, self.server.server_name))
         self._refused()
 
-    def _refuse_for_now(self) -> None:
-        """Refuse a handshake that may succeed later, or in another process."""
+    def _refuse_for_now(self, reason: Reason | None) -> None:
+        """Refuse a handshake that may succeed later, or in another process; it is counted for a reason."""
+        if reason is not None and self._registered:
+            self.refusal = (503, reason)  # the session counts it when it ends
+        elif reason is not None:
+            census.refused(None, 503, reason)
         self._refuse(503, [(b"Retry-After", retry_after().encode())])
 
     def _refused(self) -> None:
@@ -371,13 +394,18 @@ class WebSocketProtocol(MessageReader):
         error = None if task.cancelled() else task.exception()
         if not self.server.application_ended(self) and error is not None:
             return  # daphne's own check, once a second, came first and called handle_exception
+        failed = error is not None or task.cancelled()
+        if error is not None:
+            self._application_raised(error)
+        elif not failed and self._is_unanswered:
+            logger.error("The application returned without answering the handshake on %r.", self)
+        self._end(failed=failed)
+
+    def _application_raised(self, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):
             self.server.stop()
-        elif error is not None and not isinstance(error, ClientDisconnected):
+        elif not isinstance(error, ClientDisconnected):
             logger.error("Exception inside application: %s", error, exc_info=for_log(error))
-        elif error is None and not task.cancelled() and self._is_unanswered:
-            logger.error("The application returned without answering the handshake on %r.", self)
-        self._end(failed=error is not None or task.cancelled())
 
     @property
     def _is_unanswered(self) -> bool:
@@ -404,13 +432,24 @@ class WebSocketProtocol(MessageReader):
             return
         self._mark_disconnected(code, reason)
         if self.phase is Phase.OPEN:
+            self._note_close(code, "server")
             self.sendCloseFrame(code, close_reason(reason).encode())
             self._resume_reading()
         elif self.phase is Phase.CONNECTING or self._refusal is not None:
             self._refused_by_server = True
-            self._refuse_for_now()
+            self._refuse_for_now("stopping")
         else:
             self.dropConnection(abort=True)
+
+    def close_for_restart(self) -> None:
+        """Close with 1012; clients of `live.js` are told over how many seconds they spread their return."""
+        is_ours = b"fastws=" in self.upgrade.target
+        reason = f"spread={conf.get('RECONNECT_SPREAD')}" if is_ours else ""
+        self.close_from_server(status.WS_1012_SERVICE_RESTART, reason)
+
+    def _note_close(self, code: int, by: By) -> None:
+        if self.closed is None and self.phase is not Phase.CONNECTING:
+            self.closed = (code, by)
 
     def _mark_disconnected(self, code: int, reason: str) -> None:
         if self.disconnected:
@@ -431,7 +470,7 @@ class WebSocketProtocol(MessageReader):
             elif self._reading_paused and peer_has_closed(handle_of(self.transport)):
                 # The application may still receive what arrived, until daphne's application_close_timeout.
                 self.server.protocol_disconnected(self)
-            elif time() - self.last_ping > self._ping_interval:
+            elif time() - max(self.last_ping, self.last_in or 0) > self._ping_interval:
                 self._ping()
 
     @property

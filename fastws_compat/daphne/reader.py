@@ -30,6 +30,10 @@ class MessageReader(FrameWriter):
     # Inflates the client's messages; None unless permessage-deflate has been negotiated.
     _inflater: Inflater | None = None
 
+    # The messages of both directions and the bytes of their payloads, and when the last message came.
+    messages_in = messages_out = bytes_in = bytes_out = 0
+    last_in: float | None = None
+
     # autobahn's own attributes, as far as they are used here
     data: bytes
     state: int
@@ -154,7 +158,9 @@ class MessageReader(FrameWriter):
             self._cancelAutoPingTimeoutCall()
         if self.disconnected or self.phase is not Phase.OPEN:
             return
-        self.last_ping = time()
+        self.last_in = time()
+        self.messages_in += 1
+        self.bytes_in += size
         self.inbox.put(message, size)
         if self.inbox.is_full and not self._reading_paused:
             self._pause_reading()

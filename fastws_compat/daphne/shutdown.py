@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from fastws_compat import status
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.lifespan import Lifespan
 
@@ -35,7 +34,7 @@ MAX_DEVELOPMENT_GRACE = 2.0
 
 
 class Closable(Protocol):
-    def close_from_server(self, code: int, reason: str = "") -> None: ...
+    def close_for_restart(self) -> None: ...
 
 
 class Stoppable(Protocol):
@@ -64,7 +63,7 @@ async def drain(server: Stoppable, grace: float) -> None:
     deadline = now() + grace
     server.stop_listening()
     for websocket in list(server.websockets):
-        websocket.close_from_server(status.WS_1012_SERVICE_RESTART)
+        websocket.close_for_restart()
     cancel(server.applications(http=True))
     await wait(server.applications(), deadline - now())
     if late := server.applications():

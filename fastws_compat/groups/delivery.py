@@ -7,7 +7,9 @@ from itertools import count
 from typing import Protocol
 from uuid import uuid4
 
-from fastws_compat.layers.wire import Close, Payload
+from fastws_compat.connections.states import message_size
+from fastws_compat.groups.entries import message_frame
+from fastws_compat.layers.wire import Close, Envelope, Payload
 from fastws_compat.types import Message
 
 _process_id = uuid4().hex[:16]
@@ -26,17 +28,17 @@ class FrameServer(Protocol):
     def frame_of(self) -> Callable[[Message], bytes]:
         """Makes a frame; the same function for all sockets that take the same frames."""
 
-    def write_at_once(self, frame: bytes) -> bool: ...
+    def write_at_once(self, frame: bytes, size: int) -> bool: ...
 
 
-class Delivery:
-    """A message for the members in this process, decoded, encoded and compressed once for all of them."""
+class Frame:
+    """A message for members in this process, encoded and compressed once for all of them."""
 
-    __slots__ = ("_frames", "message", "payload")
+    __slots__ = ("_frames", "message", "size")
 
-    def __init__(self, payload: Payload) -> None:
-        self.payload = payload
-        self.message = payload.frame
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self.size = message_size(message)
         # By the function that made them: sockets differ in what compression they have negotiated.
         self._frames: dict[Callable[[Message], bytes], bytes] = {}
 
@@ -50,6 +52,30 @@ class Delivery:
             return frame
 
 
+class Delivery(Frame):
+    """A message to a group. `offset` is its place if it is kept."""
+
+    __slots__ = ("_envelope", "group", "key", "offset", "payload")
+
+    def __init__(
+        self, payload: Payload, group: str, offset: int | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(payload.frame)
+        self.payload = payload
+        self.group = group
+        self.offset = offset
+        self.key = key
+        self._envelope: Frame | None = None
+
+    @property
+    def envelope(self) -> Frame:
+        """The message in its envelope, for clients of `live.js`."""
+        if self._envelope is None:
+            frame = message_frame(self.payload, self.group, self.offset, self.key)
+            self._envelope = Frame(frame)
+        return self._envelope
+
+
 class Participant(Protocol):
     """A member of a group as its hub sees it: a socket or a subscriber."""
 
@@ -57,4 +83,16 @@ class Participant(Protocol):
 
     def deliver(self, delivery: Delivery) -> None: ...
 
+    def tell(self, frame: Frame) -> None:
+        """Send what only a client of `live.js` understands."""
+
     def close(self, close: Close) -> None: ...
+
+
+class Receiver(Protocol):
+    """What takes the messages of a group whose order matters."""
+
+    async def receive(self, envelope: Envelope) -> bool:
+        """Take a message, unless it is to be delivered at once."""
+
+    def close(self) -> None: ...

@@ -7,9 +7,10 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 from asgiref.sync import async_to_sync
 
@@ -17,13 +18,19 @@ from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.pipe import Socket
 from fastws_compat.connections.states import MEMBER, WebSocketDisconnected
 from fastws_compat.exceptions import GroupNameError
+from fastws_compat.groups.arrivals import Arrival, Joined, Wish, arrive, listen
+from fastws_compat.groups.attendance import Attended, attend, attendance_of
+from fastws_compat.groups.delivery import Frame
+from fastws_compat.groups.entries import text_frame
 from fastws_compat.groups.hub import Hub, hub_of, loop_of
+from fastws_compat.groups.keeping import Keeping, refuse_running_loop
+from fastws_compat.groups.kinds import Kind, kind_of, kind_with
 from fastws_compat.groups.member import Member, has_ended, member_of
+from fastws_compat.groups.publishing import publish
 from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, layer_of
 from fastws_compat.layers.sequence import Numbering
 from fastws_compat.layers.wire import Close, Payload, encode, pack, pack_close
-from fastws_compat.logger import logger
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser
@@ -43,7 +50,7 @@ NAME = re.compile(r"[a-zA-Z0-9\-_.]{1,99}", re.ASCII)
 _numbering = Numbering()
 
 
-class Group(Generic[MessageT]):
+class Group(Keeping, Attended, Generic[MessageT]):
     """The sockets that have joined a name. A Group is only the name: create one wherever you need it.
 
     Raises GroupNameError for a name that Channels would not accept. With `type`, plain Channels consumers in
@@ -103,37 +110,67 @@ class Group(Generic[MessageT]):
     def __repr__(self) -> str:
         return f"Group({self.name!r})"
 
-    async def asend(self, message: MessageT, exclude: Socket | None = None) -> None:
+    async def asend(self, message: MessageT, exclude: Socket | None = None, key: str | None = None) -> bool:
         """Send a dict, list, pydantic model or dataclass (as JSON), a `str` or `bytes` to every member.
 
-        Raises TypeError for a message that cannot be sent, such as a Django model instance, and
-        GroupSendError if the channel layer fails or times out.
+        Returns False if a message with the same `key` has been sent before, while the history remembers it.
+        Raises TypeError for a message that cannot be sent, such as a Django model instance, GroupSendError
+        if the channel layer fails or times out, and GroupKindError for a key in a group without a history.
         """
-        await self._send_encoded(message, self._encode(message), exclude)
+        return await self._send_encoded(message, self._encode(message), exclude, key)
 
-    async def _send_encoded(self, message: Any, payload: Payload, exclude: Socket | None = None) -> None:
-        await self._asend(pack(self.name, payload, self.type, self._extra(exclude)))
+    async def _send_encoded(
+        self, message: Any, payload: Payload, exclude: Socket | None = None, key: str | None = None
+    ) -> bool:
+        if (kind := kind_of(self.name)) is None and key is None:
+            await self._asend(pack(self.name, payload, self.type, self._extra(exclude)))
+        elif not await self._publish(kind, payload, exclude, key):
+            return False
         for observer in observers:
             observer(Sent(self, message, payload))
+        return True
 
-    def send(self, message: MessageT, exclude: Socket | None = None) -> None:
+    async def _publish(
+        self, kind: Kind | None, payload: Payload, exclude: Socket | None, key: str | None
+    ) -> bool:
+        """Send to a group that may have a history."""
+        if key is not None:
+            kind = kind_with(self.name, "history")
+            key = str(key).encode("utf-8", "replace").decode()  # it is often what a client sent
+        extra = self._extra(exclude)
+        if kind is not None and kind.history is not None:
+            send = partial(self._send_with, payload)
+            return await publish(self.layer, self.name, kind, payload, extra, key, send)
+        await self._send_with(payload, extra)
+        return True
+
+    async def _send_with(self, payload: Payload, extra: dict[str, Any]) -> None:
+        await self._asend(pack(self.name, payload, self.type, extra))
+
+    def send(self, message: MessageT, exclude: Socket | None = None, key: str | None = None) -> bool:
         """Like `asend`, for sync code: views, signal handlers, management commands, tasks, the shell."""
-        _refuse_running_loop("send", "asend")
+        refuse_running_loop("send", "asend")
         # Encode in the caller's thread: a computed field of a model may query the database.
-        async_to_sync(self._send_encoded)(message, self._encode(message), exclude)
+        return bool(async_to_sync(self._send_encoded)(message, self._encode(message), exclude, key))
 
-    def send_on_commit(self, message: MessageT, using: str | None = None) -> None:
+    def send_on_commit(
+        self,
+        message: MessageT,
+        using: str | None = None,
+        *,
+        exclude: Socket | None = None,
+        key: str | None = None,
+    ) -> None:
         """Send after the current transaction has been committed, or now if there is no transaction.
 
         After a rollback nothing is sent. `using` is the database's alias. If the layer fails, the failure is
         logged and the caller sees no exception.
         """
-        from django.db import transaction
-
-        _refuse_running_loop("send_on_commit", "asend")
-        layer_of(self.layer)  # fail now, while the traceback shows the caller
-        payload = self._encode(message)
-        transaction.on_commit(partial(self._send_or_log, message, payload), using=using, robust=True)
+        refuse_running_loop("send_on_commit", "asend")
+        if key is not None:
+            kind_with(self.name, "history")
+        send = partial(self._send_encoded, message, self._encode(message), exclude, key)
+        self._on_commit(send, using)
 
     async def adisconnect(self, code: int = 1000, reason: str = "", exclude: Socket | None = None) -> None:
         """Close the sockets of all members, in every process; their endpoints see WebSocketDisconnect.
@@ -145,16 +182,20 @@ class Group(Generic[MessageT]):
 
     def disconnect(self, code: int = 1000, reason: str = "", exclude: Socket | None = None) -> None:
         """Like `adisconnect`, for sync code."""
-        _refuse_running_loop("disconnect", "adisconnect")
+        refuse_running_loop("disconnect", "adisconnect")
         async_to_sync(self.adisconnect)(code, reason, exclude)
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[AsyncIterator[MessageT]]:
         """Iterate over the messages sent to the group while the block runs; models come as dicts."""
         subscriber, hub = Subscriber(), hub_of(self.layer)
+        kind = kind_of(self.name)
         try:
-            hub.add(self.name, subscriber)
-            await hub.wait_synced(self.name)
+            if kind is None or kind.history is None:
+                hub.add(self.name, subscriber)
+                await hub.wait_synced(self.name)
+            else:
+                await listen(hub, self.name, kind, subscriber)
             yield self._read(subscriber)
         finally:
             if hub.discard(self.name, subscriber):
@@ -171,12 +212,6 @@ class Group(Generic[MessageT]):
             await call
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, loop))
-
-    def _send_or_log(self, message: Any, payload: Payload) -> None:
-        try:
-            async_to_sync(self._send_encoded)(message, payload)
-        except Exception as exc:
-            logger.error("A message to %r could not be sent after the commit: %s", self, exc)
 
     def _extra(self, exclude: Socket | None) -> dict[str, Any]:
         extra = _numbering.next(self.layer, self.name)
@@ -209,7 +244,16 @@ def record() -> Iterator[list[Sent]]:
         observers.remove(observer)
 
 
-async def join(websocket: Socket, *groups: Group[Any] | str) -> None:
+async def join(
+    websocket: Socket,
+    *groups: Group[Any] | str,
+    recover: str | Literal[False] | None = None,
+    since: datetime | None = None,
+    last: int = 0,
+    presence: Any = None,
+    presence_key: str | None = None,
+    watch: bool = False,
+) -> Joined:
     """Add a socket to groups; it leaves them when its connection ends.
 
     Raises WebSocketDisconnected if the socket has been closed.
@@ -218,10 +262,25 @@ async def join(websocket: Socket, *groups: Group[Any] | str) -> None:
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
     member = member_of(websocket)
     hubs = [(group, _join(member, group)) for group in map(_group, groups)]
+    arrivals = []
     for group, hub in hubs:
+        if (kind := kind_of(group.name)) is not None:
+            arrivals.append(Arrival(member, hub, group.name, kind, Wish(recover, since, last)))
         hub.add(group.name, member)
     for group, hub in hubs:
         await hub.wait_synced(group.name)
+    found = dict.fromkeys([group.name for group, _ in hubs])
+    joined = Joined(await arrive(arrivals, found) if arrivals else found)
+    if presence is not None or watch:
+        for group, _ in hubs:
+            await attend(member, group.layer, group.name, presence, presence_key)
+    return joined
+
+
+async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
+    """Give a socket that is present in a group another info; RuntimeError if it is not present."""
+    group, member = _group(group), member_of(websocket)
+    await attendance_of(group.layer).update(member.id, group.name, info)
 
 
 def _join(member: Member, group: Group) -> Hub:
@@ -242,18 +301,11 @@ def discard(websocket: Socket, group: Group) -> Hub | None:
     hub = None if member is None else member.joined.pop((group.layer, group.name), None)
     if member is not None and hub is not None:
         hub.discard(group.name, member)
+        if kind_of(group.name) is not None:
+            attendance_of(group.layer).leave(member.id, group.name)
+            member.tell(Frame(text_frame("left", group=group.name)))
     return hub
 
 
 def _group(group: Group | str) -> Group:
     return group if isinstance(group, Group) else Group(group)
-
-
-def _refuse_running_loop(method: str, instead: str) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(
-        f"Group.{method}() cannot be called from async code: use `await group.{instead}(...)`."
-    )

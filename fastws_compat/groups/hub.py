@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from fastws_compat.groups import handlers
-from fastws_compat.groups.delivery import Delivery, Participant
+from fastws_compat.groups.delivery import Delivery, Participant, Receiver
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.layers.client import health, layer_of, with_timeout
 from fastws_compat.layers.sequence import LossDetector
@@ -52,6 +52,10 @@ class Hub:
         self._wake = asyncio.Event()
         self._failing = False
         self._rejoin_at: float | None = None
+        # The feeds of the groups that have a history.
+        self.feeds: dict[str, Receiver] = {}
+        # Checks from time to time that the feeds have everything.
+        self.checker: asyncio.Task[None] | None = None
         self._loss_detector = LossDetector()
         self._unknown_types: set[str] = set()
 
@@ -70,6 +74,8 @@ class Hub:
             return False
         del self.members[group]
         self._loss_detector.forget(group)
+        if group in self.feeds:
+            self.feeds.pop(group).close()
         self._mark_stale(group)
         return True
 
@@ -107,6 +113,8 @@ class Hub:
             self._resolve_waiters(list(self._waiters))
             for reader in self._active_readers():
                 reader.close()
+            if self.checker is not None:
+                self.checker.cancel()
 
     async def _wait_for_work(self) -> None:
         """Wait for a change, the next retry or the time to join again."""
@@ -229,6 +237,8 @@ class Hub:
         if envelope is None:
             await self._dispatch_foreign(message, group)
         elif envelope.group in self.members:
+            if self.feeds and (feed := self.feeds.get(envelope.group)) and await feed.receive(envelope):
+                return
             self._loss_detector.record(envelope)
             await self._deliver(envelope)
 
@@ -246,13 +256,13 @@ class Hub:
         """Pass the message to every member, or close every member."""
         members = self.members.get(envelope.group, {})
         content, exclude = envelope.content, envelope.exclude
-        delivery = Delivery(content) if isinstance(content, Payload) else None
+        delivery = Delivery(content, envelope.group) if isinstance(content, Payload) else None
         for number, (id, member) in enumerate(tuple(members.items()), 1):
             if id == exclude or id not in members:
                 continue
             if delivery is not None:
                 member.deliver(delivery)
-            elif isinstance(content, Close):  # pragma: no branch - it is the only other kind
+            elif isinstance(content, Close):  # the state of a group without a feed goes to nobody
                 member.close(content)
             if not number % MAX_DELIVERIES_IN_A_ROW:
                 await asyncio.sleep(0)

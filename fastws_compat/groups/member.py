@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, Protocol
 
@@ -14,8 +14,9 @@ from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.pipe import Socket, is_direct, mark_disconnected, passes
 from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED, MEMBER, RESPONSE, SESSION
 from fastws_compat.connections.tracebacks import for_log
-from fastws_compat.groups.delivery import Delivery, FrameServer, new_id
+from fastws_compat.groups.delivery import Delivery, Frame, FrameServer, new_id
 from fastws_compat.groups.hub import Hub
+from fastws_compat.groups.positions import NO_CLAIM, Claim, Claims, claims_of
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Close
 from fastws_compat.logger import logger
@@ -43,6 +44,9 @@ class Member:
     member wait, further messages stand in a bounded queue that a task of the member's own sends.
     """
 
+    # Whether the client is one of `live.js`, which understands envelopes.
+    is_ours = False
+
     def __init__(self, websocket: Socket) -> None:
         self.id = new_id()
         self.websocket = websocket
@@ -61,6 +65,48 @@ class Member:
         self._context = copy_context()
 
     def deliver(self, delivery: Delivery) -> None:
+        self._deliver(delivery)
+
+    def tell(self, frame: Frame) -> None:
+        """Do nothing: the client would take it for a message."""
+
+    @property
+    def ids(self) -> Collection[str]:
+        """The ids of this connection, and of the one before it if the client names that."""
+        return (self.id,)
+
+    def claim(self, group: str) -> Claim:
+        """What the client says about a group."""
+        return NO_CLAIM
+
+    def close_reason(self, reason: str) -> str:
+        """The reason of a close after which the client may come back."""
+        return reason
+
+    def forget(self, group: str) -> None:
+        """Note that the member is no longer in a group."""
+        for layer, name in list(self.joined):
+            if name == group:
+                del self.joined[layer, name]
+
+    def put(self, frame: Frame) -> None:
+        """Queue a frame behind what is queued already."""
+        self._enqueue(frame.message)
+        self.flush()
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame, and wait while the client reads too slowly."""
+        if self._task is None and not self._queue and self._may_send():
+            try:
+                await self.websocket._send({**frame.message})
+            except Exception as exc:
+                self._send_failed(exc)
+            return
+        self.put(frame)
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def _deliver(self, delivery: Frame) -> None:
         websocket = self.websocket
         if websocket.client_state is DISCONNECTED or websocket.application_state is DISCONNECTED:
             return
@@ -87,7 +133,7 @@ class Member:
         if websocket.application_state is CONNECTING:
             self._queue.clear()
         message = close_message(close.code, close.reason)
-        self._close_send = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"})
+        self._close_send = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"}, "server")
         self._queue.append(message)
         self.flush()
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._skip_to_close)
@@ -106,12 +152,12 @@ class Member:
                 self._task.cancel()
         self._queue.clear()
 
-    def _write_frame(self, delivery: Delivery) -> bool:
+    def _write_frame(self, delivery: Frame) -> bool:
         """Write the shared frame, if the server can do that and no stage needs to see the message."""
         server = self._server
         if server is None or not passes(self.websocket):
             return False
-        return server.write_at_once(delivery.frame(server))
+        return server.write_at_once(delivery.frame(server), delivery.size)
 
     def _send_at_once(self, message: Message) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
@@ -135,12 +181,12 @@ class Member:
         if len(self._queue) < conf.get("SLOW_CONSUMER_QUEUE"):
             self._queue.append(message)
             return
-        close = conf.get("SLOW_CONSUMER") == "close"
+        close = self.is_ours or conf.get("SLOW_CONSUMER") == "close"
         self._warn_once("is closed with 1013" if close else "misses messages of its groups")
         if close:
             counters["closed"] += 1
             self._queue.clear()
-            self.close(Close(TRY_AGAIN_LATER, "reads too slowly"))
+            self.close(Close(TRY_AGAIN_LATER, self.close_reason("reads too slowly")))
             self._skip_to_close()
         else:
             counters["dropped"] += 1
@@ -206,6 +252,38 @@ class Member:
             logger.error("A group message could not be sent to a member", exc_info=for_log(exc))
 
 
+class LiveMember(Member):
+    """A member whose client is one of `live.js`: it gets envelopes, and says in its URL where it was."""
+
+    is_ours = True
+
+    def __init__(self, websocket: Socket, claims: Claims) -> None:
+        super().__init__(websocket)
+        self._claims = claims
+
+    def deliver(self, delivery: Delivery) -> None:
+        self._deliver(delivery.envelope)
+
+    def tell(self, frame: Frame) -> None:
+        self._deliver(frame)
+
+    @property
+    def ids(self) -> Collection[str]:
+        return (self.id, self._claims.last_id or self.id)
+
+    def claim(self, group: str) -> Claim:
+        return self._claims.of(group)
+
+    def close_reason(self, reason: str) -> str:
+        """The reason, with the seconds over which clients spread their return."""
+        return f"{reason}; {spread()}"
+
+
+def spread() -> str:
+    """What tells clients of `live.js` over how many seconds they spread their return."""
+    return f"spread={conf.get('RECONNECT_SPREAD')}"
+
+
 @types.coroutine
 def _resume(sending: Any, waits_for: Any) -> Generator[Any, Any, None]:
     """Continue, in a task, a coroutine that was started without one."""
@@ -230,7 +308,9 @@ def member_of(websocket: Socket) -> Member:
     """The socket's one Member. It leaves its groups when the connection ends."""
     member: Member | None = websocket.scope.get(MEMBER)
     if member is None:
-        member = websocket.scope[MEMBER] = Member(websocket)
+        claims = claims_of(websocket.scope.get("query_string", b""))
+        member = Member(websocket) if claims is None else LiveMember(websocket, claims)
+        websocket.scope[MEMBER] = member
         session: Session | None = websocket.scope.get(SESSION)
         if session is not None:
             session.at_end(member.leave)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastws_compat import conf
-from fastws_compat.groups.delivery import Delivery, new_id
+from fastws_compat.groups.delivery import Delivery, Frame, new_id
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Close, Payload
 from fastws_compat.logger import logger
@@ -32,6 +32,9 @@ class Subscriber:
                 logger.warning("A subscriber of a group reads too slowly and misses messages")
         self._queue.append(delivery.payload)
         self._arrived.set()
+
+    def tell(self, frame: Frame) -> None:
+        """Do nothing: there is no client."""
 
     def close(self, close: Close) -> None:
         """Do nothing: there is no socket to close."""

@@ -26,6 +26,9 @@ class Typed:
         data = self.outgoing.encode(message)
         return Payload(_kind(self.outgoing, data), data)
 
+    def _message(self, payload: Payload) -> Any:
+        return self.outgoing.decode(payload.data)
+
     async def _read(self, subscriber: Subscriber) -> AsyncIterator[Any]:
         """Every message as an instance of its class; what does not fit is skipped."""
         async for payload in subscriber.payloads():

@@ -4,10 +4,12 @@ A message on the layer is an ordinary Channels message. Its key `fastws` holds w
 
     {"type": "fastws.message", "fastws": {"group": "chat.1", "json": '{"text":"hi"}'}}
 
-One of `json` (a text frame that contains JSON), `text`, `bytes` or `close` ([code, reason]) is present.
-Optional keys are `exclude` (the id of a member), and `from` and `number` (the sender, and its count of
-messages to the group). A group with a `type` of its own uses that type, and repeats the content as top-level
-keys for plain Channels consumers.
+One of `json` (a text frame that contains JSON), `text`, `bytes`, `close` ([code, reason]) or `state` (a
+change of the last values) is present. Optional keys are `exclude` (the id of a member), and `from` and
+`number` (the sender, and its count of messages to the group). A message that is kept has `epoch` and
+`offset`, and may have a `key`. One that should have been kept and could not be has `kept: False`. A group
+with a `type` of its own uses that type, and repeats the content as top-level keys for plain Channels
+consumers.
 """
 
 from __future__ import annotations
@@ -55,14 +57,27 @@ class Close:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """A change of a group's last values, as JSON text: `{"set": {key: value}}` or `{"del": [key]}`."""
+
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """A group message as it came from the layer."""
 
     group: str
-    content: Payload | Close
+    content: Payload | Close | Change
     exclude: str | None
     sender: str | None
     number: int
+    # The place of a message that is kept.
+    epoch: str | None = None
+    offset: int = 0
+    key: str | None = None
+    # False for a message that should have been kept.
+    kept: bool | None = None
 
 
 def encode(message: Any) -> Payload:
@@ -97,6 +112,11 @@ def pack(group: str, payload: Payload, own_type: str | None, extra: Mapping[str,
     return {**fields, "type": own_type, KEY: wire}
 
 
+def pack_change(group: str, change: Change, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The layer's message for a change of the last values."""
+    return {"type": TYPE, KEY: {"group": group, "state": change.data, **extra}}
+
+
 def pack_close(group: str, close: Close, extra: Mapping[str, Any]) -> dict[str, Any]:
     """The layer's message for a close."""
     return {"type": TYPE, KEY: {"group": group, "close": [close.code, close.reason], **extra}}
@@ -116,16 +136,30 @@ def unpack(message: Mapping[str, Any]) -> Envelope | None:
         _expect(number, int)
         _expect(exclude, str | None)
         _expect(sender, str | None)
-        return Envelope(wire["group"], _content(wire), exclude, sender, number)
+        content = _content(wire)
+        if "epoch" not in wire:
+            return Envelope(wire["group"], content, exclude, sender, number, kept=wire.get("kept"))
+        return Envelope(wire["group"], content, exclude, sender, number, *_place(wire))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError("its format is not that of a group message")
 
 
-def _content(wire: Mapping[str, Any]) -> Payload | Close:
+def _place(wire: Mapping[str, Any]) -> tuple[str, int, str | None]:
+    """Epoch, offset and key of a message that is kept. A script writes the offset as digits."""
+    epoch, key = wire["epoch"], wire.get("key")
+    _expect(epoch, str)
+    _expect(key, str | None)
+    return epoch, int(wire["offset"]), key
+
+
+def _content(wire: Mapping[str, Any]) -> Payload | Close | Change:
     for kind, type in KINDS.items():
         if kind in wire:
             _expect(wire[kind], type)
             return Payload(kind, wire[kind])
+    if "state" in wire:
+        _expect(wire["state"], str)
+        return Change(wire["state"])
     code, reason = wire["close"]
     _expect(reason, str)
     return Close(close_code(code), close_reason(reason))

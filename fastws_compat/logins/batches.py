@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -17,7 +18,7 @@ from django.db import InterfaceError, OperationalError
 
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
-from fastws_compat.exceptions import HTTPException
+from fastws_compat.connections.outcomes import refusal
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import ALONE, BATCH
 from fastws_compat.logins.lookups import in_thread, look_up
@@ -58,7 +59,7 @@ class Entry:
     def is_wanted(self) -> bool:
         """Whether the handshake still waits; one whose client has left is refused without a query."""
         if self.turn is not None and not self.future.done() and self.turn.is_gone:
-            self.future.set_exception(HTTPException(503))
+            self.future.set_exception(refusal("database", 503))
         return not self.future.done()
 
     def resolve(self) -> None:
@@ -85,6 +86,10 @@ class Queue:
     @property
     def is_idle(self) -> bool:
         return not self.gathering and not self.at_work
+
+    def entries(self) -> list[Entry]:
+        """Those that wait for a batch, and those of every batch that is not finished."""
+        return [*self.gathering, *chain.from_iterable(self.at_work.values())]
 
     def add(self, entry: Entry) -> None:
         self.gathering.append(entry)
@@ -183,11 +188,11 @@ class Batches:
         self._arm()
         if timeout is None:
             return
-        for queue in self._queues.values():
-            for entry in [*queue.gathering, *(each for batch in queue.at_work.values() for each in batch)]:
-                if entry.turn is not None and entry.begun < loop.time() - timeout and entry.is_wanted:
-                    logger.warning("WebSocket refused: its user was not found in %g s", timeout)
-                    entry.future.set_exception(HTTPException(503))
+        begun = loop.time() - timeout
+        for entry in [entry for queue in self._queues.values() for entry in queue.entries()]:
+            if entry.turn is not None and entry.begun < begun and entry.is_wanted:
+                logger.warning("WebSocket refused: its user was not found in %g s", timeout)
+                entry.future.set_exception(refusal("database", 503))
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from fastws_compat.connections.outcomes import refusal
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import (
     IDENTIFIED_AT,
@@ -14,7 +15,6 @@ from fastws_compat.connections.states import (
     RAISE_EXCEPTIONS,
     TURN,
 )
-from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins.arrivals import owner
 from fastws_compat.logins.judge import may_log_in, user_key
@@ -68,7 +68,7 @@ async def resolve(scope: Scope) -> None:
     problem = None if is_checked else objection(scope)
     if problem is not None:
         logger.warning("WebSocket refused: %s", problem)
-        raise HTTPException(403)
+        raise refusal("origin", 403)
     identified = await identify(scope)
     names = ("cookies", "session", "user", JUDGED_USER)
     scope.update({name: identified[name] for name in names if name in identified})
@@ -130,4 +130,4 @@ async def or_refused(work: Awaitable[T]) -> T:
         return await work
     except (Error, OSError) as exc:
         logger.error("WebSocket refused: the user cannot be identified (%s: %s)", type(exc).__name__, exc)
-        raise HTTPException(503, headers={"Retry-After": retry_after()})
+        raise refusal("database", 503, headers={"Retry-After": retry_after()})

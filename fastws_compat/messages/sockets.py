@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar, Unpack, cast
 
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
+from fastws_compat.connections.misuse import NOT_ACCEPTED
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.states import CONNECTED, HANDLERS, disconnect_exception
 from fastws_compat.datastructures import State
@@ -30,9 +31,10 @@ from fastws_compat.messages.incoming import LookFirst, is_ping
 from fastws_compat.messages.members import evaluate, name_of_type
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
-from fastws_compat.websockets import NOT_ACCEPTED, WebSocket, WebSocketDisconnect, WebSocketDisconnected
+from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 if TYPE_CHECKING:
+    from fastws_compat.groups.arrivals import Joined, JoinOptions
     from fastws_compat.groups.group import Group
 
 InT = TypeVar("InT")
@@ -98,12 +100,12 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         if self._on_accept is not None:
             self._on_accept()
 
-    async def join(self, *groups: Group[Any] | str) -> None:
+    async def join(self, *groups: Group[Any] | str, **options: Unpack[JoinOptions]) -> Joined:
         """As for a plain WebSocket; TypeError for a group whose messages this route does not send."""
         for group in groups:
             if not isinstance(group, str) and group.outgoing is not None:
                 _check_group(type(group), self.contract)
-        await super().join(*groups)
+        return await super().join(*groups, **options)
 
     async def receive_message(self) -> InT:
         """The next message that fits; what does not is answered as the route says (`on_invalid`).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastws_compat.connections.outcomes import reason_of
 from fastws_compat.connections.refusal import refuse
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.porting.http_only import SESSION_OPTIONS, http_options
@@ -36,7 +37,7 @@ async def _has_session(scope: Scope, send: Send) -> bool:
         if "session" not in scope:
             await resolve(scope)
     except HTTPException as exc:
-        await refuse(scope, send, exc.status_code)
+        await refuse(scope, send, exc.status_code, reason=reason_of(exc))
         return False
     session = scope["session"]
     if hasattr(session, "aget"):

@@ -12,7 +12,7 @@ from typing import Any, cast
 from fastws_compat import conf
 from fastws_compat.connections.lifecycle import serve_alone
 from fastws_compat.connections.registry import drain
-from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
+from fastws_compat.connections.states import MATCHED_ROUTE, ROUTE_PREFIX, SESSION
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.middleware import Middleware
@@ -86,6 +86,7 @@ class Mount(BaseRoute):
             "app_root_path": scope.get("app_root_path", root_path),
             "root_path": root_path + matched,
             "endpoint": self.app,
+            ROUTE_PREFIX: scope.get(ROUTE_PREFIX, "") + self.path,
         }
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
@@ -165,6 +166,7 @@ class Host(BaseRoute):
         return Match.FULL, {
             "path_params": {**scope.get("path_params", {}), **params},
             "endpoint": self.app,
+            ROUTE_PREFIX: scope.get(ROUTE_PREFIX, "") + self.host,
         }
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:

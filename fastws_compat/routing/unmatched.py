@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 
+from fastws_compat.connections.outcomes import note_reason
 from fastws_compat.logger import logger
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocketClose
@@ -13,6 +14,7 @@ async def refuse_path(scope: Scope, receive: Receive, send: Send, hint: str = ""
     """Log the path of a WebSocket that has no route and refuse the handshake with 403."""
     # The client chose the path: escaped and truncated, it cannot forge a log line.
     logger.warning("No WebSocket route for %.200r%s", scope["path"], hint)
+    note_reason(scope, "not_found")
     await refuse(scope, receive, send)
 
 

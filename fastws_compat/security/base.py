@@ -37,8 +37,14 @@ class Scheme(SecurityBase):
             status.HTTP_401_UNAUTHORIZED, "Not authenticated", self.make_authenticate_headers()
         )
 
+    def _refusal(self) -> HTTPException:
+        """The exception to raise, with its reason for metrics and logs."""
+        error = self.make_not_authenticated_error()
+        error._refusal = "login" if error.status_code == 401 else "forbidden"
+        return error
+
     def require(self, credentials: T | None) -> T | None:
         """The credentials. If there are none, refuse the handshake unless `auto_error` is off."""
         if credentials is None and self.auto_error:
-            raise self.make_not_authenticated_error()
+            raise self._refusal()
         return credentials

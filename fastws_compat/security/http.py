@@ -87,9 +87,9 @@ class HTTPBasic(HTTPBase):
         try:
             username, colon, password = b64decode(authorization[1]).decode("ascii").partition(":")
         except ValueError as error:
-            raise self.make_not_authenticated_error() from error
+            raise self._refusal() from error
         if not colon:
-            raise self.make_not_authenticated_error()
+            raise self._refusal()
         return HTTPBasicCredentials(username=username, password=password)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -32,14 +33,20 @@ def installed(*packages: str) -> Path:
     npm = executable("npm")
     key = sha256(" ".join(packages).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"fastws-npm-{os.getuid()}-{key}"
-    if not (folder / "complete").exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
-        done = subprocess.run([*command, *packages], capture_output=True, text=True, timeout=300)
-        if done.returncode:
-            pytest.skip(f"npm could not install {', '.join(packages)}: {done.stderr[-500:]}")
-        (folder / "complete").touch()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of this test run may need the same packages
+        if not (folder / "complete").exists():
+            install(npm, folder, packages)
     return folder / "node_modules"
+
+
+def install(npm: str, folder: Path, packages: tuple[str, ...]) -> None:
+    command = [npm, "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run([*command, *packages], capture_output=True, text=True, timeout=300)
+    if done.returncode:
+        pytest.skip(f"npm could not install {', '.join(packages)}: {done.stderr[-500:]}")
+    (folder / "complete").touch()
 
 
 @pytest.fixture(scope="session")

@@ -114,6 +114,11 @@ class Raw:
         assert opcode == 8, (opcode, payload)
         return int.from_bytes(payload[:2], "big"), payload[2:].decode()
 
+    def leave(self) -> None:
+        """Close as a browser does that leaves the page."""
+        self.send(8, b"\x03\xe9")
+        assert self.close_frame()[0] == 1001
+
     def reset(self) -> None:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()

@@ -22,7 +22,11 @@ from typing import IO
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
+# In the environment of a server: its coverage is not measured, so that a large load takes half the time.
+UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 LOOP = os.environ.get("FASTWS_TEST_LOOP", "asyncio")
 
 
@@ -79,6 +83,17 @@ class Running:
             self._log.close()
 
 
+class Shared(Running):
+    """A process that other tests use too: its logs begin with this test."""
+
+    def __init__(self, running: Running) -> None:
+        super().__init__(running.process, running.port, running._log)
+        self._before = len(super().logs())
+
+    def logs(self) -> str:
+        return super().logs()[self._before :]
+
+
 class Server:
     """Starts processes of one server; `name` is "daphne" or "uvicorn"."""
 
@@ -108,12 +123,17 @@ class Server:
         self._own.append(running)
         return running
 
-    def shared(self, app: str, *args: str, settings: str | None = None) -> Running:
-        """Like `start`, but all tests of the session with the same arguments share one process."""
-        key = (self.name, app, settings or "", *args)
+    def shared(
+        self, app: str, *args: str, settings: str | None = None, env: Mapping[str, str] | None = None
+    ) -> Running:
+        """Like `start`, but all tests of the session with the same arguments share one process.
+
+        What the process wrote before a test began is not in the test's `logs`.
+        """
+        key = (self.name, app, settings or "", *args, *map(str, (env or {}).items()))
         if key not in self._shared or self._shared[key].process.poll() is not None:
-            self._shared[key] = launch(self.name, app, args, settings, {}, ready=True)
-        return self._shared[key]
+            self._shared[key] = launch(self.name, app, args, settings, env or {}, ready=True)
+        return Shared(self._shared[key])
 
     def close(self) -> None:
         for running in self._own:
@@ -130,7 +150,7 @@ def launch(
         environ["DJANGO_SETTINGS_MODULE"] = settings
     log = tempfile.NamedTemporaryFile(prefix=f"fastws-{name}-", suffix=".log")  # noqa: SIM115
     process = subprocess.Popen(
-        [sys.executable, "-m", *command(name, port), *args, app],
+        [sys.executable, "-m", *command(name, port, environ), *args, app],
         cwd=ROOT,
         env=environ,
         stdout=log,
@@ -142,18 +162,11 @@ def launch(
     return running
 
 
-def command(name: str, port: int) -> list[str]:
+def command(name: str, port: int, environ: Mapping[str, str] = os.environ) -> list[str]:
     if name == "daphne":
         return ["daphne", "--bind", "127.0.0.1", "--port", str(port)]
-    uvicorn = "tests.servers.terminated" if "COVERAGE_PROCESS_CONFIG" in os.environ else "uvicorn"
+    uvicorn = "tests.servers.terminated" if environ.get("COVERAGE_PROCESS_CONFIG") else "uvicorn"
     return [uvicorn, "--host", "127.0.0.1", "--port", str(port)]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_until_ready(running: Running, timeout: float = 60) -> None:

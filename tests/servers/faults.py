@@ -2,9 +2,8 @@
 
 "/fault/{point}/{fault}/{name}" runs up to a point and fails there, or waits until "/control" receives
 "go {name}". The other commands of "/control" are answered: "reached {name}" when the point is reached,
-"ended {name}" when the connection no longer runs any code, "stats" with the counts and what the process
-holds, and "back {stats}" with the same once it holds no more than those stats. "ended" and "back" wait for
-at most two seconds.
+"ended {name}" when the connection no longer runs any code, for which it waits at most two seconds, and
+"stats" with the counts and what the process holds.
 
 By itself, it runs without Django settings, so its group is on the process's own channel layer.
 `faults_django` serves it in a project with a database and a channel layer.
@@ -13,7 +12,6 @@ By itself, it runs without Django settings, so its group is on the process's own
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 import time
@@ -263,10 +261,6 @@ async def control(websocket: WebSocket) -> None:
         elif verb == "ended":
             await until(lambda name=name: not still_open(name))  # type: ignore[misc]
             await websocket.send_json(still_open(name))
-        elif verb == "back":
-            before = json.loads(name)
-            await until(lambda before=before: is_back(stats(), before))  # type: ignore[misc]
-            await websocket.send_json(stats())
         else:
             await websocket.send_json(stats())
 
@@ -283,10 +277,6 @@ async def until(condition: Callable[[], bool]) -> None:
 def still_open(name: str) -> list[str]:
     """The resources of one connection that were acquired more often than released."""
     return [key for key in tuple(began) if key.endswith(f" {name}") and began[key] != ended[key]]
-
-
-def is_back(now: dict[str, Any], before: dict[str, Any]) -> bool:
-    return not now["open"] and all(now["held"][what] <= count for what, count in before["held"].items())
 
 
 def stats() -> dict[str, Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,7 @@ import pytest
 
 from tests.servers.client import Raw, open_socket
 from tests.servers.conftest import ROOT, Running, Server
-from tests.test_database import PostgreSQL
-from tests.test_database import postgresql as postgresql  # a fixture
+from tests.test_database import running as running_postgresql
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
@@ -31,20 +32,34 @@ CONNECTIONS = 200
 AT_A_TIME = 20
 
 
-class Site:
-    """A server with its own database."""
+Database = dict[str, Any]
 
-    def __init__(self, server: Server, database: dict[str, Any]) -> None:
+
+def environment(database: Database) -> dict[str, str]:
+    return {"SETTINGS": json.dumps({"DATABASES": {"default": database}, "CACHES": CACHES})}
+
+
+def prepare(database: Database) -> Database:
+    """Create the tables and the users in a database."""
+    subprocess.run(
+        [sys.executable, "-c", PREPARE],
+        check=True,
+        cwd=ROOT,
+        env={
+            **os.environ,
+            **environment(database),
+            "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings",
+        },
+    )
+    return database
+
+
+class Site:
+    """A server with a database."""
+
+    def __init__(self, running: Running, database: Database) -> None:
+        self.running = running
         self.database = database
-        settings = {"DATABASES": {"default": database}, "CACHES": CACHES}
-        self.env = {"SETTINGS": json.dumps(settings)}
-        subprocess.run(
-            [sys.executable, "-c", PREPARE],
-            check=True,
-            cwd=ROOT,
-            env={**os.environ, **self.env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"},
-        )
-        self.running: Running = server.start(APP, env=self.env)
 
     def ask(self, path: str) -> Any:
         with open_socket(self.running, path) as socket:
@@ -55,11 +70,12 @@ class Site:
         told: list[Any] = []
         while len(told) < number:
             with ExitStack() as stack:
-                sockets = [
-                    stack.enter_context(open_socket(self.running, path, open_timeout=30))
-                    for _ in range(AT_A_TIME)
-                ]
-                told += [json.loads(socket.recv(timeout=20)) for socket in sockets]
+                sockets = [stack.enter_context(Raw(self.running, path)) for _ in range(AT_A_TIME)]
+                for socket in sockets:
+                    socket.socket.settimeout(30)
+                told += [json.loads(socket.accepted().data_frame()[1]) for socket in sockets]
+                for socket in sockets:
+                    socket.leave()
         return told
 
     def until(self, condition: Callable[[], bool]) -> None:
@@ -82,7 +98,7 @@ class Site:
         import psycopg
 
         with psycopg.connect(
-            host="127.0.0.1", port=self.database["PORT"], user="postgres", dbname="postgres"
+            host="127.0.0.1", port=self.database["PORT"], user="postgres", dbname=self.database["NAME"]
         ) as connection:
             return tuple(connection.execute(query).fetchone())
 
@@ -98,28 +114,56 @@ User.objects.create_user("present")
 """
 
 
+@pytest.fixture(scope="module")
+def prepared_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Database:
+    options = {"timeout": 20, "transaction_mode": "DEFERRED"}
+    name = str(tmp_path_factory.mktemp("prepared") / "db")
+    return prepare({"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": options})
+
+
+@pytest.fixture(scope="module")
+def prepared_postgresql() -> Iterator[Database]:
+    with running_postgresql() as server:
+        execute(server.settings("postgres"), "CREATE DATABASE prepared")
+        yield prepare(server.settings("prepared"))
+
+
+def execute(database: Database, statement: str) -> None:
+    import psycopg
+
+    with psycopg.connect(
+        host="127.0.0.1", port=database["PORT"], user="postgres", dbname="postgres", autocommit=True
+    ) as connection:
+        connection.execute(statement)
+
+
+numbers = count(1)
+
+
+def own_postgresql(prepared: Database) -> Database:
+    """A copy of the prepared database."""
+    name = f"own{next(numbers)}"
+    execute(prepared, f"CREATE DATABASE {name} TEMPLATE prepared")
+    return {**prepared, "NAME": name}
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
-    if request.param == "sqlite":
-        options = {"timeout": 20, "transaction_mode": "DEFERRED"}
-        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db"), "OPTIONS": options}
-    return {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": "127.0.0.1",
-        "PORT": request.getfixturevalue("postgresql").port,
-        "USER": "postgres",
-        "NAME": "postgres",
-    }
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    prepared: Database = request.getfixturevalue(f"prepared_{request.param}")
+    if request.param == "postgresql":
+        return own_postgresql(prepared)
+    return {**prepared, "NAME": str(shutil.copy(prepared["NAME"], tmp_path / "db"))}
 
 
 @pytest.fixture
-def site(server: Server, database: dict[str, Any]) -> Iterator[Site]:
-    return Site(server, database)
+def site(server: Server, database: Database) -> Site:
+    """A server and a database for one test alone."""
+    return Site(server.start(APP, env=environment(database)), database)
 
 
 @pytest.fixture
-def sqlite_site(server: Server, tmp_path: Path) -> Site:
-    return Site(server, {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db")})
+def sqlite_site(server: Server, prepared_sqlite: Database) -> Site:
+    return Site(server.shared(APP, env=environment(prepared_sqlite)), prepared_sqlite)
 
 
 PATTERNS: dict[str, Any] = {
@@ -173,25 +217,19 @@ def test_two_hundred_open_transactions(site: Site) -> None:
     assert site.is_well()
 
 
-def test_generators_without_a_transaction_hold_no_connection(daphne: Server, postgresql: PostgreSQL) -> None:
+def test_generators_without_a_transaction_hold_no_connection(
+    daphne: Server, prepared_postgresql: Database
+) -> None:
     import psycopg
 
-    database = {
-        "ENGINE": "django.db.backends.postgresql",
-        "HOST": "127.0.0.1",
-        "PORT": postgresql.port,
-        "USER": "postgres",
-        "NAME": "postgres",
-        "CONN_MAX_AGE": 600,
-    }
-    site = Site(daphne, database)
+    database = {**own_postgresql(prepared_postgresql), "CONN_MAX_AGE": 600}
+    site = Site(daphne.start(APP, env=environment(database)), database)
     with ExitStack() as stack:
         sockets = [stack.enter_context(open_socket(site.running, "/present")) for _ in range(60)]
         assert [json.loads(socket.recv(timeout=20)) for socket in sockets] == [[1]] * 60
-        with psycopg.connect(
-            host="127.0.0.1", port=postgresql.port, user="postgres", dbname="postgres"
-        ) as own:
-            others = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'postgres' AND state = 'idle'"
+        name, port = database["NAME"], database["PORT"]
+        with psycopg.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres") as own:
+            others = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{name}' AND state = 'idle'"
             found = until(lambda: own.execute(others).fetchone()[0], lambda number: number <= 10)
             assert found <= 10
 
@@ -256,7 +294,8 @@ def test_sync_iterator_stays_in_one_thread(sqlite_site: Site) -> None:
 
 
 def test_tenant_goes_into_the_threads(server: Server, tmp_path: Path) -> None:
-    site = Site(server, {"ENGINE": "tests.servers.tenants", "NAME": str(tmp_path / "db")})
+    database = prepare({"ENGINE": "tests.servers.tenants", "NAME": str(tmp_path / "db")})
+    site = Site(server.start(APP, env=environment(database)), database)
     assert site.ask("/pooled_tenant") == ["public"] * 3
     with ExitStack() as stack:
         for number in range(20):

@@ -98,7 +98,6 @@ def outcomes(package: str, sources: Path, tmp_path_factory: pytest.TempPathFacto
         cwd=folder,
         env={
             **os.environ,
-            "PYTEST_ADDOPTS": "",
             "DJANGO_SETTINGS_MODULE": "wsproject.settings",
             "PYTHONPATH": str(ROOT),
         },

@@ -737,7 +737,7 @@ function overview() {
 }
 
 function show(focus) {
-  if (location.hash && !location.hash.startsWith("#/")) return; // the skip link
+  if (focus && location.hash && !location.hash.startsWith("#/")) return; // the skip link
   const [name, query] = location.hash.replace(/^#\/?/, "").split(/\?(.*)/s);
   let key = name;
   try { key = decodeURIComponent(name); } catch { /* as it is */ }

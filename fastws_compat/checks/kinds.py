@@ -1,0 +1,38 @@
+"""Checks of FASTWS["GROUPS"]: the kinds are valid, and other settings leave them what they promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import Error, Warning, register
+
+from fastws_compat import conf
+from fastws_compat.checks.messages import TAG, Messages, message
+
+
+@register(TAG)
+def check_kinds(**kwargs: Any) -> Messages:
+    patterns = conf.get("GROUPS")
+    if not patterns or not isinstance(patterns, dict):
+        return []  # the wrong type is reported with the other settings
+    from fastws_compat.exceptions import GroupKindError
+    from fastws_compat.groups import kinds  # imports pydantic
+
+    try:
+        found = kinds.parse_all(patterns)
+    except GroupKindError as exc:
+        return message(Error, "E011", str(exc), "Correct it.")
+    has_history = any(kind.history for kind in found.values())
+    return check_slow_consumers() if has_history else []
+
+
+def check_slow_consumers() -> Messages:
+    if conf.get("SLOW_CONSUMER") != "drop_oldest":
+        return []
+    return message(
+        Warning,
+        "W016",
+        'FASTWS["SLOW_CONSUMER"] is "drop_oldest", which clients that recover ignore: what they miss would '
+        "be a gap, so they are closed with 1013 and come back.",
+        'Remove the setting, or the "history" of the groups.',
+    )

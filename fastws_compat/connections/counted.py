@@ -1,0 +1,169 @@
+"""The part of a connection that metrics, logs and operators read."""
+
+from __future__ import annotations
+
+from time import monotonic, time
+from typing import Any
+
+from fastws_compat.connections import hooks
+from fastws_compat.connections.outcomes import (
+    LOST,
+    NO_ROUTE,
+    By,
+    Closed,
+    Reason,
+    closed_on,
+    reported,
+    template_of,
+)
+from fastws_compat.connections.peers import silence_of
+from fastws_compat.connections.tally import Counts, Tally
+from fastws_compat.types import Receive, Scope, Send
+
+Refusal = tuple[int, Reason]
+
+
+class Counted:
+    """How a connection was answered and closed, and what it has received and sent.
+
+    Most connections change few of these attributes, so the others stay in the class.
+    """
+
+    scope: Scope
+    begun: float
+    server: Any
+    server_send: Send
+    websocket: Any = None
+    # The code that the connection was closed with here, after the endpoint.
+    close_code: int | None = None
+    # The reason for a refusal, noted before it is known whether the handshake will be refused.
+    reason: Reason | None = None
+    _tally: Tally | None = None
+    _accepted = False
+    _refusal: Refusal | None = None
+    _closed: Closed | None = None
+    # Kept when the connection lets go of its scope and its socket.
+    _template: str | None = None
+    _heard: int | None = None
+
+    def note_accepted(self) -> None:
+        if not self._accepted:
+            self._accepted = True
+            hooks.run(hooks.answered, self)
+
+    def note_refusal(self, status: int, reason: Reason = "endpoint") -> None:
+        """Note the answer that refuses the handshake; a reason that was noted before counts instead."""
+        if self.refusal is None and not self.is_accepted:
+            self._refusal = (status, self.reason or reason)
+            hooks.run(hooks.answered, self)
+
+    def note_close(self, code: int, by: By) -> None:
+        """Note a close on the endpoint's behalf; the first one counts."""
+        self._closed = self._closed or (code, by)
+
+    @property
+    def template(self) -> str:
+        """The whole path of the route as it was declared; `(none)` if no route matches."""
+        if self._template is not None:
+            return self._template
+        if self.reason == "not_found":
+            return NO_ROUTE
+        return template_of(self.scope if self.websocket is None else self.websocket.scope)
+
+    @property
+    def is_accepted(self) -> bool:
+        return self._accepted or (self.websocket is not None and self.websocket._accepted)
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """The status and the reason with which the handshake was refused."""
+        if self._refusal is None and not self.is_accepted:
+            own: Refusal | None = getattr(self.server, "refusal", None)  # daphne's own, completed
+            return own
+        return self._refusal
+
+    @property
+    def closed(self) -> Closed:
+        """The code of the first close of an accepted connection, and who closed it."""
+        noted: Closed | None = self._closed
+        if noted is None and (websocket := self.websocket) is not None:
+            disconnect = websocket._disconnect
+            noted = websocket._closed or (None if disconnect is None else reported(disconnect))
+        if noted is None and self.close_code is not None:
+            noted = self.close_code, "server"
+        if self.server is None:
+            return noted or LOST
+        shown = closed_on(self.server) or noted or LOST
+        by_operator = noted is not None and noted[1] == "operator" and shown[1] == "server"
+        return noted if noted is not None and by_operator else shown
+
+    @property
+    def counts(self) -> Counts:
+        """The messages in and out, and the bytes of their payloads in and out; None for what is not known."""
+        server, own = self.server, self._tally
+        if server is not None and hasattr(server, "messages_in"):  # daphne, completed
+            return server.messages_in, server.messages_out, server.bytes_in, server.bytes_out
+        heard = self._heard if self.websocket is None else _heard_by(self.websocket)
+        if own is None:
+            return heard, None, None, None
+        received = heard if own.messages_in is None else own.messages_in
+        return received, own.messages_out, own.bytes_in, own.bytes_out
+
+    @property
+    def messages_in(self) -> int | None:
+        return self.counts[0]
+
+    @property
+    def messages_out(self) -> int | None:
+        return self.counts[1]
+
+    @property
+    def bytes_in(self) -> int | None:
+        return self.counts[2]
+
+    @property
+    def bytes_out(self) -> int | None:
+        return self.counts[3]
+
+    @property
+    def last_in(self) -> float | None:
+        """When the last message came, in seconds since the epoch; None if that is not known."""
+        found: float | None = getattr(self.server if self._tally is None else self._tally, "last_in", None)
+        return found
+
+    @property
+    def last_out(self) -> float | None:
+        """When anything was last sent, in seconds since the epoch, as the kernel knows it."""
+        silence = silence_of(self.server)
+        return None if silence is None else time() - silence
+
+    @property
+    def age(self) -> float:
+        """Seconds since the connection began."""
+        return max(0.0, monotonic() - self.begun)
+
+    @property
+    def since(self) -> float:
+        """When the connection began, in seconds since the epoch."""
+        return time() - self.age
+
+    def count_thoroughly(self, receive: Receive) -> Receive:
+        """Have the messages and their sizes counted on uvicorn, whose `send` is counted anyway."""
+        if self._tally is None:
+            return receive
+        self.server_send = self._tally.sizing(self.server_send)
+        return self._tally.receiving(receive)
+
+    def settle(self) -> str:
+        """Keep what readers may still ask for once the scope and the socket are gone; the template."""
+        if self.websocket is not None:
+            self._heard = _heard_by(self.websocket)
+        self._accepted = self.is_accepted
+        self._template = self.template
+        return self._template
+
+
+def _heard_by(websocket: Any) -> int:
+    """How many messages a socket has received."""
+    returned: int = websocket._receive_returns - websocket._receive_failures
+    return returned - (websocket._disconnect is not None)

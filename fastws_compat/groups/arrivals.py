@@ -1,0 +1,233 @@
+"""Joining groups that keep something: a member is told where it stands, and gets what it missed.
+
+It is added to the group first. What it missed is then sent until nothing is missing, and in that very step
+the member begins to receive what arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypedDict
+
+from fastws_compat.groups.delivery import Frame, Participant
+from fastws_compat.groups.entries import Kept, change_frame, text_frame
+from fastws_compat.groups.feed import can_recover
+from fastws_compat.groups.feeds import GroupFeed, feed_of
+from fastws_compat.groups.hub import Hub
+from fastws_compat.groups.kinds import Kind
+from fastws_compat.groups.member import TRY_AGAIN_LATER, Member
+from fastws_compat.groups.positions import Position, parse_position
+from fastws_compat.groups.stores import Reading, StoreError
+from fastws_compat.layers.client import counters
+from fastws_compat.layers.wire import Change, Close
+
+# After so many rounds in which more arrived meanwhile, the rest is queued at once.
+MAX_ROUNDS = 3
+# Seconds in which a member has to catch up.
+TIMEOUT = 30.0
+# The worst of several results comes first.
+RESULTS = (False, None, True)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What came of joining groups: whether everything since the client's position was sent.
+
+    None means that there was nothing to recover.
+    """
+
+    # By the name of the group.
+    groups: dict[str, bool | None] = field(default_factory=dict)
+
+    @property
+    def recovered(self) -> bool | None:
+        """The worst of the groups' results."""
+        return min(self.groups.values(), key=RESULTS.index, default=None)
+
+
+class JoinOptions(TypedDict, total=False):
+    """The options of `websocket.join`."""
+
+    recover: str | Literal[False] | None
+    since: datetime | None
+    last: int
+    presence: Any
+    presence_key: str | None
+    watch: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the endpoint wants of a group's history."""
+
+    recover: str | Literal[False] | None = None
+    since: datetime | None = None
+    last: int = 0
+
+    def position(self, member: Member, group: str) -> Position | None:
+        """Where the client was, if it says so and may."""
+        if self.recover is False:
+            return None
+        return member.claim(group).position if self.recover is None else parse_position(self.recover)
+
+
+async def arrive(arrivals: list[Arrival], found: dict[str, bool | None]) -> dict[str, bool | None]:
+    """Add the results of several arrivals to those of other groups."""
+    results = await asyncio.gather(*(arrival.run() for arrival in arrivals))
+    return found | {arrival.group: result for arrival, result in zip(arrivals, results, strict=True)}
+
+
+async def listen(hub: Hub, group: str, kind: Kind, subscriber: Participant) -> None:
+    """Add a participant that has no client: it receives everything from now on, in order."""
+    feed = feed_of(hub, group, kind)
+    feed.catchers.add(subscriber.id)
+    hub.add(group, subscriber)
+    try:
+        await hub.wait_synced(group)
+        await feed.confirm()
+    finally:
+        feed.catchers.discard(subscriber.id)
+
+
+class Arrival:
+    """One member that joins one group of a kind. Made before the member is added to the group."""
+
+    def __init__(self, member: Member, hub: Hub, group: str, kind: Kind, wish: Wish) -> None:
+        self.group = group
+        self._member = member
+        self._hub = hub
+        self._wish = wish
+        self._feed: GroupFeed | None = None
+        self._is_new = member.id not in hub.members.get(group, {})
+        if kind.history is not None and self._is_new:
+            self._feed = feed_of(hub, group, kind)
+            self._feed.catchers.add(member.id)
+
+    async def run(self) -> bool | None:
+        """Whether the member has recovered; None if there was nothing to recover."""
+        if self._feed is None:
+            if self._is_new:
+                self._tell("joined", epoch=None, offset=0, recovered=None)
+            return None
+        try:
+            return await self._join(self._feed)
+        except BaseException:
+            # It would go live with a gap.
+            self._hub.discard(self.group, self._member)
+            self._member.forget(self.group)
+            raise
+        finally:
+            self._feed.catchers.discard(self._member.id)
+
+    async def _join(self, feed: GroupFeed) -> bool | None:
+        position = self._wish.position(self._member, self.group)
+        reading = await feed.confirm()
+        if reading is None or feed.given is None:
+            feed.owe_position(self._member.id)
+            return self._join_blindly(position)
+        if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
+            counters["recovered"] += 1
+            self._tell("joined", **position._asdict(), recovered=True)
+            await self._catch_up(feed, position)
+            return True
+        recovered = None if position is None else False
+        counters["unrecovered"] += recovered is False
+        start = self._start(feed.given, reading) if recovered is None else feed.given
+        self._tell("joined", **start._asdict(), recovered=recovered)
+        await self._catch_up(feed, start)
+        self._send_values(feed)
+        return recovered
+
+    def _join_blindly(self, position: Position | None) -> bool | None:
+        """The store is away: the first position follows when it is back."""
+        recovered = False if self._member.is_ours and self._wish.recover is not False else None
+        recovered = recovered if position is None else False
+        self._tell("joined", epoch=None, offset=0, recovered=recovered)
+        return recovered
+
+    def _start(self, given: Position, reading: Reading) -> Position:
+        """Where a newcomer begins: before the newest messages, as many as the endpoint wants."""
+        first = max(reading.first - 1, reading.base, given.offset - self._wish.last)
+        return Position(given.epoch, min(first, given.offset))
+
+    def _send_values(self, feed: GroupFeed) -> None:
+        if feed.kind.state is None:
+            return
+        frame = feed.snapshot()
+        if frame is None:
+            feed.owe_values()
+        else:
+            self._member.tell(frame)
+
+    async def _catch_up(self, feed: GroupFeed, position: Position) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await self._chase(feed, position)
+        except TimeoutError:
+            self._member.close(Close(TRY_AGAIN_LATER, self._member.close_reason("caught up too slowly")))
+
+    async def _chase(self, feed: GroupFeed, position: Position) -> None:
+        """Send what follows a position until nothing is missing."""
+        rounds = 0
+        while self._is_member and (target := feed.given) is not None:
+            while position.offset < target.offset and position.epoch == target.epoch:
+                try:
+                    entries = await feed.entries_after(position)
+                except StoreError:
+                    entries = []
+                if not entries:
+                    return self._give_up(feed)
+                for entry in entries:
+                    await self._send(feed, entry)
+                position = position._replace(offset=entries[-1].offset)
+            rounds += 1
+            if rounds >= MAX_ROUNDS:
+                position = self._queue_rest(feed, position)
+            if feed.given == position:
+                return None
+            if feed.given is None or feed.given.epoch != position.epoch:
+                return self._give_up(feed)
+        return None
+
+    def _queue_rest(self, feed: GroupFeed, position: Position) -> Position:
+        """Queue what the ring has, without waiting for the client."""
+        given = feed.given or position
+        for entry in feed.feed.ring.after(position.offset, given.offset - position.offset):
+            if frame := self._frame(feed, entry):
+                self._member.put(frame)
+            position = position._replace(offset=entry.offset)
+        return position
+
+    def _give_up(self, feed: GroupFeed) -> None:
+        """What the member needs is not kept any more: it goes live where the others are."""
+        self._member.tell(feed.lost())
+        self._send_values(feed)
+
+    async def _send(self, feed: GroupFeed, entry: Kept) -> None:
+        frame = self._frame(feed, entry)
+        if frame is not None:
+            await self._member.send(frame)
+
+    def _frame(self, feed: GroupFeed, entry: Kept) -> Frame | None:
+        """What this member receives of an entry that it missed."""
+        member, content = self._member, entry.content
+        if isinstance(content, Change):
+            return Frame(change_frame(content, self.group, entry.offset)) if member.is_ours else None
+        if self._is_hidden(entry):
+            return feed.moved(entry.offset) if member.is_ours else None
+        delivery = feed.delivery(entry, content)
+        return delivery.envelope if member.is_ours else delivery
+
+    def _is_hidden(self, entry: Kept) -> bool:
+        since = self._wish.since
+        is_older = since is not None and entry.moment < since
+        return is_older or (entry.exclude is not None and entry.exclude in self._member.ids)
+
+    @property
+    def _is_member(self) -> bool:
+        return self._hub.members.get(self.group, {}).get(self._member.id) is self._member
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        self._member.tell(Frame(text_frame(kind, group=self.group, **fields)))

@@ -1,0 +1,326 @@
+"""Who is present in the groups of this event loop: joining, seeing, updating and leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
+from contextvars import Context
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import sha256
+from itertools import starmap
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from django.dispatch import Signal
+
+from fastws_compat import conf
+from fastws_compat.connections.registry import shutdowns
+from fastws_compat.connections.states import SESSION
+from fastws_compat.groups.delivery import new_id
+from fastws_compat.groups.hub import Hub, hub_of
+from fastws_compat.groups.keeper import Keeper
+from fastws_compat.groups.kinds import Presence, kind_with
+from fastws_compat.groups.member import Member
+from fastws_compat.groups.roster import Diff, Person
+from fastws_compat.groups.seating import seats_of
+from fastws_compat.groups.seats import Listed, Seat, Seats
+from fastws_compat.groups.watch import Viewer, Watch
+from fastws_compat.layers.client import layer_of, with_timeout
+from fastws_compat.layers.content import dump
+from fastws_compat.layers.wire import Payload, pack
+from fastws_compat.logger import logger
+
+# Somebody has come to a group, or has left it: `group` is its name, `key` and `info` tell who it is. Each is
+# sent once among all processes, in the one that noticed it, without a sender.
+presence_joined = Signal()
+presence_left = Signal()
+
+# After these codes nobody has time to come back.
+LOGGED_OUT, FORBIDDEN = 4401, 4403
+SERVICE_RESTART = 1012
+
+
+def diffs_group(name: str) -> str:
+    """The group on which the changes are sent, so that only those processes get them that need them."""
+    group = f"fastws.presence.{name}"
+    return group if len(group) < 100 else f"fastws.presence.{sha256(name.encode()).hexdigest()}"
+
+
+@dataclass(slots=True)
+class Place:
+    """What one member does in a group: it is present, sees who is, or both."""
+
+    seat: Seat | None = None
+    watch: Watch | None = None
+
+
+def presence_key_of(user: Any, member_id: str) -> str:
+    """The key of a member: that of its user, so that all of the user's sockets count as one person."""
+    return str(user.pk) if getattr(user, "is_authenticated", False) else member_id
+
+
+# The number of groups that are checked in one call, and in a second.
+CHECKS_PER_SECOND = 500
+
+
+class Attendance:
+    """The members of one event loop that are present in groups of a layer, or see who is."""
+
+    def __init__(self, alias: str) -> None:
+        self._alias = alias
+        self._keepers: dict[Seats, Keeper] = {}
+        # By member and group.
+        self._places: dict[str, dict[str, Place]] = {}
+        self._watches: dict[str, tuple[Watch, Hub]] = {}
+        self._tasks: dict[Any, asyncio.Task[None]] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._signals: deque[tuple[str, Diff]] = deque()
+
+    # Members
+
+    async def enter(self, member_id: str, group: str, key: str, info: Any) -> None:
+        """Make a member present, or give it another info; wait until other processes can know."""
+        kind_with(group, "presence")
+        place = self._place(member_id, group)
+        old, text = place.seat, dump(info)
+        keeper = self._keeper(group)
+        if old is not None and old.key == key:
+            place.seat = replace(old, info=text, renewed=True)
+        else:
+            place.seat = Seat(new_id(), key, text)
+        keeper.enter(group, place.seat)
+        if old is not None and old.key != key:
+            keeper.exit(group, old.socket)
+        await keeper.wait_settled(group)
+
+    async def update(self, member_id: str, group: str, info: Any) -> None:
+        """Give a member that is present another info."""
+        place = self._places.get(member_id, {}).get(group)
+        if place is None or place.seat is None:
+            raise RuntimeError(
+                f"The socket is not present in {group!r}: join the group with `presence=` before its update."
+            )
+        await self.enter(member_id, group, place.seat.key, info)
+
+    async def watch(self, member_id: str, group: str) -> None:
+        """Make sure that this process knows who is present, before `show` shows it to the member."""
+        presence = _presence_of(group)
+        place = self._place(member_id, group)
+        if group not in self._watches:
+            self._watches[group] = self._new_watch(group, presence)
+        place.watch, hub = self._watches[group]
+        place.watch.reserve(member_id)
+        await hub.wait_synced(diffs_group(group))
+
+    def show(self, viewer: Viewer, group: str, version: str | None) -> None:
+        """Send the list to a member, and each change. A version that it may know saves a complete list."""
+        place = self._places.get(viewer.id, {}).get(group)
+        if place is not None and place.watch is not None:
+            place.watch.add(viewer, version or "")
+
+    def _new_watch(self, group: str, presence: Presence) -> tuple[Watch, Hub]:
+        watch, hub = Watch(group, seats_of(self._alias, group), presence.limit), hub_of(self._alias)
+        hub.add(diffs_group(group), watch)
+        self._start("checks", self._check_forever)
+        return watch, hub
+
+    def leave(self, member_id: str, group: str) -> None:
+        """The member leaves the group, and its user at once."""
+        place = self._places.get(member_id, {}).pop(group, None)
+        if place is not None:
+            self._end(member_id, group, place, 0)
+
+    def expect_end(self, member: Member) -> None:
+        """End the member's presence with its connection."""
+        session = member.websocket.scope.get(SESSION)
+        if session is not None and member.id not in self._places:
+            session.at_end(partial(self._member_ended, member, session))
+
+    async def _member_ended(self, member: Member, session: Any) -> None:
+        code, _ = session.closed
+        self.end(member.id, code)
+
+    def end(self, member_id: str, code: int | None) -> None:
+        """The connection has ended: the user has time to come back, unless the code says otherwise."""
+        for group, place in self._places.pop(member_id, {}).items():
+            self._end(member_id, group, place, _linger(group, code))
+
+    def _place(self, member_id: str, group: str) -> Place:
+        return self._places.setdefault(member_id, {}).setdefault(group, Place())
+
+    def _end(self, member_id: str, group: str, place: Place, linger: float) -> None:
+        watch, place.watch = place.watch, None
+        if watch is not None and not watch.discard(member_id):
+            self._stop_watching(group)
+        if place.seat is not None:
+            self._keeper(group).exit(group, place.seat.socket, linger)
+
+    def _stop_watching(self, group: str) -> None:
+        watch, hub = self._watches.pop(group)
+        hub.discard(diffs_group(group), watch)
+        watch.stop()
+
+    # The store and other processes
+
+    def _keeper(self, group: str) -> Keeper:
+        seats = seats_of(self._alias, group)
+        keeper = self._keepers.get(seats)
+        if keeper is None:
+            keeper = self._keepers[seats] = Keeper(seats, self._tell)
+        return keeper
+
+    def _tell(self, group: str, diff: Diff) -> None:
+        """Pass on a change that this process has made in the store."""
+        if group in self._watches:
+            self._watches[group][0].apply(diff)
+        task = asyncio.get_running_loop().create_task(self._send(group, diff), context=Context())
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        if presence_joined.receivers or presence_left.receivers:
+            self._signals.append((group, diff))
+            self._start("signals", self._send_signals)
+
+    async def _send(self, group: str, diff: Diff) -> None:
+        name = diffs_group(group)
+        message = pack(name, Payload("json", json.dumps(diff.as_json())), None, {})
+        try:
+            await with_timeout(layer_of(self._alias).group_send(name, message))
+        except Exception as exc:
+            logger.debug("Other processes see a change of presence in %r late: %r", group, exc)
+
+    async def _send_signals(self) -> None:
+        while self._signals:
+            group, diff = self._signals.popleft()
+            for signal, people in ((presence_joined, diff.joined), (presence_left, diff.last)):
+                for key, info in people.items():
+                    await signal.asend_robust(sender=None, group=group, key=key, info=json.loads(info))
+
+    async def _check_forever(self) -> None:
+        """Find changes that the layer has lost, while somebody watches."""
+        while self._watches:
+            await asyncio.sleep(conf.get("CHECK_SECONDS"))
+            by_seats: dict[Seats, list[Watch]] = {}
+            for watch, _ in self._watches.values():
+                by_seats.setdefault(watch.seats, []).append(watch)
+            for seats, watches in by_seats.items():
+                for start in range(0, len(watches), CHECKS_PER_SECOND):
+                    await self._check(seats, watches[start : start + CHECKS_PER_SECOND])
+
+    async def _check(self, seats: Seats, watches: list[Watch]) -> None:
+        try:
+            versions = await with_timeout(seats.versions([watch.group for watch in watches]))
+        except Exception as exc:
+            logger.debug("Presence cannot be checked: %r", exc)
+            versions = []
+        for watch, (epoch, version) in zip(watches, versions, strict=False):
+            watch.roster.check(epoch, version)
+        for watch in watches:
+            watch.refresh()
+        if len(watches) == CHECKS_PER_SECOND:
+            await asyncio.sleep(1)
+
+    def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = self._tasks.get(name)
+        if task is None or task.done():
+            # In an empty context: that of the first connection would be shared with all others.
+            self._tasks[name] = asyncio.get_running_loop().create_task(work(), context=Context())
+
+    async def release(self) -> None:
+        """The process shuts down: nobody leaves now, and the users come back to other processes."""
+        for keeper in self._keepers.values():
+            lingers = [_presence_of(group).linger for group in keeper.groups]
+            await keeper.release(max(lingers, default=0))
+
+
+_attendances: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Attendance]] = WeakKeyDictionary()
+
+
+def attendance_of(alias: str) -> Attendance:
+    """The attendance of the running loop in the groups of a layer."""
+    here = _attendances.setdefault(asyncio.get_running_loop(), {})
+    attendance = here.get(alias)
+    if attendance is None:
+        attendance = here[alias] = Attendance(alias)
+    return attendance
+
+
+async def release_all() -> None:
+    """End the leases of the running loop."""
+    for attendance in _attendances.get(asyncio.get_running_loop(), {}).values():
+        await attendance.release()
+
+
+async def attend(member: Member, alias: str, group: str, info: Any, key: str | None) -> None:
+    """Make a member present, if there is an info, and show a client of `live.js` who is."""
+    attendance = attendance_of(alias)
+    attendance.expect_end(member)
+    if info is not None:
+        key = presence_key_of(member.websocket.scope.get("user"), member.id) if key is None else key
+        await attendance.enter(member.id, group, key, info)
+    if member.is_ours:
+        await attendance.watch(member.id, group)
+        attendance.show(member, group, member.claim(group).version)
+
+
+class Attended:
+    """The part of `Group` that reads who is present.
+
+    Every method raises GroupKindError if the kind of the group has no presence, and GroupStoreError if the
+    store fails.
+    """
+
+    __slots__ = ()
+
+    name: str
+    layer: str
+    # Both belong to `Keeping`.
+    _reading: Callable[[], AbstractContextManager[None]]
+    _run: Callable[..., Any]
+
+    async def apresence(self) -> list[Person]:
+        """Who is present, in the order in which they have come."""
+        _presence_of(self.name)
+        with self._reading():
+            listed = await seats_of(self.layer, self.name).listed(self.name)
+        return sorted(starmap(_person, listed.items()), key=lambda person: (person.since, person.key))
+
+    def presence(self) -> list[Person]:
+        """Like `apresence`, for sync code."""
+        found: list[Person] = self._run("presence", self.apresence)
+        return found
+
+    async def acount(self) -> int:
+        """How many are present."""
+        _presence_of(self.name)
+        with self._reading():
+            return await seats_of(self.layer, self.name).count(self.name)
+
+    def count(self) -> int:
+        """Like `acount`, for sync code."""
+        return int(self._run("count", self.acount))
+
+
+def _person(key: str, each: Listed) -> Person:
+    return Person(key, json.loads(each.info), datetime.fromtimestamp(each.since / 1000, UTC), each.sockets)
+
+
+def _presence_of(group: str) -> Presence:
+    presence = kind_with(group, "presence").presence
+    assert presence is not None
+    return presence
+
+
+def _linger(group: str, code: int | None) -> float:
+    if code in (LOGGED_OUT, FORBIDDEN):
+        return 0
+    linger = _presence_of(group).linger
+    # If the server restarts, the process ends before its users can leave.
+    return linger + conf.get("SHUTDOWN_GRACE") if code == SERVICE_RESTART else linger
+
+
+shutdowns.append(release_all)

@@ -1,0 +1,100 @@
+"""Outages of a store: sends do not wait for it, and it learns afterwards what was sent meanwhile."""
+
+from __future__ import annotations
+
+import threading
+import time
+from itertools import count
+from weakref import WeakKeyDictionary
+
+from asgiref.sync import async_to_sync
+
+from fastws_compat.groups.kinds import Kind
+from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.stores import Store, StoreError, StoreRefused
+from fastws_compat.logger import logger
+
+# Seconds between two attempts while the store fails.
+RETRY_INTERVAL = 1.0
+
+
+class Breaker:
+    """Whether a store works, as this process sees it, and the groups with messages that it does not have."""
+
+    def __init__(self, alias: str, store: Store) -> None:
+        self._alias = alias
+        self._store = store
+        # By group, with a number that tells a hole from a later one.
+        self._holes: dict[str, tuple[Kind, int]] = {}
+        self._numbers = count()
+        self._lock = threading.Lock()
+        self._retry_at = 0.0
+        self._timer: threading.Timer | None = None
+        self._failing_since: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is too early to try the store again."""
+        return time.monotonic() < self._retry_at
+
+    def failed(self, exc: Exception) -> None:
+        """Log the beginning of an outage. Sends do not wait for a store that refuses them."""
+        if isinstance(exc, StoreRefused):
+            self._retry_at = time.monotonic() + RETRY_INTERVAL
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+            logger.error(
+                "The store of channel layer %r fails (%s): messages are not kept until it recovers",
+                self._alias,
+                exc,
+            )
+
+    def succeeded(self) -> None:
+        if self._failing_since is not None:
+            seconds, self._failing_since, self._retry_at = time.monotonic() - self._failing_since, None, 0.0
+            logger.warning("The store of channel layer %r has recovered after %.1f s", self._alias, seconds)
+
+    def hole(self, group: str) -> int | None:
+        """The hole of a group: something was sent that the store neither has nor knows of."""
+        return self._holes[group][1] if group in self._holes else None
+
+    def fill_hole(self, group: str, hole: int) -> None:
+        """Note that the store knows of a hole, unless there is a later one."""
+        with self._lock:
+            if self.hole(group) == hole:
+                del self._holes[group]
+
+    def add_hole(self, group: str, kind: Kind) -> None:
+        """Tell the store as soon as it answers, from a thread: the loop may end before."""
+        with self._lock:
+            self._holes[group] = (kind, next(self._numbers))
+            if self._timer is None or not self._timer.is_alive():
+                self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._timer = threading.Timer(RETRY_INTERVAL, self._probe)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _probe(self) -> None:
+        try:
+            async_to_sync(self.mark_holes)()
+        except StoreError:
+            with self._lock:
+                self._start_timer()
+
+    async def mark_holes(self) -> None:
+        """Tell the store what it does not have; raises StoreError if it fails."""
+        for group, (kind, hole) in list(self._holes.items()):
+            await self._store.mark_hole(group, kind)
+            self.fill_hole(group, hole)
+        self.succeeded()
+
+
+_breakers: WeakKeyDictionary[Store, Breaker] = WeakKeyDictionary()
+
+
+def breaker_of(alias: str) -> Breaker:
+    """The one breaker of a layer's store."""
+    store = store_of(alias)
+    return _breakers.get(store) or _breakers.setdefault(store, Breaker(alias, store))

@@ -1,0 +1,89 @@
+"""The entries of a group's history, and the frames that clients of `live.js` receive."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from fastws_compat.connections.jsontext import dumps
+from fastws_compat.layers.wire import Change, Payload
+from fastws_compat.types import Message
+
+# What an entry takes in memory besides its content.
+OVERHEAD = 250
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A message as `Group.history` returns it."""
+
+    offset: int
+    time: datetime
+    message: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A message or a change of state, as a store keeps it."""
+
+    offset: int
+    # Unique among the messages to the group.
+    id: str
+    # Seconds since 1970, by the clock of the store.
+    time: float
+    content: Payload | Change
+    # The id of the member that does not receive it.
+    exclude: str | None = None
+    key: str | None = None
+
+    @property
+    def size(self) -> int:
+        """About how many bytes the entry takes in memory."""
+        return len(self.content.data) + OVERHEAD
+
+    @property
+    def moment(self) -> datetime:
+        return datetime.fromtimestamp(self.time, UTC)
+
+
+def text_frame(kind: str, **fields: Any) -> Message:
+    """A text frame of ours: `{"fastws": kind, ...}`."""
+    return {"type": "websocket.send", "text": dumps({"fastws": kind, **fields})}
+
+
+def message_frame(payload: Payload, group: str, offset: int | None, key: str | None) -> Message:
+    """A message in its envelope, which is laid around the JSON text that exists already."""
+    fields: dict[str, Any] = {"fastws": "message", "group": group}
+    if offset is not None:
+        fields["offset"] = offset
+    if key is not None:
+        fields["key"] = key
+    head = dumps(fields)
+    if payload.kind == "bytes":
+        return _binary(head.encode(), payload.data)
+    if payload.kind == "text":
+        return _text(head, "text", json.dumps(payload.data, ensure_ascii=False))
+    return _text(head, "data", payload.data)
+
+
+def _text(head: str, name: str, json_text: Any) -> Message:
+    return {"type": "websocket.send", "text": f'{head[:-1]},"{name}":{json_text}}}'}
+
+
+def _binary(head: bytes, data: Any) -> Message:
+    return {"type": "websocket.send", "bytes": len(head).to_bytes(2, "big") + head + data}
+
+
+def change_frame(change: Change, group: str, offset: int) -> Message:
+    """A change of state: its JSON text is that of the frame, without what comes first."""
+    head = dumps({"fastws": "state", "group": group, "offset": offset})
+    return {"type": "websocket.send", "text": f"{head[:-1]},{change.data[1:]}"}
+
+
+def snapshot_frame(values: dict[str, str], group: str, offset: int) -> Message:
+    """All values, whose JSON texts exist already."""
+    head = dumps({"fastws": "state", "group": group, "offset": offset})
+    pairs = ",".join(f"{dumps(key)}:{value}" for key, value in values.items())
+    return {"type": "websocket.send", "text": f'{head[:-1]},"all":{{{pairs}}}}}'}

@@ -1,0 +1,426 @@
+"""Runs the feed of a group: asks the store, and hands out messages to the members in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections import deque
+from collections.abc import Iterable
+from contextvars import Context
+from typing import Any
+
+from fastws_compat import conf
+from fastws_compat.connections.jsontext import dumps
+from fastws_compat.groups.breaker import Breaker, breaker_of
+from fastws_compat.groups.delivery import Delivery, Frame, Participant
+from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
+from fastws_compat.groups.feed import Feed, Lost, Step
+from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
+from fastws_compat.groups.kinds import Kind
+from fastws_compat.groups.positions import Position
+from fastws_compat.groups.ring import Budget, Ring
+from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.stores import Reading, Store, StoreError, history_of
+from fastws_compat.layers.client import counters
+from fastws_compat.layers.wire import Change, Close, Envelope, Payload
+from fastws_compat.logger import logger
+
+# Entries that are read in one call.
+PAGE = 100
+# After so many failures, or so many seconds, members get what there is without waiting for the store.
+MAX_FAILURES = 5
+PATIENCE = 2.0
+FAILURE_PAUSE = 0.4
+# Seconds between two attempts while the store fails.
+RETRY_INTERVAL = 1.0
+# The maximum number of groups that are checked in one call, and per second.
+BATCH = 500
+
+
+class Values:
+    """The last values of a group at one position, as JSON texts."""
+
+    def __init__(self, texts: dict[str, str], at: Position) -> None:
+        self.texts = texts
+        self.at = at
+
+    def covers(self, position: Position) -> bool:
+        """Whether they are of the same epoch, and contain all changes up to the position."""
+        return self.at.epoch == position.epoch and self.at.offset >= position.offset
+
+    def apply(self, change: Change, position: Position) -> None:
+        if self.covers(position):
+            return
+        self.at = position
+        edit = json.loads(change.data)
+        self.texts.update((key, dumps(value)) for key, value in edit.get("set", {}).items())
+        for key in edit.get("del", ()):
+            self.texts.pop(key, None)
+
+
+class GroupFeed:
+    """The feed of one group in one hub, with the tasks and timers that it needs."""
+
+    def __init__(self, hub: Hub, group: str, kind: Kind, store: Store, breaker: Breaker, ring: Ring) -> None:
+        self.hub = hub
+        self.group = group
+        self.kind = kind
+        self.feed = Feed(ring)
+        # The ids of members that catch up, which deliveries pass by.
+        self.catchers: set[str] = set()
+        # What members have been given: the feed itself may be ahead.
+        self.given: Position | None = None
+        # Whether the store does not answer.
+        self.is_blind = False
+        self._store = store
+        self._breaker = breaker
+        self._steps: deque[Step] = deque()
+        self._is_giving = False
+        self._values: Values | None = None
+        self._owes_values = False
+        # The ids of members that joined while the store was away, and have no position.
+        self._strangers: set[str] = set()
+        self._waiting: list[asyncio.Future[Reading | None]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._failing_since = 0.0
+        self._is_closed = False
+        self._page_lock = asyncio.Lock()
+        self._has_warned = False
+
+    # What arrives
+
+    async def receive(self, envelope: Envelope) -> bool:
+        """Take a message that is kept. Any other goes to the members at once."""
+        if envelope.epoch is None or isinstance(envelope.content, Close):
+            self._note_unkept(envelope)
+            return False
+        id = f"{envelope.sender}.{envelope.number}"
+        entry = Kept(envelope.offset, id, time.time(), envelope.content, envelope.exclude, envelope.key)
+        self._push(self.feed.receive(envelope.epoch, entry))
+        self._wake()
+        await self._give_all()
+        return True
+
+    def _note_unkept(self, envelope: Envelope) -> None:
+        if not isinstance(envelope.content, Payload):
+            return
+        self.feed.has_hole = True
+        if envelope.kept is None and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "A message to group %r was not kept: its sender has other settings or an older release",
+                self.group,
+            )
+
+    def check(self, reading: Reading, seen: int) -> None:
+        """Compare with what the store has."""
+        self.feed.check(reading, seen)
+        self._wake()
+
+    async def confirm(self) -> Reading | None:
+        """Read the store now, and get everything that it has; None if it is away."""
+        if self.is_blind or self._is_closed:
+            return None
+        future: asyncio.Future[Reading | None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(future)
+        self._start()
+        reading = await future
+        while self._steps:  # noqa: ASYNC110 - for a few turns of the loop at most
+            await asyncio.sleep(0)
+        return reading
+
+    def close(self) -> None:
+        self._is_closed = True
+        self.feed.ring.close()
+        if not self.hub.feeds and self.hub.checker is not None:
+            self.hub.checker.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+        self._answer(None)
+
+    # Asking the store
+
+    def _wake(self) -> None:
+        """Ask the store once the feed needs it."""
+        delay = self.feed.delay
+        if delay is None or self._task is not None or self._is_closed:
+            return
+        if self._timer is not None:
+            if delay:
+                return
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(delay, self._start)
+
+    def _start(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        is_needed = self._waiting or self.feed.delay is not None
+        if self._task is None and is_needed and not self._is_closed:
+            # In an empty context: that of one connection would be shared with all others.
+            self._task = asyncio.get_running_loop().create_task(self._heal_all(), context=Context())
+
+    async def _heal_all(self) -> None:
+        """Ask until nothing is missing."""
+        try:
+            while self._waiting or self.feed.delay is not None:
+                waiting, self._waiting = self._waiting, []
+                self.feed.doubts = False
+                try:
+                    reading = await self._read()
+                except Exception as exc:  # also what a crypter raises
+                    self._waiting = waiting + self._waiting
+                    pause = self._failed(exc)
+                    await self._give_all()
+                    await asyncio.sleep(pause)
+                else:
+                    self._succeeded()
+                    self._take(reading, waiting)
+                    await self._give_all()
+                    if self.feed.delay and not self._waiting:
+                        await asyncio.sleep(self.feed.delay)
+        finally:
+            self._task = None
+
+    async def _read(self) -> Reading:
+        """What the store has after what is known, or since its present epoch began."""
+        feed, store = self.feed, self._store
+        if feed.has_hole and feed.epoch is not None:
+            await store.mark_hole(self.group, self.kind, feed.epoch)
+            feed.has_hole = False
+        seen, epoch = feed.seen, feed.epoch
+        with_values = self.kind.state is not None and self._values is None
+        after = None if epoch is None else feed.top
+        reading = await store.read(self.group, self.kind, after, PAGE, with_values)
+        if reading.epoch == epoch and reading.top < seen:
+            # The store has forgotten what somebody has received.
+            await store.begin_epoch(self.group, self.kind, epoch, seen)
+            reading = await store.head(self.group, self.kind)
+        if epoch is not None and reading.epoch != epoch:
+            with_values = self.kind.state is not None
+            reading = await store.read(self.group, self.kind, reading.base, PAGE, with_values)
+        return reading
+
+    def _take(self, reading: Reading, waiting: list[asyncio.Future[Reading | None]]) -> None:
+        feed = self.feed
+        epoch, showed_gap = feed.epoch, feed.has_pending
+        steps = feed.apply(reading)
+        counters["resets"] += epoch not in (None, feed.epoch)
+        counters["healed" if showed_gap else "late"] += sum(not isinstance(step, Lost) for step in steps)
+        self._push(steps)
+        if self.kind.state is not None and reading.state is not None:
+            self._values = Values(reading.state, Position(reading.epoch, reading.top))
+        if feed.epoch == reading.epoch and feed.top >= reading.top:
+            for future in waiting:
+                if not future.done():
+                    future.set_result(reading)
+        else:
+            self._waiting = waiting + self._waiting
+
+    def _failed(self, exc: Exception) -> float:
+        """Take account of a failure; returns the seconds until the next attempt."""
+        now = asyncio.get_running_loop().time()
+        if not self._failures:
+            self._failing_since = now
+        self._failures += 1
+        self._breaker.failed(exc)
+        self.feed.doubts = True
+        is_late = self._failures >= MAX_FAILURES or now - self._failing_since >= PATIENCE
+        if self.feed.epoch is not None and not is_late:
+            return FAILURE_PAUSE
+        self.is_blind = True
+        self._push(self.feed.skip())
+        self._answer(None)
+        return RETRY_INTERVAL
+
+    def _succeeded(self) -> None:
+        self._failures, self.is_blind = 0, False
+        self._breaker.succeeded()
+
+    def _answer(self, reading: Reading | None) -> None:
+        for future in self._waiting:
+            if not future.done():
+                future.set_result(reading)
+        self._waiting = []
+
+    # Handing out
+
+    def _push(self, steps: Iterable[Step]) -> None:
+        self._steps.extend(steps)
+
+    async def _give_all(self) -> None:
+        """Hand out in order; only one task does so at a time."""
+        if self._is_giving:
+            return
+        self._is_giving = True
+        try:
+            while self._steps:
+                step = self._steps.popleft()
+                if isinstance(step, Lost):
+                    self._give_lost(step.position)
+                else:
+                    await self._give(step.entry)
+            self._give_owed()
+        finally:
+            self._is_giving = False
+
+    def _live(self) -> list[Participant]:
+        members = self.hub.members.get(self.group, {})
+        return [member for id, member in members.items() if id not in self.catchers]
+
+    async def _give(self, entry: Kept) -> None:
+        assert self.given is not None
+        self.given = Position(self.given.epoch, entry.offset)
+        content = entry.content
+        if isinstance(content, Change):
+            if self._values is not None:
+                self._values.apply(content, self.given)
+            self.tell(Frame(change_frame(content, self.group, entry.offset)))
+            return
+        members, delivery = self.hub.members.get(self.group, {}), self.delivery(entry, content)
+        for number, member in enumerate(self._live(), 1):
+            if member.id not in members or member.id in self.catchers:
+                continue  # it has left, or joined again
+            if member.id == entry.exclude:
+                member.tell(self.moved(entry.offset))
+            else:
+                member.deliver(delivery)
+            if not number % MAX_DELIVERIES_IN_A_ROW:
+                await asyncio.sleep(0)
+
+    def _give_lost(self, position: Position) -> None:
+        self.given = position
+        self._strangers.clear()
+        if self._values is not None and not self._values.covers(position):
+            self._values = None
+        self.tell(self.lost())
+        if self.kind.state is not None:
+            self._owes_values = True
+            self.feed.doubts = self.feed.doubts or self._values is None
+            self._wake()
+
+    def tell(self, frame: Frame) -> None:
+        """Send a frame to every live member that is a client of `live.js`."""
+        for member in self._live():
+            member.tell(frame)
+
+    def _give_owed(self) -> None:
+        """Send positions and values that were not known before."""
+        if self._strangers and not self.is_blind and self.given is not None:
+            members = self.hub.members.get(self.group, {})
+            for id in self._strangers & members.keys():
+                members[id].tell(self.lost())
+            self._strangers.clear()
+            self._owes_values = self.kind.state is not None
+        if self._owes_values and (frame := self.snapshot()) is not None:
+            self._owes_values = False
+            self.tell(frame)
+
+    # The frames
+
+    def delivery(self, entry: Kept, payload: Payload) -> Delivery:
+        return Delivery(payload, self.group, entry.offset, entry.key)
+
+    def moved(self, offset: int) -> Frame:
+        """A message that moves the position of a client, which does not receive its content."""
+        return Frame(text_frame("message", group=self.group, offset=offset))
+
+    def lost(self) -> Frame:
+        epoch, offset = self.given or (None, 0)
+        return Frame(text_frame("lost", group=self.group, epoch=epoch, offset=offset))
+
+    def snapshot(self) -> Frame | None:
+        """All values, if they are known as they were at the position that members have been given."""
+        values, given = self._values, self.given
+        if values is None or given is None or values.at.epoch != given.epoch:
+            return None
+        if values.at.offset > given.offset:
+            return None
+        return Frame(snapshot_frame(values.texts, self.group, given.offset))
+
+    def owe_position(self, id: str) -> None:
+        """Tell a member its position as soon as the store is back."""
+        self._strangers.add(id)
+
+    def owe_values(self) -> None:
+        """Send all values to all members as soon as they are known."""
+        self._owes_values = True
+        self.feed.doubts = True
+        self._wake()
+
+    # Catching up
+
+    async def entries_after(self, position: Position) -> list[Kept]:
+        """The entries after a position, at most up to what has been given; none if they are gone.
+
+        Raises StoreError if the store fails. Many members that catch up share what is read.
+        """
+        if not (found := self._ring_after(position)):
+            async with self._page_lock:
+                found = self._ring_after(position) or await self._page(position)
+        given = self.given or position
+        return [entry for entry in found if entry.offset <= given.offset]
+
+    def _ring_after(self, position: Position) -> list[Kept]:
+        return self.feed.ring.after(position.offset, PAGE) if self.feed.epoch == position.epoch else []
+
+    async def _page(self, position: Position) -> list[Kept]:
+        reading = await self._store.read(self.group, self.kind, position.offset, PAGE)
+        if reading.epoch != position.epoch or self.feed.epoch != position.epoch:
+            return []
+        if not reading.entries or reading.entries[0].offset != position.offset + 1:
+            return []
+        for entry in reading.entries:
+            if entry.offset <= self.feed.top:
+                self.feed.ring.add(entry)
+        return list(reading.entries)
+
+
+def feed_of(hub: Hub, group: str, kind: Kind) -> GroupFeed:
+    """The feed of a group in a hub, begun with its first member."""
+    feed: Any = hub.feeds.get(group)
+    if feed is None:
+        store = store_of(hub.alias)
+        ring = Ring(_budget_of(hub), history_of(kind).count)
+        feed = hub.feeds[group] = GroupFeed(hub, group, kind, store, breaker_of(hub.alias), ring)
+        if hub.checker is None or hub.checker.done():
+            hub.checker = asyncio.get_running_loop().create_task(_check_all(hub), context=Context())
+    found: GroupFeed = feed
+    return found
+
+
+def _budget_of(hub: Hub) -> Budget:
+    """The rings of all groups of a hub share one budget."""
+    for feed in hub.feeds.values():
+        if isinstance(feed, GroupFeed):
+            return feed.feed.ring.budget
+    return Budget()
+
+
+async def _check_all(hub: Hub) -> None:
+    """Ask the store every few seconds whether it has more than has arrived, while there are feeds."""
+    while hub.feeds:
+        await asyncio.sleep(conf.get("CHECK_SECONDS"))
+        feeds = [feed for feed in hub.feeds.values() if isinstance(feed, GroupFeed)]
+        for start in range(0, len(feeds), BATCH):
+            if start:
+                await asyncio.sleep(1)
+            await check_heads(hub, feeds[start : start + BATCH])
+
+
+async def check_heads(hub: Hub, feeds: list[GroupFeed]) -> None:
+    """Compare several feeds with what the store has."""
+    seen = {feed.group: feed.feed.seen for feed in feeds}
+    try:
+        heads = await store_of(hub.alias).heads({feed.group: feed.kind for feed in feeds})
+    except StoreError as exc:
+        breaker_of(hub.alias).failed(exc)
+        return
+    for feed in feeds:
+        if feed.group in heads:
+            feed.check(heads[feed.group], seen[feed.group])

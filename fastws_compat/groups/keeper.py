@@ -1,0 +1,209 @@
+"""Keeps the store in agreement with the sockets of this process that are present in groups."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import replace
+from itertools import islice
+from uuid import uuid4
+
+from fastws_compat import conf
+from fastws_compat.groups.roster import Diff
+from fastws_compat.groups.seats import BATCH, Seat, Seats, Tick
+from fastws_compat.layers.client import with_timeout
+from fastws_compat.logger import logger
+
+# Seconds between two attempts while the store fails.
+RETRY_INTERVAL = 1.0
+# The lease is renewed this often before it ends.
+TICKS_PER_LEASE = 4
+# Seconds after which all sockets are registered again, so that Redis never forgets those that stay for days.
+RENEWAL_INTERVAL = 6 * 3600
+# The maximum number of concurrent calls to the store.
+MAX_CONCURRENT_CALLS = 16
+
+
+class Keeper:
+    """The lease of one event loop in one store, and the sockets that are registered under it.
+
+    Any number of joins and ends of a group cost one call for `BATCH` of them. `tell` is called with each
+    change that a call of this process has made.
+    """
+
+    def __init__(self, seats: Seats, tell: Callable[[str, Diff], None]) -> None:
+        self.process = uuid4().hex
+        self.task: asyncio.Task[None] | None = None
+        self._seats = seats
+        self._tell = tell
+        # By group and id.
+        self._wanted: dict[str, dict[str, Seat]] = {}
+        # The ids that the store may not have, or may still have.
+        self._stale: dict[str, dict[str, None]] = {}
+        self._waiters: dict[str, asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
+        self._token: str | None = None
+        self._tick_at = 0.0
+        self._renew_at = 0.0
+        self._is_failing = False
+        self._is_stopping = False
+
+    def enter(self, group: str, seat: Seat) -> None:
+        """Register a socket, or its new info."""
+        self._wanted.setdefault(group, {})[seat.socket] = seat
+        self._mark_stale(group, seat.socket)
+
+    def exit(self, group: str, socket: str, linger: float = 0) -> None:
+        """Remove a socket after some time in which its user may come back."""
+        if linger:
+            asyncio.get_running_loop().call_later(linger, self._exit, group, socket)
+        else:
+            self._exit(group, socket)
+
+    def _exit(self, group: str, socket: str) -> None:
+        if self._is_stopping or self._wanted.get(group, {}).pop(socket, None) is None:
+            return
+        if not self._wanted[group]:
+            del self._wanted[group]
+        self._mark_stale(group, socket)
+
+    async def wait_settled(self, group: str) -> None:
+        """Wait until the store knows the sockets of the group; return at once while it fails."""
+        waiter = self._waiters.get(group)
+        if waiter is not None and not self._is_failing:
+            await asyncio.shield(waiter)
+
+    @property
+    def groups(self) -> Iterable[str]:
+        """The groups in which somebody is present."""
+        return self._wanted
+
+    async def release(self, seconds: float) -> None:
+        """End the lease in `seconds`, in which the users come back to other processes, and stop."""
+        self._is_stopping = True
+        if self.task is not None:
+            self.task.cancel()
+            with suppress(Exception):
+                await with_timeout(self._seats.release(self.process, seconds))
+
+    def _mark_stale(self, group: str, socket: str) -> None:
+        loop = asyncio.get_running_loop()
+        self._stale.setdefault(group, {})[socket] = None
+        if group not in self._waiters:
+            self._waiters[group] = loop.create_future()
+        self._wake.set()
+        if self.task is None and not self._is_stopping:
+            # In an empty context: that of the first connection would be shared with all others.
+            self.task = loop.create_task(self._keep(), context=Context())
+
+    async def _keep(self) -> None:
+        try:
+            while self._wanted or self._stale:
+                await self._wait_for_work()
+                try:
+                    await self._settle_all()
+                except Exception as exc:
+                    self._failed(exc)
+                else:
+                    self._succeeded()
+        except asyncio.CancelledError:
+            if not self._is_stopping:
+                self._seats.abandon(self.process)
+            raise
+        finally:
+            self.task = None
+            self._resolve(list(self._waiters))
+
+    async def _wait_for_work(self) -> None:
+        """Wait for a change, the next retry or the time to renew the lease."""
+        if self._is_failing:
+            await asyncio.sleep(RETRY_INTERVAL)
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self._tick_at):
+                await self._wake.wait()
+
+    async def _settle_all(self) -> None:
+        self._wake.clear()
+        if asyncio.get_running_loop().time() >= self._tick_at:
+            await self._tick()
+        while groups := list(islice(self._stale, MAX_CONCURRENT_CALLS)):
+            failures = await asyncio.gather(*map(self._settle, groups), return_exceptions=True)
+            for failure in failures:
+                if failure is not None:
+                    raise failure
+            self._resolve([group for group in groups if group not in self._stale])
+
+    async def _settle(self, group: str) -> None:
+        """Register and remove up to `BATCH` sockets of a group."""
+        batch = list(islice(self._stale[group], BATCH))
+        wanted = self._wanted.get(group, {})
+        entering = [wanted[id] for id in batch if id in wanted]
+        ending = [id for id in batch if id not in wanted]
+        if entering:
+            self._told(group, await with_timeout(self._seats.enter(group, self.process, entering)))
+        if ending:
+            self._told(group, await with_timeout(self._seats.leave(group, self.process, ending)))
+        self._strike(group, entering, ending)
+
+    def _strike(self, group: str, entered: list[Seat], left: list[str]) -> None:
+        """The store knows these, unless they have changed meanwhile."""
+        wanted, stale = self._wanted.get(group, {}), self._stale[group]
+        for seat in entered:
+            if wanted.get(seat.socket) is seat:
+                wanted[seat.socket] = replace(seat, renewed=False)
+                stale.pop(seat.socket, None)
+        for id in left:
+            if id not in wanted:
+                stale.pop(id, None)
+        if not stale:
+            del self._stale[group]
+
+    def _told(self, group: str, diff: Diff) -> None:
+        if diff:
+            self._tell(group, diff)
+
+    async def _tick(self) -> None:
+        """Renew the lease, register everything again if the store has forgotten it, and remove the dead."""
+        now = asyncio.get_running_loop().time()
+        lease = conf.get("PRESENCE_TTL")
+        tick: Tick = await with_timeout(self._seats.tick(self.process, lease))
+        self._tick_at = now + lease / TICKS_PER_LEASE
+        if tick.token != self._token or now >= self._renew_at:
+            self._token, self._renew_at = tick.token, now + RENEWAL_INTERVAL
+            self._register_again()
+        for process in tick.dead:
+            await self._reap(process)
+
+    def _register_again(self) -> None:
+        for group, seats in self._wanted.items():
+            self._stale.setdefault(group, {}).update(dict.fromkeys(seats))
+
+    async def _reap(self, process: str) -> None:
+        """Remove what a process has left behind. Any process may do that, and resume what another began."""
+        for group in await with_timeout(self._seats.groups_of(process)):
+            more = True
+            while more:
+                diff, more = await with_timeout(self._seats.reap(group, process))
+                self._told(group, diff)
+
+    def _failed(self, exc: Exception) -> None:
+        if not self._is_failing:
+            logger.error("Presence cannot be stored (%s: %s); it is tried again", type(exc).__name__, exc)
+        self._is_failing = True
+        self._resolve(list(self._waiters))
+        self._wake.set()
+
+    def _succeeded(self) -> None:
+        if self._is_failing:
+            logger.warning("Presence is stored again")
+        self._is_failing = False
+
+    def _resolve(self, groups: list[str]) -> None:
+        """Let the callers of `wait_settled` continue."""
+        for group in groups:
+            waiter = self._waiters.pop(group, None)
+            if waiter is not None and not waiter.done():
+                waiter.set_result(None)

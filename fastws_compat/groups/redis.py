@@ -1,0 +1,161 @@
+"""The store on Redis. Each of its steps is one script, so entries and positions always agree."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from hashlib import sha1
+from typing import Any
+
+from fastws_compat.groups.entries import Kept
+from fastws_compat.groups.kinds import Kind
+from fastws_compat.groups.servers import RUN_ID, Call, Servers, script
+from fastws_compat.groups.stores import (
+    Appended,
+    Draft,
+    Reading,
+    Store,
+    history_of,
+    new_epoch,
+    too_many_bytes,
+    too_many_keys,
+)
+from fastws_compat.layers.wire import Change, Payload
+
+DAY = 86_400
+# The maximum number of groups whose heads are read in one call.
+BATCH = 500
+# The type of an entry in the stream.
+CODES = {"json": "j", "text": "t", "bytes": "b"}
+KINDS: dict[str, Any] = {code: kind for kind, code in CODES.items()}
+CHANGE = "c"
+
+
+class RedisStore(Store):
+    """The store on the servers of a channel layer. `crypter` encrypts what users have written."""
+
+    def __init__(self, servers: Servers, crypter: Any = None) -> None:
+        self.servers = servers
+        self.crypter = crypter
+
+    async def append(
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+    ) -> Appended:
+        reply = await self.servers.run(group, self._append(group, kind, draft, is_retry, hole))
+        if len(reply) == 1:
+            limits = kind.state
+            assert limits is not None
+            raise too_many_keys(limits) if reply[0] == b"keys" else too_many_bytes(limits)
+        epoch, offset, is_new = reply
+        return Appended(_text(epoch), offset, bool(is_new))
+
+    def _append(self, group: str, kind: Kind, draft: Draft, is_retry: bool, hole: bool) -> Call:
+        history, key = history_of(kind), draft.key or ""
+        keys = [*self._keys(group), self.servers.key(group, f"k:{sha1(key.encode()).hexdigest()}")]
+        entry = [draft.id, *self._content(draft.content), draft.exclude or "", key]
+        bounds = [history.count, _milliseconds(history.age), ttl(kind)]
+        flags = [int(is_retry), int(hole)]
+        spliced = ["", "", "", ""]
+        arguments = [new_epoch(), *entry, *bounds, *flags, *self._state(kind, draft), *spliced]
+        return Call(script("append"), keys, arguments)
+
+    def _content(self, content: Payload | Change) -> list[Any]:
+        code = CHANGE if isinstance(content, Change) else CODES[content.kind]
+        return [code, self.seal(content.data)]
+
+    def _state(self, kind: Kind, draft: Draft) -> list[Any]:
+        if draft.field is None or kind.state is None:
+            return ["", "", "", ""]
+        value = "" if draft.value is None else self.seal(draft.value)
+        return [draft.field, value, kind.state.keys, kind.state.bytes]
+
+    async def read(
+        self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
+    ) -> Reading:
+        reading = self._reading(await self.servers.run(group, self._read(group, kind, after, limit, state)))
+        return reading if state else reading._replace(state=None)
+
+    def _read(
+        self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
+    ) -> Call:
+        age = _milliseconds(history_of(kind).age)
+        wanted = [after or 0, 0 if after is None else limit, age, ttl(kind), int(state)]
+        return Call(script("read"), self._keys(group), [new_epoch(), RUN_ID, *wanted])
+
+    def _reading(self, reply: Any) -> Reading:
+        epoch, top, base, hole, first, entries, state = reply
+        kept = tuple(self._kept(_text(id), fields) for id, fields in entries)
+        values = dict(zip(map(_text, state[::2]), map(self._open_text, state[1::2]), strict=True))
+        return Reading(_text(epoch), top, base, hole, first, kept, values)
+
+    def _kept(self, id: str, fields: list[bytes]) -> Kept:
+        found = dict(zip(fields[::2], fields[1::2], strict=True))
+        code, data = _text(found[b"k"]), self.open(found[b"d"])
+        content: Payload | Change
+        if code == CHANGE:
+            content = Change(data.decode())
+        else:
+            content = Payload(KINDS[code], data if code == CODES["bytes"] else data.decode())
+        exclude, key = found.get(b"x"), found.get(b"y")
+        return Kept(
+            int(id.partition("-")[0]),
+            _text(found[b"i"]),
+            int(found[b"t"]) / 1000,
+            content,
+            None if exclude is None else _text(exclude),
+            None if key is None else _text(key),
+        )
+
+    async def heads(self, groups: dict[str, Kind]) -> dict[str, Reading]:
+        by_server: dict[int, list[str]] = defaultdict(list)
+        for group in groups:
+            by_server[self.servers.index(group)].append(group)
+        found: dict[str, Reading] = {}
+        for index, names in by_server.items():
+            for start in range(0, len(names), BATCH):
+                batch = names[start : start + BATCH]
+                calls = [self._read(group, groups[group]) for group in batch]
+                replies = await self.servers.run_all(index, calls)
+                answered = zip(batch, replies, strict=True)
+                found |= {name: self._reading(reply) for name, reply in answered if isinstance(reply, list)}
+        return found
+
+    async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
+        await self._mark(group, kind, "epoch", epoch, top)
+
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
+        await self._mark(group, kind, "hole", epoch or "")
+
+    async def clear(self, group: str, kind: Kind) -> None:
+        await self._mark(group, kind, "clear")
+
+    async def _mark(self, group: str, kind: Kind, what: str, epoch: str = "", top: int = 0) -> None:
+        arguments = [new_epoch(), what, epoch, top, ttl(kind)]
+        await self.servers.run(group, Call(script("mark"), self._keys(group), arguments))
+
+    def _keys(self, group: str) -> list[str]:
+        return [self.servers.key(group, part) for part in ("m", "s", "st")]
+
+    def seal(self, data: str | bytes) -> bytes:
+        """The data as it is stored: encrypted if the layer encrypts its messages."""
+        plain = data.encode() if isinstance(data, str) else data
+        return plain if self.crypter is None else bytes(self.crypter.encrypt(plain))
+
+    def open(self, data: bytes) -> bytes:
+        """What `seal` was given, as bytes."""
+        return data if self.crypter is None else bytes(self.crypter.decrypt(data))
+
+    def _open_text(self, data: bytes) -> str:
+        return self.open(data).decode()
+
+
+def ttl(kind: Kind) -> int:
+    """Seconds for which Redis remembers a group that nobody uses."""
+    return max(DAY, int(10 * history_of(kind).age))
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, int(seconds * 1000))
+
+
+def _text(data: bytes | str) -> str:
+    return data if isinstance(data, str) else data.decode()

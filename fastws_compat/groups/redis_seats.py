@@ -1,0 +1,149 @@
+"""The presence of sockets on one Redis server. Only the server's clock is used."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+from fastws_compat.groups.redis import RedisStore
+from fastws_compat.groups.roster import Diff, People
+from fastws_compat.groups.seats import BATCH, Listed, Seat, Tick
+from fastws_compat.groups.servers import Call, script
+from fastws_compat.groups.stores import StoreRefused
+
+# The number of people or groups that one call reads.
+PAGE = 500
+# Seconds that Redis keeps what nobody renews; `keeper.RENEWAL_INTERVAL` is much less.
+TTL = 86_400
+
+
+class RedisSeats:
+    """The presence in the groups of one server of a store, which is the one with this number."""
+
+    def __init__(self, store: RedisStore, server: int) -> None:
+        self._store = store
+        self._server = server
+
+    async def enter(self, group: str, process: str, seats: Sequence[Seat]) -> Diff:
+        seal = self._store.seal
+        fields = [
+            field
+            for seat in seats
+            for field in (seat.socket, seat.key, seal(seat.info), "1" if seat.renewed else "")
+        ]
+        epoch, version, joined, changed = await self._run(
+            "presence_enter", self._keys(group, process), TTL, _new_epoch(), group, *fields
+        )
+        return Diff(epoch.decode(), version, _at(seats, joined), [], _at(seats, changed))
+
+    async def leave(self, group: str, process: str, sockets: Sequence[str]) -> Diff:
+        diff, _ = await self._leave(group, process, 0, *sockets)
+        return diff
+
+    async def reap(self, group: str, process: str) -> tuple[Diff, bool]:
+        return await self._leave(group, process, BATCH)
+
+    async def _leave(self, group: str, process: str, size: int, *sockets: str) -> tuple[Diff, bool]:
+        keys = [*self._keys(group, process), self._key("leases"), self._key("tokens")]
+        epoch, version, left, remaining = await self._run(
+            "presence_leave", keys, _new_epoch(), group, process, size, *sockets
+        )
+        last = {key.decode(): self._info(info) for key, info in zip(left[::2], left[1::2], strict=True)}
+        return Diff(epoch.decode(), version, {}, list(last), {}, last), remaining > 0
+
+    async def tick(self, process: str, lease: float) -> Tick:
+        beginning = self._key("in:")
+        keys = [self._key("leases"), self._key("tokens"), self._key("seen"), beginning + process]
+        token, dead = await self._run(
+            "presence_tick", keys, process, int(lease * 1000), uuid4().hex, TTL, beginning
+        )
+        return Tick(token.decode(), [other.decode() for other in dead])
+
+    async def release(self, process: str, seconds: float) -> None:
+        await self._run("presence_release", [self._key("leases")], process, int(seconds * 1000))
+
+    async def groups_of(self, process: str) -> list[str]:
+        names = await self._run("presence_groups", [self._key(f"in:{process}")])
+        return [name.decode() for name in names]
+
+    async def versions(self, groups: Sequence[str]) -> list[tuple[str, int]]:
+        found: list[tuple[str, int]] = []
+        for at in range(0, len(groups), PAGE):
+            calls = [self._head(group) for group in groups[at : at + PAGE]]
+            replies = await self._store.servers.run_all(self._server, calls)
+            found += map(_version, replies)
+        return found
+
+    async def people(self, group: str) -> tuple[str, int, People]:
+        people: People = {}
+        first: tuple[str, int] | None = None
+        async for version, page in self._pages(group):
+            first = first or version
+            people |= {key: self._info(value) for key, value, _ in page}
+        assert first is not None, "there is at least one page"
+        return *first, people
+
+    async def listed(self, group: str) -> dict[str, Listed]:
+        found: dict[str, Listed] = {}
+        async for _, page in self._pages(group):
+            for key, value, count in page:
+                found[key] = Listed(self._info(value), int(value.partition(b" ")[0]), int(count))
+        return found
+
+    async def _pages(
+        self, group: str
+    ) -> AsyncIterator[tuple[tuple[str, int], Iterator[tuple[str, bytes, bytes]]]]:
+        keys = [self._of(group, part) for part in ("m", "p", "pn")]
+        cursor: Any = b"0"
+        while True:
+            epoch, version, cursor, fields = await self._run("presence_read", keys, cursor, PAGE)
+            names = (key.decode() for key in fields[::3])
+            yield (epoch.decode(), version), zip(names, fields[1::3], fields[2::3], strict=True)
+            if cursor == b"0":
+                return
+
+    async def count(self, group: str) -> int:
+        keys = [self._of(group, "m"), self._of(group, "p")]
+        _, _, number = await self._run("presence_head", keys)
+        return int(number)
+
+    def abandon(self, process: str) -> None:
+        """Nothing: the lease ends by itself, and the users may have come back to other processes by then."""
+
+    def _head(self, group: str) -> Call:
+        return Call(script("presence_head"), [self._of(group, "m"), self._of(group, "p")])
+
+    async def _run(self, name: str, keys: list[str], *args: Any) -> Any:
+        [reply] = await self._store.servers.run_all(self._server, [Call(script(name), keys, args)])
+        if isinstance(reply, Exception):
+            raise StoreRefused(str(reply)) from reply
+        return reply
+
+    def _keys(self, group: str, process: str) -> list[str]:
+        own = [self._of(group, part) for part in ("m", "p", "pn", f"pc:{process}")]
+        return [*own, self._key(f"in:{process}")]
+
+    def _of(self, group: str, part: str) -> str:
+        return self._store.servers.key(group, part)
+
+    def _key(self, name: str) -> str:
+        return self._store.servers.shared_key(name)
+
+    def _info(self, value: bytes) -> str:
+        return self._store.open(value.partition(b" ")[2]).decode()
+
+
+def _new_epoch() -> str:
+    return uuid4().hex[:8]
+
+
+def _at(seats: Sequence[Seat], numbers: Sequence[int]) -> People:
+    return {seats[number].key: seats[number].info for number in numbers}
+
+
+def _version(reply: Any) -> tuple[str, int]:
+    if isinstance(reply, Exception):
+        raise StoreRefused(str(reply)) from reply
+    epoch, version, _ = reply
+    return epoch.decode(), version

@@ -1,0 +1,78 @@
+"""The newest entries of each group in the memory of the process, for members that catch up."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from fastws_compat import conf
+from fastws_compat.groups.entries import Kept
+
+
+class Ring:
+    """The entries of one group, by offset. They need not follow each other."""
+
+    def __init__(self, budget: Budget, count: int) -> None:
+        self.budget = budget
+        self._count = count
+        self._entries: dict[int, Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, entry: Kept) -> None:
+        if entry.offset in self._entries:
+            return
+        self._entries[entry.offset] = entry
+        self.budget.grow(self, entry.size)
+        if len(self._entries) > self._count:
+            self.drop_oldest()
+
+    def after(self, offset: int, limit: int) -> list[Kept]:
+        """The entries that follow the offset without a gap."""
+        self.budget.touch(self)
+        found: list[Kept] = []
+        while len(found) < limit and (entry := self._entries.get(offset + 1)):
+            found.append(entry)
+            offset += 1
+        return found
+
+    def drop_oldest(self) -> None:
+        """Drop the entry that was added first."""
+        self.budget.size -= self._entries.pop(next(iter(self._entries))).size
+
+    def clear(self) -> None:
+        self.budget.size -= sum(entry.size for entry in self._entries.values())
+        self._entries.clear()
+
+    def close(self) -> None:
+        self.clear()
+        self.budget.forget(self)
+
+
+class Budget:
+    """What all rings of one event loop may take together; those used least recently give way."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._rings: OrderedDict[Ring, None] = OrderedDict()
+
+    def touch(self, ring: Ring) -> None:
+        self._rings[ring] = None
+        self._rings.move_to_end(ring)
+
+    def grow(self, ring: Ring, size: int) -> None:
+        self._rings.setdefault(ring)
+        self.size += size
+        limit = conf.get("RING_BYTES")
+        while self.size > limit:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        ring = next(iter(self._rings))
+        if len(ring):
+            ring.drop_oldest()
+        else:
+            del self._rings[ring]
+
+    def forget(self, ring: Ring) -> None:
+        self._rings.pop(ring, None)

@@ -1,0 +1,22 @@
+-- Begin a new epoch, or note a hole.
+-- KEYS: m, s, st
+-- ARGV: 1 fresh epoch, 2 what to do (epoch, hole, clear), 3 epoch that it is about ("" for any), 4 top, 5 TTL in s
+local m = KEYS[1]
+local epoch, n = unpack(redis.call('HMGET', m, 'e', 'n'))
+if not epoch then
+  epoch, n = ARGV[1], 0
+  redis.call('HSET', m, 'e', epoch, 'n', 0, 'b', 0, 'h', -1, 'r', '')
+  redis.call('DEL', KEYS[2])
+end
+if ARGV[2] == 'clear' then
+  redis.call('DEL', KEYS[2], KEYS[3])
+  redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1, 'sb', 0)
+elseif ARGV[3] == '' or ARGV[3] == epoch then
+  if ARGV[2] == 'hole' then
+    redis.call('HSET', m, 'h', n)
+  elseif tonumber(n) < tonumber(ARGV[4]) then
+    redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1)
+  end
+end
+redis.call('EXPIRE', m, ARGV[5])
+return 1

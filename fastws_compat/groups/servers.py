@@ -1,0 +1,234 @@
+"""The Redis servers of a channel layer: few connections for each event loop, and scripts.
+
+Unlike redis-py's client, a call is never repeated, and its error tells whether it may have been carried out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+from fastws_compat import conf
+from fastws_compat.groups.stores import StoreError, StoreRefused
+from fastws_compat.layers.client import with_timeout
+
+# The maximum number of connections of one event loop to one server.
+MAX_CONNECTIONS = 8
+SCRIPTS = Path(__file__).parent / "scripts"
+
+
+@dataclass(frozen=True)
+class Script:
+    """A Lua script, which Redis runs as one step."""
+
+    text: str
+
+    @cached_property
+    def sha(self) -> str:
+        return sha1(self.text.encode()).hexdigest()
+
+
+@cache
+def script(name: str) -> Script:
+    """The script in `scripts/NAME.lua`."""
+    return Script((SCRIPTS / f"{name}.lua").read_text())
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a script. The argument `RUN_ID` stands for the run id of the server."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Any] = ()
+
+    def command(self, run_id: str, *, whole: bool = False) -> tuple[Any, ...]:
+        """The command that runs it, by its digest or with its whole text."""
+        script = ("EVAL", self.script.text) if whole else ("EVALSHA", self.script.sha)
+        arguments = [run_id if argument is RUN_ID else argument for argument in self.arguments]
+        return (*script, len(self.keys), *self.keys, *arguments)
+
+
+RUN_ID = object()
+
+
+@dataclass(slots=True)
+class Link:
+    """One connection, and the run id of the server that it leads to."""
+
+    connection: Any
+    run_id: str = ""
+
+    async def ask(self, *command: Any) -> Any:
+        """The reply to a command; ResponseError if the server refuses it."""
+        await self.connection.send_command(*command)
+        return await self.connection.read_response()
+
+    async def has_ended(self) -> bool:
+        """Whether the server has closed it while it was idle."""
+        connection = self.connection
+        try:
+            can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+            return bool(await can_read())
+        except Exception:
+            return True
+
+    async def close(self) -> None:
+        await self.connection.disconnect(nowait=True)
+
+
+@dataclass(slots=True)
+class Links:
+    """The connections of one event loop to one server."""
+
+    pool: Any
+    free: list[Link] = field(default_factory=list)
+    limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONNECTIONS))
+
+    async def run(self, calls: Sequence[Call]) -> list[Any]:
+        """The replies to several calls, sent together. A reply may be an exception."""
+        async with self.limit:
+            link = await self._take()
+            try:
+                replies = await _ask(link, calls)
+            except BaseException as exc:
+                await link.close()
+                if isinstance(exc, Exception):
+                    raise StoreError(f"{type(exc).__name__}: {exc}") from exc
+                raise
+            self.free.append(link)
+            return replies
+
+    async def _take(self) -> Link:
+        while self.free:
+            link = self.free.pop()
+            if not await link.has_ended():
+                return link
+            await link.close()
+        link = Link(self.pool.make_connection())
+        try:
+            await link.connection.connect()
+            link.run_id = await _run_id(link)
+        except BaseException as exc:
+            await link.close()
+            if isinstance(exc, Exception):
+                raise StoreRefused(f"{type(exc).__name__}: {exc}") from exc
+            raise
+        return link
+
+    async def close(self) -> None:
+        while self.free:
+            await self.free.pop().connection.disconnect()
+
+
+async def _run_id(link: Link) -> str:
+    """The run id of the server, or "" if it is not told or does not matter."""
+    from redis.exceptions import ResponseError
+
+    if conf.get("STORE_DURABLE"):
+        return ""
+    try:
+        reply = await link.ask("INFO", "server")
+    except ResponseError:
+        return ""
+    text = reply.decode() if isinstance(reply, bytes) else str(reply)
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value for name, _, value in lines if name == "run_id"), "")
+
+
+async def _ask(link: Link, calls: Sequence[Call]) -> list[Any]:
+    from redis.exceptions import NoScriptError
+
+    replies = await _send(link, [call.command(link.run_id) for call in calls])
+    unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    if unknown:
+        again = await _send(link, [calls[number].command(link.run_id, whole=True) for number in unknown])
+        for number, reply in zip(unknown, again, strict=True):
+            replies[number] = reply
+    return replies
+
+
+async def _send(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+    connection = link.connection
+    await connection.send_packed_command(connection.pack_commands(commands))
+    return [await _reply(connection) for _ in commands]
+
+
+async def _reply(connection: Any) -> Any:
+    from redis.exceptions import ResponseError
+
+    try:
+        return await connection.read_response()
+    except ResponseError as exc:
+        return exc
+
+
+class LoopServers:
+    """The servers as one event loop uses them. channels_redis calls `flush` when the loop is closed."""
+
+    def __init__(self, hosts: Sequence[Any]) -> None:
+        from channels_redis.utils import create_pool
+
+        self.links = [Links(create_pool(host)) for host in hosts]
+
+    async def flush(self) -> None:
+        for links in self.links:
+            await links.close()
+
+
+class Servers:
+    """The servers that share the groups of one layer, as the layer itself shares them out."""
+
+    def __init__(self, hosts: Any, prefix: str, place: Callable[[str], str] = str) -> None:
+        from channels_redis.utils import decode_hosts
+
+        self.hosts: list[Any] = decode_hosts(hosts)
+        self._prefix = prefix
+        # The name by which the layer chooses the server of a group.
+        self._place = place
+        # channels_redis' name for what belongs to a loop.
+        self._layers: dict[asyncio.AbstractEventLoop, LoopServers] = {}
+
+    def key(self, group: str, part: str) -> str:
+        """The key of one part of a group."""
+        return f"{self._prefix}.fastws:{{{group}}}:{part}"
+
+    def shared_key(self, name: str) -> str:
+        """The key of what all groups of a server share."""
+        return f"{self._prefix}.fastws:{name}"
+
+    def index(self, group: str) -> int:
+        """The number of the server that a group lives on."""
+        from channels_redis.utils import _consistent_hash
+
+        return int(_consistent_hash(self._place(group), len(self.hosts)))
+
+    async def run(self, group: str, call: Call) -> Any:
+        """The reply to one call; StoreRefused if the server refuses it, StoreError if that is not known."""
+        [reply] = await self.run_all(self.index(group), [call])
+        if isinstance(reply, Exception):
+            raise StoreRefused(str(reply)) from reply
+        return reply
+
+    async def run_all(self, index: int, calls: Sequence[Call]) -> list[Any]:
+        """The replies of one server to calls that are sent together; a reply may be an exception."""
+        try:
+            replies: list[Any] = await with_timeout(self._here().links[index].run(calls))
+        except TimeoutError as exc:
+            raise StoreError(str(exc)) from exc
+        return replies
+
+    def _here(self) -> LoopServers:
+        from channels_redis.utils import _wrap_close
+
+        loop = asyncio.get_running_loop()
+        servers = self._layers.get(loop)
+        if servers is None:
+            servers = self._layers[loop] = LoopServers(self.hosts)
+            _wrap_close(self, loop)
+        return servers

@@ -1,0 +1,250 @@
+"""Where groups keep their entries: what a store does, and the store in the memory of the process."""
+
+from __future__ import annotations
+
+import random
+import string
+import threading
+import time
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import NamedTuple
+
+from fastws_compat.groups.entries import Kept
+from fastws_compat.groups.kinds import History, Kind, State
+from fastws_compat.layers.wire import Change, Payload
+
+# The maximum number of groups in memory; the one that was used least recently is forgotten.
+MAX_GROUPS = 10_000
+# Entries that are looked at for one that may have been appended before.
+LOOK_BACK = 100
+EPOCH_LETTERS = string.ascii_lowercase + string.digits
+
+
+class StoreError(Exception):
+    """The store failed. It is not known whether it has done what it was asked to."""
+
+
+class StoreRefused(StoreError):
+    """The store has certainly done nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry before it has an offset."""
+
+    id: str
+    content: Payload | Change
+    exclude: str | None = None
+    key: str | None = None
+    # The field of the state that the entry changes, and the JSON text of its value; None removes it.
+    field: str | None = None
+    value: str | None = None
+
+
+class Appended(NamedTuple):
+    """The place of an entry; `is_new` is false if its key was known."""
+
+    epoch: str
+    offset: int
+    is_new: bool = True
+
+
+class Reading(NamedTuple):
+    """What a store answers to `read`."""
+
+    epoch: str
+    # The newest offset, and the one at which the epoch began.
+    top: int
+    base: int = 0
+    # The offset at which something was sent that is not kept.
+    hole: int = -1
+    # The first offset that is kept.
+    first: int = 1
+    entries: tuple[Kept, ...] = ()
+    # The JSON texts of the last values at `top`, if they were asked for.
+    state: dict[str, str] | None = None
+
+
+class Store:
+    """What a store does. One of a project needs `append`, `read` and `head`.
+
+    Methods raise StoreRefused if the store has certainly not done it, and StoreError if that is not known.
+    """
+
+    async def append(
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+    ) -> Appended:
+        """Keep an entry at the next offset.
+
+        With `is_retry`, look first whether it is there already. With `hole`, something was sent before it
+        that is not kept. Raises ValueError if the state would exceed its limits.
+        """
+        raise NotImplementedError
+
+    async def read(
+        self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
+    ) -> Reading:
+        """Where the history stands, and up to `limit` entries after an offset."""
+        raise NotImplementedError
+
+    async def head(self, group: str, kind: Kind) -> Reading:
+        """Where the history stands."""
+        return await self.read(group, kind)
+
+    async def heads(self, groups: dict[str, Kind]) -> dict[str, Reading]:
+        """Where several histories stand."""
+        return {group: await self.head(group, kind) for group, kind in groups.items()}
+
+    async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
+        """Begin a new epoch if the history ends before `top`, which somebody has seen in this epoch."""
+
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
+        """Note that something was sent, in this epoch or in any, that is not kept."""
+
+    async def clear(self, group: str, kind: Kind) -> None:
+        """Forget the entries and the state, and begin a new epoch."""
+
+
+def new_epoch() -> str:
+    return "".join(random.choices(EPOCH_LETTERS, k=8))
+
+
+def history_of(kind: Kind) -> History:
+    return kind.history or DEFAULT_HISTORY
+
+
+DEFAULT_HISTORY = History()
+
+
+@dataclass(slots=True)
+class Life:
+    """What the memory of the process has of one group."""
+
+    epoch: str = field(default_factory=new_epoch)
+    top: int = 0
+    base: int = 0
+    hole: int = -1
+    entries: deque[Kept] = field(default_factory=deque)
+    state: dict[str, str] = field(default_factory=dict)
+    # By key, the id of its entry, its place, and when the key is forgotten.
+    keys: OrderedDict[str, tuple[str, Appended, float]] = field(default_factory=OrderedDict)
+
+    def begin_epoch(self) -> None:
+        self.epoch, self.base, self.hole = new_epoch(), self.top, -1
+
+    def forget_what_is_old(self, history: History) -> None:
+        now = time.time()
+        while self.entries and (
+            len(self.entries) > history.count or self.entries[0].time < now - history.age
+        ):
+            self.entries.popleft()
+        while self.keys and next(iter(self.keys.values()))[2] < now:
+            self.keys.popitem(last=False)
+
+    def known(self, draft: Draft, is_retry: bool) -> Appended | None:
+        """The place that the entry, or one with its key, has already."""
+        if draft.key is not None and draft.key in self.keys:
+            id, place, _ = self.keys[draft.key]
+            return place if id == draft.id else place._replace(is_new=False)
+        if is_retry:
+            for kept in islice(reversed(self.entries), LOOK_BACK):
+                if kept.id == draft.id:
+                    return Appended(self.epoch, kept.offset)
+        return None
+
+    def reading(self, after: int | None, limit: int, state: bool) -> Reading:
+        first = self.entries[0].offset if self.entries else self.top + 1
+        start = len(self.entries) if after is None else max(0, after + 1 - first)
+        entries = tuple(islice(self.entries, start, start + limit))
+        values = dict(self.state) if state else None
+        return Reading(self.epoch, self.top, self.base, self.hole, first, entries, values)
+
+
+class MemoryStore(Store):
+    """The store of a process without Redis. All threads and event loops share it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._groups: OrderedDict[str, Life] = OrderedDict()
+
+    async def append(
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+    ) -> Appended:
+        history = history_of(kind)
+        with self._lock:
+            life = self._life(group)
+            life.forget_what_is_old(history)
+            known = life.known(draft, is_retry)
+            if known is not None:
+                return known
+            if draft.field is not None:
+                change_state(life.state, draft.field, draft.value, kind.state or State())
+            if hole:
+                life.hole = life.top
+            life.top += 1
+            now = time.time()
+            life.entries.append(Kept(life.top, draft.id, now, draft.content, draft.exclude, draft.key))
+            place = Appended(life.epoch, life.top)
+            if draft.key is not None:
+                life.keys[draft.key] = (draft.id, place, now + history.age)
+            life.forget_what_is_old(history)
+            return place
+
+    async def read(
+        self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
+    ) -> Reading:
+        with self._lock:
+            life = self._life(group)
+            life.forget_what_is_old(history_of(kind))
+            return life.reading(after, limit, state)
+
+    async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
+        with self._lock:
+            life = self._life(group)
+            if life.epoch == epoch and life.top < top:
+                life.begin_epoch()
+
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
+        with self._lock:
+            life = self._life(group)
+            if epoch in (None, life.epoch):
+                life.hole = life.top
+
+    async def clear(self, group: str, kind: Kind) -> None:
+        with self._lock:
+            life = self._life(group)
+            life.entries.clear()
+            life.state.clear()
+            life.begin_epoch()
+
+    def _life(self, group: str) -> Life:
+        life = self._groups.get(group)
+        if life is None:
+            if len(self._groups) >= MAX_GROUPS:
+                self._groups.popitem(last=False)
+            life = self._groups[group] = Life()
+        self._groups.move_to_end(group)
+        return life
+
+
+def change_state(state: dict[str, str], name: str, value: str | None, limits: State) -> None:
+    """Set or remove a value; ValueError if the state would have too many keys or bytes."""
+    if value is None:
+        state.pop(name, None)
+        return
+    others = sum(len(key.encode()) + len(text.encode()) for key, text in state.items() if key != name)
+    if name not in state and len(state) >= limits.keys:
+        raise too_many_keys(limits)
+    if others + len(name.encode()) + len(value.encode()) > limits.bytes:
+        raise too_many_bytes(limits)
+    state[name] = value
+
+
+def too_many_keys(limits: State) -> ValueError:
+    return ValueError(f"The state of the group would exceed {limits.keys} keys (`keys` of its kind).")
+
+
+def too_many_bytes(limits: State) -> ValueError:
+    return ValueError(f"The state of the group would exceed {limits.bytes} bytes (`bytes` of its kind).")

@@ -1,0 +1,98 @@
+"""What operators have done: in the admin's log, if a user did it, and on the logger `fastws_compat.audit`."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastws_compat.logger import audit
+from fastws_compat.operations import masks
+from fastws_compat.operations.records import Done
+
+# The longest text of LogEntry.object_id that every database takes, and of object_repr.
+MAX_REPR = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    """One action: what was done to which sockets, and by whom."""
+
+    action: str
+    # As LogEntry has it: the socket's id, "2 sockets", "user:5", "route:/ws/feed" or "*".
+    subject: str
+    # How the subject is shown, without personal data.
+    shown: str
+    # What was asked for, such as the code and the reason.
+    details: str
+
+    def text(self, done: Done) -> str:
+        """The sentence for the logs."""
+        what = {"kick": "Closed", "send": "Sent a message to"}.get(self.action, self.action)
+        silent = f"; no answer from {', '.join(done.silent)}" if done.silent else ""
+        sockets = "1 socket" if done.count == 1 else f"{done.count} sockets"
+        return f"{what} {sockets} ({self.details}){silent}"
+
+
+def subject_of(where: Mapping[str, Any]) -> str:
+    """What a filter selects, in the form of LogEntry's object."""
+    if ids := where.get("id"):
+        return ids[0] if len(ids) == 1 else f"{len(ids)} sockets"
+    filters = [f"{name}:{value}" for name, value in where.items() if name != "everything"]
+    return " ".join(filters) or "*"
+
+
+def system_user() -> str:
+    """The name of the user who runs the command."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container may run as a number without a name
+        return "unknown"
+
+
+def log(deed: Deed, by: Any, done: Done) -> None:
+    """Write a line about what was done."""
+    audit.info("%s: %s %s", by, deed.shown, deed.text(done), extra={"action": deed.action, "by": str(by)})
+
+
+def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
+    """Make the admin's log entry before anything is done: if it cannot be written, nothing is."""
+    from django.contrib.admin.models import CHANGE, LogEntry
+
+    entry = LogEntry(
+        user_id=user.pk,
+        content_type=content_type(),
+        object_id=deed.subject,
+        object_repr=deed.shown[:MAX_REPR],
+        action_flag=CHANGE,
+        change_message=_message(deed, ids, None),
+    )
+    entry.save()
+    return entry
+
+
+def complete(entry: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
+    """Add the outcome to the entry, and write the line."""
+    entry.change_message = _message(deed, ids, done)
+    entry.save(update_fields=["change_message"])
+    log(deed, entry.user.get_username(), done)
+
+
+def _message(deed: Deed, ids: Sequence[str], done: Done | None) -> str:
+    text = f"Not yet done ({deed.details})" if done is None else deed.text(done)
+    return f"{text}: {', '.join(ids)}" if len(ids) > 1 else text
+
+
+def masked(address: str | None) -> str:
+    """The network of an address, which may be masked already."""
+    return masks.address(address) or (address if address and address.endswith("x") else "") or ""
+
+
+def content_type() -> Any:
+    """The content type of sockets, which exists once `migrate` has run."""
+    from django.contrib.contenttypes.models import ContentType
+
+    from fastws_compat.operations.models import LiveSocket
+
+    return ContentType.objects.get_for_model(LiveSocket, for_concrete_model=False)

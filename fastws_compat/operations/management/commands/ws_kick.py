@@ -1,0 +1,96 @@
+"""`python manage.py ws_kick` closes open sockets in all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asgiref.sync import async_to_sync
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from fastws_compat.connections.closing import is_close_code
+from fastws_compat.management.input import user_named
+from fastws_compat.operations import api, audit
+from fastws_compat.operations.management import replies
+from fastws_compat.operations.records import Done
+from fastws_compat.operations.survey import Answers, ask
+
+FILTERS = {
+    "id": "the socket with this id; may be repeated",
+    "user": "the sockets of the user with this name",
+    "route": "the sockets of this route, such as /ws/rooms/{slug}",
+    "group": "the sockets in this group",
+    "process": "the sockets of this process (host:pid)",
+}
+
+
+class Command(BaseCommand):
+    help = "Closes open sockets in all processes. Filters combine: a socket must fit each of them."
+    requires_system_checks = ()
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        for name, text in FILTERS.items():
+            action = "append" if name == "id" else "store"
+            parser.add_argument(f"--{name}", action=action, metavar=name.upper(), help=text)
+        parser.add_argument("--everything", action="store_true", help="every socket")
+        parser.add_argument("--code", type=int, default=api.COME_BACK, help="the close code (%(default)s)")
+        parser.add_argument("--reason", default="", help="the reason, which the client sees")
+        parser.add_argument("--over", type=float, default=0, metavar="S", help="seconds to spread them over")
+        parser.add_argument("--dry-run", action="store_true", help="only say how many sockets fit")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument(
+            "--as", dest="staff", metavar="STAFF", help="the user in whose name the admin logs it"
+        )
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        replies.require_layer()
+        where = filters(options)
+        if not is_close_code(options["code"]):
+            raise CommandError(f"--code {options['code']} is no code that can be sent.")
+        staff = None if options["staff"] is None else user_named(options["staff"])
+        if options["dry_run"] or not options["yes"]:
+            self.confirm(where, options)
+        if not options["dry_run"]:
+            replies.report(self, "Closed", kick(where, options, staff))
+
+    def confirm(self, where: dict[str, Any], options: dict[str, Any]) -> None:
+        """Say how many sockets fit, and ask whether to close them unless that is all that was wanted."""
+        found: Answers = async_to_sync(ask)("count", where)
+        replies.warn(self, found.silent)
+        processes = sum(1 for answer in found.last if answer["matched"])
+        found_here = f"{replies.sockets(found.sum('matched'))} in {replies.plural(processes, 'process')}"
+        self.stdout.write(f"{found_here} would be closed.")
+        if not options["dry_run"] and input("Close them? [y/N] ").strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was closed.")
+
+
+def filters(options: dict[str, Any]) -> dict[str, Any]:
+    """The filters that were given; CommandError without one."""
+    given = {name: options[name] for name in FILTERS}
+    if given["user"] is not None:
+        given["user"] = user_named(given["user"])
+    where = api.filters(**given)
+    if options["everything"]:
+        where["everything"] = True
+    if not where:
+        raise CommandError(
+            f"Say which sockets: {', '.join(f'--{name}' for name in FILTERS)} or --everything."
+        )
+    return where
+
+
+def kick(where: dict[str, Any], options: dict[str, Any], staff: Any) -> Done:
+    """Close the sockets, and log who did it."""
+    code, reason, over = options["code"], options["reason"], options["over"]
+    details = (
+        f"code {code}" + (f", reason {reason!r}" if reason else "") + (f", over {over:g} s" if over else "")
+    )
+    subject = audit.subject_of(where)
+    deed = audit.Deed("kick", subject, subject, details)
+    by = audit.system_user() if staff is None else staff
+    entry = None if staff is None else audit.enter(deed, staff, where.get("id", ()))
+    done, _ = async_to_sync(api.close)(where, code=code, reason=reason, over=over, by=by)
+    if entry is None:
+        audit.log(deed, by, done)
+    else:
+        audit.complete(entry, deed, where.get("id", ()), done)
+    return done

@@ -1,0 +1,58 @@
+"""What a process reports of a client to those who may not see personal data."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, ip_address, ip_network
+
+# The names by which browsers are shown, in the order in which they are looked for: each agent claims to be
+# most of those behind it.
+BROWSERS = {
+    "Edg": "Edge",
+    "OPR/": "Opera",
+    "Vivaldi": "Vivaldi",
+    "SamsungBrowser": "Samsung Internet",
+    "Firefox": "Firefox",
+    "FxiOS": "Firefox",
+    "HeadlessChrome": "Chrome",
+    "Chrome": "Chrome",
+    "CriOS": "Chrome",
+    "Chromium": "Chromium",
+    "Safari": "Safari",
+}
+# The name of a program at the beginning of its agent, such as "okhttp/4.12".
+PROGRAM = re.compile(r"[A-Za-z][A-Za-z_-]{1,30}")
+# The first word of a group's name, which says what kind of group it is.
+KIND = re.compile(r"[A-Za-z]+")
+
+
+def address(text: str | None) -> str | None:
+    """The network of an address: `203.0.113.x`, or the first 48 bits of an IPv6 address."""
+    if text is None:
+        return None
+    try:
+        found = ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = getattr(found, "ipv4_mapped", None) or found
+    if isinstance(mapped, IPv4Address):
+        return f"{str(mapped).rpartition('.')[0]}.x"
+    return f"{ip_network((mapped, 48), strict=False).network_address}x"
+
+
+def agent(text: str | None) -> str | None:
+    """The name of the browser or program."""
+    if not text:
+        return None
+    for sign, name in BROWSERS.items():
+        if sign in text:
+            return name
+    found = PROGRAM.match(text)
+    return found[0] if found else None
+
+
+def group(name: str) -> str:
+    """The first word of a group's name: what follows tells groups of a kind apart, as parameters do paths."""
+    found = KIND.match(name)
+    kind = found[0] if found else ""
+    return name if kind == name else f"{kind}…"

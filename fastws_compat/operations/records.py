@@ -1,0 +1,137 @@
+"""What the calls of the operations API return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
+from typing import Any, Self
+
+TIMES = ("since", "last_in", "last_out")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One connection. What its server does not count is None."""
+
+    id: str
+    user_id: int | str | None
+    # The user's name.
+    user: str | None
+    route: str | None
+    endpoint: str | None
+    path: str | None
+    address: str | None
+    agent: str | None
+    since: datetime | None
+    messages_in: int | None
+    messages_out: int | None
+    bytes_in: int | None
+    bytes_out: int | None
+    groups: list[str]
+    # The number of messages that wait because the client reads too slowly.
+    waiting: int
+    last_in: datetime | None
+    last_out: datetime | None
+    # "handshaking", "open", "slow" or "closing".
+    state: str
+    subprotocol: str | None
+    process: str
+    server: str | None
+
+    @classmethod
+    def from_wire(cls, values: Mapping[str, Any], process: str) -> Self:
+        """A row from the answer of a process, which may be older or newer than this one."""
+        known: dict[str, Any] = {name: values.get(name) for name in ROW_FIELDS}
+        known |= {name: _time(values.get(name)) for name in TIMES}
+        known["groups"] = list(values.get("groups") or ())
+        known["waiting"] = values.get("waiting") or 0
+        known["state"] = values.get("state") or "open"
+        return cls(**{**known, "id": str(values.get("id")), "process": process})
+
+
+ROW_FIELDS = tuple(field.name for field in fields(Row))
+
+
+def _time(seconds: Any) -> datetime | None:
+    return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int | float) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The best rows of all processes that answered."""
+
+    rows: list[Row]
+    # The connections of all processes, and those that the filters select.
+    total: int
+    matched: int
+    # The processes that did not answer, and those whose version does not know the question.
+    silent: list[str]
+    older: list[str]
+    # The processes that answered.
+    processes: list[str]
+    # How many connections there are by route, process, state and login.
+    facets: dict[str, dict[str, int]]
+    # Since when the channel layer has failed, and whether there is none that reaches other processes.
+    unreached_since: datetime | None = None
+    local: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an operation did: to how many connections, in how many processes, and who did not answer."""
+
+    count: int
+    processes: int
+    silent: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process that serves sockets."""
+
+    process: str
+    server: str | None
+    version: str | None
+    since: datetime | None
+    open: int
+    handshaking: int
+    waiting: int
+    opened: int | None
+    closed: int | None
+    messages_in: int | None
+    messages_out: int | None
+    bytes_in: int | None
+    bytes_out: int | None
+    # The 99th percentile of the event loop's lag in seconds, and the process's memory in bytes.
+    lag: float | None
+    rss: int | None
+    # The channel layer's class, and whether it works.
+    layer: str | None
+    layer_up: bool
+    draining: bool
+    # The same counts by route.
+    routes: dict[str, dict[str, Any]]
+
+    def __str__(self) -> str:
+        return self.process
+
+    @classmethod
+    def from_wire(cls, values: Mapping[str, Any], process: str) -> Self:
+        known: dict[str, Any] = {name: values.get(name) for name in PROCESS_FIELDS}
+        counts = {name: known[name] or 0 for name in ("open", "handshaking", "waiting")}
+        flags = {"layer_up": values.get("layer_up", True), "draining": bool(values.get("draining"))}
+        routes = values.get("routes")
+        return cls(
+            **{
+                **known,
+                **counts,
+                **flags,
+                "process": process,
+                "since": _time(values.get("since")),
+                "routes": routes if isinstance(routes, dict) else {},
+            }
+        )
+
+
+PROCESS_FIELDS = tuple(field.name for field in fields(Process))

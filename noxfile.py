@@ -1,0 +1,79 @@
+"""What the workflows run, for anybody's machine: `nox -l` lists the sessions, `nox -s NAME` runs one."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2025.5"
+nox.options.sessions = ["tests", "lint", "docs", "package"]
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
+DJANGOS = ["5.2", "6.0", "6.1"]
+# The oldest releases that pyproject.toml allows.
+OLDEST = ["django==5.2.*", "channels==4.2.*", "daphne==4.2.2", "pydantic==2.12.3"]
+NEWEST = ["django", "channels", "daphne", "asgiref", "autobahn", "twisted", "pydantic"]
+QUICK = ["-m", "not servers and not browser", "-n", "auto", "--dist", "loadfile"]
+
+
+def pytest(session: nox.Session, *quick: str) -> None:
+    session.run("python", "-m", "pytest", "-q", *(session.posargs or quick))
+
+
+@nox.session(python=PYTHONS)
+@nox.parametrize("django", DJANGOS)
+def tests(session: nox.Session, django: str) -> None:
+    """The tests without servers, for each Python and each Django that supports it."""
+    if django >= "6" and str(session.python) < "3.12":
+        session.skip(f"Django {django} needs Python 3.12.")
+    session.install("-e", ".[test]", f"django=={django}.*")
+    pytest(session, *QUICK)
+
+
+@nox.session(python=PYTHONS)
+def oldest(session: nox.Session) -> None:
+    """All tests with the oldest dependencies that are supported."""
+    session.install("-e", ".[test]", *OLDEST)
+    pytest(session)
+
+
+@nox.session(python=PYTHONS)
+def newest(session: nox.Session) -> None:
+    """All tests with the newest release of every dependency."""
+    session.install("--upgrade", "--upgrade-strategy", "eager", "-e", ".[test]", *NEWEST)
+    pytest(session)
+
+
+@nox.session(python=PYTHONS)
+def prereleases(session: nox.Session) -> None:
+    """All tests with alphas, betas and release candidates of the dependencies."""
+    session.install("-e", ".[test]")
+    session.install("--upgrade", "--pre", "--upgrade-strategy", "only-if-needed", *NEWEST)
+    session.run("python", "-m", "pip", "freeze")
+    pytest(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Ruff, mypy and pyright."""
+    session.install("-e", ".[test,lint]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("mypy", "--strict", "tests/typing")
+    session.run("pyright", "tests/typing")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation site in build/site, strictly, and what a reader needs of it."""
+    session.install("-e", ".[test,docs]")
+    session.run("sphinx-build", "-qW", "--keep-going", "-c", "docs", ".", "build/site")
+    session.run("python", "-m", "pytest", "-q", "tests/site")
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """The wheel and the sdist in dist/, checked, and the wheel serving a socket in an empty environment."""
+    session.install(".[release]")
+    session.run("bash", ".ci/package", "python", "dist", external=True)

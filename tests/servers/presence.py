@@ -1,0 +1,60 @@
+"""Rooms that show who is present, and what this process has heard by signals."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Any
+
+from django.dispatch import receiver
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.groups import Group
+from fastws_compat.signals import presence_joined, presence_left
+
+app = FastAPI()
+heard: list[list[Any]] = []
+
+
+@receiver(presence_joined)
+def note_join(group: str, key: str, info: Any, **kwargs: Any) -> None:
+    heard.append(["joined", group, key, info])
+
+
+@receiver(presence_left)
+async def note_leave(group: str, key: str, info: Any, **kwargs: Any) -> None:
+    heard.append(["left", group, key, info])
+
+
+@app.websocket("/in/{room}")
+async def present(websocket: WebSocket, room: str, user: str) -> None:
+    """Be present; a text is the new info, and an empty one leaves."""
+    await websocket.accept()
+    websocket.scope["user"] = SimpleNamespace(pk=user, is_authenticated=True)
+    await websocket.join(room, presence=user)
+    async for text in websocket.iter_text():
+        if text:
+            await websocket.update(room, text)
+        else:
+            await websocket.leave(room)
+
+
+@app.websocket("/watch/{room}")
+async def watching(websocket: WebSocket, room: str) -> None:
+    await websocket.accept()
+    await websocket.join(room, watch=True)
+    async for _ in websocket.iter_text():
+        pass
+
+
+@app.websocket("/who/{room}")
+async def who(websocket: WebSocket, room: str) -> None:
+    await websocket.accept()
+    people = await Group(room).apresence()
+    await websocket.send_json({each.key: [each.info, each.sockets] for each in people})
+
+
+@app.websocket("/heard")
+async def signals(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_json({"pid": os.getpid(), "heard": heard})

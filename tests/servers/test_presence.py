@@ -1,0 +1,356 @@
+"""Presence on real servers: several processes with one Redis, deploys, crashes, and a Redis that fails.
+
+Times are short by default. At full size: FASTWS_PRESENCE_TTL=20 FASTWS_PROCESSES=4 FASTWS_SOCKETS=2000
+FASTWS_PEOPLE=10000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import websockets
+from websockets.asyncio.client import ClientConnection
+
+from fastws_compat.groups.redis import RedisStore
+from fastws_compat.groups.redis_seats import RedisSeats
+from fastws_compat.groups.seats import BATCH, Seat
+from fastws_compat.groups.servers import Servers
+from tests.redis_server import RedisServer
+from tests.redis_server import redis_server as redis_server
+from tests.servers.conftest import Running, Server
+
+pytestmark = [pytest.mark.servers, pytest.mark.redis]
+
+APP = "tests.servers.presence:app"
+TTL = float(os.environ.get("FASTWS_PRESENCE_TTL", "2"))
+TICK = TTL / 4
+LINGER = TTL / 2
+PROCESSES = int(os.environ.get("FASTWS_PROCESSES", "2"))
+SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "60"))
+PEOPLE = int(os.environ.get("FASTWS_PEOPLE", "1500"))
+LAYER_TIMEOUT = 2
+BACKENDS = {
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+    "core": "channels_redis.core.RedisChannelLayer",
+}
+# Seconds for a busy machine.
+SLACK = 5.0
+
+
+def start(server: Server, redis: RedisServer, kind: str = "pubsub") -> Running:
+    config: dict[str, Any] = {"hosts": redis.hosts}
+    if kind == "core":
+        config["capacity"] = 10_000
+    settings = {
+        "CHANNEL_LAYERS": {"default": {"BACKEND": BACKENDS[kind], "CONFIG": config}},
+        "FASTWS": {
+            "GROUPS": {"room*": {"presence": {"linger": LINGER}}},
+            "PRESENCE_TTL": TTL,
+            "CHECK_SECONDS": TICK,
+            "LAYER_TIMEOUT": LAYER_TIMEOUT,
+        },
+    }
+    env = {"SETTINGS": json.dumps(settings)}
+    return server.start(APP, settings="tests.servers.django_settings", env=env)
+
+
+class Client:
+    """A client that understands presence, and keeps what it has seen."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.people: dict[str, Any] = {}
+        self.count = -1
+        self.joined: list[str] = []
+        self.left: list[str] = []
+        self.frames: list[dict[str, Any]] = []
+        self._changed = asyncio.Event()
+
+    async def listen(self) -> None:
+        with suppress(websockets.ConnectionClosed):
+            async for text in self.connection:
+                frame = json.loads(text)
+                if frame.get("fastws") == "presence":
+                    self._take(frame)
+                    self._changed.set()
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        self.frames.append(frame)
+        self.count = frame["count"]
+        if "all" in frame:
+            self.left += [key for key in self.people if key not in frame["all"]]
+            self.people = frame["all"]
+        elif "joined" in frame:
+            self.joined += frame["joined"]
+            self.left += frame["left"]
+            self.people |= {**frame["joined"], **frame["changed"]}
+            for key in frame["left"]:
+                del self.people[key]
+
+    async def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        try:
+            async with asyncio.timeout(seconds + SLACK):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"still {self.count} present: {self.people}") from None
+
+    async def until_people(self, *keys: str, seconds: float = 20) -> None:
+        await self.until(lambda: self.people.keys() == {*keys}, seconds)
+
+
+@asynccontextmanager
+async def clients() -> AsyncIterator[Callable[..., Any]]:
+    """Connects clients, which are closed at the end."""
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        tasks = []
+
+        async def connect(running: Running, path: str) -> Client:
+            url = f"{running.url(path)}{'&' if '?' in path else '?'}fastws="
+            connection = await websockets.connect(url, compression=None, proxy=None, max_queue=None)
+            stack.push_async_callback(connection.close)
+            client = Client(connection)
+            tasks.append(group.create_task(client.listen()))
+            return client
+
+        yield connect
+        for task in tasks:
+            task.cancel()
+
+
+def run(main: Callable[[], Any], seconds: float = 60 + 6 * TTL) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(seconds):
+            await main()
+
+    asyncio.run(limited())
+
+
+async def ask(running: Running, path: str) -> Any:
+    async with websockets.connect(running.url(path), compression=None, proxy=None) as client:
+        return json.loads(await client.recv())
+
+
+def no_traceback(*servers: Running) -> None:
+    for running in servers:
+        running.stop()
+        assert "Traceback" not in running.logs()
+        assert "Task was destroyed" not in running.logs()
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "core"])
+def test_processes_agree_and_each_signal_comes_once(
+    kind: str, redis_server: RedisServer, daphne: Server, uvicorn: Server
+) -> None:
+    one, two = start(daphne, redis_server, kind), start(uvicorn, redis_server, kind)
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = [await connect(running, "/watch/room") for running in (one, two)]
+            tab = await connect(one, "/in/room?user=ann")
+            other_tab = await connect(two, "/in/room?user=ann")
+            bob = await connect(two, "/in/room?user=bob")
+            for client in (*watching, tab, other_tab, bob):
+                await client.until_people("ann", "bob")
+            assert await ask(one, "/who/room") == {"ann": ["ann", 2], "bob": ["bob", 1]}
+            await bob.connection.send("Robert")
+            for client in watching:
+                await client.until(lambda client=client: client.people["bob"] == "Robert")  # type: ignore[misc]
+            await tab.connection.send("")
+            await bob.connection.close()
+            for client in watching:
+                await client.until_people("ann", seconds=LINGER)
+                assert (client.joined.count("ann"), client.left) == (1, ["bob"]) or "all" in client.frames[0]
+                assert client.left == ["bob"]
+            await other_tab.connection.close()
+            for client in watching:
+                await client.until_people(seconds=LINGER)
+                versions = [frame["version"] for frame in client.frames]
+                assert len(versions) == len({*versions})
+        heard = [each for running in (one, two) for each in (await ask(running, "/heard"))["heard"]]
+        assert sorted(heard) == [
+            ["joined", "room", "ann", "ann"],
+            ["joined", "room", "bob", "bob"],
+            ["left", "room", "ann", "ann"],
+            ["left", "room", "bob", "Robert"],
+        ]
+
+    run(main)
+    no_traceback(one, two)
+
+
+def test_a_reload_is_no_event(redis_server: RedisServer, server: Server) -> None:
+    running = start(server, redis_server)
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = await connect(running, "/watch/room")
+            for _ in range(4):
+                client = await connect(running, "/in/room?user=ann")
+                await client.until_people("ann")
+                await client.connection.close()
+            await asyncio.sleep(LINGER / 2)
+            assert (await ask(running, "/who/room")).keys() == {"ann"}
+            assert watching.left == []
+            await watching.until_people(seconds=LINGER)
+
+    run(main)
+    no_traceback(running)
+
+
+def test_a_killed_process_leaves_no_ghosts(
+    redis_server: RedisServer, daphne: Server, uvicorn: Server
+) -> None:
+    lives, dies = start(daphne, redis_server), start(uvicorn, redis_server)
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = await connect(lives, "/watch/room")
+            here = await connect(lives, "/in/room?user=ann")
+            for user in ("ann", "bob", "eve"):
+                await connect(dies, f"/in/room?user={user}")
+            await watching.until_people("ann", "bob", "eve")
+            dies.signal(signal.SIGKILL)
+            begun = time.monotonic()
+            back = await connect(lives, "/in/room?user=eve")
+            await watching.until_people("ann", "eve", seconds=TTL + TICK)
+            assert time.monotonic() - begun < TTL + TICK + SLACK
+            assert watching.left == ["bob"]
+            assert (await ask(lives, "/who/room")) == {"ann": ["ann", 1], "eve": ["eve", 1]}
+            assert {*here.people} == {*back.people} == {"ann", "eve"}
+
+    run(main)
+    no_traceback(lives)
+
+
+def test_a_stopped_process_is_removed_and_registers_again(redis_server: RedisServer, daphne: Server) -> None:
+    lives, stops = start(daphne, redis_server), start(daphne, redis_server)
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = await connect(lives, "/watch/room")
+            await connect(lives, "/in/room?user=ann")
+            stopped = await connect(stops, "/in/room?user=bob")
+            await watching.until_people("ann", "bob")
+            stops.signal(signal.SIGSTOP)
+            try:
+                await watching.until_people("ann", seconds=2 * TTL)
+            finally:
+                stops.signal(signal.SIGCONT)
+            await watching.until_people("ann", "bob", seconds=2 * TTL)
+            await stopped.until_people("ann", "bob")
+
+    run(main)
+    no_traceback(lives, stops)
+
+
+@pytest.mark.parametrize("fault", ["freeze", "flush", "restart"])
+def test_a_fault_of_redis_is_no_event(
+    fault: str, redis_server: RedisServer, daphne: Server, uvicorn: Server
+) -> None:
+    servers = start(daphne, redis_server), start(uvicorn, redis_server)
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = [await connect(running, "/watch/room") for running in servers]
+            users = [f"u{number}" for number in range(6)]
+            for number, user in enumerate(users):
+                await connect(servers[number % 2], f"/in/room?user={user}")
+            for client in watching:
+                await client.until_people(*users)
+            await fail(fault, redis_server)
+            newcomer = await connect(servers[0], "/in/room?user=new")
+            for client in (*watching, newcomer):
+                await client.until_people(*users, "new", seconds=3 * TTL)
+            # For longer than anybody would be waited for.
+            await asyncio.sleep(TTL + 2 * TICK)
+            for client in watching:
+                assert (client.left, {*client.people}) == ([], {*users, "new"})
+            assert (await ask(servers[1], "/who/room")).keys() == {*users, "new"}
+
+    run(main)
+    if fault != "restart":  # channels_redis logs one
+        no_traceback(*servers)
+
+
+async def fail(fault: str, redis: RedisServer) -> None:
+    if fault == "freeze":
+        redis.freeze()
+        await asyncio.sleep(1.5 * TTL)
+        redis.thaw()
+    elif fault == "flush":
+        from redis import asyncio as aioredis
+
+        async with aioredis.Redis.from_url(redis.url) as client:
+            await client.flushall()
+    else:
+        redis.kill()
+        await asyncio.sleep(TICK)
+        redis.start()
+
+
+def test_a_rolling_deploy_is_no_event(redis_server: RedisServer, server: Server) -> None:
+    """Each process is replaced, and its clients come back to the others at once."""
+    servers = [start(server, redis_server) for _ in range(PROCESSES)]
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = await connect(servers[-1], "/watch/room")
+            staying: list[asyncio.Task[None]] = []
+
+            async def stay(user: str, index: int) -> None:
+                """Connect to the next process each time that one stops."""
+                while True:
+                    with suppress(OSError, websockets.InvalidHandshake):
+                        client = await connect(servers[index % len(servers)], f"/in/room?user={user}")
+                        await client.connection.wait_closed()
+                    index += 1
+                    await asyncio.sleep(0.05)
+
+            users = [f"u{number}" for number in range(SOCKETS)]
+            staying = [asyncio.create_task(stay(user, at)) for at, user in enumerate(users)]
+            await watching.until_people(*users, seconds=60)
+            watching.joined.clear()
+            for index in range(PROCESSES - 1):
+                new = await asyncio.to_thread(start, server, redis_server)
+                old, servers[index] = servers[index], new
+                await asyncio.to_thread(old.stop)
+                assert "Traceback" not in old.logs()
+            await asyncio.sleep(TTL + 2 * TICK)
+            assert (watching.left, watching.joined) == ([], [])
+            assert {*watching.people} == {*users}
+            for task in staying:
+                task.cancel()
+
+    run(main, seconds=120 + 10 * TTL)
+    no_traceback(*servers)
+
+
+def test_of_many_people_only_the_count_is_sent(redis_server: RedisServer, daphne: Server) -> None:
+    running = start(daphne, redis_server)
+
+    async def main() -> None:
+        seats = RedisSeats(RedisStore(Servers(redis_server.hosts, "asgi")), 0)
+        await seats.tick("others", 600)
+        many = [Seat(f"s{number}", f"u{number}", '{"name":"somebody"}') for number in range(PEOPLE)]
+        for at in range(0, PEOPLE, BATCH):
+            await seats.enter("room", "others", many[at : at + BATCH])
+        async with clients() as connect:
+            ann = await connect(running, "/in/room?user=ann")
+            await ann.until(lambda: ann.count == PEOPLE + 1)
+            assert ann.frames[-1].keys() == {"fastws", "group", "version", "count"}
+            await seats.leave("room", "others", [f"s{number}" for number in range(PEOPLE - 900)])
+            await ann.until(lambda: ann.count == 901)
+            assert len(ann.people) == 901
+
+    run(main)
+    no_traceback(running)

@@ -1,0 +1,635 @@
+"""Groups with a history: positions, recovery, what clients of `live.js` and raw ones receive."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from channels.layers import channel_layers
+from pydantic import BaseModel
+
+from fastws_compat import FastAPI, TypedWebSocket, WebSocket
+from fastws_compat.exceptions import GroupKindError
+from fastws_compat.groups import Group, counters, hub, record
+from fastws_compat.groups.positions import Claim, Position, claims_of, parse_claims, parse_position
+from fastws_compat.layers import client as layers
+from tests.live_clients import client, eventually, joining_app
+from tests.redis_server import RedisServer, running
+
+pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
+
+BACKENDS = {
+    "memory": "channels.layers.InMemoryChannelLayer",
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+    "core": "channels_redis.core.RedisChannelLayer",
+}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True, params=["no layer", *BACKENDS])
+def layer(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
+    config: dict[str, Any] = {"CONFIG": {}, "BACKEND": BACKENDS.get(request.param)}
+    if request.param in ("pubsub", "core"):
+        server: RedisServer = request.getfixturevalue("redis")
+        # Each test has keys of its own.
+        config["CONFIG"] = {"hosts": server.hosts, "prefix": f"test{id(config)}"}
+    settings.CHANNEL_LAYERS = {} if request.param == "no layer" else {"default": config}
+    settings.FASTWS = {
+        "GROUPS": {
+            "short.*": {"history": {"count": 5, "bytes": 100}},
+            "board.*": {"history": True, "state": {"keys": 2, "bytes": 100}},
+            "who.*": {"presence": True},
+            "room.*": {"history": {"count": 1000}},
+        }
+    }
+    layers.health.cache_clear()
+    layers.local_layer.cache_clear()
+    counters.clear()
+    yield request.param
+    assert not hub.hubs
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(45):
+            await main()
+        for layer in channel_layers.backends.values():
+            if hasattr(layer, "close_pools"):
+                await layer.close_pools()
+            elif "pubsub" in type(layer).__module__:
+                await layer.flush()
+
+    asyncio.run(limited())
+    gc.collect()
+
+
+def test_a_client_of_ours_gets_hello_its_position_and_envelopes() -> None:
+    room = Group("room.1")
+    app = joining_app(room)
+
+    async def main() -> None:
+        async with client(app) as one:
+            hello = await one.next()
+            assert (hello["fastws"], hello["beat"]) == ("hello", 25)
+            assert hello["id"]
+            joined = await one.next()
+            epoch = joined.pop("epoch")
+            assert len(epoch) == 8
+            assert joined == {"fastws": "joined", "group": "room.1", "offset": 0, "recovered": None}
+            assert one.sent[1]["text"].startswith('{"fastws":')
+            assert await room.asend({"text": "hi"}) is True
+            await room.asend("plain")
+            await room.asend(b"\x00\xff", key="k")
+            head = {"fastws": "message", "group": "room.1"}
+            assert await one.next() == {**head, "offset": 1, "data": {"text": "hi"}}
+            assert await one.next() == {**head, "offset": 2, "text": "plain"}
+            assert await one.next() == {**head, "offset": 3, "key": "k", "payload": b"\x00\xff"}
+            assert await room.aposition() == f"{epoch}:3"
+        [joined] = app.state.joined
+        assert (joined.recovered, joined.groups) == (None, {"room.1": None})
+
+    run(main)
+
+
+def test_a_raw_client_gets_todays_frames() -> None:
+    room = Group("room.1")
+    app = joining_app(room)
+
+    async def main() -> None:
+        async with client(app, None) as raw, client(app) as ours:
+            await ours.until("joined")
+            await eventually(lambda: len(app.state.joined) == 2)
+            await room.asend({"text": "hi"})
+            await room.asend(b"\x00")
+            await room.asend("end")
+            await eventually(lambda: len(raw.sent) == 4)
+            assert [message.get("text", message.get("bytes")) for message in raw.sent[1:]] == [
+                '{"text":"hi"}',
+                b"\x00",
+                "end",
+            ]
+
+    run(main)
+
+
+def test_a_client_gets_exactly_what_it_missed() -> None:
+    room = Group("room.1")
+    app = joining_app(room)
+
+    async def main() -> None:
+        await room.asend([0])
+        epoch = (await room.aposition()).partition(":")[0]
+        async with client(app) as one:
+            await one.until("joined")
+            for number in range(1, 4):
+                await room.asend([number])
+            await one.until_offset(4)
+        for number in range(4, 300):
+            await room.asend([number])
+        async with client(app, f"room.1:{epoch}:4") as one:
+            joined = await one.until("joined")
+            assert joined == {
+                "fastws": "joined", "group": "room.1", "epoch": epoch, "offset": 4, "recovered": True
+            }  # fmt: skip
+            await one.until_offset(300)
+            await room.asend([300])
+            await one.until_offset(301)
+            assert [frame["data"] for frame in one.of("message")] == [[n] for n in range(4, 301)]
+            assert one.offsets == list(range(5, 302))
+            assert one.of("lost") == []
+        assert app.state.joined[-1].recovered is True
+        assert counters["recovered"] == 1
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("claim", "recovered"),
+    [
+        ("short.1:{epoch}:7", True),
+        ("short.1:{epoch}:2", True),
+        ("short.1:{epoch}:1", False),
+        ("short.1:{epoch}:8", False),
+        ("short.1:zzzzzzzz:3", False),
+        ("short.1::0:v1", None),
+        ("short.1:{epoch}", None),
+        ("short.1:{epoch}:x", None),
+        ("short.1:{epoch}:1:2:3", None),
+        ("short.2:{epoch}:7", None),
+        ("", None),
+    ],
+)
+def test_a_position_is_judged_by_the_store(claim: str, recovered: bool | None) -> None:
+    group = Group("short.1")
+    app = joining_app(group)
+
+    async def main() -> None:
+        for number in range(7):
+            await group.asend([number])
+        epoch = (await group.aposition()).partition(":")[0]
+        async with client(app, claim.format(epoch=epoch)) as one:
+            joined = await one.until("joined")
+            assert (joined["recovered"], joined["epoch"]) == (recovered, epoch)
+            await group.asend(["live"])
+            await one.until_offset(8)
+            start = joined["offset"]
+            assert one.offsets == list(range(start + 1, 9))
+            assert start == (int(claim.split(":")[2]) if recovered else 7)
+        assert [joined.recovered for joined in app.state.joined] == [recovered]
+        assert (counters["recovered"], counters["unrecovered"]) == (recovered is True, recovered is False)
+
+    run(main)
+
+
+def test_the_worst_of_several_groups() -> None:
+    app = joining_app(Group("room.1"), "room.2", "room.3", "plain")
+
+    async def main() -> None:
+        position = await Group("room.1").aposition()
+        async with client(app, f"room.1:{position},room.2:abcdefgh:3") as one:
+            await eventually(lambda: app.state.joined)
+            [joined] = app.state.joined
+            assert joined.groups == {"room.1": True, "room.2": False, "room.3": None, "plain": None}
+            assert joined.recovered is False
+            assert {frame["group"] for frame in one.of("joined")} == {"room.1", "room.2", "room.3"}
+
+    run(main)
+
+
+def test_a_group_without_a_kind_is_as_before_but_in_envelopes() -> None:
+    app = joining_app("plain")
+
+    async def main() -> None:
+        async with client(app) as ours, client(app, None) as raw:
+            await eventually(lambda: len(app.state.joined) == 2)
+            await Group("plain").asend({"a": 1})
+            await ours.until("hello")
+            assert await ours.next() == {"fastws": "message", "group": "plain", "data": {"a": 1}}
+            assert await raw.next() == {"a": 1}
+            with pytest.raises(GroupKindError, match=r"'plain'.*FASTWS"):
+                await Group("plain").asend({"a": 1}, key="k")
+            with pytest.raises(GroupKindError, match="no history"):
+                await Group("plain").aposition()
+        assert [joined.recovered for joined in app.state.joined] == [None, None]
+
+    run(main)
+
+
+def test_a_kind_without_a_history() -> None:
+    app = joining_app("who.1")
+
+    async def main() -> None:
+        async with client(app) as ours:
+            await ours.until("hello")
+            frame = {"fastws": "joined", "group": "who.1", "epoch": None, "offset": 0, "recovered": None}
+            assert await ours.next() == frame
+            await Group("who.1").asend({"a": 1})
+            assert await ours.next() == {"fastws": "message", "group": "who.1", "data": {"a": 1}}
+            with pytest.raises(GroupKindError, match=r"'who\.\*' has no history"):
+                await Group("who.1").asend({"a": 1}, key="k")
+
+    run(main)
+
+
+def test_who_is_excluded_moves_on() -> None:
+    app = joining_app("room.1")
+
+    async def main() -> None:
+        async with client(app) as one, client(app) as two, client(app, None) as raw:
+            hello = await one.until("hello")
+            for each in (one, two):
+                await each.until("joined")
+            await eventually(lambda: len(app.state.joined) == 3)
+            one.say('{"group": "room.1", "message": ["mine"], "alone": true}')
+            raw.say('{"group": "room.1", "message": ["raw"], "alone": true}')
+            moved = {"fastws": "message", "group": "room.1", "offset": 1}
+            assert await one.next() == moved
+            await one.until_offset(2)
+            await two.until_offset(2)
+            assert [frame["data"] for frame in two.of("message")] == [["mine"], ["raw"]]
+            await eventually(lambda: len(raw.sent) == 2)
+            assert raw.frames == [["mine"]]
+        epoch = (await Group("room.1").aposition()).partition(":")[0]
+        async with client(app, f"@{hello['id']},room.1:{epoch}:0") as again:
+            await again.until_offset(2)
+            assert again.of("message")[0] == moved
+            assert again.of("message")[1]["data"] == ["raw"]
+
+    run(main)
+
+
+def test_an_endpoint_says_where_a_raw_client_was() -> None:
+    room = Group("room.1")
+
+    async def main() -> None:
+        for number in range(3):
+            await room.asend([number])
+        epoch = (await room.aposition()).partition(":")[0]
+        app = joining_app(room, recover=f"{epoch}:1")
+        async with client(app, None) as raw:
+            assert [await raw.next(), await raw.next()] == [[1], [2]]
+            await eventually(lambda: app.state.joined)
+            await room.asend([3])
+            assert await raw.next() == [3]
+        assert [joined.recovered for joined in app.state.joined] == [True]
+        unknown = joining_app(room, recover="zzzzzzzz:1")
+        async with client(unknown, None):
+            await eventually(lambda: unknown.state.joined)
+        assert [joined.recovered for joined in unknown.state.joined] == [False]
+
+    run(main)
+
+
+def test_an_endpoint_that_does_not_want_recovery() -> None:
+    room = Group("room.1")
+    app = joining_app(room, recover=False)
+
+    async def main() -> None:
+        await room.asend([0])
+        position = await room.aposition()
+        await room.asend([1])
+        async with client(app, f"room.1:{position}") as one:
+            joined = await one.until("joined")
+            assert (joined["offset"], joined["recovered"]) == (2, None)
+            assert one.of("message") == []
+
+    run(main)
+
+
+def test_newcomers_get_the_last_messages() -> None:
+    room = Group("room.1")
+    app = joining_app(room, last=2)
+
+    async def main() -> None:
+        for number in range(5):
+            await room.asend([number])
+        async with client(app) as ours, client(app, None) as raw:
+            joined = await ours.until("joined")
+            assert (joined["offset"], joined["recovered"]) == (3, None)
+            await ours.until_offset(5)
+            assert ours.offsets == [4, 5]
+            assert [await raw.next(), await raw.next()] == [[3], [4]]
+        async with client(app, "room.1:" + await room.aposition()) as back:
+            assert (await back.until("joined"))["offset"] == 5
+            assert back.of("message") == []
+
+    run(main)
+
+
+def test_nothing_older_than_a_membership() -> None:
+    room = Group("room.1")
+
+    async def main() -> None:
+        position = await room.aposition()
+        await room.asend(["old"])
+        await asyncio.sleep(0.05)
+        app = joining_app(room, since=datetime.now(UTC) + timedelta(milliseconds=-20), last=20)
+        await room.asend(["new"])
+        for claims in ("", f"room.1:{position}"):
+            async with client(app, claims) as one:
+                await one.until_offset(2)
+                moved, new = one.of("message")
+                assert moved == {"fastws": "message", "group": "room.1", "offset": 1}
+                assert new["data"] == ["new"]
+        async with client(app, None) as raw:
+            assert await raw.next() == ["new"]
+
+    run(main)
+
+
+def test_a_client_that_leaves_a_group() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join("room.1", "plain")
+        await websocket.leave("room.1", "plain")
+        await websocket.join("room.1")
+        await websocket.join("room.1")
+        await websocket.receive()
+
+    async def main() -> None:
+        async with client(app) as one:
+            assert [(await one.next())["fastws"] for _ in range(4)] == ["hello", "joined", "left", "joined"]
+            await Group("room.1").asend([1])
+            assert (await one.next())["offset"] == 1
+
+    run(main)
+
+
+def test_a_join_before_accept() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.join("room.1", last=5)
+        await Group("room.1").asend(["early"])
+        await websocket.accept()
+        await websocket.receive()
+
+    async def main() -> None:
+        await Group("room.1").asend(["before"])
+        async with client(app) as one:
+            assert [(await one.next())["fastws"] for _ in range(2)] == ["hello", "joined"]
+            await one.until_offset(2)
+            assert [frame["data"] for frame in one.of("message")] == [["before"], ["early"]]
+
+    run(main)
+
+
+def test_the_server_shows_that_it_lives(settings: Any) -> None:
+    settings.FASTWS = {"BEAT_SECONDS": 0.05}
+    app = joining_app()
+
+    async def main() -> None:
+        async with client(app) as one, client(app) as two, client(app, None) as raw:
+            for each in (one, two):
+                assert await each.until("beat") == {"fastws": "beat"}
+                await each.until("beat")
+            assert raw.frames == []
+
+    run(main)
+
+
+def test_the_history_is_read_and_forgotten() -> None:
+    group = Group("short.1")
+    app = joining_app(group)
+
+    async def main() -> None:
+        for number in range(7):
+            await group.asend([number])
+        entries = await group.ahistory()
+        assert [(entry.offset, entry.message) for entry in entries] == [(n + 1, [n]) for n in range(2, 7)]
+        assert abs(datetime.now(UTC) - entries[0].time) < timedelta(seconds=20)
+        assert [entry.offset for entry in await group.ahistory(after=5)] == [6, 7]
+        assert [entry.offset for entry in await group.ahistory(after=3, limit=2)] == [4, 5]
+        position = await group.aposition()
+        async with client(app) as one:
+            await one.until("joined")
+            await group.aclear()
+            lost = await one.until("lost")
+            assert lost["group"] == "short.1"
+            assert f"{lost['epoch']}:{lost['offset']}" == await group.aposition() != position
+            assert await group.ahistory() == []
+            await group.asend(["after"])
+            await one.until_offset(lost["offset"] + 1)
+
+    run(main)
+
+
+def test_sync_code(layer: str) -> None:
+    group = Group("board.1")
+    before = group.position()
+    assert group.send({"n": 1}, key="k") is True
+    assert group.send({"n": 1}, key="k") is False
+    group.set("a", {"b": None})
+    assert group.position() == before.partition(":")[0] + ":2"
+    assert [entry.message for entry in group.history()] == [{"n": 1}]
+    assert group.state() == {"a": {"b": None}}
+    group.unset("a")
+    assert group.state() == {}
+    group.clear()
+    assert group.history() == []
+    assert not group.position().startswith(before[:8])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_sending_on_commit() -> None:
+    from django.db import transaction
+
+    group = Group("board.1")
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        group.send_on_commit(["rolled back"])
+        group.set_on_commit("a", 1)
+        raise ZeroDivisionError
+    assert group.position().endswith(":0")
+    with transaction.atomic():
+        group.send_on_commit(["one"], key="k")
+        group.send_on_commit(["two"], key="k")
+        group.set_on_commit("a", 1)
+        assert group.history() == []
+    assert [entry.message for entry in group.history()] == [["one"]]
+    assert group.state() == {"a": 1}
+    with pytest.raises(GroupKindError):
+        Group("plain").send_on_commit(["no"], key="k")
+    with pytest.raises(GroupKindError):
+        Group("room.1").set_on_commit("a", 1)
+
+
+def test_a_message_with_a_known_key_is_not_sent() -> None:
+    room = Group("room.1")
+    app = joining_app(room)
+
+    async def main() -> None:
+        async with client(app) as one:
+            await one.until("joined")
+            with record() as sent:
+                assert await room.asend({"n": 1}, key="k") is True
+                assert await room.asend({"n": 1}, key="k") is False
+                assert await room.asend({"n": 2}, key=17) is True  # type: ignore[arg-type]  # a client's
+                assert await room.asend({"n": 3}, key="\\ud800") is True
+            assert len(sent) == 3
+            await one.until_offset(3)
+            assert [frame["key"] for frame in one.of("message")] == ["k", "17", "\\ud800"]
+
+    run(main)
+
+
+def test_a_message_that_is_too_big_for_its_kind() -> None:
+    async def main() -> None:
+        group = Group("short.1")
+        with pytest.raises(ValueError, match="101 bytes exceeds the 100 `bytes`"):
+            await group.asend("x" * 101)
+        assert (await group.aposition()).endswith(":0")
+        await group.asend("x" * 100)
+
+    run(main)
+
+
+def test_a_subscription_is_ordered_and_complete() -> None:
+    room = Group("board.1")
+
+    async def main() -> None:
+        await room.asend(["before"])
+        async with room.subscribe() as messages:
+            await room.asend([1])
+            await room.aset("a", 1)
+            await room.asend([2])
+            assert [await anext(messages), await anext(messages)] == [[1], [2]]
+
+    run(main)
+
+
+# State
+
+
+def test_the_state_comes_with_joining_and_changes_in_order() -> None:
+    board = Group("board.1")
+    app = joining_app(board)
+
+    async def main() -> None:
+        await board.aset("a", 1)
+        async with client(app) as one, client(app, None) as raw:
+            joined = await one.until("joined")
+            assert await one.next() == {"fastws": "state", "group": "board.1", "offset": 1, "all": {"a": 1}}
+            await eventually(lambda: len(app.state.joined) == 2)
+            await board.aset("b", ["x"])
+            await board.asend({"n": 1})
+            await board.aunset("a")
+            head = {"fastws": "state", "group": "board.1"}
+            assert await one.next() == {**head, "offset": 2, "set": {"b": ["x"]}}
+            assert (await one.next())["offset"] == 3
+            assert await one.next() == {**head, "offset": 4, "del": ["a"]}
+            assert await board.astate() == {"b": ["x"]}
+            assert raw.frames == [{"n": 1}]
+        async with client(app, f"board.1:{joined['epoch']}:2") as back:
+            assert (await back.until("joined"))["recovered"] is True
+            assert [(await back.next())["offset"] for _ in range(2)] == [3, 4]
+            await board.aset("c", 1)
+            assert await back.next() == {**head, "offset": 5, "set": {"c": 1}}
+        async with client(app, "board.1:zzzzzzzz:2") as stranger:
+            assert (await stranger.until("joined"))["recovered"] is False
+            assert await stranger.next() == {**head, "offset": 5, "all": {"b": ["x"], "c": 1}}
+
+    run(main)
+
+
+def test_the_state_follows_when_something_was_lost() -> None:
+    board = Group("board.1")
+    app = joining_app(board)
+
+    async def main() -> None:
+        async with client(app) as one:
+            await one.until("state")
+            await board.aset("a", 1)
+            await board.aclear()
+            lost = await one.until("lost")
+            frame = {"fastws": "state", "group": "board.1", "offset": lost["offset"], "all": {}}
+            assert await one.next() == frame
+            await board.aset("b", 1)
+            assert (await one.next())["set"] == {"b": 1}
+
+    run(main)
+
+
+def test_the_state_has_limits() -> None:
+    async def main() -> None:
+        board = Group("board.1")
+        await board.aset("a", 1)
+        await board.aset("b", 1)
+        with pytest.raises(ValueError, match="keys"):
+            await board.aset("c", 1)
+        with pytest.raises(ValueError, match="bytes"):
+            await board.aset("b", "x" * 100)
+        assert (await board.aposition()).endswith(":2")
+        with pytest.raises(GroupKindError, match="no state"):
+            await Group("room.1").aset("a", 1)
+        with pytest.raises(TypeError, match="cannot contain object"):
+            await board.aset("a", object())
+
+    run(main)
+
+
+# Typed groups
+
+
+class Said(BaseModel):
+    text: str
+
+
+def test_a_typed_group_has_a_history() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: TypedWebSocket[Any, Said]) -> None:
+        await websocket.accept()
+        await websocket.join(Group[Said]("room.1"), last=1)
+        await websocket.receive()
+
+    async def main() -> None:
+        await Group[Said]("room.1").asend(Said(text="hi"))
+        async with client(app) as one:
+            await one.until("joined")
+            frame = await one.next()
+            assert frame["data"]["text"] == "hi"
+        assert [entry.message for entry in await Group[Said]("room.1").ahistory()] == [Said(text="hi")]
+
+    run(main)
+
+
+# What a client says
+
+
+def test_claims() -> None:
+    assert claims_of(b"a=b") is None
+    assert claims_of(b"x=fastws") is None
+    claims = claims_of(b"a=b&fastws=%40abc.1%2Croom.7%3Ak3x9ab2c%3A17%3Av1%2Cwho%3A%3A0%3Av2&c=d")
+    assert claims is not None
+    assert claims.last_id == "abc.1"
+    assert claims.of("room.7") == Claim(Position("k3x9ab2c", 17), "v1")
+    assert claims.of("who") == Claim(None, "v2")
+    assert claims.of("other") == Claim(None, None)
+
+
+def test_claims_that_are_too_long_are_cut_between_two() -> None:
+    texts = [f"room.{number}:k3x9ab2c:17" for number in range(1000)]
+    claims = parse_claims(",".join(texts))
+    assert 100 < len(claims.groups) < 300
+    assert all(claim.position == Position("k3x9ab2c", 17) for claim in claims.groups.values())
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "a:", ":1", "a:-1", "a:1:2", "a:²", "ä:1", "a" * 33 + ":1", 7, None]
+)
+def test_what_is_no_position(text: Any) -> None:
+    assert parse_position(text) is None

@@ -1,0 +1,642 @@
+"""Listing and operating the sockets of one process: rows, filters, and a kick in every state of a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
+from fastws_compat.connections import census as counted
+from fastws_compat.groups import Group
+from fastws_compat.operations import (
+    Done,
+    Page,
+    akick,
+    api,
+    aprocesses,
+    asend,
+    asockets,
+    census,
+    kick,
+    masks,
+    sockets,
+    totals,
+)
+from fastws_compat.operations import answers as control
+from fastws_compat.operations.records import Row
+from tests.fake_server import DENIAL, FakeServer, connected
+
+HERE = census.process_name()
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(test, 20))
+
+
+def ann(**values: Any) -> User:
+    return User(pk=5, username="ann", **values)
+
+
+class Site:
+    """An application with one route, and what its endpoint has seen."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI()
+        self.ended: list[WebSocketDisconnect | None] = []
+        self.entered = asyncio.Event()
+        self.release = asyncio.Event()
+        self.app.add_api_websocket_route("/ws/{room}", self.echo, name="echo")
+        self.app.add_api_websocket_route("/busy", self.busy)
+        self.app.add_api_websocket_route("/slow", self.never)
+
+    async def echo(self, websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        await websocket.join(f"room.{room}")
+        try:
+            while True:
+                await websocket.send_text(await websocket.receive_text())
+        except WebSocketDisconnect as exc:
+            self.ended.append(exc)
+
+    async def busy(self, websocket: WebSocket) -> None:
+        await websocket.accept()
+        self.entered.set()
+        await self.release.wait()
+        try:
+            await websocket.send_text("done")
+        except WebSocketDisconnect as exc:
+            self.ended.append(exc)
+
+    async def never(self, websocket: WebSocket) -> None:
+        self.entered.set()
+        await self.release.wait()
+        try:
+            await websocket.accept()
+        except WebSocketDisconnect as exc:
+            self.ended.append(exc)
+
+    async def open(self, path: str = "/ws/1", **scope: Any) -> FakeServer:
+        server = connected(self.app, path=path, **scope)
+        await server.wait_sent("websocket.accept")
+        while not (await asockets(id=await newest())).rows[0].groups and path.startswith("/ws/"):
+            await asyncio.sleep(0)
+        return server
+
+
+async def newest() -> str:
+    return (await asockets(limit=1)).rows[0].id
+
+
+def closes(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if "by an operator" in each.getMessage()]
+
+
+@pytest.fixture(autouse=True)
+def _info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fastws_compat")
+
+
+# Rows
+
+
+def test_row_of_a_socket() -> None:
+    async def test() -> None:
+        site = Site()
+        headers = [(b"user-agent", FIREFOX.encode()), (b"cookie", b"sessionid=secret")]
+        began = time.time()
+        server = await site.open("/ws/lobby", user=ann(), client=["203.0.113.7", 5], headers=headers)
+        page = await asockets()
+        assert (page.total, page.matched, page.silent, page.local) == (1, 1, [], True)
+        [row] = page.rows
+        assert isinstance(row, Row)
+        assert (row.user_id, row.user, row.route, row.endpoint) == (5, "ann", "/ws/{room}", "echo")
+        assert (row.path, row.address, row.agent) == ("/ws/lobby", "203.0.113.7", FIREFOX)
+        assert (row.groups, row.waiting, row.state, row.process) == (["room.lobby"], 0, "open", HERE)
+        assert row.since is not None
+        assert row.since.tzinfo is not None
+        assert (row.messages_in, row.messages_out) == (0, None)
+        assert began - 1 < row.since.timestamp() < time.time() + 1
+        assert "secret" not in repr(page)
+        await server.leave()
+        assert (await asockets()).rows == []
+
+    run(test())
+
+
+def test_row_of_a_handshake_and_of_a_socket_that_closes() -> None:
+    async def test() -> None:
+        site = Site()
+        server = connected(site.app, path="/slow")
+        await site.entered.wait()
+        assert [row.state for row in (await asockets()).rows] == ["handshaking"]
+        done = await akick(everything=True)
+        assert done == Done(1, 1, [])
+        await asyncio.sleep(0)
+        assert [row.state for row in (await asockets()).rows] == ["closing"]
+        site.release.set()
+        await server.wait_ended()
+
+    run(test())
+
+
+def test_slow_socket() -> None:
+    async def test() -> None:
+        site, blocked = Site(), asyncio.Event()
+
+        async def block(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                await blocked.wait()
+
+        server = connected(site.app, path="/ws/1", on_send=block)
+        await server.wait_sent("websocket.accept")
+        async with asyncio.timeout(20):
+            while not (await asockets(state="slow")).rows:
+                await Group("room.1").asend("x")
+                await asyncio.sleep(0.01)
+        assert (await asockets()).rows[0].waiting > 0
+        blocked.set()
+        await server.leave()
+
+    run(test())
+
+
+# Filters
+
+
+def test_filters_combine() -> None:
+    async def test() -> None:
+        site = Site()
+        opened = [
+            await site.open("/ws/1", user=ann()),
+            await site.open("/ws/2", user=ann()),
+            await site.open("/ws/2", user=AnonymousUser(), client=["198.51.100.1", 1]),
+        ]
+
+        async def paths(**filters: Any) -> list[str]:
+            page = await asockets(order="since", **filters)
+            assert page.total == 3
+            assert (
+                page.matched == len(page.rows) == await api.acount(**filters)
+                if "search" not in filters
+                else True
+            )
+            return [row.path or "" for row in page.rows]
+
+        assert await paths(user=ann()) == await paths(user=5) == await paths(user="ann") == ["/ws/1", "/ws/2"]
+        assert await paths(user=AnonymousUser()) == ["/ws/2"]
+        assert await paths(user=ann(), group="room.2") == ["/ws/2"]
+        assert await paths(group="room.2") == ["/ws/2", "/ws/2"]
+        assert await paths(route="/ws/{room}") == ["/ws/1", "/ws/2", "/ws/2"]
+        assert await paths(route="/ws/1") == await paths(process="other:1") == await paths(id="x") == []
+        assert await paths(process=HERE, group="room.1") == ["/ws/1"]
+        assert await paths(search="198.51") == ["/ws/2"]
+        assert await paths(search="ANN") == ["/ws/1", "/ws/2"]
+        assert (await asockets(state="open")).matched == 3
+        ids = [row.id for row in (await asockets()).rows]
+        assert (await asockets(id=ids[:2])).matched == 2
+        assert (await asockets(search=ids[0])).matched == 1
+        for server in opened:
+            await server.leave()
+
+    run(test())
+
+
+def test_order_and_limit() -> None:
+    async def test() -> None:
+        site = Site()
+        names = ["zoe", None, "ann"]
+        opened = [
+            await site.open(f"/ws/{n}", **({"user": User(pk=n, username=name)} if name else {}))
+            for n, name in enumerate(names)
+        ]
+
+        async def paths(order: str, limit: int | None = None) -> list[str | None]:
+            return [row.path for row in (await asockets(order=order, limit=limit)).rows]
+
+        assert [row.path for row in (await asockets()).rows] == ["/ws/2", "/ws/1", "/ws/0"]
+        assert await paths("since", 2) == ["/ws/0", "/ws/1"]
+        assert await paths("user") == ["/ws/2", "/ws/0", "/ws/1"]
+        assert await paths("-user") == ["/ws/0", "/ws/2", "/ws/1"]
+        assert len(await paths("-waiting", 0)) == 0
+        page = await asockets(limit=1)
+        assert (len(page.rows), page.matched) == (1, 3)
+        with pytest.raises(ValueError, match="order='age' is unknown"):
+            await asockets(order="age")
+        for server in opened:
+            await server.leave()
+
+    run(test())
+
+
+def test_facets() -> None:
+    async def test() -> None:
+        site = Site()
+        opened = [await site.open("/ws/1", user=ann()), await site.open("/ws/2")]
+        facets = (await asockets(limit=0)).facets
+        assert facets["route"] == {"/ws/{room}": 2}
+        assert facets["login"] == {"yes": 1, "no": 1}
+        assert facets["state"] == {"open": 2}
+        assert facets["process"] == {HERE: 2}
+        for server in opened:
+            await server.leave()
+
+    run(test())
+
+
+def test_routes_beyond_the_limit_are_counted_together(settings: Any) -> None:
+    settings.FASTWS = {"METRICS_ROUTES": 1}
+    counts = census.capped(census.Counter({"/a": 3, "/b": 2, "/c": 1}))
+    assert counts == {"/a": 3, census.OTHER: 3}
+
+
+# Kicks
+
+
+def test_kick_of_a_socket_that_receives(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site = Site()
+        server = await site.open(user=ann())
+        assert await akick(user=ann(), code=4403, reason="abuse") == Done(1, 1, [])
+        await server.wait_sent("websocket.close")
+        server.hang_up(4403, "abuse")
+        await server.wait_ended()
+        assert server.sent[-1] == {"type": "websocket.close", "code": 4403, "reason": "abuse"}
+        assert server.closes == [4403]
+        assert [exc.code for exc in site.ended if exc] == [4403]
+        assert await akick(user=ann()) == Done(0, 0, [])
+
+    run(test())
+    assert closes(caplog) == ["WebSocket /ws/{room}: closed with 4403 by an operator"]
+
+
+def test_kick_of_a_busy_endpoint(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site = Site()
+        server = connected(site.app, path="/busy")
+        await site.entered.wait()
+        await akick(route="/busy")
+        await server.wait_sent("websocket.close")
+        assert await akick(route="/busy") == Done(0, 0, [])
+        site.release.set()
+        await server.wait_ended()
+        assert server.closes == [1012]
+        assert [exc.code for exc in site.ended if exc] == [1012]
+
+    run(test())
+    assert len(closes(caplog)) == 1
+
+
+def test_kick_of_a_handshake(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site = Site()
+        server = connected(site.app, path="/slow", extensions=DENIAL)
+        await site.entered.wait()
+        await akick(route="/slow", code=4403)
+        await server.wait_sent("websocket.http.response.body")
+        site.release.set()
+        await server.wait_ended()
+        assert [m.get("status") for m in server.sent] == [403, None]
+        assert [exc.code for exc in site.ended if exc] == [4403]
+
+    run(test())
+    assert len(closes(caplog)) == 1
+
+
+def test_kick_cancels_an_endpoint_that_does_not_notice(settings: Any) -> None:
+    settings.FASTWS = {"DISCONNECT_GRACE": 0}
+    seen: list[BaseException] = []
+
+    async def test() -> None:
+        site = Site()
+
+        async def dependency() -> Any:
+            try:
+                yield
+            except WebSocketDisconnect as exc:
+                seen.append(exc)
+                raise
+
+        async def endpoint(websocket: WebSocket, _: Any = Depends(dependency)) -> None:
+            await websocket.accept()
+            site.entered.set()
+            await asyncio.Event().wait()
+
+        site.app.add_api_websocket_route("/stuck", endpoint)
+        server = connected(site.app, path="/stuck")
+        await site.entered.wait()
+        await akick(route="/stuck", code=4403)
+        await server.wait_ended()
+        assert server.closes == [4403]
+
+    run(test())
+    assert [getattr(exc, "code", None) for exc in seen] == [4403]
+
+
+def test_kick_of_a_foreign_application(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site, entered = Site(), asyncio.Event()
+
+        async def foreign(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            if scope["path"].endswith("open"):
+                await send({"type": "websocket.accept"})
+            entered.set()
+            await asyncio.Event().wait()
+
+        site.app.mount("/foreign", foreign)
+        for path, last in [("/foreign/open", 4403), ("/foreign/wait", 1011)]:
+            entered.clear()
+            server = connected(site.app, path=path)
+            await entered.wait()
+            assert (await akick(everything=True, code=4403)).count == 1
+            await server.wait_ended()
+            assert server.closes == [last]  # before accept, the server turns any code into a 403
+
+    run(test())
+    assert len(closes(caplog)) == 2
+
+
+def test_kick_in_middleware_before_there_is_a_socket() -> None:
+    async def test() -> None:
+        site, entered = Site(), asyncio.Event()
+
+        class Slow:
+            def __init__(self, app: Any) -> None:
+                self.app = app
+
+            async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+                entered.set()
+                await asyncio.Event().wait()
+
+        site.app.add_middleware(Slow)
+        server = connected(site.app, path="/ws/1", extensions=DENIAL)
+        await entered.wait()
+        assert (await akick(everything=True)).count == 1
+        await server.wait_ended()
+        assert server.types == ["websocket.http.response.start", "websocket.http.response.body"]
+
+    run(test())
+
+
+def test_kick_over_time() -> None:
+    async def test() -> None:
+        site = Site()
+        opened = [await site.open(f"/ws/{n}") for n in range(4)]
+        loop = asyncio.get_running_loop()
+        began, done = loop.time(), await akick(everything=True, over=0.4)
+        assert done.count == 4
+        assert loop.time() - began < 0.3
+        times = []
+        for server in opened:
+            await server.wait_sent("websocket.close")
+            times.append(loop.time() - began)
+            await server.leave()
+        assert max(times) >= 0.29
+
+    run(test())
+
+
+def test_kick_needs_a_filter_and_a_code_that_can_be_sent() -> None:
+    with pytest.raises(TypeError, match="needs a filter"):
+        kick()
+    with pytest.raises(ValueError, match="cannot be closed with 1005"):
+        kick(everything=True, code=1005)
+    with pytest.raises(ValueError, match="over=-1"):
+        kick(everything=True, over=-1)
+    assert kick(id="gone") == Done(0, 0, [])
+
+
+# Sending
+
+
+def test_send_a_text_json_and_bytes() -> None:
+    async def test() -> None:
+        site = Site()
+        server = await site.open()
+        [row] = (await asockets()).rows
+        assert await asend(row.id, {"notice": "hello"}) == Done(1, 1, [])
+        assert await asend(row.id, "plain") == Done(1, 1, [])
+        assert await asend(row.id, b"\x01") == Done(1, 1, [])
+        assert await asend("gone", "plain") == Done(0, 0, [])
+        with pytest.raises(TypeError):
+            await asend(row.id, object())
+        for expected in ('{"notice":"hello"}', "plain", b"\x01"):
+            message = await server.frame()
+            while message["type"] != "websocket.send":
+                message = await server.frame()
+            assert expected in message.values()
+        await server.leave()
+
+    run(test())
+
+
+# Other interfaces
+
+
+def test_sync_calls_from_a_thread() -> None:
+    async def test() -> None:
+        site = Site()
+        server = await site.open()
+        page: Page = await asyncio.to_thread(sockets, group="room.1")
+        assert page.matched == 1
+        assert await asyncio.to_thread(kick, group="room.1") == Done(1, 1, [])
+        await server.wait_sent("websocket.close")
+        await server.leave()
+
+    run(test())
+    assert sockets.__name__ == "sockets"
+
+
+def test_signal() -> None:
+    heard: list[dict[str, Any]] = []
+
+    async def receiver(**values: Any) -> None:
+        heard.append(values)
+
+    signals.operated.connect(receiver)
+
+    async def test() -> None:
+        await akick(id="gone", by="cron")
+        await asend("gone", "x")
+
+    try:
+        run(test())
+    finally:
+        signals.operated.disconnect(receiver)
+    assert [(each["action"], each["where"], each["by"]) for each in heard] == [
+        ("kick", {"id": ["gone"]}, "cron"),
+        ("send", {"id": ["gone"]}, None),
+    ]
+    assert heard[0]["done"] == Done(0, 0, [])
+    assert heard[0]["sender"] is Done
+
+
+# Answers
+
+
+def answer(**question: Any) -> dict[str, Any]:
+    return asyncio.run(control.respond({"id": "q", **question}))
+
+
+def test_questions_that_cannot_be_answered() -> None:
+    for question in [
+        {"op": "new"},
+        {"op": "close", "where": {}},
+        {"op": "close", "where": {"user": None}},
+        {"op": "close", "where": {"colour": "red"}},
+        {"op": "send", "where": {"id": ["x"]}, "kind": "sound", "data": ""},
+        {"op": "send", "where": {"id": ["x"]}, "kind": "text", "data": 1},
+    ]:
+        found = answer(**question)
+        assert found == {
+            "type": "fastws.answer",
+            "id": "q",
+            "process": HERE,
+            "last": True,
+            "error": "unknown",
+        }
+
+
+def test_old_question_is_stale(settings: Any) -> None:
+    assert not control.is_stale({})
+    assert not control.is_stale({"at": time.time() - 1.5})
+    assert control.is_stale({"at": time.time() - 2.5})
+
+
+def test_long_answers_come_in_parts() -> None:
+    parts = list(control.parts({"id": "q", "rows": list(range(120)), "last": True}))
+    assert [len(part["rows"]) for part in parts] == [50, 50, 20]
+    assert [part["last"] for part in parts] == [False, False, True]
+    assert list(control.parts({"id": "q"})) == [{"id": "q", "rows": [], "last": True}]
+
+
+def test_totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) -> None:
+    monkeypatch.setattr(counted, "_totals", {})
+    monkeypatch.setattr(counted, "is_on", False)
+
+    async def test() -> None:
+        site = Site()
+        first, second = await site.open(), connected(site.app, path="/slow")
+        assert [each.process for each in await aprocesses()] == [HERE]  # ended sockets count from here on
+        await first.leave()
+        third = await site.open("/ws/2")
+        await site.entered.wait()
+        [process] = await aprocesses()
+        assert (process.open, process.handshaking, process.opened, process.closed) == (1, 1, 2, 1)
+        assert set(process.routes) == {"/ws/{room}", "/slow"}
+        assert process.routes["/ws/{room}"]["opened"] == 2
+        assert process.since is not None
+        assert (str(process), process.layer, process.layer_up, process.draining) == (HERE, None, True, False)
+        site.release.set()
+        await third.leave()
+        second.hang_up()
+        await second.wait_ended()
+
+    run(test())
+    settings.FASTWS = {"METRICS_ROUTES": 1}
+    assert totals._of({"/a": {}}, "/b") == dict.fromkeys(totals.COUNTS, 0)
+    assert totals.rss()
+    monkeypatch.setattr(totals, "STATM", tmp_path / "missing")
+    assert totals.rss() is None
+
+
+# What those see who may not see personal data
+
+
+@pytest.mark.parametrize("shown", ["mask", "full", "none"])
+def test_answers_are_masked_at_the_source(shown: str, settings: Any) -> None:
+    settings.FASTWS = {"OPERATIONS_ADDRESS": shown}
+
+    async def test() -> None:
+        site = Site()
+        headers = [(b"user-agent", FIREFOX.encode())]
+        server = await site.open("/ws/secret", client=["203.0.113.7", 5], headers=headers)
+        found = await control.respond({"op": "list", "personal": False})
+        [row] = found["rows"]
+        masked = {
+            "mask": ("/ws/{room}", "203.0.113.x", "Firefox", ["room…"]),
+            "full": ("/ws/secret", "203.0.113.7", FIREFOX, ["room.secret"]),
+            "none": ("/ws/{room}", None, None, ["room…"]),
+        }[shown]
+        assert (row["path"], row["address"], row["agent"], row["groups"]) == masked
+        for search in ("secret", "113.7"):
+            page = await api.page({"search": search}, personal=False)
+            assert page.matched == (shown == "full")
+        assert (await api.page({"group": "room.secret"}, personal=False)).matched == (shown == "full")
+        await server.leave()
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    ("address", "masked"),
+    [
+        ("203.0.113.7", "203.0.113.x"),
+        ("2001:db8:1:2::7", "2001:db8:1::x"),
+        ("fe80::1%eth0", "fe80::x"),
+        ("::ffff:203.0.113.7", "203.0.113.x"),
+        ("unix", None),
+        (None, None),
+    ],
+)
+def test_masked_address(address: str | None, masked: str | None) -> None:
+    assert masks.address(address) == masked
+
+
+@pytest.mark.parametrize(
+    ("agent", "masked"),
+    [
+        (FIREFOX, "Firefox"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/126.0 Safari/537.36 Edg/126.0", "Edge"),
+        ("okhttp/4.12.0", "okhttp"),
+        ("<img onerror>", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_masked_agent(agent: str | None, masked: str | None) -> None:
+    assert masks.agent(agent) == masked
+
+
+@pytest.mark.parametrize(
+    ("group", "masked"), [("alarms", "alarms"), ("room.5", "room…"), ("5", "…"), ("fastws.user.7", "fastws…")]
+)
+def test_masked_group(group: str, masked: str) -> None:
+    assert masks.group(group) == masked
+
+
+def test_agent_without_control_characters() -> None:
+    async def test() -> None:
+        site = Site()
+        server = await site.open(headers=[(b"user-agent", b"a\x1b[31mb")])
+        assert (await asockets()).rows[0].agent == "a\N{REPLACEMENT CHARACTER}[31mb"
+        await server.leave()
+
+    run(test())
+
+
+def test_process_without_sockets_says_nothing() -> None:
+    code = """
+import django
+from django.conf import settings
+apps = ["django.contrib.auth", "django.contrib.contenttypes", "fastws_compat", "fastws_compat.operations"]
+settings.configure(INSTALLED_APPS=apps)
+django.setup()
+from fastws_compat.operations import sockets, processes
+page = sockets()
+print(page.total, page.processes, page.local, processes())
+import sys
+print({"pydantic", "fastws_compat.websockets", "redis", "websockets"} & sys.modules.keys())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "0 [] True []\nset()\n", done.stderr

@@ -1,0 +1,157 @@
+"""Presence under random faults, on a virtual clock, in the scenarios of the specification's model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastws_compat.groups.keeper import Keeper
+from fastws_compat.groups.roster import Diff, Roster
+from fastws_compat.groups.seats import Book, Leases, MemorySeats
+from tests.presence_world import CHECK, LEASE, LINGER, TICK, World, run
+
+EXAMPLES = int(os.environ.get("FASTWS_EXAMPLES", "40"))
+
+
+async def churn(world: World) -> list[str]:
+    """Users come and go, some with a second tab."""
+    for _ in range(100):
+        await asyncio.sleep(world.random.random() * 0.3)
+        user = f"u{world.random.randrange(world.users + 10)}"
+        if world.sockets.get(user) and world.random.random() < 0.5:
+            world.disconnect(user, at_once=world.random.random() < 0.5)
+        else:
+            world.connect(user, world.random.choice(world.hubs))
+    return await world.settled()
+
+
+async def deploy(world: World) -> list[str]:
+    """Each process is replaced in turn, and its users come back within the linger."""
+    for index in range(3):
+        await world.hubs[index].keeper.release(LINGER)
+        world.move(world.replace(index), 5)
+        await asyncio.sleep(8)
+    return await world.settled() + events(world)
+
+
+async def kill(world: World) -> list[str]:
+    """A process dies, and its users come back to others."""
+    world.move(world.replace(0), 8)
+    return await world.settled() + events(world)
+
+
+async def dead(world: World) -> list[str]:
+    """A process dies, and its users stay away."""
+    gone = world.forget(world.replace(0))
+    wrong = await world.settled()
+    if world.left != gone:
+        wrong.append("others have left than those who are gone")
+    for hub in world.hubs:
+        if hub.screen.last_left - world.begun > LEASE + TICK + CHECK + 1:
+            wrong.append("they left late")
+    return wrong
+
+
+async def freeze(world: World) -> list[str]:
+    """The store answers nobody for a time."""
+    world.store.is_frozen = True
+    await asyncio.sleep(world.random.choice([12, 30, 60]))
+    world.store.is_frozen = False
+    return await world.settled() + events(world)
+
+
+async def flush(world: World) -> list[str]:
+    """The store comes back empty."""
+    world.store.is_up = False
+    await asyncio.sleep(world.random.random() * 5)
+    world.store.wipe()
+    world.store.is_up = True
+    return await world.settled() + events(world)
+
+
+async def away(world: World) -> list[str]:
+    """The store is away for a time, and comes back as it was."""
+    world.store.is_up = False
+    await asyncio.sleep(world.random.choice([3, 15, 40]))
+    world.store.is_up = True
+    return await world.settled() + events(world)
+
+
+async def stop(world: World) -> list[str]:
+    """A process is stopped for a minute, and its sockets live on when it continues."""
+    link = world.hubs[0].link
+    link.open.clear()
+    await asyncio.sleep(60)
+    link.open.set()
+    return await world.settled()
+
+
+SCENARIOS = {each.__name__: each for each in (churn, deploy, kill, dead, freeze, flush, away, stop)}
+
+
+def events(world: World) -> list[str]:
+    """Whether a client saw somebody leave or join although nobody did."""
+    joined = [key for hub in world.hubs for key in hub.screen.joined if hub.screen.left[key]]
+    return [f"left: {sorted(world.left)}"] * bool(world.left) + [f"again: {joined}"] * bool(joined)
+
+
+def outcome(seed: int, scenario: Callable[[World], Awaitable[list[str]]], users: int = 20) -> list[str]:
+    async def play() -> list[str]:
+        world = World(seed, users)
+        await world.fill()
+        wrong = await scenario(world)
+        for hub in world.hubs:
+            hub.kill()
+        return wrong
+
+    found: list[str] = run(play)
+    return found
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from(sorted(SCENARIOS)))
+def test_nobody_is_lost_and_nobody_remains(seed: int, name: str) -> None:
+    assert outcome(seed, SCENARIOS[name]) == []
+
+
+@pytest.mark.parametrize("name", sorted(SCENARIOS))
+def test_each_scenario_ends_well(name: str) -> None:
+    assert [outcome(seed, SCENARIOS[name], 8) for seed in range(2)] == [[], []]
+
+
+def without_gaps(self: Roster, diff: Diff) -> None:
+    """Apply whatever comes, in the order in which it comes."""
+    self.version = diff.version - 1
+    self._pending[diff.version] = diff
+    self._apply_pending()
+
+
+async def end_at_once(self: MemorySeats, process: str, seconds: float) -> None:
+    self._leases.ends[process] = self._clock()
+
+
+MUTATIONS: dict[str, tuple[Any, str, Any, str]] = {
+    "nobody registers again": (Keeper, "_register_again", lambda self: None, "flush"),
+    "the returned are not told that they were gone": (Leases, "forget", lambda self, process: None, "stop"),
+    "the dead are judged at once": (Leases, "is_quiet", lambda self, now: False, "freeze"),
+    "who is unknown leaves at once": (Roster, "_doubt", lambda self, keys, now: None, "flush"),
+    "a deploy is a leave": (MemorySeats, "release", end_at_once, "deploy"),
+    "a gap is not seen": (Roster, "apply", without_gaps, "churn"),
+    "nothing is checked": (Roster, "check", lambda self, epoch, version: None, "churn"),
+    "every tab counts": (Book, "_is_last", lambda self, key: True, "churn"),
+    "nobody removes the dead": (Keeper, "_reap", lambda self, process: asyncio.sleep(0), "dead"),
+}
+
+
+@pytest.mark.parametrize("rule", MUTATIONS)
+def test_each_rule_is_needed(rule: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, mutation, scenario = MUTATIONS[rule]
+    monkeypatch.setattr(owner, name, mutation)
+
+    assert any(outcome(seed, SCENARIOS[scenario], 8) for seed in range(40))

@@ -1,0 +1,586 @@
+"""The stores, in memory and on Redis: both give the same answers."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from channels.layers import channel_layers
+from channels_redis.pubsub import RedisPubSubChannelLayer
+
+from fastws_compat.exceptions import GroupKindError
+from fastws_compat.groups import servers, stores
+from fastws_compat.groups.entries import Kept
+from fastws_compat.groups.kinds import History, Kind, State
+from fastws_compat.groups.redis import RedisStore
+from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.stores import Appended, Draft, MemoryStore, Store, StoreError, StoreRefused
+from fastws_compat.layers.wire import Change, Payload
+from tests.redis_server import RedisServer, running
+from tests.redis_server import redis_server as redis_server
+
+pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
+
+KIND = Kind("*", History(5, 60), state=State(2, 20))
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+CORE = "channels_redis.core.RedisChannelLayer"
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+def use(settings: Any, server: RedisServer, backend: str = PUBSUB, **config: Any) -> RedisStore:
+    config = {"hosts": server.hosts, **config}
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
+    store = store_of("default")
+    assert isinstance(store, RedisStore)
+    return store
+
+
+@pytest.fixture(params=["memory", PUBSUB, CORE])
+def store(request: pytest.FixtureRequest, settings: Any) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    server: RedisServer = request.getfixturevalue("redis")
+    redis_call(server, "FLUSHALL")
+    return use(settings, server, request.param)
+
+
+def redis_call(server: RedisServer, *command: Any) -> Any:
+    """One command over a connection of its own."""
+    import redis
+
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
+        return client.execute_command(*command)
+
+
+def key(server: RedisServer, part: str) -> str:
+    [found] = [key for key in redis_call(server, "KEYS", "*") if key.endswith(f"{{g}}:{part}")]
+    return str(found)
+
+
+def run(main: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(main())  # type: ignore[arg-type]
+    gc.collect()  # report streams that were left open
+
+
+def draft(text: str, **more: Any) -> Draft:
+    return Draft(f"id-{text}", Payload("json", f'"{text}"'), **more)
+
+
+def change(field: str, value: str | None) -> Draft:
+    data = f'{{"del":["{field}"]}}' if value is None else f'{{"set":{{"{field}":{value}}}}}'
+    return Draft(f"change-{field}-{value}", Change(data), field=field, value=value)
+
+
+def offsets(entries: tuple[Kept, ...]) -> list[int]:
+    return [entry.offset for entry in entries]
+
+
+def test_an_empty_group_has_a_position(store: Store) -> None:
+    async def main() -> None:
+        first = await store.head("g", KIND)
+        assert len(first.epoch) == 8
+        assert (first.top, first.base, first.hole, first.first) == (0, 0, -1, 1)
+        assert (await store.head("g", KIND)).epoch == first.epoch
+        assert (await store.head("other", KIND)).epoch != first.epoch
+
+    run(main)
+
+
+def test_entries_get_dense_offsets_and_come_back_as_they_were(store: Store) -> None:
+    contents = [
+        Payload("json", '{"ä":1}'),
+        Payload("text", "grüße"),
+        Payload("bytes", b"\x00\xff"),
+        Change("{}"),
+    ]
+
+    async def main() -> None:
+        for number, content in enumerate(contents, 1):
+            place = await store.append(
+                "g", KIND, Draft(str(number), content, exclude="me" if number > 2 else None)
+            )
+            assert place[1:] == (number, True)
+        reading = await store.read("g", KIND, 0, 100)
+        assert [entry.content for entry in reading.entries] == contents
+        assert offsets(reading.entries) == [1, 2, 3, 4]
+        assert [entry.exclude for entry in reading.entries] == [None, None, "me", "me"]
+        assert [entry.id for entry in reading.entries] == ["1", "2", "3", "4"]
+        assert offsets((await store.read("g", KIND, 1, 2)).entries) == [2, 3]
+        assert (await store.read("g", KIND, 4, 2)).entries == ()
+
+    run(main)
+
+
+def test_no_more_entries_than_the_kind_allows(store: Store) -> None:
+    async def main() -> None:
+        for number in range(1, 9):
+            await store.append("g", KIND, draft(str(number)))
+        reading = await store.read("g", KIND, 0, 100)
+        assert (reading.top, reading.first, offsets(reading.entries)) == (8, 4, [4, 5, 6, 7, 8])
+
+    run(main)
+
+
+def test_entries_over_age_are_not_kept(store: Store) -> None:
+    short = Kind("*", History(100, 0.05))
+
+    async def main() -> None:
+        for number in range(1, 4):
+            await store.append("g", short, draft(str(number)))
+        await asyncio.sleep(0.1)
+        reading = await store.read("g", short, 0, 100)
+        assert (reading.top, reading.first, reading.entries) == (3, 4, ())
+        assert (await store.append("g", short, draft("4")))[1] == 4
+
+    run(main)
+
+
+def test_entries_over_age_go_although_others_follow(store: Store) -> None:
+    async def main() -> None:
+        for number in range(1, 4):
+            await store.append("g", KIND, draft(str(number)))
+        await asyncio.sleep(0.1)
+        short = Kind("*", History(100, 0.05))
+        await store.append("g", short, draft("4"))
+        reading = await store.read("g", short, 0, 100)
+        assert (reading.first, offsets(reading.entries)) == (4, [4])
+
+    run(main)
+
+
+def test_a_key_is_appended_once(store: Store) -> None:
+    async def main() -> None:
+        first = await store.append("g", KIND, draft("one", key="k"))
+        again = await store.append("g", KIND, draft("two", key="k"))
+        assert again == (first.epoch, 1, False)
+        assert (await store.append("g", KIND, draft("three", key="other")))[1:] == (2, True)
+        # The retry of an append that was carried out is no second message.
+        assert await store.append("g", KIND, draft("one", key="k"), is_retry=True) == first
+        entries = (await store.read("g", KIND, 0, 9)).entries
+        assert [(entry.id, entry.key) for entry in entries] == [("id-one", "k"), ("id-three", "other")]
+
+    run(main)
+
+
+def test_a_key_is_forgotten_with_its_entry(store: Store) -> None:
+    short = Kind("*", History(100, 0.05))
+
+    async def main() -> None:
+        await store.append("g", short, draft("one", key="k"))
+        await asyncio.sleep(0.1)
+        assert (await store.append("g", short, draft("two", key="k"))).is_new
+
+    run(main)
+
+
+def test_a_retry_looks_first(store: Store) -> None:
+    async def main() -> None:
+        await store.append("g", KIND, draft("one"))
+        place = await store.append("g", KIND, draft("two"))
+        assert await store.append("g", KIND, draft("two"), is_retry=True) == place
+        assert (await store.append("g", KIND, draft("three"), is_retry=True))[1] == 3
+
+    run(main)
+
+
+def test_a_hole_is_noted(store: Store) -> None:
+    async def main() -> None:
+        epoch = (await store.append("g", KIND, draft("one"))).epoch
+        await store.mark_hole("g", KIND, "another")
+        assert (await store.head("g", KIND)).hole == -1
+        await store.mark_hole("g", KIND, epoch)
+        assert (await store.head("g", KIND)).hole == 1
+        await store.append("g", KIND, draft("two"))
+        await store.append("g", KIND, draft("three"), hole=True)
+        assert (await store.head("g", KIND)).hole == 2
+        await store.mark_hole("new", KIND)
+        assert (await store.head("new", KIND)).hole == 0
+
+    run(main)
+
+
+def test_an_epoch_ends_if_somebody_has_seen_more(store: Store) -> None:
+    async def main() -> None:
+        epoch = (await store.append("g", KIND, draft("one"))).epoch
+        await store.begin_epoch("g", KIND, epoch, 1)
+        await store.begin_epoch("g", KIND, "another", 5)
+        assert (await store.head("g", KIND)).epoch == epoch
+        await store.begin_epoch("g", KIND, epoch, 5)
+        reading = await store.read("g", KIND, 0, 9)
+        assert reading.epoch != epoch
+        assert (reading.top, reading.base, reading.hole, offsets(reading.entries)) == (1, 1, -1, [1])
+
+    run(main)
+
+
+def test_the_state_is_that_of_the_last_values(store: Store) -> None:
+    async def main() -> None:
+        for field, value in (
+            ("a", "1"),
+            ("b", '"x"'),
+            ("a", "2"),
+            ("b", None),
+            ("c", "null"),
+            ("never", None),
+        ):
+            await store.append("g", KIND, change(field, value))
+        reading = await store.read("g", KIND, 0, 9, state=True)
+        assert (reading.top, reading.state) == (6, {"a": "2", "c": "null"})
+        assert not (await store.read("g", KIND)).state
+
+    run(main)
+
+
+def test_the_state_has_limits(store: Store) -> None:
+    async def main() -> None:
+        await store.append("g", KIND, change("a", "1"))
+        await store.append("g", KIND, change("b", "1"))
+        with pytest.raises(ValueError, match="2 keys"):
+            await store.append("g", KIND, change("c", "1"))
+        with pytest.raises(ValueError, match="20 bytes"):
+            await store.append("g", KIND, change("b", '"' + 20 * "x" + '"'))
+        assert (await store.head("g", KIND)).top == 2
+        await store.append("g", KIND, change("b", '"' + 15 * "x" + '"'))  # 20 with its key and that of "a"
+        await store.append("g", KIND, change("b", None))
+        await store.append("g", KIND, change("c", '"' + 15 * "x" + '"'))
+
+    run(main)
+
+
+def test_a_group_is_cleared(store: Store) -> None:
+    async def main() -> None:
+        place = await store.append("g", KIND, change("a", "1"))
+        await store.clear("g", KIND)
+        reading = await store.read("g", KIND, 0, 9, state=True)
+        assert reading.epoch != place.epoch
+        assert (reading.top, reading.base, reading.entries, reading.state) == (1, 1, (), {})
+        await store.append("g", KIND, change("b", '"' + 15 * "x" + '"'))
+
+    run(main)
+
+
+def test_several_heads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fastws_compat.groups import redis
+
+    monkeypatch.setattr(redis, "BATCH", 2)
+
+    async def main() -> None:
+        for name in ("a", "b", "c"):
+            await store.append(name, KIND, draft(name))
+        heads = await store.heads(dict.fromkeys(["a", "b", "c", "d"], KIND))
+        assert {name: head.top for name, head in heads.items()} == {"a": 1, "b": 1, "c": 1, "d": 0}
+
+    run(main)
+
+
+def test_memory_forgets_the_group_that_was_used_least_recently(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stores, "MAX_GROUPS", 2)
+    store = MemoryStore()
+
+    async def main() -> None:
+        epochs = {name: (await store.append(name, KIND, draft(name))).epoch for name in ("a", "b")}
+        await store.head("a", KIND)
+        await store.append("c", KIND, draft("c"))
+        assert (await store.head("a", KIND)).epoch == epochs["a"]
+        reading = await store.head("b", KIND)
+        assert (reading.epoch == epochs["b"], reading.top) == (False, 0)
+
+    run(main)
+
+
+# Redis alone
+
+
+def test_concurrent_appends(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+    many = Kind("*", History(1000, 60))
+
+    async def main() -> None:
+        places = await asyncio.gather(*(store.append("g", many, draft(str(n))) for n in range(200)))
+        assert sorted(place.offset for place in places) == list(range(1, 201))
+        [links] = store.servers._here().links
+        assert len(links.free) <= servers.MAX_CONNECTIONS
+
+    run(main)
+    assert store.servers._layers == {}
+
+    async def in_another_loop() -> None:
+        assert (await store.head("g", many)).top == 200
+
+    run(in_another_loop)
+    assert store.servers._layers == {}
+
+
+def test_another_server_begins_another_epoch(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+
+    async def main() -> None:
+        place = await store.append("g", KIND, draft("one"))
+        assert (await store.head("g", KIND)).epoch == place.epoch
+        redis_call(redis, "HSET", key(redis, "m"), "r", "another server")
+        reading = await store.read("g", KIND, 0, 9)
+        assert reading.epoch != place.epoch
+        assert (reading.top, reading.base, offsets(reading.entries)) == (1, 1, [1])
+        assert (await store.head("g", KIND)).epoch == reading.epoch
+
+    run(main)
+
+
+def test_a_durable_server_may_restart(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    settings.FASTWS = {"STORE_DURABLE": True}
+    store = use(settings, redis)
+
+    async def main() -> None:
+        place = await store.append("g", KIND, draft("one"))
+        await store.head("g", KIND)
+        redis_call(redis, "HSET", key(redis, "m"), "r", "another server")
+        assert (await store.head("g", KIND)).epoch == place.epoch
+
+    run(main)
+
+
+def test_a_server_that_does_not_tell_its_run_id(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    redis_call(redis, "ACL", "SETUSER", "shy", "on", ">secret", "~*", "&*", "+@all", "-info")
+    url = redis.url.replace("//", "//shy:secret@")
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": {"hosts": [url]}}}
+    store = store_of("default")
+
+    async def main() -> None:
+        place = await store.append("g", KIND, draft("one"))
+        assert (await store.head("g", KIND)).epoch == place.epoch
+
+    run(main)
+    redis_call(redis, "ACL", "DELUSER", "shy")
+
+
+@pytest.mark.parametrize("part", ["m", "s"])
+def test_a_key_that_was_evicted(redis: RedisServer, settings: Any, part: str) -> None:
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+
+    async def main() -> None:
+        for number in range(1, 4):
+            place = await store.append("g", KIND, draft(str(number)))
+        redis_call(redis, "DEL", key(redis, part))
+        after = await store.append("g", KIND, draft("4"))
+        reading = await store.read("g", KIND, 0, 9)
+        if part == "m":
+            assert after.epoch != place.epoch
+            assert (reading.top, reading.first) == (1, 1)
+        else:
+            assert (after.epoch, after.offset) == (place.epoch, 4)
+            assert (reading.top, reading.first) == (4, 4)
+
+    run(main)
+
+
+def test_a_server_that_is_full_refuses(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+
+    async def main() -> None:
+        await store.append("g", KIND, draft("one"))
+        redis_call(redis, "CONFIG", "SET", "maxmemory", "1")
+        try:
+            with pytest.raises(StoreRefused, match="maxmemory"):
+                await store.append("g", KIND, draft("two"))
+        finally:
+            redis_call(redis, "CONFIG", "SET", "maxmemory", "0")
+        assert (await store.append("g", KIND, draft("three"))).offset == 2
+
+    run(main)
+
+
+def test_an_encrypting_layer_has_an_encrypted_history(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis, symmetric_encryption_keys=["secret"])
+    roomy = Kind("*", History(), state=State())
+
+    async def main() -> None:
+        await store.append("g", roomy, Draft("1", Payload("json", '"confidential"')))
+        value = '"confidential"'
+        await store.append("g", roomy, Draft("2", Change(value), field="a", value=value))
+        reading = await store.read("g", roomy, 0, 9, state=True)
+        assert reading.entries[0].content == Payload("json", '"confidential"')
+        assert reading.state == {"a": '"confidential"'}
+        dump = (
+            redis_call(redis, "XRANGE", key(redis, "s"), "-", "+"),
+            redis_call(redis, "HVALS", key(redis, "st")),
+        )
+        assert "confidential" not in str(dump)
+
+    run(main)
+
+
+def test_a_server_that_is_away(redis_server: RedisServer, settings: Any) -> None:
+    store = use(settings, redis_server)
+
+    async def main() -> None:
+        await store.append("g", KIND, draft("one"))
+        redis_server.kill()
+        [link] = store.servers._here().links[0].free
+        while not await link.has_ended():
+            await asyncio.sleep(0)
+        with pytest.raises(StoreRefused, match="ConnectionError"):
+            await store.append("g", KIND, draft("two"))
+        redis_server.start()
+        assert (await store.append("g", KIND, draft("three"))).offset == 1
+
+    run(main)
+
+
+def test_a_server_that_hangs(redis_server: RedisServer, settings: Any) -> None:
+    settings.FASTWS = {"LAYER_TIMEOUT": 0.2}
+    store = use(settings, redis_server)
+
+    async def main() -> None:
+        await store.append("g", KIND, draft("one"))
+        redis_server.freeze()
+        with pytest.raises(StoreError, match="no answer within"):
+            await store.append("g", KIND, draft("two"))
+        redis_server.thaw()
+        [links] = store.servers._here().links
+        assert links.free == []
+
+    run(main)
+
+
+def test_a_script_that_the_server_refuses(redis: RedisServer, settings: Any) -> None:
+    store = use(settings, redis)
+
+    async def main() -> None:
+        wrong = servers.Call(servers.Script("return redis.error_reply('no')"), [])
+        with pytest.raises(StoreRefused, match="no"):
+            await store.servers.run("g", wrong)
+
+    run(main)
+
+
+def test_a_connection_that_breaks_during_a_call(redis: RedisServer, settings: Any) -> None:
+    store = use(settings, redis)
+
+    async def main() -> None:
+        await store.head("g", KIND)
+        [links] = store.servers._here().links
+        [link] = links.free
+
+        async def reset() -> None:
+            raise ConnectionResetError("gone")
+
+        link.connection.read_response = reset
+        with pytest.raises(StoreError, match="gone") as info:
+            await store.head("g", KIND)
+        assert not isinstance(info.value, StoreRefused)
+        assert links.free == []
+
+    run(main)
+
+
+def test_a_call_that_is_cancelled(redis: RedisServer, settings: Any) -> None:
+    store = use(settings, redis)
+
+    async def main() -> None:
+        await store.head("g", KIND)
+        [links] = store.servers._here().links
+        call = asyncio.ensure_future(store.head("g", KIND))
+        while links.free:
+            await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        assert links.free == []
+
+    run(main)
+
+
+# Which store a layer has
+
+
+def test_the_store_of_a_layer(settings: Any, redis: RedisServer) -> None:
+    settings.CHANNEL_LAYERS = {}
+    store = store_of("default")
+    assert isinstance(store, MemoryStore)
+    assert store_of("default") is store
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    assert isinstance(store_of("default"), MemoryStore)
+    settings.FASTWS = {"STORE": {"default": redis.hosts}}
+    assert isinstance(store_of("default"), RedisStore)
+    settings.FASTWS = {"STORE": {"default": "fastws_compat.groups.stores.Store"}}
+    assert type(store_of("default")) is Store
+
+
+def test_subclasses_of_the_layers_count(settings: Any, redis: RedisServer) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.test_stores.Sub", "CONFIG": {"prefix": "mine"}}}
+    store = store_of("default")
+    assert isinstance(store, RedisStore)
+    assert store.servers.key("g", "m") == "mine.fastws:{g}:m"
+    settings.FASTWS = {"STORE": "memory"}
+    assert isinstance(store_of("default"), MemoryStore)
+
+
+def test_a_layer_with_positional_hosts(redis: RedisServer) -> None:
+    from fastws_compat.groups.storage import hosts_of
+
+    assert hosts_of(Sub(redis.hosts)) == redis.hosts
+
+
+def test_servers_are_chosen_as_the_layer_does(settings: Any) -> None:
+    hosts = [f"redis://host-{number}" for number in range(7)]
+    for backend in (PUBSUB, CORE):
+        settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": {"hosts": hosts}}}
+        store, layer = store_of("default"), channel_layers["default"]
+        assert isinstance(store, RedisStore)
+
+        async def main() -> None:
+            for number in range(50):
+                name = f"g{number}"
+                if backend == PUBSUB:
+                    loop_layer = layer._get_layer()
+                    chosen = loop_layer._shards.index(loop_layer._get_shard(f"asgi__group__{name}"))
+                else:
+                    chosen = layer.consistent_hash(name)
+                assert store.servers.index(name) == chosen
+
+        run(main)
+
+
+def test_a_layer_without_a_store(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.test_stores.Foreign"}}
+    with pytest.raises(GroupKindError, match=r"neither in memory nor a layer of channels_redis: name Redis"):
+        store_of("default")
+
+
+def test_a_store_of_the_project_needs_three_methods() -> None:
+    class Three(MemoryStore):
+        begin_epoch, mark_hole, clear = Store.begin_epoch, Store.mark_hole, Store.clear
+
+    store = Three()
+
+    async def main() -> None:
+        place = await store.append("g", KIND, draft("one"))
+        await store.begin_epoch("g", KIND, place.epoch, 5)
+        await store.mark_hole("g", KIND)
+        await store.clear("g", KIND)
+        assert (await store.head("g", KIND))[:2] == Appended(place.epoch, 1)[:2]
+
+    run(main)
+
+
+class Foreign:
+    """A channel layer of somebody else."""
+
+
+class Sub(RedisPubSubChannelLayer):  # type: ignore[misc]
+    """A layer of channels_redis, as a project may change it."""

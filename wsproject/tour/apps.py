@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class TourConfig(AppConfig):
+    name = "wsproject.tour"
+    verbose_name = "Tour of the capabilities"
