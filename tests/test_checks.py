@@ -471,7 +471,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
     settings.FASTWS = {1: 2}
     [message] = checks.settings.check_settings()
     assert message.hint is not None
-    assert message.hint.startswith("The keys are ALLOWED_ORIGINS, ")
+    assert message.hint.startswith("The keys are ACCESS_LOG, ALLOWED_ORIGINS, ")
 
 
 @pytest.mark.parametrize(
@@ -796,3 +796,20 @@ def test_no_lifespan_in_a_url_router() -> None:
     app, router = app_with("/ws"), APIRouter()
     app.include_router(router)
     assert application.check_lifespans(URLRouter(app.websocket_urlpatterns)) == []
+
+
+def test_prometheus_in_several_processes_exports_no_collectors(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "fastws_compat.contrib.prometheus"]
+    assert ids() == []
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/tmp")
+    assert ids() == ["W011"]
+
+
+@pytest.mark.parametrize("name", ["SentryAsgiMiddleware", "OpenTelemetryMiddleware"])
+def test_middleware_that_replaces_send(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
+    wrapper = type(name, (), {})()
+    wrapper.app = get_asgi_application(app_with("/ws"))
+    serve(monkeypatch, settings, wrapper)
+    assert ids() == ["W010"]

@@ -782,3 +782,21 @@ def test_survey_of_a_layer_that_fails(shared: Layer, caplog: pytest.LogCaptureFi
     run(test())
     assert len([text for text in caplog.messages if "cannot be asked" in text]) == 1
     survey._note_success()
+
+
+def test_drain_closes_the_sockets_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        site = Site()
+        server = await site.open()
+        assert await api.drain({"process": "other:1"}, over=0, undo=False) == Done(0, 0, [])
+        assert await api.drain({"process": HERE}, over=0, undo=True) == Done(1, 1, [])
+        assert server.closes == []
+        try:
+            assert await api.drain({"everything": True}, over=0, undo=False) == Done(1, 1, [])
+            await server.wait_sent("websocket.close")
+        finally:
+            await api.drain({"everything": True}, over=0, undo=True)
+        assert server.closes == [1012]
+        await server.leave()
+
+    run(test())

@@ -60,6 +60,7 @@ def check() -> Messages:
         *check_unimported(),
         *check_groups(),
         *check_leftovers(application),
+        *check_wrappers(application),
     ]
 
 
@@ -100,6 +101,25 @@ def check_origin(application: Any) -> Messages:
         "The origin of handshakes is not checked, so any page can open sockets with its visitors' cookies.",
         "List the origins in FASTWS['ALLOWED_ORIGINS'] instead of \"*\"; if you mount the sockets yourself, "
         "wrap them in fastws_compat.origins.OriginCheck.",
+    )
+
+
+# ASGI middleware that replaces `send` by a function of its own, by the package that it comes from.
+WRAPPERS = {"SentryAsgiMiddleware": "sentry", "OpenTelemetryMiddleware": "opentelemetry"}
+
+
+def check_wrappers(application: Any) -> Messages:
+    found = {type(node).__name__ for node in catalogue.walk(application)} & WRAPPERS.keys()
+    return [each for name in sorted(found) for each in _wrapper_message(name)]
+
+
+def _wrapper_message(name: str) -> Messages:
+    return message(
+        Warning,
+        "W010",
+        f"{name} wraps the sockets: group messages lose their shared frames, and clients that have left are "
+        "noticed later.",
+        f"Wrap Django alone with it, and use fastws_compat.contrib.{WRAPPERS[name]} for the sockets.",
     )
 
 

@@ -163,6 +163,10 @@ class Session(Monitored, Counted):
         self.scope, self.websocket = ENDED, None
 
     @property
+    def has_ended(self) -> bool:
+        return self.scope is ENDED
+
+    @property
     def state(self) -> WebSocketState:
         """The state of the application's side."""
         if self._sent is not None:
