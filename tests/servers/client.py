@@ -16,7 +16,12 @@ from tests.servers.conftest import Running
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 
 
+# Seconds for the answer to a handshake, on a machine that is busy with other tests.
+OPEN_TIMEOUT = 60
+
+
 def open_socket(running: Running, path: str, **options: Any) -> ClientConnection:
+    options = {"open_timeout": OPEN_TIMEOUT, **options}
     return connect(running.url(path), compression=None, proxy=None, **options)
 
 

@@ -52,7 +52,7 @@ class Running:
     def http(self, path: str = "/") -> str:
         return f"http://127.0.0.1:{self.port}{path}"
 
-    def connect(self, timeout: float = 5) -> socket.socket:
+    def connect(self, timeout: float = 30) -> socket.socket:
         """A plain TCP connection to the server."""
         return socket.create_connection(("127.0.0.1", self.port), timeout)
 

@@ -87,13 +87,9 @@ def act(what: str, name: str) -> None:
         print(client.cookies[settings.SESSION_COOKIE_NAME].value)
     elif what == "disconnect":
         disconnect_user(user, reason="by hand")
-    elif what == "deactivate":
+    else:
         user.is_active = False
         user.save()
-    elif what == "forbid":
-        User.groups.through.objects.filter(user=user).delete()
-    else:
-        User.objects.filter(pk=user.pk).update(is_staff=False)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A site with two tenants: the host determines the tenant, and ASGI middleware selects its database.
 
-Run as a script, it prepares both databases, or changes users in a process without a tenant's context.
+Run as a script, it prepares both databases, or performs the actions that it reads.
 """
 
 from __future__ import annotations
@@ -123,16 +123,21 @@ def prepare() -> None:
     print(json.dumps(keys))
 
 
+def act_elsewhere(what: str, alias: str) -> None:
+    """Perform an action on the user with key 1 of a tenant, outside of any tenant's context."""
+    user = User.objects.using(alias).get(pk=1)
+    if what == "disconnect":
+        disconnect_user(user)
+    elif what == "send":
+        Group.for_user(user).send("from elsewhere")
+    else:
+        user.is_active = False
+        user.save(using=alias)
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["prepare"]:
         prepare()
-    else:
-        what, alias = sys.argv[1:]
-        user = User.objects.using(alias).get(pk=1)
-        if what == "disconnect":
-            disconnect_user(user)
-        elif what == "send":
-            Group.for_user(user).send("from elsewhere")
-        else:
-            user.is_active = False
-            user.save(using=alias)
+    for line in sys.stdin:
+        act_elsewhere(*line.split())
+        print("done", flush=True)

@@ -6,10 +6,12 @@ import json
 import os
 import resource
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from contextlib import closing as closing_connection
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -24,13 +26,14 @@ from websockets.sync.client import ClientConnection, connect
 from tests.origins import HOSTS, ORIGINS, SITE
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
-from tests.servers.client import Raw
+from tests.servers.client import OPEN_TIMEOUT, Raw
 from tests.servers.conftest import ROOT, Running, Server
 
 pytestmark = pytest.mark.servers
 
 APP = "tests.servers.django_site:application"
 SCRIPT = Path(__file__).with_name("django_site.py")
+DEMOTE = "UPDATE auth_user SET is_staff = 0 WHERE username = 'staff'"
 
 
 @dataclass
@@ -58,6 +61,12 @@ class Site:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def execute(self, statement: str) -> None:
+        """Change the database without Django."""
+        with closing_connection(sqlite3.connect(self.env["DATABASE_PATH"], timeout=20)) as database:
+            database.execute(statement)
+            database.commit()
+
     def open(self, running: Running, path: str, user: str | None = None, **headers: str) -> ClientConnection:
         """A socket opened by a page: with the Origin and the cookie that a browser sends."""
         sent = {"Origin": f"http://127.0.0.1:{running.port}"}
@@ -66,7 +75,12 @@ class Site:
         sent |= headers
         origin: Any = sent.pop("Origin") or None
         return connect(
-            running.url(path), additional_headers=sent, origin=origin, compression=None, proxy=None
+            running.url(path),
+            additional_headers=sent,
+            origin=origin,
+            open_timeout=OPEN_TIMEOUT,
+            compression=None,
+            proxy=None,
         )
 
     def raw(self, running: Running, path: str, user: str) -> Raw:
@@ -132,7 +146,7 @@ def test_a_permission_is_checked_again_for_each_message(server: Server, site: Si
 
     with site.open(running, "/commands", "staff") as client:
         assert order(client) == {"text": "staff: go"}
-        site.run("demote", "staff")
+        site.execute(DEMOTE)
         assert order(client) == {"type": "error", "status": 403, "detail": "Forbidden"}
     with site.open(running, "/commands", Origin="") as client:
         assert order(client)["status"] == 401
@@ -232,7 +246,7 @@ def test_change_outside_of_django_is_seen_in_a_round(server: Server, site: Site)
     running = site.start(server, SETTINGS='{"FASTWS": {"REVALIDATE_SECONDS": 0.2}}')
     with site.open(running, "/staff", "staff") as staff, site.open(running, "/members", "bob") as bob:
         assert (staff.recv(timeout=10), bob.recv(timeout=10)) == ("staff", "bob")
-        site.run("unstaff", "staff")
+        site.execute(DEMOTE)
         assert closing(staff)[:2] == (4403, "")
         bob.send("still here")
         assert bob.recv(timeout=10) == "still here"
@@ -299,7 +313,10 @@ def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
 
         # Without a signal, the sockets close in the next round.
         crowd.act("begin_rounds")
-        site.run("forbid", "user199")
+        site.execute(
+            "DELETE FROM auth_user_groups WHERE user_id IN "
+            "(SELECT id FROM auth_user WHERE username = 'user199')"
+        )
         assert {socket.close_frame()[0] for socket in crowd.sockets[-5:]} == {4403}
         found = crowd.queries
         assert len(found) >= 4

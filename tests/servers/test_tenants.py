@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -18,12 +20,16 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
+from tests.servers.client import OPEN_TIMEOUT
 from tests.servers.conftest import ROOT, Running, Server
 
 pytestmark = pytest.mark.servers
 
 SCRIPT = Path(__file__).with_name("tenants_site.py")
 SETTINGS = "tests.servers.tenants_settings"
+
+
+Process = subprocess.Popen[str]
 
 
 @dataclass
@@ -36,24 +42,25 @@ class Tenants:
         env = {**self.env, "SETTINGS": limits, "DEBUG": "0", **env}
         return server.start("tests.servers.tenants_site:application", settings=SETTINGS, env=env)
 
-    def run(self, *arguments: str, **env: str) -> str:
-        """Perform an action in a separate process, without a tenant's context."""
-        done = subprocess.run(
+    @contextmanager
+    def process(self, *arguments: str, **env: str) -> Iterator[Process]:
+        """Another process of the site."""
+        with subprocess.Popen(
             [sys.executable, SCRIPT, *arguments],
             cwd=ROOT,
             env={**os.environ, **self.env, **env, "DJANGO_SETTINGS_MODULE": SETTINGS},
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=60,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        ) as process:
+            yield process
 
     def open(self, running: Running, path: str, tenant: str) -> ClientConnection:
         host = f"{tenant}.localhost:{running.port}"
         return connect(
             f"ws://{host}{path}",
             sock=running.connect(),
+            open_timeout=OPEN_TIMEOUT,
             additional_headers={
                 "Cookie": f"sessionid={self.sessions[tenant]}",
                 "Origin": f"http://{host}",
@@ -71,7 +78,8 @@ class Tenants:
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Tenants:
     tenants = Tenants({"TENANTS_FOLDER": str(tmp_path_factory.mktemp("prepared"))})
-    tenants.sessions = json.loads(tenants.run("prepare"))
+    with tenants.process("prepare") as process:
+        tenants.sessions = json.loads(process.communicate(timeout=60)[0])
     return tenants
 
 
@@ -169,19 +177,28 @@ def test_messages_of_another_process(
 ) -> None:
     layer = {"REDIS_URL": redis_server.url}
     running = tenants.start(server, **layer)
-    for what in ("disconnect", "deactivate"):
-        with (
-            tenants.open(running, "/members", "default") as one,
-            tenants.open(running, "/members", "blue") as two,
-        ):
-            assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
-            wait_for_subscriber(redis_server.url)
-            ended, other = (one, two) if tenant == "default" else (two, one)
-            tenants.run("send", tenant, **layer)
-            assert ended.recv(timeout=10) == "from elsewhere"
-            tenants.run(what, tenant, **layer)
-            assert end_of(ended) == 4401
-            assert answers(other)
+    with tenants.process(**layer) as elsewhere:
+        for what in ("disconnect", "deactivate"):
+            with (
+                tenants.open(running, "/members", "default") as one,
+                tenants.open(running, "/members", "blue") as two,
+            ):
+                assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
+                wait_for_subscriber(redis_server.url)
+                ended, other = (one, two) if tenant == "default" else (two, one)
+                perform(elsewhere, f"send {tenant}")
+                assert ended.recv(timeout=10) == "from elsewhere"
+                perform(elsewhere, f"{what} {tenant}")
+                assert end_of(ended) == 4401
+                assert answers(other)
+
+
+def perform(process: Process, action: str) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{action}\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
 
 
 def wait_for_subscriber(url: str) -> None:
