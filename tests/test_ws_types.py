@@ -43,6 +43,7 @@ def run(*arguments: str) -> str:
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "string | null"),
         ({"anyOf": [{"type": "string"}, {}]}, "unknown"),
         ({"allOf": [{"$ref": "#/components/schemas/A"}], "default": 1}, "A"),
+        ({"allOf": [{"$ref": "#/components/schemas/A"}, {"enum": [1, 2]}]}, "A & (1 | 2)"),
         ({"type": "array", "items": {"enum": [1, 2]}}, "Array<1 | 2>"),
         ({"type": "array"}, "Array<unknown>"),
         ({"type": "array", "items": [{"type": "string"}], "additionalItems": False}, "[string]"),

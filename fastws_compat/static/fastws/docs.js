@@ -562,7 +562,7 @@ class Route {
     const route = this;
     return class extends WebSocket {
       constructor(url, protocols) {
-        super(url, protocols);
+        super(route.url(), protocols); // without the parameter of `live.js`: frames come as they are documented
         route.#socket = this;
         this.addEventListener("open", () => route.#open(this));
         this.addEventListener("message", ({ data: raw }) => { route.received = route.log.frame("received", raw); });
@@ -589,7 +589,7 @@ class Route {
     if (value?.id !== undefined) this.log.call(value.id, entry);
   }
 
-  /** `live.js` has unwrapped what groups send; the frame itself is in the log. */
+  /** The frame itself is in the log. */
   #deliver(message, { group }) {
     const tag = message?.[this.about.tag];
     if (tag === undefined && group === undefined) return;
