@@ -245,7 +245,10 @@ async def boxes(websocket: TypedWebSocket[Box[int], Box[Said] | Problem]) -> Non
 
 
 @app.websocket("/ws/actions", heartbeat=True)
-async def actions(websocket: TypedWebSocket[Do, Done]) -> None: ...
+async def actions(websocket: TypedWebSocket[Do, Done]) -> None:
+    await websocket.accept()
+    async for _ in websocket:
+        await websocket.send_message(Done())
 
 
 @app.websocket("/ws/upload", dependencies=[Depends(WebSocketBearer()), Depends(staff_member_required)])
