@@ -20,13 +20,15 @@ class FastWSConfig(AppConfig):
 
     def ready(self) -> None:
         from fastws_compat import checks as checks
-        from fastws_compat import daphne
+        from fastws_compat import daphne, logs
         from fastws_compat.daphne import hooks
         from fastws_compat.logins import receivers
 
         daphne.install()
         hooks.before_serving(print_routes)
         setting_changed.connect(install_live_server, dispatch_uid="fastws_compat.install_live_server")
+        logs.install()
+        setting_changed.connect(logs.install, dispatch_uid="fastws_compat.logs")
         receivers.connect()
         autoreload_started.connect(watch, dispatch_uid="fastws_compat.watch")
 

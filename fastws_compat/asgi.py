@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
+from fastws_compat import conf, health
 from fastws_compat.connections.admission import Turn, admit
 from fastws_compat.connections.outcomes import reason_of
 from fastws_compat.connections.refusal import refuse
@@ -35,7 +37,7 @@ def get_asgi_application(
 
     django: Any = get_django_application()  # django.setup(): before anything imports a model
 
-    from fastws_compat import daphne
+    from fastws_compat import daphne, logs
     from fastws_compat.apps import print_routes
     from fastws_compat.daphne import hooks
     from fastws_compat.logins import receivers
@@ -44,9 +46,12 @@ def get_asgi_application(
 
     daphne.install()
     hooks.before_serving(print_routes)
+    logs.install()
     receivers.connect()  # also for a project that is not listed in INSTALLED_APPS
     sockets = load(app)
     pages = with_mounts(django, sockets, http)
+    if (path := conf.get("HEALTH")) is not None:
+        pages = health.Probes(pages, path)
     if fallback is None:
         return Unbegun(pages, OriginCheck(Identify(sockets, sockets)), sockets)
     chosen = Identify(_with_fallback(sockets, fallback), sockets)
@@ -62,10 +67,17 @@ class ProtocolRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
         if scope["type"] == "websocket":
+            if health.is_closed:
+                await refuse(scope, send, 503, reason="stopping")
+                return
             scope = prefixed(scope)
             if TURN not in scope and RAISE_EXCEPTIONS not in scope:
                 await self._in_turn(scope, receive, send)
                 return
+        elif scope["type"] == "lifespan":
+            load_urls()
+            await health.lifespan(self.application_mapping["lifespan"], scope, receive, send)
+            return
         await self.application_mapping[scope["type"]](scope, receive, send)
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +99,17 @@ class Unbegun(ProtocolRouter):
         self.__class__ = ProtocolRouter  # type: ignore[assignment]
         registry()
         await self(scope, receive, send)
+
+
+def load_urls() -> None:
+    """Import the URLconf before the first connection: the metrics view, if it has that, begins to count."""
+    from django.conf import settings
+
+    if importlib.util.find_spec("prometheus_client") is not None and hasattr(settings, "ROOT_URLCONF"):
+        try:
+            importlib.import_module(settings.ROOT_URLCONF)
+        except Exception as exc:
+            logger.debug("The URLconf cannot be imported yet: %r", exc)  # Django reports it with each page
 
 
 def prefixed(scope: Scope) -> Scope:

@@ -77,6 +77,15 @@ DEFAULTS: dict[str, Any] = {
     "OPERATIONS_TAP": None,
     # Maximum number of routes that metrics and lists of sockets tell apart; the others count as one.
     "METRICS_ROUTES": 200,
+    # The token for the metrics of all processes.
+    "METRICS_TOKEN": None,
+    # Whether to log one line for each connection that has ended.
+    "ACCESS_LOG": False,
+    # The path below which the probes for load balancers are served, for example "/-/".
+    "HEALTH": None,
+    # Seconds between SIGTERM and the end of listening, and over which open sockets are closed then.
+    "DRAIN_DELAY": 0,
+    "DRAIN_SPREAD": 0,
 }
 
 

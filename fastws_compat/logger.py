@@ -48,6 +48,8 @@ class LazyLogger:
 
 
 logger = cast("logging.Logger", LazyLogger(NAME, DefaultFields()))
+# One line for each connection that has ended.
+access = cast("logging.Logger", LazyLogger(f"{NAME}.access", DefaultFields()))
 # What operators do to open sockets.
 audit = cast("logging.Logger", LazyLogger(f"{NAME}.audit", DefaultFields()))
 logging.getLogger("uvicorn.error").addFilter(QueryRemover())

@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -15,8 +15,9 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from django.urls import path
 from django.utils.autoreload import StatReloader, autoreload_started
+from pydantic import BaseModel, Discriminator, Field, Tag
 
-from fastws_compat import APIRouter, FastAPI, WebSocket, checks, conf, daphne
+from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
@@ -471,7 +472,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
     settings.FASTWS = {1: 2}
     [message] = checks.settings.check_settings()
     assert message.hint is not None
-    assert message.hint.startswith("The keys are ALLOWED_ORIGINS, ")
+    assert message.hint.startswith("The keys are ACCESS_LOG, ALLOWED_ORIGINS, ")
 
 
 @pytest.mark.parametrize(
@@ -497,6 +498,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("ORIGIN_REQUIRED", 1),
         ("REVALIDATE_SECONDS", None),
         ("REVALIDATE_SECONDS", -1),
+        ("DEFLATE", "fast"),
         ("CLEANUP_TIMEOUT", None),
         ("DISCONNECT_GRACE", "5"),
         ("HANDSHAKE_TIMEOUT", None),
@@ -796,3 +798,69 @@ def test_no_lifespan_in_a_url_router() -> None:
     app, router = app_with("/ws"), APIRouter()
     app.include_router(router)
     assert application.check_lifespans(URLRouter(app.websocket_urlpatterns)) == []
+
+
+class Note(BaseModel):
+    text: str
+
+
+class LongNote(BaseModel):
+    text: str
+    title: str = ""
+
+
+class Picture(BaseModel):
+    url: str
+
+
+class NoExample(BaseModel):
+    code: Annotated[str, Field(pattern="^(?:zz|yy){9}$")]
+
+
+def told_apart_by_function(value: Any) -> str:
+    return "long" if "title" in value else "short"
+
+
+ByFunction = Annotated[
+    Annotated[Note, Tag("short")] | Annotated[LongNote, Tag("long")], Discriminator(told_apart_by_function)
+]
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "words"),
+    [
+        (Note | LongNote, None, ["takes Note and LongNote without a tag"]),
+        (Picture, LongNote | Picture | Note, ["sends LongNote and Note without a tag"]),
+        (Note | Picture | bytes, dict[str, int] | list[int] | None, []),
+        (ByFunction, Note, []),
+        (NoExample | Note, None, []),
+    ],
+)
+def test_W017_messages_that_overlap(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, received: Any, sent: Any, words: list[str]
+) -> None:
+    async def endpoint(websocket: Any) -> None: ...
+
+    endpoint.__annotations__["websocket"] = TypedWebSocket[received, sent]
+    app = FastAPI()
+    app.add_api_websocket_route("/notes", endpoint)
+    serve(monkeypatch, settings, get_asgi_application(app))
+    found = [found.msg for found in run_checks(tags=[checks.TAG])]
+    assert [re.sub("The WebSocket route '/notes' |, but.*", "", text) for text in found] == words
+
+
+def test_prometheus_in_several_processes_exports_no_collectors(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "fastws_compat.contrib.prometheus"]
+    assert ids() == []
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/tmp")
+    assert ids() == ["W011"]
+
+
+@pytest.mark.parametrize("name", ["SentryAsgiMiddleware", "OpenTelemetryMiddleware"])
+def test_middleware_that_replaces_send(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
+    wrapper = type(name, (), {})()
+    wrapper.app = get_asgi_application(app_with("/ws"))
+    serve(monkeypatch, settings, wrapper)
+    assert ids() == ["W010"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from django.apps import apps
@@ -77,6 +78,22 @@ def check_daphne_order(**kwargs: Any) -> Messages:
         "E005",
         "daphne comes after django.contrib.staticfiles, so `runserver` serves no WebSockets.",
         'Put "daphne" first in INSTALLED_APPS.',
+    )
+
+
+@register(TAG)
+def check_multiprocess_metrics(**kwargs: Any) -> Messages:
+    """Warn where django-prometheus exports files of all processes, which leaves out collectors like ours."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ or not apps.is_installed(
+        "fastws_compat.contrib.prometheus"
+    ):
+        return []
+    return message(
+        Warning,
+        "W011",
+        "PROMETHEUS_MULTIPROC_DIR is set, so the default registry of prometheus_client has no "
+        "collectors, and its /metrics has no figures of sockets.",
+        "Add the view fastws_compat.contrib.prometheus.metrics to the URLconf and scrape it in each process.",
     )
 
 

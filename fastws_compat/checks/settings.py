@@ -130,6 +130,14 @@ def _is_callable_name(value: Any) -> bool:
         return False
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == "/"
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
 def _is_deflate(value: Any) -> bool:
     try:
         compile_deflate(value)
@@ -168,6 +176,7 @@ ORIGINS: Rule = (
 
 # The value that each key must have.
 RULES: dict[str, Rule] = {
+    "ACCESS_LOG": BOOLEAN,
     "ALLOWED_ORIGINS": ORIGINS,
     "BEAT_SECONDS": POSITIVE_SECONDS,
     "CHECK_SECONDS": POSITIVE_SECONDS,
@@ -181,9 +190,12 @@ RULES: dict[str, Rule] = {
         "None, 'staff', 'public' or the dotted name of a function of the request, "
         "for example 'mysite.access.may_see_docs'",
     ),
+    "DRAIN_DELAY": SECONDS,
+    "DRAIN_SPREAD": SECONDS,
     "GC_FREEZE": BOOLEAN,
     "GROUPS": (_is_dict, 'a dict of patterns, for example {"room.*": {"history": True}}'),
     "HANDSHAKE_TIMEOUT": SECONDS,
+    "HEALTH": (_or_none(_is_path), "a path that begins and ends with a slash, for example '/-/', or None"),
     "LAYER_TIMEOUT": SECONDS,
     "LOGIN_FIELDS": (_or_none(_are_strings), "a list of field names of the user model, or None"),
     "LOOP": _one_of("auto", "asyncio"),
@@ -193,6 +205,7 @@ RULES: dict[str, Rule] = {
     "MAX_HANDSHAKES": COUNT_OR_NONE,
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
     "METRICS_ROUTES": COUNT,
+    "METRICS_TOKEN": (_or_none(_is_text), "a text or None"),
     "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
     "OPERATIONS_ROWS": COUNT,
     "OPERATIONS_TAP": BOOLEAN_OR_NONE,

@@ -17,6 +17,7 @@ from fastws_compat.types import Scope
 
 # Upper bounds of the histograms, in seconds.
 DURATIONS = (1, 10, 60, 300, 1800, 3600, 14400, 86400)
+LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 HANDSHAKES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 4)
 # The maximum number of close codes that are counted under their own number, and of classes of exceptions:
 # an endpoint may pass on what a client sent.
@@ -54,6 +55,8 @@ class Totals:
         self.closed: Counter[tuple[int | str, str]] = Counter()
         self.refused: Counter[tuple[int, str]] = Counter()
         self.exceptions: Counter[str] = Counter()
+        # Seconds for which endpoints were found not to be receiving.
+        self.away = 0.0
         self.durations = Histogram(DURATIONS)
         self.handshakes = Histogram(HANDSHAKES)
 
@@ -80,6 +83,9 @@ class Counted(Protocol):
 
     begun: float
 
+    @property
+    def template(self) -> str: ...
+
     def settle(self) -> str: ...
 
     @property
@@ -103,6 +109,8 @@ is_on = False
 lock = threading.Lock()
 _totals: dict[str, Totals] = {}
 _sent_codes: set[int] = set()
+# How late the sweepers' timers were.
+lag = Histogram(LAGS)
 _exceptions: set[str] = set()
 
 
@@ -110,6 +118,13 @@ def start() -> None:
     """Begin to count; sizes and times too, also where that costs a call per message."""
     global is_on
     is_on = tally.is_thorough = True
+    if _answered not in hooks.answered:
+        hooks.answered.insert(0, _answered)
+
+
+def _answered(connection: Counted) -> None:
+    if is_on:
+        totals_of(connection.template).handshakes.add(monotonic() - connection.begun)
 
 
 def totals_of(template: str) -> Totals:

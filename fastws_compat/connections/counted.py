@@ -16,6 +16,7 @@ from fastws_compat.connections.outcomes import (
     reported,
     template_of,
 )
+from fastws_compat.connections.peers import silence_of
 from fastws_compat.connections.tally import Counts, Tally
 from fastws_compat.types import Receive, Scope, Send
 
@@ -109,10 +110,32 @@ class Counted:
         return received, own.messages_out, own.bytes_in, own.bytes_out
 
     @property
+    def messages_in(self) -> int | None:
+        return self.counts[0]
+
+    @property
+    def messages_out(self) -> int | None:
+        return self.counts[1]
+
+    @property
+    def bytes_in(self) -> int | None:
+        return self.counts[2]
+
+    @property
+    def bytes_out(self) -> int | None:
+        return self.counts[3]
+
+    @property
     def last_in(self) -> float | None:
         """When the last message came, in seconds since the epoch; None if that is not known."""
         found: float | None = getattr(self.server if self._tally is None else self._tally, "last_in", None)
         return found
+
+    @property
+    def last_out(self) -> float | None:
+        """When anything was last sent, in seconds since the epoch, as the kernel knows it."""
+        silence = silence_of(self.server)
+        return None if silence is None else time() - silence
 
     @property
     def age(self) -> float:
@@ -125,12 +148,9 @@ class Counted:
         return time() - self.age
 
     def count_thoroughly(self, receive: Receive) -> Receive:
-        """Have the messages and their sizes counted, unless the server does that itself."""
-        if hasattr(self.server, "messages_in"):
-            return receive
+        """Have the messages and their sizes counted on uvicorn, whose `send` is counted anyway."""
         if self._tally is None:
-            self._tally = Tally()
-            self.server_send = self._tally.yielding(self.server_send)
+            return receive
         self.server_send = self._tally.sizing(self.server_send)
         return self._tally.receiving(receive)
 

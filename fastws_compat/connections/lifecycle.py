@@ -112,11 +112,8 @@ class Session(Monitored, Counted):
             self._id = uuid4().hex
         return self._id
 
-    def mark_closed(self, code: int) -> None:
-        """Record that the login has ended: other code sends the close frame, so `finish` sends nothing."""
-        if self.state is CONNECTING:
-            self.note_refusal(403, "login")
-        self.note_close(code, "server")
+    def mark_closed(self) -> None:
+        """Record that the close frame has been sent by other code, so that `finish` sends nothing."""
         self._sent = DISCONNECTED
 
     def cancel_foreign(self) -> None:
@@ -164,6 +161,10 @@ class Session(Monitored, Counted):
         """Break the reference cycle with the scope, so that the garbage collector has nothing to find."""
         self._sent = DISCONNECTED
         self.scope, self.websocket = ENDED, None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.scope is ENDED
 
     @property
     def state(self) -> WebSocketState:
@@ -231,7 +232,7 @@ class Session(Monitored, Counted):
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
-    async def deny(self, status: int, reason: Reason) -> None:
+    async def deny(self, status: int, reason: Reason = "endpoint") -> None:
         """Refuse the handshake with a status."""
         await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 

@@ -9,9 +9,11 @@ from typing import Any
 from weakref import ref
 
 from fastws_compat import conf
+from fastws_compat.connections import census
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.interrupt import absorb_cancellation
-from fastws_compat.connections.outcomes import Reason
+from fastws_compat.connections.misuse import MAX_INSTANT_ERRORS
+from fastws_compat.connections.outcomes import Reason, template_of
 from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.readahead import ReadAhead
@@ -22,9 +24,10 @@ from fastws_compat.connections.states import (
     RAISE_EXCEPTIONS,
     disconnect_message,
 )
+from fastws_compat.connections.sweeper import INTERVAL
 from fastws_compat.logger import logger
 from fastws_compat.types import Scope
-from fastws_compat.websockets import MAX_INSTANT_ERRORS, WebSocket
+from fastws_compat.websockets import WebSocket
 
 
 class Notice(str):
@@ -99,6 +102,8 @@ class Monitored:
         calls, read_ahead = websocket._receive_calls, self.read_ahead
         is_busy = calls == websocket._receive_returns == self._receive_calls_seen
         self._receive_calls_seen = calls
+        if is_busy and census.is_on:
+            census.totals_of(template_of(websocket.scope)).away += INTERVAL
         if not is_busy or websocket.client_state is not CONNECTED:
             self._deadline = None
         elif read_ahead is None or read_ahead.left:

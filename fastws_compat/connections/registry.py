@@ -82,7 +82,7 @@ def register(connection: Connected) -> set[Connected]:
 
 def everywhere() -> list[Any]:
     """The connections of all loops of the process; any thread may ask."""
-    return [each for found in list(_registries.values()) for each in list(found.connections)]
+    return [each for _, found in registries() for each in list(found.connections)]
 
 
 def connections_of(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> list[Connected]:

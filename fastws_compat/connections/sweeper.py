@@ -7,6 +7,7 @@ from collections.abc import Collection
 from contextvars import Context
 from typing import Protocol
 
+from fastws_compat.connections import census
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
 from fastws_compat.threads.orm import close_stale_connections
@@ -23,7 +24,7 @@ class Swept(Protocol):
 class Sweeper:
     """Calls `sweep` of each member twice a second while there are any."""
 
-    __slots__ = ("_database", "_members", "_next_database", "is_armed")
+    __slots__ = ("_database", "_due", "_members", "_next_database", "is_armed")
 
     def __init__(self, members: Collection[Swept]) -> None:
         self._members = members
@@ -34,15 +35,19 @@ class Sweeper:
 
     def arm(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_armed = True
+        self._due = loop.time() + INTERVAL
         # In an empty context, because the timer would keep the context of the first connection.
         loop.call_later(INTERVAL, self._sweep, loop, context=Context())
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         self.is_armed = False
+        due = self._due
         if not self._members:
             return
         self.arm(loop)
         now = loop.time()
+        if census.is_on:
+            census.lag.add(max(0.0, now - due))
         for member in list(self._members):
             member.sweep(now)
         if now >= self._next_database and self._database is None:

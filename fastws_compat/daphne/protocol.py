@@ -397,13 +397,18 @@ class WebSocketProtocol(MessageReader):
         error = None if task.cancelled() else task.exception()
         if not self.server.application_ended(self) and error is not None:
             return  # daphne's own check, once a second, came first and called handle_exception
+        failed = error is not None or task.cancelled()
+        if error is not None:
+            self._application_raised(error)
+        elif not failed and self._is_unanswered:
+            logger.error("The application returned without answering the handshake on %r.", self)
+        self._end(failed=failed)
+
+    def _application_raised(self, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):
             self.server.stop()
-        elif error is not None and not isinstance(error, ClientDisconnected):
+        elif not isinstance(error, ClientDisconnected):
             logger.error("Exception inside application: %s", error, exc_info=for_log(error))
-        elif error is None and not task.cancelled() and self._is_unanswered:
-            logger.error("The application returned without answering the handshake on %r.", self)
-        self._end(failed=error is not None or task.cancelled())
 
     @property
     def _is_unanswered(self) -> bool:

@@ -125,6 +125,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         self.ports: list[Any] = []
         loop = prepare_loop(reactor)
         logger.info("Running on the event loop of %s", type(loop).__module__.partition(".")[0])
+        if self.drain_delay or self.drain_spread:
+            logger.info("Stopping takes up to %g s: supervisors must wait longer", self.stop_seconds)
         asyncio.set_event_loop(loop)
         if not loop.run_until_complete(self.lifespan.startup()):
             sys.exit(1)
@@ -153,6 +155,20 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         """Seconds that endpoints have to finish; fewer under `runserver`, where a developer is waiting."""
         seconds = float(conf.get("SHUTDOWN_GRACE"))
         return seconds if self.signal_handlers else min(seconds, MAX_DEVELOPMENT_GRACE)
+
+    @property
+    def drain_delay(self) -> float:
+        """Seconds for which the server still serves after SIGTERM; none where a developer is waiting."""
+        return float(conf.get("DRAIN_DELAY")) if self.signal_handlers else 0.0
+
+    @property
+    def drain_spread(self) -> float:
+        return float(conf.get("DRAIN_SPREAD")) if self.signal_handlers else 0.0
+
+    @property
+    def stop_seconds(self) -> float:
+        """The longest time from SIGTERM to the end of the process."""
+        return self.drain_delay + self.drain_spread + self.grace + SHUTDOWN_MARGIN
 
     # daphne's `run` creates stock factories and assigns them; the setters replace them.
 
@@ -238,11 +254,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         ending = ending_tasks() if late else set()
         for protocol, details in late:
             if isinstance(protocol, WebSocketProtocol):
-                task = details.get("application_instance")
-                if protocol.application_knows or task in ending or is_cleaning(task):
-                    details["disconnected"] = inf
-                else:
-                    protocol.mark_informed()
+                _spare_or_inform(protocol, details, ending)
         super().application_checker()
         for _, details in late:
             details["disconnected"] = now
@@ -256,7 +268,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
             self.emptied.set()
 
     def kill_all_applications(self) -> Deferred[None]:
-        self.deadline = monotonic() + self.grace + SHUTDOWN_MARGIN
+        self.deadline = monotonic() + self.stop_seconds
         drained: Deferred[None] = Deferred.fromFuture(asyncio.ensure_future(drain(self, self.grace)))
         drained.addErrback(lambda failure: logger.error("The shutdown failed: %s", failure))
         return drained
@@ -278,3 +290,12 @@ def limit_accepts(port: Any) -> None:
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Call the application in a coroutine, so that an error before its first `await` ends the task too."""
     await application(scope, receive, send)
+
+
+def _spare_or_inform(protocol: WebSocketProtocol, details: dict[str, Any], ending: set[Any]) -> None:
+    """Have daphne spare an application that knows its client has left; it will cancel any other one."""
+    task = details.get("application_instance")
+    if protocol.application_knows or task in ending or is_cleaning(task):
+        details["disconnected"] = inf
+    else:
+        protocol.mark_informed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import random
 import signal
 import sys
 import threading
@@ -13,6 +14,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
+from fastws_compat import health
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.lifespan import Lifespan
 
@@ -50,6 +52,12 @@ class Stoppable(Protocol):
     @property
     def grace(self) -> float: ...
 
+    @property
+    def drain_delay(self) -> float: ...
+
+    @property
+    def drain_spread(self) -> float: ...
+
     def stop(self) -> None: ...
 
     def stop_listening(self) -> None: ...
@@ -58,12 +66,18 @@ class Stoppable(Protocol):
 
 
 async def drain(server: Stoppable, grace: float) -> None:
-    """End every connection and every application within `grace` seconds and `SHUTDOWN_MARGIN`."""
+    """End every connection and every application within `grace` seconds and `SHUTDOWN_MARGIN`.
+
+    The process is not ready from the beginning, but serves for `drain_delay` seconds; then it closes what is
+    open over `drain_spread` seconds, and only after that the grace begins.
+    """
+    health.stop()
+    if server.drain_delay:
+        await asyncio.sleep(server.drain_delay)
+    server.stop_listening()
+    await close_all(server.websockets, server.drain_spread)
     now = asyncio.get_running_loop().time
     deadline = now() + grace
-    server.stop_listening()
-    for websocket in list(server.websockets):
-        websocket.close_for_restart()
     cancel(server.applications(http=True))
     await wait(server.applications(), deadline - now())
     if late := server.applications():
@@ -74,6 +88,19 @@ async def drain(server: Stoppable, grace: float) -> None:
         await asyncio.wait_for(server.lifespan.shutdown(left), left + ASYNCGENS_TIMEOUT)
     with suppress(TimeoutError):
         await asyncio.wait_for(asyncio.get_running_loop().shutdown_asyncgens(), ASYNCGENS_TIMEOUT)
+
+
+async def close_all(websockets: Collection[Closable], seconds: float) -> None:
+    """Close the sockets in random order, evenly over this time, so that the clients come back one by one."""
+    left = list(websockets)
+    random.shuffle(left)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    for number, websocket in enumerate(left):
+        due = begun + seconds * number / len(left)
+        if seconds and due > loop.time():
+            await asyncio.sleep(due - loop.time())
+        websocket.close_for_restart()
 
 
 async def cancel_late(late: list[asyncio.Task[Any]]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
-from itertools import starmap
+from itertools import count, starmap
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,6 @@ from django.dispatch import Signal
 from fastws_compat import conf
 from fastws_compat.connections.registry import shutdowns
 from fastws_compat.connections.states import SESSION
-from fastws_compat.groups.delivery import new_id
 from fastws_compat.groups.hub import Hub, hub_of
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import Presence, kind_with
@@ -35,8 +34,8 @@ from fastws_compat.layers.content import dump
 from fastws_compat.layers.wire import Payload, pack
 from fastws_compat.logger import logger
 
-# Somebody has come to a group, or has left it: `group` is its name. Each is sent once among all processes,
-# in the one that noticed it.
+# Somebody has come to a group, or has left it: `group` is its name, `key` and `info` tell who it is. Each is
+# sent once among all processes, in the one that noticed it, without a sender.
 presence_joined = Signal()
 presence_left = Signal()
 
@@ -63,6 +62,9 @@ def presence_key_of(user: Any, member_id: str) -> str:
     """The key of a member: that of its user, so that all of the user's sockets count as one person."""
     return str(user.pk) if getattr(user, "is_authenticated", False) else member_id
 
+
+# What tells the seats of this process apart. Redis keeps them by process, so they can be short.
+_numbers = count()
 
 # The number of groups that are checked in one call, and in a second.
 CHECKS_PER_SECOND = 500
@@ -92,7 +94,7 @@ class Attendance:
         if old is not None and old.key == key:
             place.seat = replace(old, info=text, renewed=True)
         else:
-            place.seat = Seat(new_id(), key, text)
+            place.seat = Seat(f"{next(_numbers):x}", key, text)
         keeper.enter(group, place.seat)
         if old is not None and old.key != key:
             keeper.exit(group, old.socket)

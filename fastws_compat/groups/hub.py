@@ -56,7 +56,7 @@ class Hub:
         self.feeds: dict[str, Receiver] = {}
         # Checks from time to time that the feeds have everything.
         self.checker: asyncio.Task[None] | None = None
-        self._loss_detector = LossDetector()
+        self._loss_detector = LossDetector(alias)
         self._unknown_types: set[str] = set()
 
     def add(self, group: str, member: Participant) -> bool:
@@ -257,6 +257,7 @@ class Hub:
         members = self.members.get(envelope.group, {})
         content, exclude = envelope.content, envelope.exclude
         delivery = Delivery(content, envelope.group) if isinstance(content, Payload) else None
+        health(self.alias).counts["deliveries"] += len(members)
         for number, (id, member) in enumerate(tuple(members.items()), 1):
             if id == exclude or id not in members:
                 continue

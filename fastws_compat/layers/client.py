@@ -10,11 +10,15 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fastws_compat import conf
+from fastws_compat.connections import census
+from fastws_compat.connections.census import Histogram
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.layers.local import local_layer
 from fastws_compat.logger import logger
 
 DEFAULT = "default"
+# Upper bounds, in seconds, of the histogram of sends to a layer.
+SEND_TIMES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 
 # sent; failed (the layer did not accept the message); lost (on the way to this process); dropped (a slow
 # member missed the message); closed (slow members); outages.
@@ -74,15 +78,22 @@ class Health:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
+        # As in `counters`, and the deliveries to members; the seconds that sends took.
+        self.counts: Counter[str] = Counter()
+        self.send_times = Histogram(SEND_TIMES)
         self.failing_since: float | None = None
         self._failing: set[str] = set()
         self._lost = 0
+
+    def count(self, name: str, number: int = 1) -> None:
+        counters[name] += number
+        self.counts[name] += number
 
     def failed(self, exc: BaseException, operation: str = "receiving") -> None:
         self._failing.add(operation)
         if self.failing_since is None:
             self.failing_since, self._lost = time.monotonic(), 0
-            counters["outages"] += 1
+            self.count("outages")
             logger.error(
                 "Channel layer %r fails (%s: %s): group messages are not delivered until it recovers",
                 self.alias,
@@ -104,20 +115,26 @@ class Health:
     def send_failed(self, exc: BaseException) -> None:
         self.failed(exc, "sending")
         self._lost += 1
-        counters["failed"] += 1
+        self.count("failed")
 
     def send_succeeded(self) -> None:
         self.succeeded("sending")
-        counters["sent"] += 1
+        self.count("sent")
+
+
+# By the alias of the layer.
+healths: dict[str, Health] = {}
 
 
 @functools.cache
 def health(alias: str) -> Health:
-    return Health(alias)
+    found = healths[alias] = Health(alias)
+    return found
 
 
 async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> None:
     """Await a layer's `group_send`; raises GroupSendError if the layer fails or times out."""
+    begun = time.monotonic() if census.is_on else None
     try:
         await with_timeout(call)
     except (TypeError, ValueError):
@@ -129,3 +146,5 @@ async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> 
             f"{type(exc).__name__}: {exc}"
         ) from exc
     health(alias).send_succeeded()
+    if begun is not None:
+        health(alias).send_times.add(time.monotonic() - begun)

@@ -8,7 +8,7 @@ from itertools import count
 from typing import Any
 from uuid import uuid4
 
-from fastws_compat.layers.client import counters
+from fastws_compat.layers.client import DEFAULT, health
 from fastws_compat.layers.wire import Envelope
 from fastws_compat.logger import logger
 
@@ -40,7 +40,8 @@ class Numbering:
 class LossDetector:
     """Counts the messages that one hub should have received and has not."""
 
-    def __init__(self) -> None:
+    def __init__(self, alias: str = DEFAULT) -> None:
+        self._alias = alias
         # The next number from each sender, by group.
         self.expected: dict[str, dict[str, int]] = {}
         self._missing = 0
@@ -70,6 +71,6 @@ class LossDetector:
     def _report(self) -> None:
         self._timer = None
         if self._missing:
-            counters["lost"] += self._missing
+            health(self._alias).count("lost", self._missing)
             logger.warning("%d group messages did not reach this process", self._missing)
             self._missing = 0

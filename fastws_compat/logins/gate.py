@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol
 
 from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.interrupt import Interrupt
+from fastws_compat.connections.outcomes import By, Reason
 from fastws_compat.connections.pipe import Place, Socket, Stage, pipe_of
 from fastws_compat.connections.states import (
     CONNECTED,
@@ -40,7 +41,11 @@ class Connection(Protocol):
     @property
     def extra(self) -> dict[str, Any]: ...
 
-    def mark_closed(self, code: int) -> None: ...
+    def mark_closed(self) -> None: ...
+
+    def note_close(self, code: int, by: By) -> None: ...
+
+    def note_refusal(self, status: int, reason: Reason = ...) -> None: ...
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None: ...
 
@@ -123,7 +128,10 @@ class Login(Stage):
             self.ended = (code, reason)
             self._state_at_end = self._connection.state
             if self._state_at_end is not RESPONSE:
-                self._connection.mark_closed(code)
+                if self._state_at_end is CONNECTING:
+                    self._connection.note_refusal(403, "login")
+                self._connection.note_close(code, "server")
+                self._connection.mark_closed()
         call_in_loop(self.loop, self.context, self._hang_up)
 
     def _hang_up(self) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import defaultdict, deque
-from collections.abc import Coroutine, Iterable, Sequence
+from collections import Counter, defaultdict, deque
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
 
 from fastws_compat import conf
+from fastws_compat.connections import census
 from fastws_compat.connections.pipe import Socket
 from fastws_compat.connections.states import IDENTIFIED_AT, LOGIN, SESSION
 from fastws_compat.layers.subscription import Subscription
@@ -27,6 +29,9 @@ from fastws_compat.logins.tenants import Location, activated
 MAX_CHANGES = 1000
 
 _lock = threading.RLock()
+# kept, ended, failed (logins that were checked), queries; and how long the checks took.
+checks: Counter[str] = Counter()
+check_times = census.Histogram(census.HANDSHAKES)
 _registries: dict[asyncio.AbstractEventLoop, LoginRegistry] = {}
 _recent_changes: deque[RecentChange] = deque(maxlen=MAX_CHANGES)
 
@@ -136,11 +141,17 @@ class LoginRegistry:
         if not logins:
             return True
         claims = [login.claim for login in logins]
+        begun = time.monotonic()
         try:
             verdicts = await look_up(_judge, location, claims, logins[0].context)
         except Exception as exc:
             logger.warning("Open WebSockets could not be revalidated (%s: %s)", type(exc).__name__, exc)
+            checks["failed"] += len(logins)
             return False
+        finally:
+            check_times.add(time.monotonic() - begun)
+        checks["ended"] += sum(code is not None for code in verdicts)
+        checks["kept"] += sum(code is None for code in verdicts)
         for login, code in zip(logins, verdicts, strict=True):
             if code is not None:
                 login.end(code, "")
@@ -148,8 +159,24 @@ class LoginRegistry:
 
 
 def _judge(location: Location, claims: Sequence[Claim], context: Context) -> list[int | None]:
-    with activated(location):
+    with activated(location), _counting_queries():
         return run_in(context, judge, claims)
+
+
+@contextmanager
+def _counting_queries() -> Iterator[None]:
+    """Count the queries of the block, if anything reads the metrics."""
+    from django.db import connections
+
+    with ExitStack() as stack:
+        for connection in connections.all(initialized_only=True) if census.is_on else ():
+            stack.enter_context(connection.execute_wrapper(_count_query))
+        yield
+
+
+def _count_query(execute: Any, *arguments: Any) -> Any:
+    checks["queries"] += 1
+    return execute(*arguments)
 
 
 def _discard(index: dict[str, set[Login]], key: str, login: Login) -> None:

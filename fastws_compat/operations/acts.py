@@ -54,17 +54,17 @@ def end(session: Session, code: int, reason: str) -> None:
     logger.info("WebSocket %s: closed with %d by an operator", route_of(session), code, extra=extra)
     if session.state is CONNECTING:
         if websocket is not None:
-            mark_disconnected(websocket, disconnect_message(code, reason))
-        _refuse(session, code)
+            mark_disconnected(websocket, disconnect_message(code, reason), "operator")
+        _refuse(session)
     elif websocket is not None:
-        session.spawn(hang_up(websocket, code, close_reason(reason)))
+        session.spawn(hang_up(websocket, code, close_reason(reason), "operator"))
     else:
         _close_foreign(session, code, reason)
 
 
-def _refuse(session: Session, code: int) -> None:
+def _refuse(session: Session) -> None:
     session.note_refusal(403, "forbidden")
-    session.mark_closed(code)
+    session.mark_closed()
     session.end_turn()
     session.spawn(session.deny(403, "forbidden"))
     if session.websocket is None:
@@ -77,7 +77,7 @@ def _close_foreign(session: Session, code: int, reason: str) -> None:
     if close_from_server is not None:
         close_from_server(code, reason)
     else:
-        session.mark_closed(code)
+        session.mark_closed()
         session.spawn(_send_close(session.server_send, code, reason))
         session.cancel_foreign()
 

@@ -13,8 +13,9 @@ class OperationsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from fastws_compat.connections import registry
+        from fastws_compat.connections import census, registry
         from fastws_compat.operations.line import line
 
+        census.start()
         if line.begin not in registry.on_begin:
             registry.on_begin.append(line.begin)

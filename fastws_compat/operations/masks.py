@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, ip_address, ip_network
 
+from fastws_compat.connections.addresses import masked
+
+# `203.0.113.x`, or the first 48 bits of an IPv6 address.
+address = masked
 # The names by which browsers are shown, in the order in which they are looked for: each agent claims to be
 # most of those behind it.
 BROWSERS = {
@@ -24,20 +27,6 @@ BROWSERS = {
 PROGRAM = re.compile(r"[A-Za-z][A-Za-z_-]{1,30}")
 # The first word of a group's name, which says what kind of group it is.
 KIND = re.compile(r"[A-Za-z]+")
-
-
-def address(text: str | None) -> str | None:
-    """The network of an address: `203.0.113.x`, or the first 48 bits of an IPv6 address."""
-    if text is None:
-        return None
-    try:
-        found = ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = getattr(found, "ipv4_mapped", None) or found
-    if isinstance(mapped, IPv4Address):
-        return f"{str(mapped).rpartition('.')[0]}.x"
-    return f"{ip_network((mapped, 48), strict=False).network_address}x"
 
 
 def agent(text: str | None) -> str | None:

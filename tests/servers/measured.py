@@ -1,0 +1,66 @@
+"""A site with metrics, probes, an access log and a slow drain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.urls import path
+
+if not settings.configured:
+    settings.configure(
+        SECRET_KEY="x",
+        DEBUG=False,
+        ALLOWED_HOSTS=["127.0.0.1", "localhost"],
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "fastws_compat"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        ROOT_URLCONF="tests.servers.measured",
+        LOGGING={
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": {"format": "ACCESS %(message)s"}},
+            "handlers": {"access": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "loggers": {"fastws_compat.access": {"handlers": ["access"], "level": "INFO"}},
+        },
+        FASTWS={
+            "ALLOWED_ORIGINS": ["*"],
+            "ACCESS_LOG": True,
+            "HEALTH": "/-/",
+            "DRAIN_DELAY": 3,
+            "DRAIN_SPREAD": 1,
+            "SHUTDOWN_GRACE": 1,
+        },
+    )
+
+import django
+
+django.setup()
+
+from fastws_compat import FastAPI, WebSocket  # noqa: E402
+from fastws_compat.asgi import get_asgi_application  # noqa: E402
+
+
+def metrics(request: Any) -> Any:
+    from fastws_compat.contrib import prometheus
+
+    return prometheus.metrics(request)
+
+
+import fastws_compat.contrib.prometheus  # noqa: E402, F401
+
+urlpatterns = [path("metrics/sockets", metrics)]
+
+app = FastAPI()
+
+
+@app.websocket("/rooms/{room}")
+async def room(websocket: WebSocket, room: str) -> None:
+    await websocket.accept()
+    async for text in websocket.iter_text():
+        if text == "close":
+            await websocket.close(4001)
+            return
+        await websocket.send_text(text)
+
+
+application = get_asgi_application(app)

@@ -1,0 +1,124 @@
+"""The probes for load balancers, and draining, without a server; see tests/servers/test_health.py for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from fastws_compat import FastAPI, WebSocket, health
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.daphne import shutdown
+from tests.fake_server import CONNECT, DENIAL, FakeServer, websocket_scope
+
+
+@pytest.fixture(autouse=True)
+def _ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("is_starting", "is_stopping", "is_closed"):
+        monkeypatch.setattr(health, name, False)
+
+
+@pytest.fixture
+def app() -> Iterator[Any]:
+    sockets = FastAPI()
+
+    @sockets.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    with override_settings(FASTWS={"HEALTH": "/-/", "MAX_CONNECTIONS": 1}, ALLOWED_HOSTS=["example.com"]):
+        yield get_asgi_application(sockets)
+
+
+def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
+    server = FakeServer({"type": "http.request", "body": b"", "more_body": False})
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "headers": [(b"host", b"wrong.example")],
+        "query_string": b"",
+    }
+    asyncio.run(app(scope, server.receive, server.send))
+    return server.sent[0]["status"], server.sent[1]["body"]
+
+
+def test_a_process_that_serves_is_live_and_ready(app: Any) -> None:
+    assert ask(app, "/-/live") == (200, b"live")
+    assert ask(app, "/-/ready") == (200, b"ready")
+    assert ask(app, "/-/ready/sockets") == (200, b"ready")
+    assert ask(app, "/-/ready", "HEAD") == (200, b"")
+    assert ask(app, "/-/other")[0] in (400, 404)
+    assert ask(app, "/-/live", "POST")[0] in (400, 404)
+
+
+@pytest.mark.parametrize(
+    ("name", "word"), [("is_starting", b"starting"), ("is_stopping", b"draining"), ("is_closed", b"draining")]
+)
+def test_a_process_that_is_not_ready_is_live(
+    app: Any, monkeypatch: pytest.MonkeyPatch, name: str, word: bytes
+) -> None:
+    monkeypatch.setattr(health, name, True)
+    assert ask(app, "/-/live") == (200, b"live")
+    assert ask(app, "/-/ready") == (503, word)
+    assert ask(app, "/-/ready/sockets") == (503, word)
+
+
+def test_a_full_process_is_ready_for_pages_alone(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "everywhere", lambda: [object()])
+    assert ask(app, "/-/ready") == (200, b"ready")
+    assert ask(app, "/-/ready/sockets") == (503, b"full")
+
+
+def test_without_the_setting_the_path_is_djangos() -> None:
+    with override_settings(FASTWS={}):
+        assert ask(get_asgi_application(FastAPI()), "/-/live")[0] in (400, 404)
+
+
+def test_a_process_that_an_operator_drains_refuses_handshakes(app: Any) -> None:
+    def status() -> int:
+        server = FakeServer(CONNECT)
+        scope = websocket_scope(extensions=DENIAL, headers=[(b"host", b"example.com")])
+        asyncio.run(app(scope, server.receive, server.send))
+        return server.sent[0].get("status", 101)
+
+    assert status() == 101
+    health.drain()
+    assert health.is_draining()
+    assert status() == 503
+    health.undo()
+    assert status() == 101
+    assert not health.is_draining()
+
+
+def test_the_process_is_starting_until_its_lifespan_has_begun() -> None:
+    states: list[str] = []
+
+    async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+        states.append(health.state())
+        await send({"type": "lifespan.startup.complete"})
+        states.append(health.state())
+
+    server = FakeServer()
+    asyncio.run(health.lifespan(lifespan, {"type": "lifespan"}, server.receive, server.send))
+    assert states == ["starting", "ready"]
+
+
+class Socket:
+    def __init__(self, closed: list[float]) -> None:
+        self.closed = closed
+
+    def close_from_server(self, code: int, reason: str = "") -> None:
+        assert code == 1012
+        self.closed.append(asyncio.get_running_loop().time())
+
+
+def test_sockets_are_closed_evenly_over_the_spread() -> None:
+    closed: list[float] = []
+    asyncio.run(shutdown.close_all([Socket(closed) for _ in range(10)], 0.2))
+    assert len(closed) == 10
+    assert closed[-1] - closed[0] >= 0.17
+    assert sorted(closed) == closed

@@ -1,0 +1,164 @@
+"""The fields of log records of connections, and the line for each connection that has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.test import override_settings
+
+from fastws_compat import FastAPI, WebSocket, logs
+from fastws_compat.concurrency import run_in_threadpool
+from fastws_compat.connections import census, hooks, refusal
+from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
+
+app_log = logging.getLogger("tests.logs")
+
+
+@pytest.fixture(autouse=True)
+def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("begun", "ended", "refused"):
+        monkeypatch.setattr(hooks, name, [])
+    monkeypatch.setattr(census, "is_on", census.is_on)
+
+
+@pytest.fixture
+def access(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
+    """Turns the access log on; a call gives its records."""
+    caplog.set_level(logging.INFO)
+    with override_settings(FASTWS={"ACCESS_LOG": True}):
+        logs.install()
+        yield lambda: [record for record in caplog.records if record.name == "fastws_compat.access"]
+
+
+def run(app: Any, server: FakeServer, path: str = "/ws", **scope: Any) -> None:
+    asyncio.run(app(websocket_scope(path, **scope), server.receive, server.send))
+
+
+def test_records_of_two_sockets_at_once_have_their_own_id(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tests.logs")
+    caplog.handler.addFilter(logs.Connection())
+    app, ids = FastAPI(), {}
+
+    def in_thread(name: str) -> None:
+        app_log.info("%s thread", name)
+
+    async def sub_task(name: str) -> None:
+        app_log.info("%s task", name)
+
+    @app.websocket("/ws/{name}")
+    async def endpoint(websocket: WebSocket, name: str) -> None:
+        await websocket.accept()
+        ids[name] = websocket.scope["fastws_compat.session"].id
+        app_log.info("%s endpoint", name)
+        await asyncio.create_task(sub_task(name))
+        await run_in_threadpool(in_thread, name)
+        await websocket.receive_text()
+
+    async def both() -> None:
+        servers = [FakeServer(CONNECT), FakeServer(CONNECT)]
+        for name, server in zip("ab", servers, strict=True):
+            server.start(app, websocket_scope(f"/ws/{name}"))
+        for server in servers:
+            await server.wait_sent("websocket.accept")
+            while server.receiving == 0:
+                await asyncio.sleep(0.001)
+            server.hang_up(1000)
+            await server.wait_ended()
+
+    asyncio.run(both())
+    app_log.info("after")
+    own = [record for record in caplog.records if record.name == "tests.logs"]
+    assert len(own) == 7
+    for record in own[:-1]:
+        name = record.getMessage().split()[0]
+        assert (record.connection_id, record.route, record.endpoint) == (ids[name], "/ws/{name}", "endpoint")
+        assert (record.user_id, record.trace_id, record.span_id) == (None, None, None)
+    assert own[-1].connection_id is None
+
+
+def test_a_record_after_the_end_has_no_connection() -> None:
+    log_filter = logs.Connection()
+    app, late = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    async def in_one_task() -> None:
+        server = FakeServer(CONNECT)
+        await app(websocket_scope(), server.receive, server.send)
+        record = logging.makeLogRecord({})
+        log_filter.filter(record)
+        late.append(record.connection_id)
+
+    asyncio.run(in_one_task())
+    assert late == [None]
+
+
+def test_fields_of_the_record_itself_stay() -> None:
+    record = logging.makeLogRecord({"route": "/mine"})
+    assert logs.Connection().filter(record)
+    assert record.route == "/mine"
+
+
+def test_an_end_leaves_one_line(access: Any) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws/rooms/{slug}")
+    async def echo(websocket: WebSocket, slug: str) -> None:
+        await websocket.accept()
+        async for each in websocket.iter_text():
+            await websocket.send_text(each)
+
+    server = FakeServer(CONNECT, text("one"), text("two"), disconnect(1001))
+    run(app, server, "/ws/rooms/secret", client=("203.0.113.9", 5), query_string=b"token=secret")
+    [record] = access()
+    message = record.getMessage()
+    assert message.startswith("/ws/rooms/{slug} closed 1001 by client after 0.")
+    assert message.endswith(" s, 2 in, – out")
+    assert (record.code, record.by, record.status, record.reason) == (1001, "client", 101, None)
+    assert (record.messages_in, record.bytes_in, record.address) == (2, None, "203.0.113.x")
+    assert record.route == "/ws/rooms/{slug}"
+    assert 0 <= record.seconds < 60
+    assert "secret" not in str(vars(record))
+
+
+def test_a_refusal_leaves_one_line(access: Any) -> None:
+    app = FastAPI(max_connections=0)
+
+    @app.websocket("/full")
+    async def full(websocket: WebSocket) -> None: ...
+
+    run(app, FakeServer(CONNECT), "/full", extensions=DENIAL)
+    [record] = access()
+    assert record.getMessage() == "/full refused 503 limit_process"
+    assert (record.status, record.reason) == (503, "limit_process")
+    assert not hasattr(record, "code")
+
+
+def test_a_refusal_before_the_session_leaves_one_line(access: Any) -> None:
+    server = FakeServer(CONNECT)
+    scope = websocket_scope("/ws", client=("2001:db8:1:2::3", 5))
+    asyncio.run(refusal.refuse(scope, server.send, 403, reason="origin"))
+    census.refused(None, 503, "stopping")
+    assert [record.getMessage() for record in access()] == [
+        "(none) refused 403 origin",
+        "(none) refused 503 stopping",
+    ]
+    assert [record.address for record in access()] == ["2001:db8:1::x", None]
+
+
+def test_without_the_setting_nothing_is_logged(access: Any) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None: ...
+
+    with override_settings(FASTWS={}):
+        run(app, FakeServer(CONNECT))
+        census.refused(None, 503, "stopping")
+    assert access() == []

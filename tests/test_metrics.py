@@ -1,0 +1,305 @@
+"""The metrics for Prometheus: every family and label of the table, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import RequestFactory, override_settings
+from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from fastws_compat import FastAPI, WebSocket, figures, health
+from fastws_compat.connections import census
+from fastws_compat.contrib import prometheus
+from fastws_compat.groups import Group
+from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+# The families of the specification: name, type, and the labels besides those of buckets.
+FAMILIES = {
+    "fastws_connections": ("gauge", {"route"}),
+    "fastws_handshakes": ("gauge", {"route"}),
+    "fastws_connections_opened": ("counter", {"route"}),
+    "fastws_connections_refused": ("counter", {"route", "status", "reason"}),
+    "fastws_connections_closed": ("counter", {"route", "code", "by"}),
+    "fastws_connection_duration_seconds": ("histogram", {"route"}),
+    "fastws_handshake_duration_seconds": ("histogram", {"route"}),
+    "fastws_messages": ("counter", {"route", "direction"}),
+    "fastws_message_bytes": ("counter", {"route", "direction"}),
+    "fastws_message_size_bytes": ("histogram", {"route", "direction"}),
+    "fastws_endpoint_away_seconds": ("counter", {"route"}),
+    "fastws_exceptions": ("counter", {"route", "exception"}),
+    "fastws_group_sends": ("counter", {"layer", "outcome"}),
+    "fastws_group_lost": ("counter", {"layer"}),
+    "fastws_group_deliveries": ("counter", {"layer"}),
+    "fastws_groups": ("gauge", {"layer"}),
+    "fastws_group_members": ("gauge", {"layer"}),
+    "fastws_slow_sockets": ("gauge", set()),
+    "fastws_send_queue_messages": ("gauge", set()),
+    "fastws_send_queue_max": ("gauge", set()),
+    "fastws_slow_consumers": ("counter", {"action"}),
+    "fastws_layer_send_seconds": ("histogram", {"layer"}),
+    "fastws_layer_up": ("gauge", {"layer"}),
+    "fastws_layer_outages": ("counter", {"layer"}),
+    "fastws_event_loop_lag_seconds": ("histogram", set()),
+    "fastws_logins": ("gauge", set()),
+    "fastws_login_checks": ("counter", {"outcome"}),
+    "fastws_login_check_duration_seconds": ("histogram", set()),
+    "fastws_login_queries": ("counter", set()),
+    "fastws_connections_limit": ("gauge", set()),
+    "fastws_draining": ("gauge", set()),
+    "fastws_info": ("gauge", {"version", "server", "mode"}),
+}
+BUCKETS = {
+    "fastws_connection_duration_seconds": "1 10 60 300 1800 3600 14400 86400",
+    "fastws_handshake_duration_seconds": ".005 .01 .025 .05 .1 .25 .5 1 2.5 4",
+    "fastws_layer_send_seconds": ".001 .0025 .005 .01 .025 .05 .1 .5 1 5",
+    "fastws_event_loop_lag_seconds": ".001 .005 .01 .025 .05 .1 .25 .5 1 5",
+}
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "is_on", True)
+    monkeypatch.setattr(census, "_totals", {})
+    monkeypatch.setattr(census, "_sent_codes", set())
+    monkeypatch.setattr(census, "_exceptions", set())
+    monkeypatch.setattr(figures, "_labels", {})
+
+
+def scrape(parser: Any = parse, **headers: str) -> dict[str, Any]:
+    response = prometheus.metrics(RequestFactory().get("/metrics/sockets", headers=headers))
+    assert response.status_code == 200
+    return {family.name: family for family in parser(response.content.decode())}
+
+
+def value(families: dict[str, Any], name: str, **labels: str) -> float | None:
+    for family in families.values():
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return float(sample.value)
+    return None
+
+
+def app_with_routes() -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/rooms/{room}")
+    async def echo(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        async for each in websocket.iter_text():
+            await websocket.send_text(each)
+
+    @app.websocket("/raises")
+    async def raises(websocket: WebSocket) -> None:
+        raise KeyError("secret")
+
+    return app
+
+
+def run(app: Any, path: str, *messages: Any) -> None:
+    server = FakeServer(CONNECT, *messages)
+    asyncio.run(app(websocket_scope(path, extensions=DENIAL), server.receive, server.send))
+
+
+def test_every_family_has_the_name_the_type_and_the_labels_of_the_table() -> None:
+    app = app_with_routes()
+    run(app, "/rooms/lobby", text("hello"), disconnect(1001))
+    run(app, "/raises")
+    run(app, "/nothing")
+    asyncio.run(Group("alarms").asend("hi"))
+    with override_settings(FASTWS={"MAX_CONNECTIONS": 100}):
+        for families in (
+            scrape(),
+            scrape(parse_openmetrics, Accept="application/openmetrics-text; version=1.0.0"),
+        ):
+            assert {name: family.type for name, family in families.items()} == {
+                name: kind for name, (kind, _) in FAMILIES.items() if name in families
+            }
+            for name, family in families.items():
+                for sample in family.samples:
+                    if not sample.name.endswith("_created"):
+                        assert set(sample.labels) - {"le"} == FAMILIES[name][1], sample
+            absent = FAMILIES.keys() - families.keys()
+            assert absent <= {"fastws_message_size_bytes"}
+
+
+def test_the_buckets_are_those_of_the_table() -> None:
+    run(app_with_routes(), "/rooms/lobby", disconnect(1001))
+    asyncio.run(Group("alarms").asend("hi"))
+    families = scrape()
+    for name, bounds in BUCKETS.items():
+        found = {sample.labels["le"] for sample in families[name].samples if sample.name.endswith("_bucket")}
+        assert {float(each) for each in found} == {*map(float, bounds.split()), float("inf")}
+
+
+def test_what_happens_is_counted() -> None:
+    app = app_with_routes()
+    for _ in range(3):
+        run(app, "/rooms/lobby", text("hello"), text("you"), disconnect(1001))
+    run(app, "/rooms/other", disconnect(3500))
+    run(app, "/raises")
+    run(app, "/nothing")
+    found = scrape()
+    room = {"route": "/rooms/{room}"}
+    assert value(found, "fastws_connections", **room) == 0
+    assert value(found, "fastws_handshakes", **room) == 0
+    assert value(found, "fastws_connections_opened_total", **room) == 4
+    assert value(found, "fastws_messages_total", **room, direction="in") == 6
+    assert value(found, "fastws_connections_closed_total", **room, code="1001", by="client") == 3
+    assert value(found, "fastws_connections_closed_total", **room, code="other", by="client") == 1
+    assert value(found, "fastws_connection_duration_seconds_count", **room) == 4
+    assert value(found, "fastws_handshake_duration_seconds_count", **room) == 4
+    assert value(found, "fastws_exceptions_total", route="/raises", exception="KeyError") == 1
+    assert (
+        value(found, "fastws_connections_refused_total", route="/raises", status="500", reason="error") == 1
+    )
+    assert (
+        value(found, "fastws_connections_refused_total", route="(none)", status="403", reason="not_found")
+        == 1
+    )
+
+
+def test_open_connections_and_pending_handshakes_are_gauges() -> None:
+    app = FastAPI()
+
+    async def compare() -> None:
+        go = asyncio.Event()
+
+        @app.websocket("/ws")
+        async def slow(websocket: WebSocket) -> None:
+            await go.wait()
+            await websocket.accept()
+            await websocket.receive_text()
+
+        server = FakeServer(CONNECT)
+        server.start(app)
+        await asyncio.sleep(0)
+        found = await asyncio.to_thread(scrape)
+        assert value(found, "fastws_handshakes", route="/ws") == 1
+        assert value(found, "fastws_connections_opened_total", route="/ws") == 0
+        go.set()
+        await server.wait_sent("websocket.accept")
+        found = await asyncio.to_thread(scrape)
+        assert value(found, "fastws_connections", route="/ws") == 1
+        assert value(found, "fastws_connections_opened_total", route="/ws") == 1
+        server.hang_up(1000)
+        await server.wait_ended()
+
+    asyncio.run(compare())
+
+
+def test_what_clients_choose_makes_no_series() -> None:
+    app = app_with_routes()
+
+    def series() -> set[tuple[str, frozenset[tuple[str, str]]]]:
+        return {
+            (sample.name, frozenset(sample.labels.items()))
+            for family in scrape().values()
+            for sample in family.samples
+        }
+
+    run(app, "/rooms/lobby", disconnect(3000))
+    run(app, "/nothing")
+    before = series()
+    for number in range(300):
+        run(app, f"/rooms/{number}", disconnect(3000 + number))
+        run(app, f"/scan/{number}")
+    assert series() == before
+
+
+def test_routes_beyond_the_limit_are_one() -> None:
+    app = app_with_routes()
+    with override_settings(FASTWS={"METRICS_ROUTES": 1}):
+        run(app, "/rooms/lobby", disconnect(1000))
+        scrape()
+        run(app, "/raises")
+        run(app, "/nothing")
+        found = scrape()
+    routes = {sample.labels["route"] for sample in found["fastws_connections"].samples}
+    assert routes == {"/rooms/{room}", "(other)"}
+    assert value(found, "fastws_exceptions_total", route="(other)", exception="KeyError") == 1
+
+
+def test_a_figure_that_fails_is_left_out_and_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def _broken() -> Iterator[Any]:
+        raise RuntimeError("no figure")
+        yield
+
+    monkeypatch.setattr(prometheus, "SOURCES", (_broken, *prometheus.SOURCES))
+    assert "fastws_info" in scrape()
+    assert "fastws_info" in scrape()
+    assert [each for each in caplog.messages if "no figure" in each] == [
+        "The metrics of broken cannot be collected: RuntimeError('no figure')"
+    ]
+
+
+def test_draining_shows() -> None:
+    assert value(scrape(), "fastws_draining") == 0
+    health.drain()
+    try:
+        assert value(scrape(), "fastws_draining") == 1
+    finally:
+        health.undo()
+
+
+def test_the_collector_enters_a_registry_once() -> None:
+    registry = CollectorRegistry()
+    prometheus.enter(registry)
+    prometheus.enter(registry)
+    assert [family.name for family in registry.collect()].count("fastws_info") == 1
+
+
+@pytest.mark.parametrize(
+    ("token", "header", "address", "status"),
+    [
+        (None, None, "127.0.0.1", 200),
+        (None, None, "10.0.0.7", 403),
+        ("secret", None, "10.0.0.7", 403),
+        ("secret", "Bearer wrong", "10.0.0.7", 403),
+        ("secret", "Bearer secret", "10.0.0.7", 200),
+    ],
+)
+def test_who_may_gather_from_all_processes(
+    token: str | None, header: str | None, address: str, status: int
+) -> None:
+    headers = {} if header is None else {"Authorization": header}
+    request = RequestFactory().get("/metrics?all=1", headers=headers, REMOTE_ADDR=address)
+    with override_settings(FASTWS={"METRICS_TOKEN": token}):
+        response = prometheus.metrics(request)
+    assert response.status_code == status
+    if status == 200:
+        families = list(parse(response.content.decode()))
+        assert families
+        assert all("process" in sample.labels for family in families for sample in family.samples)
+
+
+def test_an_answer_to_another_process_keeps_every_sample() -> None:
+    from fastws_compat.contrib import gathering
+    from fastws_compat.operations import answers
+
+    run(app_with_routes(), "/rooms/lobby", disconnect(1000))
+    answer = asyncio.run(answers.respond({"op": gathering.OPERATION, "id": "1"}))
+    families = {family.name: family for family in map(gathering.unpacked, answer["families"])}
+    assert value(families, "fastws_connections_opened_total", route="/rooms/{room}") == 1
+    assert families["fastws_connection_duration_seconds"].type == "histogram"
+
+
+@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
+def test_the_shipped_files_name_only_metrics_that_exist(name: str) -> None:
+    used = set(re.findall(r"\bfastws_[a-z_]+\b", (DOCS / name).read_text()))
+    known = set()
+    for family, (kind, _) in FAMILIES.items():
+        suffixes = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"], "gauge": [""]}[kind]
+        known |= {family + suffix for suffix in suffixes}
+    assert used
+    assert used <= known
