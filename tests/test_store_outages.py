@@ -1,0 +1,125 @@
+"""A store that refuses, or does not say what it did: what is sent, what is raised, and who may recover."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from fastws_compat.exceptions import GroupSendError, GroupStoreError
+from fastws_compat.groups import Group, breaker, counters
+from fastws_compat.groups.stores import MemoryStore, StoreError, StoreRefused
+from fastws_compat.layers import client as layers
+from tests.live_clients import client, eventually, joining_app
+
+ROOM = Group("room.1")
+
+
+@pytest.fixture(autouse=True)
+def site(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.CHANNEL_LAYERS = {}
+    settings.FASTWS = {
+        "GROUPS": {
+            "room.*": {"history": True, "state": True},
+            "strict.*": {"history": {"on_failure": "raise"}},
+        }
+    }
+    layers.local_layer.cache_clear()
+    counters.clear()
+    monkeypatch.setattr(breaker, "RETRY_INTERVAL", 0.05)
+
+
+def refuse(*arguments: Any, **options: Any) -> Any:
+    raise StoreRefused("full")
+
+
+def run(main: Any) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await main()
+
+    asyncio.run(limited())
+
+
+def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        async with client(app) as one:
+            await one.until("state")
+            with monkeypatch.context() as patch:
+                patch.setattr(MemoryStore, "append", refuse)
+                assert await ROOM.asend(["not kept"]) is True
+                assert await ROOM.asend(["the breaker is open"]) is True
+            frame = {"fastws": "message", "group": "room.1", "data": ["not kept"]}
+            assert await one.next() == frame
+            await one.next()
+        assert counters["unkept"] == 2
+        await eventually(lambda: "has recovered" in caplog.text)
+        assert caplog.text.count("messages are not kept") == 1
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
+        await ROOM.asend(["kept again"])
+        after = await ROOM.aposition()
+        async with client(app, f"room.1:{after}") as back:
+            assert (await back.until("joined"))["recovered"] is True
+
+    run(main)
+
+
+def test_what_the_store_refuses_may_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStore, "append", refuse)
+
+    async def main() -> None:
+        with pytest.raises(GroupSendError, match=r"'strict\.1': full"):
+            await Group("strict.1").asend(["no"])
+        with pytest.raises(GroupSendError):
+            await ROOM.aset("a", 1)
+
+    run(main)
+
+
+def test_an_append_whose_answer_is_lost_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    append, lost = MemoryStore.append, iter([True, False, True, True])
+
+    async def unsure(*arguments: Any, **options: Any) -> Any:
+        place = await append(*arguments, **options)
+        if next(lost):
+            raise StoreError("reset")
+        return place
+
+    monkeypatch.setattr(MemoryStore, "append", unsure)
+
+    async def main() -> None:
+        assert await ROOM.asend(["once"]) is True
+        with pytest.raises(GroupSendError, match="reset"):
+            await ROOM.asend(["nobody knows"])
+        assert [entry.message for entry in await ROOM.ahistory()] == [["once"], ["nobody knows"]]
+
+    run(main)
+
+
+def test_a_store_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MemoryStore, "read", refuse)
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        assert await ROOM.aposition() == ""
+        with pytest.raises(GroupStoreError, match="full"):
+            await ROOM.ahistory()
+        with pytest.raises(GroupStoreError):
+            await ROOM.astate()
+        async with client(app) as one:
+            joined = await one.until("joined")
+            assert (joined["epoch"], joined["offset"], joined["recovered"]) == (None, 0, False)
+            monkeypatch.undo()
+            lost = await one.until("lost")
+            assert f"{lost['epoch']}:{lost['offset']}" == await ROOM.aposition()
+            assert (await one.until("state"))["all"] == {}
+
+    run(main)
