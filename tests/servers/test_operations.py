@@ -234,27 +234,3 @@ def test_connect(server: Server, tmp_path: Path) -> None:
     assert ended.returncode == 128 + signal.SIGTERM
     with sqlite3.connect(env["DATABASE_PATH"]) as database:
         assert database.execute("select count(*) from django_session").fetchall() == [(before,)]
-
-
-def test_top_in_a_terminal(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
-    cluster = Cluster(redis_server, "pubsub", settings)
-    [running] = cluster.start(daphne)
-    open_socket(running, "/ws/1")
-    own, terminal = os.openpty()
-    environ = {**os.environ, **cluster.env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
-    command = [sys.executable, "-m", "django", "ws_top", "--interval", "0.5"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdin=terminal, stdout=terminal)
-    os.close(terminal)
-    screen = ""
-    try:
-        while "/ws/{room}" not in screen:
-            screen += os.read(own, 65536).decode()
-        os.write(own, b"r")
-        while "sorted by open · /ws/{room}" not in screen:
-            screen += os.read(own, 65536).decode()
-        os.write(own, b"q")
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(own)

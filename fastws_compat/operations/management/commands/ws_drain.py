@@ -1,4 +1,4 @@
-"""`python manage.py ws_drain` takes processes out of service and closes their open sockets."""
+"""`python manage.py ws_drain` takes processes out of service: they refuse sockets and close the open ones."""
 
 from __future__ import annotations
 
