@@ -247,13 +247,15 @@ def compile_option(name: str, value: Any) -> Any:
         return compile_deflate(value)
     if name == "on_invalid":
         return _choice(name, value, "answer", "close", "raise")
-    if value is None:
-        return None
-    if name == "max_invalid":
-        return _checked(name, value, int, 0)
+    return None if value is None else _compile_number(name, value)
+
+
+def _compile_number(name: str, value: Any) -> Any:
     if name == "rate_limit":
         texts = value if isinstance(value, list | tuple) else str(value).split(",")
-        return tuple(parse_rate(text) for text in texts)
+        return tuple(map(parse_rate, texts))
+    if name == "max_invalid":
+        return _checked(name, value, int, 0)
     return _checked(name, value, int if name == "max_message_size" else (int, float), 1e-9)
 
 

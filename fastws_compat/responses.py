@@ -103,14 +103,7 @@ class Response:
             "samesite": samesite,
             "partitioned": partitioned or None,
         }
-        from http.cookies import SimpleCookie  # slow to import, and few responses set a cookie
-
-        cookie: SimpleCookie = SimpleCookie()
-        cookie[key] = value
-        for name, attribute in attributes.items():
-            if attribute is not None:
-                cookie[key][name] = attribute
-        self.raw_headers.append((b"set-cookie", cookie.output(header="").strip().encode("latin-1")))
+        self.raw_headers.append((b"set-cookie", _cookie(key, value, attributes).encode("latin-1")))
 
     def delete_cookie(
         self,
@@ -131,6 +124,16 @@ class Response:
         await send({"type": f"{kind}.body", "body": self.body})
         if self.background is not None:
             await self.background()
+
+
+def _cookie(key: str, value: str, attributes: Mapping[str, Any]) -> str:
+    """The value of a Set-Cookie header."""
+    from http.cookies import SimpleCookie  # slow to import, and few responses set a cookie
+
+    cookie: SimpleCookie = SimpleCookie()
+    cookie[key] = value
+    cookie[key].update({name: value for name, value in attributes.items() if value is not None})
+    return cookie.output(header="").strip()
 
 
 def _http_date(moment: datetime) -> str:

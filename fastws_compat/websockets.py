@@ -254,6 +254,10 @@ class WebSocket(HTTPConnection[StateT]):
             self.application_state = DISCONNECTED
             self._note_failed_send()
             error = WebSocketDisconnect(1006)
+        elif isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
+            # While the message waited, the connection was closed on the endpoint's behalf.
+            self.application_state, self._pending_disconnect = DISCONNECTED, None
+            error = disconnect_exception(pending)
         elif isinstance(exc, UnicodeEncodeError):
             # Half a surrogate pair, which only JSON can write: it came with a client's frame.
             self._client_error = (exc, 1007)

@@ -43,3 +43,9 @@ def options_of_this_run() -> None:
     """Hide the options of this run, such as coverage, from the projects that tests run pytest in."""
     for name in [name for name in os.environ if name.startswith(("PYTEST_ADDOPTS", "PYTEST_XDIST_"))]:
         del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Refuse names that differ between processes: those of pytest-xdist compare what they have collected."""
+    if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"The names of these tests contain addresses: {', '.join(changing)}")

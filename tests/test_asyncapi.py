@@ -6,20 +6,43 @@ import io
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import jsonschema
 import pytest
 from django.core.management import CommandError, call_command
-from pydantic import BaseModel, Field
+from django.urls import clear_script_prefix, set_script_prefix
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
 
-from fastws_compat import Depends, FastAPI, Query, TypedWebSocket, WebSocket
+from fastws_compat import (
+    Call,
+    Depends,
+    ErrorFrame,
+    FastAPI,
+    Query,
+    Reply,
+    Security,
+    TypedWebSocket,
+    WebSocket,
+)
 from fastws_compat.auth import superuser_required, user_passes_test
+from fastws_compat.messages.frames import Id
+from fastws_compat.messages.members import adapter_of, base_of, name_of_type
 from fastws_compat.schema import asyncapi
 from fastws_compat.schema.description import CLOSE_CODES, Site
 from fastws_compat.schema.examples import Maker, NoExample
+from fastws_compat.security import (
+    APIKeyHeader,
+    OAuth2AuthorizationCodeBearer,
+    OAuth2PasswordBearer,
+    OpenIdConnect,
+)
 from tests import zoo
 from tests.described import sites
 
@@ -34,6 +57,15 @@ def described(application: Any, **options: Any) -> Object:
 @pytest.fixture(scope="module")
 def document() -> Object:
     return described(zoo.app)
+
+
+class Answer(Reply):
+    type: Literal["answer"] = "answer"
+
+
+class Message(BaseModel):
+    type: Literal["message"] = "message"
+    text: Annotated[str, Field(max_length=10)]
 
 
 def serve(monkeypatch: pytest.MonkeyPatch, settings: Any, application: Any) -> None:
@@ -192,6 +224,27 @@ def test_security(document: Object) -> None:
     assert schemes["OAuth2PasswordBearer"]["scheme"] == "bearer"
 
 
+def test_schemes_of_one_name_and_relative_urls() -> None:
+    app = FastAPI()
+    schemes = (
+        APIKeyHeader(name="X-One"),
+        APIKeyHeader(name="X-Two"),
+        APIKeyHeader(name="X-One"),
+        OpenIdConnect(openIdConnectUrl="/openid"),
+    )
+
+    @app.websocket("/ws", dependencies=[Depends(scheme) for scheme in schemes])
+    async def keys(websocket: WebSocket) -> None: ...
+
+    found = described(app)["components"]["securitySchemes"]
+    assert {key: scheme.get("name") for key, scheme in found.items()} == {
+        "APIKeyHeader": "X-One",
+        "APIKeyHeader2": "X-Two",
+        "OpenIdConnect": None,
+    }
+    assert found["OpenIdConnect"]["description"] == "OpenID Connect: /openid"
+
+
 def test_permissions() -> None:
     app = FastAPI()
 
@@ -231,6 +284,228 @@ def test_servers() -> None:
     assert described(zoo.app)["servers"]["sub-example-com"]["host"] == "{sub}.example.com"
 
 
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Filters(BaseModel):
+    size: int = 1
+    internal: int = Query(0, include_in_schema=False)
+
+
+def test_parameters_that_are_enums_or_left_out() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws/{color}")
+    async def painted(
+        websocket: WebSocket, color: Color, secret: Annotated[int, Query(include_in_schema=False)] = 1
+    ) -> None: ...
+
+    @app.websocket("/filtered")
+    async def filtered(websocket: WebSocket, filters: Annotated[Filters, Query()]) -> None: ...
+
+    channels = described(app)["channels"]
+    assert channels["painted"]["parameters"]["color"]["enum"] == ["red", "blue"]
+    assert "query" not in channels["painted"].get("bindings", {}).get("ws", {})
+    assert list(channels["filtered"]["bindings"]["ws"]["query"]["properties"]) == ["size"]
+
+
+def test_routes_with_one_name_and_one_path() -> None:
+    app = FastAPI()
+    for _ in range(3):
+
+        @app.websocket("/ws")
+        async def twin(websocket: WebSocket) -> None: ...
+
+    assert list(described(app)["channels"]) == ["twin.ws", "twin.ws.2", "twin.ws.3"]
+
+
+class Told(ErrorFrame):
+    detail: str
+
+
+class Codec:
+    """A class that pydantic can only recognize."""
+
+
+class Opaque(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    type: Literal["opaque"] = "opaque"
+    codec: Codec | None = None
+
+
+def test_schemas_of_own_error_frames_and_of_what_json_cannot_say() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def told(websocket: TypedWebSocket[Opaque, Told]) -> None: ...
+
+    schemas = described(app)["components"]["schemas"]
+    assert schemas["Told"]["properties"]["detail"]["type"] == "string"
+    assert schemas["Opaque"]["additionalProperties"] is False
+
+
+@pytest.mark.parametrize("host", ["https://a.example.com/api/", "https://a.example.com"])
+def test_the_path_of_servers(host: str) -> None:
+    app = FastAPI(servers=[{"url": host}])
+    path = "/api" if host.endswith("/api/") else "/below"
+    known = {"host": "a.example.com", "protocol": "wss", "pathname": path}
+    assert described(app, prefix="/below")["servers"] == {"site": known}
+    here = {"host": "b:80", "protocol": "ws", "pathname": "/below"}
+    assert described(app, here="ws://b:80", prefix="/below")["servers"] == {"site": here, "site2": known}
+    assert described(app, here=host, prefix="/below")["servers"] == {"site": known}
+    assert described(zoo.app, prefix="/below")["servers"]["sub-example-com"]["pathname"] == "/below"
+
+
+def test_the_command_knows_the_script_name() -> None:
+    set_script_prefix("/below/")
+    try:
+        found = json.loads(run("--server", "wss://example.com"))
+        assert found["servers"]["site"]["pathname"] == "/below"
+    finally:
+        clear_script_prefix()
+
+
+code = OAuth2AuthorizationCodeBearer(
+    "https://example.com/auth",
+    "https://example.com/token",
+    scopes={"read": "Read.", "write": "Write."},
+    scheme_name="code",
+)
+
+
+def reader(token: Annotated[str, Security(code, scopes=["read"])]) -> None: ...
+
+
+def test_oauth2_scopes() -> None:
+    oidc = OpenIdConnect(openIdConnectUrl="https://example.com/oidc", scheme_name="oidc")
+    relative = OAuth2PasswordBearer("token", scheme_name="relative")
+    app = FastAPI()
+
+    @app.websocket("/a", dependencies=[Security(reader, scopes=["write"]), Depends(code)])
+    async def first(websocket: TypedWebSocket[Message, None]) -> None: ...
+
+    @app.websocket("/b", dependencies=[Security(oidc, scopes=["x"]), Security(relative, scopes=["y", "z"])])
+    async def second(websocket: TypedWebSocket[Message, None]) -> None: ...
+
+    found = described(app)
+    schemes = found["components"]["securitySchemes"]
+
+    def of(operation: str) -> list[Object]:
+        references = found["operations"][operation]["security"]
+        return [schemes[reference["$ref"].rpartition("/")[2]] for reference in references]
+
+    assert [one.get("scopes") for one in of("first.receive")] == [["write", "read"], None]
+    assert [one["type"] for one in of("first.receive")] == ["oauth2", "oauth2"]
+    [oidc_scheme, bearer] = of("second.receive")
+    assert (oidc_scheme["type"], oidc_scheme["scopes"]) == ("openIdConnect", ["x"])
+    assert bearer["description"].endswith("Scopes: y, z.")
+
+
+def test_classes_of_one_name_that_mean_different_things() -> None:
+    """A call and a plain model whose fields agree are two messages; two plain ones are one."""
+    fields: Any = {"type": (Literal["ask"], "ask")}
+    call = create_model("Ask", __base__=Call[Answer], **fields)
+    plain = create_model("Ask", id=(Id, ...), **fields)
+    again = create_model("Ask", __base__=plain)
+    app = FastAPI()
+
+    for number, kind in enumerate([plain, call, again]):
+
+        async def endpoint(websocket: Any) -> None: ...
+
+        endpoint.__annotations__["websocket"] = TypedWebSocket[kind, Answer]  # type: ignore[valid-type]
+        app.add_api_websocket_route(f"/{number}", endpoint, name=f"route{number}")
+    found = described(app)
+    keys = {name: next(iter(channel["messages"])) for name, channel in found["channels"].items()}
+    assert keys == {"route0": "Ask", "route1": "Ask2", "route2": "Ask"}
+    messages = found["components"]["messages"]
+    assert "correlationId" not in messages["Ask"]
+    assert messages["Ask2"]["correlationId"] == {"location": "$message.payload#/id"}
+    assert messages["Ask"]["payload"] == messages["Ask2"]["payload"]
+    assert "route1.receive.Ask2" in found["operations"]
+
+
+# The schemas, in Python
+
+
+@pytest.mark.parametrize("name", ["demo", "zoo", "guide0", "guide1", "guide2"])
+def test_the_schemas_are_schemas(name: str) -> None:
+    found = asyncapi.document(sites()[name])
+    checked = 0
+    for schema in found.get("components", {}).get("schemas", {}).values():
+        jsonschema.Draft7Validator.check_schema(schema)
+        checked += 1
+    for channel in found["channels"].values():
+        for part in ("query", "headers", "x-cookies"):
+            jsonschema.Draft7Validator.check_schema(channel["bindings"]["ws"].get(part, {}))
+        for parameter in channel.get("parameters", {}).values():
+            jsonschema.Draft7Validator.check_schema(parameter["x-schema"])
+    assert checked
+
+
+MOMENT = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
+SAID = zoo.Said(number=1, user="ann", text="hi", sent_at=MOMENT)
+CORPUS: list[Any] = [
+    SAID,
+    zoo.Found(id="c1", hits=[SAID]),
+    zoo.Found(id=7),
+    zoo.Tree(name="a", children=[zoo.Tree(name="b")]),
+    zoo.Box[zoo.Said](value=SAID, many={"x": SAID}),
+    zoo.Price(symbol="a", price=Decimal("1.50")),
+    zoo.Done(),
+    zoo.Point(x=1, y=2.5),
+    zoo.Everything(
+        **{"uuid": UUID(int=1), "day": MOMENT.date(), "amount": Decimal("0.1"), "class": "c", "code": "abc"},
+        **{"rating": 0.5, "box": zoo.Box[int](value=1), "anything": [1, None], "odd-name": "x"},
+    ),
+]
+
+
+@pytest.mark.parametrize("value", CORPUS, ids=lambda value: type(value).__name__)
+def test_what_is_sent_fits_the_published_schema_and_comes_back(document: Object, value: Any) -> None:
+    """As `send_message` serializes it; a client that reads it gets an equal message."""
+    kind = type(value)
+    adapter = adapter_of(kind, "A test")
+    text = adapter.dump_json(value, by_alias=True)
+    title = kind.__name__
+    [message] = [
+        one for key, one in document["components"]["messages"].items()
+        if one["title"] == title and not key.endswith("-Input")
+    ]  # fmt: skip
+    schema = rooted(message["payload"]) | {"components": document["components"]}
+    jsonschema.Draft7Validator(schema).validate(json.loads(text))
+    assert adapter.validate_json(text) == value
+    broken = {**json.loads(text), **dict.fromkeys(set(json.loads(text)) - {"anything"}, object)}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.Draft7Validator(schema).validate(broken)
+
+
+def test_what_clients_send_is_read_as_the_schema_says(document: Object) -> None:
+    """Each example is a message for the server, and one without a required field is none."""
+    site = Site(zoo.app)
+    tried = 0
+    for channel in site.channels:
+        for message in channel.spoken.received:
+            for example in message.examples:
+                if channel.contract is None or message.is_beat:
+                    continue
+                adapter = next(
+                    adapter_of(kind, "A test")
+                    for kind in channel.contract.receives
+                    if name_of_type(base_of(kind)) == message.title
+                )
+                adapter.validate_json(json.dumps(example))
+                schema = site.vocabulary.schemas.get(str(message.payload.get("$ref")).rpartition("/")[2], {})
+                for field in schema.get("required", ()):
+                    less = {name: value for name, value in example.items() if name != field}
+                    root = {**rooted(message.payload), "components": {"schemas": site.vocabulary.schemas}}
+                    assert not jsonschema.Draft7Validator(root).is_valid(less)
+                tried += 1
+    assert tried > 10
+
+
 # Examples
 
 
@@ -251,7 +526,7 @@ def test_examples_fit_their_schemas(name: str) -> None:
 
 def rooted(schema: Object) -> Object:
     """A schema whose reference is not hidden by the keys beside it, as draft-07 has it."""
-    return {"allOf": [{"$ref": schema["$ref"]}], "components": schema["components"]}
+    return {"allOf": [{"$ref": schema["$ref"]}], "components": schema.get("components", {})}
 
 
 def test_nearly_every_message_has_an_example(document: Object) -> None:
@@ -282,15 +557,45 @@ def test_examples_of_the_model_are_published_as_they_are(document: Object) -> No
         {"type": "array", "items": {"type": "string"}, "minItems": 3},
         {"type": "array", "items": {"type": "string"}, "maxItems": 0},
         {"type": "string", "pattern": "^[A-Z]+$"},
+        {"type": "array", "items": True, "minItems": 1},
+        {"allOf": [{"type": "integer", "minimum": 3}], "description": "An inherited number."},
+        {"anyOf": [{"type": "string", "pattern": "^never-[0-9]{40}$"}, {"type": "integer"}]},
     ],
 )
 def test_made_values_fit(schema: Object) -> None:
     jsonschema.Draft7Validator(schema).validate(Maker({}).make(schema))
 
 
-def test_no_example_for_what_cannot_be_made() -> None:
+NEVER = {"type": "string", "pattern": "^never-[0-9]{40}$"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        NEVER,
+        {"type": "string", "pattern": "("},  # no regular expression of Python
+        {"type": "integer", "minimum": 2, "maximum": 1},
+        {"anyOf": [NEVER, NEVER]},
+        {"type": "array", "items": NEVER, "minItems": 1},
+    ],
+)
+def test_no_example_for_what_cannot_be_made(schema: Object) -> None:
     with pytest.raises(NoExample):
-        Maker({}).make({"type": "string", "pattern": "^never-[0-9]{40}$"})
+        Maker({}).make(schema)
+
+
+class Even(BaseModel):
+    type: Literal["even"] = "even"
+    number: Annotated[int, AfterValidator(lambda number: number if number % 2 == 0 else int("odd"))]
+
+
+def test_no_example_that_the_server_would_not_take() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def numbers(websocket: TypedWebSocket[Even, None]) -> None: ...
+
+    assert "examples" not in described(app)["components"]["messages"]["Even"]
 
 
 # The command
@@ -329,11 +634,6 @@ def test_it_prints_and_writes(tmp_path: Path) -> None:
     assert file.read_text() == printed
 
 
-class Message(BaseModel):
-    type: Literal["message"] = "message"
-    text: Annotated[str, Field(max_length=10)]
-
-
 def test_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     app = FastAPI()
 
@@ -356,6 +656,24 @@ def test_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with pytest.raises(CommandError, match=r"not up to date.*asyncapi --out[\s\S]*second"):
             run(*arguments)
     assert file.read_bytes() == before
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot be written"):
+        run("--out", str(tmp_path))
+
+
+def test_an_application_with_a_mistake(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mistaken_asgi.py").write_text(
+        "from fastws_compat import FastAPI\napplication = FastAPI()\n"
+        "@application.websocket('/ws')\ndef plain(websocket): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    settings.ASGI_APPLICATION = "mistaken_asgi.application"
+    with pytest.raises(CommandError, match="write 'async def plain'"):
+        run()
 
 
 def test_check_without_a_file() -> None:

@@ -17,6 +17,7 @@ from fastws_compat.authentication import (
     has_required_scope,
     requires,
 )
+from fastws_compat.exceptions import DeclarationError
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.websockets import WebSocket
 from tests.fake_server import CONNECT, FakeServer, websocket_scope
@@ -70,6 +71,16 @@ def test_function_without_a_socket() -> None:
 
     with pytest.raises(
         Exception, match=r'^No "request" or "websocket" argument on function "<function .*endpoint'
+    ):
+        requires("a")(endpoint)
+
+
+def test_function_for_http() -> None:
+    async def endpoint(request: object) -> None:
+        pass
+
+    with pytest.raises(
+        DeclarationError, match=r"endpoint takes a request, and HTTP is Django's: use a decorator"
     ):
         requires("a")(endpoint)
 

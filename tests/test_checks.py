@@ -6,7 +6,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from channels.routing import ProtocolTypeRouter, URLRouter
@@ -15,8 +15,9 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from django.urls import path
 from django.utils.autoreload import StatReloader, autoreload_started
+from pydantic import BaseModel, Discriminator, Field, Tag
 
-from fastws_compat import APIRouter, FastAPI, WebSocket, checks, conf, daphne
+from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
@@ -813,3 +814,52 @@ def test_middleware_that_replaces_send(monkeypatch: pytest.MonkeyPatch, settings
     wrapper.app = get_asgi_application(app_with("/ws"))
     serve(monkeypatch, settings, wrapper)
     assert ids() == ["W010"]
+
+
+class Note(BaseModel):
+    text: str
+
+
+class LongNote(BaseModel):
+    text: str
+    title: str = ""
+
+
+class Picture(BaseModel):
+    url: str
+
+
+class NoExample(BaseModel):
+    code: Annotated[str, Field(pattern="^(?:zz|yy){9}$")]
+
+
+def told_apart_by_function(value: Any) -> str:
+    return "long" if "title" in value else "short"
+
+
+ByFunction = Annotated[
+    Annotated[Note, Tag("short")] | Annotated[LongNote, Tag("long")], Discriminator(told_apart_by_function)
+]
+
+
+@pytest.mark.parametrize(
+    ("received", "sent", "words"),
+    [
+        (Note | LongNote, None, ["takes Note and LongNote without a tag"]),
+        (Picture, LongNote | Picture | Note, ["sends LongNote and Note without a tag"]),
+        (Note | Picture | bytes, dict[str, int] | list[int] | None, []),
+        (ByFunction, Note, []),
+        (NoExample | Note, None, []),
+    ],
+)
+def test_W017_messages_that_overlap(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, received: Any, sent: Any, words: list[str]
+) -> None:
+    async def endpoint(websocket: Any) -> None: ...
+
+    endpoint.__annotations__["websocket"] = TypedWebSocket[received, sent]
+    app = FastAPI()
+    app.add_api_websocket_route("/notes", endpoint)
+    serve(monkeypatch, settings, get_asgi_application(app))
+    found = [found.msg for found in run_checks(tags=[checks.TAG])]
+    assert [re.sub("The WebSocket route '/notes' |, but.*", "", text) for text in found] == words

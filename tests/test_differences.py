@@ -880,3 +880,14 @@ def test_a_server_is_told_to_compress_only_if_the_route_asks_for_it() -> None:
     app.websocket("/deflate", deflate=True)(endpoint)
     answers = [converse(app, path=path, extensions=extensions)[0] for path in ("/plain", "/deflate")]
     assert [DEFLATE in answer for answer in answers] == [False, True]
+
+
+# --- paths ---
+
+
+def test_empty_path_on_an_application_is_refused():
+    app = FastAPI()  # FastAPI accepts it, and no server sends a connection with this path
+    with pytest.raises(AssertionError, match="Routed paths must start with '/': ''"):
+
+        @app.websocket("")
+        async def endpoint(websocket: WebSocket): ...

@@ -30,6 +30,7 @@ from fastws_compat import (
     WebSocket,
     WebSocketDisconnect,
 )
+from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages import message_validation_exception_handler
 from fastws_compat.testclient import TestClient
@@ -375,6 +376,18 @@ class OwnError(ErrorFrame):
     more: int = 3
 
 
+class TextError(ErrorFrame):
+    detail: str
+
+
+class NumberError(ErrorFrame):
+    id: int | None = None
+
+
+class LongError(ErrorFrame):
+    more: str = "x" * 2000
+
+
 @pytest.mark.parametrize(
     ("form", "out", "options", "words"),
     [
@@ -384,7 +397,10 @@ class OwnError(ErrorFrame):
         (None, Post, {"binary_json": True}, "no JSON"),
         (Ping | Post, None, {"heartbeat": True}, "rename the tag of Ping"),
         (Post, BadError, {}, "inherit from ErrorFrame"),
-        (Post, FullError, {}, "'more' a default"),
+        (Post, FullError, {}, "'more' fit every error"),
+        (Post, TextError, {}, "'detail' fit every error"),
+        (Post, NumberError, {}, "'id' fit every error"),
+        (Post, LongError, {}, "LongError, which are longer than 2048 bytes"),
         (Search, Said, {}, "whose reply Found is not among"),
         (Post, Said, {"receives": Post}, "receives="),
         (Post, Said, {"on_invalid": "ignore"}, "'answer', 'close', 'raise'"),
@@ -395,6 +411,19 @@ class OwnError(ErrorFrame):
 def test_declaration_that_cannot_work(form: Any, out: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises(DeclarationError, match=words):
         declare(form, out, **options)
+
+
+def test_a_route_of_starlette_has_no_messages() -> None:
+    async def endpoint(websocket: TypedWebSocket[Post, Said]) -> None: ...
+
+    class Endpoint(WebSocketEndpoint):
+        async def on_connect(self, websocket: TypedWebSocket[Post, Said]) -> None: ...  # type: ignore[override]
+
+    for call in (endpoint, Endpoint):
+        with pytest.raises(
+            DeclarationError, match=r"declare it with websocket\(\) instead of websocket_route"
+        ):
+            FastAPI().router.add_websocket_route("/", call)
 
 
 def test_types_are_needed() -> None:

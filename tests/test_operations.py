@@ -8,14 +8,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
+from fastws_compat.connections import census as counted
 from fastws_compat.groups import Group
-from fastws_compat.operations import Done, Page, akick, api, asend, asockets, census, kick, masks, sockets
+from fastws_compat.operations import (
+    Done,
+    Page,
+    akick,
+    api,
+    aprocesses,
+    asend,
+    asockets,
+    census,
+    kick,
+    masks,
+    sockets,
+    totals,
+)
 from fastws_compat.operations import answers as control
 from fastws_compat.operations.records import Row
 from tests.fake_server import DENIAL, FakeServer, connected
@@ -109,6 +124,7 @@ def test_row_of_a_socket() -> None:
         assert (row.groups, row.waiting, row.state, row.process) == (["room.lobby"], 0, "open", HERE)
         assert row.since is not None
         assert row.since.tzinfo is not None
+        assert (row.messages_in, row.messages_out) == (0, None)
         assert began - 1 < row.since.timestamp() < time.time() + 1
         assert "secret" not in repr(page)
         await server.leave()
@@ -502,6 +518,36 @@ def test_long_answers_come_in_parts() -> None:
     assert [len(part["rows"]) for part in parts] == [50, 50, 20]
     assert [part["last"] for part in parts] == [False, False, True]
     assert list(control.parts({"id": "q"})) == [{"id": "q", "rows": [], "last": True}]
+
+
+def test_totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) -> None:
+    monkeypatch.setattr(counted, "_totals", {})
+    monkeypatch.setattr(counted, "is_on", False)
+
+    async def test() -> None:
+        site = Site()
+        first, second = await site.open(), connected(site.app, path="/slow")
+        assert [each.process for each in await aprocesses()] == [HERE]  # ended sockets count from here on
+        await first.leave()
+        third = await site.open("/ws/2")
+        await site.entered.wait()
+        [process] = await aprocesses()
+        assert (process.open, process.handshaking, process.opened, process.closed) == (1, 1, 2, 1)
+        assert set(process.routes) == {"/ws/{room}", "/slow"}
+        assert process.routes["/ws/{room}"]["opened"] == 2
+        assert process.since is not None
+        assert (str(process), process.layer, process.layer_up, process.draining) == (HERE, None, True, False)
+        site.release.set()
+        await third.leave()
+        second.hang_up()
+        await second.wait_ended()
+
+    run(test())
+    settings.FASTWS = {"METRICS_ROUTES": 1}
+    assert totals._of({"/a": {}}, "/b") == dict.fromkeys(totals.COUNTS, 0)
+    assert totals.rss()
+    monkeypatch.setattr(totals, "STATM", tmp_path / "missing")
+    assert totals.rss() is None
 
 
 # What those see who may not see personal data

@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, set_script_prefix
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.asgi import get_asgi_application
+from fastws_compat.groups import Group
 
 
 async def endpoint(websocket: WebSocket) -> None: ...
@@ -139,3 +140,14 @@ def test_result_is_escaped_as_urls_are(project: FastAPI) -> None:
     project.add_api_websocket_route("/ws/{name}", endpoint, name="named")
     assert render('{% ws_url "named" name="a&b" %}') == "/ws/a&amp;b"
     assert render('{% autoescape off %}{% ws_url "named" name="a&b" %}{% endautoescape %}') == "/ws/a&b"
+
+
+def test_the_position_of_a_group(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}}
+    room = Group("room.7")
+    room.send(["hi"])
+    position = render('{% ws_position "room.7" %}')
+    assert position == room.position()
+    assert position.endswith(":1")
+    assert render("{% ws_position room %}", room=room) == position

@@ -72,6 +72,11 @@ def test_interfaces() -> None:
     assert "secret" not in found.partition("interface EverythingOutput")[2].partition("}")[0]
 
 
+def test_an_interface_with_more_keys() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "null"}}, "additionalProperties": True}
+    assert "  [key: string]: unknown;" in Types({"Open": schema}).declaration("Open", schema)
+
+
 def test_routes() -> None:
     [room] = re.findall(r'  "/ws/rooms/\{slug\}": \{\n(.*?)\n  \};', written(zoo.app), re.DOTALL)
     assert room.splitlines() == [
@@ -145,6 +150,16 @@ def model(name: str, module: str = "shop") -> type[BaseModel]:
 def test_two_classes_of_one_name_are_refused() -> None:
     with pytest.raises(DeclarationError, match=r"chat\.Message and shop\.Message have one name"):
         written(app_with(model("Message", "chat"), model("Message", "shop")))
+
+
+def test_two_classes_of_one_name_are_refused_if_their_fields_agree() -> None:
+    one, two = model("Message", "chat"), create_model("Message", __base__=model("Message", "chat"))
+    two.__module__ = "shop"
+    with pytest.raises(DeclarationError, match=r"chat\.Message and shop\.Message have one name: rename one"):
+        written(app_with(one, two))
+    with pytest.raises(DeclarationError, match="have one name"):
+        written(app_with(one, two), "route0")
+    assert written(app_with(one, one)).count("interface Message") == 1
 
 
 class Box(BaseModel):

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from traceback import extract_tb
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from channels.security.websocket import OriginValidator
 from django.apps import AppConfig, apps
@@ -27,6 +27,9 @@ from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
 from fastws_compat.schema import catalogue
+
+if TYPE_CHECKING:
+    from fastws_compat.messages.contract import Contract
 
 DECLARES = re.compile(r"^@(\w+\.)?websocket(_route)?\(", re.MULTILINE)
 GROUPS = "fastws_compat.groups"
@@ -55,6 +58,7 @@ def check() -> Messages:
         *check_mounted(application),
         *check_origin(application),
         *check_shadowed(application),
+        *check_overlaps(application),
         *check_lifespans(application),
         *check_unserved(application),
         *check_unimported(),
@@ -130,6 +134,32 @@ def _checks_origin(application: Any) -> bool:
         if isinstance(node, OriginValidator):
             return "*" not in (node.allowed_origins or ())
     return False
+
+
+# Messages
+
+
+def check_overlaps(application: Any) -> Messages:
+    return [
+        found
+        for place in catalogue.places(application)
+        if (contract := getattr(place.route, "contract", None)) is not None
+        for verb, first, second in _overlaps(contract)
+        for found in message(
+            Warning,
+            "W017",
+            f"The WebSocket route {place.host_prefix + place.route.path!r} {verb} {first} and {second} "
+            "without a tag, but a message can be both.",
+            'Give each a field that tells them apart, such as `type: Literal["post"] = "post"`.',
+        )
+    ]
+
+
+def _overlaps(contract: Contract) -> Iterator[tuple[str, str, str]]:
+    # Imported here: projects without typed messages do not load what makes examples.
+    from fastws_compat.schema.overlaps import overlaps
+
+    return overlaps(contract)
 
 
 # Shadowed routes
@@ -259,8 +289,8 @@ def check_unimported() -> Messages:
             Warning,
             "W014",
             f"{path} declares WebSocket routes that are not served, because nothing imports it.",
-            "Move them to the app's sockets.py, which get_asgi_application() imports, or import the module "
-            "there.",
+            "get_asgi_application() of fastws_compat.asgi imports the sockets.py of every app: call it in "
+            "asgi.py, and move the routes to sockets.py or import the module there.",
         )
     ]
 

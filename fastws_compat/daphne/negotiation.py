@@ -91,9 +91,9 @@ def is_acceptable(parameters: Parameters) -> bool:
     )
 
 
-def agree(offer: dict[str, str], options: DeflateOptions) -> Agreement:
-    """What the server makes of an acceptable offer."""
-    answer: dict[str, int | None] = {}  # None is a parameter without a value
+def _answer(offer: dict[str, str], options: DeflateOptions) -> dict[str, int | None]:
+    """The parameters of the server's answer; None is a parameter without a value."""
+    answer: dict[str, int | None] = {}
     for switch in ("server_no_context_takeover", "client_no_context_takeover"):
         if options[switch] or switch in offer:
             answer[switch] = None
@@ -101,6 +101,12 @@ def agree(offer: dict[str, str], options: DeflateOptions) -> Agreement:
     for size in ("server_max_window_bits", "client_max_window_bits"):
         if size in offer:
             answer[size] = min(int(offer[size] or MAX_WINDOW_BITS), options[size])
+    return answer
+
+
+def agree(offer: dict[str, str], options: DeflateOptions) -> Agreement:
+    """What the server makes of an acceptable offer."""
+    answer = _answer(offer, options)
     texts = (name if bits is None else f"{name}={bits}" for name, bits in answer.items())
     return Agreement(
         "server_no_context_takeover" in answer,

@@ -394,13 +394,18 @@ class WebSocketProtocol(MessageReader):
         error = None if task.cancelled() else task.exception()
         if not self.server.application_ended(self) and error is not None:
             return  # daphne's own check, once a second, came first and called handle_exception
+        failed = error is not None or task.cancelled()
+        if error is not None:
+            self._application_raised(error)
+        elif not failed and self._is_unanswered:
+            logger.error("The application returned without answering the handshake on %r.", self)
+        self._end(failed=failed)
+
+    def _application_raised(self, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):
             self.server.stop()
-        elif error is not None and not isinstance(error, ClientDisconnected):
+        elif not isinstance(error, ClientDisconnected):
             logger.error("Exception inside application: %s", error, exc_info=for_log(error))
-        elif error is None and not task.cancelled() and self._is_unanswered:
-            logger.error("The application returned without answering the handshake on %r.", self)
-        self._end(failed=error is not None or task.cancelled())
 
     @property
     def _is_unanswered(self) -> bool:
@@ -435,6 +440,12 @@ class WebSocketProtocol(MessageReader):
             self._refuse_for_now("stopping")
         else:
             self.dropConnection(abort=True)
+
+    def close_for_restart(self) -> None:
+        """Close with 1012; clients of `live.js` are told over how many seconds they spread their return."""
+        is_ours = b"fastws=" in self.upgrade.target
+        reason = f"spread={conf.get('RECONNECT_SPREAD')}" if is_ours else ""
+        self.close_from_server(status.WS_1012_SERVICE_RESTART, reason)
 
     def _note_close(self, code: int, by: By) -> None:
         if self.closed is None and self.phase is not Phase.CONNECTING:

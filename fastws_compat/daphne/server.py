@@ -254,11 +254,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         ending = ending_tasks() if late else set()
         for protocol, details in late:
             if isinstance(protocol, WebSocketProtocol):
-                task = details.get("application_instance")
-                if protocol.application_knows or task in ending or is_cleaning(task):
-                    details["disconnected"] = inf
-                else:
-                    protocol.mark_informed()
+                _spare_or_inform(protocol, details, ending)
         super().application_checker()
         for _, details in late:
             details["disconnected"] = now
@@ -294,3 +290,12 @@ def limit_accepts(port: Any) -> None:
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
     """Call the application in a coroutine, so that an error before its first `await` ends the task too."""
     await application(scope, receive, send)
+
+
+def _spare_or_inform(protocol: WebSocketProtocol, details: dict[str, Any], ending: set[Any]) -> None:
+    """Have daphne spare an application that knows its client has left; it will cancel any other one."""
+    task = details.get("application_instance")
+    if protocol.application_knows or task in ending or is_cleaning(task):
+        details["disconnected"] = inf
+    else:
+        protocol.mark_informed()

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from fastws_compat import health, status
+from fastws_compat import health
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.daphne.lifespan import Lifespan
 
@@ -36,7 +36,7 @@ MAX_DEVELOPMENT_GRACE = 2.0
 
 
 class Closable(Protocol):
-    def close_from_server(self, code: int, reason: str = "") -> None: ...
+    def close_for_restart(self) -> None: ...
 
 
 class Stoppable(Protocol):
@@ -100,7 +100,7 @@ async def close_all(websockets: Collection[Closable], seconds: float) -> None:
         due = begun + seconds * number / len(left)
         if seconds and due > loop.time():
             await asyncio.sleep(due - loop.time())
-        websocket.close_from_server(status.WS_1012_SERVICE_RESTART)
+        websocket.close_for_restart()
 
 
 async def cancel_late(late: list[asyncio.Task[Any]]) -> None:

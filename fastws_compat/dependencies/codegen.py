@@ -89,10 +89,10 @@ def _lines(
         yield f"{source} = {SOURCES[source]}"
     for place, field in enumerate(fields):
         yield from _reading(place, field)
-    items = {name: f"values[{slot}]" for name, slot in needs.items()}
-    items |= {field.name: f"value_{place}" for place, field in enumerate(fields)}
-    items |= {name: "websocket" for name, kind in injected.items() if kind == "connection"}
-    yield f"arguments = {{{', '.join(f'{name!r}: {value}' for name, value in items.items())}}}"
+    items = [f"{name!r}: values[{slot}]" for name, slot in needs.items()]
+    items += [f"{field.name!r}: value_{place}" for place, field in enumerate(fields)]
+    items += [f"{name!r}: websocket" for name, kind in injected.items() if kind == "connection"]
+    yield f"arguments = {{{', '.join(items)}}}"
     yield from _failing(needs, bool(fields), repeats)
     for name, kind in injected.items():
         if kind != "connection":

@@ -306,6 +306,7 @@ def step_of(node: Node, call: Call, gather: Gather, fields: Sequence[AnyField] =
         concurrency=node.concurrency,
         plain=kind == "coroutine" and node.concurrency is None,
         plain_generator=kind == "async_generator" and node.concurrency is None,
+        scopes=tuple(node.scopes),
     )
 
 

@@ -253,18 +253,19 @@ def aliases_of(
     first = _first_alias(name, info, dashes)
     if literal or _has_alias_path(info.validation_alias):
         return (first,)
-    aliases = [first]
-    if isinstance(info.validation_alias, AliasChoices):
-        aliases = [Alias(key, key) for key in info.validation_alias.choices if isinstance(key, str)]
     by_name = Alias(name, name.replace("_", "-") if dashes else name)
     config = config or {}
     if config.get("validate_by_alias") is False:
         return (by_name,)
-    if config.get("validate_by_name", config.get("populate_by_name", False)) and all(
-        alias.key != name for alias in aliases
-    ):
-        aliases.append(by_name)
-    return tuple(aliases)
+    aliases = _choices(first, info)
+    takes_name = config.get("validate_by_name", config.get("populate_by_name", False))
+    return (*aliases, by_name) if takes_name and name not in [alias.key for alias in aliases] else aliases
+
+
+def _choices(first: Alias, info: FieldInfo) -> tuple[Alias, ...]:
+    if not isinstance(info.validation_alias, AliasChoices):
+        return (first,)
+    return tuple(Alias(key, key) for key in info.validation_alias.choices if isinstance(key, str))
 
 
 def _first_alias(name: str, info: FieldInfo, dashes: bool) -> Alias:

@@ -37,6 +37,8 @@ class Step:
     plain: bool
     # ... and an async generator function is called directly.
     plain_generator: bool
+    # The OAuth2 scopes that are required where it stands.
+    scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

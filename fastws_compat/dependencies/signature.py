@@ -172,6 +172,38 @@ def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
         return later(annotation, names) if later else annotation
 
 
+def _refuse_unannotated_socket(call: Callable[..., Any], parameter: inspect.Parameter) -> None:
+    if parameter.name == "websocket" and parameter.annotation is EMPTY and parameter.default is EMPTY:
+        raise DeclarationError(
+            f"Parameter 'websocket' of {name_of(call)} has no annotation and would be read from the "
+            "query string: write 'websocket: WebSocket'."
+        )
+
+
+def _refuse_unresolved(call: Callable[..., Any], name: str, bare: Any) -> None:
+    if isinstance(bare, str | ForwardRef):
+        raise DeclarationError(
+            f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
+            "define the name at the top of its module."
+        )
+
+
+def _dependency(name: str, depends: Depends, bare: Any, where: str) -> Dependency:
+    if depends.dependency is None:
+        depends = dataclasses.replace(depends, dependency=bare)
+    foreign.refuse_call(depends.dependency, where)
+    return Dependency(name, depends)
+
+
+def _injected(call: Callable[..., Any], name: str, kind: Any, bare: Any) -> Injected:
+    if is_subclass(bare, Request):
+        raise DeclarationError(
+            f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
+            "use HTTPConnection or WebSocket."
+        )
+    return Injected(name, kind, bare)
+
+
 def _analyze(
     call: Callable[..., Any], parameter: inspect.Parameter, annotation: Any, path_names: frozenset[str]
 ) -> Parameter | None:
@@ -179,37 +211,21 @@ def _analyze(
     name, default = parameter.name, parameter.default
     where = f"Parameter {name!r} of {name_of(call)}"
     _refuse_foreign(annotation, default, where)
-    if name == "websocket" and annotation is EMPTY and default is EMPTY:
-        raise DeclarationError(
-            f"Parameter 'websocket' of {name_of(call)} has no annotation and would be read from the "
-            "query string: write 'websocket: WebSocket'."
-        )
+    _refuse_unannotated_socket(call, parameter)
     _refuse_uncallable(call, parameter)
     annotation = Any if annotation is EMPTY else annotation
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     depends, param = _declared(name, annotation, bare, default, name in path_names)
     if depends is not None:
-        if depends.dependency is None:
-            depends = dataclasses.replace(depends, dependency=bare)
-        foreign.refuse_call(depends.dependency, where)
-        return Dependency(name, depends)
+        return _dependency(name, depends, bare, where)
     kind = injection_of(bare)
     if kind is not None:
         if param is not None:
             raise AssertionError(f"Cannot specify FastAPI annotation for type {bare!r}")
-        if is_subclass(bare, Request):
-            if default is not EMPTY:  # allows dependencies that serve both HTTP and sockets
-                return None
-            raise DeclarationError(
-                f"Parameter {name!r} of {name_of(call)} is a Request, which a socket does not have: "
-                "use HTTPConnection or WebSocket."
-            )
-        return Injected(name, kind, bare)
-    if isinstance(bare, str | ForwardRef):
-        raise DeclarationError(
-            f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
-            "define the name at the top of its module."
-        )
+        if is_subclass(bare, Request) and default is not EMPTY:
+            return None  # allows dependencies that serve both HTTP and sockets
+        return _injected(call, name, kind, bare)
+    _refuse_unresolved(call, name, bare)
     _refuse_foreign_fields(bare, where)
     if param is None:
         param = _inferred(name, annotation, bare, default, name in path_names)
@@ -384,6 +400,12 @@ def _merged(declaration: Declaration, annotation: Any) -> Declaration:
     return merged
 
 
+def _choice_in_path(alias: Any, path_names: frozenset[str]) -> Any:
+    """Of several aliases, the one that the path has."""
+    choices = alias.choices if isinstance(alias, AliasChoices) else ()
+    return next((choice for choice in choices if choice in path_names), alias)
+
+
 def _bound(name: str, param: Declaration, path_names: frozenset[str]) -> Declaration:
     """The parameter with the name of its value in the handshake. Refuses types that no string can hold."""
     if name in path_names and not isinstance(param, Path):
@@ -393,11 +415,8 @@ def _bound(name: str, param: Declaration, path_names: frozenset[str]) -> Declara
             f"pydantic.v1 models are not supported: use a pydantic v2 model for {name!r}, "
             f"not {param.annotation!r}."
         )
-    if isinstance(param, Path) and isinstance(param.validation_alias, AliasChoices):
-        param.validation_alias = next(
-            (choice for choice in param.validation_alias.choices if choice in path_names),
-            param.validation_alias,
-        )
+    if isinstance(param, Path):
+        param.validation_alias = _choice_in_path(param.validation_alias, path_names)
     if not param.alias:
         param.alias = name.replace("_", "-") if getattr(param, "convert_underscores", False) else name
     _refuse_unsupported_type(name, param, name in path_names)

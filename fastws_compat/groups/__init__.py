@@ -9,5 +9,6 @@ from fastws_compat.groups.group import record as record
 from fastws_compat.groups.handlers import on as on
 from fastws_compat.groups.kinds import declare as declare
 from fastws_compat.groups.manager import ConnectionManager as ConnectionManager
+from fastws_compat.groups.roster import Person as Person
 from fastws_compat.groups.stores import Store as Store
 from fastws_compat.layers.client import counters as counters

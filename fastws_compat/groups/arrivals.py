@@ -125,6 +125,7 @@ class Arrival:
         position = self._wish.position(self._member, self.group)
         reading = await feed.confirm()
         if reading is None or feed.given is None:
+            feed.owe_position(self._member.id)
             return self._join_blindly(position)
         if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
             counters["recovered"] += 1

@@ -35,8 +35,8 @@ from fastws_compat.layers.content import dump
 from fastws_compat.layers.wire import Payload, pack
 from fastws_compat.logger import logger
 
-# Somebody has come to a group, or has left it: `group` is its name. Each is sent once among all processes,
-# in the one that noticed it.
+# Somebody has come to a group, or has left it: `group` is its name, `key` and `info` tell who it is. Each is
+# sent once among all processes, in the one that noticed it, without a sender.
 presence_joined = Signal()
 presence_left = Signal()
 

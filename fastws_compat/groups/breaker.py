@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import count
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
@@ -23,7 +24,9 @@ class Breaker:
     def __init__(self, alias: str, store: Store) -> None:
         self._alias = alias
         self._store = store
-        self._holes: dict[str, Kind] = {}
+        # By group, with a number that tells a hole from a later one.
+        self._holes: dict[str, tuple[Kind, int]] = {}
+        self._numbers = count()
         self._lock = threading.Lock()
         self._retry_at = 0.0
         self._timer: threading.Timer | None = None
@@ -51,17 +54,20 @@ class Breaker:
             seconds, self._failing_since, self._retry_at = time.monotonic() - self._failing_since, None, 0.0
             logger.warning("The store of channel layer %r has recovered after %.1f s", self._alias, seconds)
 
-    def has_hole(self, group: str) -> bool:
-        """Whether something was sent to the group that the store does not have and does not know of."""
-        return group in self._holes
+    def hole(self, group: str) -> int | None:
+        """The hole of a group: something was sent that the store neither has nor knows of."""
+        return self._holes[group][1] if group in self._holes else None
 
-    def fill_hole(self, group: str) -> None:
-        self._holes.pop(group, None)
+    def fill_hole(self, group: str, hole: int) -> None:
+        """Note that the store knows of a hole, unless there is a later one."""
+        with self._lock:
+            if self.hole(group) == hole:
+                del self._holes[group]
 
     def add_hole(self, group: str, kind: Kind) -> None:
         """Tell the store as soon as it answers, from a thread: the loop may end before."""
         with self._lock:
-            self._holes[group] = kind
+            self._holes[group] = (kind, next(self._numbers))
             if self._timer is None or not self._timer.is_alive():
                 self._start_timer()
 
@@ -79,9 +85,9 @@ class Breaker:
 
     async def mark_holes(self) -> None:
         """Tell the store what it does not have; raises StoreError if it fails."""
-        for group, kind in list(self._holes.items()):
+        for group, (kind, hole) in list(self._holes.items()):
             await self._store.mark_hole(group, kind)
-            self.fill_hole(group)
+            self.fill_hole(group, hole)
         self.succeeded()
 
 

@@ -79,6 +79,8 @@ class GroupFeed:
         self._is_giving = False
         self._values: Values | None = None
         self._owes_values = False
+        # The ids of members that joined while the store was away, and have no position.
+        self._strangers: set[str] = set()
         self._waiting: list[asyncio.Future[Reading | None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -263,7 +265,7 @@ class GroupFeed:
                     self._give_lost(step.position)
                 else:
                     await self._give(step.entry)
-            self._give_owed_values()
+            self._give_owed()
         finally:
             self._is_giving = False
 
@@ -293,6 +295,7 @@ class GroupFeed:
 
     def _give_lost(self, position: Position) -> None:
         self.given = position
+        self._strangers.clear()
         if self._values is not None and not self._values.covers(position):
             self._values = None
         self.tell(self.lost())
@@ -306,7 +309,14 @@ class GroupFeed:
         for member in self._live():
             member.tell(frame)
 
-    def _give_owed_values(self) -> None:
+    def _give_owed(self) -> None:
+        """Send positions and values that were not known before."""
+        if self._strangers and not self.is_blind and self.given is not None:
+            members = self.hub.members.get(self.group, {})
+            for id in self._strangers & members.keys():
+                members[id].tell(self.lost())
+            self._strangers.clear()
+            self._owes_values = self.kind.state is not None
         if self._owes_values and (frame := self.snapshot()) is not None:
             self._owes_values = False
             self.tell(frame)
@@ -332,6 +342,10 @@ class GroupFeed:
         if values.at.offset > given.offset:
             return None
         return Frame(snapshot_frame(values.texts, self.group, given.offset))
+
+    def owe_position(self, id: str) -> None:
+        """Tell a member its position as soon as the store is back."""
+        self._strangers.add(id)
 
     def owe_values(self) -> None:
         """Send all values to all members as soon as they are known."""

@@ -38,13 +38,23 @@ async def publish(
     except StoreRefused as exc:
         if history.on_failure == "raise":
             raise failure(alias, group, exc) from exc
-        counters["unkept"] += 1
-        breaker_of(alias).add_hole(group, kind)
-        await send({**named, "kept": False})
+        await _send_unkept(alias, group, kind, send({**named, "kept": False}))
         return True
     if place.is_new:
         await announce(place, named, send)
     return place.is_new
+
+
+async def _send_unkept(alias: str, group: str, kind: Kind, sending: Awaitable[None]) -> None:
+    """Send what the store has refused. Whoever was away meanwhile cannot recover."""
+    counters["unkept"] += 1
+    breaker = breaker_of(alias)
+    breaker.add_hole(group, kind)
+    try:
+        await sending
+    finally:
+        # It lies before the end of sending, and what was kept meanwhile may have noted the hole too early.
+        breaker.add_hole(group, kind)
 
 
 async def announce(place: Appended, extra: dict[str, Any], send: Send) -> None:
@@ -63,15 +73,15 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
     breaker = breaker_of(alias)
     if breaker.is_open:
         raise StoreRefused("it has failed less than a second ago")
-    hole = breaker.has_hole(group)
+    hole = breaker.hole(group)
     try:
-        place = await _append(alias, group, kind, draft, hole)
+        place = await _append(alias, group, kind, draft, hole is not None)
     except StoreRefused as exc:
         breaker.failed(exc)
         raise
     breaker.succeeded()
-    if hole:
-        breaker.fill_hole(group)
+    if hole is not None:
+        breaker.fill_hole(group, hole)
     return place
 
 

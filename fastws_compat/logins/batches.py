@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
+from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -85,6 +86,10 @@ class Queue:
     @property
     def is_idle(self) -> bool:
         return not self.gathering and not self.at_work
+
+    def entries(self) -> list[Entry]:
+        """Those that wait for a batch, and those of every batch that is not finished."""
+        return [*self.gathering, *chain.from_iterable(self.at_work.values())]
 
     def add(self, entry: Entry) -> None:
         self.gathering.append(entry)
@@ -183,11 +188,11 @@ class Batches:
         self._arm()
         if timeout is None:
             return
-        for queue in self._queues.values():
-            for entry in [*queue.gathering, *(each for batch in queue.at_work.values() for each in batch)]:
-                if entry.turn is not None and entry.begun < loop.time() - timeout and entry.is_wanted:
-                    logger.warning("WebSocket refused: its user was not found in %g s", timeout)
-                    entry.future.set_exception(refusal("database", 503))
+        begun = loop.time() - timeout
+        for entry in [entry for queue in self._queues.values() for entry in queue.entries()]:
+            if entry.turn is not None and entry.begun < begun and entry.is_wanted:
+                logger.warning("WebSocket refused: its user was not found in %g s", timeout)
+                entry.future.set_exception(refusal("database", 503))
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()

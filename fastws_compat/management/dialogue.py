@@ -41,7 +41,7 @@ class Printer:
         first = f"HTTP/1.1 {answer.status} {phrase}".rstrip()
         body = ["", printable(answer.body)] if answer.body else []
         values = {"status": answer.status, "headers": _shown(answer), "body": answer.body}
-        self._tell("\n".join([first, *headers, *body, ""]), "handshake", **values)
+        self._tell("\n".join([first, *headers, *body, "", ""]), "handshake", **values)
 
     def message(self, direction: str, content: Content) -> None:
         if isinstance(content, str):

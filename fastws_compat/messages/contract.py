@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import TypeAdapter
-
 from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
@@ -67,15 +65,6 @@ class Contract:
     def sent_by_tag(self) -> Mapping[Any, Any]:
         """By value of the tag, the member of Out; empty if they have no tag."""
         return self.outgoing.members.tagged
-
-    @property
-    def in_adapter(self) -> TypeAdapter[Any] | None:
-        """pydantic's adapter for the JSON messages of In; None if there are none."""
-        return self.incoming.adapter
-
-    @property
-    def out_adapter(self) -> TypeAdapter[Any] | None:
-        return self.outgoing.adapter
 
     @property
     def binary_json(self) -> bool:

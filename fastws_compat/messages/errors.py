@@ -99,7 +99,7 @@ def error_frame(
     """The text of an error frame: JSON of at most 2,048 bytes."""
     detail = shortened(detail)
     text = _text(kind, tag, status, detail, id)
-    while len(text) > MAX_FRAME:
+    while len(text) > MAX_FRAME and detail:
         detail = _shorter(detail)
         text = _text(kind, tag, status, detail, id)
     return text.decode()

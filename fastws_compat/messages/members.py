@@ -193,6 +193,11 @@ def _union(members: tuple[Any, ...]) -> Any:
 # Tags
 
 
+def is_told_apart(members: Members) -> bool:
+    """Whether a tag, or a discriminator of the project, says which message a frame is."""
+    return members.tag is not None or _discriminator(members.form) is not None
+
+
 def _discriminator(form: Any) -> Any:
     """The `Field(discriminator=...)` or `Discriminator(...)` that somebody wrote beside the whole union."""
     written = unwrap_alias(form)

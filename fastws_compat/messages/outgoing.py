@@ -13,10 +13,12 @@ from pydantic_core import PydanticSerializationError
 
 from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
-from fastws_compat.messages.errors import NOT_JSON
+from fastws_compat.messages.errors import MAX_FRAME, MISFIT, NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
 from fastws_compat.messages.members import Members, adapter_of, base_of, members_of, name_of_type
 
+# Bytes of an error frame that its tag, status, detail and id may need.
+ROOM = 512
 BYTES = (bytes, bytearray, memoryview)
 
 Serializer = Callable[[Any], bytes]
@@ -161,15 +163,23 @@ def _error_frame(members: Members, where: str) -> type[ErrorFrame]:
 
 
 def _check_error_frame(kind: type[ErrorFrame], where: str) -> None:
-    """DeclarationError for a class that needs more than what the library knows of an error."""
+    """DeclarationError for a class that cannot hold every error of the library."""
     try:
-        kind(status=NOT_JSON, detail="", id="")
+        frames = [
+            kind(status=NOT_JSON, detail="", id=""),
+            kind(status=MISFIT, detail=[{"type": "", "loc": ["message", 0], "msg": ""}], id=0),
+        ]
     except ValidationError as exc:
-        field = ".".join(map(str, exc.errors()[0]["loc"]))
+        field = exc.errors()[0]["loc"][0]
         raise DeclarationError(
-            f"{where} sends errors as {kind.__name__}, but the library fills in only status, detail and id: "
-            f"give {field!r} a default that fits every error."
+            f"{where} sends errors as {kind.__name__}, but the library fills in status, detail (a text or a "
+            f"list) and id (a text or a number), and nothing else: let {field!r} fit every error."
         ) from exc
+    if len(frames[0].model_dump_json().encode()) > MAX_FRAME - ROOM:
+        raise DeclarationError(
+            f"{where} sends errors as {kind.__name__}, which are longer than {MAX_FRAME} bytes with a "
+            "detail: shorten their other fields."
+        )
 
 
 def _is_error(kind: Any) -> bool:

@@ -14,7 +14,7 @@ from fastws_compat.dependencies.run import run_endpoint
 from fastws_compat.dependencies.signature import unwrapped
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
-from fastws_compat.limits import Limits
+from fastws_compat.limits import UNCOUNTED, Limits
 from fastws_compat.messages.contract import Contract, compile_contract
 from fastws_compat.messages.dispatch import Dispatch, compile_dispatch
 from fastws_compat.messages.members import MissingTypeError
@@ -22,6 +22,7 @@ from fastws_compat.messages.router import MessageRouter
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.params import Depends
 from fastws_compat.types import Receive, Scope, Send
+from fastws_compat.websockets import WebSocket
 
 
 class Route(Protocol):
@@ -129,18 +130,23 @@ class RouteMessages:
         dispatch = self._compile_dispatch(overrides)
         return dispatch.plan, dispatch
 
-    async def run(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
-        """As the run of a route with a plain WebSocket."""
+    def _open(self, route: Route, scope: Scope, receive: Receive, send: Send) -> tuple[Plan, WebSocket[Any]]:
         contract = self.contract(route.limits)
         plan, dispatch = self._compiled_for(route)
-        websocket = cast(
-            "TypedWebSocket[Any, Any]", open_socket(scope, receive, send, cast(Any, plan.socket))
-        )
-        websocket.bind(contract, dispatch)
+        websocket = open_socket(scope, receive, send, cast(Any, plan.socket))
+        cast("TypedWebSocket[Any, Any]", websocket).bind(contract, dispatch)
+        return plan, websocket
+
+    async def run(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
+        """As the run of a route with a plain WebSocket."""
+        plan, websocket = self._open(route, scope, receive, send)
         slot = route.limits.apply(websocket, scope.get(SESSION))
         try:
-            with slot:
+            if slot is UNCOUNTED:  # nearly always
                 await run_endpoint(plan, websocket, route.context)
+            else:
+                with slot:
+                    await run_endpoint(plan, websocket, route.context)
         except Exception as exc:
             if not await handle(websocket, exc):
                 raise

@@ -51,19 +51,18 @@ def end(session: Session, code: int, reason: str) -> None:
     websocket = session.websocket
     session.note_close(code, "operator")
     extra = {**session.extra, "code": code}
-    session.note_close(code, "operator")
     logger.info("WebSocket %s: closed with %d by an operator", route_of(session), code, extra=extra)
     if session.state is CONNECTING:
         if websocket is not None:
-            mark_disconnected(websocket, disconnect_message(code, reason))
-        _refuse(session, code)
+            mark_disconnected(websocket, disconnect_message(code, reason), "operator")
+        _refuse(session)
     elif websocket is not None:
         session.spawn(hang_up(websocket, code, close_reason(reason), "operator"))
     else:
         _close_foreign(session, code, reason)
 
 
-def _refuse(session: Session, code: int) -> None:
+def _refuse(session: Session) -> None:
     session.note_refusal(403, "forbidden")
     session.mark_closed()
     session.end_turn()

@@ -71,11 +71,35 @@ async def _send(question: Question) -> Answer:
     return {"matched": acts.deliver(found, question["kind"], question["data"])}
 
 
+async def _totals(question: Question) -> Answer:
+    from fastws_compat.operations.totals import totals
+
+    return totals()
+
+
+async def _drain(question: Question) -> Answer:
+    from fastws_compat import health
+    from fastws_compat.operations import acts
+
+    where = question["where"]
+    if not census.concerns(where):
+        return {"drained": False, "matched": 0}
+    found = census.everybody()
+    if question.get("undo"):
+        health.undo()
+        return {"drained": True, "matched": len(found)}
+    health.drain()
+    closed, _ = acts.close(found, 1012, "", float(question.get("over") or 0), spare=False)
+    return {"drained": True, "matched": closed}
+
+
 OPERATIONS: dict[str, Callable[[Question], Awaitable[Answer]]] = {
     "list": _list,
     "count": _count,
     "close": _close,
     "send": _send,
+    "totals": _totals,
+    "drain": _drain,
 }
 
 

@@ -170,21 +170,34 @@ async def asend(id: str, message: Any, *, by: Any = None) -> Done:
     from fastws_compat.layers.wire import encode
 
     payload = encode(message)
-    return await send_payload(id, payload.kind, payload.data, by)
+    return await send_payload(filters(id=id), payload.kind, payload.data, by)
 
 
-async def send_payload(id: str, kind: str, data: str | bytes, by: Any) -> Done:
-    where = filters(id=id)
+async def send_payload(where: Mapping[str, Any], kind: str, data: str | bytes, by: Any) -> Done:
+    """Send a frame to the connections that filters, in the form in which they are sent, select."""
     return await _done("send", where, by, await ask("send", where, kind=kind, data=data))
+
+
+async def drain(where: Mapping[str, Any], *, over: float, undo: bool, by: Any = None) -> Done:
+    """Take the processes that `where` selects out of service, or put them back."""
+    answers = await ask("drain", where, over=over, undo=undo)
+    drained = [answer for answer in answers.last if answer.get("drained")]
+    done = Done(sum(answer["matched"] for answer in drained), len(drained), answers.silent)
+    await _announce("undrain" if undo else "drain", where, by, done)
+    return done
 
 
 async def _done(action: str, where: Mapping[str, Any], by: Any, answers: Answers) -> Done:
     acted = [answer for answer in answers.last if answer.get("matched")]
     done = Done(sum(answer["matched"] for answer in acted), len(acted), answers.silent)
-    # Whoever listens has imported the module.
+    await _announce(action, where, by, done)
+    return done
+
+
+async def _announce(action: str, where: Mapping[str, Any], by: Any, done: Done) -> None:
+    """Send the signal; whoever listens has imported its module."""
     if (signals := sys.modules.get("fastws_compat.signals")) is not None:
         await signals.operated.asend_robust(sender=Done, action=action, where=dict(where), by=by, done=done)
-    return done
 
 
 async def aprocesses() -> list[Process]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastws_compat.logger import audit
+from fastws_compat.operations import masks
 from fastws_compat.operations.records import Done
 
 # The longest text of LogEntry.object_id that every database takes, and of object_repr.
@@ -81,6 +82,11 @@ def complete(entry: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
 def _message(deed: Deed, ids: Sequence[str], done: Done | None) -> str:
     text = f"Not yet done ({deed.details})" if done is None else deed.text(done)
     return f"{text}: {', '.join(ids)}" if len(ids) > 1 else text
+
+
+def masked(address: str | None) -> str:
+    """The network of an address, which may be masked already."""
+    return masks.address(address) or (address if address and address.endswith("x") else "") or ""
 
 
 def content_type() -> Any:

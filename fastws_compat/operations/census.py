@@ -24,7 +24,7 @@ from fastws_compat.terminal import printable
 # After this many connections other tasks get a turn.
 SLICE = 500
 # The most routes of a facet; the others are counted together.
-OTHER, NO_ROUTE = "(other)", "(none)"
+OTHER = "(other)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,16 +139,12 @@ def since(session: Any) -> float:
     return float(session.since)
 
 
-def count(session: Any, name: str) -> Any:
-    return getattr(session, name, None)
-
-
 def messages(session: Any) -> int | None:
-    return together(count(session, "messages_in"), count(session, "messages_out"))
+    return together(session.messages_in, session.messages_out)
 
 
 def size(session: Any) -> int | None:
-    return together(count(session, "bytes_in"), count(session, "bytes_out"))
+    return together(session.bytes_in, session.bytes_out)
 
 
 def together(*counts: int | None) -> int | None:
@@ -171,13 +167,13 @@ def row(session: Any, personal: bool = True) -> dict[str, Any]:
         "endpoint": getattr(session.scope.get("route"), "name", None),
         **{name: read(session) for name, read in shown.items()},
         "since": since(session),
-        "messages_in": count(session, "messages_in"),
-        "messages_out": count(session, "messages_out"),
-        "bytes_in": count(session, "bytes_in"),
-        "bytes_out": count(session, "bytes_out"),
+        "messages_in": session.messages_in,
+        "messages_out": session.messages_out,
+        "bytes_in": session.bytes_in,
+        "bytes_out": session.bytes_out,
         "waiting": waiting_of(session),
-        "last_in": count(session, "last_in"),
-        "last_out": count(session, "last_out"),
+        "last_in": session.last_in,
+        "last_out": session.last_out,
         "state": state_of(session),
         "subprotocol": subprotocol_of(session),
         "server": server_of(session),
@@ -303,7 +299,7 @@ KEYS: dict[str, Callable[[Any], Any]] = {
     "user": name_of,
     "bytes": size,
     "waiting": waiting_of,
-    "last_in": lambda session: count(session, "last_in"),
+    "last_in": lambda session: session.last_in,
 }
 NEWEST = "-since"
 
@@ -338,10 +334,15 @@ async def facets(found: Sequence[Found]) -> dict[str, dict[str, int]]:
     return {"route": capped(routes), "login": dict(logins), "state": dict(states)}
 
 
+def max_routes() -> int:
+    """How many routes are told apart."""
+    most: int = conf.get("METRICS_ROUTES")
+    return most
+
+
 def capped(routes: Counter[str]) -> dict[str, int]:
     """The most frequent routes; the others are counted as one."""
-    most: int = conf.get("METRICS_ROUTES")
-    kept = dict(routes.most_common(most))
+    kept = dict(routes.most_common(max_routes()))
     if rest := routes.total() - sum(kept.values()):
         kept[OTHER] = kept.get(OTHER, 0) + rest
     return kept

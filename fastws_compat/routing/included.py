@@ -71,7 +71,7 @@ class IncludedRouter(BaseRoute):
         if version != self._version:
             self._routes = [
                 self._limited(route.included(self.prefix, self.dependencies, self.owner))
-                for route in flatten(self.original_router.routes)
+                for route in filter(_can_be_included, flatten(self.original_router.routes))
             ]
             self._version = version
         return self._routes
@@ -117,7 +117,8 @@ def iter_route_contexts(routes: Iterable[BaseRoute | RouteContext]) -> Iterator[
         if isinstance(route, RouteContext):
             yield route
         elif isinstance(route, IncludedRouter):
-            yield from map(RouteContext, declared(route.original_router.routes), route.routes)
+            inner = filter(_can_be_included, declared(route.original_router.routes))
+            yield from map(RouteContext, inner, route.routes)
         else:
             yield RouteContext(route)
 
@@ -129,6 +130,10 @@ def declared(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
             yield from declared(route.original_router.routes)
         else:
             yield route
+
+
+def _can_be_included(route: BaseRoute) -> bool:
+    return type(route).included is not BaseRoute.included
 
 
 def included_routers(routes: Iterable[BaseRoute]) -> Iterator[SourceRouter]:

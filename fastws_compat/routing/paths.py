@@ -13,6 +13,16 @@ FORMAT_PARAM = re.compile(r"{([a-zA-Z_][a-zA-Z0-9_]*)}")
 Convertors = dict[str, Convertor[Any]]
 
 
+def _refuse_duplicates(names: set[str], path: str) -> None:
+    if names:
+        plural = "s" if len(names) > 1 else ""
+        raise ValueError(f"Duplicated param name{plural} {', '.join(sorted(names))} at path {path}")
+
+
+def _without_port(host: str) -> str:
+    return host if host.endswith("]") else host.rsplit(":", 1)[0]
+
+
 def compile_path(path: str) -> tuple[re.Pattern[str], str, Convertors]:
     """The pattern, the template and the convertors of a path, or of a host name (no leading "/").
 
@@ -33,12 +43,10 @@ def compile_path(path: str) -> tuple[re.Pattern[str], str, Convertors]:
         pattern += f"{re.escape(literal)}(?P<{name}>{convertors[name].regex})"
         template += f"{literal}{{{name}}}"
         end = match.end()
-    if duplicates:
-        names = ", ".join(sorted(duplicates))
-        raise ValueError(f"Duplicated param name{'s' if len(duplicates) > 1 else ''} {names} at path {path}")
+    _refuse_duplicates(duplicates, path)
     rest = path[end:]
     # The port and the case of a Host header do not matter (RFC 9110, 4.2.3).
-    literal = rest.rsplit(":", 1)[0] if is_host and not rest.endswith("]") else rest
+    literal = _without_port(rest) if is_host else rest
     flags = re.IGNORECASE if is_host else 0
     return re.compile(f"{pattern}{re.escape(literal)}$", flags), template + rest, convertors
 

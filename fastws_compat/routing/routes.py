@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from fastws_compat.connections.lifecycle import Session, open_socket, serve_alone
 from fastws_compat.connections.states import MATCHED_ROUTE, SESSION
 from fastws_compat.datastructures import URLPath
-from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.dependencies.annotations import is_subclass, loaded, name_of
 from fastws_compat.dependencies.compile import Overrides, check_paths, compile_plan
 from fastws_compat.dependencies.model import Plan
 from fastws_compat.dependencies.run import run_endpoint
-from fastws_compat.dependencies.signature import kind_of, refuse_foreign
+from fastws_compat.dependencies.signature import annotated_parameters, kind_of, refuse_foreign
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import UNCOUNTED, Limits, limits_of
@@ -82,7 +82,10 @@ class BaseRoute:
         return (self,)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
-        """The route as it is served by a router that includes it with a prefix and dependencies."""
+        """The route as it is served by a router that includes it with a prefix and dependencies.
+
+        A class without this method is served only by the router that it was added to, as in FastAPI.
+        """
         raise NotImplementedError
 
     def entry(self, owner: Any) -> Callable[..., Any]:
@@ -123,6 +126,7 @@ class WebSocketRoute(BaseRoute):
         """Raise DeclarationError for an endpoint that could never work."""
         for call in (endpoint, *_callbacks(endpoint)):
             refuse_foreign(call, f"WebSocket endpoint {name_of(endpoint)}")
+            _refuse_typed(call)
 
     def _application(self) -> ASGIApp:
         endpoint = self.endpoint
@@ -315,6 +319,18 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         check_paths(self.plan, self.endpoint, self.path_format)
         if self.messages is not None:
             self.messages.check()
+
+
+def _refuse_typed(call: Callable[..., Any]) -> None:
+    """Raise DeclarationError for a function whose messages nobody would validate."""
+    typed = loaded("fastws_compat.messages.sockets", "TypedWebSocket")
+    if not inspect.isroutine(call) or typed is None:
+        return
+    if any(is_subclass(annotation, typed) for _, annotation in annotated_parameters(call)):
+        raise DeclarationError(
+            f"WebSocket endpoint {name_of(call)} takes a TypedWebSocket, but a route of Starlette validates "
+            "no messages: declare it with websocket() instead of websocket_route()."
+        )
 
 
 def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from fastws_compat.dependencies.model import Step
 from fastws_compat.security.base import SecurityBase
 from fastws_compat.security.websocket import WebSocketBearer
 
@@ -64,19 +65,20 @@ class Schemes:
         self._session_cookie = session_cookie
         self.objects: dict[str, dict[str, Any]] = {}
 
-    def of(self, calls: Calls) -> list[str]:
+    def of(self, steps: Sequence[Step]) -> list[str]:
         """The names of the schemes that dependencies ask for."""
-        names = list(self._names(list(calls)))
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(self._names(steps)))
 
-    def _names(self, calls: list[Any]) -> Iterator[str]:
-        if requirements(calls):
+    def _names(self, steps: Sequence[Step]) -> Iterator[str]:
+        if requirements(step.call for step in steps):
             description = "The session of Django."
             scheme = {"type": "httpApiKey", "in": "cookie", "name": self._session_cookie}
             yield self._named(SESSION, {**scheme, "description": description})
-        for call in calls:
+        for step in steps:
+            call: Any = step.call
             if isinstance(call, SecurityBase):
-                yield self._named(NOT_IN_KEYS.sub("-", call.scheme_name), scheme_object(call))
+                found = with_scopes(scheme_object(call), step.scopes)
+                yield self._named(NOT_IN_KEYS.sub("-", call.scheme_name), found)
 
     def _named(self, stem: str, scheme: dict[str, Any]) -> str:
         name, number = stem, 1
@@ -91,7 +93,7 @@ def scheme_object(scheme: SecurityBase) -> dict[str, Any]:
     found: dict[str, Any] = scheme.model.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(scheme, WebSocketBearer):
         how = f'A browser sends it as `new WebSocket(url, ["{scheme.subprotocol}", token])`.'
-        found["description"] = " ".join(filter(None, [found.get("description"), how]))
+        found["description"] = _sentences(found.get("description"), how)
         found["x-subprotocol"] = scheme.subprotocol
     match found.get("type"):
         case "apiKey":
@@ -103,6 +105,19 @@ def scheme_object(scheme: SecurityBase) -> dict[str, Any]:
         case "http" if found.get("scheme") != "bearer":
             return {name: value for name, value in found.items() if name != "bearerFormat"}
     return found
+
+
+def with_scopes(scheme: dict[str, Any], scopes: Sequence[str]) -> dict[str, Any]:
+    """The scheme where a token needs these scopes; as text for types of schemes that have no such field."""
+    if not scopes:
+        return scheme
+    if scheme["type"] in ("oauth2", "openIdConnect"):
+        return {**scheme, "scopes": list(scopes)}
+    return {**scheme, "description": _sentences(scheme.get("description"), f"Scopes: {', '.join(scopes)}.")}
+
+
+def _sentences(*texts: str | None) -> str:
+    return " ".join(filter(None, texts))
 
 
 def _oauth2(found: dict[str, Any]) -> dict[str, Any]:
@@ -120,8 +135,7 @@ def _flow(flow: dict[str, Any]) -> dict[str, Any]:
 
 def _bearer(found: dict[str, Any], text: str) -> dict[str, Any]:
     """A bearer token with the URLs as text, for a scheme whose URLs are relative: AsyncAPI has no such."""
-    description = " ".join(filter(None, [found.get("description"), text]))
-    return {"type": "http", "scheme": "bearer", "description": description}
+    return {"type": "http", "scheme": "bearer", "description": _sentences(found.get("description"), text)}
 
 
 def _is_absolute(url: str) -> bool:

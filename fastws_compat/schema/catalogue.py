@@ -136,6 +136,12 @@ def entries(application: Any) -> list[Entry]:
     return list(map(_entry, places(application)))
 
 
+def _inside_function(function: FunctionType) -> Iterator[Any]:
+    """The route of a consumer's `as_asgi()`; what any other function closes over, as a decorator does."""
+    route = getattr(getattr(function, "consumer_class", None), "route", None)
+    return iter([route]) if route is not None else map(_content, function.__closure__ or ())
+
+
 def _inside(node: Any) -> Iterator[Any]:
     """The applications that an ASGI application passes connections to, as far as attributes show them."""
     if isinstance(node, Starlette):
@@ -144,8 +150,7 @@ def _inside(node: Any) -> Iterator[Any]:
         yield node.owner
         return
     if isinstance(node, FunctionType):
-        route = getattr(getattr(node, "consumer_class", None), "route", None)
-        yield from [route] if route is not None else map(_content, node.__closure__ or ())
+        yield from _inside_function(node)
         return
     mapping = getattr(node, "application_mapping", None)
     if isinstance(mapping, dict):

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from fastws_compat.applications import FastAPI, Starlette
+from fastws_compat.dependencies.model import Step
 from fastws_compat.messages.contract import DEFAULT_TAG, Contract
 from fastws_compat.routing.routes import APIWebSocketRoute, WebSocketRoute
 from fastws_compat.schema import access, catalogue
@@ -129,7 +130,8 @@ class Site:
 
     def _channel(self, place: Place, key: str, parameters: tuple[Parameter, ...]) -> Channel:
         route: Any = place.route
-        contract, calls = _contract(route), _calls(route)
+        contract, steps = _contract(route), _steps(route)
+        calls = [step.call for step in steps]
         address = _address(place)
         requirements = access.requirements(calls)
         return Channel(
@@ -145,7 +147,7 @@ class Site:
             spoken=Spoken() if contract is None else self.vocabulary.spoken(contract),
             parameters=parameters,
             path_names=tuple(CONVERTOR.findall(address)),
-            schemes=tuple(self.schemes.of(calls)),
+            schemes=tuple(self.schemes.of(steps)),
             requirements=tuple(requirements),
             permissions=tuple(access.permissions(calls)),
             message_requirements=_message_requirements(route, contract),
@@ -189,8 +191,8 @@ def _parameters(route: Any) -> list[Parameter]:
     return parameters_of(route.plan) if isinstance(route, APIWebSocketRoute) else []
 
 
-def _calls(route: Any) -> list[Any]:
-    return [step.call for step in route.plan.steps] if isinstance(route, APIWebSocketRoute) else []
+def _steps(route: Any) -> tuple[Step, ...]:
+    return route.plan.steps if isinstance(route, APIWebSocketRoute) else ()
 
 
 def _message_requirements(route: Any, contract: Contract | None) -> dict[str, list[str]]:

@@ -156,6 +156,13 @@ def refuse_two_of_one_name(schemas: Iterable[str]) -> None:
             raise DeclarationError(f"{first} and {second} have one name: rename one, or give it a title.")
 
 
+def refuse_two_of_one_schema(classes: Mapping[str, Sequence[Any]]) -> None:
+    """Raise DeclarationError for two classes of one name that pydantic does not tell apart."""
+    for first, second in (found[:2] for found in classes.values() if len(found) > 1):
+        names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (first, second))
+        raise DeclarationError(f"{names} have one name: rename one, or give it a title.")
+
+
 # The file
 
 
@@ -171,6 +178,8 @@ class Client:
         self._schemas = site.vocabulary.schemas
         used = reachable(references(list(self._payloads())), self._schemas)
         refuse_two_of_one_name(sorted(used))
+        classes = site.vocabulary.classes()
+        refuse_two_of_one_schema({name: classes[name] for name in sorted(used & classes.keys())})
         self._types = Types(names_of(sorted(used)))
         self._used = sorted(used)
 

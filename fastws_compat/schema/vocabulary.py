@@ -77,6 +77,15 @@ class Vocabulary:
         """The schema of a parameter."""
         return self._found[key, RECEIVED]
 
+    def classes(self) -> dict[str, list[Any]]:
+        """By the name of a schema, the classes of messages that have it; several if they are alike."""
+        found: dict[str, dict[int, Any]] = {}
+        for contract in self._contracts:
+            for kind, mode in _members(contract):
+                base = base_of(kind)
+                found.setdefault(_name(self._found[id(kind), mode]), {})[id(base)] = base
+        return {name: list(classes.values()) for name, classes in found.items() if name}
+
     def spoken(self, contract: Contract) -> Spoken:
         """The messages of a route."""
         received_tags, sent_tags = _tags(contract.received_by_tag), _tags(contract.sent_by_tag)
@@ -136,7 +145,12 @@ class Vocabulary:
         return self._by_member[member]
 
     def _add(self, member: Any, message: Message) -> None:
-        self._by_member[member] = self.messages.setdefault(message.key, message)
+        """Two classes of one name and one schema are one message, unless something else tells them apart."""
+        known = self.messages.setdefault(message.key, message)
+        if dataclasses.asdict(known) != dataclasses.asdict(message):
+            known = dataclasses.replace(message, key=self._free_key(message.key))
+            self.messages[known.key] = known
+        self._by_member[member] = known
 
     def _new(self, kind: Any, mode: Mode, tag: str | None) -> Message:
         payload, base = self._found[id(kind), mode], base_of(kind)
@@ -199,11 +213,15 @@ def _error_classes(contracts: Iterable[Contract]) -> set[type[ErrorFrame]]:
 
 def _adapters(contracts: Iterable[Contract]) -> Iterator[tuple[tuple[int, Mode], TypeAdapter[Any]]]:
     for contract in contracts:
-        for kind in contract.receives:
-            yield (id(kind), RECEIVED), adapter_of(kind, "A route")
-        errors = _error_class(contract)
-        for kind in (*contract.sends, *filter(None, [errors])):
-            yield (id(kind), SENT), adapter_of(kind, "A route")
+        for kind, mode in _members(contract):
+            yield (id(kind), mode), adapter_of(kind, "A route")
+
+
+def _members(contract: Contract) -> Iterator[tuple[Any, Mode]]:
+    for kind in contract.receives:
+        yield kind, RECEIVED
+    for kind in (*contract.sends, *filter(None, [_error_class(contract)])):
+        yield kind, SENT
 
 
 def _tags(members: Mapping[Any, Any]) -> Tags:

@@ -1,4 +1,7 @@
-"""The template tag `{% ws_url "chat" room_id=1 %}`: the URL of a socket, like `{% url %}` for a page."""
+"""The template tags: `{% ws_url "chat" room_id=1 %}` is the URL of a socket, like `{% url %}` for a page.
+
+`{% ws_position "room.7" %}` is where the history of a group stands.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from django.urls import NoReverseMatch, get_script_prefix
 from django.utils.html import conditional_escape
 
 from fastws_compat.datastructures import URLPath
+from fastws_compat.groups.group import Group
+from fastws_compat.layers.client import DEFAULT
 from fastws_compat.routing import NoMatchFound
 from fastws_compat.schema import catalogue
 
@@ -60,6 +65,16 @@ class WSURLNode(Node):
             context[self.variable] = url
             return ""
         return conditional_escape(url) if context.autoescape else url
+
+
+@register.simple_tag
+def ws_position(group: str | Group[Any], layer: str = DEFAULT) -> str:
+    """The position after the newest message to a group, for `live.js`; "" while the store is away.
+
+    It has to be read before the data that the page shows.
+    """
+    found = group if isinstance(group, Group) else Group(group, layer=layer)
+    return found.position()
 
 
 def path_for(name: str, params: dict[str, Any]) -> URLPath:

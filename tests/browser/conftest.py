@@ -116,6 +116,11 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     assert "Traceback" not in running.log()
 
 
+def chromium() -> str | None:
+    """The browser of this machine."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
 @pytest.fixture(scope="module")
 def flags() -> list[str]:
     """The options that Chromium is started with; a module may add some."""
@@ -124,14 +129,14 @@ def flags() -> list[str]:
 
 @pytest.fixture(scope="module")
 def browser(flags: list[str]) -> Iterator[playwright_api.Browser]:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = chromium()
     if path is None:
         pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
     playwright_api.expect.set_options(timeout=30_000)  # a page without its server may wait half as long
     with playwright_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
+        browser = playwright.chromium.launch(executable_path=path, args=flags)
+        yield browser
+        browser.close()
 
 
 class Site(Protocol):

@@ -1,6 +1,7 @@
 """One-call clients: `ask` returns the answer; `refusal` and `errors` describe a refused handshake."""
 
 import json
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -8,6 +9,11 @@ from typing import Any
 import pytest
 
 from tests.fake_server import converse
+
+
+def without_address(value: Any) -> str:
+    """The `repr` of a value, as the name of a test: the same in every process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def ask(lib: Any, app: Any, url: str = "/ws", **options: Any) -> Any:

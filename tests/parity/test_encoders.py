@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel, TypeAdapter
 from pydantic_core import PydanticUndefined, Url
 
 from fastws_compat import encoders as ours
+from tests.parity.asking import without_address
 
 UTC = datetime.UTC
 
@@ -156,7 +157,7 @@ CASES: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("value", "expected"), CASES, ids=repr)
+@pytest.mark.parametrize(("value", "expected"), CASES, ids=without_address)
 def test_value(lib: Any, value: Any, expected: Any) -> None:
     found = lib.jsonable_encoder(value)
     assert found == expected

@@ -426,6 +426,21 @@ def test_included_router_stands_where_it_was_included(lib):
     assert [answer(lib, app, url) for url in ("/a", "/b", "/c")] == ["before", "router", "after"]
 
 
+def test_route_of_another_class_in_an_included_router_is_ignored(lib):
+    class Everywhere(lib.BaseRoute):
+        def matches(self, scope):
+            return lib.Match.FULL, {}
+
+        async def handle(self, scope, receive, send):
+            raise AssertionError("reached")
+
+    app, router = lib.FastAPI(), lib.APIRouter(routes=[Everywhere()])
+    router.websocket("/a")(says(lib, "router"))
+    app.include_router(router)
+    assert answer(lib, app, "/a") == "router"
+    assert refused(lib, app, "/b") == refused(lib, lib.FastAPI(), "/b")
+
+
 def test_mount_before_a_route_takes_all_below(lib):
     app, sub = lib.FastAPI(), lib.FastAPI()
     app.mount("/a", sub)

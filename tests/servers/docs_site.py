@@ -15,7 +15,7 @@ import django
 django.setup()
 
 from django.contrib.auth import get_user_model, login, logout  # noqa: E402
-from django.contrib.staticfiles.urls import staticfiles_urlpatterns  # noqa: E402
+from django.contrib.staticfiles.views import serve  # noqa: E402
 from django.http import HttpRequest, HttpResponse  # noqa: E402
 from django.urls import include, path  # noqa: E402
 from pydantic import BaseModel, Field  # noqa: E402
@@ -34,7 +34,7 @@ from fastws_compat import (  # noqa: E402
 )
 from fastws_compat.asgi import get_asgi_application  # noqa: E402
 from fastws_compat.auth import login_required, staff_member_required  # noqa: E402
-from fastws_compat.security import APIKeyQuery, WebSocketBearer  # noqa: E402
+from fastws_compat.security import APIKeyQuery, HTTPAuthorizationCredentials, WebSocketBearer  # noqa: E402
 
 
 class Post(BaseModel):
@@ -167,12 +167,12 @@ async def upload(websocket: TypedWebSocket[Start | bytes, Progress | bytes]) -> 
 )
 async def secret(
     websocket: TypedWebSocket[str, str],
-    token: Annotated[str, Depends(WebSocketBearer())],
+    token: Annotated[HTTPAuthorizationCredentials, Depends(WebSocketBearer())],
     x_trace: Annotated[str, Header()] = "none",
 ) -> None:
     """Text, for those who have a token."""
     await websocket.accept(subprotocol="bearer")
-    await websocket.send_text(f"{token} {websocket.query_params.get('key')}")
+    await websocket.send_text(f"{token.credentials} {websocket.query_params.get('key')}")
     async for text in websocket:
         await websocket.send_text(text.upper())
 
@@ -263,6 +263,6 @@ urlpatterns = [
     path("ws-docs/", include("fastws_compat.docs")),
     path("enter/<name>", enter),
     path("leave", leave),
-    *staticfiles_urlpatterns(),
+    path("static/<path:path>", serve, {"insecure": True}),  # also without DEBUG, and below a script name
 ]
 application = get_asgi_application(app)

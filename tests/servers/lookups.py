@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from typing import Annotated, Any
 
@@ -57,12 +58,15 @@ async def known(websocket: WebSocket) -> None:
 
 
 @app.websocket("/block")
-async def block(websocket: WebSocket, seconds: float) -> None:
-    """Occupy the thread of the async ORM for this long."""
+async def block(websocket: WebSocket) -> None:
+    """Occupy the thread of the async ORM until the client sends something."""
     await websocket.accept()
-    blocking = database_sync_to_async(time.sleep)(seconds)
+    enough = threading.Event()
+    blocking = asyncio.ensure_future(database_sync_to_async(enough.wait)(60))
     await websocket.send_text("blocking")
-    await blocking
+    await websocket.receive_text()
+    enough.set()
+    assert await blocking
     await websocket.send_text("done")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import websockets
@@ -46,9 +48,17 @@ def endings(running: Running, path: str, count: int = 1) -> str:
     return asyncio.run(run())
 
 
-def new_lines(running: Running, before: str) -> list[str]:
-    """The library's log lines since `before`."""
-    return [line for line in running.logs()[len(before) :].splitlines() if line.startswith("LOG ")]
+@contextmanager
+def one_ending(running: Running, path: str) -> Iterator[None]:
+    """What the block does makes the cleanup of a path run exactly once."""
+    before = int(endings(running, path, 0))
+    yield
+    assert endings(running, path, before + 1) == str(before + 1)
+
+
+def new_lines(running: Running) -> list[str]:
+    """The library's log lines since the test began."""
+    return [line for line in running.logs().splitlines() if line.startswith("LOG ")]
 
 
 @pytest.mark.parametrize("path", ["/text/x", "/text/1?limit=much", "/text/", "/text", "/raise", "/nowhere"])
@@ -57,18 +67,18 @@ def test_wrong_types_and_unknown_paths_are_refused(running: Running, path: str) 
 
 
 def test_unknown_path_is_one_line_in_the_log(server: Server) -> None:
-    running = server.start(APP)
+    running = server.shared(APP)
     assert refusal(running.url("/nowhere/%0aLOG%20forged"))[0] == 403
-    [line] = new_lines(running, "")
+    [line] = new_lines(running)
     assert "No WebSocket route for '/nowhere/\\nLOG forged'" in line
     assert "Traceback" not in running.logs()
 
 
 def test_binary_frame_where_text_is_read(server: Server) -> None:
-    running = server.start(APP)
-    assert close_after(running.url("/text/1"), b"\x00\xff") == (1003, "")
-    assert endings(running, "/text/1") == "1"
-    [line] = new_lines(running, "")
+    running, path = server.shared(APP), f"/text/{next(numbers) + 1000}"
+    assert close_after(running.url(path), b"\x00\xff") == (1003, "")
+    assert endings(running, path) == "1"
+    [line] = new_lines(running)
     assert "WARNING" in line
     assert "/text/{number}" in line
     assert "Traceback" not in running.logs()
@@ -81,9 +91,8 @@ def test_text_frame_where_text_is_read_may_have_a_mebibyte(running: Running) -> 
 
 @pytest.mark.parametrize("frame", ["{bad", "", '"\\ud800', "1" * 5000, "[" * 100_000, "[" * 1000 + "x"])
 def test_frame_that_is_no_json(running: Running, frame: str) -> None:
-    before = running.logs()
     assert close_after(running.url("/json"), frame) == (1007, "")
-    assert "Traceback" not in running.logs()[len(before) :]
+    assert "Traceback" not in running.logs()
 
 
 def test_request_without_a_key_is_no_handshake(running: Running) -> None:
@@ -113,24 +122,24 @@ def test_client_that_vanishes(running: Running) -> None:
     [("/return/after", 1000, ""), ("/raise/after", 1011, ""), ("/policy", 1008, "not allowed")],
 )
 def test_end_of_an_accepted_socket(server: Server, path: str, code: int, reason: str) -> None:
-    running = server.start(APP)
-    assert close_after(running.url(path)) == (code, reason)
-    assert endings(running, path) == "1"
+    running = server.shared(APP)
+    with one_ending(running, path):
+        assert close_after(running.url(path)) == (code, reason)
 
 
 @pytest.mark.parametrize(("path", "status"), [("/return/before", 403), ("/raise/before", 500)])
 def test_end_of_a_socket_before_accept(server: Server, path: str, status: int) -> None:
-    running = server.start(APP)
-    answered, body = refusal(running.url(path))
+    running = server.shared(APP)
+    with one_ending(running, path):
+        answered, body = refusal(running.url(path))
     assert answered == status
     assert b"secret" not in body
-    assert endings(running, path) == "1"
 
 
 def test_exception_is_logged_once_with_its_route(server: Server) -> None:
-    running = server.start(APP)
-    close_after(running.url("/raise/after"))
-    assert endings(running, "/raise/after") == "1"
-    [line] = new_lines(running, "")
+    running = server.shared(APP)
+    with one_ending(running, "/raise/after"):
+        close_after(running.url("/raise/after"))
+    [line] = new_lines(running)
     assert "ERROR Exception in WebSocket /raise/{when}" in line
     assert running.logs().count("Traceback") == 1

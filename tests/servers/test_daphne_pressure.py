@@ -11,7 +11,7 @@ import pytest
 
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS
 from tests.servers.client import Raw, event, frame, open_socket, unique
-from tests.servers.conftest import Running, Server, has_ended
+from tests.servers.conftest import UNMEASURED, Running, Server, has_ended
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
@@ -149,7 +149,7 @@ PING = frame(9, b"p" * 125)
     "unit", [EMPTY, EMPTY + PING, frame(0, b"x", first=0)], ids=["empty", "with pings", "one byte each"]
 )
 def test_a_message_that_never_ends_is_ended(daphne: Server, unit: bytes) -> None:
-    running, name = daphne.start(APP), unique()
+    running, name = daphne.start(APP, env=UNMEASURED), unique()
     before = memory(running)
     with Raw(running, f"/echo?as={name}").accepted() as client:
         client.socket.settimeout(60)

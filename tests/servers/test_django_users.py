@@ -69,6 +69,12 @@ class Site:
             running.url(path), additional_headers=sent, origin=origin, compression=None, proxy=None
         )
 
+    def raw(self, running: Running, path: str, user: str) -> Raw:
+        """Like `open`, for a crowd: such a client takes a tenth of the time."""
+        cookie = ("Cookie", f"sessionid={self.sessions[user]}")
+        page = [("Host", f"127.0.0.1:{running.port}"), ("Origin", running.http(""))]
+        return Raw(running, path, [*page, cookie]).accepted()
+
     def status(self, running: Running, path: str, user: str | None = None, **headers: str) -> int:
         """The status of the handshake."""
         try:

@@ -17,7 +17,7 @@ function h(tag, props = {}, ...children) {
     if (value === undefined || value === null || value === false) continue;
     if (typeof value === "function") element.addEventListener(name, value);
     else if (name in element && !name.startsWith("aria") && typeof value !== "string") element[name] = value;
-    else element.setAttribute(name, value === true ? "" : value);
+    else element.setAttribute(name, value);
   }
   element.append(...children.flat(9).filter((child) => child !== null && child !== undefined && child !== false));
   return element;
@@ -89,7 +89,8 @@ class Log {
 
   constructor(again) {
     this.again = again;
-    this.list = h("ul", { class: "log", tabindex: "0", role: "log", "aria-label": "Frames" });
+    this.list = h("ul");
+    this.view = h("div", { class: "log", tabindex: "0", role: "log", "aria-label": "Frames" }, this.list);
     this.count = h("span", { class: "soft", role: "status" });
     this.filter = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter", input: () => this.#refilter() });
     this.pause = button("Pause", () => this.#togglePause(), { "aria-pressed": "false" });
@@ -97,8 +98,8 @@ class Log {
       button("Clear", () => this.clear()),
       button("Copy", ({ target }) => copy(this.lines(), target), { "aria-label": "Copy as JSON lines" }));
     this.empty = h("p", { class: "empty" }, "Nothing yet. Frames of both directions appear here, with their times and sizes.");
-    this.element = h("div", { class: "logs" }, this.tools, this.empty, this.list);
-    this.list.hidden = true;
+    this.element = h("div", { class: "logs" }, this.tools, this.empty, this.view);
+    this.view.hidden = true;
   }
 
   begin() {
@@ -176,7 +177,7 @@ class Log {
 
   #append({ element }) {
     this.empty.hidden = true;
-    this.list.hidden = false;
+    this.view.hidden = false;
     const isAtEnd = this.#isAtEnd();
     this.list.append(element);
     for (const old of this.entries.splice(0, this.entries.length - KEPT)) old.element.remove();
@@ -184,14 +185,14 @@ class Log {
   }
 
   #isAtEnd() {
-    return this.scrolling || this.list.scrollHeight - this.list.scrollTop - this.list.clientHeight < 40;
+    return this.scrolling || this.view.scrollHeight - this.view.scrollTop - this.view.clientHeight < 40;
   }
 
   /** Once per frame that is painted, however many messages arrive. */
   #scroll() {
     this.scrolling ??= requestAnimationFrame(() => {
       this.scrolling = undefined;
-      this.list.scrollTop = this.list.scrollHeight;
+      this.view.scrollTop = this.view.scrollHeight;
     });
   }
 
@@ -241,7 +242,7 @@ class Log {
     this.#waiting = [];
     this.#total = 0;
     this.list.replaceChildren();
-    this.list.hidden = true;
+    this.view.hidden = true;
     this.empty.hidden = false;
     this.#recount();
   }
@@ -393,7 +394,9 @@ class Route {
   }
 
   get host() {
-    return this.about.host ? this.#filled(this.about.host, "host", String) : location.host;
+    if (!this.about.host) return location.host;
+    const host = this.#filled(this.about.host, "host", String);
+    return location.port && !host.includes(":") ? `${host}:${location.port}` : host;
   }
 
   /** The URL; with `isShown`, secrets are dots. */
@@ -620,7 +623,7 @@ class Route {
     const needs = this.about.requirements.length && !user ? `This route requires ${this.about.requirements.join("; ").replaceAll("`", "")}, and you are not logged in.` : null;
     const empty = this.#inPlace("query").filter((field) => field.required && !this.#valuesOf(field).length).map(({ name }) => `The parameter “${name}” is required and has no value.`);
     const unset = this.headers.length ? "It may need a header, which a browser cannot set." : null;
-    return h("ul", {}, [needs, ...empty, unset, ...REFUSED].filter(Boolean).map((text) => h("li", {}, text)));
+    return [needs, ...empty, unset, ...REFUSED].filter(Boolean).map((text) => h("p", {}, `– ${text}`));
   }
 
   #setState(text, kind) {
@@ -723,7 +726,7 @@ function overview() {
   const facts = [contact && link(contact.url ?? `mailto:${contact.email}`, contact.name ?? contact.email ?? contact.url),
     license && link(license.url, license.name), termsOfService && link(termsOfService, "Terms of service")];
   const keys = (...names) => names.map((name) => [h("kbd", {}, name), " "]);
-  const card = (heading, ...text) => h("section", { class: "card" }, h("h3", {}, heading), h("p", { class: "soft" }, text));
+  const card = (heading, ...text) => h("p", { class: "card soft" }, h("strong", {}, heading), h("br"), text);
   return h("article", {}, h("h1", { tabindex: "-1" }, title, " ", chip(version)), paragraphs(description),
     h("div", { class: "chips" }, facts.filter(Boolean).map((fact) => chip(fact))),
     h("div", { class: "fields intro" },

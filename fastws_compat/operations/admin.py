@@ -1,0 +1,413 @@
+"""The sockets in Django's admin: the list, one socket, and what an operator may do to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from asgiref.sync import async_to_sync
+from django import forms
+from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.core.exceptions import PermissionDenied
+from django.core.signing import BadSignature
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_GET, require_POST
+
+from fastws_compat.operations import api, audit, listing, selections
+from fastws_compat.operations.audit import Deed
+from fastws_compat.operations.forms import KickForm, MessageForm
+from fastws_compat.operations.listing import URLS, Query
+from fastws_compat.operations.models import LiveSocket
+from fastws_compat.operations.records import Done, Row
+from fastws_compat.operations.selections import Selection
+
+APP = "fastws_operations"
+# The most log entries on the page of a socket, and sockets that a confirmation lists.
+MAX_ENTRIES, MAX_LISTED = 20, 20
+
+
+if TYPE_CHECKING:
+    Base = admin.ModelAdmin[LiveSocket]
+else:
+    Base = admin.ModelAdmin
+
+
+class Gone(Exception):
+    """The selection cannot be used."""
+
+
+class LiveSocketAdmin(Base):
+    """The open sockets of all processes. The model has no table; everything comes from the processes."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    has_change_permission = has_delete_permission = has_add_permission
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request, "view_livesocket")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def get_urls(self) -> list[Any]:
+        views: list[tuple[str, Callable[..., HttpResponse], str]] = [
+            ("", self.list_view, "changelist"),
+            ("data/", require_GET(self.data_view), "data"),
+            ("kick/", require_POST(self.kick_view), "kick"),
+            ("message/", require_POST(self.message_view), "message"),
+            ("processes/", require_GET(self.processes_view), "processes"),
+            ("<path:object_id>/", require_GET(self.socket_view), "change"),
+        ]
+        return [
+            path(route, self.admin_site.admin_view(self._viewable(view)), name=f"{URLS}_{name}")
+            for route, view, name in views
+        ]
+
+    def _viewable(self, view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+        """The view for those who may see sockets at all."""
+
+        def checked(request: HttpRequest, **values: Any) -> HttpResponse:
+            if not self.has_view_permission(request):
+                raise PermissionDenied
+            return view(request, **values)
+
+        return checked
+
+    def url(self, name: str, *args: Any) -> str:
+        return reverse(f"{self.admin_site.name}:{URLS}_{name}", args=args)
+
+    def page(self, request: HttpRequest, template: str, status: int = 200, **context: Any) -> HttpResponse:
+        common = {
+            **self.admin_site.each_context(request),
+            "opts": LiveSocket._meta,
+            "list_url": self.url("changelist"),
+            "media": self.media,
+            **context,
+        }
+        name = f"fastws_operations/{template}.html"
+        request.current_app = self.admin_site.name
+        return TemplateResponse(request, name, common, status=status)
+
+    # The list
+
+    def list_view(self, request: HttpRequest) -> HttpResponse:
+        if request.method == "POST":
+            return self._choose(request)
+        query = Query.from_request(request.GET)
+        page = listing.ask(query, may(request, "view_personal"))
+        is_ready = Permission.objects.filter(content_type__app_label=APP, codename="kick_livesocket").exists()
+        return self.page(
+            request,
+            "list",
+            title=_("Live sockets"),
+            query=query,
+            filters=[(name, value) for name, value in query.filters.items()],
+            headers=listing.headers(query),
+            rows=[listing.shown(row, self.admin_site.name) for row in page.rows],
+            sidebar=listing.sidebar(query, page),
+            clear_url=query.address(**dict.fromkeys(query.filters)) if query.filters else None,
+            actions=actions_of(request) if is_ready else [],
+            is_ready=is_ready,
+            data_url=self.url("data") + query.address(),
+            processes_url=self.url("processes"),
+            **texts(query, page),
+        )
+
+    def _choose(self, request: HttpRequest) -> HttpResponse:
+        """Go on to the confirmation of the action that was chosen in the list."""
+        chosen = request.POST.get("action", "")
+        if chosen.startswith("kick"):
+            return self.kick_view(request)
+        if chosen == "message":
+            return self.message_view(request)
+        messages.warning(request, _("No action selected."))
+        return HttpResponseRedirect(request.get_full_path())
+
+    def data_view(self, request: HttpRequest) -> HttpResponse:
+        """What the page asks for every two seconds. It neither saves nor extends the session."""
+        query = Query.from_request(request.GET)
+        page = listing.ask(query, may(request, "view_personal"))
+        rows = [listing.shown(row, self.admin_site.name) for row in page.rows]
+        answer = JsonResponse({"rows": rows, "totals": totals(page), **texts(query, page)})
+        answer["Cache-Control"] = "no-store"
+        # Without this attribute, SESSION_SAVE_EVERY_REQUEST has nothing to save.
+        del request.session
+        return answer
+
+    # One socket
+
+    def socket_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        found = self._rows(request, [object_id])
+        entries = LogEntry.objects.filter(content_type=audit.content_type(), object_id=object_id)
+        return self.page(
+            request,
+            "socket",
+            title=_("Socket"),
+            subtitle=object_id,
+            object_id=object_id,
+            row=found[0] if found else None,
+            fields=fields(found[0]) if found else [],
+            entries=entries.select_related("user").order_by("-action_time", "-pk")[:MAX_ENTRIES],
+            may_kick=may(request, "kick_livesocket"),
+            may_message=may(request, "message_livesocket"),
+            checkbox=ACTION_CHECKBOX_NAME,
+            kick_url=self.url("kick"),
+            message_url=self.url("message"),
+        )
+
+    def _rows(self, request: HttpRequest, ids: Sequence[str]) -> list[Row]:
+        where = {"id": list(ids)}
+        page = async_to_sync(api.page)(where, limit=max(len(ids), 1), personal=may(request, "view_personal"))
+        return page.rows
+
+    # Actions
+
+    def kick_view(self, request: HttpRequest) -> HttpResponse:
+        return self._confirmed(request, "kick", KickForm, self._kick)
+
+    def message_view(self, request: HttpRequest) -> HttpResponse:
+        return self._confirmed(request, "message", MessageForm, self._send)
+
+    def _confirmed(
+        self,
+        request: HttpRequest,
+        action: str,
+        form_class: type[forms.Form],
+        act: Callable[[HttpRequest, Selection, dict[str, Any], str], None],
+    ) -> HttpResponse:
+        """Ask for a confirmation, and act when it comes."""
+        if not may(request, f"{action}_livesocket"):
+            raise PermissionDenied
+        try:
+            selection = self._selection(request, action)
+        except Gone as gone:
+            messages.error(request, str(gone))
+            return HttpResponseRedirect(self.url("changelist"))
+        except BadSignature:
+            return self.page(request, "expired", status=400, title=_("The selection does not hold any more"))
+        is_confirmed = "selection" in request.POST
+        form = form_class(request.POST) if is_confirmed else form_class()
+        rows = self._rows(request, selection.ids[:MAX_LISTED]) if selection.ids else []
+        if is_confirmed and form.is_valid():
+            act(request, selection, form.cleaned_data, described(selection, rows))
+            listing.forget()
+            return HttpResponseRedirect(self.url("changelist"))
+        return self._ask(request, action, selection, form, rows)
+
+    def _selection(self, request: HttpRequest, action: str) -> Selection:
+        """What was chosen; Gone if that is nothing."""
+        if "selection" in request.POST:
+            return selections.signed(request.POST["selection"], action, request.user)
+        if request.POST.get("action") == "kick_all":
+            where = Query.from_request(request.GET).where
+            return Selection(where or {"everything": True})
+        ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if not ids:
+            raise Gone(_("Select the sockets first."))
+        return Selection({"id": ids})
+
+    def _ask(
+        self, request: HttpRequest, action: str, selection: Selection, form: forms.Form, rows: list[Row]
+    ) -> HttpResponse:
+        count = (
+            len(selection.ids)
+            or async_to_sync(api.page)(
+                selection.where, limit=1, personal=may(request, "view_personal")
+            ).matched
+        )
+        return self.page(
+            request,
+            "confirm",
+            title=TITLES[action],
+            action=action,
+            action_url=self.url(action),
+            count=count,
+            question=QUESTIONS[action](count),
+            rows=[listing.shown(row, self.admin_site.name) for row in rows],
+            unlisted=max(0, len(selection.ids) - MAX_LISTED),
+            subject=None if selection.ids else selection.subject,
+            selection=selection.signed(action, request.user),
+            form=form,
+        )
+
+    def _kick(self, request: HttpRequest, selection: Selection, values: dict[str, Any], shown: str) -> None:
+        user: Any = request.user
+        details = f"code {values['code']}"
+        details += f", reason {values['reason']!r}" if values["reason"] else ""
+        details += f", over {values['over']:g} s" if values["over"] else ""
+        deed = Deed("kick", selection.subject, shown, details)
+        entry = audit.enter(deed, user, selection.ids)
+        done, spared = async_to_sync(api.close)(
+            selection.where,
+            by=user,
+            spare=not user.is_superuser,
+            personal=may(request, "view_personal"),
+            **values,
+        )
+        audit.complete(entry, deed, selection.ids, done)
+        self._tell(request, ngettext("Closed %d socket", "Closed %d sockets", done.count), done)
+        if spared:
+            text = _("Left open, because only a superuser may close the sockets of a superuser: %s.")
+            messages.warning(request, text % ", ".join(spared))
+
+    def _send(self, request: HttpRequest, selection: Selection, values: dict[str, Any], shown: str) -> None:
+        text = values["text"]
+        deed = Deed("send", selection.subject, shown, f"{len(text.encode())} bytes")
+        entry = audit.enter(deed, request.user, selection.ids)
+        done = async_to_sync(api.send_payload)(selection.where, "text", text, by=request.user)
+        audit.complete(entry, deed, selection.ids, done)
+        sent = ngettext("Sent a message to %d socket", "Sent a message to %d sockets", done.count)
+        self._tell(request, sent, done)
+
+    def _tell(self, request: HttpRequest, sentence: str, done: Done) -> None:
+        """Show what was done, and who did not answer."""
+        where = ngettext("in %d process", "in %d processes", done.processes) % done.processes
+        messages.success(request, f"{sentence % done.count} {where}.")
+        if done.silent:
+            messages.warning(request, _("No answer from %s.") % ", ".join(done.silent))
+
+    # Processes
+
+    def processes_view(self, request: HttpRequest) -> HttpResponse:
+        found, answers = async_to_sync(api.survey_processes)()
+        return self.page(
+            request,
+            "processes",
+            title=_("Processes"),
+            processes=[process_cells(each) for each in found],
+            heads=PROCESS_HEADS,
+            silent=answers.silent,
+            older=answers.older,
+        )
+
+
+TITLES = {"kick": gettext_lazy("Close sockets"), "message": gettext_lazy("Send a message")}
+QUESTIONS: dict[str, Callable[[int], str]] = {
+    "kick": lambda count: (
+        ngettext(
+            "Are you sure you want to close %d socket?", "Are you sure you want to close %d sockets?", count
+        )
+        % count
+    ),
+    "message": lambda count: ngettext("Send to %d socket:", "Send to %d sockets:", count) % count,
+}
+
+
+def may(request: HttpRequest, permission: str) -> bool:
+    user: Any = request.user
+    return bool(user.has_perm(f"{APP}.{permission}"))
+
+
+def actions_of(request: HttpRequest) -> list[tuple[str, str]]:
+    """The actions that the user may choose, with their texts."""
+    found = []
+    if may(request, "kick_livesocket"):
+        found.append(("kick", _("Close selected sockets…")))
+    if may(request, "message_livesocket"):
+        found.append(("message", _("Send a message to selected sockets…")))
+    if may(request, "kick_livesocket"):
+        found.append(("kick_all", _("Close all that match…")))
+    return found
+
+
+def texts(query: Query, page: Any) -> dict[str, Any]:
+    """The sentences around the list."""
+    return {
+        "summary": listing.summary(page),
+        "footer": listing.footer(query, page),
+        "warnings": listing.warnings(page),
+        "empty": listing.empty(query, page),
+    }
+
+
+def totals(page: Any) -> dict[str, Any]:
+    return {"total": page.total, "matched": page.matched, "processes": len(page.processes)}
+
+
+def described(selection: Selection, rows: list[Row]) -> str:
+    """What the log shows of a selection, without personal data."""
+    if len(selection.ids) != 1 or not rows:
+        return selection.subject
+    row = rows[0]
+    return f"{row.user or listing.DASH} {row.route} {audit.masked(row.address)}".strip()
+
+
+def fields(row: Row) -> list[tuple[Any, str]]:
+    """Every field of a socket, with its label."""
+    return [
+        (gettext_lazy("User"), row.user or listing.DASH),
+        (gettext_lazy("User id"), listing.DASH if row.user_id is None else str(row.user_id)),
+        (gettext_lazy("Route"), row.route or listing.DASH),
+        (gettext_lazy("Endpoint"), row.endpoint or listing.DASH),
+        (gettext_lazy("Path"), row.path or listing.DASH),
+        (gettext_lazy("Address"), row.address or listing.DASH),
+        (gettext_lazy("User agent"), row.agent or listing.DASH),
+        (gettext_lazy("Since"), moment(row.since)),
+        (gettext_lazy("State"), str(listing.STATES.get(row.state, row.state))),
+        (gettext_lazy("Messages in"), listing.number(row.messages_in)),
+        (gettext_lazy("Messages out"), listing.number(row.messages_out)),
+        (gettext_lazy("Bytes in"), listing.number(row.bytes_in)),
+        (gettext_lazy("Bytes out"), listing.number(row.bytes_out)),
+        (gettext_lazy("Waiting messages"), listing.number(row.waiting)),
+        (gettext_lazy("Last heard"), moment(row.last_in)),
+        (gettext_lazy("Last sent"), moment(row.last_out)),
+        (gettext_lazy("Groups"), ", ".join(row.groups) or listing.DASH),
+        (gettext_lazy("Subprotocol"), row.subprotocol or listing.DASH),
+        (gettext_lazy("Process"), row.process),
+        (gettext_lazy("Server"), row.server or listing.DASH),
+    ]
+
+
+def moment(when: Any) -> str:
+    """A time, and how long ago it was."""
+    if when is None:
+        return listing.DASH
+    from django.utils import formats, timezone
+
+    shown = timezone.localtime(when) if timezone.is_aware(when) else when
+    return f"{formats.date_format(shown, 'DATETIME_FORMAT')} ({listing.ago(when)})"
+
+
+PROCESS_HEADS = (
+    gettext_lazy("Process"),
+    gettext_lazy("Server"),
+    gettext_lazy("Since"),
+    gettext_lazy("Open"),
+    gettext_lazy("Handshakes"),
+    gettext_lazy("Waiting"),
+    gettext_lazy("In / out"),
+    gettext_lazy("Lag"),
+    gettext_lazy("Memory"),
+    gettext_lazy("Layer"),
+    gettext_lazy("State"),
+)
+
+
+def process_cells(process: Any) -> list[tuple[Any, str]]:
+    lag = listing.DASH if process.lag is None else f"{process.lag * 1000:.0f} ms"
+    layer = process.layer or listing.DASH
+    values = [
+        process.process,
+        f"{process.server or listing.DASH}",
+        listing.ago(process.since),
+        listing.number(process.open),
+        listing.number(process.handshaking),
+        listing.number(process.waiting),
+        f"{listing.number(process.messages_in)} / {listing.number(process.messages_out)}",
+        lag,
+        listing.size(process.rss),
+        layer if process.layer_up else _("%s fails") % layer,
+        _("draining") if process.draining else _("serving"),
+    ]
+    return list(zip(PROCESS_HEADS, values, strict=True))
+
+
+admin.site.register(LiveSocket, LiveSocketAdmin)

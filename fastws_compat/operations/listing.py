@@ -1,0 +1,298 @@
+"""The list of sockets as the admin shows it: its columns, filters and texts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from asgiref.sync import async_to_sync
+from django.urls import reverse
+from django.utils.text import Truncator
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+
+from fastws_compat.operations import api, census, masks
+from fastws_compat.operations.records import Page, Row
+
+URLS = "fastws_operations_livesocket"
+DASH = "–"
+# Seconds for which an answer is shown again, so that many open pages ask once.
+FRESH = 1.0
+MAX_CACHED = 100
+
+# The filters that the address of the page can have, with the titles of those in the sidebar.
+SIDEBAR = {
+    "route": gettext_lazy("route"),
+    "login": gettext_lazy("user"),
+    "process": gettext_lazy("process"),
+    "state": gettext_lazy("state"),
+}
+FILTERS = (*SIDEBAR, "group", "username")
+LOGINS = {"yes": gettext_lazy("logged in"), "no": gettext_lazy("not logged in")}
+STATES = {
+    "open": gettext_lazy("open"),
+    "slow": gettext_lazy("slow"),
+    "handshaking": gettext_lazy("handshaking"),
+    "closing": gettext_lazy("closing"),
+}
+ORDERS = {
+    "since": (gettext_lazy("oldest first"), gettext_lazy("newest first")),
+    "messages": (gettext_lazy("fewest messages first"), gettext_lazy("most messages first")),
+    "user": (gettext_lazy("by user"), gettext_lazy("by user, reversed")),
+    "bytes": (gettext_lazy("fewest bytes first"), gettext_lazy("most bytes first")),
+    "waiting": (gettext_lazy("shortest queue first"), gettext_lazy("longest queue first")),
+    "last_in": (gettext_lazy("longest silent first"), gettext_lazy("last heard first")),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What the address of the page asks for."""
+
+    search: str
+    filters: dict[str, str]
+    order: str
+
+    @classmethod
+    def from_request(cls, values: Mapping[str, str]) -> Query:
+        order = values.get("o", "")
+        filters = {name: values[name] for name in FILTERS if values.get(name)}
+        known = order.removeprefix("-") in census.KEYS
+        return cls(values.get("q", "").strip(), filters, order if known else census.NEWEST)
+
+    @property
+    def where(self) -> dict[str, Any]:
+        """The filters in the form in which they are sent."""
+        where: dict[str, Any] = dict(self.filters)
+        if "login" in where:
+            where["login"] = where["login"] == "yes"
+        if self.search:
+            where["search"] = self.search
+        return where
+
+    def address(self, **changes: str | None) -> str:
+        """The query string of this page with changes; None removes a filter."""
+        values = {"q": self.search, **self.filters, "o": "" if self.order == census.NEWEST else self.order}
+        values |= {name: value or "" for name, value in changes.items()}
+        return "?" + urlencode({name: value for name, value in values.items() if value})
+
+
+# Asking
+
+_lock = threading.Lock()
+_cache: dict[Any, tuple[float, Page]] = {}
+
+
+def ask(query: Query, personal: bool) -> Page:
+    """The page for a query, at most a second old. Pages that are open in many places ask once."""
+    key = (repr(sorted(query.where.items())), query.order, personal)
+    with _lock:
+        found = _cache.get(key)
+        if found is None or time.monotonic() - found[0] > FRESH:
+            page = async_to_sync(api.page)(query.where, query.order, personal=personal)
+            if len(_cache) >= MAX_CACHED:
+                _cache.clear()
+            found = _cache[key] = time.monotonic(), page
+    return found[1]
+
+
+def forget() -> None:
+    """Ask again: an operator has changed something."""
+    _cache.clear()
+
+
+# Texts
+
+
+def ago(when: datetime | None) -> str:
+    """How long ago something was, in the largest unit that fits."""
+    return DASH if when is None else duration((datetime.now(UTC) - when).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    if seconds < 60:
+        return _("%d s") % seconds
+    if seconds < 3600:
+        return _("%d min") % (seconds // 60)
+    if seconds < 48 * 3600:
+        return _("%d h") % (seconds // 3600)
+    return _("%d d") % (seconds // 86400)
+
+
+def number(value: int | None) -> str:
+    return DASH if value is None else f"{value:,}"
+
+
+def size(value: int | None) -> str:
+    if value is None:
+        return DASH
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:,.0f} {unit}"
+        value //= 1024
+    return f"{value:,.0f} GiB"
+
+
+def _user(row: Row) -> str:
+    return row.user or DASH
+
+
+def _messages(row: Row) -> str:
+    return f"{number(row.messages_in)} / {number(row.messages_out)}"
+
+
+def _bytes(row: Row) -> str:
+    return f"{size(row.bytes_in)} / {size(row.bytes_out)}"
+
+
+def _waiting(row: Row) -> str:
+    return f"▲ {number(row.waiting)}" if row.waiting else "0"
+
+
+def _agent(row: Row) -> str:
+    """The browser's name if the agent has one; the page of the socket has the whole agent."""
+    return masks.agent(row.agent) or Truncator(row.agent or DASH).chars(40)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of the list. `order` is the key by which it sorts; wide ones need a wide screen."""
+
+    name: str
+    label: Any
+    text: Callable[[Row], str]
+    order: str | None = None
+    wide: bool = False
+
+
+COLUMNS = (
+    Column("user", gettext_lazy("user"), _user, "user"),
+    Column("route", gettext_lazy("route"), lambda row: row.route or DASH),
+    Column("since", gettext_lazy("since"), lambda row: ago(row.since), "since"),
+    Column("heard", gettext_lazy("heard"), lambda row: ago(row.last_in), "last_in"),
+    Column("messages", gettext_lazy("in / out"), _messages, "messages"),
+    Column("waiting", gettext_lazy("waiting"), _waiting, "waiting"),
+    Column("groups", gettext_lazy("groups"), lambda row: number(len(row.groups))),
+    Column("address", gettext_lazy("address"), lambda row: row.address or DASH, wide=True),
+    Column("agent", gettext_lazy("agent"), _agent, wide=True),
+    Column("bytes", gettext_lazy("bytes in / out"), _bytes, "bytes", wide=True),
+    Column("process", gettext_lazy("process"), lambda row: row.process, wide=True),
+)
+
+
+def shown(row: Row, site: str) -> dict[str, Any]:
+    """A row as the page shows it, and as `data/` sends it."""
+    return {
+        "id": row.id,
+        "state": row.state,
+        "label": _("%(user)s on %(route)s") % {"user": _user(row), "route": row.route},
+        "url": reverse(f"{site}:{URLS}_change", args=[row.id]),
+        "cells": [
+            {"name": each.name, "label": str(each.label), "text": each.text(row), "wide": each.wide}
+            for each in COLUMNS
+        ],
+    }
+
+
+def headers(query: Query) -> list[dict[str, Any]]:
+    """The heads of the columns, with the address that sorts by each."""
+    found = []
+    for each in COLUMNS:
+        is_current = each.order is not None and query.order.removeprefix("-") == each.order
+        ascending = is_current and not query.order.startswith("-")
+        first = each.order if each.order == "user" else f"-{each.order}"
+        other = query.order.removeprefix("-") if not ascending else f"-{each.order}"
+        found.append(
+            {
+                "column": each,
+                "url": None if each.order is None else query.address(o=other if is_current else first),
+                "sort": (("ascending" if ascending else "descending") if is_current else None),
+            }
+        )
+    return found
+
+
+def sidebar(query: Query, page: Page) -> list[dict[str, Any]]:
+    """The filters beside the list, with how many sockets each selects."""
+    return [
+        {"title": title, "choices": _choices(name, query, page.facets.get(name, {}))}
+        for name, title in SIDEBAR.items()
+        if page.facets.get(name) or name in query.filters
+    ]
+
+
+def _choices(name: str, query: Query, counts: Mapping[str, int]) -> list[dict[str, Any]]:
+    chosen = query.filters.get(name)
+    names: Mapping[str, Any] = {"login": LOGINS, "state": STATES}.get(name, {})
+    values = [*counts, *([chosen] if chosen and chosen not in counts else [])]
+    return [
+        {"url": query.address(**{name: None}), "text": _("All"), "count": None, "selected": chosen is None},
+        *(
+            {
+                "url": query.address(**{name: value}),
+                "text": str(names.get(value, value)),
+                "count": number(counts.get(value, 0)),
+                "selected": value == chosen,
+            }
+            for value in values
+        ),
+    ]
+
+
+def summary(page: Page) -> str:
+    """The sentence above the list."""
+    processes = len(page.processes)
+    return " · ".join(
+        [
+            _("%s open") % number(page.total),
+            ngettext("%d process", "%d processes", processes) % processes,
+        ]
+    )
+
+
+def footer(query: Query, page: Page) -> str:
+    """The sentence below the list."""
+    count = len(page.rows)
+    if not count:
+        return ""
+    name = query.order.removeprefix("-")
+    order = ORDERS[name][query.order.startswith("-")]
+    values = {"count": number(count), "matched": number(page.matched), "order": order}
+    if count < page.matched:
+        text = _("Showing %(count)s of %(matched)s, %(order)s. Narrow the search to see others.")
+        return text % values
+    return ngettext("%(count)s socket, %(order)s", "%(count)s sockets, %(order)s", count) % values
+
+
+def warnings(page: Page) -> list[str]:
+    """What the list lacks."""
+    found = []
+    if page.silent:
+        names = ", ".join(page.silent)
+        found.append(_("No answer from %s; its sockets are not listed.") % names)
+    if page.older:
+        found.append(_("%s runs an older version, which does not answer.") % ", ".join(page.older))
+    if page.unreached_since is not None:
+        found.append(_("Other processes are not reached since %s.") % f"{page.unreached_since:%H:%M} UTC")
+    return found
+
+
+def empty(query: Query, page: Page) -> str:
+    """Why no socket is listed."""
+    if page.rows:
+        return ""
+    if page.total:
+        return _("No socket fits the search and the filters.")
+    if not page.processes:
+        if page.local:
+            return _(
+                "No socket is open: this process serves none, and its channel layer does not reach others."
+            )
+        return _("No socket is open: no process answers. Is the app installed in the servers?")
+    return _("No socket is open.")

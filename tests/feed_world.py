@@ -1,0 +1,527 @@
+"""Publishers, a store, a layer, processes and clients on a virtual clock, with faults at random.
+
+The feed, the judge, joining and publishing are the product's own. Store, layer and clients are models that
+fail: they drop, delay and reorder messages, forget, restart, and are killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import random
+import selectors
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from fastws_compat.groups import arrivals, feeds, publishing
+from fastws_compat.groups.arrivals import Arrival, Wish
+from fastws_compat.groups.feeds import GroupFeed
+from fastws_compat.groups.kinds import History, Kind
+from fastws_compat.groups.positions import Claim, Position
+from fastws_compat.groups.ring import Budget, Ring
+from fastws_compat.groups.stores import (
+    Appended,
+    Draft,
+    Life,
+    Reading,
+    Store,
+    StoreError,
+    StoreRefused,
+    history_of,
+)
+from fastws_compat.layers.wire import Envelope, Payload
+
+GROUP = "g"
+CHECK = 2.0
+# How long a world lives, on its own clock.
+SECONDS = 20.0
+
+
+class VirtualSelector(selectors.DefaultSelector):
+    """Time passes when nothing is ready."""
+
+    now = 0.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready and timeout:
+            self.now += timeout
+        assert ready or timeout is not None, "everybody waits for ever"
+        return ready
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self.clock = VirtualSelector()
+        super().__init__(self.clock)
+
+    def time(self) -> float:
+        return self.clock.now
+
+
+class FaultyStore(Store):
+    """One group on a server that may be away, forget, or do something and not say so."""
+
+    looks_first = True
+    asks_run_id = True
+
+    def __init__(self, world: World, count: int) -> None:
+        self.world = world
+        self.kind = Kind("*", History(count, 1e9))
+        self.life: Life | None = None
+        self.is_up = True
+        self.run = 1
+        # The run that the group was last read in.
+        self.known_run: int | None = None
+        self.saved: tuple[Life | None, int | None] = (None, None)
+        self.log: list[tuple[str, int, str]] = []
+
+    async def _travel(self) -> None:
+        await asyncio.sleep(self.world.random() * 0.01)
+        if not self.is_up:
+            raise StoreRefused("away")
+
+    async def _return(self, risk: float = 0.0) -> None:
+        await asyncio.sleep(self.world.random() * 0.01)
+        if not self.is_up or self.world.random() < risk:
+            raise StoreError("reset")
+
+    def _group(self) -> Life:
+        if self.life is None:
+            self.life, self.known_run = Life(), None
+        return self.life
+
+    async def append(
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+    ) -> Appended:
+        await self._travel()
+        life = self._group()
+        known = life.known(draft, is_retry and self.looks_first)
+        if known is not None:
+            return known
+        if hole:
+            life.hole = life.top
+        life.top += 1
+        place = Appended(life.epoch, life.top)
+        life.entries.append(entry_of(draft, life.top))
+        life.forget_what_is_old(history_of(self.kind))
+        self.log.append((life.epoch, life.top, draft.id))
+        await self._return(0.02)
+        return place
+
+    async def read(
+        self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
+    ) -> Reading:
+        await self._travel()
+        life = self._group()
+        if self.known_run not in (None, self.run) and self.asks_run_id:
+            life.begin_epoch()
+        self.known_run = self.run
+        reading = life.reading(after, min(limit, 20), state)
+        await self._return()
+        return reading
+
+    async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
+        await self._travel()
+        life = self._group()
+        if life.epoch == epoch and life.top < top:
+            life.begin_epoch()
+
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
+        await self._travel()
+        life = self._group()
+        if epoch in (None, life.epoch):
+            life.hole = life.top
+
+    def flush(self) -> None:
+        self.run += 1
+        self.life = None
+
+    def save(self) -> None:
+        self.saved = copy.deepcopy((self.life, self.known_run))
+
+    def roll_back(self) -> None:
+        self.run += 1
+        self.life, self.known_run = copy.deepcopy(self.saved)
+
+
+def entry_of(draft: Draft, offset: int) -> Any:
+    from fastws_compat.groups.entries import Kept
+
+    return Kept(offset, draft.id, time.time(), draft.content, draft.exclude, draft.key)
+
+
+class FakeBreaker:
+    """Marks holes as the product's breaker does, but on the virtual clock."""
+
+    is_open = False
+
+    def __init__(self, store: FaultyStore) -> None:
+        self._store = store
+        self._hole: int | None = None
+        self._numbers = count()
+        self._task: asyncio.Task[None] | None = None
+
+    def failed(self, exc: Exception) -> None: ...
+
+    def succeeded(self) -> None: ...
+
+    def hole(self, group: str) -> int | None:
+        return self._hole
+
+    def fill_hole(self, group: str, hole: int) -> None:
+        if self._hole == hole:
+            self._hole = None
+
+    def add_hole(self, group: str, kind: Kind) -> None:
+        self._hole = next(self._numbers)
+        if self._task is None or self._task.done():
+            self._task = self._store.world.spawn(self._probe())
+
+    async def _probe(self) -> None:
+        while (hole := self._hole) is not None:
+            await asyncio.sleep(1)
+            with suppress(StoreError):
+                await self._store.mark_hole(GROUP, self._store.kind)
+                self.fill_hole(GROUP, hole)
+
+
+class Hub:
+    """One process: its members, and their feed."""
+
+    alias = "default"
+    checker = None
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.members: dict[str, dict[str, Any]] = {GROUP: {}}
+        self.feeds: dict[str, Any] = {}
+        store = world.store
+        ring = Ring(Budget(), history_of(store.kind).count)
+        feed: Any = GroupFeed(self, GROUP, store.kind, store, FakeBreaker(store), ring)  # type: ignore[arg-type]
+        self.feed: GroupFeed = feed
+        self.feeds[GROUP] = feed
+        self.is_dead = False
+
+    def discard(self, group: str, member: Any) -> None:
+        self.members[group].pop(member.id, None)
+
+    async def arrive(self, envelope: Envelope) -> None:
+        if self.is_dead:
+            return
+        if not await self.feed.receive(envelope):
+            for member in list(self.members[GROUP].values()):
+                member.deliver_unkept(envelope)
+
+    async def check(self) -> None:
+        while not self.is_dead:
+            await asyncio.sleep(CHECK)
+            if self.world.checks:
+                await feeds.check_heads(self, [self.feed])  # type: ignore[arg-type]
+
+    def kill(self) -> None:
+        self.is_dead = True
+        self.feed.close()
+
+
+class Client:
+    """A client of `live.js` over several connections: what it was told, in order."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.position: Position | None = None
+        self.trail: list[tuple[str, str | None, int, str | None]] = []
+        self.member: Member | None = None
+        # When it was away, for the check that nothing which was not kept is called recovered.
+        self.left = self.came = 0.0
+
+    def start(self, epoch: str | None, offset: int) -> None:
+        if epoch is not None and self.position is not None and self.position.epoch == epoch:
+            offset = max(offset, self.position.offset)
+        if epoch is not None:
+            self.position = Position(epoch, offset)
+        self.trail.append(("start", epoch, offset, None))
+
+    def receive(self, frame: Any) -> None:
+        getattr(self, f"on_{frame['fastws']}")(frame)
+
+    def on_joined(self, frame: Any) -> None:
+        if not frame["recovered"]:
+            self.start(frame["epoch"], frame["offset"])
+            return
+        self.world.recovered += 1
+        assert self.position == (frame["epoch"], frame["offset"])
+        if any(self.left < moment < self.came for moment in self.world.unkept):
+            self.world.problem("recovered, although something was sent meanwhile that is not kept")
+
+    def on_lost(self, frame: Any) -> None:
+        self.world.told += 1
+        self.start(frame["epoch"], frame["offset"])
+
+    def on_message(self, frame: Any) -> None:
+        if "offset" not in frame:
+            return
+        position, offset = self.position, frame["offset"]
+        if position is None:
+            self.world.problem("a message before a position")
+        elif offset > position.offset:
+            self.position = position._replace(offset=offset)
+            self.trail.append(("message", position.epoch, offset, frame["data"]))
+
+
+class Member:
+    """One connection of a client, which sometimes reads slowly."""
+
+    is_ours = True
+
+    def __init__(self, client: Client, hub: Hub, id: str) -> None:
+        self.client = client
+        self.hub = hub
+        self.id = id
+        self.ids = (id,)
+        self.is_open = True
+        self._claim = client.world.forge(client.position)
+
+    def claim(self, group: str) -> Claim:
+        return Claim(self._claim, None)
+
+    def tell(self, frame: Any) -> None:
+        if self.is_open:
+            self.client.receive(json.loads(frame.message["text"]))
+
+    put = tell
+
+    async def send(self, frame: Any) -> None:
+        self.tell(frame)
+        if self.client.world.random() < 0.3:
+            await asyncio.sleep(self.client.world.random() * 0.01)
+
+    def deliver(self, delivery: Any) -> None:
+        self.tell(delivery.envelope)
+
+    def deliver_unkept(self, envelope: Envelope) -> None:
+        pass
+
+    def forget(self, group: str) -> None: ...
+
+    def close(self, close: Any) -> None:
+        self.is_open = False
+
+    def close_reason(self, reason: str) -> str:
+        return reason
+
+    def leave(self) -> None:
+        self.is_open = False
+        self.hub.discard(GROUP, self)
+
+
+class World:
+    def __init__(self, seed: int, *, faults: bool = True, count: int = 0) -> None:
+        self._random = random.Random(seed)
+        self.random = self._random.random
+        self.faults = faults
+        self.checks = True
+        self.drop = self._random.choice([0, 0.1, 0.3])
+        self.store = FaultyStore(self, count or self._random.choice([30, 100, 300]))
+        self.hubs: list[Hub] = []
+        self.clients = [Client(self) for _ in range(4)]
+        self.unkept: list[float] = []
+        # How often clients recovered, and how often they were told that something may be missing.
+        self.recovered = 0
+        self.told = 0
+        self.problems: list[str] = []
+        self.is_over = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._numbers: Counter[str] = Counter()
+
+    def problem(self, text: str) -> None:
+        self.problems.append(text)
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        return task
+
+    def forge(self, position: Position | None) -> Position | None:
+        """Where a client says that it was: the truth, because what a liar gets is of no interest."""
+        return position
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    async def send(self, message: dict[str, Any], envelope: dict[str, Any]) -> None:
+        """The layer: it drops, delays and reorders."""
+        await asyncio.sleep(self.random() * 0.003)
+        content, kept = Payload("json", json.dumps(message["id"])), envelope.get("kept")
+        place = {"epoch": envelope.get("epoch"), "offset": envelope.get("offset", 0)}
+        for hub in self.hubs:
+            if self.random() >= self.drop:
+                delay = self.random() * (0.004 if self.random() < 0.95 else 0.2)
+                arrived = Envelope(
+                    GROUP, content, None, message["sender"], message["number"], **place, kept=kept
+                )
+                asyncio.get_running_loop().call_later(delay, self._arrive, hub, arrived)
+
+    def _arrive(self, hub: Hub, envelope: Envelope) -> None:
+        self.spawn(hub.arrive(envelope))
+
+    async def publish(self, sender: str) -> None:
+        while not self.is_over:
+            await asyncio.sleep(self._random.expovariate(20) if self.random() < 0.8 else self.random() * 2)
+            number = self._numbers[sender]
+            self._numbers[sender] += 1
+            id = f"{sender}.{number}"
+            extra = {"from": sender, "number": number}
+            message = {"sender": sender, "number": number, "id": id}
+
+            async def send(envelope: dict[str, Any], message: dict[str, Any] = message) -> None:
+                if envelope.get("kept") is False:
+                    self.unkept.append(self.now)
+                elif self.random() < 0.02:
+                    return  # killed between the two steps
+                await self.send(message, envelope)
+
+            payload = Payload("json", json.dumps(id))
+            with suppress(publishing.GroupSendError):  # not known whether it was sent, and the caller knows
+                await publishing.publish("default", GROUP, self.store.kind, payload, extra, None, send)
+
+    async def connect(self, client: Client) -> None:
+        """Come and go."""
+        number = 0
+        while not self.is_over:
+            number += 1
+            work = self.join(client, self._random.choice(self.hubs), f"{id(client)}.{number}")
+            await asyncio.sleep(self.random() * 4)
+            if self.is_over:
+                return
+            await self.part(client, work)
+            await asyncio.sleep(self.random() * (2 if self.random() < 0.9 else 10))
+
+    def join(self, client: Client, hub: Hub, id: str) -> asyncio.Task[None]:
+        member: Any = Member(client, hub, id)
+        client.member, client.came = member, self.now
+
+        async def work() -> None:
+            arrival = Arrival(member, hub, GROUP, self.store.kind, Wish())  # type: ignore[arg-type]
+            hub.members[GROUP][id] = member
+            await arrival.run()
+
+        return self.spawn(work())
+
+    async def part(self, client: Client, work: asyncio.Task[None]) -> None:
+        self.leave(client)
+        work.cancel()
+        await asyncio.wait([work])
+
+    def leave(self, client: Client) -> None:
+        if client.member is not None:
+            if client.member.is_open:
+                client.left = self.now
+            client.member.leave()
+
+    async def trouble(self) -> None:
+        while self.faults and not self.is_over:
+            await asyncio.sleep(self.random() * 12)
+            if self.is_over:
+                return
+            await self._random.choice([self._save, self._outage, self._flush, self._roll_back, self._kill])()
+
+    async def _save(self) -> None:
+        self.store.save()
+
+    async def _outage(self, then: Callable[[], None] = lambda: None) -> None:
+        self.store.is_up = False
+        await asyncio.sleep(self.random() * 3)
+        then()
+        self.store.is_up = True
+
+    async def _flush(self) -> None:
+        await self._outage(self.store.flush)
+
+    async def _roll_back(self) -> None:
+        await self._outage(self.store.roll_back)
+
+    async def _kill(self) -> None:
+        """A process ends, and another one starts."""
+        number = self._random.randrange(len(self.hubs))
+        dead = self.hubs[number]
+        dead.kill()
+        for client in self.clients:
+            if client.member is not None and client.member.hub is dead and client.member.is_open:
+                client.left = self.now
+                client.member.is_open = False
+        self.hubs[number] = self.begin_hub()
+
+    def begin_hub(self) -> Hub:
+        hub = Hub(self)
+        self.spawn(hub.check())
+        return hub
+
+    async def live(self) -> None:
+        self.hubs = [self.begin_hub(), self.begin_hub()]
+        for sender in "abc":
+            self.spawn(self.publish(sender))
+        work = [self.spawn(self.connect(client)) for client in self.clients]
+        self.spawn(self.trouble())
+        await asyncio.sleep(SECONDS)
+        self.is_over = True
+        await asyncio.wait(work)
+        await asyncio.sleep(10)  # everybody still here has everything
+        for client in self.clients:
+            if client.member is not None and client.member.is_open and not client.member.hub.is_dead:
+                self._check_is_at_the_top(client, "without coming back")
+            self.leave(client)
+            await self.join(client, self.hubs[0], f"{id(client)}.last")
+        await asyncio.sleep(5)
+        self._check_at_the_end()
+
+    def _check_is_at_the_top(self, client: Client, when: str) -> None:
+        life = self.store.life
+        if life is not None and client.position != (life.epoch, life.top):
+            self.problem(f"{when} at {client.position}, not {life.epoch}:{life.top}")
+
+    def _check_at_the_end(self) -> None:
+        log: dict[str, dict[int, str]] = defaultdict(dict)
+        for epoch, offset, id in self.store.log:
+            log[epoch][offset] = id
+        for client in self.clients:
+            self._check_is_at_the_top(client, "in the end")
+            self._check_trail(client, log)
+
+    def _check_trail(self, client: Client, log: dict[str, dict[int, str]]) -> None:
+        at: tuple[str | None, int] | None = None
+        seen: Counter[str] = Counter()
+        for what, epoch, offset, id in client.trail:
+            if what == "message" and id is not None:
+                seen[id] += 1
+                if at is not None and at[0] is not None and at != (epoch, offset - 1):
+                    self.problem(f"{at} is followed by {epoch}:{offset}")
+            at = (epoch, offset)
+        if repeated := [id for id, count in seen.items() if count > 1]:
+            self.problem(f"twice: {repeated[:5]}")
+
+
+def run(world: World, monkeypatch: Any) -> World:
+    """Let the world live, on a clock of its own."""
+    loop = VirtualLoop()
+    breaker = FakeBreaker(world.store)
+    for module in (publishing, feeds):
+        monkeypatch.setattr(module, "store_of", lambda alias: world.store)
+        monkeypatch.setattr(module, "breaker_of", lambda alias: breaker)
+    try:
+        loop.run_until_complete(world.live())
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+    return world
+
+
+__all__ = ["FaultyStore", "World", "arrivals", "run"]

@@ -1,0 +1,191 @@
+"""Operators and real servers: daphne and uvicorn with one Redis, stopped processes, and a failing Redis."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import websockets
+from websockets.sync.client import ClientConnection, connect
+
+from fastws_compat.operations import Done, count, kick, send, sockets
+from tests.redis_server import RedisServer
+from tests.redis_server import redis_server as redis_server
+from tests.servers.client import Raw
+from tests.servers.conftest import Running, Server
+
+pytestmark = [pytest.mark.servers, pytest.mark.redis]
+
+APP = "tests.servers.operated:application"
+LAYERS = {
+    "core": "channels_redis.core.RedisChannelLayer",
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+}
+BY_OPERATOR = "by an operator"
+
+
+class Cluster:
+    """Servers on one Redis, and the test's own process, which asks them."""
+
+    def __init__(self, redis: RedisServer, backend: str, settings: Any) -> None:
+        layer = {"BACKEND": LAYERS[backend], "CONFIG": {"hosts": redis.hosts}}
+        settings.CHANNEL_LAYERS = {"default": layer}
+        self._env = {"SETTINGS": json.dumps({"CHANNEL_LAYERS": {"default": layer}})}
+
+    def start(self, *servers: Server) -> list[Running]:
+        """Start a process of each server, and wait until all answer."""
+        started = [
+            server.start(APP, settings="tests.servers.django_settings", env=self._env, ready=False)
+            for server in servers
+        ]
+        wait_for(lambda: len(sockets().processes) == len(servers), 60)
+        return started
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def name(running: Running) -> str:
+    return f"{socket.gethostname()}:{running.pid}"
+
+
+clients = ExitStack()
+
+
+@pytest.fixture(autouse=True)
+def _close_clients() -> Iterator[None]:
+    with clients:
+        yield
+
+
+def open_socket(running: Running, path: str) -> ClientConnection:
+    client = clients.enter_context(connect(running.url(path), compression=None, proxy=None))
+    assert client.recv(timeout=20) == "ready"
+    return client
+
+
+def close_of(client: ClientConnection) -> tuple[int, str]:
+    with pytest.raises(websockets.ConnectionClosed) as caught:
+        while True:
+            client.recv(timeout=20)
+    assert caught.value.rcvd is not None
+    return caught.value.rcvd.code, caught.value.rcvd.reason
+
+
+@pytest.fixture(params=sorted(LAYERS))
+def cluster(request: pytest.FixtureRequest, redis_server: RedisServer, settings: Any) -> Cluster:
+    return Cluster(redis_server, request.param, settings)
+
+
+def test_all_processes_are_asked(cluster: Cluster, daphne: Server, uvicorn: Server) -> None:
+    running = cluster.start(daphne, daphne, uvicorn)
+    page = sockets()
+    assert (page.total, page.silent, page.local) == (0, [], False)
+    assert page.processes == sorted(map(name, running))
+    opened = [open_socket(each, f"/ws/{n}") for n, each in enumerate(running)]
+    opened.append(open_socket(running[0], "/ws/0"))
+    page = sockets(order="since")
+    assert [row.path for row in page.rows] == ["/ws/0", "/ws/1", "/ws/2", "/ws/0"]
+    assert [row.process for row in page.rows] == [name(running[n]) for n in (0, 1, 2, 0)]
+    assert [row.server for row in page.rows] == ["daphne", "daphne", "uvicorn", "daphne"]
+    assert (count(group="room.0"), count(route="/ws/{room}")) == (2, 4)
+    assert sockets(limit=2, process=name(running[0])).matched == 2
+    assert [row.path for row in sockets(search="/ws/2").rows] == ["/ws/2"]
+    for row, client in zip(page.rows, opened, strict=True):
+        assert send(row.id, {"n": row.path}) == Done(1, 1, [])
+        assert json.loads(client.recv(timeout=20)) == {"n": row.path}
+    assert kick(group="room.0", code=4403, reason="abuse") == Done(2, 1, [])
+    assert [close_of(opened[n]) for n in (0, 3)] == [(4403, "abuse")] * 2
+    assert kick(id=page.rows[1].id) == Done(1, 1, [])
+    assert close_of(opened[1]) == (1012, "")
+    assert kick(everything=True).count == 1
+    assert close_of(opened[2]) == (1012, "")
+    wait_for(lambda: sockets().total == 0)
+
+
+def test_stopped_process_is_named_and_obeys_no_old_kick(cluster: Cluster, daphne: Server) -> None:
+    first, second = cluster.start(daphne, daphne)
+    client, other = open_socket(first, "/ws/1"), open_socket(second, "/ws/2")
+    assert sockets().total == 2
+    first.signal(signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        page = sockets()
+        assert time.monotonic() - began < 1.2
+        assert (page.total, page.silent) == (1, [name(first)])
+        assert kick(everything=True) == Done(1, 1, [name(first)])
+        assert close_of(other) == (1012, "")
+        time.sleep(2.2)  # the kick is now older than OPERATIONS_TIMEOUT + 1 s
+    finally:
+        first.signal(signal.SIGCONT)
+    wait_for(lambda: sockets().silent == [])
+    client.send("still here")
+    assert client.recv(timeout=20) == "still here"
+    client.close()
+
+
+def test_redis_that_fails(cluster: Cluster, redis_server: RedisServer, daphne: Server) -> None:
+    [running] = cluster.start(daphne)
+    client = open_socket(running, "/ws/1")
+    redis_server.freeze()
+    began = time.monotonic()
+    page = sockets()
+    redis_server.thaw()
+    assert time.monotonic() - began < 2
+    assert page.total == 0
+    assert page.silent == [name(running)]
+    wait_for(lambda: sockets().total == 1)
+    redis_server.kill()
+    page = sockets()
+    assert page.unreached_since is not None
+    assert kick(everything=True).silent == [name(running)]
+    redis_server.start()
+    wait_for(lambda: sockets().total == 1, 30)
+    assert sockets().unreached_since is None
+    client.send("nothing noticed")
+    assert client.recv(timeout=20) == "nothing noticed"
+    client.close()
+
+
+# Kicks in every state, on both servers
+
+# The frame that closes with 4403 and the reason "abuse".
+CLOSE = b"\x88\x07\x11\x33abuse"
+
+
+@pytest.fixture
+def alone(server: Server, redis_server: RedisServer, settings: Any) -> Running:
+    [running] = Cluster(redis_server, "pubsub", settings).start(server)
+    return running
+
+
+def test_kick_in_every_state(alone: Running) -> None:
+    receiving, busy = open_socket(alone, "/ws/1"), open_socket(alone, "/busy")
+    flooded, slow = Raw(alone, "/flood").accepted(), Raw(alone, "/slow")
+    states = lambda: sorted(row.state for row in sockets().rows)  # noqa: E731
+    wait_for(lambda: states() == ["handshaking", "open", "open", "open"])
+    assert kick(everything=True, code=4403, reason="abuse").count == 4
+    assert kick(everything=True).count == 0
+    assert close_of(receiving) == (4403, "abuse")
+    assert close_of(busy) == (4403, "abuse")
+    assert slow.answer().startswith(b"HTTP/1.1 403 ")
+    while CLOSE not in flooded.data:
+        flooded.data += flooded.socket.recv(65536)
+    assert flooded.data.endswith(CLOSE)
+    assert flooded.data.count(CLOSE) == 1
+    for each in (flooded, slow):
+        each.socket.close()
+    wait_for(lambda: sockets().total == 0)
+    logs = alone.logs()
+    assert logs.count(BY_OPERATOR) == 4
+    assert "Traceback" not in logs

@@ -1,0 +1,417 @@
+"""The admin's pages of open sockets: who may see and do what, what is shown, and what is logged."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission, User
+from django.core import signing
+from django.test import Client
+from django.urls import reverse
+
+from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
+from fastws_compat.operations import listing, selections
+from tests.fake_server import FakeServer, connected
+
+pytestmark = pytest.mark.django_db
+
+LIST = "/admin/fastws_operations/livesocket/"
+EVIL = "<img src=x onerror=alert(1)>"
+
+
+class Sockets:
+    """An application with open sockets in a loop of its own, as in a server."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI()
+        self.app.add_api_websocket_route("/ws/{room}", self.echo)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever)
+        self._thread.start()
+        self.servers: list[FakeServer] = []
+
+    async def echo(self, websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.receive_text()
+        except WebSocketDisconnect:
+            pass
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def open(self, room: str, user: Any = None, agent: str = "curl/8", client: str = "203.0.113.7") -> str:
+        """Open a socket; returns its id."""
+
+        async def begin() -> FakeServer:
+            headers = [(b"user-agent", agent.encode())]
+            server = connected(self.app, path=f"/ws/{room}", user=user, headers=headers, client=[client, 5])
+            await server.wait_sent("websocket.accept")
+            return server
+
+        self.servers.append(self.run(begin()))
+        listing.forget()
+        from fastws_compat.operations import sockets
+
+        return sockets(limit=1).rows[0].id
+
+    def closed(self, number: int) -> tuple[int, str]:
+        server = self.servers[number]
+        self.run(server.wait_sent("websocket.close"))
+        message = server.sent[-1]
+        return message["code"], message["reason"]
+
+    def close(self) -> None:
+        async def leave() -> None:
+            for server in self.servers:
+                if server.task is not None and not server.task.done():
+                    await server.leave()
+
+        self.run(leave())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(20)
+        self.loop.close()
+        listing.forget()
+
+
+@pytest.fixture
+def sockets() -> Iterator[Sockets]:
+    opened = Sockets()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(autouse=True)
+def _plain_static(settings: Any) -> None:
+    settings.MIDDLEWARE = [each for each in settings.MIDDLEWARE if "wsproject" not in each]
+
+
+@pytest.fixture
+def as_user(db: None) -> Callable[..., Client]:
+    """A client that is logged in as a member of the staff with some permissions."""
+
+    def make(*permissions: str, superuser: bool = False, staff: bool = True) -> Client:
+        name = f"user{User.objects.count()}"
+        user = User.objects.create_user(name, is_staff=staff, is_superuser=superuser)
+        user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        client = Client(enforce_csrf_checks=False)
+        client.force_login(user)
+        return client
+
+    return make
+
+
+OPERATOR = ("view_livesocket", "kick_livesocket", "message_livesocket")
+
+
+def hidden(page: Any) -> str:
+    """The signed selection of a confirmation."""
+    found = re.search(r'name="selection" value="([^"]+)"', page.content.decode())
+    assert found is not None, page.content.decode()
+    return found[1]
+
+
+# Who
+
+
+VIEWS = ["", "data/", "processes/", "some-id/"]
+
+
+def test_only_those_who_may(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    one = sockets.open("1")
+    for client, statuses in [
+        (Client(), (302, 302)),
+        (as_user(staff=False), (302, 302)),
+        (as_user(), (403, 403)),
+        (as_user("kick_livesocket"), (403, 403)),
+        (as_user("view_livesocket"), (200, 403)),
+        (as_user(*OPERATOR), (200, 200)),
+        (as_user(superuser=True), (200, 200)),
+    ]:
+        assert [client.get(LIST + view).status_code for view in VIEWS] == [statuses[0]] * 4
+        for action in ("kick/", "message/"):
+            assert client.post(LIST + action, {"_selected_action": one}).status_code == statuses[1]
+
+
+def test_verbs(as_user: Callable[..., Client]) -> None:
+    client = as_user(superuser=True)
+    assert client.get(LIST + "kick/").status_code == 405
+    assert client.get(LIST + "message/").status_code == 405
+    assert client.post(LIST + "data/").status_code == 405
+    assert client.post(LIST + "some-id/").status_code == 405
+
+
+def test_post_without_token(sockets: Sockets, as_user: Callable[..., Client]) -> None:
+    client = as_user(superuser=True)
+    client.handler.enforce_csrf_checks = True
+    assert client.post(LIST + "kick/", {"_selected_action": sockets.open("1")}).status_code == 403
+
+
+def test_menu_entry(as_user: Callable[..., Client]) -> None:
+    assert LIST not in as_user().get("/admin/").content.decode()
+    page = as_user("view_livesocket").get("/admin/").content.decode()
+    assert LIST in page
+    assert "livesocket/add" not in page
+
+
+# What is shown
+
+
+def test_list(as_user: Callable[..., Client], sockets: Sockets, admin_user: User) -> None:
+    one = sockets.open("lobby", admin_user, agent=EVIL)
+    page = as_user("view_livesocket", "view_personal").get(LIST)
+    html = page.content.decode()
+    assert "1 open · 1 process" in html
+    assert f'href="{LIST}{one}/">admin</a>' in html
+    assert EVIL not in html
+    assert "&lt;img src=x onerror" in html
+    assert "203.0.113.7" in html
+    assert 'name="action"' not in html  # without permission for any
+    assert 'value="kick"' in as_user(*OPERATOR).get(LIST).content.decode()
+
+
+def test_masks(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    one = sockets.open("secret")
+    client = as_user("view_livesocket")
+    for page in (client.get(LIST), client.get(LIST + "data/"), client.get(f"{LIST}{one}/")):
+        html = page.content.decode()
+        assert "203.0.113.x" in html
+        assert "203.0.113.7" not in html
+        assert "secret" not in html
+    assert client.get(LIST + "data/", {"q": "secret"}).json()["rows"] == []
+    assert len(client.get(LIST + "data/", {"q": "113.x"}).json()["rows"]) == 1
+
+
+def test_search_filters_and_order(as_user: Callable[..., Client], sockets: Sockets, admin_user: User) -> None:
+    sockets.open("1", admin_user)
+    sockets.open("2")
+    client = as_user(*OPERATOR, "view_personal")
+
+    def users(**query: str) -> list[str]:
+        rows = client.get(LIST + "data/", query).json()["rows"]
+        return [row["cells"][0]["text"] for row in rows]
+
+    assert users() == ["–", "admin"]
+    assert users(o="since") == users(o="user") == ["admin", "–"]
+    assert users(q="/ws/2") == users(login="no") == ["–"]
+    assert users(login="yes", route="/ws/{room}", state="open") == ["admin"]
+    assert users(route="/other") == []
+    assert users(o="nonsense") == ["–", "admin"]
+    html = client.get(LIST, {"login": "yes", "q": "adm", "o": "-user"}).content.decode()
+    assert 'class="selected"' in html
+    assert "Clear all filters" in html
+    assert 'name="login" value="yes"' in html
+    assert "No socket fits" in client.get(LIST, {"route": "/other"}).content.decode()
+
+
+def test_data_keeps_no_session(as_user: Callable[..., Client], sockets: Sockets, settings: Any) -> None:
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    client = as_user("view_livesocket")
+    assert client.get(LIST).cookies
+    answer = client.get(LIST + "data/")
+    assert answer.status_code == 200
+    assert not answer.cookies
+    assert answer["Cache-Control"] == "no-store" or "no-store" in answer["Cache-Control"]
+
+
+def test_answers_are_kept_for_a_second(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = as_user("view_livesocket")
+    assert client.get(LIST + "data/").json()["rows"] == []
+    opened = listing.forget
+    monkeypatch.setattr(listing, "forget", lambda: None)
+    sockets.open("1")
+    assert client.get(LIST + "data/").json()["rows"] == []
+    opened()
+    assert len(client.get(LIST + "data/").json()["rows"]) == 1
+
+
+def test_socket(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    one = sockets.open("1")
+    html = as_user(*OPERATOR).get(f"{LIST}{one}/").content.decode()
+    assert "/ws/{room}" in html
+    assert f'formaction="{LIST}kick/"' in html
+    assert "Nobody has acted" in html
+
+
+def test_socket_that_is_gone(as_user: Callable[..., Client]) -> None:
+    page = as_user(*OPERATOR).get(LIST + "gone/")
+    assert page.status_code == 200
+    assert "not open any more" in page.content.decode()
+
+
+def test_before_migrate(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    sockets.open("1")
+    client = as_user(superuser=True)
+    Permission.objects.filter(codename="kick_livesocket").delete()
+    html = client.get(LIST).content.decode()
+    assert "manage.py migrate" in html
+    assert 'name="action"' not in html
+
+
+# What is done
+
+
+def test_kick_one(as_user: Callable[..., Client], sockets: Sockets, admin_user: User) -> None:
+    one = sockets.open("lobby", User(pk=7, username="ann"))
+    client = as_user(*OPERATOR)
+    page = client.post(LIST, {"action": "kick", "_selected_action": one})
+    assert "close 1 socket?" in page.content.decode()
+    assert "ann on /ws/{room}" in page.content.decode()
+    assert sockets.servers[0].closes == []
+    answer = client.post(
+        LIST + "kick/", {"selection": hidden(page), "code": "4403", "reason": "abuse", "over": ""}
+    )
+    assert answer.status_code == 302
+    assert sockets.closed(0) == (4403, "abuse")
+    assert "Closed 1 socket in 1 process." in client.get(LIST).content.decode()
+    [entry] = LogEntry.objects.all()
+    assert (entry.object_id, entry.object_repr) == (one, "ann /ws/{room} 203.0.113.x")
+    assert entry.change_message == "Closed 1 socket (code 4403, reason 'abuse')"
+    assert entry.is_change()
+    url = entry.get_admin_url()
+    assert url == reverse("admin:fastws_operations_livesocket_change", args=[one])
+    assert "Closed 1 socket" in client.get(url).content.decode()
+
+
+def test_kick_several(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    ids = [sockets.open("1"), sockets.open("2")]
+    sockets.open("3")
+    client = as_user(*OPERATOR)
+    page = client.post(LIST + "kick/", {"_selected_action": ids})
+    client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"})
+    assert [sockets.closed(n) for n in (0, 1)] == [(1012, "")] * 2
+    assert sockets.servers[2].closes == []
+    [entry] = LogEntry.objects.all()
+    assert entry.object_id == "2 sockets"
+    assert all(one in entry.change_message for one in ids)
+    assert client.get(entry.get_admin_url()).status_code == 200
+
+
+def test_kick_all_that_match(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    sockets.open("1")
+    client = as_user(*OPERATOR)
+    page = client.post(f"{LIST}?route=/ws/{{room}}", {"action": "kick_all"})
+    assert "All that match:" in page.content.decode()
+    assert "route:/ws/{room}" in page.content.decode()
+    client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012", "over": "0"})
+    assert sockets.closed(0) == (1012, "")
+    assert LogEntry.objects.get().object_id == "route:/ws/{room}"
+    client.post(
+        LIST + "kick/", {"selection": hidden(client.post(LIST, {"action": "kick_all"})), "code": "1012"}
+    )
+    assert LogEntry.objects.latest("pk").object_id == "*"
+
+
+def test_sockets_of_a_superuser_stay_open(
+    as_user: Callable[..., Client], sockets: Sockets, admin_user: User
+) -> None:
+    ids = [sockets.open("1", admin_user), sockets.open("2")]
+    client = as_user(*OPERATOR)
+    page = client.post(LIST + "kick/", {"_selected_action": ids})
+    answer = client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"}, follow=True)
+    assert sockets.closed(1) == (1012, "")
+    assert sockets.servers[0].closes == []
+    assert f"only a superuser may close the sockets of a superuser: {ids[0]}" in answer.content.decode()
+    root = as_user(superuser=True)
+    page = root.post(LIST + "kick/", {"_selected_action": ids[:1]})
+    root.post(LIST + "kick/", {"selection": hidden(page), "code": "4403"})
+    assert sockets.closed(0) == (4403, "")
+
+
+def test_message(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    one = sockets.open("1")
+    client = as_user(*OPERATOR)
+    page = client.post(LIST, {"action": "message", "_selected_action": one})
+    answer = client.post(LIST + "message/", {"selection": hidden(page), "text": " hello "}, follow=True)
+    assert "Sent a message to 1 socket in 1 process." in answer.content.decode()
+    sockets.run(sockets.servers[0].wait_sent("websocket.send"))
+    assert sockets.servers[0].texts == [" hello "]
+    assert LogEntry.objects.get().change_message == "Sent a message to 1 socket (7 bytes)"
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({"code": "1005"}, "cannot be closed with this code"),
+        ({"code": "x"}, "Enter a whole number"),
+        ({"code": "1012", "reason": "é" * 62}, "more than 123 bytes"),
+        ({"code": "1012", "over": "-1"}, "greater than or equal to 0"),
+    ],
+)
+def test_mistakes_in_the_form(
+    as_user: Callable[..., Client], sockets: Sockets, values: dict[str, str], error: str
+) -> None:
+    client = as_user(*OPERATOR)
+    page = client.post(LIST + "kick/", {"_selected_action": sockets.open("1")})
+    page = client.post(LIST + "kick/", {"selection": hidden(page), **values})
+    assert error in page.content.decode()
+    assert hidden(page)
+    assert not LogEntry.objects.exists()
+    assert sockets.servers[0].closes == []
+
+
+def test_selections_that_do_not_hold(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = sockets.open("1")
+    client = as_user(*OPERATOR)
+    own = hidden(client.post(LIST + "kick/", {"_selected_action": one}))
+    others = hidden(as_user(*OPERATOR).post(LIST + "kick/", {"_selected_action": one}))
+    of_message = hidden(client.post(LIST + "message/", {"_selected_action": one}))
+    for selection in (own[:-1], others, of_message, "nonsense"):
+        page = client.post(LIST + "kick/", {"selection": selection, "code": "1012"})
+        assert page.status_code == 400
+        assert "Nothing was done" in page.content.decode()
+    monkeypatch.setattr(selections, "MAX_AGE", -1)
+    assert client.post(LIST + "kick/", {"selection": own, "code": "1012"}).status_code == 400
+    assert sockets.servers[0].closes == []
+    assert signing.loads(own, salt=f"{selections.SALT}.kick")[1] == {"id": [one]}
+
+
+def test_nothing_selected(as_user: Callable[..., Client]) -> None:
+    client = as_user(*OPERATOR)
+    assert "Select the sockets first" in client.post(LIST, {"action": "kick"}, follow=True).content.decode()
+    assert "No action selected" in client.post(LIST, {}, follow=True).content.decode()
+
+
+def test_what_cannot_be_logged_is_not_done(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("the disk is full")
+
+    client = as_user(*OPERATOR)
+    page = client.post(LIST + "kick/", {"_selected_action": sockets.open("1")})
+    monkeypatch.setattr(LogEntry, "save", fail)
+    with pytest.raises(RuntimeError, match="disk"):
+        client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"})
+    assert sockets.servers[0].closes == []
+
+
+def test_texts() -> None:
+    assert [listing.duration(n) for n in (-1, 59, 60, 7200, 90000, 200000)] == [
+        "0 s",
+        "59 s",
+        "1 min",
+        "2 h",
+        "25 h",
+        "2 d",
+    ]
+    assert [listing.size(n) for n in (None, 5, 2048, 5 * 2**20, 3 * 2**30)] == [
+        "–",
+        "5 B",
+        "2 KiB",
+        "5 MiB",
+        "3 GiB",
+    ]
+    assert json.dumps(listing.number(None)) == '"\\u2013"'

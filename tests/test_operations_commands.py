@@ -1,0 +1,483 @@
+"""The commands of operators, without servers: what they accept, ask, print and log."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import pytest
+from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.management import CommandError, call_command
+
+from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.auth import login_required
+from fastws_compat.groups import record
+from fastws_compat.management import input as inputs
+from fastws_compat.management import sessions
+from fastws_compat.management.commands import ws_connect
+from fastws_compat.operations import api, audit
+from fastws_compat.operations.management import replies, top
+from fastws_compat.operations.records import Done, Process
+from fastws_compat.operations.survey import Answers
+
+pytestmark = pytest.mark.django_db
+
+
+def call(name: str, *args: str, **options: Any) -> str:
+    out = io.StringIO()
+    call_command(name, *args, stdout=out, stderr=out, **options)
+    return out.getvalue()
+
+
+def stdin(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+# ws_kick
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any, Any]]:
+    """The questions to other processes, of which two answer."""
+    questions: list[tuple[str, Any, Any]] = []
+
+    async def ask(op: str, where: Any, **values: Any) -> Answers:
+        questions.append((op, where, values))
+        parts = {f"web:{n}": [{"matched": n, "total": 2, "drained": n > 0}] for n in (0, 2)}
+        return Answers(parts, silent=["web:9"])
+
+    for module in ("api", "management.commands.ws_kick", "management.commands.ws_drain"):
+        monkeypatch.setattr(f"fastws_compat.operations.{module}.ask", ask)
+    monkeypatch.setattr(replies, "is_local", lambda: False)
+    return questions
+
+
+def test_kick_without_a_layer() -> None:
+    with pytest.raises(CommandError, match="does not reach other processes"):
+        call("ws_kick", "--everything", "--yes")
+
+
+def test_kick(asked: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "fastws_compat.audit")
+    out = call("ws_kick", "--route", "/ws", "--code", "4403", "--reason", "abuse", "--over", "2", "--yes")
+    assert out == "No answer from web:9.\nClosed 2 sockets in 1 process.\n"
+    values = {"code": 4403, "reason": "abuse", "over": 2.0, "spare": False, "personal": True}
+    assert asked == [("close", {"route": "/ws"}, values)]
+    line = "route:/ws Closed 2 sockets (code 4403, reason 'abuse', over 2 s); no answer from web:9"
+    assert caplog.messages == [f"{audit.system_user()}: {line}"]
+
+
+def test_kick_in_the_name_of_a_user(asked: Any, admin_user: User) -> None:
+    ann = User.objects.create_user("ann")
+    call("ws_kick", "--user", "ann", "--yes", "--as", "admin")
+    assert asked[0][1] == {"user": str(ann.pk)}
+    [entry] = LogEntry.objects.all()
+    assert (entry.user, entry.object_id) == (admin_user, f"user:{ann.pk}")
+    assert "Closed 2 sockets (code 1012)" in entry.change_message
+
+
+def test_kick_asks_first(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda prompt: "y")
+    out = call("ws_kick", "--id", "a", "--id", "b")
+    assert "2 sockets in 1 process would be closed." in out
+    assert [op for op, _, _ in asked] == ["count", "close"]
+    assert asked[0][1] == {"id": ["a", "b"]}
+    monkeypatch.setattr("builtins.input", lambda prompt: "")
+    with pytest.raises(CommandError, match=r"Nothing was closed\."):
+        call("ws_kick", "--everything")
+    assert [op for op, _, _ in asked] == ["count", "close", "count"]
+
+
+def test_kick_dry_run(asked: Any) -> None:
+    assert "would be closed" in call("ws_kick", "--everything", "--dry-run")
+    assert [op for op, _, _ in asked] == ["count"]
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        ((), "Say which sockets"),
+        (("--everything", "--code", "1005"), "no code that can be sent"),
+        (("--user", "nobody", "--yes"), "There is no user 'nobody'"),
+        (("--everything", "--as", "nobody", "--yes"), "There is no user 'nobody'"),
+    ],
+)
+def test_kick_mistakes(asked: Any, args: tuple[str, ...], error: str) -> None:
+    with pytest.raises(CommandError, match=error):
+        call("ws_kick", *args)
+    assert asked == []
+
+
+def test_unknown_system_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", fail)
+    assert audit.system_user() == "unknown"
+
+
+# ws_drain
+
+
+def test_drain(asked: Any) -> None:
+    assert "Draining: 1 process with 2 sockets." in call("ws_drain", "--all", "--over", "3")
+    assert asked == [("drain", {"everything": True}, {"over": 3.0, "undo": False})]
+    assert "Back in service" in call("ws_drain", "--host", "web", "--undo")
+    assert asked[1] == ("drain", {"host": "web"}, {"over": 0.0, "undo": True})
+    with pytest.raises(CommandError, match="2 sockets still open"):
+        call("ws_drain", "--process", "web:2", "--wait", "0.1")
+    with pytest.raises(CommandError, match="one of the arguments"):
+        call("ws_drain")
+
+
+def test_drain_waits(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = iter([2, 0])
+
+    async def ask(op: str, where: Any) -> Answers:
+        return Answers({"web:2": [{"matched": next(counts)}]})
+
+    monkeypatch.setattr("fastws_compat.operations.management.commands.ws_drain.ask", ask)
+    monkeypatch.setattr("fastws_compat.operations.management.commands.ws_drain.INTERVAL", 0)
+    assert "No sockets are left." in call("ws_drain", "--all", "--wait", "5")
+
+
+def test_drain_of_nobody(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def drain(where: Any, **values: Any) -> Done:
+        return Done(0, 0, [])
+
+    monkeypatch.setattr(api, "drain", drain)
+    with pytest.raises(CommandError, match="No such process"):
+        call("ws_drain", "--process", "web:7")
+
+
+# ws_top
+
+
+def process(name: str = "web:1", **routes: Any) -> Process:
+    values = {"open": 2, "routes": routes, "lag": 0.004, "rss": 3 * 2**20, "layer": "Redis"}
+    return Process.from_wire(values, name)
+
+
+def counts(opened: int, messages: int, size: int) -> dict[str, int]:
+    return {"open": 2, "waiting": 1, "opened": opened, "closed": 0, "messages_in": messages, "bytes_in": size}
+
+
+def test_top_rates() -> None:
+    before = top.Sample(10, [process(a=counts(1, 10, 0))])
+    now = top.Sample(12, [process(a=counts(3, 10, 4096)), process("web:2", b=counts(1, 1, 1))], ["web:3"])
+    first, second = top.rows(before, now)
+    assert first == {
+        "process": "web:1",
+        "route": "a",
+        "open": 2,
+        "waiting": 1,
+        "opened/s": 1.0,
+        "closed/s": 0.0,
+        "in/s": 0.0,
+        "out/s": 0.0,
+        "KiB/s": 2.0,
+        "lag": 4,
+        "RSS": 3,
+        "layer": "Redis",
+    }
+    assert second["opened/s"] is None  # it was not there before
+    assert top.rows(None, now)[0]["KiB/s"] is None
+    idle = replace(process(), routes={}, layer_up=False, layer=None, lag=None, rss=None)
+    [row] = top.rows(None, top.Sample(1, [idle]))
+    assert (row["route"], row["open"], row["layer"]) == ("-", 0, "- (fails)")
+    assert (
+        top.rows(top.Sample(9, [process()]), top.Sample(10, [process(c=counts(4, 0, 0))]))[0]["opened/s"] == 4
+    )
+
+
+def test_top_keys() -> None:
+    view = top.View()
+    found = top.rows(None, top.Sample(1, [process(a=counts(1, 1, 1), b={**counts(1, 1, 1), "open": 9})]))
+
+    def press(keys: str) -> list[str]:
+        for key in keys:
+            view.press(key, ["a", "b"])
+        return [row["route"] for row in view.of(found)]
+
+    assert press("") == ["b", "a"]
+    assert sorted(press("sss")) == ["a", "b"]  # without a rate yet
+    assert view.sort == "in/s"
+    assert press("rr") == ["b"]
+    assert len(press("r")) == 2
+    assert len(press("/xyz\x1b")) == 2
+    assert len(press("/web:11\x7f\x01\n")) == 2
+    assert press("/nothing\r") == []
+    assert len(press("/\r?")) == 2
+    view.sort = "route"
+    assert press("") == ["a", "b"]
+    assert press("/")
+    lines = "\n".join(top.screen(view, found, top.Sample(1, [process()], ["web:3"])))
+    assert "2 open · 1 processes · no answer from web:3" in lines
+    assert lines.endswith("/")
+    press("\rr")
+    assert "sorted by route · a" in "\n".join(top.screen(view, found, top.Sample(1, [process()])))
+    press("/b\rq")
+    assert view.quits
+
+
+def test_top_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def survey() -> Any:
+        return [process(**{"/ws/\x1b{a}": counts(1, 1, 1)})], Answers(silent=["web:3"])
+
+    monkeypatch.setattr(api, "survey_processes", survey)
+    monkeypatch.setattr(replies, "is_local", lambda: False)
+    out = call("ws_top", "--once", "--interval", "0.1").splitlines()
+    assert out[0] == "No answer from web:3."
+    assert out[1].split() == list(top.COLUMNS)
+    assert "/ws/\N{REPLACEMENT CHARACTER}{a}" in out[2]
+    found = json.loads(call("ws_top", "--json", "--interval", "0.1"))
+    assert (found["rows"][0]["route"], found["rows"][0]["open"]) == ("/ws/\x1b{a}", 2)
+    assert found["silent"] == ["web:3"]
+    stdin(monkeypatch, "")
+    with pytest.raises(CommandError, match="needs a terminal"):
+        call("ws_top")
+
+
+# ws_send
+
+
+def test_send_json_text_and_bytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "frame").write_bytes(b"\x01\x02")
+    stdin(monkeypatch, '{"from": "stdin"}')
+    with record() as sent:
+        out = call("ws_send", "room.1", '{"text": "hi"}')
+        call("ws_send", "room.1", "[1]")
+        call("ws_send", "room.1", "3")
+        call("ws_send", "room.1", "--text", "{")
+        call("ws_send", "room.1", "--bytes", str(tmp_path / "frame"))
+        call("ws_send", "room.1", "-")
+    assert "Sent to room.1: 0 members in 0 processes." in out
+    assert "does not reach other processes" in out
+    messages = [each.message for each in sent]
+    assert messages == [{"text": "hi"}, [1], "3", "{", b"\x01\x02", {"from": "stdin"}]
+    assert {each.group.name for each in sent} == {"room.1"}
+
+
+def test_send_to_a_user_and_to_everyone(admin_user: User) -> None:
+    with record() as sent:
+        call("ws_send", "--user", "admin", "{}")
+        call("ws_send", "--everyone", "--text", "hi")
+    assert [each.group.name for each in sent] == [f"fastws.user.{admin_user.pk}", "fastws.everyone"]
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (("room.1", "hi"), "The message is not JSON"),
+        (("room.1",), "Write a group and one message"),
+        (("room.1", "{}", "{}"), "Write a group and one message"),
+        (("--text", "hi"), "Write a group and one message"),
+        (("no group", "{}"), "not a valid group name"),
+        (("--user", "nobody", "{}"), "There is no user"),
+        (("room.1", "--bytes", "/no/such/file"), "cannot be read: No such file"),
+        (("--id", "gone", "{}"), "There is no socket 'gone'"),
+        (("--id", "gone", "--everyone", "{}"), "not allowed with"),
+    ],
+)
+def test_send_mistakes(args: tuple[str, ...], error: str) -> None:
+    with record() as sent, pytest.raises(CommandError, match=error):
+        call("ws_send", *args)
+    assert sent == []
+
+
+def test_send_to_one(asked: Any) -> None:
+    assert call("ws_send", "--id", "abc", "{}") == "Sent to abc.\n"
+    assert asked[0] == ("send", {"id": ["abc"]}, {"kind": "json", "data": "{}"})
+
+
+def test_send_without_the_app(settings: Any) -> None:
+    settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "fastws_compat.operations"]
+    assert "Sent to room.1.\n" in call("ws_send", "room.1", "{}")
+    with pytest.raises(CommandError, match="needs 'fastws_compat"):
+        call("ws_send", "--id", "abc", "{}")
+
+
+def test_bytes_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "abc")
+    assert inputs.content("-") == b"abc"
+
+
+# ws_connect, in process
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, settings: Any) -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/echo")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept(subprotocol=(websocket.scope["subprotocols"] or [None])[0])
+        async for text in websocket.iter_text():
+            if text == "bytes":
+                await websocket.send_bytes(b"\x01")
+            elif text == "end":
+                await websocket.close(4000, "enough")
+            else:
+                await websocket.send_text(f"echo {text}")
+
+    @app.websocket("/me")
+    async def me(websocket: WebSocket, user: Annotated[User, Depends(login_required)]) -> None:
+        await websocket.accept()
+        await websocket.send_json([user.username, websocket.url.scheme, websocket.headers["host"]])
+        await websocket.close()
+
+    module = ModuleType("connected_asgi")
+    module.application = get_asgi_application(app)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings.ASGI_APPLICATION = "connected_asgi.application"
+    settings.ALLOWED_HOSTS = ["*"]
+    return app
+
+
+def connect(*args: str) -> tuple[int, list[str]]:
+    """The exit status and the lines."""
+    out = io.StringIO()
+    try:
+        call_command("ws_connect", *args, "--in-process", stdout=out)
+    except SystemExit as exc:
+        return int(exc.code or 0), out.getvalue().splitlines()
+    return 0, out.getvalue().splitlines()
+
+
+def without_time(lines: list[str]) -> list[str]:
+    return [line[13:] if line[2:3] == ":" else line for line in lines]
+
+
+def test_connect(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "one\n\n/ping\n/nonsense\nbytes\n")
+    status, lines = connect("/echo?a=1", "--send", "first", "--wait", "0.5", "--subprotocol", "v1")
+    assert status == 0
+    assert lines[:3] == ["HTTP/1.1 101 Switching Protocols", "Sec-WebSocket-Protocol: v1", ""]
+    said = without_time(lines[3:])
+    assert said[0] == "> first"
+    for line in ("< echo first", "> one", "no pong", "< echo one", "< 1 bytes: 01", "closed 1000"):
+        assert line in said
+    assert any("'/nonsense' is unknown" in line for line in said)
+
+
+def test_connect_json(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "")
+    status, lines = connect("/echo", "--send", "end", "--wait", "5", "--json")
+    assert status == 3
+    events = [json.loads(line) for line in lines]
+    assert [each["event"] for each in events] == ["handshake", "sent", "closed"]
+    assert (events[0]["status"], events[2]["code"], events[2]["reason"]) == (101, 4000, "enough")
+
+
+def test_connect_closes_with_a_code(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "/close 1001 bye\n")
+    status, lines = connect("/echo")
+    assert (status, without_time(lines)[-1]) == (0, "closed 1001 bye")
+    stdin(monkeypatch, "/close 1005\n/close 4000\n")
+    status, lines = connect("/echo")
+    assert (status, without_time(lines)[-1]) == (3, "closed 4000")
+
+
+def test_connect_refused(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "")
+    status, lines = connect("/me")
+    assert (status, lines[0]) == (2, "HTTP/1.1 401 Unauthorized")
+    assert "Unauthorized" in lines[-2] + lines[-1]
+    status, lines = connect("/missing")
+    assert (status, lines[0]) == (2, "HTTP/1.1 403 Forbidden")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_connect_as_a_user(site: FastAPI, monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    settings.SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    User.objects.create_user("ann")
+    stdin(monkeypatch, "")
+    status, lines = connect("/me", "--user", "ann", "--secure", "--host", "example.com", "--wait", "5")
+    assert status == 0
+    assert '< ["ann","wss","example.com"]' in without_time(lines)
+    assert not Session.objects.exists()
+    assert User.objects.get().last_login is None
+
+
+@pytest.mark.parametrize(
+    ("args", "error"),
+    [
+        (("/ws", "--url", "localhost"), "is no address of a server"),
+        (("/ws", "--header", "nonsense"), "is not a header"),
+        (("/ws", "--user", "nobody"), "There is no user"),
+        (("/ws", "--bearer", "/no/such/file"), "cannot be read"),
+    ],
+)
+def test_connect_mistakes(args: tuple[str, ...], error: str) -> None:
+    with pytest.raises(CommandError, match=error):
+        call("ws_connect", *args)
+
+
+def test_connect_without_an_application(settings: Any) -> None:
+    settings.ASGI_APPLICATION = "no_such_module.application"
+    with pytest.raises(CommandError, match="cannot be imported"):
+        call("ws_connect", "/ws", "--in-process")
+
+
+def test_connect_without_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "websockets", None)
+    with pytest.raises(CommandError, match=r"fastws-compat\[cli\]"):
+        call("ws_connect", "/ws")
+
+
+def test_target(tmp_path: Path, settings: Any) -> None:
+    (tmp_path / "token").write_text("secret\n")
+    options = {
+        "url": "https://example.com/site/",
+        "path": "/ws?a=1",
+        "host": None,
+        "origin": None,
+        "secure": False,
+        "in_process": False,
+        "bearer": str(tmp_path / "token"),
+        "header": ["X-Team: blue"],
+        "subprotocol": ["v1"],
+    }
+    target = ws_connect.target_of(options)
+    assert (target.url, target.address) == ("wss://example.com/site/ws?a=1", ("example.com", 443))
+    assert target.headers == [
+        ("Origin", "https://example.com"),
+        ("Authorization", "Bearer secret"),
+        ("X-Team", "blue"),
+    ]
+    behind = {**options, "url": "http://127.0.0.1:8000", "host": "example.com", "secure": True, "origin": ""}
+    target = ws_connect.target_of(behind)
+    assert (target.url, target.address) == ("ws://example.com/ws?a=1", ("127.0.0.1", 8000))
+    assert target.headers[0] == ("X-Forwarded-Proto", "https")
+
+
+def test_session_backend(settings: Any) -> None:
+    settings.AUTHENTICATION_BACKENDS = ["tests.test_operations_commands.Nothing"]
+    assert sessions.backend() == "tests.test_operations_commands.Nothing"
+
+
+class Nothing:
+    """An authentication backend without users."""
+
+
+def test_signals_only_in_the_main_thread() -> None:
+    entered = threading.Event()
+
+    def enter() -> None:
+        with ws_connect.interruptible():
+            entered.set()
+
+    thread = threading.Thread(target=enter)
+    thread.start()
+    thread.join(20)
+    assert entered.is_set()
