@@ -58,11 +58,10 @@ def check_files() -> None:
     missing = [name for name in NEEDED if not (home / name).is_file()]
     shipped = {str(file) for file in files("fastws-compat") or ()}
     sources = Path(__file__).resolve().parents[1]
-    for folder in ("templates", "static", "schema"):  # whatever the repository has there
-        for path in (sources / "fastws_compat").rglob(f"{folder}/**/*"):
-            name = str(path.relative_to(sources))
-            if path.is_file() and "__pycache__" not in name and name not in shipped:
-                missing.append(name)
+    for path in (sources / "fastws_compat").rglob("*.*"):  # whatever the repository has besides Python
+        name = str(path.relative_to(sources))
+        if path.is_file() and path.suffix not in (".py", ".pyc") and name not in shipped:
+            missing.append(name)
     assert not missing, f"not in the wheel: {missing}"
     about = metadata("fastws-compat")
     assert about["License-Expression"] == "MIT"

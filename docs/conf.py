@@ -75,7 +75,7 @@ SECTIONS: dict[str, list[str]] = {
         "deployment",
         "scaling",
         "security",
-        *(f"howto/{name}" for name in ("metrics", "operations")),
+        *(f"howto/{name}" for name in ("operations", "metrics", "health", "logging")),
     ],
     "About": [
         "about/compatibility",

@@ -11,7 +11,7 @@ from fastws_compat.connections import hooks, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
 from fastws_compat.connections.closing import close_message, closing_messages
-from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, unexpected, wrong_mode
+from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, pause_after, unexpected, wrong_mode
 from fastws_compat.connections.outcomes import Closed, note_answer
 from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
 from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
@@ -47,9 +47,6 @@ CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
 # UTF-8 needs at most four bytes per character.
 MAX_BYTES_PER_CHARACTER = 4
-# How many errors a socket raises at once before it pauses, so that other tasks run during a loop of errors.
-MAX_INSTANT_ERRORS = 16
-ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
 
 
 class WebSocket(HTTPConnection[StateT]):
@@ -60,8 +57,6 @@ class WebSocket(HTTPConnection[StateT]):
     _surely_fits: float = inf
     # How the server may compress the messages; None for a server that cannot, or shall not.
     _deflate: Message | None = None
-    # The subprotocol that was accepted.
-    _subprotocol: str | None = None
     # Whether a send failed before `receive` has returned the disconnect.
     _unread = False
     # How often the endpoint used the socket in a way that raised at once; the monitor resets it.
@@ -90,8 +85,7 @@ class WebSocket(HTTPConnection[StateT]):
         self._send = send
         # An instance attribute is found faster, and every message needs it twice.
         self._direct = self._shortcut
-        self.client_state = CONNECTING
-        self.application_state = CONNECTING
+        self.client_state = self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
         self._client_error: tuple[BaseException, int] | None = None
         # The number of calls of `receive` and of their returns: equal while the endpoint is not receiving.
@@ -134,9 +128,8 @@ class WebSocket(HTTPConnection[StateT]):
     async def _pause_after_errors(self) -> None:
         """Pause before another error, because a loop that swallows errors must not block the process."""
         self._instant_errors += 1
-        excess = self._instant_errors - MAX_INSTANT_ERRORS
-        if excess > 0:
-            await asyncio.sleep(min(ERROR_PAUSE * excess, MAX_ERROR_PAUSE))
+        if (seconds := pause_after(self._instant_errors)) > 0:
+            await asyncio.sleep(seconds)
 
     def _connected(self, message: Message) -> Message:
         if message["type"] != "websocket.connect":
@@ -215,7 +208,7 @@ class WebSocket(HTTPConnection[StateT]):
             answer = message
             if kind != "websocket.accept" or message.get("headers") or message.get("subprotocol") is not None:
                 answer = checked_answer(message)
-                self._subprotocol = answer.get("subprotocol")
+                self._subprotocol: str | None = answer.get("subprotocol")
             if self._deflate is not None and after is CONNECTED:
                 answer = {**answer, DEFLATE: self._deflate}
             self.application_state = after
@@ -256,8 +249,7 @@ class WebSocket(HTTPConnection[StateT]):
             error = WebSocketDisconnect(1006)
         elif isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
             # While the message waited, the connection was closed on the endpoint's behalf.
-            self.application_state, self._pending_disconnect = DISCONNECTED, None
-            error = disconnect_exception(pending)
+            error, self._pending_disconnect = disconnect_exception(pending), None
         elif isinstance(exc, UnicodeEncodeError):
             # Half a surrogate pair, which only JSON can write: it came with a client's frame.
             self._client_error = (exc, 1007)

@@ -397,6 +397,7 @@ def test_oauth2_scopes() -> None:
         return [schemes[reference["$ref"].rpartition("/")[2]] for reference in references]
 
     assert [one.get("scopes") for one in of("first.receive")] == [["write", "read"], None]
+    assert schemes.keys() == {"code", "code.write.read", "oidc.x", "relative.y.z"}
     assert [one["type"] for one in of("first.receive")] == ["oauth2", "oauth2"]
     [oidc_scheme, bearer] = of("second.receive")
     assert (oidc_scheme["type"], oidc_scheme["scopes"]) == ("openIdConnect", ["x"])

@@ -498,6 +498,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("ORIGIN_REQUIRED", 1),
         ("REVALIDATE_SECONDS", None),
         ("REVALIDATE_SECONDS", -1),
+        ("DEFLATE", "fast"),
         ("CLEANUP_TIMEOUT", None),
         ("DISCONNECT_GRACE", "5"),
         ("HANDSHAKE_TIMEOUT", None),

@@ -437,7 +437,14 @@ def test_nothing_is_inflated_beyond_the_limit():
 
 
 @pytest.mark.parametrize(
-    "data", [b"\xff\xff\xff", b"\x00\x01\x00\x00\x00", b"hello", deflated(b"x" * 99)[:4]]
+    "data",
+    [
+        b"\xff\xff\xff",
+        b"\x00\x01\x00\x00\x00",
+        b"hello",
+        deflated(b"x" * 99)[:4],
+        b"\x00\x0a\x00\xf5\xff" + b"abc",  # a block of ten bytes, of which seven never come
+    ],
 )
 def test_corrupt_data(data):
     with pytest.raises(CorruptData):

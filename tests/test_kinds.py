@@ -155,3 +155,16 @@ def test_stores(settings: Any, store: Any) -> None:
 def test_settings_that_are_not_valid(settings: Any, values: dict[str, Any]) -> None:
     settings.FASTWS = values
     assert [found.id for found in check_settings()] == ["fastws.E008"]
+
+
+def test_a_layer_without_a_store(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.test_stores.Foreign"}}
+    settings.FASTWS = {"GROUPS": {"room.*": {"presence": True}}}
+    assert [found.id for found in check_kinds()] == ["fastws.W015"]
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}, "STORE": "memory"}
+    assert check_kinds() == []
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": False}}}
+    assert check_kinds() == []
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "no.such.layer"}}
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}}
+    assert check_kinds() == []

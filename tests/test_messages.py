@@ -33,7 +33,7 @@ from fastws_compat import (
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages import message_validation_exception_handler
-from fastws_compat.testclient import TestClient
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.servers.test_messages import BAD, POST
 from tests.servers.typed import Found, In, Out, Post, Said, Search, app
 
@@ -474,6 +474,23 @@ def test_all_get_the_same_socket() -> None:
     assert seen[0] is seen[1] is seen[2]
     assert type(seen[0]) is TypedWebSocket[Post, Said]
     assert isinstance(seen[0], WebSocket)
+
+
+def test_caps_hold_for_typed_routes() -> None:
+    app = FastAPI()
+
+    @app.websocket("/", max_connections=1)
+    async def endpoint(websocket: TypedWebSocket[Post, Said]) -> None:
+        await websocket.accept()
+        async for _ in websocket:
+            pass
+
+    client = TestClient(app)
+    with client.websocket_connect("/"):
+        with pytest.raises(WebSocketDenialResponse) as refused:
+            with client.websocket_connect("/"):
+                pass
+    assert refused.value.status_code == 503
 
 
 def test_parametrized_classes_are_cached() -> None:
@@ -922,6 +939,21 @@ def test_the_client_says_what_it_cannot_do() -> None:
         with pytest.raises(TypeError, match="does not take bytes"):
             socket.send_message(b"x")
         socket.send_message("x")
+
+
+@dataclass
+class Measured:
+    degrees: float
+    type: Literal["measured"] = "measured"
+
+
+def test_the_client_sends_values_of_every_form_as_json() -> None:
+    application = echo(Measured | Post)
+    with connect("/", application) as socket:
+        socket.send_message(Measured(21.5))
+        assert socket.receive_message() == Measured(21.5)
+        socket.send_message("no message")  # text, for a route that takes JSON: a JSON string
+        assert socket.receive_json()["status"] == 422
 
 
 def test_the_client_reads_back_what_was_sent() -> None:

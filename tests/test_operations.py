@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from channels.exceptions import ChannelFull
 from django.contrib.auth.models import AnonymousUser, User
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
 from fastws_compat.connections import census as counted
 from fastws_compat.groups import Group
+from fastws_compat.layers import subscription
+from fastws_compat.logins.remote import sender_id
 from fastws_compat.operations import (
     Done,
     Page,
@@ -29,9 +32,11 @@ from fastws_compat.operations import (
     kick,
     masks,
     sockets,
+    survey,
     totals,
 )
 from fastws_compat.operations import answers as control
+from fastws_compat.operations.line import Line
 from fastws_compat.operations.records import Row
 from tests.fake_server import DENIAL, FakeServer, connected
 
@@ -640,3 +645,158 @@ print({"pydantic", "fastws_compat.websockets", "redis", "websockets"} & sys.modu
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "0 [] True []\nset()\n", done.stderr
+
+
+# The line
+
+
+class Layer:
+    """A layer with one channel; like the pub/sub layer, it drops a channel whose `receive` is cancelled."""
+
+    def __init__(self) -> None:
+        self.joined: list[str] = []
+        self.queue: asyncio.Queue[Any] = asyncio.Queue()
+        self.sent: list[tuple[str, Any]] = []
+        self.full = 0
+        self.lost = False
+
+    async def new_channel(self) -> str:
+        return "specific"
+
+    async def group_add(self, group: str, channel: str) -> None:
+        assert not self.lost
+        self.joined.append(group)
+
+    async def group_discard(self, group: str, channel: str) -> None: ...
+
+    async def receive(self, channel: str) -> Any:
+        try:
+            return await self.queue.get()
+        except asyncio.CancelledError:
+            self.lost = True
+            raise
+
+    async def send(self, channel: str, message: Any) -> None:
+        if self.full:
+            self.full -= 1
+            raise ChannelFull
+        self.sent.append((channel, message))
+
+    async def sent_soon(self, count: int) -> list[Any]:
+        async with asyncio.timeout(20):
+            while len(self.sent) < count:
+                await asyncio.sleep(0.01)
+        return [message for _, message in self.sent]
+
+
+def test_membership_is_renewed_without_losing_the_channel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "RENEWAL_INTERVAL", 0.01)
+
+    async def test() -> None:
+        layer, heard, got = Layer(), list[Any](), asyncio.Event()
+
+        def hear(message: Any) -> None:
+            heard.append(message)
+            got.set()
+
+        task = asyncio.create_task(subscription.Subscription(layer, "group", hear, lambda: None).run())
+        while len(layer.joined) < 3:
+            await asyncio.sleep(0.01)
+        layer.queue.put_nowait({"n": 1})
+        await got.wait()
+        assert not layer.lost
+        assert heard == [{"n": 1}]
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(test())
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> Layer:
+    layer = Layer()
+    for module in ("line", "survey"):
+        monkeypatch.setattr(f"fastws_compat.operations.{module}.shared_layer", lambda: layer)
+    return layer
+
+
+def test_line_answers_once_per_process(shared: Layer, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        line = Line()
+        line.begin()
+        line.begin()  # another loop of the process would do this
+        assert line.is_joined
+        shared.full = 1
+        for message in [
+            {"type": "other"},
+            {"type": "fastws.control", "op": "count", "asker": sender_id(), "reply": "own"},
+            {"type": "fastws.control", "op": "count", "at": 1.0, "reply": "old"},
+            {"type": "fastws.control", "op": "count"},
+            {"type": "fastws.control", "op": "count", "id": "q", "reply": "asker"},
+        ]:
+            shared.queue.put_nowait(message)
+        [answer] = await shared.sent_soon(1)
+        assert (answer["id"], answer["total"], answer["last"]) == ("q", 0, True)
+        assert shared.sent[0][0] == "asker"
+
+    run(test())
+    assert "An operator's question could not be answered (KeyError: 'reply')" in caplog.messages
+
+
+def test_survey_waits_for_those_it_knows(shared: Layer, settings: Any) -> None:
+    settings.FASTWS = {"OPERATIONS_TIMEOUT": 0.5}
+
+    async def group_send(group: str, question: Any) -> None:
+        for name in answering:
+            answer = {"id": question["id"], "process": name, "total": 2, "matched": 1, "rows": []}
+            shared.queue.put_nowait(answer)
+        shared.queue.put_nowait({"id": question["id"], "process": "old:1", "error": "unknown"})
+        shared.queue.put_nowait({"id": "another", "process": "late:1"})
+
+    shared.group_send = group_send  # type: ignore[attr-defined]
+    answering = ["a:1", "b:1"]
+
+    async def test() -> None:
+        page = await asockets()
+        assert (page.total, page.matched, page.silent, page.older) == (4, 2, [], ["old:1"])
+        answering.pop()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert (await asockets()).silent == ["b:1"]
+        assert 0.4 < loop.time() - began < 0.7
+        began = loop.time()
+        assert (await asockets()).silent == ["b:1"]
+        assert loop.time() - began < 0.4  # it was silent before, so nobody waits for it
+        survey._known[shared]["b:1"].at -= survey.MEMORY
+        assert (await asockets()).silent == []
+
+    run(test())
+
+
+def test_survey_of_a_layer_that_fails(shared: Layer, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        page = await asockets()  # the layer has no group_send
+        assert page.unreached_since is not None
+        assert (await asockets()).unreached_since == page.unreached_since
+
+    run(test())
+    assert len([text for text in caplog.messages if "cannot be asked" in text]) == 1
+    survey._note_success()
+
+
+def test_drain_closes_the_sockets_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        site = Site()
+        server = await site.open()
+        assert await api.drain({"process": "other:1"}, over=0, undo=False) == Done(0, 0, [])
+        assert await api.drain({"process": HERE}, over=0, undo=True) == Done(1, 1, [])
+        assert server.closes == []
+        try:
+            assert await api.drain({"everything": True}, over=0, undo=False) == Done(1, 1, [])
+            await server.wait_sent("websocket.close")
+        finally:
+            await api.drain({"everything": True}, over=0, undo=True)
+        assert server.closes == [1012]
+        await server.leave()
+
+    run(test())

@@ -7,6 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from django.test import Client
 from django.urls import reverse
 
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
-from fastws_compat.operations import listing, selections
+from fastws_compat.operations import api, listing, selections
+from fastws_compat.operations.models import LiveSocket
+from fastws_compat.operations.records import Done, Page, Row
 from tests.fake_server import FakeServer, connected
 
 pytestmark = pytest.mark.django_db
@@ -396,6 +399,73 @@ def test_what_cannot_be_logged_is_not_done(
     with pytest.raises(RuntimeError, match="disk"):
         client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"})
     assert sockets.servers[0].closes == []
+
+
+def page(**values: Any) -> Page:
+    return Page(
+        **{
+            "rows": [],
+            "total": 0,
+            "matched": 0,
+            "silent": [],
+            "older": [],
+            "processes": [],
+            "facets": {},
+            **values,
+        }
+    )
+
+
+def test_what_the_list_lacks() -> None:
+    since = datetime(2026, 11, 26, 12, 4, tzinfo=UTC)
+    lacking = page(silent=["web:2", "web:3"], older=["web:4"], unreached_since=since)
+    assert listing.warnings(lacking) == [
+        "No answer from web:2, web:3; its sockets are not listed.",
+        "web:4 runs an older version, which does not answer.",
+        "Other processes are not reached since 12:04 UTC.",
+    ]
+    query = listing.Query("", {}, "-since")
+    assert "does not reach others" in listing.empty(query, page(local=True))
+    assert "no process answers" in listing.empty(query, page())
+    assert listing.empty(query, page(processes=["web:1"])) == "No socket is open."
+    rows = [Row.from_wire({"id": "a", "waiting": 3}, "web:1")]
+    assert listing.footer(query, page(rows=rows, matched=7)).startswith("Showing 1 of 7, newest first.")
+    cells = {each["name"]: each["text"] for each in listing.shown(rows[0], "admin")["cells"]}
+    assert cells["waiting"] == "▲ 3"
+
+
+def test_few_pages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "MAX_CACHED", 1)
+    for search in ("a", "b"):
+        listing.ask(listing.Query(search, {}, "-since"), personal=True)
+    assert len(listing._cache) == 1
+    listing.forget()
+
+
+def test_processes_page(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    sockets.open("1")
+    html = as_user("view_livesocket").get(LIST + "processes/").content.decode()
+    assert f'href="{LIST}?process=' in html
+    assert "serving" in html
+
+
+def test_order_by_bytes_and_silent_processes_after_an_action(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = sockets.open("1")
+    client = as_user(*OPERATOR)
+    for order in ("bytes", "-messages", "last_in"):
+        assert len(client.get(LIST + "data/", {"o": order}).json()["rows"]) == 1
+    selection = hidden(client.post(LIST + "message/", {"_selected_action": one}))
+
+    async def send(*args: Any, **values: Any) -> Done:
+        return Done(1, 1, ["web:9"])
+
+    monkeypatch.setattr(api, "send_payload", send)
+    answer = client.post(LIST + "message/", {"selection": selection, "text": "x"}, follow=True)
+    assert "No answer from web:9." in answer.content.decode()
+    assert LogEntry.objects.get().change_message.endswith("no answer from web:9")
+    assert str(LiveSocket(pk="abc")) == "abc"
 
 
 def test_texts() -> None:

@@ -104,6 +104,11 @@ def test_imports_without_settings_and_without_other_frameworks() -> None:
     assert done.stdout == "[]\n"
 
 
+def test_private_names_of_the_class_are_descriptors():
+    """Tools that look at a class, such as inspect or Sphinx, read them there."""
+    assert HTTPConnection._headers is vars(HTTPConnection)["_headers"]
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [

@@ -12,7 +12,7 @@ from channels.layers import channel_layers
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
 from fastws_compat.exceptions import GroupKindError
-from fastws_compat.groups import servers, stores
+from fastws_compat.groups import Group, servers, stores
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.redis import RedisStore
@@ -503,6 +503,40 @@ def test_a_call_that_is_cancelled(redis: RedisServer, settings: Any) -> None:
         assert links.free == []
 
     run(main)
+
+
+def test_a_server_that_forgets_at_will(redis: RedisServer, settings: Any, caplog: Any) -> None:
+    servers._warn_of_eviction.cache_clear()
+    redis_call(redis, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    store = use(settings, redis)
+
+    async def main() -> None:
+        await asyncio.gather(*(store.head(f"g{number}", KIND) for number in range(3)))
+
+    try:
+        run(main)
+        run(main)
+    finally:
+        redis_call(redis, "CONFIG", "SET", "maxmemory-policy", "noeviction")
+    [text] = caplog.messages
+    assert "maxmemory-policy allkeys-lru" in text
+
+
+def test_a_group_without_a_kind_costs_no_command(redis: RedisServer, settings: Any) -> None:
+    use(settings, redis)
+    redis_call(redis, "CONFIG", "RESETSTAT")
+
+    async def main() -> None:
+        async with Group("plain").subscribe() as messages:
+            await Group("plain").asend(["hi"])
+            assert await anext(messages) == ["hi"]
+        await channel_layers["default"].flush()
+
+    run(main)
+    commands = redis_call(redis, "INFO", "commandstats").keys()
+    used = {name.removeprefix("cmdstat_").partition("|")[0] for name in commands}
+    ours = {"config", "info", "client", "hello", "select", "ping"}
+    assert used - ours == {"publish", "subscribe", "unsubscribe"}
 
 
 # Which store a layer has

@@ -27,6 +27,7 @@ from fastws_compat import (
     Path,
     Query,
     Reply,
+    Security,
     TypedWebSocket,
     WebSocket,
 )
@@ -293,6 +294,10 @@ schemes = [
 
 @app.websocket("/ws/secure", dependencies=[Depends(scheme) for scheme in schemes])
 async def secure(websocket: WebSocket) -> None: ...
+
+
+@app.websocket("/ws/scoped", dependencies=[Security(scheme, scopes=["read"]) for scheme in schemes[-3:]])
+async def scoped(websocket: TypedWebSocket[Post, Said]) -> None: ...
 
 
 @app.router.websocket_route("/ws/starlette")

@@ -82,7 +82,7 @@ if REDIS_URL:
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
     }
 
-FASTWS: dict[str, Any] = {}
+FASTWS: dict[str, Any] = {"GROUPS": {"chat.*": {"presence": True}}}
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "chat:rooms"

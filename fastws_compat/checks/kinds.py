@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from channels.layers import channel_layers
 from django.core.checks import Error, Warning, register
 
 from fastws_compat import conf
+from fastws_compat.checks.layers import declared
 from fastws_compat.checks.messages import TAG, Messages, message
+from fastws_compat.exceptions import GroupKindError
 
 
 @register(TAG)
@@ -15,15 +18,29 @@ def check_kinds(**kwargs: Any) -> Messages:
     patterns = conf.get("GROUPS")
     if not patterns or not isinstance(patterns, dict):
         return []  # the wrong type is reported with the other settings
-    from fastws_compat.exceptions import GroupKindError
     from fastws_compat.groups import kinds  # imports pydantic
 
     try:
         found = kinds.parse_all(patterns)
     except GroupKindError as exc:
         return message(Error, "E011", str(exc), "Correct it.")
-    has_history = any(kind.history for kind in found.values())
-    return check_slow_consumers() if has_history else []
+    keeping = [kind for kind in found.values() if kind.history or kind.presence]
+    has_history = any(kind.history for kind in keeping)
+    return [*(check_stores() if keeping else []), *(check_slow_consumers() if has_history else [])]
+
+
+def check_stores() -> Messages:
+    """A layer of somebody else has no store, unless the settings name one."""
+    from fastws_compat.groups.storage import make_store  # imports pydantic
+
+    for alias in declared():
+        try:
+            make_store(alias, channel_layers[alias], conf.get("STORE"))
+        except GroupKindError as exc:
+            return message(Warning, "W015", str(exc), "Groups on this layer raise GroupKindError until then.")
+        except Exception:
+            continue  # the layer or the store cannot be made, which other checks report
+    return []
 
 
 def check_slow_consumers() -> Messages:

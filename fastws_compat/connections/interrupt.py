@@ -50,7 +50,7 @@ class Interrupt:
             return None
         else:
             if task in self._interrupted:  # the server swallowed the cancellation
-                task.uncancel()
+                task.uncancel()  # pragma: no cover - CPython 3.11 does not trace it (python/cpython#106749)
             return value
         finally:
             self._waiting.discard(task)

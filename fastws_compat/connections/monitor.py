@@ -12,6 +12,7 @@ from fastws_compat import conf
 from fastws_compat.connections import census
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.interrupt import absorb_cancellation
+from fastws_compat.connections.misuse import MAX_INSTANT_ERRORS
 from fastws_compat.connections.outcomes import Reason, template_of
 from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.pipe import mark_disconnected
@@ -26,7 +27,7 @@ from fastws_compat.connections.states import (
 from fastws_compat.connections.sweeper import INTERVAL
 from fastws_compat.logger import logger
 from fastws_compat.types import Scope
-from fastws_compat.websockets import MAX_INSTANT_ERRORS, WebSocket
+from fastws_compat.websockets import WebSocket
 
 
 class Notice(str):

@@ -61,6 +61,8 @@ class WebSocketProtocol(MessageReader):
     # here, and writes it to each of them; not to those whose `shares_frames` is False.
     frame_of: Callable[[Message], bytes] = staticmethod(frames.of)
     shares_frames = True
+    # Whether the client is one of `live.js`.
+    _is_live = False
     # Whether the server refused the handshake: the application was too slow, or the server is stopping.
     _refused_by_server = False
     # The first close, and the refusal of a handshake that an application was working on.
@@ -122,6 +124,7 @@ class WebSocketProtocol(MessageReader):
         self.inbox.put({"type": "websocket.connect"}, 0)
         scope = self.upgrade.scope(self.server.root_path, conf.get("DAPHNE_ROOT_PATH_HEADER"))
         scope[TURN] = turn
+        self._is_live = b"fastws=" in scope["query_string"]
         if root_path := scope["root_path"].rstrip("/"):
             scope = with_root_path(root_path, scope)  # a proxy may have removed the prefix from the path
         self.server.start_application(self, scope)
@@ -443,8 +446,7 @@ class WebSocketProtocol(MessageReader):
 
     def close_for_restart(self) -> None:
         """Close with 1012; clients of `live.js` are told over how many seconds they spread their return."""
-        is_ours = b"fastws=" in self.upgrade.target
-        reason = f"spread={conf.get('RECONNECT_SPREAD')}" if is_ours else ""
+        reason = f"spread={conf.get('RECONNECT_SPREAD')}" if self._is_live else ""
         self.close_from_server(status.WS_1012_SERVICE_RESTART, reason)
 
     def _note_close(self, code: int, by: By) -> None:

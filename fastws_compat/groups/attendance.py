@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
-from itertools import starmap
+from itertools import count, starmap
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,7 +21,6 @@ from django.dispatch import Signal
 from fastws_compat import conf
 from fastws_compat.connections.registry import shutdowns
 from fastws_compat.connections.states import SESSION
-from fastws_compat.groups.delivery import new_id
 from fastws_compat.groups.hub import Hub, hub_of
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import Presence, kind_with
@@ -64,6 +63,9 @@ def presence_key_of(user: Any, member_id: str) -> str:
     return str(user.pk) if getattr(user, "is_authenticated", False) else member_id
 
 
+# What tells the seats of this process apart. Redis keeps them by process, so they can be short.
+_numbers = count()
+
 # The number of groups that are checked in one call, and in a second.
 CHECKS_PER_SECOND = 500
 
@@ -92,7 +94,7 @@ class Attendance:
         if old is not None and old.key == key:
             place.seat = replace(old, info=text, renewed=True)
         else:
-            place.seat = Seat(new_id(), key, text)
+            place.seat = Seat(f"{next(_numbers):x}", key, text)
         keeper.enter(group, place.seat)
         if old is not None and old.key != key:
             keeper.exit(group, old.socket)

@@ -68,14 +68,14 @@ class Keeping:
         with self._reading():
             while limit is None or len(found) < limit:
                 reading = await store_of(self.layer).read(self.name, kind, after, PAGE)
-                if not reading.entries:
-                    break
-                after = reading.entries[-1].offset
                 found += [
                     Entry(entry.offset, entry.moment, self._message(entry.content))
                     for entry in reading.entries
                     if isinstance(entry.content, Payload)
                 ]
+                if not reading.entries or reading.entries[-1].offset >= reading.top:
+                    break
+                after = reading.entries[-1].offset
         return found[:limit]
 
     def history(self, after: int = 0, limit: int | None = None) -> list[Entry]:

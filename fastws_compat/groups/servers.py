@@ -16,6 +16,7 @@ from typing import Any
 from fastws_compat import conf
 from fastws_compat.groups.stores import StoreError, StoreRefused
 from fastws_compat.layers.client import with_timeout
+from fastws_compat.logger import logger
 
 # The maximum number of connections of one event loop to one server.
 MAX_CONNECTIONS = 8
@@ -89,6 +90,8 @@ class Links:
     pool: Any
     free: list[Link] = field(default_factory=list)
     limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONNECTIONS))
+    # Whether the server has been asked if it forgets keys at will.
+    is_checked: bool = False
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
         """The replies to several calls, sent together. A reply may be an exception."""
@@ -114,6 +117,9 @@ class Links:
         try:
             await link.connection.connect()
             link.run_id = await _run_id(link)
+            if not self.is_checked:
+                self.is_checked = True
+                _warn_of_eviction(await _info(link, "memory", "maxmemory_policy"))
         except BaseException as exc:
             await link.close()
             if isinstance(exc, Exception):
@@ -128,17 +134,31 @@ class Links:
 
 async def _run_id(link: Link) -> str:
     """The run id of the server, or "" if it is not told or does not matter."""
+    return "" if conf.get("STORE_DURABLE") else await _info(link, "server", "run_id")
+
+
+async def _info(link: Link, section: str, name: str) -> str:
+    """What the server says about itself, or "" if it does not tell."""
     from redis.exceptions import ResponseError
 
-    if conf.get("STORE_DURABLE"):
-        return ""
     try:
-        reply = await link.ask("INFO", "server")
+        reply = await link.ask("INFO", section)
     except ResponseError:
         return ""
     text = reply.decode() if isinstance(reply, bytes) else str(reply)
     lines = (line.partition(":") for line in text.splitlines())
-    return next((value for name, _, value in lines if name == "run_id"), "")
+    return next((value for key, _, value in lines if key == name), "")
+
+
+@cache
+def _warn_of_eviction(policy: str) -> None:
+    """Log, once per process, that the server may forget any key."""
+    if policy.startswith("allkeys"):
+        logger.warning(
+            "Redis has the maxmemory-policy %s: it may forget the history of any group, and clients are then "
+            "told that they missed something. Set it to noeviction or volatile-ttl.",
+            policy,
+        )
 
 
 async def _ask(link: Link, calls: Sequence[Call]) -> list[Any]:

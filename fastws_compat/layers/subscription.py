@@ -55,14 +55,18 @@ class Subscription:
         if self._is_down:
             self._on_recovery()
         self._is_down = False
+        receiving = asyncio.ensure_future(self._layer.receive(channel))
         try:
             while True:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(RENEWAL_INTERVAL):
-                        message = await self._layer.receive(channel)
+                # Not cancelled for the renewal: the pub/sub layer would drop the channel.
+                await asyncio.wait([receiving], timeout=RENEWAL_INTERVAL)
+                if receiving.done():
+                    message = receiving.result()
+                    receiving = asyncio.ensure_future(self._layer.receive(channel))
                     self._on_message(message)
-                    continue
-                await with_timeout(self._layer.group_add(self._group, channel))
+                else:
+                    await with_timeout(self._layer.group_add(self._group, channel))
         finally:
+            receiving.cancel()
             with suppress(Exception):
                 await with_timeout(self._layer.group_discard(self._group, channel), LEAVE_TIMEOUT)

@@ -124,7 +124,7 @@ def state_of(session: Any) -> str:
 
 
 def subprotocol_of(session: Any) -> str | None:
-    return session.websocket._subprotocol if session.websocket is not None else None
+    return getattr(session.websocket, "_subprotocol", None)  # unset unless one was accepted
 
 
 def server_of(session: Any) -> str | None:

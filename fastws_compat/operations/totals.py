@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import fastws_compat
+from fastws_compat import health
 from fastws_compat.connections import census as counted
 from fastws_compat.connections.census import Totals
-from fastws_compat.layers.client import DEFAULT, health
+from fastws_compat.layers.client import DEFAULT
+from fastws_compat.layers.client import health as layer_health
 from fastws_compat.logins.remote import shared_layer
 from fastws_compat.operations import census
 from fastws_compat.operations.census import OTHER, everybody, route_of, server_of, state_of, waiting_of
@@ -52,7 +54,8 @@ def totals() -> dict[str, Any]:
         "since": BEGUN,
         "rss": rss(),
         "layer": None if layer is None else type(layer).__name__,
-        "layer_up": health(DEFAULT).failing_since is None,
+        "layer_up": layer_health(DEFAULT).failing_since is None,
+        "draining": health.is_draining(),
     }
 
 

@@ -78,7 +78,8 @@ class Schemes:
             call: Any = step.call
             if isinstance(call, SecurityBase):
                 found = with_scopes(scheme_object(call), step.scopes)
-                yield self._named(NOT_IN_KEYS.sub("-", call.scheme_name), found)
+                stem = ".".join([call.scheme_name, *step.scopes])
+                yield self._named(NOT_IN_KEYS.sub("-", stem), found)
 
     def _named(self, stem: str, scheme: dict[str, Any]) -> str:
         name, number = stem, 1

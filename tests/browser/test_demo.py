@@ -57,6 +57,9 @@ def test_two_members_in_two_tabs(visit, picture):
     ann, bob = visit("staff"), visit("member")
     one, two = online(ann.tab("/chat/general/")), online(bob.tab("/chat/general/"))
     third = online(bob.tab("/chat/general/"))
+    for page, names in ((one, ["member", "staff (you)"]), (two, ["member (you)", "staff"])):
+        expect(page.locator("#people li")).to_have_text(names)
+        expect(page.locator("#count")).to_have_text("2 people here")
 
     one.get_by_label("Message", exact=True).press_sequentially("Hello")
     expect(two.locator("#typing")).to_have_text("staff is typing…")
@@ -79,6 +82,10 @@ def test_two_members_in_two_tabs(visit, picture):
 
     two.reload()
     expect(said(online(two), "Hello")).to_have_count(1)
+    for page in (two, third):
+        page.close()
+    expect(one.locator("#people li")).to_have_text(["staff (you)"])
+    expect(one.locator("#count")).to_have_text("1 person here")
 
 
 def test_nothing_is_lost_or_doubled_when_the_server_restarts(visit, picture, demo):

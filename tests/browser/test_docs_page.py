@@ -279,6 +279,8 @@ def test_tokens_are_kept_to_oneself(open_page):
     page = open_page("secret")
     expect(page.page.get_by_label("Command line")).to_contain_text("--header 'x-trace: …'")
     page.page.get_by_label("token").fill("not a token")
+    page.page.get_by_label("key", exact=True).fill("'; echo")
+    expect(page.page.get_by_label("Command line")).not_to_contain_text("'; echo")
     page.button("Connect").click()
     expect(page.page.get_by_text("characters that a subprotocol cannot have")).to_be_visible()
     page.page.get_by_label("token").fill("tok-1")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from fastws_compat import FastAPI
@@ -13,7 +15,7 @@ from fastws_compat.schema import asyncapi
 from fastws_compat.schema.description import Site
 from tests.described import sites
 
-from .conftest import executable
+from .conftest import executable, installed
 
 
 def diagnostics(modules: Path, folder: Path, documents: dict[str, str]) -> str:
@@ -38,6 +40,19 @@ def test_the_official_parser_has_nothing_to_say(asyncapi_parser: Path, tmp_path:
     expected = [] if version == "3.1.0" else ["asyncapi-latest-version"] * len(documents)
     assert [line.split()[1] for line in said[:-1]] == expected, said
     assert said[-1] == f"parsed {len(documents)}"
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("version", ["3.1.0", "3.0.0"])
+def test_the_official_schema_accepts_them(version: str) -> None:
+    """In Python, with the JSON schema that the specification publishes."""
+    specs = installed("@asyncapi/specs@6.11.1") / "@asyncapi" / "specs" / "schemas"
+    schema = json.loads((specs / f"{version}-without-$id.json").read_text())
+    validator = jsonschema.Draft7Validator(schema)
+    for name, site in sites().items():
+        found = asyncapi.document(site, server="wss://example.com/x", version=version)
+        assert [error.message for error in validator.iter_errors(found)] == [], name
+    assert not validator.is_valid({**found, "channels": {"x": {"nothing": 1}}})
 
 
 @pytest.mark.node

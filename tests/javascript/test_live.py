@@ -49,3 +49,14 @@ def test_type_declarations(npm_packages: Path, tmp_path: Path, resolution: list[
     command = [str(npm_packages / ".bin" / "tsc"), *FLAGS, *TARGET, *resolution, "types.ts"]
     checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.node
+def test_it_passes_checkjs(npm_packages: Path, tmp_path: Path) -> None:
+    """The file has no types of its own: those of a generated client pass `--strict` (test_ws_types.py)."""
+    executable("node")
+    shutil.copy(STATIC / "live.js", tmp_path)
+    options = ["--noEmit", "--allowJs", "--checkJs", "--strict", "false"]
+    command = [str(npm_packages / ".bin" / "tsc"), *options, *TARGET, *RESOLUTIONS[1], "live.js"]
+    checked = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert checked.returncode == 0, checked.stdout

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
+import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +23,7 @@ from fastws_compat.operations import Done, count, kick, send, sockets
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import ROOT, Running, Server
 
 pytestmark = [pytest.mark.servers, pytest.mark.redis]
 
@@ -36,12 +41,12 @@ class Cluster:
     def __init__(self, redis: RedisServer, backend: str, settings: Any) -> None:
         layer = {"BACKEND": LAYERS[backend], "CONFIG": {"hosts": redis.hosts}}
         settings.CHANNEL_LAYERS = {"default": layer}
-        self._env = {"SETTINGS": json.dumps({"CHANNEL_LAYERS": {"default": layer}})}
+        self.env = {"SETTINGS": json.dumps({"CHANNEL_LAYERS": {"default": layer}})}
 
     def start(self, *servers: Server) -> list[Running]:
         """Start a process of each server, and wait until all answer."""
         started = [
-            server.start(APP, settings="tests.servers.django_settings", env=self._env, ready=False)
+            server.start(APP, settings="tests.servers.django_settings", env=self.env, ready=False)
             for server in servers
         ]
         wait_for(lambda: len(sockets().processes) == len(servers), 60)
@@ -189,3 +194,67 @@ def test_kick_in_every_state(alone: Running) -> None:
     logs = alone.logs()
     assert logs.count(BY_OPERATOR) == 4
     assert "Traceback" not in logs
+
+
+# Commands against servers
+
+
+def manage(env: dict[str, str], *args: str, **options: Any) -> subprocess.Popen[str]:
+    environ = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
+    environ |= {"PYTHONUNBUFFERED": "1", "PYTHONWARNINGS": "error::DeprecationWarning:fastws_compat"}
+    command = [sys.executable, "-m", "django", *args]
+    return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, **options)
+
+
+def test_connect(server: Server, tmp_path: Path) -> None:
+    env = {"DATABASE_PATH": str(tmp_path / "site.sqlite3")}
+    environ = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
+    prepared = [sys.executable, str(ROOT / "tests/servers/django_site.py")]
+    subprocess.run(prepared, cwd=ROOT, env=environ, check=True, timeout=60, capture_output=True)
+    with sqlite3.connect(env["DATABASE_PATH"]) as database:
+        [[before]] = database.execute("select count(*) from django_session")
+    site = "tests.servers.django_site:application"
+    running = server.start(site, settings="tests.servers.django_settings", env=env)
+    args = ["ws_connect", "/members", "--user", "ann", "--url", running.http("")]
+    talking = manage(env, *args, stdin=subprocess.PIPE)
+    out, _ = talking.communicate("hello\n/ping\n/close 1000 bye\n", timeout=60)
+    assert talking.returncode == 0, out
+    assert out.startswith("HTTP/1.1 101 Switching Protocols")
+    for text in ("< ann", "> hello", "pong after", "closed 1000 bye"):
+        assert text in out
+    refused = manage(env, "ws_connect", "/members", "--url", running.http(""), stdin=subprocess.DEVNULL)
+    out, _ = refused.communicate(timeout=60)
+    assert (refused.returncode, out.splitlines()[0]) == (2, "HTTP/1.1 401 Unauthorized")
+    ended = manage(env, *args, stdin=subprocess.PIPE)
+    assert ended.stdout is not None
+    while "< ann" not in ended.stdout.readline():
+        assert ended.poll() is None
+    ended.send_signal(signal.SIGTERM)
+    ended.communicate(timeout=60)
+    assert ended.returncode == 128 + signal.SIGTERM
+    with sqlite3.connect(env["DATABASE_PATH"]) as database:
+        assert database.execute("select count(*) from django_session").fetchall() == [(before,)]
+
+
+def test_top_in_a_terminal(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
+    cluster = Cluster(redis_server, "pubsub", settings)
+    [running] = cluster.start(daphne)
+    open_socket(running, "/ws/1")
+    own, terminal = os.openpty()
+    environ = {**os.environ, **cluster.env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
+    command = [sys.executable, "-m", "django", "ws_top", "--interval", "0.5"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environ, stdin=terminal, stdout=terminal)
+    os.close(terminal)
+    screen = ""
+    try:
+        while "/ws/{room}" not in screen:
+            screen += os.read(own, 65536).decode()
+        os.write(own, b"r")
+        while "sorted by open · /ws/{room}" not in screen:
+            screen += os.read(own, 65536).decode()
+        os.write(own, b"q")
+        assert process.wait(20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(own)

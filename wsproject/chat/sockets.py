@@ -124,7 +124,7 @@ async def chat(websocket: Socket, room: CurrentRoom, user: Member, after: Number
     """A tab in a room: first the messages after number `after`, then each new message."""
     feed = Feed(room)
     await websocket.accept()
-    await websocket.join(feed)
+    await websocket.join(feed, presence={"name": user.get_username()})
     await send_history(websocket, room, after)
     async for message in websocket:
         match message:

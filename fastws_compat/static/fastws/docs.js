@@ -413,7 +413,7 @@ class Route {
   #update() {
     const url = this.url(true);
     this.shownUrl.textContent = this.shownUrl.title = decodeURI(url);
-    this.command.textContent = `npx wscat --connect '${url}' --origin '${location.origin}'${this.headers.map((name) => ` \\\n  --header '${name}: …'`).join("")}`;
+    this.command.textContent = `npx wscat --connect '${url.replaceAll("'", "%27")}' --origin '${location.origin}'${this.headers.map((name) => ` \\\n  --header '${name}: …'`).join("")}`;
     for (const { control } of this.#fields) control.removeAttribute("aria-invalid");
     if (this.isShown) history.replaceState(null, "", this.link());
   }
@@ -617,6 +617,7 @@ class Route {
     this.log.say(`end${isGood ? "" : " error"}`, h("strong", {}, this.#opened ? `Closed with ${code}` : `Not opened (${code})`),
       reason ? ` “${reason}”` : "", ". ", sentence, this.#opened || said ? null : this.#help());
     this.#setState(this.#opened ? `Closed with ${code}` : "Refused", isGood ? "" : "bad");
+    this.log.view.scrollIntoView({ block: "nearest" });
   }
 
   #help() {

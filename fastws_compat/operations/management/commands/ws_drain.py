@@ -1,4 +1,4 @@
-"""`python manage.py ws_drain` takes processes out of service: no new sockets, and open ones are closed."""
+"""`python manage.py ws_drain` takes processes out of service and closes their open sockets."""
 
 from __future__ import annotations
 

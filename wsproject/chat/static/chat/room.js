@@ -2,7 +2,7 @@
 import { connect } from "./sockets.js";
 
 const find = (id) => document.getElementById(id);
-const { slug, user: me } = find("chat").dataset;
+const { slug, user: me, group } = find("chat").dataset;
 const [scroll, messages, text] = [find("scroll"), find("messages"), find("text")];
 const LOST = ["Reconnecting…", "Connection lost. Your messages are kept and will be sent when it is restored."];
 const STATES = {
@@ -179,6 +179,14 @@ function showTyping() {
   find("typing").textContent = names.length ? `${words} typing…` : "";
 }
 
+// ---- Who is here -----------------------------------------------------------------------------------
+
+function showPeople() {
+  const names = [...here.people.values()].map(({ name }) => name).sort();
+  find("people").replaceChildren(...names.map((name) => element("li", "", name === me ? `${name} (you)` : name)));
+  find("count").textContent = here.count === 1 ? "1 person here" : `${here.count} people here`;
+}
+
 // ---- The page --------------------------------------------------------------------------------------
 
 function showState(status) {
@@ -229,6 +237,8 @@ scroll.addEventListener("scroll", () => atEnd() && (find("newer").hidden = true)
 
 // What waits for the connection is in the outbox, so the client itself keeps nothing.
 const room = connect("/ws/chat/{slug}", { params: { slug }, query: () => ({ after: resume }), queue: 0 });
+const here = room.live.group(group);
+here.on("presence", showPeople);
 room.onStatus(showState);
 room.on("history", showHistory);
 room.on("said", hear);

@@ -1,0 +1,99 @@
+"""What a history costs: sending to a group with and without one, and a bare XADD and PUBLISH beside it.
+
+python -m benchmarks.history            # needs redis-server
+python -m benchmarks.history --quick
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import django
+from channels.layers import channel_layers
+from django.conf import settings
+
+from tests.redis_server import running
+
+QUICK = "--quick" in sys.argv
+ROUNDS, MESSAGES = (1, 50) if QUICK else (5, 500)
+MESSAGE = {"text": "x" * 32, "user": 17}
+
+
+def configure(url: str) -> None:
+    hosts = [{"address": url, "socket_timeout": None}]
+    layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": hosts}}
+    settings.configure(
+        CHANNEL_LAYERS={"default": layer},
+        FASTWS={"GROUPS": {"kept.*": {"history": True}, "board.*": {"state": True}}},
+    )
+    django.setup()
+
+
+async def measure(ways: dict[str, Callable[[], Awaitable[Any]]], number: int) -> dict[str, list[float]]:
+    """Microseconds of this process per call; the ways take turns."""
+    found: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, way in ways.items():
+            await way()
+            begun = time.process_time()
+            for _ in range(number):
+                await way()
+            found[name].append((time.process_time() - begun) / number * 1e6)
+    return found
+
+
+def report(title: str, found: dict[str, list[float]], base: str) -> None:
+    print(f"\n{title}\n")
+    print("| | CPU µs | ratio |\n| --- | ---: | ---: |")
+    for name, times in found.items():
+        ratio = statistics.median(a / b for a, b in zip(times, found[base], strict=True))
+        print(f"| {name} | {statistics.median(times):.0f} | {ratio:.2f} |")
+
+
+async def main(url: str) -> None:
+    from redis.asyncio import Redis
+
+    from fastws_compat.groups import Group
+
+    plain, kept, board = Group("plain"), Group("kept.1"), Group("board.1")
+    client = Redis.from_url(url)
+
+    async def bare() -> None:
+        await client.xadd("bare", {"d": b"x" * 60}, maxlen=100)
+        await client.publish("bare", b"x" * 60)
+
+    sending = {
+        "`asend` to a group without a kind": lambda: plain.asend(MESSAGE),
+        "`asend` to a group with a history": lambda: kept.asend(MESSAGE),
+        "`aset`": lambda: board.aset("a", 17),
+        "XADD and PUBLISH with redis-py": bare,
+    }
+    report("Sending", await measure(sending, MESSAGES), "`asend` to a group without a kind")
+    reading = {
+        "`aposition`": kept.aposition,
+        "100 entries (`ahistory`)": kept.ahistory,
+    }
+    report("Reading", await measure(reading, MESSAGES // 20), "`aposition`")
+    before = (await client.info("memory"))["used_memory"]
+    filling = 100
+    for number in range(filling):
+        for _ in range(100):
+            await Group(f"kept.{number + 2}").asend(MESSAGE)
+    used = (await client.info("memory"))["used_memory"] - before
+    print(f"\nRedis: {used / filling / 100:.0f} bytes an entry, of a message of 58 bytes")
+    stats = await client.info("commandstats")
+    calls = stats["cmdstat_evalsha"]
+    print(f"Redis: {calls['usec_per_call']:.0f} µs a script")
+    await client.aclose()
+    await channel_layers["default"].flush()
+
+
+if __name__ == "__main__":
+    with running() as server:
+        configure(server.url)
+        asyncio.run(main(server.url))

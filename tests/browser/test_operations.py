@@ -1,0 +1,218 @@
+"""The admin's page of open sockets in Chromium, under the demo's content policy."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import ROOT, Demo, Visitor
+
+playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+expect = playwright_api.expect
+
+pytestmark = pytest.mark.browser
+
+LIST = "/admin/fastws_operations/livesocket/"
+SMALL = {"width": 360, "height": 740}
+# Contrast as WCAG 2 defines it, between the text and the background of an element.
+CONTRAST = """element => {
+  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+  const linear = v => v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => [r, g, b].map(linear)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  let behind = element;
+  while (behind && rgb(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
+  const a = light(rgb(getComputedStyle(element).color));
+  const b = light(rgb(getComputedStyle(behind ?? document.body).backgroundColor));
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+GRANT = """
+import django; django.setup()
+from django.contrib.auth.models import User
+User.objects.filter(username="staff").update(is_superuser=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def operated(demo: Demo) -> Demo:
+    """The demo, in which the user `staff` may do everything."""
+    environ = {**os.environ, "DATABASE_PATH": str(demo.folder / "demo.sqlite3")}
+    environ["DJANGO_SETTINGS_MODULE"] = "wsproject.settings"
+    subprocess.run([sys.executable, "-c", GRANT], cwd=ROOT, env=environ, check=True, timeout=60)
+    return demo
+
+
+@pytest.fixture
+def open_list(operated: Demo, visit: Callable[..., Visitor]) -> Callable[..., Any]:
+    """Opens the page as an operator."""
+
+    def open_page(path: str = LIST, **options: Any) -> Any:
+        operator = visit(**options)
+        page = operator.tab("/admin/login/?next=" + path)
+        page.get_by_label("Username").fill("staff")
+        page.get_by_label("Password").fill(operated.passwords["staff"])
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**" + path)
+        return page
+
+    return open_page
+
+
+def chat(visit: Callable[..., Visitor], **options: Any) -> Any:
+    """A page of the chat with an open socket."""
+    page = visit("member", **options).tab("/chat/general/")
+    expect(page.locator("#state")).to_have_text("Online")
+    return page
+
+
+def rows(page: Any) -> Any:
+    return page.locator("#live-rows tr")
+
+
+def test_ticks_focus_and_rows_survive_polls(open_list: Any, visit: Any) -> None:
+    chat(visit)
+    page = open_list()
+    expect(rows(page)).to_have_count(1)
+    page.locator(".action-select").check()
+    page.locator("#live-rows th a").focus()
+    for _ in range(3):
+        with page.expect_response("**/data/**"):
+            pass
+    chat(visit)
+    expect(rows(page)).to_have_count(2)
+    assert page.locator(".action-select:checked").count() == 1
+    assert page.evaluate("document.activeElement.closest('tr') !== null")
+    expect(page.locator(".action-counter")).to_have_text("1 of 2 selected")
+    expect(page.locator("#live-summary")).to_contain_text("2 open · 1 process")
+
+
+def test_kick_closes_a_page(open_list: Any, visit: Any, picture: Any) -> None:
+    victim = visit("member").tab("/chat/general/")
+    victim.evaluate(
+        """() => new Promise((opened) => {
+          const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws/chat/general");
+          socket.onmessage = opened;
+          window.ended = new Promise((done) => (socket.onclose = (e) => done([e.code, e.reason])));
+        })"""
+    )
+    page = open_list(LIST + "?o=-since")
+    expect(rows(page)).to_have_count(2)
+    picture(page, "operations-list")
+    page.locator("#action-toggle").check()
+    page.get_by_label("Action:").select_option("kick")
+    page.get_by_role("button", name="Go").click()
+    expect(page.get_by_text("Are you sure you want to close 2 sockets?")).to_be_visible()
+    picture(page, "operations-confirm")
+    page.get_by_label("Close code").fill("4403")
+    page.get_by_label("Reason").fill("abuse")
+    page.get_by_role("button", name="Yes, close").click()
+    expect(page.get_by_text("Closed 2 sockets in 1 process.")).to_be_visible()
+    assert victim.evaluate("window.ended") == [4403, "abuse"]
+
+
+def test_client_text_is_text(open_list: Any, visit: Any) -> None:
+    chat(visit, user_agent="<img src=x onerror=alert(1)>")
+    page = open_list(LIST + "?q=%3Cimg", viewport={"width": 1600, "height": 900})
+    expect(page.locator("#live-rows .field-agent").first).to_contain_text("<img src=x onerror")
+    assert page.locator("#live-rows img").count() == 0
+    with page.expect_response("**/data/**"):
+        pass
+    assert page.locator("#live-rows img").count() == 0
+
+
+@pytest.mark.parametrize("toggled", [False, True])
+def test_dark(open_list: Any, visit: Any, picture: Any, toggled: bool) -> None:
+    chat(visit)
+    page = open_list(color_scheme="light" if toggled else "dark")
+    if toggled:
+        toggle = page.locator("button.theme-toggle").first
+        while page.evaluate("document.documentElement.dataset.theme") != "dark":
+            toggle.click()
+    expect(rows(page).first).to_be_visible()
+    for selector in (
+        "#live-rows th a",
+        "#live-rows td.field-route",
+        "#live-head",
+        "#live-pause",
+        "#live-footer",
+    ):
+        assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+    picture(page, f"operations-dark-{toggled}")
+
+
+def test_phone(open_list: Any, visit: Any, picture: Any) -> None:
+    chat(visit)
+    page = open_list(viewport=SMALL)
+    expect(rows(page).first).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("#live-filter").get_attribute("open") is None
+    page.locator("#live-filter > summary").click()
+    expect(page.get_by_text("By route")).to_be_visible()
+    for selector in ("#live-filter > summary", ".actions select", ".actions button", "#live-rows th a"):
+        assert page.locator(selector).first.bounding_box()["height"] >= 44, selector
+    picture(page, "operations-phone")
+
+
+def test_keyboard_only(open_list: Any, visit: Any) -> None:
+    chat(visit)
+    page = open_list()
+    expect(rows(page)).not_to_have_count(0)
+    page.locator("#searchbar").focus()
+    seen = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.className + document.activeElement.id"))
+        if "action-select" in seen[-1]:
+            break
+    page.keyboard.press("Space")
+    assert page.locator(".action-select:checked").count() == 1
+
+
+def test_hidden_and_paused_pages_ask_nothing(open_list: Any) -> None:
+    page = open_list()
+    page.evaluate(
+        """() => {
+          window.asked = 0;
+          const plain = window.fetch;
+          window.fetch = (...all) => { window.asked += 1; return plain(...all); };
+        }"""
+    )
+    with page.expect_response("**/data/**"):
+        pass
+    assert page.evaluate("window.asked") > 0
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#live-age")).to_have_text("paused")
+    before = page.evaluate("window.asked")
+    page.wait_for_timeout(2500)  # longer than the interval of the polls
+    assert page.evaluate("window.asked") == before
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true})")
+    page.get_by_role("button", name="Resume").click()
+    page.wait_for_timeout(2500)
+    assert page.evaluate("window.asked") == before
+
+
+def test_logged_out_page_says_so(open_list: Any) -> None:
+    page = open_list()
+    page.context.clear_cookies()
+    expect(page.locator("#live-state")).to_contain_text("You are logged out")
+
+
+def test_without_javascript(open_list: Any, visit: Any) -> None:
+    chat(visit)
+    page = open_list(java_script_enabled=False)
+    row = rows(page).first
+    expect(row).to_be_visible()
+    row.locator(".action-select").check()
+    page.get_by_label("Action:").select_option("message")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Message").fill('{"type":"typing","user":"operator"}')
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text(re.compile("Sent a message to 1 socket in 1 process"))).to_be_visible()
+    page.get_by_role("link", name="Processes").click()
+    expect(page.get_by_role("heading", name="Processes")).to_be_visible()

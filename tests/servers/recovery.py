@@ -1,0 +1,55 @@
+"""Rooms with a history, and channel layers that lose and reorder messages."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from channels_redis.core import RedisChannelLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.groups import Group
+
+app = FastAPI()
+
+
+@app.websocket("/ws/{room}")
+async def joined(websocket: WebSocket, room: str) -> None:
+    await websocket.accept()
+    await websocket.join(room)
+    async for data in websocket.iter_json():
+        await Group(room).asend(data)
+
+
+class Lossy:
+    """Loses a tenth of the messages that are kept, and hands a twentieth out after the one that follows."""
+
+    late: Any = None
+
+    async def receive(self, channel: str) -> Any:
+        if self.late is not None:
+            message, self.late = self.late, None
+            return message
+        while True:
+            message = await self.receive_all(channel)
+            if "epoch" not in message.get("fastws", {}):
+                return message
+            chance = random.random()
+            if chance < 0.05 and self.late is None:
+                self.late, message = message, await self.receive_all(channel)
+            if chance < 0.9:
+                return message
+
+    async def receive_all(self, channel: str) -> Any:
+        raise NotImplementedError
+
+
+class LossyPubSub(Lossy, RedisPubSubChannelLayer):  # type: ignore[misc]
+    async def receive_all(self, channel: str) -> Any:
+        return await self._get_layer().receive(channel)
+
+
+class LossyCore(Lossy, RedisChannelLayer):  # type: ignore[misc]
+    async def receive_all(self, channel: str) -> Any:
+        return await RedisChannelLayer.receive(self, channel)

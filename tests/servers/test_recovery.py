@@ -1,0 +1,352 @@
+"""Recovery on real servers: several processes, a Redis that fails, and layers that lose messages.
+
+Numbers are small by default. At full size: FASTWS_PROCESSES=4 FASTWS_SOCKETS=200 FASTWS_MESSAGES=5000.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+import websockets
+from channels.layers import channel_layers
+
+from fastws_compat.exceptions import GroupSendError
+from fastws_compat.groups import Group
+from fastws_compat.groups.kinds import kind_with
+from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.stores import Draft
+from fastws_compat.layers import client as layers
+from fastws_compat.layers.wire import Payload
+from tests.redis_server import RedisServer, running
+from tests.redis_server import redis_server as redis_server
+from tests.servers.conftest import Running, Server
+
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.redis,
+    pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning"),
+]
+
+APP = "tests.servers.recovery:app"
+PROCESSES = int(os.environ.get("FASTWS_PROCESSES", "2"))
+SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "20"))
+MESSAGES = int(os.environ.get("FASTWS_MESSAGES", "300"))
+CHECK_SECONDS = 0.5
+PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
+CORE = "channels_redis.core.RedisChannelLayer"
+ROOM = Group("room.1")
+
+
+class Site:
+    """Processes and this one, with the same settings."""
+
+    def __init__(self, settings: Any, layer: RedisServer, **fastws: Any) -> None:
+        self.layer = layer
+        self.fastws: dict[str, Any] = {
+            "GROUPS": {"room.*": {"history": {"count": 10_000}}},
+            "CHECK_SECONDS": CHECK_SECONDS,
+            "LAYER_TIMEOUT": 1,
+            "RECONNECT_SPREAD": 3,
+            **fastws,
+        }
+        settings.FASTWS = self.fastws
+        settings.CHANNEL_LAYERS = {"default": self.config(PUBSUB)}
+
+    def config(self, backend: str, **config: Any) -> dict[str, Any]:
+        return {"BACKEND": backend, "CONFIG": {"hosts": self.layer.hosts, **config}}
+
+    def start(self, server: Server, backend: str = PUBSUB, **config: Any) -> Running:
+        settings = {"CHANNEL_LAYERS": {"default": self.config(backend, **config)}, "FASTWS": self.fastws}
+        env = {"SETTINGS": json.dumps(settings)}
+        return server.start(APP, settings="tests.servers.django_settings", env=env)
+
+
+class Client:
+    """What a client of `live.js` has seen over its connections."""
+
+    def __init__(self) -> None:
+        self.position = ""
+        self.frames: list[dict[str, Any]] = []
+        self.close: tuple[int, str] | None = None
+        self._changed = asyncio.Event()
+
+    async def listen(self, url: str) -> None:
+        claim = f"room.1:{self.position}" if self.position else ""
+        async with websockets.connect(
+            f"{url}?fastws={quote(claim)}", compression=None, proxy=None, max_queue=None
+        ) as connection:
+            with suppress(websockets.ConnectionClosed):
+                async for text in connection:
+                    self._take(json.loads(text))
+            self.close = (connection.close_code or 0, connection.close_reason or "")
+            self._changed.set()
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        self.frames.append(frame)
+        if frame.get("epoch") is not None:
+            self.position = f"{frame['epoch']}:{frame['offset']}"
+        elif "offset" in frame and frame["fastws"] == "message":
+            self.position = f"{self.position.partition(':')[0]}:{frame['offset']}"
+        self._changed.set()
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [frame for frame in self.frames if frame["fastws"] == kind]
+
+    @property
+    def offsets(self) -> list[int]:
+        return [frame["offset"] for frame in self.of("message") if "offset" in frame]
+
+    @property
+    def offset(self) -> int:
+        return int(self.position.rpartition(":")[2] or -1)
+
+    async def until(self, condition: Callable[[], Any], seconds: float = 40) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            raise AssertionError(f"at {self.position} after {self.frames[-5:]}") from None
+
+    async def until_joined(self, times: int = 1) -> None:
+        await self.until(lambda: len(self.of("joined")) == times)
+
+
+@asynccontextmanager
+async def connections() -> AsyncIterator[Callable[..., Any]]:
+    """Connects clients; what is still open is closed at the end."""
+    async with AsyncExitStack() as stack:
+        tasks: list[asyncio.Task[None]] = []
+
+        async def connect(running: Running, client: Client | None = None) -> Client:
+            client = client or Client()
+            times = len(client.of("joined")) + 1
+            tasks.append(asyncio.create_task(client.listen(running.url("/ws/room.1"))))
+            await client.until_joined(times)
+            return client
+
+        async def end() -> None:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        stack.push_async_callback(end)
+        yield connect
+
+
+def run(main: Callable[[], Any], seconds: float = 120) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(seconds):
+            await main()
+        await channel_layers["default"].flush()
+
+    layers.health.cache_clear()
+    asyncio.run(limited())
+
+
+def no_traceback(*servers: Running) -> None:
+    for each in servers:
+        each.stop()
+        assert "Traceback" not in each.logs()
+        assert "Task was destroyed" not in each.logs()
+
+
+def no_own_traceback(server: Running) -> None:
+    """channels_redis logs the exception with which its connection has ended."""
+    server.stop()
+    assert "/fastws_compat/" not in server.logs()
+    assert "Task was destroyed" not in server.logs()
+
+
+async def send_until(text: str, done: Callable[[], Any]) -> None:
+    """Send until something has happened; Redis may not answer yet."""
+    async with asyncio.timeout(40):
+        while not done():
+            with suppress(GroupSendError):
+                await ROOM.asend(text)
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", ["pubsub", "core"])
+def test_a_layer_that_loses_messages_is_not_noticed(
+    kind: str, redis_server: RedisServer, settings: Any, daphne: Server
+) -> None:
+    """The core layer also has a capacity of 10, beyond which it drops."""
+    site = Site(settings, redis_server)
+    backend, config = ("LossyPubSub", {}) if kind == "pubsub" else ("LossyCore", {"capacity": 10})
+    if kind == "core":
+        settings.CHANNEL_LAYERS = {
+            "default": site.config("channels_redis.core.RedisChannelLayer", capacity=10)
+        }
+    servers = [site.start(daphne, f"tests.servers.recovery.{backend}", **config) for _ in range(PROCESSES)]
+
+    async def send(sender: int) -> None:
+        for number in range(MESSAGES // 3):
+            await ROOM.asend([sender, number])
+            await asyncio.sleep(0)
+
+    def send_from_sync_code() -> None:
+        for number in range(MESSAGES // 3):
+            ROOM.send([2, number])
+
+    async def main() -> None:
+        async with connections() as connect:
+            clients = [await connect(servers[number % len(servers)]) for number in range(SOCKETS)]
+            await asyncio.gather(send(0), send(1), asyncio.to_thread(send_from_sync_code))
+            expected = [entry.message for entry in await ROOM.ahistory()]
+            for client in clients:
+                await client.until(lambda client=client: client.offset == len(expected))
+                assert client.offsets == list(range(1, len(expected) + 1))
+                assert [frame["data"] for frame in client.of("message")] == expected
+                assert client.of("lost") == []
+                assert client.close is None
+            assert len(expected) == 3 * (MESSAGES // 3)
+
+    if kind == "pubsub":
+        run(main)
+    else:
+        asyncio.run(main())
+    no_traceback(*servers)
+
+
+def test_a_restarted_server_and_a_page_that_returns_elsewhere(
+    redis_server: RedisServer, settings: Any, daphne: Server, uvicorn: Server
+) -> None:
+    site = Site(settings, redis_server)
+    one, two = site.start(daphne), site.start(uvicorn)
+
+    async def main() -> None:
+        async with connections() as connect:
+            client = await connect(one)
+            raw = await websockets.connect(one.url("/ws/room.1"), compression=None, proxy=None)
+            await ROOM.asend(["before"])
+            await client.until(lambda: client.offset == 1)
+            assert await raw.recv() == '["before"]'
+            one.signal()
+            await client.until(lambda: client.close)
+            assert client.close == (1012, "spread=3"), one.logs()
+            await raw.wait_closed()
+            assert (raw.close_code, raw.close_reason) == (1012, "")
+            await ROOM.asend(["meanwhile"])
+            await connect(two, client)
+            assert client.of("joined")[-1]["recovered"] is True
+            await ROOM.asend(["after"])
+            await client.until(lambda: client.offset == 3)
+            assert [frame["data"] for frame in client.of("message")] == [["before"], ["meanwhile"], ["after"]]
+
+    run(main)
+    no_traceback(one, two)
+
+
+def test_a_sender_that_dies_before_the_layer_has_the_message(
+    redis_server: RedisServer, settings: Any, daphne: Server
+) -> None:
+    server = Site(settings, redis_server).start(daphne)
+
+    async def main() -> None:
+        async with connections() as connect:
+            client = await connect(server)
+            kind = kind_with("room.1", "history")
+            await store_of("default").append("room.1", kind, Draft("dead.1", Payload("json", '["kept"]')))
+            await client.until(lambda: client.offset == 1, CHECK_SECONDS + 5)
+            assert [frame["data"] for frame in client.of("message")] == [["kept"]]
+            assert client.of("lost") == []
+
+    run(main)
+    no_traceback(server)
+
+
+def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
+    server = Site(settings, redis_server).start(daphne)
+
+    async def main() -> None:
+        async with connections() as connect:
+            client = await connect(server)
+            for number in range(5):
+                await ROOM.asend([number])
+            await client.until(lambda: client.offset == 5)
+            old = client.position
+            redis_server.kill()
+            redis_server.start()
+            await send_until("again", lambda: client.of("lost"))
+            await client.until(lambda: client.frames[-1].get("text") == "again")
+            lost = client.of("lost")
+            assert lost[0]["epoch"] != old.partition(":")[0]
+            after = client.frames[client.frames.index(lost[-1]) :]
+            offsets = [frame["offset"] for frame in after if frame["fastws"] == "message"]
+            assert offsets == list(range(lost[-1]["offset"] + 1, lost[-1]["offset"] + 1 + len(offsets)))
+            stranger = Client()
+            stranger.position = old
+            await connect(server, stranger)
+            assert stranger.of("joined")[0]["recovered"] is False
+
+    run(main)
+    no_own_traceback(server)
+
+
+def test_redis_hangs(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
+    server = Site(settings, redis_server).start(daphne)
+
+    async def main() -> None:
+        async with connections() as connect:
+            client = await connect(server)
+            await ROOM.asend(["before"])
+            await client.until(lambda: client.offset == 1)
+            redis_server.freeze()
+            with pytest.raises(GroupSendError):
+                await ROOM.asend(["during"])
+            redis_server.thaw()
+            await send_until("after", lambda: client.frames[-1].get("text") == "after")
+            assert client.offsets == list(range(1, len(client.offsets) + 1))
+            assert client.of("lost") == []
+
+    run(main)
+    no_traceback(server)
+
+
+@pytest.fixture
+def store_server() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+def test_the_store_is_away_and_the_layer_is_not(
+    redis_server: RedisServer, store_server: RedisServer, settings: Any, daphne: Server
+) -> None:
+    site = Site(settings, redis_server, STORE={"default": store_server.hosts}, STORE_DURABLE=True)
+    server = site.start(daphne)
+
+    async def main() -> None:
+        async with connections() as connect:
+            client = await connect(server)
+            await ROOM.asend("kept")
+            await client.until(lambda: client.offset == 1)
+            store_server.kill()
+            unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
+            await send_until("not kept", lambda: unkept in client.frames)
+            late = await connect(server)
+            assert late.of("joined") == [
+                {"fastws": "joined", "group": "room.1", "epoch": None, "offset": 0, "recovered": False}
+            ]
+            store_server.start()
+            await late.until(lambda: late.of("lost"))
+            await ROOM.asend("kept again")
+            await client.until(lambda: client.frames[-1].get("text") == "kept again")
+            after = client.position
+            await ROOM.asend("last")
+            again = Client()
+            again.position = after
+            await connect(server, again)
+            assert again.of("joined")[0]["recovered"] is True
+            await again.until(lambda: again.frames[-1].get("text") == "last")
+
+    run(main)
+    no_traceback(server)

@@ -1,0 +1,371 @@
+"""What `test_presence.py` cannot reach: faults, checks, versions, and the stores of real layers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from fastws_compat.exceptions import GroupStoreError
+from fastws_compat.groups import Group, Store, attendance, seating
+from fastws_compat.groups.attendance import Attendance, attendance_of, diffs_group, release_all
+from fastws_compat.groups.delivery import Frame
+from fastws_compat.groups.keeper import Keeper
+from fastws_compat.groups.redis_seats import RedisSeats
+from fastws_compat.groups.roster import MAX_DIFFS, Diff, Roster
+from fastws_compat.groups.seats import MemorySeats, Seat
+from fastws_compat.groups.stores import StoreError
+from fastws_compat.groups.watch import Watch
+from fastws_compat.layers import client as layers
+from tests.redis_server import RedisServer, running
+
+GROUPS = {"room.*": {"presence": {"linger": 7}}}
+
+
+class OwnStore(Store):
+    """A project's history, which knows nothing of presence."""
+
+
+class Screen:
+    """A member that sees who is present."""
+
+    def __init__(self) -> None:
+        self.id = "screen"
+        self.frames: list[dict[str, Any]] = []
+
+    def tell(self, frame: Frame) -> None:
+        self.frames.append(json.loads(frame.message["text"]))
+
+    async def next(self, number: int) -> dict[str, Any]:
+        """The frame with this number, once it is there."""
+        await until(lambda: len(self.frames) > number)
+        return self.frames[number]
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def project(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {}
+    settings.FASTWS = {"GROUPS": GROUPS, "CHECK_SECONDS": 0.05}
+    layers.local_layer.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+def seat(socket: str, key: str) -> Seat:
+    return Seat(socket, key, f'"{key}"')
+
+
+def seats_here() -> MemorySeats:
+    found = seating.seats_of("default", "room.1")
+    assert isinstance(found, MemorySeats)
+    return found
+
+
+async def watched(here: Attendance, screen: Screen, version: str = "") -> None:
+    await here.watch(screen.id, "room.1")
+    here.show(screen, "room.1", version)  # type: ignore[arg-type]
+
+
+def test_a_change_that_the_layer_lost_is_found_at_the_next_check() -> None:
+    async def steps() -> None:
+        here, screen = attendance_of("default"), Screen()
+        await watched(here, screen)
+        assert (await screen.next(0))["all"] == {}
+        # Another process tells nobody.
+        await seats_here().enter("room.1", "other", [seat("a", "7")])
+        assert (await screen.next(1))["joined"] == {"7": "7"}
+        here.leave(screen.id, "room.1")
+        here.leave(screen.id, "room.1")
+
+    asyncio.run(steps())
+
+
+def test_a_change_that_was_overtaken_is_waited_for() -> None:
+    async def steps() -> None:
+        seats, screen = MemorySeats(), Screen()
+        watch = Watch("room.1", seats, 10)
+        watch.add(screen, "")
+        await screen.next(0)
+        first = await seats.enter("room.1", "p", [seat("a", "1")])
+        second = await seats.enter("room.1", "p", [seat("b", "2")])
+        watch.apply(second)
+        watch.apply(first)
+        assert watch.roster.version == 2
+        assert (await screen.next(1))["joined"] == {"1": "1", "2": "2"}
+        await asyncio.sleep(0.06)  # the gap has been filled by then
+        third = await seats.leave("room.1", "p", ["a"])
+        fourth = await seats.leave("room.1", "p", ["b"])
+        assert third
+        watch.apply(fourth)  # the third is lost
+        assert sorted((await screen.next(2))["left"]) == ["1", "2"]
+        watch.stop()
+
+    asyncio.run(steps())
+
+
+def test_a_store_that_fails_delays_the_list_and_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastws_compat.groups.watch.RETRY_INTERVAL", 0.01)
+    monkeypatch.setattr("fastws_compat.groups.keeper.RETRY_INTERVAL", 0.01)
+    fails = 3
+
+    def failing(name: str) -> None:
+        works = getattr(MemorySeats, name)
+
+        async def call(self: MemorySeats, *args: Any) -> Any:
+            nonlocal fails
+            if fails:
+                fails -= 1
+                raise StoreError("away")
+            return await works(self, *args)
+
+        monkeypatch.setattr(MemorySeats, name, call)
+
+    for name in ("people", "versions", "tick"):
+        failing(name)
+
+    async def steps() -> None:
+        here, screen = attendance_of("default"), Screen()
+        await watched(here, screen)
+        await here.enter("m", "room.1", "7", None)
+        await until(
+            lambda: screen.frames and "7" in screen.frames[-1].get("joined", screen.frames[-1].get("all"))
+        )
+        here.leave("m", "room.1")
+        here.leave(screen.id, "room.1")
+        await until(lambda: not here._keepers[seats_here()].task)
+
+    asyncio.run(steps())
+
+
+def test_a_layer_that_fails_is_no_error_of_the_member(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    async def steps() -> None:
+        here = attendance_of("default")
+        monkeypatch.setattr(type(layers.layer_of("default")), "group_send", None)
+        with caplog.at_level(logging.DEBUG, "fastws_compat"):
+            await here.enter("m", "room.1", "7", None)
+            await until(lambda: not here._sending)
+        here.leave("m", "room.1")
+        await until(lambda: not here._sending)
+
+    asyncio.run(steps())
+    assert "late" in caplog.text
+
+
+def test_a_frame_that_cannot_be_sent_is_logged(caplog: Any) -> None:
+    class Broken(Screen):
+        def tell(self, frame: Frame) -> None:
+            raise ValueError("broken")
+
+    async def steps() -> None:
+        watch = Watch("room.1", MemorySeats(), 10)
+        watch.add(Broken(), "")
+        await until(lambda: "could not be sent" in caplog.text)
+        watch.stop()
+
+    asyncio.run(steps())
+
+
+def test_more_viewers_than_one_turn_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastws_compat.groups.watch.MAX_DELIVERIES_IN_A_ROW", 1)
+
+    async def steps() -> None:
+        watch = Watch("room.1", MemorySeats(), 10)
+        screens = [Screen() for _ in range(3)]
+        for number, screen in enumerate(screens):
+            screen.id = str(number)
+            watch.add(screen, "")
+        # The last one leaves while the others are told.
+        screens[0].tell = lambda frame: watch.discard("2")  # type: ignore[method-assign,assignment]
+        await until(lambda: screens[1].frames)
+        await asyncio.sleep(0)
+        assert screens[2].frames == []
+        watch.stop()
+
+    asyncio.run(steps())
+
+
+def test_at_a_shutdown_nobody_leaves_and_the_lease_ends_after_the_linger() -> None:
+    async def steps() -> None:
+        here = attendance_of("default")
+        await here.enter("m", "room.1", "7", None)
+        seats, keeper = seats_here(), here._keepers[seats_here()]
+        await release_all()
+        here.leave("m", "room.1")
+
+        assert await seats.count("room.1") == 1
+        assert 6 < seats._leases.ends[keeper.process] - seats._clock() <= 7
+        assert (await seats.reap("room.1", keeper.process))[1] is False
+        await release_all()  # again: nothing is left to do
+        seats.abandon(keeper.process)
+
+    asyncio.run(steps())
+
+
+def test_the_end_of_a_loop_without_a_shutdown_leaves_nobody_in_memory() -> None:
+    async def steps() -> MemorySeats:
+        await attendance_of("default").enter("m", "room.1", "7", None)
+        return seats_here()
+
+    seats = asyncio.run(steps())
+    assert asyncio.run(seats.count("room.1")) == 0
+
+
+def test_a_place_in_another_process_is_kept_after_1012(settings: Any) -> None:
+    settings.FASTWS = {"GROUPS": GROUPS, "SHUTDOWN_GRACE": 3}
+    assert [attendance._linger("room.1", code) for code in (1000, None, 1012, 4401, 4403)] == [7, 7, 10, 0, 0]
+
+
+def test_long_names_get_a_group_for_changes_too() -> None:
+    assert diffs_group("room.1") == "fastws.presence.room.1"
+    assert len(diffs_group("r" * 99)) < 100
+
+
+def test_who_is_not_in_a_group_is_shown_nothing() -> None:
+    async def steps() -> None:
+        here, screen = Attendance("default"), Screen()
+        here.show(screen, "room.1", None)  # type: ignore[arg-type]
+        await here.enter(screen.id, "room.1", "7", None)
+        here.show(screen, "room.1", None)  # type: ignore[arg-type]
+        assert screen.frames == []
+        here.leave(screen.id, "room.1")
+        await until(lambda: not here._keepers[seats_here()].task)
+
+    asyncio.run(steps())
+
+
+def test_a_member_outside_of_a_connection_has_no_end() -> None:
+    async def steps() -> None:
+        member: Any = SimpleNamespace(id="m", websocket=SimpleNamespace(scope={}))
+        Attendance("default").expect_end(member)
+
+    asyncio.run(steps())
+
+
+def test_a_list_that_is_older_than_the_copy_is_dropped() -> None:
+    roster = Roster(20)
+    roster.compare("e", 2, {"a": "1"}, 0)
+    roster.compare("e", 1, {}, 0)
+    assert roster.people == {"a": "1"}
+    roster.apply(Diff("e", 2, {"b": "1"}))
+    assert roster.people == {"a": "1"}
+
+
+def test_a_version_is_known_as_long_as_its_changes() -> None:
+    roster = Roster(20)
+    roster.compare("e", 0, {"a": "1"}, 0)
+    roster.apply(Diff("e", 1, {"b": "1"}))
+    roster.apply(Diff("e", 2, {}, ["a"], {"b": "2"}))
+    roster.apply(Diff("e", 3, {"c": "1"}))
+    roster.apply(Diff("e", 4, {}, ["c"]))
+
+    assert roster.since("e.4") is not None
+    assert not roster.since("e.4")
+    since = roster.since("e.0")
+    assert since is not None
+    assert (since.joined, since.left, since.changed) == ({"b": "2"}, ["a"], {})
+    since = roster.since("e.1")
+    assert since is not None
+    assert (since.joined, since.left, since.changed) == ({}, ["a"], {"b": "2"})
+    for number in range(5, 5 + MAX_DIFFS):
+        roster.apply(Diff("e", number, {}, [], {"b": str(number)}))
+    assert roster.since("e.1") is None
+    assert roster.since("x.1") is None
+
+
+def test_nobody_knows_a_version_in_which_somebody_is_unsure() -> None:
+    roster = Roster(20)
+    roster.compare("e", 1, {"a": "1"}, 0)
+    roster.compare("f", 0, {}, 0)
+    roster.stale = False
+
+    assert roster.people == {"a": "1"}
+    assert roster.since(roster.name) is None
+    assert not roster.is_due(19)
+    assert roster.is_due(20)
+    roster.compare("f", 0, {}, 20)
+    assert roster.people == {}
+
+
+@pytest.mark.redis
+def test_on_redis_each_server_has_its_own_seats(server: RedisServer, settings: Any) -> None:
+    config = {"hosts": [*server.hosts, {"address": f"redis://127.0.0.1:{server.port}/1"}]}
+    backend = "channels_redis.core.RedisChannelLayer"
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
+    found = {seating.seats_of("default", f"room.{number}") for number in range(50)}
+    assert len(found) == 2
+    assert all(isinstance(each, RedisSeats) for each in found)
+
+    settings.FASTWS = {"GROUPS": GROUPS, "STORE": f"{__name__}.OwnStore"}
+    assert isinstance(seating.seats_of("default", "room.1"), RedisSeats)
+
+
+@pytest.mark.redis
+def test_what_redis_refuses_is_an_error_of_the_store(server: RedisServer, settings: Any) -> None:
+    backend = "channels_redis.pubsub.RedisPubSubChannelLayer"
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": {"hosts": server.hosts}}}
+
+    async def steps() -> None:
+        from redis import asyncio as aioredis
+
+        seats: Any = seating.seats_of("default", "room.1")
+        seats.abandon("p")
+        async with aioredis.Redis.from_url(server.url) as redis:
+            for part in ("m", "p"):
+                await redis.set(seats._of("room.1", part), "no hash")
+        with pytest.raises(StoreError):
+            await seats.versions(["room.1"])
+        with pytest.raises(GroupStoreError):
+            await Group("room.1").apresence()
+
+    asyncio.run(steps())
+
+
+def test_a_keeper_that_has_stopped_takes_nobody() -> None:
+    async def steps() -> None:
+        seats = MemorySeats()
+        keeper = Keeper(seats, lambda group, diff: None)
+        await keeper.release(0)
+        keeper.enter("room.1", seat("a", "7"))
+        assert keeper.task is None
+        assert await seats.count("room.1") == 0
+
+    asyncio.run(steps())
+
+
+def test_a_seat_that_changes_while_it_is_registered_is_registered_again() -> None:
+    async def steps() -> None:
+        seats, told = MemorySeats(), []
+        keeper = Keeper(seats, lambda group, diff: told.append(diff))
+        works = seats.enter
+
+        async def enter(group: str, process: str, found: Any) -> Diff:
+            if len(told) == 0:
+                keeper.enter("room.1", Seat("a", "7", "2", renewed=True))
+            keeper.exit("room.1", "b") if len(told) == 0 else None
+            return await works(group, process, found)
+
+        seats.enter = enter  # type: ignore[method-assign]
+        keeper.enter("room.1", Seat("a", "7", "1"))
+        keeper.enter("room.1", seat("b", "8"))
+        await keeper.wait_settled("room.1")
+        assert (await seats.people("room.1"))[2] == {"7": "2"}
+        keeper.exit("room.1", "a")
+        await keeper.wait_settled("room.1")
+        await until(lambda: keeper.task is None)
+
+    asyncio.run(steps())
