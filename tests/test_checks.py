@@ -800,6 +800,23 @@ def test_no_lifespan_in_a_url_router() -> None:
     assert application.check_lifespans(URLRouter(app.websocket_urlpatterns)) == []
 
 
+def test_prometheus_in_several_processes_exports_no_collectors(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "fastws_compat.contrib.prometheus"]
+    assert ids() == []
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/tmp")
+    assert ids() == ["W011"]
+
+
+@pytest.mark.parametrize("name", ["SentryAsgiMiddleware", "OpenTelemetryMiddleware"])
+def test_middleware_that_replaces_send(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
+    wrapper = type(name, (), {})()
+    wrapper.app = get_asgi_application(app_with("/ws"))
+    serve(monkeypatch, settings, wrapper)
+    assert ids() == ["W010"]
+
+
 class Note(BaseModel):
     text: str
 
@@ -847,20 +864,3 @@ def test_W017_messages_that_overlap(
     serve(monkeypatch, settings, get_asgi_application(app))
     found = [found.msg for found in run_checks(tags=[checks.TAG])]
     assert [re.sub("The WebSocket route '/notes' |, but.*", "", text) for text in found] == words
-
-
-def test_prometheus_in_several_processes_exports_no_collectors(
-    monkeypatch: pytest.MonkeyPatch, settings: Any
-) -> None:
-    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "fastws_compat.contrib.prometheus"]
-    assert ids() == []
-    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "/tmp")
-    assert ids() == ["W011"]
-
-
-@pytest.mark.parametrize("name", ["SentryAsgiMiddleware", "OpenTelemetryMiddleware"])
-def test_middleware_that_replaces_send(monkeypatch: pytest.MonkeyPatch, settings: Any, name: str) -> None:
-    wrapper = type(name, (), {})()
-    wrapper.app = get_asgi_application(app_with("/ws"))
-    serve(monkeypatch, settings, wrapper)
-    assert ids() == ["W010"]
