@@ -106,7 +106,7 @@ class Arrival:
             self._feed.catchers.add(member.id)
 
     async def run(self) -> bool | None:
-        """Join, and catch up. Returns whether the member has recovered; None if there was nothing to recover."""
+        """Join and catch up. Returns whether the member has recovered; None if there was nothing to do."""
         if self._feed is None:
             if self._is_new:
                 self._tell("joined", epoch=None, offset=0, recovered=None)

@@ -59,16 +59,16 @@ def _time(seconds: Any) -> datetime | None:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The best rows of all processes that answered."""
+    """The first rows of all processes that replied."""
 
     rows: list[Row]
     # The connections of all processes, and those that the filters select.
     total: int
     matched: int
-    # The processes that did not answer, and those whose version does not know the question.
+    # The processes that did not reply, and those whose version does not know the query.
     silent: list[str]
     older: list[str]
-    # The processes that answered.
+    # The processes that replied.
     processes: list[str]
     # How many connections there are by route, process, state and login.
     facets: dict[str, dict[str, int]]
@@ -79,7 +79,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an operation did: to how many connections, in how many processes, and who did not answer."""
+    """The result of an operation: the numbers of connections and processes, and who did not reply."""
 
     count: int
     processes: int

@@ -1,4 +1,4 @@
-"""What this process has counted: its connections and messages by route, and how it does."""
+"""The counts of this process: its connections and messages by route, and its state."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def totals() -> dict[str, Any]:
 
 
 def _of(routes: dict[str, dict[str, int]], template: str) -> dict[str, int]:
-    """The counts of a route, or those of all others once there are as many as may be told apart."""
+    """The counts of a route, or those of all others once the maximum number of routes is reached."""
     name = template if template in routes or len(routes) < census.max_routes() else OTHER
     return routes.setdefault(name, dict.fromkeys(COUNTS, 0))
 
@@ -103,7 +103,7 @@ def _together(routes: Iterable[dict[str, int]]) -> dict[str, int]:
 
 
 def rss() -> int | None:
-    """The memory of the process in bytes, where Linux tells it."""
+    """The memory of the process in bytes, on Linux."""
     try:
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

@@ -78,7 +78,7 @@ def _layer(process: Process) -> str:
 
 @dataclass(slots=True)
 class View:
-    """What the keys have chosen: the order, a text that rows must have, and one route."""
+    """The choices made with the keys: the order, a text that rows must contain, and one route."""
 
     sort: str = "open"
     text: str = ""
@@ -112,7 +112,7 @@ class View:
             self.typing += key
 
     def of(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows that fit, in order."""
+        """The rows that match, in order."""
         fitting = [each for each in found if self._fits(each)]
         is_text = self.sort in TEXTS
         return sorted(fitting, key=lambda each: _key(each[self.sort]), reverse=not is_text)
