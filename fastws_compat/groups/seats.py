@@ -112,7 +112,7 @@ class Leases:
         return now < self._quiet_until
 
     def forget(self, process: str) -> None:
-        """Forget the lease, so that the process gets a new token if it is alive after all."""
+        """Forget the token, so that the process gets a new one if it is alive after all."""
         self.tokens.pop(process, None)
 
     def strike(self, process: str) -> None:
