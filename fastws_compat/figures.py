@@ -1,4 +1,4 @@
-"""The figures of this process at one moment, for whatever exports them."""
+"""The figures of this process at one moment, for exporters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fastws_compat.connections.states import MEMBER
 
 OTHER_ROUTES = "(other)"
 
-# The label of each route, kept so that a route never changes from one label to another.
+# The label of each route, kept so that it never changes.
 _labels: dict[str, str] = {}
 
 

@@ -52,7 +52,7 @@ class Counted:
             hooks.run(hooks.answered, self)
 
     def note_refusal(self, status: int, reason: Reason = "endpoint") -> None:
-        """Note the answer that refuses the handshake; a reason that was noted before counts instead."""
+        """Note the answer that refuses the handshake; a reason that was noted earlier takes precedence."""
         if self.refusal is None and not self.is_accepted:
             self._refusal = (status, self.reason or reason)
             hooks.run(hooks.answered, self)
@@ -63,7 +63,7 @@ class Counted:
 
     @property
     def template(self) -> str:
-        """The whole path of the route as it was declared; `(none)` if no route matches."""
+        """The full path of the route as declared; `(none)` if no route matches."""
         if self._template is not None:
             return self._template
         if self.reason == "not_found":
@@ -99,7 +99,7 @@ class Counted:
 
     @property
     def counts(self) -> Counts:
-        """The messages in and out, and the bytes of their payloads in and out; None for what is not known."""
+        """The messages in and out, and the bytes of their payloads in and out; None where unknown."""
         server, own = self.server, self._tally
         if server is not None and hasattr(server, "messages_in"):  # daphne, completed
             return server.messages_in, server.messages_out, server.bytes_in, server.bytes_out
@@ -127,7 +127,7 @@ class Counted:
 
     @property
     def last_in(self) -> float | None:
-        """When the last message came, in seconds since the epoch; None if that is not known."""
+        """When the last message arrived, in seconds since the epoch; None if unknown."""
         found: float | None = getattr(self.server if self._tally is None else self._tally, "last_in", None)
         return found
 
@@ -155,7 +155,7 @@ class Counted:
         return self._tally.receiving(receive)
 
     def settle(self) -> str:
-        """Keep what readers may still ask for once the scope and the socket are gone; the template."""
+        """Keep what readers need after the scope and the socket are gone. Returns the template."""
         if self.websocket is not None:
             self._heard = _heard_by(self.websocket)
         self._accepted = self.is_accepted

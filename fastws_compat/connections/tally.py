@@ -33,7 +33,7 @@ class Tally:
         self.last_in: float | None = None
 
     def receiving(self, receive: Receive) -> Receive:
-        """`receive`, with its messages counted."""
+        """`receive` that counts its messages."""
         count = size = 0
         self.messages_in = self.bytes_in = 0
 
@@ -49,7 +49,7 @@ class Tally:
         return counted
 
     def sizing(self, send: Send) -> Send:
-        """`send`, with the sizes of its messages added up."""
+        """`send` that adds up the sizes of its messages."""
         size = self.bytes_out = 0
 
         def sized(message: Message) -> Any:
@@ -62,7 +62,7 @@ class Tally:
         return sized
 
     def yielding(self, send: Send) -> Send:
-        """`send`, with its messages counted, and with other tasks allowed to run from time to time.
+        """`send` that counts its messages and lets other tasks run from time to time.
 
         After a client has left, uvicorn accepts messages without waiting, and detects the disconnect only
         when the event loop runs. An endpoint that sends in an endless loop would block the process for ever.
@@ -77,6 +77,6 @@ class Tally:
                 self.messages_out += 1
                 if not self.messages_out % MAX_SENDS_IN_A_ROW:
                     return after_others(message)
-            return send(message)  # without a coroutine of its own, because every message comes this way
+            return send(message)  # without a coroutine of its own, because this is called for every message
 
         return sending

@@ -29,7 +29,7 @@ from fastws_compat.operations.records import Done, Row
 from fastws_compat.operations.selections import Selection
 
 APP = "fastws_operations"
-# The most log entries on the page of a socket, and sockets that a confirmation lists.
+# The maximum number of log entries on a socket's page, and of sockets listed in a confirmation.
 MAX_ENTRIES, MAX_LISTED = 20, 20
 
 
@@ -132,7 +132,7 @@ class LiveSocketAdmin(Base):
         return HttpResponseRedirect(request.get_full_path())
 
     def data_view(self, request: HttpRequest) -> HttpResponse:
-        """What the page asks for every two seconds. It neither saves nor extends the session."""
+        """The data that the page requests every two seconds. It neither saves nor extends the session."""
         query = Query.from_request(request.GET)
         page = listing.ask(query, may(request, "view_personal"))
         rows = [listing.shown(row, self.admin_site.name) for row in page.rows]
@@ -203,7 +203,7 @@ class LiveSocketAdmin(Base):
         return self._ask(request, action, selection, form, rows)
 
     def _selection(self, request: HttpRequest, action: str) -> Selection:
-        """What was chosen; Gone if that is nothing."""
+        """The selection that was submitted; Gone if nothing is selected."""
         if "selection" in request.POST:
             return selections.signed(request.POST["selection"], action, request.user)
         if request.POST.get("action") == "kick_all":
@@ -268,7 +268,7 @@ class LiveSocketAdmin(Base):
         self._tell(request, sent, done)
 
     def _tell(self, request: HttpRequest, sentence: str, done: Done) -> None:
-        """Show what was done, and who did not answer."""
+        """Show what was done, and which processes did not reply."""
         where = ngettext("in %d process", "in %d processes", done.processes) % done.processes
         messages.success(request, f"{sentence % done.count} {where}.")
         if done.silent:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from fastws_compat.connections.closing import MAX_REASON_BYTES, is_close_code
 from fastws_compat.operations.api import COME_BACK
 
-# The longest message that an operator can type, in characters, and the longest time for a kick, in seconds.
+# The maximum length of a message in characters, and of the time for a kick in seconds.
 MAX_TEXT, MAX_OVER = 65536, 86400
 
 

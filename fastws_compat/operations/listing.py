@@ -21,11 +21,11 @@ from fastws_compat.operations.records import Page, Row
 
 URLS = "fastws_operations_livesocket"
 DASH = "–"
-# Seconds for which an answer is shown again, so that many open pages ask once.
+# Seconds for which a page is cached, so that many open browsers cause one query.
 FRESH = 1.0
 MAX_CACHED = 100
 
-# The filters that the address of the page can have, with the titles of those in the sidebar.
+# The filters that the URL of the page can have, with the titles of those in the sidebar.
 SIDEBAR = {
     "route": gettext_lazy("route"),
     "login": gettext_lazy("user"),
@@ -52,7 +52,7 @@ ORDERS = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the address of the page asks for."""
+    """The list that the URL of the page selects."""
 
     search: str
     filters: dict[str, str]
@@ -76,7 +76,7 @@ class Query:
         return where
 
     def address(self, **changes: str | None) -> str:
-        """The query string of this page with changes; None removes a filter."""
+        """The query string of the page with changed filters; None removes one."""
         values = {"q": self.search, **self.filters, "o": "" if self.order == census.NEWEST else self.order}
         values |= {name: value or "" for name, value in changes.items()}
         return "?" + urlencode({name: value for name, value in values.items() if value})
@@ -89,7 +89,7 @@ _cache: dict[Any, tuple[float, Page]] = {}
 
 
 def ask(query: Query, personal: bool) -> Page:
-    """The page for a query, at most a second old. Pages that are open in many places ask once."""
+    """The page for a query, at most a second old. Browsers that show the same list share one query."""
     key = (repr(sorted(query.where.items())), query.order, personal)
     with _lock:
         found = _cache.get(key)
@@ -102,7 +102,7 @@ def ask(query: Query, personal: bool) -> Page:
 
 
 def forget() -> None:
-    """Ask again: an operator has changed something."""
+    """Drop the cached pages, because an operator has changed something."""
     _cache.clear()
 
 
@@ -201,7 +201,7 @@ def shown(row: Row, site: str) -> dict[str, Any]:
 
 
 def headers(query: Query) -> list[dict[str, Any]]:
-    """The heads of the columns, with the address that sorts by each."""
+    """The headers of the columns, each with the URL that sorts by it."""
     found = []
     for each in COLUMNS:
         is_current = each.order is not None and query.order.removeprefix("-") == each.order
@@ -271,7 +271,7 @@ def footer(query: Query, page: Page) -> str:
 
 
 def warnings(page: Page) -> list[str]:
-    """What the list lacks."""
+    """Warnings about what the list lacks."""
     found = []
     if page.silent:
         names = ", ".join(page.silent)
