@@ -24,7 +24,7 @@ _current: ContextVar[Any] = ContextVar("fastws_compat.connection", default=None)
 
 
 def current() -> Any:
-    """The session of the connection that this task or thread serves; None if there is none or it has ended."""
+    """The session of the connection of this task or thread; None if there is none or it has ended."""
     session = _current.get()
     return None if session is None or session.has_ended else session
 

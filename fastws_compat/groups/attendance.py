@@ -105,7 +105,7 @@ class Attendance:
         place = self._places.get(member_id, {}).get(group)
         if place is None or place.seat is None:
             raise RuntimeError(
-                f"The socket is not present in {group!r}: join the group with `presence=` before its update."
+                f"The socket is not present in {group!r}: join the group with `presence=` first."
             )
         await self.enter(member_id, group, place.seat.key, info)
 

@@ -192,7 +192,7 @@ class LiveSocketAdmin(Base):
             messages.error(request, str(gone))
             return HttpResponseRedirect(self.url("changelist"))
         except BadSignature:
-            return self.page(request, "expired", status=400, title=_("The selection does not hold any more"))
+            return self.page(request, "expired", status=400, title=_("The selection is no longer valid"))
         is_confirmed = "selection" in request.POST
         form = form_class(request.POST) if is_confirmed else form_class()
         rows = self._rows(request, selection.ids[:MAX_LISTED]) if selection.ids else []

@@ -33,7 +33,7 @@ class KickForm(forms.Form):
         label=_("Reason"),
         required=False,
         widget=AdminTextInputWidget(),
-        help_text=_("The client sees it. At most 123 bytes."),
+        help_text=_("The reason is visible to the client. At most 123 bytes."),
     )
     over = forms.FloatField(
         label=_("Over how many seconds"),
@@ -42,7 +42,7 @@ class KickForm(forms.Form):
         min_value=0,
         max_value=MAX_OVER,
         widget=forms.NumberInput(attrs={"class": "vIntegerField"}),
-        help_text=_("Spreads the closes, so that not all clients come back at once."),
+        help_text=_("Spreads the closes, so that the clients do not all reconnect at once."),
     )
 
     def clean_code(self) -> Any:
@@ -67,5 +67,5 @@ class MessageForm(forms.Form):
         max_length=MAX_TEXT,
         strip=False,
         widget=AdminTextareaWidget(attrs={"rows": 5}),
-        help_text=_("It is sent as it is, in a text frame."),
+        help_text=_("The text is sent unchanged in a text frame."),
     )

@@ -46,7 +46,7 @@ ORDERS = {
     "user": (gettext_lazy("by user"), gettext_lazy("by user, reversed")),
     "bytes": (gettext_lazy("fewest bytes first"), gettext_lazy("most bytes first")),
     "waiting": (gettext_lazy("shortest queue first"), gettext_lazy("longest queue first")),
-    "last_in": (gettext_lazy("longest silent first"), gettext_lazy("last heard first")),
+    "last_in": (gettext_lazy("longest idle first"), gettext_lazy("most recently active first")),
 }
 
 
