@@ -81,6 +81,11 @@ DEFAULTS: dict[str, Any] = {
     "METRICS_TOKEN": None,
     # Whether to log one line for each connection that has ended.
     "ACCESS_LOG": False,
+    # The share of messages that OpenTelemetry gets a span for: True for all, False for none, or a ratio.
+    "TRACE_MESSAGES": False,
+    # Whether spans have the names of groups, and the primary keys of users.
+    "TRACE_GROUP_NAMES": False,
+    "TRACE_USER": False,
     # The path below which the probes for load balancers are served, for example "/-/".
     "HEALTH": None,
     # Seconds between SIGTERM and the end of listening, and seconds over which open sockets are then closed.

@@ -105,6 +105,7 @@ LiveT = TypeVar("LiveT")
 
 # Whether anything reads the sums or listens to `hooks`. What does turns it on (`start`).
 is_on = False
+_readers = 0
 # Held while a connection moves from the live ones to the sums, so that no reader sees it twice or not at all.
 lock = threading.Lock()
 _totals: dict[str, Totals] = {}
@@ -116,10 +117,20 @@ _exceptions: set[str] = set()
 
 def start() -> None:
     """Begin to count; sizes and times too, also where that costs a call per message."""
-    global is_on
+    global is_on, _readers
+    _readers += 1
     is_on = tally.is_thorough = True
     if _answered not in hooks.answered:
         hooks.answered.insert(0, _answered)
+
+
+def stop() -> None:
+    """Undo one `start`; the last one ends the counting."""
+    global is_on, _readers
+    _readers -= 1
+    if _readers == 0:
+        is_on = tally.is_thorough = False
+        hooks.answered.remove(_answered)
 
 
 def _answered(connection: Counted) -> None:

@@ -34,6 +34,8 @@ class Counted:
     server: Any
     server_send: Send
     websocket: Any = None
+    # The spans of the connection, as `contrib.spans` keeps them.
+    traced: Any = None
     # The code that the connection was closed with here, after the endpoint.
     close_code: int | None = None
     # The reason for a refusal, noted before it is known whether the handshake will be refused.
