@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -23,6 +24,12 @@ HANDSHAKES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 4)
 # an endpoint may pass on what a client sent.
 MAX_CODES = MAX_EXCEPTIONS = 100
 OTHER = "other"
+# Seconds for which a lag counts as recent, and how many are kept.
+RECENT, MAX_LAGS = 60.0, 1200
+
+
+# The names of the counts of a connection.
+COUNTED = ("messages_in", "messages_out", "bytes_in", "bytes_out")
 
 
 class Histogram:
@@ -51,6 +58,8 @@ class Totals:
     def __init__(self) -> None:
         self.opened = 0
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
+        # Which of these four some connections did not know; their sums are too low.
+        self.unknown: frozenset[str] = frozenset()
         # By code and by who closed first, by status and reason, by class.
         self.closed: Counter[tuple[int | str, str]] = Counter()
         self.refused: Counter[tuple[int, str]] = Counter()
@@ -72,10 +81,17 @@ class Totals:
         self.opened += 1
         self.closed[closed] += 1
         self.durations.add(age)
+        if None in counts:
+            self.unknown |= unknown_of(counts)
         self.messages_in += received or 0
         self.messages_out += sent or 0
         self.bytes_in += bytes_in or 0
         self.bytes_out += bytes_out or 0
+
+
+def unknown_of(counts: Counts) -> set[str]:
+    """The names of the counts that are not known."""
+    return {name for name, count in zip(COUNTED, counts, strict=True) if count is None}
 
 
 class Counted(Protocol):
@@ -111,6 +127,8 @@ _totals: dict[str, Totals] = {}
 _sent_codes: set[int] = set()
 # How late the sweepers' timers were.
 lag = Histogram(LAGS)
+# The latest of them, each with the time of the measurement.
+_lags: deque[tuple[float, float]] = deque(maxlen=MAX_LAGS)
 _exceptions: set[str] = set()
 
 
@@ -120,6 +138,19 @@ def start() -> None:
     is_on = tally.is_thorough = True
     if _answered not in hooks.answered:
         hooks.answered.insert(0, _answered)
+
+
+def note_lag(seconds: float) -> None:
+    """Note how late a timer of an event loop was."""
+    lag.add(seconds)
+    _lags.append((monotonic(), seconds))
+
+
+def lag_p99() -> float | None:
+    """The 99th percentile of the lag in the last minute; None if nothing was measured, as without sockets."""
+    begin = monotonic() - RECENT
+    recent = sorted(seconds for at, seconds in list(_lags) if at >= begin)
+    return recent[math.ceil(0.99 * len(recent)) - 1] if recent else None
 
 
 def _answered(connection: Counted) -> None:
