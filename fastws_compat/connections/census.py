@@ -19,6 +19,8 @@ from fastws_compat.types import Scope
 # Upper bounds of the histograms, in seconds.
 DURATIONS = (1, 10, 60, 300, 1800, 3600, 14400, 86400)
 LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+# Upper bounds of the sizes of messages, in bytes.
+SIZES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 HANDSHAKES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 4)
 # The maximum number of close codes that are counted under their own number, and of classes of exceptions:
 # an endpoint may pass on what a client sent.
@@ -30,6 +32,10 @@ RECENT, MAX_LAGS = 60.0, 1200
 
 # The names of the counts of a connection.
 COUNTED = ("messages_in", "messages_out", "bytes_in", "bytes_out")
+
+
+# The names of the histograms of a route.
+HISTOGRAMS = ("durations", "handshakes", "sizes_in", "sizes_out")
 
 
 class Histogram:
@@ -51,6 +57,18 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def merge(self, other: Histogram) -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+# The sizes of the messages of a connection, in and out.
+Sizes = tuple[Histogram, Histogram]
+
+
+def new_sizes() -> Sizes:
+    return Histogram(SIZES), Histogram(SIZES)
+
 
 class Totals:
     """The sums of one route."""
@@ -68,10 +86,11 @@ class Totals:
         self.away = 0.0
         self.durations = Histogram(DURATIONS)
         self.handshakes = Histogram(HANDSHAKES)
+        self.sizes_in, self.sizes_out = new_sizes()
 
     def copy(self) -> Totals:
         twin = copy.copy(self)
-        for name in ("closed", "refused", "exceptions", "durations", "handshakes"):
+        for name in ("closed", "refused", "exceptions", *HISTOGRAMS):
             setattr(twin, name, copy.copy(getattr(self, name)))
         return twin
 
@@ -87,6 +106,12 @@ class Totals:
         self.messages_out += sent or 0
         self.bytes_in += bytes_in or 0
         self.bytes_out += bytes_out or 0
+
+    def add_sizes(self, sizes: Sizes | None) -> None:
+        """Add the sizes of the messages of a connection, if they are measured."""
+        if sizes is not None:
+            self.sizes_in.merge(sizes[0])
+            self.sizes_out.merge(sizes[1])
 
 
 def unknown_of(counts: Counts) -> set[str]:
@@ -115,6 +140,9 @@ class Counted(Protocol):
 
     @property
     def counts(self) -> Counts: ...
+
+    @property
+    def sizes(self) -> Sizes | None: ...
 
 
 LiveT = TypeVar("LiveT")
@@ -174,6 +202,7 @@ def retire(connection: Counted, live: set[Any]) -> None:
         live.discard(connection)
         if closed is not None:
             totals.add(closed, counts, age)
+            totals.add_sizes(connection.sizes)
         elif refusal is not None:
             totals.refused[refusal] += 1
     hooks.run(hooks.ended, connection)
