@@ -77,6 +77,8 @@ DEFAULTS: dict[str, Any] = {
     "OPERATIONS_TAP": None,
     # Maximum number of routes that metrics and lists of sockets tell apart; the others count as one.
     "METRICS_ROUTES": 200,
+    # Whether the size of each message is measured too, for a histogram.
+    "METRICS_SIZES": False,
     # The token for the metrics of all processes.
     "METRICS_TOKEN": None,
     # Whether to log one line for each connection that has ended.

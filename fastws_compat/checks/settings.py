@@ -209,6 +209,7 @@ RULES: dict[str, Rule] = {
     "MAX_HANDSHAKES": COUNT_OR_NONE,
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
     "METRICS_ROUTES": COUNT,
+    "METRICS_SIZES": BOOLEAN,
     "METRICS_TOKEN": (_or_none(_is_text), "a text or None"),
     "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
     "OPERATIONS_ROWS": COUNT,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import Any
 
-from fastws_compat.connections import hooks
+from fastws_compat import conf
+from fastws_compat.connections import hooks, sizes
+from fastws_compat.connections.census import Sizes, new_sizes
 from fastws_compat.connections.outcomes import (
     LOST,
     NO_ROUTE,
@@ -134,6 +136,12 @@ class Counted:
         return found
 
     @property
+    def sizes(self) -> Sizes | None:
+        """The sizes of the messages in and out; None if they are not measured."""
+        found: Sizes | None = getattr(self.server if self._tally is None else self._tally, "sizes", None)
+        return found
+
+    @property
     def last_out(self) -> float | None:
         """When anything was last sent, in seconds since the epoch, as the kernel knows it."""
         silence = silence_of(self.server)
@@ -154,6 +162,10 @@ class Counted:
         if self._tally is None:
             return receive
         self.server_send = self._tally.sizing(self.server_send)
+        if conf.get("METRICS_SIZES"):
+            inward, outward = self._tally.sizes = new_sizes()
+            receive = sizes.receiving(receive, inward)
+            self.server_send = sizes.sending(self.server_send, outward)
         return self._tally.receiving(receive)
 
     def settle(self) -> str:

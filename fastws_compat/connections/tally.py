@@ -23,7 +23,7 @@ Counts = tuple[int | None, int | None, int | None, int | None]
 class Tally:
     """The counts of one connection; None until something is measured."""
 
-    __slots__ = ("bytes_in", "bytes_out", "last_in", "messages_in", "messages_out")
+    __slots__ = ("bytes_in", "bytes_out", "last_in", "messages_in", "messages_out", "sizes")
 
     def __init__(self) -> None:
         self.messages_out = 0
@@ -31,6 +31,8 @@ class Tally:
         self.bytes_in: int | None = None
         self.bytes_out: int | None = None
         self.last_in: float | None = None
+        # Histograms of the sizes in and out, if they are measured.
+        self.sizes: Any = None
 
     def receiving(self, receive: Receive) -> Receive:
         """`receive` that counts its messages."""

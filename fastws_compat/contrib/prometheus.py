@@ -137,6 +137,16 @@ def _messages(found: dict[str, figures.Route]) -> Iterator[Metric]:
         sizes.add_metric([label, "out"], totals.bytes_out)
         away.add_metric([label], totals.away)
     yield from (messages, sizes, away)
+    if conf.get("METRICS_SIZES"):
+        yield _sizes(found)
+
+
+def _sizes(found: dict[str, figures.Route]) -> Metric:
+    family = _histogram("message_size_bytes", "Size of the payloads of messages.", "route", "direction")
+    for label, route in found.items():
+        _add(family, [label, "in"], route.totals.sizes_in)
+        _add(family, [label, "out"], route.totals.sizes_out)
+    return family
 
 
 def _layers() -> Iterator[Metric]:

@@ -13,7 +13,7 @@ from asgiref.sync import async_to_sync
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_reason, is_close_code
 from fastws_compat.operations import census
-from fastws_compat.operations.records import Done, Page, Process, Row
+from fastws_compat.operations.records import Done, Page, Process, Row, Traffic
 from fastws_compat.operations.survey import Answers, ask, is_local
 
 P = ParamSpec("P")
@@ -78,6 +78,7 @@ async def page(
         older=answers.older,
         processes=sorted(answers.parts),
         facets=_facets(answers),
+        traffic={name: Traffic.from_wire(parts[-1].get("traffic")) for name, parts in answers.parts.items()},
         unreached_since=answers.unreached_since,
         local=is_local(),
     )

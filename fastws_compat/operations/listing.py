@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from fastws_compat.operations import api, census, masks
+from fastws_compat.operations.rates import Meter, Rates
 from fastws_compat.operations.records import Page, Row
 
 URLS = "fastws_operations_livesocket"
@@ -85,11 +86,12 @@ class Query:
 # Asking
 
 _lock = threading.Lock()
-_cache: dict[Any, tuple[float, Page]] = {}
+_cache: dict[Any, tuple[float, Page, Rates]] = {}
+_meter = Meter()
 
 
-def ask(query: Query, personal: bool) -> Page:
-    """The page for a query, at most a second old. Browsers that show the same list share one query."""
+def ask(query: Query, personal: bool) -> tuple[Page, Rates]:
+    """The page for a query, at most a second old, and the rates. Open browsers share queries."""
     key = (repr(sorted(query.where.items())), query.order, personal)
     with _lock:
         found = _cache.get(key)
@@ -97,8 +99,9 @@ def ask(query: Query, personal: bool) -> Page:
             page = async_to_sync(api.page)(query.where, query.order, personal=personal)
             if len(_cache) >= MAX_CACHED:
                 _cache.clear()
-            found = _cache[key] = time.monotonic(), page
-    return found[1]
+            now = time.monotonic()
+            found = _cache[key] = now, page, _meter.read(now, page.traffic)
+    return found[1:]
 
 
 def forget() -> None:
@@ -137,6 +140,21 @@ def size(value: int | None) -> str:
             return f"{value:,.0f} {unit}"
         value //= 1024
     return f"{value:,.0f} GiB"
+
+
+def rate(value: float | None) -> str:
+    """Messages per second: small rates with a decimal, so that only nothing is shown as 0."""
+    if value is None:
+        return DASH
+    if 0 < value < 10:
+        return f"{max(value, 0.1):.1f}"
+    return f"{value:,.0f}"
+
+
+def lag(seconds: float | None) -> str:
+    if seconds is None:
+        return DASH
+    return "< 1 ms" if seconds < 0.001 else f"{seconds * 1000:,.0f} ms"
 
 
 def _user(row: Row) -> str:
@@ -245,13 +263,16 @@ def _choices(name: str, query: Query, counts: Mapping[str, int]) -> list[dict[st
     ]
 
 
-def summary(page: Page) -> str:
+def summary(page: Page, rates: Rates) -> str:
     """The sentence above the list."""
     processes = len(page.processes)
     return " · ".join(
         [
             _("%s open") % number(page.total),
             ngettext("%d process", "%d processes", processes) % processes,
+            _("%s in/s") % rate(rates.messages_in),
+            _("%s out/s") % rate(rates.messages_out),
+            _("lag p99 %s") % lag(rates.lag),
         ]
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -50,11 +50,26 @@ class Row:
         return cls(**{**known, "id": str(values.get("id")), "process": process})
 
 
-ROW_FIELDS = tuple(field.name for field in fields(Row))
+ROW_FIELDS = tuple(each.name for each in fields(Row))
 
 
 def _time(seconds: Any) -> datetime | None:
     return datetime.fromtimestamp(seconds, UTC) if isinstance(seconds, int | float) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The messages that a process has counted, and its event loop's lag. What it does not know is None."""
+
+    messages_in: int | None = None
+    messages_out: int | None = None
+    # The 99th percentile of the last minute, in seconds.
+    lag: float | None = None
+
+    @classmethod
+    def from_wire(cls, values: Any) -> Self:
+        known = values if isinstance(values, dict) else {}
+        return cls(known.get("messages_in"), known.get("messages_out"), known.get("lag"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +87,8 @@ class Page:
     processes: list[str]
     # How many connections there are by route, process, state and login.
     facets: dict[str, dict[str, int]]
+    # What each process that answered has counted.
+    traffic: dict[str, Traffic] = field(default_factory=dict)
     # Since when the channel layer has failed, and whether there is none that reaches other processes.
     unreached_since: datetime | None = None
     local: bool = False
@@ -134,4 +151,4 @@ class Process:
         )
 
 
-PROCESS_FIELDS = tuple(field.name for field in fields(Process))
+PROCESS_FIELDS = tuple(each.name for each in fields(Process))
