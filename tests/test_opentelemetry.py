@@ -12,21 +12,28 @@ from typing import Any
 import pytest
 from django.test import override_settings
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import Gauge, Histogram, InMemoryMetricReader, Sum
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 
-from fastws_compat import FastAPI, HTTPException, WebSocket, WebSocketDisconnect
+from fastws_compat import FastAPI, HTTPException, WebSocket, WebSocketDisconnect, figures
+from fastws_compat.checks.settings import check_setting
 from fastws_compat.connections import census, hooks, tally
 from fastws_compat.contrib import spans as spans_module
 from fastws_compat.contrib.opentelemetry import FastWSInstrumentor, traceparent
+from fastws_compat.groups import Group
+from fastws_compat.layers import client
+from fastws_compat.logins.registry import check_times
 from fastws_compat.testclient import TestClient
 from tests.fake_server import (
     CONNECT,
     DENIAL,
     FakeServer,
+    aconverse,
     disconnect,
     text,
     websocket_scope,
@@ -70,8 +77,9 @@ def instrumented(**kwargs: Any) -> Iterator[None]:
 
 
 def state() -> Any:
-    lists = (hooks.begun, hooks.answered, hooks.failed, hooks.ended, hooks.refused)
-    return [list(each) for each in lists], census.is_on, tally.is_thorough
+    lists = (hooks.begun, hooks.answered, hooks.failed, hooks.ended, hooks.refused, hooks.sent)
+    observers = census.lag.observers, check_times.observers
+    return [list(each) for each in lists], observers, census.is_on, tally.is_thorough
 
 
 @pytest.fixture
@@ -398,14 +406,25 @@ def test_it_is_an_entry_point() -> None:
     assert FastWSInstrumentor().instrumentation_dependencies() == ()
 
 
-def test_counting_goes_on_for_other_readers() -> None:
+def test_the_last_reader_ends_the_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(census, "_readers", 0)
+    monkeypatch.setattr(census, "is_on", False)
+    monkeypatch.setattr(tally, "is_thorough", False)
+    monkeypatch.setattr(hooks, "answered", [])
     census.start()
-    try:
-        for _ in instrumented():
-            pass
-        assert census.is_on
-    finally:
-        census.stop()
+    for _ in instrumented(tracer_provider=trace.NoOpTracerProvider()):
+        pass
+    assert (census.is_on, tally.is_thorough, len(hooks.answered)) == (True, True, 1)
+    census.stop()
+    assert (census.is_on, tally.is_thorough, hooks.answered) == (False, False, [])
+
+
+@pytest.mark.parametrize(
+    ("share", "is_valid"), [(True, True), (0.5, True), (0, True), (1.5, False), (-1, False), ("all", False)]
+)
+def test_the_share_of_messages_is_checked(share: Any, is_valid: bool) -> None:
+    found = check_setting("TRACE_MESSAGES", share)
+    assert [each.id for each in found] == ([] if is_valid else ["fastws.E008"])
 
 
 BLOCKED = """
@@ -438,3 +457,164 @@ assert not any(name.split(".")[0] == "opentelemetry" for name in sys.modules)
 def test_nothing_is_imported_unasked() -> None:
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# The instruments of the specification: unit where it names one, the kind of data, and the attributes.
+ROUTE = {"http.route"}
+INSTRUMENTS: dict[str, tuple[str | None, type, set[str]]] = {
+    "fastws.server.active_connections": ("{connection}", Sum, ROUTE),
+    "fastws.server.pending_handshakes": ("{connection}", Sum, ROUTE),
+    "fastws.server.connections": (None, Sum, ROUTE),
+    "fastws.server.refusals": (None, Sum, {*ROUTE, "http.response.status_code", "fastws.reason"}),
+    "fastws.server.closures": (None, Sum, {*ROUTE, "fastws.close.code", "fastws.close.by"}),
+    "fastws.server.connection.duration": ("s", Histogram, ROUTE),
+    "fastws.server.handshake.duration": ("s", Histogram, ROUTE),
+    "fastws.server.messages": (None, Sum, {*ROUTE, "network.io.direction"}),
+    "fastws.server.io": ("By", Sum, {*ROUTE, "network.io.direction"}),
+    "fastws.server.endpoint.away": ("s", Sum, ROUTE),
+    "fastws.server.exceptions": (None, Sum, {*ROUTE, "error.type"}),
+    "fastws.groups.sends": (None, Sum, {"fastws.layer", "fastws.outcome"}),
+    "fastws.groups.lost": (None, Sum, {"fastws.layer"}),
+    "fastws.groups.deliveries": (None, Sum, {"fastws.layer"}),
+    "fastws.groups.active": (None, Sum, {"fastws.layer"}),
+    "fastws.groups.members": (None, Sum, {"fastws.layer"}),
+    "fastws.server.send_queue.sockets": (None, Sum, set()),
+    "fastws.server.send_queue.messages": (None, Sum, set()),
+    "fastws.server.send_queue.max": (None, Gauge, set()),
+    "fastws.server.send_queue.overflows": (None, Sum, {"fastws.action"}),
+    "messaging.client.operation.duration": (
+        "s",
+        Histogram,
+        {"messaging.system", "messaging.operation.name", "fastws.layer"},
+    ),
+    "fastws.layer.up": (None, Gauge, {"fastws.layer"}),
+    "fastws.layer.outages": (None, Sum, {"fastws.layer"}),
+    "fastws.event_loop.lag": ("s", Histogram, set()),
+    "fastws.logins.active": (None, Sum, set()),
+    "fastws.logins.checks": (None, Sum, {"fastws.outcome"}),
+    "fastws.logins.check.duration": ("s", Histogram, set()),
+    "fastws.logins.queries": (None, Sum, set()),
+    "fastws.server.limit": (None, Gauge, set()),
+    "fastws.server.draining": (None, Gauge, set()),
+}
+
+
+class Metrics:
+    """What a reader collects."""
+
+    def __init__(self) -> None:
+        self._reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self._reader])
+
+    def collect(self) -> dict[str, Any]:
+        data: Any = self._reader.get_metrics_data()
+        if data is None:
+            return {}
+        return {
+            metric.name: metric
+            for resource in data.resource_metrics
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+        }
+
+
+def value(found: dict[str, Any], name: str, /, **wanted: Any) -> Any:
+    """The value of the one point whose attributes, by the last part of their names, are these."""
+    [point] = [
+        point
+        for point in found[name].data.data_points
+        if {key.rpartition(".")[2]: each for key, each in point.attributes.items()} == wanted
+    ]
+    return point.count if isinstance(found[name].data, Histogram) else point.value
+
+
+@pytest.fixture
+def metrics(monkeypatch: pytest.MonkeyPatch) -> Iterator[Metrics]:
+    for name in ("_totals", "_exceptions", "_sent_codes"):
+        monkeypatch.setattr(census, name, type(getattr(census, name))())
+    monkeypatch.setattr(figures, "_labels", {})
+    forget_layers()
+    found = Metrics()
+    for _ in instrumented(tracer_provider=trace.NoOpTracerProvider(), meter_provider=found.provider):
+        yield found
+    assert found.collect() == {} or all(
+        isinstance(metric.data, Histogram) for metric in found.collect().values()
+    )
+    forget_layers()
+
+
+def forget_layers() -> None:
+    client.healths.clear()
+    client.health.cache_clear()
+
+
+async def work(metrics: Metrics) -> dict[str, Any]:
+    """The metrics while one socket is open, one handshake waits, and some connections have ended."""
+
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        await websocket.join("room")
+        await Group("room").asend("to all")
+        await websocket.receive_text()
+        await websocket.receive_text()
+
+    app = app_with(endpoint)
+    server, waiting = FakeServer(CONNECT), FakeServer(CONNECT)
+    server.start(app, scope_of())
+    waiting.start(app_with(leave), scope_of("/rooms/2"))
+    await server.wait_sent("websocket.send")
+    server.say("hi")
+    for failing in (fail, fail_later, refuse):
+        await aconverse(app_with(failing), **scope_of())
+    census.lag.add(0.1)
+    check_times.add(0.2)
+    with override_settings(FASTWS={"MAX_CONNECTIONS": 50}):
+        found = metrics.collect()
+    await server.leave()
+    await waiting.leave()
+    return found
+
+
+def test_every_instrument_of_the_specification_and_no_other(metrics: Metrics) -> None:
+    found = asyncio.run(work(metrics))
+    assert set(found) == set(INSTRUMENTS)
+    for name, (unit, kind, attributes) in INSTRUMENTS.items():
+        metric = found[name]
+        assert unit in (None, metric.unit), name
+        assert type(metric.data) is kind, name
+        assert {key for point in metric.data.data_points for key in point.attributes} == attributes, name
+
+
+def test_the_values_are_those_of_the_process(metrics: Metrics) -> None:
+    found, route = asyncio.run(work(metrics)), "/rooms/{room}"
+    assert value(found, "fastws.server.active_connections", route=route) == 1
+    assert value(found, "fastws.server.pending_handshakes", route=route) == 1
+    assert value(found, "fastws.server.connections", route=route) == 2
+    assert value(found, "fastws.server.closures", route=route, code=1011, by="server") == 1
+    assert value(found, "fastws.server.refusals", route=route, status_code=401, reason="endpoint") == 1
+    assert value(found, "fastws.server.exceptions", route=route, type="LookupError") == 1
+    assert value(found, "fastws.server.messages", route=route, direction="receive") == 1
+    assert value(found, "fastws.server.handshake.duration", route=route) == 4
+    assert value(found, "fastws.server.connection.duration", route=route) == 1
+    assert value(found, "fastws.groups.sends", layer="default", outcome="sent") == 1
+    assert value(found, "fastws.groups.deliveries", layer="default") == 1
+    assert value(found, "fastws.groups.members", layer="default") == 1
+    assert (
+        value(found, "messaging.client.operation.duration", layer="default", system="channels", name="send")
+        == 1
+    )
+    assert value(found, "fastws.layer.up", layer="default") == 1
+    assert value(found, "fastws.event_loop.lag") == 1
+    assert value(found, "fastws.logins.check.duration") == 1
+    assert value(found, "fastws.server.limit") == 50
+    assert value(found, "fastws.server.draining") == 0
+
+
+def test_the_buckets_are_those_of_the_other_metrics(metrics: Metrics) -> None:
+    found = asyncio.run(work(metrics))
+    [point] = found["messaging.client.operation.duration"].data.data_points
+    assert point.explicit_bounds == client.SEND_TIMES
+
+
+def test_a_limit_that_is_not_set_has_no_value(metrics: Metrics) -> None:
+    assert "fastws.server.limit" not in metrics.collect()

@@ -41,12 +41,14 @@ HISTOGRAMS = ("durations", "handshakes", "sizes_in", "sizes_out")
 class Histogram:
     """How many values are at most as large as each of the bounds, and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "observers", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        # Called with each value.
+        self.observers: tuple[Callable[[float], None], ...] = ()
 
     def __copy__(self) -> Histogram:
         twin = Histogram(self.bounds)
@@ -56,6 +58,8 @@ class Histogram:
     def add(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+        if self.observers:
+            hooks.run(self.observers, value)
 
     def merge(self, other: Histogram) -> None:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]

@@ -22,6 +22,8 @@ ended: list[Hook] = []
 failed: list[Hook] = []
 # Called with the scope, the status and the reason of a handshake that was refused before its session began.
 refused: list[Callable[[Scope | None, int, str], None]] = []
+# With the alias of a channel layer and the seconds that it needed to take a message for a group.
+sent: list[Callable[[str, float], None]] = []
 
 _broken: set[Any] = set()
 

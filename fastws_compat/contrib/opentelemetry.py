@@ -1,4 +1,4 @@
-"""Traces of sockets and of group messages for OpenTelemetry.
+"""Traces and metrics of sockets for OpenTelemetry.
 
 FastWSInstrumentor().instrument()
 """
@@ -14,27 +14,30 @@ from opentelemetry.trace import SpanContext
 
 from fastws_compat.connections import census
 from fastws_compat.contrib import spans
+from fastws_compat.contrib.instruments import Instruments
 from fastws_compat.contrib.spans import Tracing
 
 
 class FastWSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     """Reports sockets to OpenTelemetry from `instrument` to `uninstrument`.
 
-    `instrument` takes a `tracer_provider`; the default is the global one.
+    `instrument` takes a `tracer_provider` and a `meter_provider`; the defaults are the global ones.
     """
 
-    _tracing: Tracing
+    _parts: tuple[Tracing, Instruments]
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
         census.start()
-        self._tracing = Tracing(kwargs.get("tracer_provider"))
-        self._tracing.begin()
+        self._parts = Tracing(kwargs.get("tracer_provider")), Instruments(kwargs.get("meter_provider"))
+        for part in self._parts:
+            part.begin()
 
     def _uninstrument(self, **kwargs: Any) -> None:
-        self._tracing.stop()
+        for part in self._parts:
+            part.stop()
         census.stop()
 
 
