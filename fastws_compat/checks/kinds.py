@@ -1,4 +1,4 @@
-"""Checks of FASTWS["GROUPS"]: the kinds are valid, and other settings leave them what they promise."""
+"""Checks of FASTWS["GROUPS"]: whether the kinds are valid, and whether other settings contradict them."""
 
 from __future__ import annotations
 

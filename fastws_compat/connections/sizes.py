@@ -1,4 +1,4 @@
-"""Measuring the size of each message of a connection, which the setting `METRICS_SIZES` asks for."""
+"""Measures the size of each message of a connection if the setting `METRICS_SIZES` is on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastws_compat.types import Message, Receive, Send
 
 
 def receiving(receive: Receive, histogram: Histogram) -> Receive:
-    """`receive`, with the sizes of its messages added to a histogram."""
+    """`receive` that adds the sizes of its messages to a histogram."""
 
     async def measured() -> Message:
         message = await receive()
@@ -22,7 +22,7 @@ def receiving(receive: Receive, histogram: Histogram) -> Receive:
 
 
 def sending(send: Send, histogram: Histogram) -> Send:
-    """`send`, with the sizes of its messages added to a histogram."""
+    """`send` that adds the sizes of its messages to a histogram."""
 
     def measured(message: Message) -> Any:
         if message["type"] == "websocket.send":
