@@ -54,36 +54,43 @@ DEFAULTS: dict[str, Any] = {
     "SLOW_CONSUMER_QUEUE": 1000,
     # What groups keep, by pattern: {"room.*": {"history": True, "presence": True, "state": True}}.
     "GROUPS": {},
-    # Where they keep it: "auto" (beside the channel layer), "memory", or Redis hosts by alias of the layer.
+    # Where they keep it: "auto" (with the channel layer), "memory", or Redis hosts by alias of the layer.
     "STORE": "auto",
     # Whether a restart of Redis loses nothing (appendfsync always).
     "STORE_DURABLE": False,
-    # Seconds between two checks that a process has all that the store has.
+    # Seconds between two checks that a process has every message in the store.
     "CHECK_SECONDS": 5,
-    # Seconds after which a process that shows no sign of life is no longer present.
+    # Seconds without a heartbeat after which the sockets of a process are no longer present.
     "PRESENCE_TTL": 20,
-    # Seconds between two signs of life that the server sends to clients of `live.js`.
+    # Seconds between two heartbeats that the server sends to clients of `live.js`.
     "BEAT_SECONDS": 25,
-    # Bytes of kept messages that a process holds to serve clients that come back.
+    # Maximum size in bytes of the kept messages that a process holds for clients that reconnect.
     "RING_BYTES": 32 * 1024 * 1024,
-    # Seconds over which clients spread their return after the server has closed them.
+    # Seconds over which clients spread their reconnects after the server has closed them.
     "RECONNECT_SPREAD": 5,
     # Seconds to wait for the answers of other processes, and the most rows of a list of sockets.
     "OPERATIONS_TIMEOUT": 1.0,
     "OPERATIONS_ROWS": 100,
-    # "mask", "full" or "none": what those see of an address who may not see personal data.
+    # "mask", "full" or "none": what users who may not see personal data see of it.
     "OPERATIONS_ADDRESS": "mask",
     # Whether the messages of one socket may be watched; None allows it while DEBUG is on.
     "OPERATIONS_TAP": None,
     # Maximum number of routes that metrics and lists of sockets tell apart; the others count as one.
     "METRICS_ROUTES": 200,
+    # Whether the size of each message is measured too, for a histogram.
+    "METRICS_SIZES": False,
     # The token for the metrics of all processes.
     "METRICS_TOKEN": None,
     # Whether to log one line for each connection that has ended.
     "ACCESS_LOG": False,
+    # The share of messages that OpenTelemetry gets a span for: True for all, False for none, or a ratio.
+    "TRACE_MESSAGES": False,
+    # Whether spans have the names of groups, and the primary keys of users.
+    "TRACE_GROUP_NAMES": False,
+    "TRACE_USER": False,
     # The path below which the probes for load balancers are served, for example "/-/".
     "HEALTH": None,
-    # Seconds between SIGTERM and the end of listening, and over which open sockets are closed then.
+    # Seconds between SIGTERM and the end of listening, and seconds over which open sockets are then closed.
     "DRAIN_DELAY": 0,
     "DRAIN_SPREAD": 0,
 }

@@ -1,4 +1,4 @@
-"""The figures of this process at one moment, for whatever exports them."""
+"""The figures of this process at one moment, for exporters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from fastws_compat import conf
 from fastws_compat.connections import census
-from fastws_compat.connections.census import OTHER, Histogram, Totals
+from fastws_compat.connections.census import HISTOGRAMS, OTHER, Totals
 from fastws_compat.connections.registry import everywhere
 from fastws_compat.connections.states import MEMBER
 
 OTHER_ROUTES = "(other)"
 
-# The label of each route, kept so that a route never changes from one label to another.
+# The label of each route, kept so that it never changes.
 _labels: dict[str, str] = {}
 
 
@@ -57,6 +57,7 @@ def add(route: Route, session: Any) -> None:
     if session.is_accepted:
         route.open += 1
         count(route.totals, session.counts)
+        route.totals.add_sizes(session.sizes)
     elif session.refusal is None:
         route.pending += 1
 
@@ -75,13 +76,8 @@ def merge(into: Totals, totals: Totals) -> None:
     count(into, (totals.messages_in, totals.messages_out, totals.bytes_in, totals.bytes_out))
     for name in ("closed", "refused", "exceptions"):
         getattr(into, name).update(getattr(totals, name))
-    for name in ("durations", "handshakes"):
-        merge_histogram(getattr(into, name), getattr(totals, name))
-
-
-def merge_histogram(into: Histogram, other: Histogram) -> None:
-    into.counts = [mine + theirs for mine, theirs in zip(into.counts, other.counts, strict=True)]
-    into.sum += other.sum
+    for name in HISTOGRAMS:
+        getattr(into, name).merge(getattr(totals, name))
 
 
 @dataclass(frozen=True, slots=True)

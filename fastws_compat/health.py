@@ -1,4 +1,4 @@
-"""Whether this process may get traffic: what its probes answer, and draining."""
+"""Whether this process accepts traffic: the answers of its probes, and draining."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 State = Literal["starting", "ready", "draining"]
 
-# Whether the lifespan is starting; whether SIGTERM has come; whether an operator drains the process, which
-# then refuses handshakes.
+# Whether the lifespan is starting; whether SIGTERM has been received; whether an operator is draining the
+# process, which then refuses handshakes.
 is_starting = is_stopping = is_closed = False
 
 
@@ -22,13 +22,13 @@ def drain() -> None:
 
 
 def undo() -> None:
-    """Take handshakes again, and be ready unless the process is stopping."""
+    """Accept handshakes again, and be ready unless the process is stopping."""
     global is_closed
     is_closed = False
 
 
 def stop() -> None:
-    """Make the process not ready; it serves until it stops listening."""
+    """Make the process not ready; it continues to serve until it stops listening."""
     global is_stopping
     is_stopping = True
 
@@ -44,13 +44,13 @@ def state() -> State:
 
 
 def is_full() -> bool:
-    """Whether the process has all the connections that `MAX_CONNECTIONS` allows."""
+    """Whether the process has reached `MAX_CONNECTIONS`."""
     most = conf.get("MAX_CONNECTIONS")
     return most is not None and len(everywhere()) >= most
 
 
 async def lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run the lifespan of `app`; the process is starting until that has begun."""
+    """Run the lifespan of `app`; the process is starting until the lifespan's startup is complete."""
     global is_starting
 
     async def noting(message: Message) -> None:
@@ -68,7 +68,7 @@ async def lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> 
 class Probes:
     """Answers the probes of load balancers below a path, and passes everything else on.
 
-    It stands before Django, so neither `ALLOWED_HOSTS` nor a redirect to HTTPS nor the database matters.
+    Its requests do not reach Django, so `ALLOWED_HOSTS`, HTTPS redirects and the database do not matter.
     """
 
     def __init__(self, inner: ASGIApp, path: str) -> None:

@@ -24,13 +24,13 @@ _current: ContextVar[Any] = ContextVar("fastws_compat.connection", default=None)
 
 
 def current() -> Any:
-    """The session of the connection whose task or thread this is; None outside and after its end."""
+    """The session of the connection of this task or thread; None if there is none or it has ended."""
     session = _current.get()
     return None if session is None or session.has_ended else session
 
 
 def follow() -> None:
-    """Have `current` know the connection of each task and thread."""
+    """Make `current` return the connection in each task and thread."""
     if _enter not in hooks.begun:
         hooks.begun.insert(0, _enter)
 
@@ -66,7 +66,7 @@ def span_ids() -> tuple[str | None, str | None]:
 
 
 def install(**kwargs: Any) -> None:
-    """Begin to log the ends of connections if the setting `ACCESS_LOG` asks for it."""
+    """Begin to log the ends of connections if the setting `ACCESS_LOG` is on."""
     if conf.get("ACCESS_LOG") and _log_end not in hooks.ended:
         census.start()
         hooks.ended.append(_log_end)

@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.utf8validator import Utf8Validator
+from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastws_compat import daphne
+from fastws_compat import FastAPI, WebSocket, daphne
+from fastws_compat.connections import census
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.peers import peer_has_closed
+from fastws_compat.connections.registry import everywhere
 from fastws_compat.daphne import choice, frames, handshake, hooks, portable, shutdown, versions
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
@@ -606,6 +609,47 @@ def test_the_options_of_a_connection_are_those_of_its_server() -> None:
             connection.lose()
 
     asyncio.run(main())
+
+
+def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the setting says when the server starts: of those that the application gets, and those written."""
+    monkeypatch.setattr(census, "_totals", {})
+    monkeypatch.setattr(census, "is_on", True)
+    app = FastAPI()
+
+    @app.websocket("/a")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for each in websocket.iter_text():
+            await websocket.send_text(each)
+
+    async def main() -> None:
+        plain = await Connection(app).open()
+        assert not hasattr(plain.protocol, "sizes")
+        with override_settings(FASTWS={"METRICS_SIZES": True}):
+            connection = Connection(app)
+        protocol = (await connection.open()).protocol
+        for size in (64, 300):
+            connection.receive(masked(frames.TEXT, b"x" * size))
+            await settle()
+        [session] = [each for each in everywhere() if each.server is protocol]
+        assert session.sizes is protocol.sizes
+        assert protocol.write_at_once(b"frame", 2000)
+        protocol.disconnected = True
+        assert not protocol.write_at_once(b"frame", 2000)
+        connection.receive(masked(frames.TEXT, b"late"))
+        assert (protocol.messages_in, protocol.messages_out) == (2, 3)
+        protocol.disconnected = False
+        connection.receive(masked(0x8, b"\x03\xe8"))
+        await settle()
+        connection.lose()
+        plain.lose()
+        await settle()
+
+    asyncio.run(main())
+    totals = census.totals_of("/a")
+    assert (totals.sizes_in.counts[:4], totals.sizes_in.sum) == ([1, 0, 1, 0], 364)
+    assert (totals.sizes_out.counts[:4], totals.sizes_out.sum) == ([1, 0, 1, 1], 2364)
 
 
 def test_an_open_socket_keeps_no_options_and_nothing_of_its_handshake() -> None:

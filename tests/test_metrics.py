@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from fastws_compat import FastAPI, WebSocket, figures, health
-from fastws_compat.connections import census
+from fastws_compat.connections import census, tally
 from fastws_compat.contrib import prometheus
 from fastws_compat.groups import Group
 from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
@@ -62,6 +62,7 @@ BUCKETS = {
     "fastws_handshake_duration_seconds": ".005 .01 .025 .05 .1 .25 .5 1 2.5 4",
     "fastws_layer_send_seconds": ".001 .0025 .005 .01 .025 .05 .1 .5 1 5",
     "fastws_event_loop_lag_seconds": ".001 .005 .01 .025 .05 .1 .25 .5 1 5",
+    "fastws_message_size_bytes": "64 256 1024 4096 16384 65536 262144 1048576",
 }
 
 
@@ -128,16 +129,64 @@ def test_every_family_has_the_name_the_type_and_the_labels_of_the_table() -> Non
                     if not sample.name.endswith("_created"):
                         assert set(sample.labels) - {"le"} == FAMILIES[name][1], sample
             absent = FAMILIES.keys() - families.keys()
-            assert absent <= {"fastws_message_size_bytes"}
+            assert absent == {"fastws_message_size_bytes"}
 
 
 def test_the_buckets_are_those_of_the_table() -> None:
     run(app_with_routes(), "/rooms/lobby", disconnect(1001))
     asyncio.run(Group("alarms").asend("hi"))
-    families = scrape()
+    with override_settings(FASTWS={"METRICS_SIZES": True}):
+        families = scrape()
     for name, bounds in BUCKETS.items():
         found = {sample.labels["le"] for sample in families[name].samples if sample.name.endswith("_bucket")}
         assert {float(each) for each in found} == {*map(float, bounds.split()), float("inf")}
+
+
+def sizes(families: dict[str, Any], direction: str, route: str = "/rooms/{room}") -> list[float | None]:
+    """How many messages have at most 64 and 256 bytes, how many there are, and how many bytes."""
+    labels = {"route": route, "direction": direction}
+    return [
+        *(
+            value(families, "fastws_message_size_bytes_bucket", **labels, le=bound)
+            for bound in ("64.0", "256.0", "+Inf")
+        ),
+        value(families, "fastws_message_size_bytes_sum", **labels),
+    ]
+
+
+class UvicornLike(FakeServer):
+    """A server whose module is one of uvicorn's."""
+
+
+UvicornLike.__module__ = "uvicorn.protocols.websockets"
+
+
+def test_sizes_of_messages_on_uvicorn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "is_thorough", True)
+    app = app_with_routes()
+
+    async def compare() -> None:
+        server = UvicornLike(CONNECT, text("x" * 64), text("é" * 33), text("y" * 1000))
+        with override_settings(FASTWS={"METRICS_SIZES": True}):
+            server.start(app, websocket_scope("/rooms/lobby", extensions=DENIAL))
+            while len(server.texts) < 3:
+                await asyncio.sleep(0)
+            is_open = await asyncio.to_thread(scrape)
+            await server.leave()
+            ended = await asyncio.to_thread(scrape)
+        for found in (is_open, ended):
+            assert sizes(found, "in") == sizes(found, "out") == [1, 2, 3, 1130]
+
+    asyncio.run(compare())
+
+
+def test_sizes_are_measured_only_with_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "is_thorough", True)
+    server = UvicornLike(CONNECT, text("hello"), disconnect(1001))
+    asyncio.run(app_with_routes()(websocket_scope("/rooms/lobby"), server.receive, server.send))
+    assert census.totals_of("/rooms/{room}").sizes_in.sum == 0
+    assert census.totals_of("/rooms/{room}").bytes_in == 5
+    assert "fastws_message_size_bytes" not in scrape()
 
 
 def test_what_happens_is_counted() -> None:

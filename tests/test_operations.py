@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from django.contrib.auth.models import AnonymousUser, User
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, signals
 from fastws_compat.connections import census as counted
+from fastws_compat.connections import sweeper
+from fastws_compat.connections.census import Histogram
 from fastws_compat.groups import Group
 from fastws_compat.layers import subscription
 from fastws_compat.logins.remote import sender_id
@@ -541,6 +544,8 @@ def test_totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) 
         assert set(process.routes) == {"/ws/{room}", "/slow"}
         assert process.routes["/ws/{room}"]["opened"] == 2
         assert process.since is not None
+        # This server does not count what it sends, and 0 would be wrong.
+        assert (process.messages_in, process.messages_out, process.bytes_in) == (0, None, None)
         assert (str(process), process.layer, process.layer_up, process.draining) == (HERE, None, True, False)
         site.release.set()
         await third.leave()
@@ -553,6 +558,48 @@ def test_totals(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, settings: Any) 
     assert totals.rss()
     monkeypatch.setattr(totals, "STATM", tmp_path / "missing")
     assert totals.rss() is None
+
+
+def test_lag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "_lags", deque())
+    monkeypatch.setattr(counted, "lag", Histogram(counted.LAGS))
+    now = [1000.0]
+    monkeypatch.setattr(counted, "monotonic", lambda: now[0])
+    assert counted.lag_p99() is None
+    for hundredth in range(1, 101):
+        counted.note_lag(hundredth / 100)
+    assert counted.lag_p99() == 0.99
+    assert counted.lag.sum == pytest.approx(50.5)
+
+    async def test() -> None:
+        site = Site()
+        first = await site.open()
+        [process] = await aprocesses()
+        assert process.lag == 0.99
+        assert (await asockets()).traffic[HERE].lag == 0.99
+        now[0] += counted.RECENT + 1
+        assert (await aprocesses())[0].lag is None  # nothing was measured in the last minute
+        await first.leave()
+
+    run(test())
+
+
+def test_lag_of_a_blocked_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counted, "_lags", deque())
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
+
+    async def test() -> None:
+        site = Site()
+        first = await site.open()
+        await aprocesses()  # from here on the lag is measured
+        while not counted._lags:
+            await asyncio.sleep(0.01)
+        time.sleep(0.2)
+        while (counted.lag_p99() or 0) < 0.15:
+            await asyncio.sleep(0.01)
+        await first.leave()
+
+    run(test())
 
 
 # What those see who may not see personal data

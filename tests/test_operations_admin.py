@@ -20,7 +20,8 @@ from django.urls import reverse
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.operations import api, listing, selections
 from fastws_compat.operations.models import LiveSocket
-from fastws_compat.operations.records import Done, Page, Row
+from fastws_compat.operations.rates import Meter, Rates
+from fastws_compat.operations.records import Done, Page, Row, Traffic
 from tests.fake_server import FakeServer, connected
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,12 @@ class Sockets:
         from fastws_compat.operations import sockets
 
         return sockets(limit=1).rows[0].id
+
+    async def say(self, number: int, text: str) -> None:
+        """Send a text of a client, and wait until its endpoint has it."""
+        self.servers[number].say(text)
+        while self.servers[number].incoming:
+            await asyncio.sleep(0)
 
     def closed(self, number: int) -> tuple[int, str]:
         server = self.servers[number]
@@ -432,6 +439,45 @@ def test_what_the_list_lacks() -> None:
     assert listing.footer(query, page(rows=rows, matched=7)).startswith("Showing 1 of 7, newest first.")
     cells = {each["name"]: each["text"] for each in listing.shown(rows[0], "admin")["cells"]}
     assert cells["waiting"] == "▲ 3"
+
+
+def test_rates_need_two_answers() -> None:
+    meter = Meter()
+    assert meter.read(100, {"a": Traffic(10, 20, 0.002)}) == Rates(None, None, 0.002)
+    assert meter.read(100.5, {"a": Traffic(11, 20)}) == Rates(None, None, None)
+    # The answer of half a second ago is too recent to be compared.
+    now = {"a": Traffic(14, 28, 0.004), "new": Traffic(99, 99, 0.001)}
+    assert meter.read(101, now) == Rates(4, 8, 0.004)
+    # A process that does not count makes the sum unknown; one that is there no more does not.
+    assert meter.read(102, {"new": Traffic(101, None)}) == Rates(2, None, None)
+    assert meter.read(104, {"older": Traffic()}) == Rates(None, None, None)
+    assert meter.read(400, {"older": Traffic()}) == Rates(None, None, None)
+
+
+def test_head_of_the_list() -> None:
+    def head(*values: float | None) -> str:
+        return listing.summary(page(total=1204, processes=["a", "b", "c"]), Rates(*values))
+
+    assert head(38.2, 412, 0.004) == "1,204 open · 3 processes · 38 in/s · 412 out/s · lag p99 4 ms"
+    assert head(None, 0, None).endswith(" · – in/s · 0 out/s · lag p99 –")
+    assert head(0.01, 2.25, 0.0004).endswith(" · 0.1 in/s · 2.2 out/s · lag p99 < 1 ms")
+
+
+def test_rates_of_consecutive_polls(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "_meter", Meter())
+    sockets.open("1")
+    client = as_user("view_livesocket")
+    first = client.get(LIST + "data/").json()["summary"]
+    assert first.startswith("1 open · 1 process · – in/s · – out/s · lag p99 ")
+    for text in ("a", "b", "c"):
+        sockets.run(sockets.say(0, text))
+    [(at, sample)] = listing._meter._samples
+    listing._meter._samples[0] = (at - 30, sample)
+    listing.forget()
+    second = client.get(LIST + "data/").json()["summary"]
+    assert " · 0.1 in/s · – out/s · " in second  # this server does not count what it sends
 
 
 def test_few_pages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def test_top_rates() -> None:
         "in/s": 0.0,
         "out/s": 0.0,
         "KiB/s": 2.0,
-        "lag": 4,
+        "lag p99": 4.0,
         "RSS": 3,
         "layer": "Redis",
     }
@@ -198,6 +198,12 @@ def test_top_rates() -> None:
     assert (
         top.rows(top.Sample(9, [process()]), top.Sample(10, [process(c=counts(4, 0, 0))]))[0]["opened/s"] == 4
     )
+
+
+def test_top_shows_no_rate_of_what_is_not_counted() -> None:
+    before = top.Sample(10, [process(a={**counts(1, 10, 0), "bytes_in": None})])
+    [row] = top.rows(before, top.Sample(12, [process(a={**counts(1, 14, 0), "bytes_in": None})]))
+    assert (row["in/s"], row["KiB/s"]) == (2.0, None)
 
 
 def test_top_keys() -> None:
@@ -238,7 +244,7 @@ def test_top_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replies, "is_local", lambda: False)
     out = call("ws_top", "--once", "--interval", "0.1").splitlines()
     assert out[0] == "No answer from web:3."
-    assert out[1].split() == list(top.COLUMNS)
+    assert out[1].split() == " ".join(top.COLUMNS).split()
     assert "/ws/\N{REPLACEMENT CHARACTER}{a}" in out[2]
     found = json.loads(call("ws_top", "--json", "--interval", "0.1"))
     assert (found["rows"][0]["route"], found["rows"][0]["open"]) == ("/ws/\x1b{a}", 2)

@@ -1,4 +1,4 @@
-"""Checks of FASTWS["GROUPS"]: the kinds are valid, and other settings leave them what they promise."""
+"""Checks of FASTWS["GROUPS"]: whether the kinds are valid, and whether other settings contradict them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def check_kinds(**kwargs: Any) -> Messages:
 
 
 def check_stores() -> Messages:
-    """A layer of somebody else has no store, unless the settings name one."""
+    """Layers from other packages have no store, unless the settings name one."""
     from fastws_compat.groups.storage import make_store  # imports pydantic
 
     for alias in declared():
@@ -49,7 +49,7 @@ def check_slow_consumers() -> Messages:
     return message(
         Warning,
         "W016",
-        'FASTWS["SLOW_CONSUMER"] is "drop_oldest", which clients that recover ignore: what they miss would '
-        "be a gap, so they are closed with 1013 and come back.",
+        'FASTWS["SLOW_CONSUMER"] is "drop_oldest", which does not apply to clients that recover: they '
+        "are closed with 1013, reconnect, and get what they missed.",
         'Remove the setting, or the "history" of the groups.',
     )

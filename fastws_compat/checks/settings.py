@@ -91,6 +91,10 @@ def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
 
 
+def _is_share(value: Any) -> bool:
+    return _is_bool(value) or (_is_number(value) and 0 <= value <= 1)
+
+
 def _is_dict(value: Any) -> bool:
     return isinstance(value, dict)
 
@@ -205,6 +209,7 @@ RULES: dict[str, Rule] = {
     "MAX_HANDSHAKES": COUNT_OR_NONE,
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
     "METRICS_ROUTES": COUNT,
+    "METRICS_SIZES": BOOLEAN,
     "METRICS_TOKEN": (_or_none(_is_text), "a text or None"),
     "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
     "OPERATIONS_ROWS": COUNT,
@@ -228,4 +233,7 @@ RULES: dict[str, Rule] = {
         "the dotted name of a callable, for example 'shop.tenants.current', or None",
     ),
     "THREADS": COUNT,
+    "TRACE_GROUP_NAMES": BOOLEAN,
+    "TRACE_MESSAGES": (_is_share, "True, False or a ratio from 0 to 1"),
+    "TRACE_USER": BOOLEAN,
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import math
 import threading
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol, TypeVar
@@ -18,22 +19,36 @@ from fastws_compat.types import Scope
 # Upper bounds of the histograms, in seconds.
 DURATIONS = (1, 10, 60, 300, 1800, 3600, 14400, 86400)
 LAGS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+# Upper bounds of the sizes of messages, in bytes.
+SIZES = (64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 HANDSHAKES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 4)
 # The maximum number of close codes that are counted under their own number, and of classes of exceptions:
 # an endpoint may pass on what a client sent.
 MAX_CODES = MAX_EXCEPTIONS = 100
 OTHER = "other"
+# Seconds for which a lag counts as recent, and how many are kept.
+RECENT, MAX_LAGS = 60.0, 1200
+
+
+# The names of the counts of a connection.
+COUNTED = ("messages_in", "messages_out", "bytes_in", "bytes_out")
+
+
+# The names of the histograms of a route.
+HISTOGRAMS = ("durations", "handshakes", "sizes_in", "sizes_out")
 
 
 class Histogram:
     """How many values are at most as large as each of the bounds, and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "observers", "sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        # Called with each value.
+        self.observers: tuple[Callable[[float], None], ...] = ()
 
     def __copy__(self) -> Histogram:
         twin = Histogram(self.bounds)
@@ -43,6 +58,20 @@ class Histogram:
     def add(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+        if self.observers:
+            hooks.run(self.observers, value)
+
+    def merge(self, other: Histogram) -> None:
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+# The sizes of the messages of a connection, in and out.
+Sizes = tuple[Histogram, Histogram]
+
+
+def new_sizes() -> Sizes:
+    return Histogram(SIZES), Histogram(SIZES)
 
 
 class Totals:
@@ -51,6 +80,8 @@ class Totals:
     def __init__(self) -> None:
         self.opened = 0
         self.messages_in = self.messages_out = self.bytes_in = self.bytes_out = 0
+        # Which of these four some connections did not know; their sums are too low.
+        self.unknown: frozenset[str] = frozenset()
         # By code and by who closed first, by status and reason, by class.
         self.closed: Counter[tuple[int | str, str]] = Counter()
         self.refused: Counter[tuple[int, str]] = Counter()
@@ -59,10 +90,11 @@ class Totals:
         self.away = 0.0
         self.durations = Histogram(DURATIONS)
         self.handshakes = Histogram(HANDSHAKES)
+        self.sizes_in, self.sizes_out = new_sizes()
 
     def copy(self) -> Totals:
         twin = copy.copy(self)
-        for name in ("closed", "refused", "exceptions", "durations", "handshakes"):
+        for name in ("closed", "refused", "exceptions", *HISTOGRAMS):
             setattr(twin, name, copy.copy(getattr(self, name)))
         return twin
 
@@ -72,10 +104,23 @@ class Totals:
         self.opened += 1
         self.closed[closed] += 1
         self.durations.add(age)
+        if None in counts:
+            self.unknown |= unknown_of(counts)
         self.messages_in += received or 0
         self.messages_out += sent or 0
         self.bytes_in += bytes_in or 0
         self.bytes_out += bytes_out or 0
+
+    def add_sizes(self, sizes: Sizes | None) -> None:
+        """Add the sizes of the messages of a connection, if they are measured."""
+        if sizes is not None:
+            self.sizes_in.merge(sizes[0])
+            self.sizes_out.merge(sizes[1])
+
+
+def unknown_of(counts: Counts) -> set[str]:
+    """The names of the counts that are not known."""
+    return {name for name, count in zip(COUNTED, counts, strict=True) if count is None}
 
 
 class Counted(Protocol):
@@ -100,26 +145,55 @@ class Counted(Protocol):
     @property
     def counts(self) -> Counts: ...
 
+    @property
+    def sizes(self) -> Sizes | None: ...
+
 
 LiveT = TypeVar("LiveT")
 
 # Whether anything reads the sums or listens to `hooks`. What does turns it on (`start`).
 is_on = False
+_readers = 0
 # Held while a connection moves from the live ones to the sums, so that no reader sees it twice or not at all.
 lock = threading.Lock()
 _totals: dict[str, Totals] = {}
 _sent_codes: set[int] = set()
 # How late the sweepers' timers were.
 lag = Histogram(LAGS)
+# The latest of them, each with the time of the measurement.
+_lags: deque[tuple[float, float]] = deque(maxlen=MAX_LAGS)
 _exceptions: set[str] = set()
 
 
 def start() -> None:
     """Begin to count; sizes and times too, also where that costs a call per message."""
-    global is_on
+    global is_on, _readers
+    _readers += 1
     is_on = tally.is_thorough = True
     if _answered not in hooks.answered:
         hooks.answered.insert(0, _answered)
+
+
+def stop() -> None:
+    """Undo one `start`; the last one ends the counting."""
+    global is_on, _readers
+    _readers -= 1
+    if _readers == 0:
+        is_on = tally.is_thorough = False
+        hooks.answered.remove(_answered)
+
+
+def note_lag(seconds: float) -> None:
+    """Note how late a timer of an event loop was."""
+    lag.add(seconds)
+    _lags.append((monotonic(), seconds))
+
+
+def lag_p99() -> float | None:
+    """The 99th percentile of the lag in the last minute; None if nothing was measured, as without sockets."""
+    begin = monotonic() - RECENT
+    recent = sorted(seconds for at, seconds in list(_lags) if at >= begin)
+    return recent[math.ceil(0.99 * len(recent)) - 1] if recent else None
 
 
 def _answered(connection: Counted) -> None:
@@ -143,6 +217,7 @@ def retire(connection: Counted, live: set[Any]) -> None:
         live.discard(connection)
         if closed is not None:
             totals.add(closed, counts, age)
+            totals.add_sizes(connection.sizes)
         elif refusal is not None:
             totals.refused[refusal] += 1
     hooks.run(hooks.ended, connection)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from time import monotonic, time
 from typing import Any
 
-from fastws_compat.connections import hooks
+from fastws_compat import conf
+from fastws_compat.connections import hooks, sizes
+from fastws_compat.connections.census import Sizes, new_sizes
 from fastws_compat.connections.outcomes import (
     LOST,
     NO_ROUTE,
@@ -34,6 +36,8 @@ class Counted:
     server: Any
     server_send: Send
     websocket: Any = None
+    # The spans of the connection, as `contrib.spans` keeps them.
+    traced: Any = None
     # The code that the connection was closed with here, after the endpoint.
     close_code: int | None = None
     # The reason for a refusal, noted before it is known whether the handshake will be refused.
@@ -52,7 +56,7 @@ class Counted:
             hooks.run(hooks.answered, self)
 
     def note_refusal(self, status: int, reason: Reason = "endpoint") -> None:
-        """Note the answer that refuses the handshake; a reason that was noted before counts instead."""
+        """Note the answer that refuses the handshake; a reason that was noted earlier takes precedence."""
         if self.refusal is None and not self.is_accepted:
             self._refusal = (status, self.reason or reason)
             hooks.run(hooks.answered, self)
@@ -63,7 +67,7 @@ class Counted:
 
     @property
     def template(self) -> str:
-        """The whole path of the route as it was declared; `(none)` if no route matches."""
+        """The full path of the route as declared; `(none)` if no route matches."""
         if self._template is not None:
             return self._template
         if self.reason == "not_found":
@@ -99,7 +103,7 @@ class Counted:
 
     @property
     def counts(self) -> Counts:
-        """The messages in and out, and the bytes of their payloads in and out; None for what is not known."""
+        """The messages in and out, and the bytes of their payloads in and out; None where unknown."""
         server, own = self.server, self._tally
         if server is not None and hasattr(server, "messages_in"):  # daphne, completed
             return server.messages_in, server.messages_out, server.bytes_in, server.bytes_out
@@ -127,8 +131,14 @@ class Counted:
 
     @property
     def last_in(self) -> float | None:
-        """When the last message came, in seconds since the epoch; None if that is not known."""
+        """When the last message arrived, in seconds since the epoch; None if unknown."""
         found: float | None = getattr(self.server if self._tally is None else self._tally, "last_in", None)
+        return found
+
+    @property
+    def sizes(self) -> Sizes | None:
+        """The sizes of the messages in and out; None if they are not measured."""
+        found: Sizes | None = getattr(self.server if self._tally is None else self._tally, "sizes", None)
         return found
 
     @property
@@ -152,10 +162,14 @@ class Counted:
         if self._tally is None:
             return receive
         self.server_send = self._tally.sizing(self.server_send)
+        if conf.get("METRICS_SIZES"):
+            inward, outward = self._tally.sizes = new_sizes()
+            receive = sizes.receiving(receive, inward)
+            self.server_send = sizes.sending(self.server_send, outward)
         return self._tally.receiving(receive)
 
     def settle(self) -> str:
-        """Keep what readers may still ask for once the scope and the socket are gone; the template."""
+        """Keep what readers need after the scope and the socket are gone. Returns the template."""
         if self.websocket is not None:
             self._heard = _heard_by(self.websocket)
         self._accepted = self.is_accepted

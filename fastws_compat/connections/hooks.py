@@ -1,6 +1,6 @@
-"""Functions to call at the rare events of a connection: when it begins, is answered, fails and ends.
+"""Functions that are called when a connection begins, is answered, fails and ends.
 
-The lists are empty unless metrics, traces or logs have been asked for.
+The lists are empty unless metrics, traces or logs are used.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from fastws_compat.types import Scope
 
 Hook = Callable[..., None]
 
-# With each Session: in its own task before anything else, when its handshake is accepted or refused, and when
-# it has ended. Its scope, its route and its counts can be read in all three.
+# Called with each Session: in its own task before anything else, when its handshake is accepted or refused,
+# and when it has ended. Its scope, its route and its counts can be read in all three.
 begun: list[Hook] = []
 answered: list[Hook] = []
 ended: list[Hook] = []
-# With the Session and the exception that its application raised, before the exception is logged.
+# Called with the Session and the exception that its application raised, before the exception is logged.
 failed: list[Hook] = []
-# With the scope, the status and the reason of a handshake that was refused before its session began.
+# Called with the scope, the status and the reason of a handshake that was refused before its session began.
 refused: list[Callable[[Scope | None, int, str], None]] = []
+# With the alias of a channel layer and the seconds that it needed to take a message for a group.
+sent: list[Callable[[str, float], None]] = []
 
 _broken: set[Any] = set()
 

@@ -6,13 +6,13 @@ from typing import NoReturn
 
 MODES = ("text", "binary")
 NOT_ACCEPTED = 'WebSocket is not connected. Need to call "accept" first.'
-# How many errors a socket raises at once before it pauses, so that other tasks run during a loop of errors.
+# The number of errors that a socket raises before it pauses, so that other tasks run during a loop of errors.
 MAX_INSTANT_ERRORS = 16
 ERROR_PAUSE, MAX_ERROR_PAUSE = 0.001, 0.1
 
 
 def pause_after(errors: int) -> float:
-    """How many seconds a socket pauses before the next of so many errors."""
+    """The seconds to pause before the next error, after this number of errors."""
     return min(ERROR_PAUSE * (errors - MAX_INSTANT_ERRORS), MAX_ERROR_PAUSE)
 
 

@@ -31,14 +31,14 @@ Reason = Literal[
 ]
 
 LOST: Closed = (1006, "lost")
-# The label of connections that no route takes.
+# The label of connections without a route.
 NO_ROUTE = "(none)"
 # The reason with which uvicorn closes a connection that does not answer its pings.
 PING_TIMEOUT = "keepalive ping timeout"
 
 
 class Answered(Protocol):
-    """A session, as far as the answer to its handshake goes."""
+    """The part of a session that concerns the answer to its handshake."""
 
     reason: Reason | None
 
@@ -50,14 +50,14 @@ class Answered(Protocol):
 def refusal(
     reason: Reason, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
 ) -> HTTPException:
-    """The exception that refuses a handshake for a reason that metrics and logs name."""
+    """The exception that refuses a handshake, with a reason for metrics and logs."""
     exc = HTTPException(status_code, detail, headers)
     exc._refusal = reason
     return exc
 
 
 def reason_of(exc: BaseException) -> Reason:
-    """The reason of a refusal that an exception leads to."""
+    """The reason for the refusal that an exception causes."""
     found: Reason = getattr(exc, "_refusal", "error")
     return found
 
@@ -81,23 +81,23 @@ def note_answer(scope: Scope, message: Message) -> None:
 
 
 def sent_status(scope: Scope, status: int) -> int:
-    """The status that the client gets where the application asks for `status`."""
+    """The status that the client receives when the application sends `status`."""
     return status if can_deny(scope) else 403
 
 
 def template_of(scope: Scope) -> str:
-    """The whole path of the connection's route as it was declared, with those of its mounts and host."""
+    """The full path of the connection's route as declared, including its mounts and its host."""
     return scope.get(ROUTE_PREFIX, "") + getattr(scope.get("route"), "path", "") or NO_ROUTE
 
 
 def reported(message: Message) -> Closed:
-    """The close that a server reports; a connection that was lost has 1006."""
+    """The close that a server reports; a lost connection has 1006."""
     code = message.get("code")
     return 1005 if code is None else code, "lost" if code == 1006 else "client"
 
 
 def closed_on(server: Any) -> Closed | None:
-    """The first close as the server's own object for the connection shows it; None if it shows nothing."""
+    """The first close according to the server's own object for the connection; None if it has none."""
     own: Closed | None = getattr(server, "closed", None)  # daphne, completed
     if isinstance(own, tuple):
         return own

@@ -47,7 +47,7 @@ class Sweeper:
         self.arm(loop)
         now = loop.time()
         if census.is_on:
-            census.lag.add(max(0.0, now - due))
+            census.note_lag(max(0.0, now - due))
         for member in list(self._members):
             member.sweep(now)
         if now >= self._next_database and self._database is None:

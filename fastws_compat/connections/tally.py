@@ -23,7 +23,7 @@ Counts = tuple[int | None, int | None, int | None, int | None]
 class Tally:
     """The counts of one connection; None until something is measured."""
 
-    __slots__ = ("bytes_in", "bytes_out", "last_in", "messages_in", "messages_out")
+    __slots__ = ("bytes_in", "bytes_out", "last_in", "messages_in", "messages_out", "sizes")
 
     def __init__(self) -> None:
         self.messages_out = 0
@@ -31,9 +31,11 @@ class Tally:
         self.bytes_in: int | None = None
         self.bytes_out: int | None = None
         self.last_in: float | None = None
+        # Histograms of the sizes in and out, if they are measured.
+        self.sizes: Any = None
 
     def receiving(self, receive: Receive) -> Receive:
-        """`receive`, with its messages counted."""
+        """`receive` that counts its messages."""
         count = size = 0
         self.messages_in = self.bytes_in = 0
 
@@ -49,7 +51,7 @@ class Tally:
         return counted
 
     def sizing(self, send: Send) -> Send:
-        """`send`, with the sizes of its messages added up."""
+        """`send` that adds up the sizes of its messages."""
         size = self.bytes_out = 0
 
         def sized(message: Message) -> Any:
@@ -62,7 +64,7 @@ class Tally:
         return sized
 
     def yielding(self, send: Send) -> Send:
-        """`send`, with its messages counted, and with other tasks allowed to run from time to time.
+        """`send` that counts its messages and lets other tasks run from time to time.
 
         After a client has left, uvicorn accepts messages without waiting, and detects the disconnect only
         when the event loop runs. An endpoint that sends in an endless loop would block the process for ever.
@@ -77,6 +79,6 @@ class Tally:
                 self.messages_out += 1
                 if not self.messages_out % MAX_SENDS_IN_A_ROW:
                     return after_others(message)
-            return send(message)  # without a coroutine of its own, because every message comes this way
+            return send(message)  # without a coroutine of its own, because this is called for every message
 
         return sending

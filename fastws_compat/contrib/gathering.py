@@ -19,7 +19,7 @@ Collect = Callable[[], Iterable[Metric]]
 
 
 def answer_with(collect: Collect) -> None:
-    """Have this process answer with its metrics when another one gathers them."""
+    """Have this process reply with its metrics when another one gathers them."""
 
     async def respond(question: Mapping[str, Any]) -> dict[str, Any]:
         return {"families": [packed(metric) for metric in collect()]}
@@ -41,7 +41,7 @@ def unpacked(family: list[Any]) -> Metric:
 
 
 def gather(collect: Collect) -> Iterator[tuple[str, list[Metric]]]:
-    """Each process that answers, with its metrics; a process that does not answer leaves a gap."""
+    """Each process that replies, with its metrics; a process that does not reply leaves a gap."""
     yield process_name(), list(collect())
     if apps.is_installed("fastws_compat.operations"):
         for process, parts in async_to_sync(ask)(OPERATION, {}).parts.items():

@@ -30,7 +30,7 @@ census.start()
 
 
 class PrometheusConfig(AppConfig):
-    """Enters the collector in prometheus_client's default registry, which django-prometheus exports."""
+    """Registers the collector in prometheus_client's default registry, which django-prometheus exports."""
 
     name = "fastws_compat.contrib.prometheus"
     label = "fastws_prometheus"
@@ -42,13 +42,13 @@ class PrometheusConfig(AppConfig):
 
 
 def enter(registry: CollectorRegistry) -> None:
-    """Enter the collector in a registry, once."""
+    """Register the collector in a registry, once."""
     if collector not in registry._collector_to_names:
         registry.register(collector)
 
 
 class SocketCollector(Collector):
-    """Reads the figures of this process when it is asked for them."""
+    """Reads the figures of this process when they are collected."""
 
     def collect(self) -> Iterator[Metric]:
         for source in SOURCES:
@@ -137,6 +137,16 @@ def _messages(found: dict[str, figures.Route]) -> Iterator[Metric]:
         sizes.add_metric([label, "out"], totals.bytes_out)
         away.add_metric([label], totals.away)
     yield from (messages, sizes, away)
+    if conf.get("METRICS_SIZES"):
+        yield _sizes(found)
+
+
+def _sizes(found: dict[str, figures.Route]) -> Metric:
+    family = _histogram("message_size_bytes", "Size of the payloads of messages.", "route", "direction")
+    for label, route in found.items():
+        _add(family, [label, "in"], route.totals.sizes_in)
+        _add(family, [label, "out"], route.totals.sizes_out)
+    return family
 
 
 def _layers() -> Iterator[Metric]:
@@ -238,7 +248,7 @@ def _response(request: HttpRequest, registry: CollectorRegistry) -> HttpResponse
 
 
 def may_gather(request: HttpRequest) -> bool:
-    """Whether the client has the token, or is on this machine."""
+    """Whether the client has sent the token, or is on this machine."""
     token = conf.get("METRICS_TOKEN")
     given = request.headers.get("Authorization", "")
     if token is not None and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
@@ -247,7 +257,7 @@ def may_gather(request: HttpRequest) -> bool:
 
 
 class Gathered(Collector):
-    """The metrics of all processes that answer; a process that does not leaves a gap."""
+    """The metrics of all processes that reply; a process that does not leaves a gap."""
 
     def collect(self) -> Iterator[Metric]:
         families: dict[str, Metric] = {}

@@ -16,7 +16,7 @@ from fastws_compat import logs
 from fastws_compat.connections import hooks
 from fastws_compat.logger import NAME
 
-# uvicorn's own line for a handshake that was refused; it is no error of the project.
+# uvicorn's own line for a refused handshake; it is not an error of the project.
 UVICORN, UNANSWERED = "uvicorn.error", "ASGI callable returned without"
 
 
@@ -85,13 +85,13 @@ def _describe(event: Any, session: Any) -> None:
 
 
 def _mark_unhandled(event: Any) -> None:
-    """Mark the exception as one that the endpoint has not handled: the library has logged it."""
+    """Mark the exception as unhandled: the library has logged it, not the endpoint."""
     for value in (event.get("exception") or {}).get("values") or ():
         value["mechanism"] = {"type": "fastws", "handled": False}
 
 
 def _name_scope(value: Any, hint: dict[str, Any]) -> Any:
-    """An ASGI scope in a frame of the project's middleware, which holds cookies and tokens, by its type."""
+    """Show an ASGI scope in a frame of the project's middleware by its type: it holds cookies and tokens."""
     if isinstance(value, dict) and isinstance(value.get("type"), str) and "headers" in value:
         return f"<{value['type']} scope>"
     return NotImplemented

@@ -38,6 +38,7 @@ from fastws_compat.daphne.shutdown import (
     exit_by,
     stop_at_exit,
 )
+from fastws_compat.daphne.sizing import MeasuringProtocol
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 logger = logging.getLogger("daphne.server")
@@ -99,7 +100,8 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
         """Store the options in a subclass; autobahn would copy them into every connection."""
         super().setProtocolOptions(**options)
         values = {name: getattr(self, name) for name in WebSocketProtocol.CONFIG_ATTRS}
-        own: Any = type("WebSocketProtocol", (WebSocketProtocol,), {**values, "CONFIG_ATTRS": ()})
+        base = MeasuringProtocol if conf.get("METRICS_SIZES") else WebSocketProtocol
+        own: Any = type("WebSocketProtocol", (base,), {**values, "CONFIG_ATTRS": ()})
         self.protocol = own
 
     def buildProtocol(self, addr: Any) -> Any:

@@ -20,7 +20,7 @@ Rule = Callable[[HttpRequest], Any]
 
 
 def guarded(view: View) -> View:
-    """A view for those who may see the page. Visitors are sent to `LOGIN_URL`; other users get 404."""
+    """Restrict a view to those who may see the page. Visitors go to `LOGIN_URL`; other users get 404."""
 
     @wraps(view)
     def checked(request: HttpRequest) -> HttpResponse:
@@ -35,7 +35,7 @@ def guarded(view: View) -> View:
 
 
 def is_staff(request: HttpRequest) -> bool:
-    """Whether the request is from an active member of staff."""
+    """Whether the request is from an active staff user."""
     user: Any = getattr(request, "user", None)
     return bool(getattr(user, "is_active", False) and getattr(user, "is_staff", False))
 
@@ -56,7 +56,7 @@ def _rule() -> Rule:
 
 
 def _to_login(request: HttpRequest) -> HttpResponse:
-    """As `redirect_to_login` does, which needs `django.contrib.auth` to be installed."""
+    """Like `redirect_to_login`, which needs `django.contrib.auth` to be installed."""
     query = QueryDict(mutable=True)
     query["next"] = request.get_full_path()
     url = resolve_url(settings.LOGIN_URL)

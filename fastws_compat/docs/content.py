@@ -1,4 +1,4 @@
-"""What the page shows: the routes of the project as data for `docs.js`."""
+"""The content of the page: the routes of the project as data for `docs.js`."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def document(request: HttpRequest) -> str:
 
 
 def page(request: HttpRequest) -> Object:
-    """The routes, and whose session connects to them."""
+    """The routes, and the user whose session connects to them."""
     return {
         **_description().data,
         "prefix": _prefix(),
@@ -47,7 +47,7 @@ def _user(request: HttpRequest) -> str | None:
 
 
 def _description() -> Description:
-    """The description of the project's routes, which is made again when the routes change."""
+    """The description of the project's routes, which is rebuilt when the routes change."""
     routes = [id(place.route) for place in catalogue.places(catalogue.project())]
     return _described(settings.SESSION_COOKIE_NAME, *routes)
 
@@ -58,7 +58,7 @@ def _described(session_cookie: str, *routes: int) -> Description:
 
 
 class Description:
-    """A site, and the data of its page."""
+    """The description of a site, and the data of its page."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -97,7 +97,7 @@ class Description:
         }
 
     def _fields(self, channel: Channel) -> Iterator[Object]:
-        """What a form asks for, and a browser can send."""
+        """The parameters that a form offers and a browser can send."""
         for name in channel.host_names:
             yield self._field("host", name, {"type": "string"}, True)
         for name in channel.path_names:

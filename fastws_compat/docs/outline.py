@@ -1,4 +1,4 @@
-"""Schemas as a person reads them: the fields of each object, with a type and what else is known."""
+"""Schemas in readable form: the fields of each object, with their types and limits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastws_compat.schema.asyncapi import as_text
 from fastws_compat.schema.definitions import REF, Schema, references
 from fastws_compat.schema.typescript import Types
 
-# The keywords that are shown, and how.
+# The keywords that are shown, and their texts.
 FACTS = {
     "format": "{}",
     "minimum": "≥ {}",
@@ -51,7 +51,7 @@ class Outline:
         return {"type": self.type_of(schema), "inside": list(dict.fromkeys(self._objects(schema, set())))}
 
     def type_of(self, schema: Schema) -> str:
-        """The type as TypeScript writes it, with named objects by their names."""
+        """The type in TypeScript's notation, with objects by their names."""
         return self._types.type_of(schema)
 
     def about(self, schema: Schema) -> str:
@@ -74,7 +74,7 @@ class Outline:
             yield from [name] if "properties" in found else self._objects(found, seen)
 
     def control(self, schema: Schema) -> dict[str, Any]:
-        """How a form asks for a parameter."""
+        """The form control for a parameter."""
         forms = [self._behind(part) for part in schema.get("anyOf", [schema]) if part.get("type") != "null"]
         form = forms[0] if len(forms) == 1 else {}
         return {
@@ -91,7 +91,7 @@ class Outline:
 
 
 class _Types(Types):
-    """TypeScript's types, and integers, which TypeScript does not tell from other numbers."""
+    """TypeScript's types, and integers, which TypeScript does not distinguish from other numbers."""
 
     def type_of(self, schema: Any) -> str:
         written = super().type_of(schema)
@@ -99,7 +99,7 @@ class _Types(Types):
 
 
 class _Names(dict[str, str]):
-    """What stands for each named schema, found when it is first asked for."""
+    """The text for each named schema, made when it is first needed."""
 
     def __init__(self, outline: Outline) -> None:
         self._outline = outline

@@ -1,4 +1,4 @@
-"""The page and the document. What describes the routes is imported when somebody asks for one of them."""
+"""The page and the document. The modules that describe routes are imported at the first request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPLATES = Path(__file__).parent.parent / "templates"
 
 
 def _view(make: Callable[[HttpRequest], HttpResponse]) -> View:
-    """A view of what must not be kept by browsers and proxies, because its access may end."""
+    """Make a view that browsers and proxies do not cache, because access to it may be revoked."""
 
     @require_safe
     @guarded
@@ -57,7 +57,7 @@ def document(request: HttpRequest) -> HttpResponse:
 
 
 def policy(request: HttpRequest) -> str:
-    """Everything from this site, nothing inline, and sockets to this host only."""
+    """The Content Security Policy: everything from this site, nothing inline, sockets to this host only."""
     own = f"'self'{_static_origin()}"
     socket = f"{'wss' if request.is_secure() else 'ws'}://{request.get_host()}"
     return "; ".join(
@@ -65,7 +65,7 @@ def policy(request: HttpRequest) -> str:
             "default-src 'none'",
             f"script-src {own}",
             f"style-src {own}",
-            # Safari before 15.4 does not count the site's own sockets as 'self'.
+            # In Safari before 15.4, 'self' does not include the site's own sockets.
             f"connect-src 'self' {socket}",
             "img-src 'self' data:",
             "base-uri 'none'",
@@ -76,7 +76,7 @@ def policy(request: HttpRequest) -> str:
 
 
 def _static_origin() -> str:
-    """The origin of static files if it is another one, after a space."""
+    """The origin of static files after a space, or "" if it is the site's own."""
     url = urlsplit(static("fastws/docs.js"))
     if not url.netloc:
         return ""

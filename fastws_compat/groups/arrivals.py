@@ -1,7 +1,7 @@
-"""Joining groups that keep something: a member is told where it stands, and gets what it missed.
+"""Joining groups that have a history: a member learns its position and gets what it missed.
 
-It is added to the group first. What it missed is then sent until nothing is missing, and in that very step
-the member begins to receive what arrives.
+The member is added to the group first. It is then sent what it missed until nothing is missing. In that same
+step, with no other task in between, it begins to receive new messages.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from fastws_compat.groups.stores import Reading, StoreError
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Change, Close
 
-# After so many rounds in which more arrived meanwhile, the rest is queued at once.
+# The number of rounds after which the rest is queued at once, if more messages keep arriving.
 MAX_ROUNDS = 3
-# Seconds in which a member has to catch up.
+# Seconds within which a member must catch up.
 TIMEOUT = 30.0
 # The worst of several results comes first.
 RESULTS = (False, None, True)
@@ -33,7 +33,7 @@ RESULTS = (False, None, True)
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What came of joining groups: whether everything since the client's position was sent.
+    """The result of joining groups: whether everything since the client's position was sent.
 
     None means that there was nothing to recover.
     """
@@ -60,14 +60,14 @@ class JoinOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the endpoint wants of a group's history."""
+    """What the endpoint requests from a group's history."""
 
     recover: str | Literal[False] | None = None
     since: datetime | None = None
     last: int = 0
 
     def position(self, member: Member, group: str) -> Position | None:
-        """Where the client was, if it says so and may."""
+        """The position to recover from; None if it is unknown or the endpoint does not want to recover."""
         if self.recover is False:
             return None
         return member.claim(group).position if self.recover is None else parse_position(self.recover)
@@ -106,7 +106,7 @@ class Arrival:
             self._feed.catchers.add(member.id)
 
     async def run(self) -> bool | None:
-        """Whether the member has recovered; None if there was nothing to recover."""
+        """Join and catch up. Returns whether the member has recovered; None if there was nothing to do."""
         if self._feed is None:
             if self._is_new:
                 self._tell("joined", epoch=None, offset=0, recovered=None)
@@ -114,7 +114,7 @@ class Arrival:
         try:
             return await self._join(self._feed)
         except BaseException:
-            # It would go live with a gap.
+            # It would have a gap.
             self._hub.discard(self.group, self._member)
             self._member.forget(self.group)
             raise
@@ -141,7 +141,7 @@ class Arrival:
         return recovered
 
     def _join_blindly(self, position: Position | None) -> bool | None:
-        """The store is away: the first position follows when it is back."""
+        """Join while the store is unavailable: the first position follows when it is back."""
         recovered = False if self._member.is_ours and self._wish.recover is not False else None
         recovered = recovered if position is None else False
         self._tell("joined", epoch=None, offset=0, recovered=recovered)
@@ -201,7 +201,7 @@ class Arrival:
         return position
 
     def _give_up(self, feed: GroupFeed) -> None:
-        """What the member needs is not kept any more: it goes live where the others are."""
+        """Stop recovering, as the messages are no longer kept. The member continues where the others are."""
         self._member.tell(feed.lost())
         self._send_values(feed)
 

@@ -34,25 +34,25 @@ from fastws_compat.layers.content import dump
 from fastws_compat.layers.wire import Payload, pack
 from fastws_compat.logger import logger
 
-# Somebody has come to a group, or has left it: `group` is its name, `key` and `info` tell who it is. Each is
-# sent once among all processes, in the one that noticed it, without a sender.
+# Somebody has joined a group, or has left it: `group` is its name, `key` and `info` say who it is. Each is
+# sent once, by the process that detects the change, without a sender.
 presence_joined = Signal()
 presence_left = Signal()
 
-# After these codes nobody has time to come back.
+# The close codes after which a user leaves at once.
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 SERVICE_RESTART = 1012
 
 
 def diffs_group(name: str) -> str:
-    """The group on which the changes are sent, so that only those processes get them that need them."""
+    """The group on which the changes are sent, so that only the processes that need them get them."""
     group = f"fastws.presence.{name}"
     return group if len(group) < 100 else f"fastws.presence.{sha256(name.encode()).hexdigest()}"
 
 
 @dataclass(slots=True)
 class Place:
-    """What one member does in a group: it is present, sees who is, or both."""
+    """The part that one member takes in a group: it is present, sees who is present, or both."""
 
     seat: Seat | None = None
     watch: Watch | None = None
@@ -63,15 +63,15 @@ def presence_key_of(user: Any, member_id: str) -> str:
     return str(user.pk) if getattr(user, "is_authenticated", False) else member_id
 
 
-# What tells the seats of this process apart. Redis keeps them by process, so they can be short.
+# Distinguishes the seats of this process. Redis keeps them by process, so they can be short.
 _numbers = count()
 
-# The number of groups that are checked in one call, and in a second.
+# The maximum number of groups that are checked in one call, and per second.
 CHECKS_PER_SECOND = 500
 
 
 class Attendance:
-    """The members of one event loop that are present in groups of a layer, or see who is."""
+    """The members of one event loop that are present in groups of a layer, or see who is present."""
 
     def __init__(self, alias: str) -> None:
         self._alias = alias
@@ -86,7 +86,7 @@ class Attendance:
     # Members
 
     async def enter(self, member_id: str, group: str, key: str, info: Any) -> None:
-        """Make a member present, or give it another info; wait until other processes can know."""
+        """Make a member present, or replace its info, and wait until the store has it."""
         kind_with(group, "presence")
         place = self._place(member_id, group)
         old, text = place.seat, dump(info)
@@ -101,11 +101,11 @@ class Attendance:
         await keeper.wait_settled(group)
 
     async def update(self, member_id: str, group: str, info: Any) -> None:
-        """Give a member that is present another info."""
+        """Replace the info of a member that is present."""
         place = self._places.get(member_id, {}).get(group)
         if place is None or place.seat is None:
             raise RuntimeError(
-                f"The socket is not present in {group!r}: join the group with `presence=` before its update."
+                f"The socket is not present in {group!r}: join the group with `presence=` first."
             )
         await self.enter(member_id, group, place.seat.key, info)
 
@@ -120,7 +120,7 @@ class Attendance:
         await hub.wait_synced(diffs_group(group))
 
     def show(self, viewer: Viewer, group: str, version: str | None) -> None:
-        """Send the list to a member, and each change. A version that it may know saves a complete list."""
+        """Send the list to a member, or only what has changed since `version`, and then each change."""
         place = self._places.get(viewer.id, {}).get(group)
         if place is not None and place.watch is not None:
             place.watch.add(viewer, version or "")
@@ -132,7 +132,7 @@ class Attendance:
         return watch, hub
 
     def leave(self, member_id: str, group: str) -> None:
-        """The member leaves the group, and its user at once."""
+        """Remove the member from the group; its user leaves at once."""
         place = self._places.get(member_id, {}).pop(group, None)
         if place is not None:
             self._end(member_id, group, place, 0)
@@ -148,7 +148,7 @@ class Attendance:
         self.end(member.id, code)
 
     def end(self, member_id: str, code: int | None) -> None:
-        """The connection has ended: the user has time to come back, unless the code says otherwise."""
+        """The connection has ended: the user has time to come back, unless the code rules that out."""
         for group, place in self._places.pop(member_id, {}).items():
             self._end(member_id, group, place, _linger(group, code))
 
@@ -203,7 +203,7 @@ class Attendance:
                     await signal.asend_robust(sender=None, group=group, key=key, info=json.loads(info))
 
     async def _check_forever(self) -> None:
-        """Find changes that the layer has lost, while somebody watches."""
+        """Find changes that the layer has lost, as long as somebody watches."""
         while self._watches:
             await asyncio.sleep(conf.get("CHECK_SECONDS"))
             by_seats: dict[Seats, list[Watch]] = {}
@@ -233,7 +233,7 @@ class Attendance:
             self._tasks[name] = asyncio.get_running_loop().create_task(work(), context=Context())
 
     async def release(self) -> None:
-        """The process shuts down: nobody leaves now, and the users come back to other processes."""
+        """Shut down: nobody leaves now, because the users reconnect to other processes."""
         for keeper in self._keepers.values():
             lingers = [_presence_of(group).linger for group in keeper.groups]
             await keeper.release(max(lingers, default=0))
@@ -258,7 +258,7 @@ async def release_all() -> None:
 
 
 async def attend(member: Member, alias: str, group: str, info: Any, key: str | None) -> None:
-    """Make a member present, if there is an info, and show a client of `live.js` who is."""
+    """Make a member present, if there is an info, and show a client of `live.js` who is present."""
     attendance = attendance_of(alias)
     attendance.expect_end(member)
     if info is not None:
@@ -285,7 +285,7 @@ class Attended:
     _run: Callable[..., Any]
 
     async def apresence(self) -> list[Person]:
-        """Who is present, in the order in which they have come."""
+        """Who is present, in order of arrival."""
         _presence_of(self.name)
         with self._reading():
             listed = await seats_of(self.layer, self.name).listed(self.name)
@@ -297,7 +297,7 @@ class Attended:
         return found
 
     async def acount(self) -> int:
-        """How many are present."""
+        """How many people are present."""
         _presence_of(self.name)
         with self._reading():
             return await seats_of(self.layer, self.name).count(self.name)

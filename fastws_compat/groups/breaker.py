@@ -1,4 +1,4 @@
-"""Outages of a store: sends do not wait for it, and it learns afterwards what was sent meanwhile."""
+"""Outages of a store: sends do not wait for it, and it is told afterwards which groups have a gap."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ RETRY_INTERVAL = 1.0
 
 
 class Breaker:
-    """Whether a store works, as this process sees it, and the groups with messages that it does not have."""
+    """Whether a store works, as seen from this process, and the groups with messages that it lacks."""
 
     def __init__(self, alias: str, store: Store) -> None:
         self._alias = alias
         self._store = store
-        # By group, with a number that tells a hole from a later one.
+        # By group, with a number that distinguishes a hole from a newer one.
         self._holes: dict[str, tuple[Kind, int]] = {}
         self._numbers = count()
         self._lock = threading.Lock()
@@ -38,7 +38,7 @@ class Breaker:
         return time.monotonic() < self._retry_at
 
     def failed(self, exc: Exception) -> None:
-        """Log the beginning of an outage. Sends do not wait for a store that refuses them."""
+        """Begin an outage, and log it. Sends do not wait for the store during an outage."""
         if isinstance(exc, StoreRefused):
             self._retry_at = time.monotonic() + RETRY_INTERVAL
         if self._failing_since is None:
@@ -55,17 +55,17 @@ class Breaker:
             logger.warning("The store of channel layer %r has recovered after %.1f s", self._alias, seconds)
 
     def hole(self, group: str) -> int | None:
-        """The hole of a group: something was sent that the store neither has nor knows of."""
+        """The hole of a group: a message was sent that the store neither has nor knows of."""
         return self._holes[group][1] if group in self._holes else None
 
     def fill_hole(self, group: str, hole: int) -> None:
-        """Note that the store knows of a hole, unless there is a later one."""
+        """Note that the store knows of a hole, unless there is a newer one."""
         with self._lock:
             if self.hole(group) == hole:
                 del self._holes[group]
 
     def add_hole(self, group: str, kind: Kind) -> None:
-        """Tell the store as soon as it answers, from a thread: the loop may end before."""
+        """Report the hole as soon as the store responds, from a thread, because the loop may end earlier."""
         with self._lock:
             self._holes[group] = (kind, next(self._numbers))
             if self._timer is None or not self._timer.is_alive():
@@ -84,7 +84,7 @@ class Breaker:
                 self._start_timer()
 
     async def mark_holes(self) -> None:
-        """Tell the store what it does not have; raises StoreError if it fails."""
+        """Report the holes to the store; raises StoreError if it fails."""
         for group, (kind, hole) in list(self._holes.items()):
             await self._store.mark_hole(group, kind)
             self.fill_hole(group, hole)

@@ -26,7 +26,7 @@ class FrameServer(Protocol):
 
     @property
     def frame_of(self) -> Callable[[Message], bytes]:
-        """Makes a frame; the same function for all sockets that take the same frames."""
+        """The function that prepares a frame; sockets that can share a frame have the same function."""
 
     def write_at_once(self, frame: bytes, size: int) -> bool: ...
 
@@ -39,7 +39,7 @@ class Frame:
     def __init__(self, message: Message) -> None:
         self.message = message
         self.size = message_size(message)
-        # By the function that made them: sockets differ in what compression they have negotiated.
+        # By the function that prepared them, because sockets have negotiated different compression.
         self._frames: dict[Callable[[Message], bytes], bytes] = {}
 
     def frame(self, server: FrameServer) -> bytes:
@@ -53,7 +53,7 @@ class Frame:
 
 
 class Delivery(Frame):
-    """A message to a group. `offset` is its place if it is kept."""
+    """A message to a group. `offset` is its place in the history, if it is kept."""
 
     __slots__ = ("_envelope", "group", "key", "offset", "payload")
 
@@ -84,13 +84,13 @@ class Participant(Protocol):
     def deliver(self, delivery: Delivery) -> None: ...
 
     def tell(self, frame: Frame) -> None:
-        """Send what only a client of `live.js` understands."""
+        """Send a frame that only a client of `live.js` understands."""
 
     def close(self, close: Close) -> None: ...
 
 
 class Receiver(Protocol):
-    """What takes the messages of a group whose order matters."""
+    """Receives the messages of a group whose order matters."""
 
     async def receive(self, envelope: Envelope) -> bool:
         """Take a message, unless it is to be delivered at once."""

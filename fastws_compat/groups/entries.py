@@ -11,7 +11,7 @@ from fastws_compat.connections.jsontext import dumps
 from fastws_compat.layers.wire import Change, Payload
 from fastws_compat.types import Message
 
-# What an entry takes in memory besides its content.
+# The size in memory of an entry without content, in bytes.
 OVERHEAD = 250
 
 
@@ -34,13 +34,13 @@ class Kept:
     # Seconds since 1970, by the clock of the store.
     time: float
     content: Payload | Change
-    # The id of the member that does not receive it.
+    # The id of the member that is excluded.
     exclude: str | None = None
     key: str | None = None
 
     @property
     def size(self) -> int:
-        """About how many bytes the entry takes in memory."""
+        """The approximate size of the entry in memory, in bytes."""
         return len(self.content.data) + OVERHEAD
 
     @property
@@ -49,12 +49,12 @@ class Kept:
 
 
 def text_frame(kind: str, **fields: Any) -> Message:
-    """A text frame of ours: `{"fastws": kind, ...}`."""
+    """A frame for clients of `live.js`: `{"fastws": kind, ...}`."""
     return {"type": "websocket.send", "text": dumps({"fastws": kind, **fields})}
 
 
 def message_frame(payload: Payload, group: str, offset: int | None, key: str | None) -> Message:
-    """A message in its envelope, which is laid around the JSON text that exists already."""
+    """A message in its envelope, built around the existing JSON text."""
     fields: dict[str, Any] = {"fastws": "message", "group": group}
     if offset is not None:
         fields["offset"] = offset
@@ -77,13 +77,13 @@ def _binary(head: bytes, data: Any) -> Message:
 
 
 def change_frame(change: Change, group: str, offset: int) -> Message:
-    """A change of state: its JSON text is that of the frame, without what comes first."""
+    """A change of state. Its JSON text is the end of the frame."""
     head = dumps({"fastws": "state", "group": group, "offset": offset})
     return {"type": "websocket.send", "text": f"{head[:-1]},{change.data[1:]}"}
 
 
 def snapshot_frame(values: dict[str, str], group: str, offset: int) -> Message:
-    """All values, whose JSON texts exist already."""
+    """All values, built from their existing JSON texts."""
     head = dumps({"fastws": "state", "group": group, "offset": offset})
     pairs = ",".join(f"{dumps(key)}:{value}" for key, value in values.items())
     return {"type": "websocket.send", "text": f'{head[:-1]},"all":{{{pairs}}}}}'}

@@ -1,7 +1,7 @@
-"""The messages of one group in one process, in order. Data in, steps out; nothing here waits or calls.
+"""The messages of one group in one process, in order. Data in, steps out; there is no I/O here.
 
-A message from the layer is handed out if it is the next one. Otherwise it waits, and the store is asked for
-what lies between. Whoever gets the steps in order gets every offset once, or is told where it may miss some.
+A message from the layer is passed on if it is the next one. Otherwise it waits, and the messages before it
+are read from the store. The steps contain every offset once and in order, or say where some may be missing.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Ring
 from fastws_compat.groups.stores import Reading
 
-# Seconds for which a message may overtake another one on the layer before the store is asked.
+# Seconds that messages may be out of order on the layer before the store is read.
 GRACE = 0.02
-# The maximum number and size of messages that wait for others. Beyond it, the store has to be asked for all.
+# The maximum number and size of waiting messages. Beyond it, all of them are read from the store.
 MAX_PENDING = 1_000
 MAX_PENDING_BYTES = 4 * 1024 * 1024
 
@@ -28,7 +28,7 @@ class Hand(NamedTuple):
 
 
 class Lost(NamedTuple):
-    """Tell the members that they may miss something before this position, and nothing after it."""
+    """Tell the members that messages before this position may be missing, and none after it."""
 
     position: Position
 
@@ -37,7 +37,7 @@ Step = Hand | Lost
 
 
 def can_recover(position: Position, reading: Reading) -> bool:
-    """Whether everything after the position is there, and was sent in one piece."""
+    """Whether everything after the position is available, without a gap."""
     return (
         position.epoch == reading.epoch
         and reading.base <= position.offset <= reading.top
@@ -47,32 +47,32 @@ def can_recover(position: Position, reading: Reading) -> bool:
 
 
 class Feed:
-    """The order of one group. `epoch` is None until the store has been read."""
+    """The ordered messages of one group. `epoch` is None until the store has been read."""
 
     def __init__(self, ring: Ring) -> None:
         self.epoch: str | None = None
-        # The offset of the newest message that has been handed out.
+        # The offset of the newest message that has been passed on.
         self.top = 0
         self.ring = ring
-        # Whether something has been sent that is not kept, which the store does not know yet.
+        # Whether a message has been sent that is not kept, which the store does not know yet.
         self.has_hole = False
-        # Whether the store has to be asked although no gap shows.
+        # Whether the store must be read although no gap is visible.
         self.doubts = True
-        # What the store is known to have.
+        # The newest offset that the store is known to have.
         self._known_top = 0
         self._pending: dict[Position, Kept] = {}
         self._pending_bytes = 0
 
     @property
     def delay(self) -> float | None:
-        """Seconds after which the store has to be asked; None if nothing is missing."""
+        """Seconds after which the store must be read; None if nothing is missing."""
         if self.doubts:
             return 0
         return GRACE if self._pending or self._known_top > self.top else None
 
     @property
     def seen(self) -> int:
-        """The highest offset that is known to have existed in the present epoch."""
+        """The highest offset that is known to have existed in the current epoch."""
         return max([self.top, *(offset for epoch, offset in self._pending if epoch == self.epoch)])
 
     @property
@@ -97,14 +97,14 @@ class Feed:
             self.doubts = True
 
     def check(self, reading: Reading, seen: int) -> None:
-        """Compare with what the store has; `seen` is what `self.seen` was when it was asked."""
+        """Compare with what the store has; `seen` is the value of `self.seen` when the store was read."""
         if reading.epoch != self.epoch or reading.top < seen:
             self.doubts = True
         else:
             self._known_top = max(self._known_top, reading.top)
 
     def apply(self, reading: Reading) -> list[Step]:
-        """Take what the store has after `top`, or after the beginning of an epoch that is another one."""
+        """Take the entries that the store has after `top`, or after the beginning of a new epoch."""
         steps: list[Step]
         if self.epoch is None:
             steps = [self._jump(reading.epoch, reading.top)]
@@ -117,7 +117,7 @@ class Feed:
         return [*steps, *self._continue()]
 
     def _is_settled(self, position: Position) -> bool:
-        """Whether nobody waits for it: it is of a past epoch, or has been handed out."""
+        """Whether the entry needs no step: it is from an old epoch, or has been passed on."""
         return position.epoch != self.epoch or position.offset <= self.top
 
     def _take(self, reading: Reading) -> list[Step]:
@@ -132,7 +132,7 @@ class Feed:
         return steps
 
     def _change_epoch(self, reading: Reading) -> list[Step]:
-        """Begin where the epoch began, unless its first entries are gone. What is before it may be known."""
+        """Continue at the beginning of the new epoch, or at its end if its first entries are gone."""
         entries = [entry for entry in reading.entries if entry.offset > reading.base]
         is_whole = reading.first <= reading.base + 1 or reading.top == reading.base
         if not is_whole or (reading.top > reading.base and not entries):
@@ -141,7 +141,7 @@ class Feed:
         return [jump, *self._take(reading._replace(entries=tuple(entries)))]
 
     def skip(self) -> list[Step]:
-        """Go on with what waits, because the store does not answer."""
+        """Continue with the waiting messages, because the store does not respond."""
         if not self._pending:
             return []
         epoch = self.epoch or next(reversed(self._pending)).epoch
@@ -149,7 +149,7 @@ class Feed:
         return [self._jump(epoch, min(offsets) - 1), *self._continue()] if offsets else []
 
     def _continue(self) -> list[Step]:
-        """Hand out what waits for nothing any more."""
+        """Pass on the waiting messages whose predecessors have arrived."""
         steps: list[Step] = []
         while self.epoch is not None and (entry := self._pop(Position(self.epoch, self.top + 1))):
             steps.append(self._hand(entry))

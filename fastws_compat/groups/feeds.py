@@ -1,4 +1,4 @@
-"""Runs the feed of a group: asks the store, and hands out messages to the members in this process."""
+"""Runs the feed of a group: reads the store, and passes messages to the members in this process."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fastws_compat.logger import logger
 
 # Entries that are read in one call.
 PAGE = 100
-# After so many failures, or so many seconds, members get what there is without waiting for the store.
+# The number of failures, or seconds, after which members get what there is without waiting for the store.
 MAX_FAILURES = 5
 PATIENCE = 2.0
 FAILURE_PAUSE = 0.4
@@ -67,11 +67,11 @@ class GroupFeed:
         self.group = group
         self.kind = kind
         self.feed = Feed(ring)
-        # The ids of members that catch up, which deliveries pass by.
+        # The ids of members that are catching up, which deliveries skip.
         self.catchers: set[str] = set()
-        # What members have been given: the feed itself may be ahead.
+        # The position that members have reached; the feed itself may be ahead.
         self.given: Position | None = None
-        # Whether the store does not answer.
+        # Whether the store is unavailable.
         self.is_blind = False
         self._store = store
         self._breaker = breaker
@@ -79,7 +79,7 @@ class GroupFeed:
         self._is_giving = False
         self._values: Values | None = None
         self._owes_values = False
-        # The ids of members that joined while the store was away, and have no position.
+        # The ids of members that joined while the store was unavailable, and have no position.
         self._strangers: set[str] = set()
         self._waiting: list[asyncio.Future[Reading | None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -121,7 +121,7 @@ class GroupFeed:
         self._wake()
 
     async def confirm(self) -> Reading | None:
-        """Read the store now, and get everything that it has; None if it is away."""
+        """Read the store now, and get everything that it has; None if it is unavailable."""
         if self.is_blind or self._is_closed:
             return None
         future: asyncio.Future[Reading | None] = asyncio.get_running_loop().create_future()
@@ -143,10 +143,10 @@ class GroupFeed:
             self._task.cancel()
         self._answer(None)
 
-    # Asking the store
+    # Reading the store
 
     def _wake(self) -> None:
-        """Ask the store once the feed needs it."""
+        """Read the store once the feed needs it."""
         delay = self.feed.delay
         if delay is None or self._task is not None or self._is_closed:
             return
@@ -166,14 +166,14 @@ class GroupFeed:
             self._task = asyncio.get_running_loop().create_task(self._heal_all(), context=Context())
 
     async def _heal_all(self) -> None:
-        """Ask until nothing is missing."""
+        """Read the store until nothing is missing."""
         try:
             while self._waiting or self.feed.delay is not None:
                 waiting, self._waiting = self._waiting, []
                 self.feed.doubts = False
                 try:
                     reading = await self._read()
-                except Exception as exc:  # also what a crypter raises
+                except Exception as exc:  # a crypter may raise anything
                     self._waiting = waiting + self._waiting
                     pause = self._failed(exc)
                     await self._give_all()
@@ -188,7 +188,7 @@ class GroupFeed:
             self._task = None
 
     async def _read(self) -> Reading:
-        """What the store has after what is known, or since its present epoch began."""
+        """What the store has after the known messages, or since its current epoch began."""
         feed, store = self.feed, self._store
         if feed.has_hole and feed.epoch is not None:
             await store.mark_hole(self.group, self.kind, feed.epoch)
@@ -198,7 +198,7 @@ class GroupFeed:
         after = None if epoch is None else feed.top
         reading = await store.read(self.group, self.kind, after, PAGE, with_values)
         if reading.epoch == epoch and reading.top < seen:
-            # The store has forgotten what somebody has received.
+            # The store has lost messages that somebody has received.
             await store.begin_epoch(self.group, self.kind, epoch, seen)
             reading = await store.head(self.group, self.kind)
         if epoch is not None and reading.epoch != epoch:
@@ -223,7 +223,7 @@ class GroupFeed:
             self._waiting = waiting + self._waiting
 
     def _failed(self, exc: Exception) -> float:
-        """Take account of a failure; returns the seconds until the next attempt."""
+        """Note a failure of the store; returns the seconds until the next attempt."""
         now = asyncio.get_running_loop().time()
         if not self._failures:
             self._failing_since = now
@@ -248,13 +248,13 @@ class GroupFeed:
                 future.set_result(reading)
         self._waiting = []
 
-    # Handing out
+    # Passing on messages
 
     def _push(self, steps: Iterable[Step]) -> None:
         self._steps.extend(steps)
 
     async def _give_all(self) -> None:
-        """Hand out in order; only one task does so at a time."""
+        """Pass on messages in order; only one task does so at a time."""
         if self._is_giving:
             return
         self._is_giving = True
@@ -285,7 +285,7 @@ class GroupFeed:
         members, delivery = self.hub.members.get(self.group, {}), self.delivery(entry, content)
         for number, member in enumerate(self._live(), 1):
             if member.id not in members or member.id in self.catchers:
-                continue  # it has left, or joined again
+                continue  # it has left, or has joined again
             if member.id == entry.exclude:
                 member.tell(self.moved(entry.offset))
             else:
@@ -310,7 +310,7 @@ class GroupFeed:
             member.tell(frame)
 
     def _give_owed(self) -> None:
-        """Send positions and values that were not known before."""
+        """Send the positions and values that members still have to receive."""
         if self._strangers and not self.is_blind and self.given is not None:
             members = self.hub.members.get(self.group, {})
             for id in self._strangers & members.keys():
@@ -327,7 +327,7 @@ class GroupFeed:
         return Delivery(payload, self.group, entry.offset, entry.key)
 
     def moved(self, offset: int) -> Frame:
-        """A message that moves the position of a client, which does not receive its content."""
+        """A frame that advances the client's position past a message whose content it does not receive."""
         return Frame(text_frame("message", group=self.group, offset=offset))
 
     def lost(self) -> Frame:
@@ -335,7 +335,7 @@ class GroupFeed:
         return Frame(text_frame("lost", group=self.group, epoch=epoch, offset=offset))
 
     def snapshot(self) -> Frame | None:
-        """All values, if they are known as they were at the position that members have been given."""
+        """All values, if they are known at the position that the members have reached."""
         values, given = self._values, self.given
         if values is None or given is None or values.at.epoch != given.epoch:
             return None
@@ -356,9 +356,9 @@ class GroupFeed:
     # Catching up
 
     async def entries_after(self, position: Position) -> list[Kept]:
-        """The entries after a position, at most up to what has been given; none if they are gone.
+        """The entries after a position, up to the newest that members have received; none if they are gone.
 
-        Raises StoreError if the store fails. Many members that catch up share what is read.
+        Raises StoreError if the store fails. Members that catch up at the same time share one read.
         """
         if not (found := self._ring_after(position)):
             async with self._page_lock:
@@ -382,7 +382,7 @@ class GroupFeed:
 
 
 def feed_of(hub: Hub, group: str, kind: Kind) -> GroupFeed:
-    """The feed of a group in a hub, begun with its first member."""
+    """The feed of a group in a hub, created with its first member."""
     feed: Any = hub.feeds.get(group)
     if feed is None:
         store = store_of(hub.alias)
@@ -403,7 +403,7 @@ def _budget_of(hub: Hub) -> Budget:
 
 
 async def _check_all(hub: Hub) -> None:
-    """Ask the store every few seconds whether it has more than has arrived, while there are feeds."""
+    """Check every few seconds whether the store has messages that have not arrived, while there are feeds."""
     while hub.feeds:
         await asyncio.sleep(conf.get("CHECK_SECONDS"))
         feeds = [feed for feed in hub.feeds.values() if isinstance(feed, GroupFeed)]

@@ -1,4 +1,4 @@
-"""What the server says to clients of `live.js` by itself: hello, and from time to time that it lives."""
+"""What the server sends to clients of `live.js` on its own: a hello, and heartbeats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fastws_compat.types import Message
 
 
 class Greeting(Stage):
-    """Says hello right after the handshake was accepted, and is then removed."""
+    """Sends the hello right after the handshake is accepted, and is then removed."""
 
     __slots__ = ("_websocket",)
 
@@ -42,7 +42,7 @@ class Greeting(Stage):
 
 
 class Beats:
-    """The members of one event loop that hear from time to time that the server lives."""
+    """The members of one event loop that receive heartbeats."""
 
     def __init__(self) -> None:
         self._members: dict[str, Member] = {}

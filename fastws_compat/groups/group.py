@@ -113,7 +113,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
     async def asend(self, message: MessageT, exclude: Socket | None = None, key: str | None = None) -> bool:
         """Send a dict, list, pydantic model or dataclass (as JSON), a `str` or `bytes` to every member.
 
-        Returns False if a message with the same `key` has been sent before, while the history remembers it.
+        Returns False if a message with the same `key` has been sent and the history still remembers it.
         Raises TypeError for a message that cannot be sent, such as a Django model instance, GroupSendError
         if the channel layer fails or times out, and GroupKindError for a key in a group without a history.
         """
@@ -136,7 +136,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
         """Send to a group that may have a history."""
         if key is not None:
             kind = kind_with(self.name, "history")
-            key = str(key).encode("utf-8", "replace").decode()  # it is often what a client sent
+            key = str(key).encode("utf-8", "replace").decode()  # the value often comes from a client
         extra = self._extra(exclude)
         if kind is not None and kind.history is not None:
             send = partial(self._send_with, payload)
@@ -278,7 +278,7 @@ async def join(
 
 
 async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
-    """Give a socket that is present in a group another info; RuntimeError if it is not present."""
+    """Replace the info of a socket that is present in a group; RuntimeError if it is not present."""
     group, member = _group(group), member_of(websocket)
     await attendance_of(group.layer).update(member.id, group.name, info)
 

@@ -54,7 +54,7 @@ class Hub:
         self._rejoin_at: float | None = None
         # The feeds of the groups that have a history.
         self.feeds: dict[str, Receiver] = {}
-        # Checks from time to time that the feeds have everything.
+        # Checks periodically that the feeds have everything.
         self.checker: asyncio.Task[None] | None = None
         self._loss_detector = LossDetector(alias)
         self._unknown_types: set[str] = set()
@@ -263,7 +263,7 @@ class Hub:
                 continue
             if delivery is not None:
                 member.deliver(delivery)
-            elif isinstance(content, Close):  # the state of a group without a feed goes to nobody
+            elif isinstance(content, Close):  # without a feed, nobody receives the state
                 member.close(content)
             if not number % MAX_DELIVERIES_IN_A_ROW:
                 await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Keeps the store in agreement with the sockets of this process that are present in groups."""
+"""Keeps the store up to date with the sockets of this process that are present in groups."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from fastws_compat.logger import logger
 
 # Seconds between two attempts while the store fails.
 RETRY_INTERVAL = 1.0
-# The lease is renewed this often before it ends.
+# The number of renewals per duration of the lease.
 TICKS_PER_LEASE = 4
-# Seconds after which all sockets are registered again, so that Redis never forgets those that stay for days.
+# Seconds after which all sockets are registered again, so that those open for days never expire in Redis.
 RENEWAL_INTERVAL = 6 * 3600
 # The maximum number of concurrent calls to the store.
 MAX_CONCURRENT_CALLS = 16
@@ -29,7 +29,7 @@ MAX_CONCURRENT_CALLS = 16
 class Keeper:
     """The lease of one event loop in one store, and the sockets that are registered under it.
 
-    Any number of joins and ends of a group cost one call for `BATCH` of them. `tell` is called with each
+    Joins and leaves of a group are sent in batches of up to `BATCH` per call. `tell` is called with each
     change that a call of this process has made.
     """
 
@@ -40,7 +40,7 @@ class Keeper:
         self._tell = tell
         # By group and id.
         self._wanted: dict[str, dict[str, Seat]] = {}
-        # The ids that the store may not have, or may still have.
+        # The ids whose state in the store may be out of date.
         self._stale: dict[str, dict[str, None]] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
@@ -51,12 +51,12 @@ class Keeper:
         self._is_stopping = False
 
     def enter(self, group: str, seat: Seat) -> None:
-        """Register a socket, or its new info."""
+        """Register a socket, or update its info."""
         self._wanted.setdefault(group, {})[seat.socket] = seat
         self._mark_stale(group, seat.socket)
 
     def exit(self, group: str, socket: str, linger: float = 0) -> None:
-        """Remove a socket after some time in which its user may come back."""
+        """Remove a socket after a delay in which its user may come back."""
         if linger:
             asyncio.get_running_loop().call_later(linger, self._exit, group, socket)
         else:
@@ -77,11 +77,11 @@ class Keeper:
 
     @property
     def groups(self) -> Iterable[str]:
-        """The groups in which somebody is present."""
+        """The groups in which a socket of this process is present."""
         return self._wanted
 
     async def release(self, seconds: float) -> None:
-        """End the lease in `seconds`, in which the users come back to other processes, and stop."""
+        """Stop, and end the lease in `seconds`. Users can reconnect to other processes until then."""
         self._is_stopping = True
         if self.task is not None:
             self.task.cancel()
@@ -149,7 +149,7 @@ class Keeper:
         self._strike(group, entering, ending)
 
     def _strike(self, group: str, entered: list[Seat], left: list[str]) -> None:
-        """The store knows these, unless they have changed meanwhile."""
+        """Mark these as stored, unless they have changed in the meantime."""
         wanted, stale = self._wanted.get(group, {}), self._stale[group]
         for seat in entered:
             if wanted.get(seat.socket) is seat:
@@ -166,7 +166,7 @@ class Keeper:
             self._tell(group, diff)
 
     async def _tick(self) -> None:
-        """Renew the lease, register everything again if the store has forgotten it, and remove the dead."""
+        """Renew the lease, register everything again if the store has lost it, and remove dead processes."""
         now = asyncio.get_running_loop().time()
         lease = conf.get("PRESENCE_TTL")
         tick: Tick = await with_timeout(self._seats.tick(self.process, lease))
@@ -182,7 +182,7 @@ class Keeper:
             self._stale.setdefault(group, {}).update(dict.fromkeys(seats))
 
     async def _reap(self, process: str) -> None:
-        """Remove what a process has left behind. Any process may do that, and resume what another began."""
+        """Remove the sockets of a dead process. Any process may do so, or continue where another stopped."""
         for group in await with_timeout(self._seats.groups_of(process)):
             more = True
             while more:

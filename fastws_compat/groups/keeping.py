@@ -1,4 +1,4 @@
-"""What a group keeps: its position, its history and its last values."""
+"""The stored data of a group: its position, its history and its last values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 # Entries that are read in one call.
 PAGE = 100
-# A change of the state that changes nothing.
+# A change of the state that has no effect.
 NOTHING = Change('{"del":[]}')
 
 
@@ -46,7 +46,7 @@ class Keeping:
     _extra: Callable[[Any], dict[str, Any]]
 
     async def aposition(self) -> str:
-        """The position after the newest message, for a page; "" if the store is away.
+        """The position after the newest message, for a page; "" if the store is unavailable.
 
         Read it before the data that the page shows.
         """
@@ -62,7 +62,7 @@ class Keeping:
         return self._run("position", self.aposition)
 
     async def ahistory(self, after: int = 0, limit: int | None = None) -> list[Entry]:
-        """The messages that are kept after an offset, from the oldest; GroupStoreError if the store fails."""
+        """The kept messages after an offset, oldest first; GroupStoreError if the store fails."""
         kind = kind_with(self.name, "history")
         found: list[Entry] = []
         with self._reading():
@@ -83,7 +83,7 @@ class Keeping:
         return self._run("history", self.ahistory, after, limit)
 
     async def aset(self, key: str, value: Any) -> None:
-        """Set the last value of a key, and tell every member.
+        """Set the value of a key, and send the change to every member.
 
         Raises ValueError if the state would exceed the limits of its kind, and GroupSendError if the store
         fails.
@@ -101,7 +101,7 @@ class Keeping:
         self._on_commit(partial(self._change, key, dump(value)), using)
 
     async def aunset(self, key: str) -> None:
-        """Remove the last value of a key, and tell every member."""
+        """Remove the value of a key, and send the change to every member."""
         await self._change(key, None)
 
     def unset(self, key: str) -> None:
@@ -120,12 +120,12 @@ class Keeping:
         return self._run("state", self.astate)
 
     async def aclear(self) -> None:
-        """Forget the history and the state; members are told that they may have missed something."""
+        """Delete the history and the state; members are notified that they may have missed something."""
         kind, store = kind_with(self.name, "history"), store_of(self.layer)
         with self._reading():
             await store.clear(self.name, kind)
             head = await store.head(self.name, kind)
-        # The new epoch is what members have to hear of.
+        # Members must learn of the new epoch.
         place = {"epoch": head.epoch, "offset": head.top}
         await self._asend(pack_change(self.name, NOTHING, {**self._extra(None), **place}))
 

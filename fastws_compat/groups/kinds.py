@@ -1,4 +1,4 @@
-"""What a pattern of group names keeps: a history, the last values by key, and who is present.
+"""Kinds of groups: what groups keep, by pattern of the name: a history, last values, and presence.
 
 Kinds are declared in `FASTWS["GROUPS"]`, because a process that only sends never imports the sockets.
 """
@@ -20,28 +20,28 @@ MAX_NAMES = 10_000
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How many messages a group keeps, in number, seconds and bytes of one message."""
+    """The limits of a history: the number of messages, their age in seconds, and the bytes of one message."""
 
     count: int = 100
     age: float = 300
     bytes: int = 65_536
-    # What becomes of a message that the store refuses: it is delivered without being kept, or not at all.
+    # What happens to a message that the store refuses: it is delivered without being kept, or not at all.
     on_failure: Literal["deliver", "raise"] = "deliver"
 
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """How a group tells who is present."""
+    """The options of presence."""
 
-    # Seconds in which somebody whose socket has ended may come back without having left.
+    # Seconds within which a user whose socket has ended may reconnect without being reported as having left.
     linger: float = 10
-    # The number of people above which they are only counted.
+    # The number of people above which clients receive only the count.
     limit: int = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How many last values a group keeps, and their bytes in all."""
+    """The limits of a state: the number of values, and their total bytes."""
 
     keys: int = 100
     bytes: int = 65_536
@@ -86,7 +86,7 @@ def declare(pattern: str, **parts: Any) -> None:
 
 
 def kind_of(name: str) -> Kind | None:
-    """The first kind whose pattern fits the name; None if the group keeps nothing."""
+    """The first kind whose pattern matches the name; None if the group keeps nothing."""
     if conf.project is not _source:
         _read_settings()
     try:
@@ -96,7 +96,7 @@ def kind_of(name: str) -> Kind | None:
 
 
 def kind_with(name: str, what: Literal["history", "presence", "state"]) -> Kind:
-    """The kind of a group that has to keep this; raises GroupKindError, which says what to declare."""
+    """The kind of a group that must have this part; raises GroupKindError, which says what to declare."""
     kind = kind_of(name)
     if kind is None:
         raise _missing(what, f"The group {name!r} has no kind, and so", name)

@@ -41,10 +41,10 @@ class Member:
     """A socket that has joined groups. A slow member delays neither the sender nor other members.
 
     A message that the server takes without waiting is sent in the hub's task. While the server makes the
-    member wait, further messages stand in a bounded queue that a task of the member's own sends.
+    member wait, further messages are queued, up to a limit, and sent by the member's own task.
     """
 
-    # Whether the client is one of `live.js`, which understands envelopes.
+    # Whether the client is `live.js`, which understands envelopes.
     is_ours = False
 
     def __init__(self, websocket: Socket) -> None:
@@ -68,11 +68,11 @@ class Member:
         self._deliver(delivery)
 
     def tell(self, frame: Frame) -> None:
-        """Do nothing: the client would take it for a message."""
+        """Do nothing: the client would mistake the frame for a message."""
 
     @property
     def ids(self) -> Collection[str]:
-        """The ids of this connection, and of the one before it if the client names that."""
+        """The id of this connection, and that of the previous one if the client names it."""
         return (self.id,)
 
     def claim(self, group: str) -> Claim:
@@ -80,7 +80,7 @@ class Member:
         return NO_CLAIM
 
     def close_reason(self, reason: str) -> str:
-        """The reason of a close after which the client may come back."""
+        """The reason for a close after which the client may reconnect."""
         return reason
 
     def forget(self, group: str) -> None:
@@ -253,7 +253,7 @@ class Member:
 
 
 class LiveMember(Member):
-    """A member whose client is one of `live.js`: it gets envelopes, and says in its URL where it was."""
+    """A member whose client is `live.js`: it gets envelopes, and its URL contains its last positions."""
 
     is_ours = True
 
@@ -275,12 +275,12 @@ class LiveMember(Member):
         return self._claims.of(group)
 
     def close_reason(self, reason: str) -> str:
-        """The reason, with the seconds over which clients spread their return."""
+        """The reason, with the seconds over which clients spread their reconnects."""
         return f"{reason}; {spread()}"
 
 
 def spread() -> str:
-    """What tells clients of `live.js` over how many seconds they spread their return."""
+    """The part of a close reason that tells clients of `live.js` over how many seconds to reconnect."""
     return f"spread={conf.get('RECONNECT_SPREAD')}"
 
 

@@ -1,4 +1,4 @@
-"""Positions in the history of a group, and what a client of `live.js` says in its URL."""
+"""Positions in the history of a group, and the claims that a client of `live.js` makes in its URL."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-# The query parameter by which a client says that it understands envelopes.
+# The query parameter with which a client signals that it understands envelopes.
 PARAMETER = "fastws"
-# The maximum length of its value; what does not fit is ignored.
+# The maximum length of its value; the rest is ignored.
 MAX_LENGTH = 4096
 
 POSITION = re.compile(r"([A-Za-z0-9]{1,32}):([0-9]{1,15})", re.ASCII)
@@ -36,7 +36,7 @@ def parse_position(text: object) -> Position | None:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a client says about one group: its position, and the version of the roster that it knows."""
+    """A client's claim about one group: its position, and the version of the roster that it knows."""
 
     position: Position | None
     version: str | None
@@ -44,7 +44,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a client says in its URL. It is not authenticated."""
+    """The claims in a client's URL. They are not authenticated."""
 
     # The id of its previous connection.
     last_id: str | None = None
@@ -58,7 +58,7 @@ NO_CLAIM = Claim(None, None)
 
 
 def claims_of(query: bytes) -> Claims | None:
-    """What the query string of a handshake says; None if the client is not one of `live.js`."""
+    """The claims in the query string of a handshake; None if the client is not `live.js`."""
     if PARAMETER.encode() not in query:
         return None
     texts = [text for name, text in _pairs(query) if name == PARAMETER]
@@ -70,7 +70,7 @@ def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
 
 
 def parse_claims(text: str) -> Claims:
-    """The claims in the value of the parameter; what is malformed counts as absent."""
+    """The claims in the value of the parameter; malformed parts count as absent."""
     last_id: str | None = None
     groups: dict[str, Claim] = {}
     for item in _items(text):

@@ -23,7 +23,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 async def publish(
     alias: str, group: str, kind: Kind, payload: Payload, extra: dict[str, Any], key: str | None, send: Send
 ) -> bool:
-    """Keep a message and send it; False if one with this key has been sent before.
+    """Keep a message and send it; returns False if one with this key has been sent before.
 
     Raises ValueError for a message that is too big, and GroupSendError if it may not have been sent.
     """
@@ -46,19 +46,19 @@ async def publish(
 
 
 async def _send_unkept(alias: str, group: str, kind: Kind, sending: Awaitable[None]) -> None:
-    """Send what the store has refused. Whoever was away meanwhile cannot recover."""
+    """Send a message that the store has refused. Clients that are disconnected now cannot recover."""
     counters["unkept"] += 1
     breaker = breaker_of(alias)
     breaker.add_hole(group, kind)
     try:
         await sending
     finally:
-        # It lies before the end of sending, and what was kept meanwhile may have noted the hole too early.
+        # The hole is before the end of this send; a message kept in the meantime may have noted it too early.
         breaker.add_hole(group, kind)
 
 
 async def announce(place: Appended, extra: dict[str, Any], send: Send) -> None:
-    """Send what has been kept. If the layer fails, every process finds it in the store."""
+    """Send a message that has been kept. If the layer fails, every process finds it in the store."""
     counters["kept"] += 1
     with suppress(GroupSendError):
         await send({**extra, "epoch": place.epoch, "offset": place.offset})
@@ -69,7 +69,7 @@ def draft_id(extra: dict[str, Any]) -> str:
 
 
 async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
-    """Append to the store. StoreRefused if that is certainly not done, GroupSendError if it is not known."""
+    """Append to the store. StoreRefused if it was certainly not done, GroupSendError if that is unknown."""
     breaker = breaker_of(alias)
     if breaker.is_open:
         raise StoreRefused("it has failed less than a second ago")
@@ -86,7 +86,7 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
 
 
 async def _append(alias: str, group: str, kind: Kind, draft: Draft, hole: bool) -> Appended:
-    """Append; if it is not known whether that was done, look and try again, within the time of one call."""
+    """Append; if the outcome is unknown, check and try again, within the timeout of one call."""
     store, begun = store_of(alias), time.monotonic()
     try:
         return await store.append(group, kind, draft, hole=hole)

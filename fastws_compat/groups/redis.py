@@ -31,7 +31,7 @@ CHANGE = "c"
 
 
 class RedisStore(Store):
-    """The store on the servers of a channel layer. `crypter` encrypts what users have written."""
+    """The store on the servers of a channel layer. `crypter` encrypts the content of messages."""
 
     def __init__(self, servers: Servers, crypter: Any = None) -> None:
         self.servers = servers
@@ -149,7 +149,7 @@ class RedisStore(Store):
 
 
 def ttl(kind: Kind) -> int:
-    """Seconds for which Redis remembers a group that nobody uses."""
+    """Seconds after which an unused group expires in Redis."""
     return max(DAY, int(10 * history_of(kind).age))
 
 

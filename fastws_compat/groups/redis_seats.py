@@ -14,7 +14,7 @@ from fastws_compat.groups.stores import StoreRefused
 
 # The number of people or groups that one call reads.
 PAGE = 500
-# Seconds that Redis keeps what nobody renews; `keeper.RENEWAL_INTERVAL` is much less.
+# Seconds for which Redis keeps data that nobody renews; `keeper.RENEWAL_INTERVAL` is much less.
 TTL = 86_400
 
 
@@ -109,7 +109,7 @@ class RedisSeats:
         return int(number)
 
     def abandon(self, process: str) -> None:
-        """Nothing: the lease ends by itself, and the users may have come back to other processes by then."""
+        """Do nothing: the lease expires, and users may have reconnected to other processes by then."""
 
     def _head(self, group: str) -> Call:
         return Call(script("presence_head"), [self._of(group, "m"), self._of(group, "p")])

@@ -1,4 +1,4 @@
-"""The newest entries of each group in the memory of the process, for members that catch up."""
+"""The newest entries of each group in memory, for members that catch up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastws_compat.groups.entries import Kept
 
 
 class Ring:
-    """The entries of one group, by offset. They need not follow each other."""
+    """The entries of one group, by offset. They may have gaps."""
 
     def __init__(self, budget: Budget, count: int) -> None:
         self.budget = budget
@@ -50,7 +50,7 @@ class Ring:
 
 
 class Budget:
-    """What all rings of one event loop may take together; those used least recently give way."""
+    """The memory that the rings of one event loop may take; the least recently used are emptied first."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-# By key, the info as JSON text.
+# The infos as JSON texts, by key.
 People = dict[str, str]
 
-# The number of versions for which a client that returns gets only what has changed since.
+# The number of versions that a reconnecting client may lag behind and still get only the changes.
 MAX_DIFFS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who is present: the key, the info, since when, and with how many sockets."""
+    """A person who is present: the key, the info, since when, and with how many sockets."""
 
     key: str
     info: Any
@@ -28,14 +28,14 @@ class Person:
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """What one step of the store changed; `version` counts the steps of an epoch."""
+    """The changes of one step of the store; `version` counts the steps of an epoch."""
 
     epoch: str
     version: int
     joined: People = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     changed: People = field(default_factory=dict)
-    # The last infos of those who have left, which other processes need not know.
+    # The last infos of people who have left; other processes do not need them.
     last: People = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -51,7 +51,7 @@ class Diff:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """How the list differs from what it was at some moment before."""
+    """How the list differs from an earlier version."""
 
     joined: People
     left: list[str]
@@ -62,21 +62,21 @@ class Change:
 
 
 class Roster:
-    """A copy of the list. It is made of diffs in order of their versions, or else compared with the store.
+    """A copy of the list. It follows the diffs in order of their versions; after a gap, the store is read.
 
-    `lease` is the time for which somebody stays whom a store without memory does not know: it takes so long
-    until every process has registered its sockets again.
+    After the store has lost its data, people stay in the list for `lease` seconds, because every process
+    needs up to that long to register its sockets again.
     """
 
     def __init__(self, lease: float) -> None:
         self.people: People = {}
         self.epoch: str | None = None
         self.version = 0
-        # Whether the copy has to be compared with the store.
+        # Whether the copy must be compared with the store.
         self.stale = True
         self._lease = lease
         self._pending: dict[int, Diff] = {}
-        # The time at which somebody leaves whom the store has lost.
+        # By key, when a person whom the store has lost is considered gone.
         self._unsure: dict[str, float] = {}
         # The info that changed keys had when `take` was called last; None if they were absent.
         self._before: dict[str, str | None] = {}
@@ -84,7 +84,7 @@ class Roster:
 
     @property
     def name(self) -> str:
-        """The version as clients keep it. It is known nowhere else while somebody's presence is unsure."""
+        """The version as clients keep it. While anybody's presence is unsure, only this process knows it."""
         return f"{self.epoch}.{self.version}{'~' if self._unsure else ''}"
 
     @property
@@ -106,7 +106,7 @@ class Roster:
         return self.stale or any(at <= now for at in self._unsure.values())
 
     def apply(self, diff: Diff) -> None:
-        """Take over a diff, and those that were waiting for it."""
+        """Apply a diff, and those that were waiting for it."""
         if diff.epoch != self.epoch:
             self.stale = True
         elif diff.version > self.version:
@@ -123,11 +123,11 @@ class Roster:
                 self._set(key, None)
 
     def compare(self, epoch: str, version: int, people: People, now: float) -> None:
-        """Take over what the store has, unless the copy is newer."""
+        """Replace the copy with the store's list, unless the copy is newer."""
         if epoch == self.epoch and version < self.version:
             return
         if self.epoch not in (None, epoch):
-            # The store has lost everything: joins count at once, and the others have a lease to return.
+            # The store has lost everything: joins apply at once, and the others have one lease to come back.
             self._doubt(self.people.keys() - people.keys(), now)
         if epoch != self.epoch or version != self.version:
             self._recent.clear()
@@ -165,7 +165,7 @@ class Roster:
         return change_between(before, self.people)
 
     def since(self, name: str) -> Change | None:
-        """What has changed since a version that a client knows; None if that is not known."""
+        """What has changed since a version that a client knows; None if the version is unknown."""
         if name == self.name and not self._unsure:
             return Change({}, [], {})
         for skipped, diff in enumerate(self._recent):
@@ -179,7 +179,7 @@ class Roster:
             for key in diff.joined:
                 before.setdefault(key, None)
             for key in (*diff.left, *diff.changed):
-                before.setdefault(key, "")  # an info that no JSON text equals
+                before.setdefault(key, "")  # differs from every JSON text
         return change_between(before, self.people)
 
 
@@ -195,7 +195,7 @@ def change_between(before: Mapping[str, str | None], people: People) -> Change:
 
 
 def presence_text(group: str, roster: Roster, limit: int, change: Change | None) -> str:
-    """The text of a presence frame: the whole list without a change, and only the count above the limit."""
+    """The text of a presence frame: the change or the whole list, and only the count above the limit."""
     count = len(roster.people)
     fields = {"group": json.dumps(group), "version": json.dumps(roster.name), "count": str(count)}
     if count <= limit:

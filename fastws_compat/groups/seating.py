@@ -27,7 +27,7 @@ def seats_of(alias: str, group: str) -> Seats:
 
 
 def _seated(alias: str, layer: Any, store: Store) -> Callable[[str], Seats]:
-    if not isinstance(store, RedisStore | MemoryStore):  # one of the project's, which keeps only histories
+    if not isinstance(store, RedisStore | MemoryStore):  # the project's own store, which keeps only histories
         store = make_store(alias, layer, "auto")
     if not isinstance(store, RedisStore):
         memory = MemorySeats()

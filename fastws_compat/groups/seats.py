@@ -16,13 +16,13 @@ from fastws_compat.groups.roster import Diff, People
 
 # The maximum number of sockets that one call registers or removes.
 BATCH = 200
-# The number of groups of which memory keeps the version after everybody has left.
+# The number of groups whose version stays in memory after everybody has left.
 MAX_GROUPS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """The presence of one socket. `renewed` says that the info replaces one that the store may have."""
+    """The presence of one socket. If `renewed` is true, the info replaces one that the store may have."""
 
     socket: str
     key: str
@@ -34,7 +34,7 @@ class Seat:
 class Tick:
     """What a process learns when it renews its lease.
 
-    A token that differs from the one before means that the store has forgotten the process.
+    A token that differs from the previous one means that the store has lost the process.
     """
 
     token: str
@@ -43,7 +43,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """Somebody as the store knows them; `since` in ms since 1970."""
+    """A person as the store knows them; `since` in ms since 1970."""
 
     info: str
     since: int
@@ -84,12 +84,12 @@ class Seats(Protocol):
     async def count(self, group: str) -> int: ...
 
     def abandon(self, process: str) -> None:
-        """The process has ended without a shutdown. Nothing waits for its sockets if nobody outlives it."""
+        """The process has ended without a shutdown. Remove its sockets if the store ends with the process."""
         ...
 
 
 class Leases:
-    """Which processes live. Nobody is judged until the store has been in use for a whole lease."""
+    """Which processes are alive. None counts as dead until the store has been in use for a whole lease."""
 
     def __init__(self) -> None:
         self.ends: dict[str, float] = {}
@@ -108,11 +108,11 @@ class Leases:
         return Tick(token, [other for other, end in self.ends.items() if end < now])
 
     def is_quiet(self, now: float) -> bool:
-        """Whether everybody still has time to come back, because the store was away."""
+        """Whether every process still has time to register again, because the store was unavailable."""
         return now < self._quiet_until
 
     def forget(self, process: str) -> None:
-        """Let the process have another token, if it lives after all."""
+        """Forget the token, so that the process gets a new one if it is alive after all."""
         self.tokens.pop(process, None)
 
     def strike(self, process: str) -> None:
@@ -166,7 +166,7 @@ class Book:
         return self._diff({}, {key: self.people.pop(key) for key in left}, {})
 
     def _is_last(self, key: str) -> bool:
-        """Count a socket less; return whether none is left."""
+        """Decrement the count of sockets; return whether none is left."""
         self.counts[key] -= 1
         return self.counts[key] == 0
 

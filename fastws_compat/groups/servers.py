@@ -1,6 +1,6 @@
 """The Redis servers of a channel layer: few connections for each event loop, and scripts.
 
-Unlike redis-py's client, a call is never repeated, and its error tells whether it may have been carried out.
+Unlike in redis-py's client, a call is never repeated, and its error says whether it may have been executed.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Link:
         return await self.connection.read_response()
 
     async def has_ended(self) -> bool:
-        """Whether the server has closed it while it was idle."""
+        """Whether the server has closed the connection while it was idle."""
         connection = self.connection
         try:
             can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
@@ -90,7 +90,7 @@ class Links:
     pool: Any
     free: list[Link] = field(default_factory=list)
     limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONNECTIONS))
-    # Whether the server has been asked if it forgets keys at will.
+    # Whether the server's eviction policy has been checked.
     is_checked: bool = False
 
     async def run(self, calls: Sequence[Call]) -> list[Any]:
@@ -133,12 +133,12 @@ class Links:
 
 
 async def _run_id(link: Link) -> str:
-    """The run id of the server, or "" if it is not told or does not matter."""
+    """The run id of the server, or "" if it is unknown or does not matter."""
     return "" if conf.get("STORE_DURABLE") else await _info(link, "server", "run_id")
 
 
 async def _info(link: Link, section: str, name: str) -> str:
-    """What the server says about itself, or "" if it does not tell."""
+    """The server's INFO, or "" if it refuses the command."""
     from redis.exceptions import ResponseError
 
     try:
@@ -152,7 +152,7 @@ async def _info(link: Link, section: str, name: str) -> str:
 
 @cache
 def _warn_of_eviction(policy: str) -> None:
-    """Log, once per process, that the server may forget any key."""
+    """Log, once per process, that the server may evict any key."""
     if policy.startswith("allkeys"):
         logger.warning(
             "Redis has the maxmemory-policy %s: it may forget the history of any group, and clients are then "
@@ -202,7 +202,7 @@ class LoopServers:
 
 
 class Servers:
-    """The servers that share the groups of one layer, as the layer itself shares them out."""
+    """The servers of one layer, with the groups distributed over them as in the layer itself."""
 
     def __init__(self, hosts: Any, prefix: str, place: Callable[[str], str] = str) -> None:
         from channels_redis.utils import decode_hosts
@@ -229,7 +229,7 @@ class Servers:
         return int(_consistent_hash(self._place(group), len(self.hosts)))
 
     async def run(self, group: str, call: Call) -> Any:
-        """The reply to one call; StoreRefused if the server refuses it, StoreError if that is not known."""
+        """The reply to one call; StoreRefused if the server refuses it, StoreError if that is unknown."""
         [reply] = await self.run_all(self.index(group), [call])
         if isinstance(reply, Exception):
             raise StoreRefused(str(reply)) from reply

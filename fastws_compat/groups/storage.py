@@ -62,7 +62,7 @@ def _pubsub_channel(prefix: str) -> Any:
 
 
 def prefix_of(layer: Any) -> str:
-    """The prefix of the layer's keys, which keeps projects on one server apart."""
+    """The prefix of the layer's keys, which separates projects on one server."""
     options = layer._kwargs if is_pubsub(layer) else vars(layer)
     return str(options.get("prefix", "asgi"))
 
@@ -87,5 +87,5 @@ def is_pubsub(layer: Any) -> bool:
 
 
 def _inherits(layer: Any, module: str, name: str) -> bool:
-    """Whether the layer's class, which may be one of the project's, derives from this one."""
+    """Whether the layer's class, which may be the project's own, derives from this one."""
     return any((base.__module__, base.__qualname__) == (module, name) for base in type(layer).__mro__)

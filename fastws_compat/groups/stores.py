@@ -1,4 +1,4 @@
-"""Where groups keep their entries: what a store does, and the store in the memory of the process."""
+"""Where groups keep their entries: the protocol of a store, and the store in memory."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from fastws_compat.layers.wire import Change, Payload
 
 # The maximum number of groups in memory; the one that was used least recently is forgotten.
 MAX_GROUPS = 10_000
-# Entries that are looked at for one that may have been appended before.
+# The number of entries that are searched for one that may have been appended before.
 LOOK_BACK = 100
 EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
 class StoreError(Exception):
-    """The store failed. It is not known whether it has done what it was asked to."""
+    """The store failed. It may or may not have executed the call."""
 
 
 class StoreRefused(StoreError):
-    """The store has certainly done nothing."""
+    """The store failed, and has certainly not executed the call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +52,26 @@ class Appended(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """What a store answers to `read`."""
+    """The result of `read`."""
 
     epoch: str
     # The newest offset, and the one at which the epoch began.
     top: int
     base: int = 0
-    # The offset at which something was sent that is not kept.
+    # The offset at which a message was sent that is not kept.
     hole: int = -1
     # The first offset that is kept.
     first: int = 1
     entries: tuple[Kept, ...] = ()
-    # The JSON texts of the last values at `top`, if they were asked for.
+    # The JSON texts of the last values at `top`, if they were requested.
     state: dict[str, str] | None = None
 
 
 class Store:
-    """What a store does. One of a project needs `append`, `read` and `head`.
+    """The protocol of a store. A project's own store needs `append`, `read` and `head`.
 
-    Methods raise StoreRefused if the store has certainly not done it, and StoreError if that is not known.
+    Methods raise StoreRefused if the store has certainly not executed the call, and StoreError if that is
+    unknown.
     """
 
     async def append(
@@ -78,33 +79,33 @@ class Store:
     ) -> Appended:
         """Keep an entry at the next offset.
 
-        With `is_retry`, look first whether it is there already. With `hole`, something was sent before it
-        that is not kept. Raises ValueError if the state would exceed its limits.
+        With `is_retry`, check first whether it has been kept already. With `hole`, a message was sent before
+        it that is not kept. Raises ValueError if the state would exceed its limits.
         """
         raise NotImplementedError
 
     async def read(
         self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False
     ) -> Reading:
-        """Where the history stands, and up to `limit` entries after an offset."""
+        """The position of the history, and up to `limit` entries after an offset."""
         raise NotImplementedError
 
     async def head(self, group: str, kind: Kind) -> Reading:
-        """Where the history stands."""
+        """The position of the history."""
         return await self.read(group, kind)
 
     async def heads(self, groups: dict[str, Kind]) -> dict[str, Reading]:
-        """Where several histories stand."""
+        """The positions of several histories."""
         return {group: await self.head(group, kind) for group, kind in groups.items()}
 
     async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
         """Begin a new epoch if the history ends before `top`, which somebody has seen in this epoch."""
 
     async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
-        """Note that something was sent, in this epoch or in any, that is not kept."""
+        """Note that a message was sent, in this epoch or in any, that is not kept."""
 
     async def clear(self, group: str, kind: Kind) -> None:
-        """Forget the entries and the state, and begin a new epoch."""
+        """Delete the entries and the state, and begin a new epoch."""
 
 
 def new_epoch() -> str:
@@ -120,7 +121,7 @@ DEFAULT_HISTORY = History()
 
 @dataclass(slots=True)
 class Life:
-    """What the memory of the process has of one group."""
+    """The data of one group in memory."""
 
     epoch: str = field(default_factory=new_epoch)
     top: int = 0
@@ -144,7 +145,7 @@ class Life:
             self.keys.popitem(last=False)
 
     def known(self, draft: Draft, is_retry: bool) -> Appended | None:
-        """The place that the entry, or one with its key, has already."""
+        """The existing place of the entry, or of one with its key."""
         if draft.key is not None and draft.key in self.keys:
             id, place, _ = self.keys[draft.key]
             return place if id == draft.id else place._replace(is_new=False)
@@ -163,7 +164,7 @@ class Life:
 
 
 class MemoryStore(Store):
-    """The store of a process without Redis. All threads and event loops share it."""
+    """The store in the memory of the process. All threads and event loops share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

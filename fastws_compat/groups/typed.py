@@ -16,7 +16,7 @@ from fastws_compat.messages.outgoing import Outgoing
 
 
 class Typed:
-    """What a group does differently if its messages have types."""
+    """The additional behaviour of a group whose messages have types."""
 
     __slots__ = ()
 
@@ -30,7 +30,7 @@ class Typed:
         return self.outgoing.decode(payload.data)
 
     async def _read(self, subscriber: Subscriber) -> AsyncIterator[Any]:
-        """Every message as an instance of its class; what does not fit is skipped."""
+        """Every message as an instance of its class; invalid messages are skipped."""
         async for payload in subscriber.payloads():
             try:
                 message = self.outgoing.decode(payload.data)
@@ -53,7 +53,7 @@ def typed_group(base: type[Any], form: Any) -> Any:
     """The class of the groups of these messages; the same one each time."""
     try:
         known = _classes.get((base, form))
-    except TypeError:  # annotated with something that has no hash
+    except TypeError:  # annotated with something that is not hashable
         return _new_class(base, form)
     if known is None:
         known = _classes[base, form] = _new_class(base, form)

@@ -1,4 +1,4 @@
-"""The list of who is present in a group, as one hub has it, and the members that see it."""
+"""One hub's copy of the list of who is present in a group, and the members that see it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.wire import Close
 from fastws_compat.logger import logger
 
-# Seconds in which a diff that was overtaken may arrive.
+# Seconds to wait for a diff that arrives out of order.
 OVERTAKING = 0.05
 # Seconds until a list that could not be read is read again.
 RETRY_INTERVAL = 1.0
-# Seconds between two frames: so many that frames take this share of the loop's time, within these limits.
+# The pause between two frames: long enough that frames take this share of the loop's time, within these
+# limits in seconds.
 SHARE, MIN_PAUSE, MAX_PAUSE = 0.05, 0.1, 5.0
-# The minimum for a group of which only the count is sent.
+# The minimum for a group for which only the count is sent.
 COUNT_PAUSE = 1.0
 # The maximum number of members that get a frame before other tasks get a turn.
 MAX_DELIVERIES_IN_A_ROW = 256
@@ -48,7 +49,7 @@ class Watch:
         self.viewers: dict[str, Viewer] = {}
         self._expected: set[str] = set()
         self._limit = limit
-        # The versions that viewers know who have had no frame yet.
+        # The versions known to viewers that have not received a frame yet.
         self._newcomers: dict[str, str] = {}
         self._pause = MIN_PAUSE
         self._next_frame = 0.0
@@ -67,7 +68,7 @@ class Watch:
         self.refresh()
 
     def discard(self, viewer_id: str) -> bool:
-        """Return whether somebody sees the list still."""
+        """Remove a member; return whether anybody still sees the list."""
         self._expected.discard(viewer_id)
         self.viewers.pop(viewer_id, None)
         self._newcomers.pop(viewer_id, None)
@@ -80,14 +81,14 @@ class Watch:
     # Changes
 
     def deliver(self, delivery: Delivery) -> None:
-        """Take over a change that the layer has brought."""
+        """Apply a change that has arrived over the layer."""
         self.apply(Diff(*delivery.payload.value))
 
     def tell(self, frame: Frame) -> None:
         """Do nothing: there is no client."""
 
     def close(self, close: Close) -> None:
-        """Do nothing: nobody closes this group."""
+        """Do nothing: this group is never closed."""
 
     def apply(self, diff: Diff) -> None:
         self.roster.apply(diff)
@@ -101,7 +102,7 @@ class Watch:
             self.refresh()
 
     def refresh(self) -> None:
-        """Compare the list with the store if that is due, and send what is new."""
+        """Compare the list with the store if that is due, and send the changes."""
         if self.roster.is_due(asyncio.get_running_loop().time()):
             self._start("compare", self._compare)
         if self.roster.has_news or self._newcomers:
@@ -145,7 +146,7 @@ class Watch:
             self._next_frame = loop.time() + self._pause
 
     async def _send_frames(self) -> None:
-        """A change to those who know the version before; to the others, what they need."""
+        """Send the change to those who know the previous version, and what they need to the others."""
         newcomers, self._newcomers = self._newcomers, {}
         change = self.roster.take()
         above, was_above = len(self.roster.people) > self._limit, self._was_above
@@ -158,7 +159,7 @@ class Watch:
         await self._deliver(batches)
 
     def _batches_for(self, newcomers: dict[str, str]) -> Iterable[tuple[Frame, list[Viewer]]]:
-        """The frames for viewers who come with these versions; who knows everything gets none."""
+        """The frames for viewers with these versions; viewers who are up to date get none."""
         by_version: dict[str, list[Viewer]] = {}
         for id, version in newcomers.items():
             by_version.setdefault(version, []).append(self.viewers[id])

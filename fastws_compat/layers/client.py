@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from fastws_compat import conf
-from fastws_compat.connections import census
+from fastws_compat.connections import census, hooks
 from fastws_compat.connections.census import Histogram
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.layers.local import local_layer
@@ -147,4 +147,6 @@ async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> 
         ) from exc
     health(alias).send_succeeded()
     if begun is not None:
-        health(alias).send_times.add(time.monotonic() - begun)
+        seconds = time.monotonic() - begun
+        health(alias).send_times.add(seconds)
+        hooks.run(hooks.sent, alias, seconds)

@@ -14,13 +14,13 @@ from fastws_compat.types import ASGIApp, Message
 Headers = list[tuple[str, str]]
 Content = str | bytes
 
-# Seconds that a handshake may take, and that an application has to end.
+# The maximum time for a handshake, and for the application to end, in seconds.
 OPEN_TIMEOUT, CLOSE_TIMEOUT = 10, 5
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What to connect to, and what to send with the handshake."""
+    """The address to connect to, and the headers of the handshake."""
 
     # "ws://example.com/ws/rooms/lobby", as the server sees it.
     url: str
@@ -62,7 +62,7 @@ class Client(Protocol):
 
 
 class NetworkClient:
-    """A connection to a server, by the package `websockets`."""
+    """A connection to a server, with the package `websockets`."""
 
     def __init__(self) -> None:
         self._connection: Any = None
@@ -121,7 +121,7 @@ class NetworkClient:
 
 
 def _without_origin(headers: Headers) -> tuple[Headers, str | None]:
-    """The headers without Origin, which `websockets` takes by itself."""
+    """The headers without Origin, which `websockets` takes as a separate argument."""
     origins = [value for name, value in headers if name.lower() == "origin"]
     return [pair for pair in headers if pair[0].lower() != "origin"], origins[-1] if origins else None
 
@@ -199,7 +199,7 @@ def _text(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
 
 
 def _scope(target: Target) -> Message:
-    """The scope of the handshake, as a server would make it."""
+    """The scope of the handshake, as a server would create it."""
     url = urlsplit(target.url)
     headers = [("Host", url.netloc), *target.headers]
     if target.subprotocols:

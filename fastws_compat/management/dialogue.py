@@ -1,4 +1,4 @@
-"""What `ws_connect` does with an open connection: it sends lines, prints messages, and closes."""
+"""The dialogue of `ws_connect` with an open connection: it sends lines, prints messages, and closes."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _now() -> str:
 
 
 class Dialogue:
-    """One connection, until one of both sides closes it."""
+    """One connection, until either side closes it."""
 
     def __init__(self, client: Client, printer: Printer, wait: float | None) -> None:
         self._client = client
@@ -140,7 +140,7 @@ class Dialogue:
                     loop.call_soon_threadsafe(self._lines.put_nowait, line.rstrip("\r\n"))
                 loop.call_soon_threadsafe(self._lines.put_nowait, None)
             except (RuntimeError, ValueError, OSError):
-                return  # the connection has ended meanwhile, or there is no stdin
+                return  # the connection has ended in the meantime, or there is no stdin
 
         threading.Thread(target=read, daemon=True).start()
 

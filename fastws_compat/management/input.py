@@ -1,4 +1,4 @@
-"""What commands read: users, messages and files."""
+"""Reads the input of commands: users, messages and files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def user_named(name: str) -> Any:
 
 
 def text(argument: str) -> str:
-    """An argument, or what stdin has if it is "-"."""
+    """An argument, or the content of stdin if it is "-"."""
     return sys.stdin.read() if argument == STDIN else argument
 
 

@@ -1,4 +1,4 @@
-"""Seeing and operating the connections of all processes. Add this package to `INSTALLED_APPS`."""
+"""Lists and closes the connections of all processes. Add this package to `INSTALLED_APPS`."""
 
 from fastws_compat.operations.api import acount as acount
 from fastws_compat.operations.api import akick as akick

@@ -1,4 +1,4 @@
-"""What an operator does to connections of this process."""
+"""Actions of an operator on connections of this process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fastws_compat.logger import logger
 from fastws_compat.operations.census import Found, is_superuser, route_of, state_of
 from fastws_compat.types import Send
 
-# The most ids of spared connections in an answer.
+# The maximum number of ids of spared connections in a reply.
 MAX_SPARED = 20
 
 
@@ -36,7 +36,7 @@ def close(found: Sequence[Found], code: int, reason: str, over: float, spare: bo
 
 
 def soon(found: Found, act: Callable[[], None], seconds: float = 0) -> None:
-    """Act in the loop of a connection, in no connection's context; callable from any thread."""
+    """Call an action in the connection's loop and in an empty context; callable from any thread."""
     loop = found.loop
     if seconds:
         loop.call_soon_threadsafe(lambda: loop.call_later(seconds, act, context=Context()))
@@ -88,7 +88,7 @@ async def _send_close(send: Send, code: int, reason: str) -> None:
 
 
 def deliver(found: Sequence[Found], kind: str, data: Any) -> int:
-    """Send a message to connections, in order with the messages of their groups. Returns to how many."""
+    """Send a message to connections, in order with the messages of their groups. Returns how many."""
     expected = KINDS.get(kind)  # type: ignore[call-overload]
     if expected is None or not isinstance(data, expected):
         raise ValueError(f"a message of kind {kind!r}")

@@ -25,11 +25,12 @@ from fastws_compat.operations.audit import Deed
 from fastws_compat.operations.forms import KickForm, MessageForm
 from fastws_compat.operations.listing import URLS, Query
 from fastws_compat.operations.models import LiveSocket
+from fastws_compat.operations.rates import Rates
 from fastws_compat.operations.records import Done, Row
 from fastws_compat.operations.selections import Selection
 
 APP = "fastws_operations"
-# The most log entries on the page of a socket, and sockets that a confirmation lists.
+# The maximum number of log entries on a socket's page, and of sockets listed in a confirmation.
 MAX_ENTRIES, MAX_LISTED = 20, 20
 
 
@@ -102,7 +103,7 @@ class LiveSocketAdmin(Base):
         if request.method == "POST":
             return self._choose(request)
         query = Query.from_request(request.GET)
-        page = listing.ask(query, may(request, "view_personal"))
+        page, rates = listing.ask(query, may(request, "view_personal"))
         is_ready = Permission.objects.filter(content_type__app_label=APP, codename="kick_livesocket").exists()
         return self.page(
             request,
@@ -118,7 +119,7 @@ class LiveSocketAdmin(Base):
             is_ready=is_ready,
             data_url=self.url("data") + query.address(),
             processes_url=self.url("processes"),
-            **texts(query, page),
+            **texts(query, page, rates),
         )
 
     def _choose(self, request: HttpRequest) -> HttpResponse:
@@ -132,11 +133,11 @@ class LiveSocketAdmin(Base):
         return HttpResponseRedirect(request.get_full_path())
 
     def data_view(self, request: HttpRequest) -> HttpResponse:
-        """What the page asks for every two seconds. It neither saves nor extends the session."""
+        """The data that the page requests every two seconds. It neither saves nor extends the session."""
         query = Query.from_request(request.GET)
-        page = listing.ask(query, may(request, "view_personal"))
+        page, rates = listing.ask(query, may(request, "view_personal"))
         rows = [listing.shown(row, self.admin_site.name) for row in page.rows]
-        answer = JsonResponse({"rows": rows, "totals": totals(page), **texts(query, page)})
+        answer = JsonResponse({"rows": rows, "totals": totals(page), **texts(query, page, rates)})
         answer["Cache-Control"] = "no-store"
         # Without this attribute, SESSION_SAVE_EVERY_REQUEST has nothing to save.
         del request.session
@@ -192,7 +193,7 @@ class LiveSocketAdmin(Base):
             messages.error(request, str(gone))
             return HttpResponseRedirect(self.url("changelist"))
         except BadSignature:
-            return self.page(request, "expired", status=400, title=_("The selection does not hold any more"))
+            return self.page(request, "expired", status=400, title=_("The selection is no longer valid"))
         is_confirmed = "selection" in request.POST
         form = form_class(request.POST) if is_confirmed else form_class()
         rows = self._rows(request, selection.ids[:MAX_LISTED]) if selection.ids else []
@@ -203,7 +204,7 @@ class LiveSocketAdmin(Base):
         return self._ask(request, action, selection, form, rows)
 
     def _selection(self, request: HttpRequest, action: str) -> Selection:
-        """What was chosen; Gone if that is nothing."""
+        """The selection that was submitted; Gone if nothing is selected."""
         if "selection" in request.POST:
             return selections.signed(request.POST["selection"], action, request.user)
         if request.POST.get("action") == "kick_all":
@@ -268,7 +269,7 @@ class LiveSocketAdmin(Base):
         self._tell(request, sent, done)
 
     def _tell(self, request: HttpRequest, sentence: str, done: Done) -> None:
-        """Show what was done, and who did not answer."""
+        """Show what was done, and which processes did not reply."""
         where = ngettext("in %d process", "in %d processes", done.processes) % done.processes
         messages.success(request, f"{sentence % done.count} {where}.")
         if done.silent:
@@ -318,10 +319,10 @@ def actions_of(request: HttpRequest) -> list[tuple[str, str]]:
     return found
 
 
-def texts(query: Query, page: Any) -> dict[str, Any]:
+def texts(query: Query, page: Any, rates: Rates) -> dict[str, Any]:
     """The sentences around the list."""
     return {
-        "summary": listing.summary(page),
+        "summary": listing.summary(page, rates),
         "footer": listing.footer(query, page),
         "warnings": listing.warnings(page),
         "empty": listing.empty(query, page),
@@ -384,7 +385,7 @@ PROCESS_HEADS = (
     gettext_lazy("Handshakes"),
     gettext_lazy("Waiting"),
     gettext_lazy("In / out"),
-    gettext_lazy("Lag"),
+    gettext_lazy("Lag p99"),
     gettext_lazy("Memory"),
     gettext_lazy("Layer"),
     gettext_lazy("State"),
@@ -392,7 +393,6 @@ PROCESS_HEADS = (
 
 
 def process_cells(process: Any) -> list[tuple[Any, str]]:
-    lag = listing.DASH if process.lag is None else f"{process.lag * 1000:.0f} ms"
     layer = process.layer or listing.DASH
     values = [
         process.process,
@@ -402,7 +402,7 @@ def process_cells(process: Any) -> list[tuple[Any, str]]:
         listing.number(process.handshaking),
         listing.number(process.waiting),
         f"{listing.number(process.messages_in)} / {listing.number(process.messages_out)}",
-        lag,
+        listing.lag(process.lag),
         listing.size(process.rss),
         layer if process.layer_up else _("%s fails") % layer,
         _("draining") if process.draining else _("serving"),

@@ -32,6 +32,8 @@ Answer = dict[str, Any]
 
 
 async def _list(question: Question) -> Answer:
+    from fastws_compat.operations.totals import traffic
+
     everybody = census.everybody()
     found = await census.select(question.get("where") or {}, question.get("personal", True))
     order = question.get("order") or census.NEWEST
@@ -45,6 +47,7 @@ async def _list(question: Question) -> Answer:
         "routes": facets["route"],
         "facets": facets,
         "rows": rows,
+        "traffic": traffic(),
     }
 
 

@@ -13,13 +13,13 @@ from asgiref.sync import async_to_sync
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_reason, is_close_code
 from fastws_compat.operations import census
-from fastws_compat.operations.records import Done, Page, Process, Row
+from fastws_compat.operations.records import Done, Page, Process, Row, Traffic
 from fastws_compat.operations.survey import Answers, ask, is_local
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# The code that asks clients to come back.
+# The close code that asks clients to reconnect.
 COME_BACK = 1012
 
 
@@ -46,10 +46,10 @@ async def asockets(
     order: str = census.NEWEST,
     limit: int | None = None,
 ) -> Page:
-    """The connections of all processes that fit every filter, the first `limit` in an order.
+    """The first `limit` connections, in order, of those in all processes that match every filter.
 
-    `order` is "since", "messages", "user", "bytes", "waiting" or "last_in", each with "-" in front for the
-    reverse.
+    `order` is "since", "messages", "user", "bytes", "waiting" or "last_in", each with "-" in front for
+    descending order.
     `user` is a user, a primary key, or a user name as a `str`.
     """
     where = filters(user=user, route=route, group=group, search=search, id=id, process=process, state=state)
@@ -59,7 +59,7 @@ async def asockets(
 async def page(
     where: Mapping[str, Any], order: str = census.NEWEST, limit: int | None = None, personal: bool = True
 ) -> Page:
-    """As `asockets`, for filters in the form in which they are sent."""
+    """Like `asockets`, for filters in the form in which they are sent."""
     if order.removeprefix("-") not in census.KEYS:
         raise ValueError(f"order={order!r} is unknown: use one of {', '.join(census.KEYS)}, or '-' and one.")
     most = conf.get("OPERATIONS_ROWS") if limit is None else limit
@@ -78,6 +78,7 @@ async def page(
         older=answers.older,
         processes=sorted(answers.parts),
         facets=_facets(answers),
+        traffic={name: Traffic.from_wire(parts[-1].get("traffic")) for name, parts in answers.parts.items()},
         unreached_since=answers.unreached_since,
         local=is_local(),
     )
@@ -108,7 +109,7 @@ async def acount(
     id: str | Iterable[str] | None = None,
     process: str | None = None,
 ) -> int:
-    """The number of connections in all processes that fit every filter."""
+    """The number of connections in all processes that match every filter."""
     where = filters(user=user, route=route, group=group, id=id, process=process)
     return (await ask("count", where)).sum("matched")
 
@@ -126,7 +127,7 @@ async def akick(
     over: float = 0,
     by: Any = None,
 ) -> Done:
-    """Close the connections that fit every filter, in all processes, within `over` seconds.
+    """Close the connections in all processes that match every filter, within `over` seconds.
 
     Their endpoints see WebSocketDisconnect. Raises TypeError without a filter, and ValueError for a code that
     cannot be sent. The reason is truncated to 123 bytes. `by` is passed on to the signal `operated`.
@@ -149,7 +150,7 @@ async def close(
     spare: bool = False,
     personal: bool = True,
 ) -> tuple[Done, list[str]]:
-    """As `akick`, for filters as they are sent. Also returns the ids of the superusers' sockets left open."""
+    """Like `akick`, for filters as they are sent. Also returns the ids of superusers' sockets left open."""
     if not is_close_code(code):
         raise ValueError(
             f"A socket cannot be closed with {code!r}: use 1000 to 1003, 1007 to 1014, or 3000 to 4999."
@@ -174,7 +175,7 @@ async def asend(id: str, message: Any, *, by: Any = None) -> Done:
 
 
 async def send_payload(where: Mapping[str, Any], kind: str, data: str | bytes, by: Any) -> Done:
-    """Send a frame to the connections that filters, in the form in which they are sent, select."""
+    """Send a frame to the connections that match filters in the form in which they are sent."""
     return await _done("send", where, by, await ask("send", where, kind=kind, data=data))
 
 
@@ -195,7 +196,7 @@ async def _done(action: str, where: Mapping[str, Any], by: Any, answers: Answers
 
 
 async def _announce(action: str, where: Mapping[str, Any], by: Any, done: Done) -> None:
-    """Send the signal; whoever listens has imported its module."""
+    """Send the signal. If its module has not been imported, there are no receivers."""
     if (signals := sys.modules.get("fastws_compat.signals")) is not None:
         await signals.operated.asend_robust(sender=Done, action=action, where=dict(where), by=by, done=done)
 

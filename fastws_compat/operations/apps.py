@@ -1,4 +1,4 @@
-"""The Django app. With it, the processes that serve sockets answer the questions of operators."""
+"""The Django app. With it, the processes that serve sockets reply to operators' queries."""
 
 from __future__ import annotations
 

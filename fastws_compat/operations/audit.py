@@ -1,4 +1,4 @@
-"""What operators have done: in the admin's log, if a user did it, and on the logger `fastws_compat.audit`."""
+"""Records what operators do: on the logger `fastws_compat.audit`, and for users in the admin's log."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastws_compat.logger import audit
 from fastws_compat.operations import masks
 from fastws_compat.operations.records import Done
 
-# The longest text of LogEntry.object_id that every database takes, and of object_repr.
+# The maximum length of LogEntry.object_id on every database, and of object_repr.
 MAX_REPR = 200
 
 
@@ -36,7 +36,7 @@ class Deed:
 
 
 def subject_of(where: Mapping[str, Any]) -> str:
-    """What a filter selects, in the form of LogEntry's object."""
+    """What a filter selects, in the form of a LogEntry's object."""
     if ids := where.get("id"):
         return ids[0] if len(ids) == 1 else f"{len(ids)} sockets"
     filters = [f"{name}:{value}" for name, value in where.items() if name != "everything"]
@@ -57,7 +57,7 @@ def log(deed: Deed, by: Any, done: Done) -> None:
 
 
 def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
-    """Make the admin's log entry before anything is done: if it cannot be written, nothing is."""
+    """Create the admin's log entry before anything is done. If it cannot be written, nothing is done."""
     from django.contrib.admin.models import CHANGE, LogEntry
 
     entry = LogEntry(
@@ -85,7 +85,7 @@ def _message(deed: Deed, ids: Sequence[str], done: Done | None) -> str:
 
 
 def masked(address: str | None) -> str:
-    """The network of an address, which may be masked already."""
+    """The network of an address that may already be masked."""
     return masks.address(address) or (address if address and address.endswith("x") else "") or ""
 
 

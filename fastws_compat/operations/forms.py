@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from fastws_compat.connections.closing import MAX_REASON_BYTES, is_close_code
 from fastws_compat.operations.api import COME_BACK
 
-# The longest message that an operator can type, in characters, and the longest time for a kick, in seconds.
+# The maximum length of a message in characters, and of the time for a kick in seconds.
 MAX_TEXT, MAX_OVER = 65536, 86400
 
 
@@ -33,7 +33,7 @@ class KickForm(forms.Form):
         label=_("Reason"),
         required=False,
         widget=AdminTextInputWidget(),
-        help_text=_("The client sees it. At most 123 bytes."),
+        help_text=_("The reason is visible to the client. At most 123 bytes."),
     )
     over = forms.FloatField(
         label=_("Over how many seconds"),
@@ -42,7 +42,7 @@ class KickForm(forms.Form):
         min_value=0,
         max_value=MAX_OVER,
         widget=forms.NumberInput(attrs={"class": "vIntegerField"}),
-        help_text=_("Spreads the closes, so that not all clients come back at once."),
+        help_text=_("Spreads the closes, so that the clients do not all reconnect at once."),
     )
 
     def clean_code(self) -> Any:
@@ -67,5 +67,5 @@ class MessageForm(forms.Form):
         max_length=MAX_TEXT,
         strip=False,
         widget=AdminTextareaWidget(attrs={"rows": 5}),
-        help_text=_("It is sent as it is, in a text frame."),
+        help_text=_("The text is sent unchanged in a text frame."),
     )

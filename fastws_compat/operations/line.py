@@ -15,9 +15,9 @@ from fastws_compat.logins.remote import sender_id, shared_layer
 from fastws_compat.operations.answers import QUESTION, Answer, is_stale, parts, respond
 
 GROUP = "fastws_compat.control"
-# Seconds until an answer is sent again to an asker whose channel was full.
+# Seconds until a reply is sent again to an asker whose channel was full.
 MIN_PAUSE, MAX_PAUSE = 0.05, 0.15
-# The rows that a second attempt sends at most.
+# The maximum number of rows in a second attempt.
 FEWER_ROWS = 10
 
 
@@ -37,7 +37,7 @@ class Line:
             return
         self.layer, self._loop = layer, asyncio.get_running_loop()
         subscription = Subscription(layer, GROUP, self._hear, lambda: None)
-        # In an empty context: that of the first connection would be kept for ever.
+        # In an empty context: that of the first connection would be kept forever.
         self._task = self._loop.create_task(subscription.run(), context=Context())
 
     @property
@@ -66,7 +66,7 @@ class Line:
             logger.warning("An operator's question could not be answered (%s: %s)", type(exc).__name__, exc)
 
     async def _send(self, channel: str, part: Answer) -> None:
-        """Send a part of an answer; a full channel gets it a moment later, with fewer rows."""
+        """Send a part of a reply. If the channel is full, try again a moment later, with fewer rows."""
         from channels.exceptions import ChannelFull
 
         try:

@@ -17,15 +17,16 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from fastws_compat.operations import api, census, masks
+from fastws_compat.operations.rates import Meter, Rates
 from fastws_compat.operations.records import Page, Row
 
 URLS = "fastws_operations_livesocket"
 DASH = "–"
-# Seconds for which an answer is shown again, so that many open pages ask once.
+# Seconds for which a page is cached, so that many open browsers cause one query.
 FRESH = 1.0
 MAX_CACHED = 100
 
-# The filters that the address of the page can have, with the titles of those in the sidebar.
+# The filters that the URL of the page can have, with the titles of those in the sidebar.
 SIDEBAR = {
     "route": gettext_lazy("route"),
     "login": gettext_lazy("user"),
@@ -46,13 +47,13 @@ ORDERS = {
     "user": (gettext_lazy("by user"), gettext_lazy("by user, reversed")),
     "bytes": (gettext_lazy("fewest bytes first"), gettext_lazy("most bytes first")),
     "waiting": (gettext_lazy("shortest queue first"), gettext_lazy("longest queue first")),
-    "last_in": (gettext_lazy("longest silent first"), gettext_lazy("last heard first")),
+    "last_in": (gettext_lazy("longest idle first"), gettext_lazy("most recently active first")),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What the address of the page asks for."""
+    """The list that the URL of the page selects."""
 
     search: str
     filters: dict[str, str]
@@ -76,7 +77,7 @@ class Query:
         return where
 
     def address(self, **changes: str | None) -> str:
-        """The query string of this page with changes; None removes a filter."""
+        """The query string of the page with changed filters; None removes one."""
         values = {"q": self.search, **self.filters, "o": "" if self.order == census.NEWEST else self.order}
         values |= {name: value or "" for name, value in changes.items()}
         return "?" + urlencode({name: value for name, value in values.items() if value})
@@ -85,11 +86,12 @@ class Query:
 # Asking
 
 _lock = threading.Lock()
-_cache: dict[Any, tuple[float, Page]] = {}
+_cache: dict[Any, tuple[float, Page, Rates]] = {}
+_meter = Meter()
 
 
-def ask(query: Query, personal: bool) -> Page:
-    """The page for a query, at most a second old. Pages that are open in many places ask once."""
+def ask(query: Query, personal: bool) -> tuple[Page, Rates]:
+    """The page for a query, at most a second old, and the rates. Open browsers share queries."""
     key = (repr(sorted(query.where.items())), query.order, personal)
     with _lock:
         found = _cache.get(key)
@@ -97,12 +99,13 @@ def ask(query: Query, personal: bool) -> Page:
             page = async_to_sync(api.page)(query.where, query.order, personal=personal)
             if len(_cache) >= MAX_CACHED:
                 _cache.clear()
-            found = _cache[key] = time.monotonic(), page
-    return found[1]
+            now = time.monotonic()
+            found = _cache[key] = now, page, _meter.read(now, page.traffic)
+    return found[1:]
 
 
 def forget() -> None:
-    """Ask again: an operator has changed something."""
+    """Drop the cached pages, because an operator has changed something."""
     _cache.clear()
 
 
@@ -137,6 +140,21 @@ def size(value: int | None) -> str:
             return f"{value:,.0f} {unit}"
         value //= 1024
     return f"{value:,.0f} GiB"
+
+
+def rate(value: float | None) -> str:
+    """Messages per second: small rates with a decimal, so that only nothing is shown as 0."""
+    if value is None:
+        return DASH
+    if 0 < value < 10:
+        return f"{max(value, 0.1):.1f}"
+    return f"{value:,.0f}"
+
+
+def lag(seconds: float | None) -> str:
+    if seconds is None:
+        return DASH
+    return "< 1 ms" if seconds < 0.001 else f"{seconds * 1000:,.0f} ms"
 
 
 def _user(row: Row) -> str:
@@ -201,7 +219,7 @@ def shown(row: Row, site: str) -> dict[str, Any]:
 
 
 def headers(query: Query) -> list[dict[str, Any]]:
-    """The heads of the columns, with the address that sorts by each."""
+    """The headers of the columns, each with the URL that sorts by it."""
     found = []
     for each in COLUMNS:
         is_current = each.order is not None and query.order.removeprefix("-") == each.order
@@ -245,13 +263,16 @@ def _choices(name: str, query: Query, counts: Mapping[str, int]) -> list[dict[st
     ]
 
 
-def summary(page: Page) -> str:
+def summary(page: Page, rates: Rates) -> str:
     """The sentence above the list."""
     processes = len(page.processes)
     return " · ".join(
         [
             _("%s open") % number(page.total),
             ngettext("%d process", "%d processes", processes) % processes,
+            _("%s in/s") % rate(rates.messages_in),
+            _("%s out/s") % rate(rates.messages_out),
+            _("lag p99 %s") % lag(rates.lag),
         ]
     )
 
@@ -271,7 +292,7 @@ def footer(query: Query, page: Page) -> str:
 
 
 def warnings(page: Page) -> list[str]:
-    """What the list lacks."""
+    """Warnings about what the list lacks."""
     found = []
     if page.silent:
         names = ", ".join(page.silent)

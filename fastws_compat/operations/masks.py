@@ -1,4 +1,4 @@
-"""What a process reports of a client to those who may not see personal data."""
+"""How a process masks personal data of clients for users who may not see it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from fastws_compat.connections.addresses import masked
 
 # `203.0.113.x`, or the first 48 bits of an IPv6 address.
 address = masked
-# The names by which browsers are shown, in the order in which they are looked for: each agent claims to be
-# most of those behind it.
+# The names under which browsers are shown, in the order in which they are searched: most agents also contain
+# the names that come later.
 BROWSERS = {
     "Edg": "Edge",
     "OPR/": "Opera",
@@ -41,7 +41,7 @@ def agent(text: str | None) -> str | None:
 
 
 def group(name: str) -> str:
-    """The first word of a group's name: what follows tells groups of a kind apart, as parameters do paths."""
+    """The first word of a group's name; the rest identifies one group, as parameters do in paths."""
     found = KIND.match(name)
     kind = found[0] if found else ""
     return name if kind == name else f"{kind}…"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -50,7 +50,7 @@ class Row:
         return cls(**{**known, "id": str(values.get("id")), "process": process})
 
 
-ROW_FIELDS = tuple(field.name for field in fields(Row))
+ROW_FIELDS = tuple(each.name for each in fields(Row))
 
 
 def _time(seconds: Any) -> datetime | None:
@@ -58,20 +58,37 @@ def _time(seconds: Any) -> datetime | None:
 
 
 @dataclass(frozen=True, slots=True)
+class Traffic:
+    """The messages that a process has counted, and its event loop's lag. What it does not know is None."""
+
+    messages_in: int | None = None
+    messages_out: int | None = None
+    # The 99th percentile of the last minute, in seconds.
+    lag: float | None = None
+
+    @classmethod
+    def from_wire(cls, values: Any) -> Self:
+        known = values if isinstance(values, dict) else {}
+        return cls(known.get("messages_in"), known.get("messages_out"), known.get("lag"))
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
-    """The best rows of all processes that answered."""
+    """The first rows of all processes that replied."""
 
     rows: list[Row]
     # The connections of all processes, and those that the filters select.
     total: int
     matched: int
-    # The processes that did not answer, and those whose version does not know the question.
+    # The processes that did not reply, and those whose version does not know the query.
     silent: list[str]
     older: list[str]
-    # The processes that answered.
+    # The processes that replied.
     processes: list[str]
     # How many connections there are by route, process, state and login.
     facets: dict[str, dict[str, int]]
+    # What each process that answered has counted.
+    traffic: dict[str, Traffic] = field(default_factory=dict)
     # Since when the channel layer has failed, and whether there is none that reaches other processes.
     unreached_since: datetime | None = None
     local: bool = False
@@ -79,7 +96,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What an operation did: to how many connections, in how many processes, and who did not answer."""
+    """The result of an operation: the numbers of connections and processes, and who did not reply."""
 
     count: int
     processes: int
@@ -134,4 +151,4 @@ class Process:
         )
 
 
-PROCESS_FIELDS = tuple(field.name for field in fields(Process))
+PROCESS_FIELDS = tuple(each.name for each in fields(Process))

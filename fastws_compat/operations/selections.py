@@ -1,4 +1,4 @@
-"""What an operator has chosen on the page, signed, so that what is confirmed is what was shown."""
+"""An operator's selection on the page, signed so that exactly what was shown is confirmed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.core import signing
 from fastws_compat.operations.audit import subject_of
 
 SALT = "fastws_compat.operations"
-# Seconds for which a selection holds.
+# Seconds for which a selection is valid.
 MAX_AGE = 300
 
 

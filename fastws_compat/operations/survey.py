@@ -1,4 +1,4 @@
-"""A question to all processes: to this one by a call, to the others over the control line."""
+"""A query to all processes: to this one by a call, to the others over the control line."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from fastws_compat.operations.answers import QUESTION, VERSION, Answer, respond
 from fastws_compat.operations.census import process_name, serves
 from fastws_compat.operations.line import GROUP, line
 
-# Seconds of silence after which no more answers are expected: of an asker that knows who may answer, and of
+# Seconds of silence after which no more replies are expected: for an asker that knows the processes, and for
 # one that asks for the first time.
 QUIET, FIRST_QUIET = 0.15, 0.3
-# Seconds for which a process that does not answer is named.
+# Seconds for which a process that does not reply is named.
 MEMORY = 60.0
-# Seconds that giving up a channel may take.
+# Seconds that releasing a channel may take.
 CLEANUP_TIMEOUT = 0.1
 
 
 @dataclass(slots=True)
 class Heard:
-    """A process that has answered: when, and whether it answered the latest question."""
+    """A process that has replied: when, and whether it replied to the latest query."""
 
     at: float
     answers: bool = True
@@ -39,7 +39,7 @@ class Heard:
 
 @dataclass(slots=True)
 class Answers:
-    """What became of a question."""
+    """The result of a query."""
 
     # The messages of each process that answered.
     parts: dict[str, list[Answer]] = field(default_factory=dict)
@@ -71,7 +71,7 @@ def is_local() -> bool:
 
 
 async def ask(op: str, where: Mapping[str, Any], **values: Any) -> Answers:
-    """Ask all processes, and wait for their answers at most `OPERATIONS_TIMEOUT` seconds."""
+    """Query all processes, and wait at most `OPERATIONS_TIMEOUT` seconds for their replies."""
     layer = shared_layer()
     known = {} if layer is None else _known.setdefault(layer, {})
     survey = Survey({"op": op, "where": dict(where), **values}, known)
@@ -160,7 +160,7 @@ class Survey:
                     await self._changed.wait()
 
     def _patience(self) -> float:
-        """How many more seconds to wait for the next message."""
+        """Seconds to wait for the next message."""
         now = time.monotonic()
         missing = self._known.keys() - self._complete
         is_expected = any(self._known[name].answers for name in missing if name in self._known)

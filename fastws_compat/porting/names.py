@@ -93,7 +93,7 @@ EVENTS = (
     "Server-sent events are HTTP, which stays with Django: send messages over the socket, "
     "or return a StreamingHttpResponse from a view."
 )
-TELEMETRY = "Use opentelemetry-instrumentation-asgi, or the signals in fastws_compat.signals."
+TELEMETRY = "Use fastws_compat.contrib.opentelemetry, or the signals in fastws_compat.signals."
 SERVER = "Run the project with daphne, uvicorn or `manage.py runserver`."
 FASTAPI_INSIDE = (
     "This is how FastAPI works inside: declare endpoints, parameters and Depends() instead, and add routes "

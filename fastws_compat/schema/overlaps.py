@@ -16,9 +16,9 @@ from fastws_compat.schema.examples import Maker, NoExample
 
 
 def overlaps(contract: Contract) -> Iterator[tuple[str, str, str]]:
-    """What a route does (takes or sends), a message, and another one that it is taken for.
+    """The direction (takes or sends), a message, and another one that it can be mistaken for.
 
-    Only what an example proves is found.
+    Only overlaps that an example proves are found.
     """
     for verb, members in (("takes", contract.incoming.members), ("sends", contract.outgoing.members)):
         if not is_told_apart(members):
@@ -38,7 +38,7 @@ def _overlapping(members: Members) -> Iterator[tuple[Any, Any]]:
 
 
 def _examples(adapters: list[TypeAdapter[Any]]) -> Iterator[tuple[int, str]]:
-    """By position, a message that the type itself takes."""
+    """A valid message for each type that has an example, by position."""
     found, schemas = generate(
         (number, "validation", adapter.core_schema) for number, adapter in enumerate(adapters)
     )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# What the library's own JavaScript is made of. A regular expression follows certain marks.
+# The tokens of the library's own JavaScript. A regular expression can only follow certain characters.
 TOKEN = re.compile(
     r"""
     (?P<space> \s+ | //[^\n]* | /\*.*?\*/ )
@@ -18,7 +18,7 @@ TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 OPEN, CLOSE = "([{", ")]}"
-# Words before parentheses that are no parameters.
+# Words before parentheses that do not contain parameters.
 CONTROL = frozenset({"if", "for", "while", "switch", "catch"})
 DECLARATIONS = frozenset({"let", "const"})
 
@@ -53,7 +53,7 @@ class Tokens:
     def __init__(self, source: str) -> None:
         found = list(TOKEN.finditer(source))
         self.texts = [match[0] for match in found]
-        # What each token is; white space and comments are not asked for.
+        # The indexes of the tokens without white space and comments.
         self._solid = [index for index, match in enumerate(found) if match.lastgroup != "space"]
         self._words = [self.texts[index] for index in self._solid]
         self._ends = dict(self._brackets())

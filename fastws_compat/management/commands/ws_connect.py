@@ -1,4 +1,4 @@
-"""`python manage.py ws_connect` opens a socket, as a user if wanted, and prints what it says."""
+"""`python manage.py ws_connect` opens a socket, optionally as a user, and prints its messages."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
         parser.add_argument("--user", metavar="NAME", help="connect as this user, with a session of its own")
         parser.add_argument("--url", default=DEFAULT_URL, help="the server (%(default)s)")
         parser.add_argument("--host", help="send this Host header, as behind a proxy")
-        parser.add_argument("--secure", action="store_true", help="as behind a proxy that has ended TLS")
+        parser.add_argument("--secure", action="store_true", help="as behind a proxy that has terminated TLS")
         parser.add_argument("--origin", help='the Origin header; the server\'s own by default, "" for none')
         parser.add_argument("--header", action="append", default=[], metavar="N:V", help="a further header")
         parser.add_argument("--subprotocol", action="append", default=[], help="offer this subprotocol")
@@ -63,7 +63,7 @@ class Command(BaseCommand):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Leave on SIGTERM and SIGINT as at the end, so that the session is deleted."""
+    """Exit normally on SIGTERM and SIGINT, so that the session is deleted."""
 
     def leave(number: int, frame: Any) -> None:
         raise SystemExit(128 + number)
@@ -79,7 +79,7 @@ def interruptible() -> Iterator[None]:
 
 
 def client_of(options: dict[str, Any]) -> Client:
-    """The kind of connection; CommandError if what it needs is missing."""
+    """The class of the connection; CommandError if a requirement is missing."""
     if options["in_process"]:
         from fastws_compat.schema import catalogue
 
@@ -97,7 +97,7 @@ def client_of(options: dict[str, Any]) -> Client:
 
 
 def target_of(options: dict[str, Any]) -> Target:
-    """The address and the headers; CommandError for a URL that is none."""
+    """The address and the headers; CommandError for an invalid URL."""
     url = urlsplit(options["url"])
     if url.scheme not in PORTS or not url.hostname:
         raise CommandError(f"--url {options['url']!r} is no address of a server: write http://host:port.")
@@ -115,7 +115,7 @@ def target_of(options: dict[str, Any]) -> Target:
 
 
 def headers_of(options: dict[str, Any], host: str, is_secure: bool) -> Headers:
-    """The headers of the handshake. By default they are those of a page of the same site."""
+    """The headers of the handshake; by default those that a page of the same site would send."""
     headers: Headers = []
     origin = f"http{'s' if is_secure else ''}://{host}" if options["origin"] is None else options["origin"]
     if origin:
@@ -128,7 +128,7 @@ def headers_of(options: dict[str, Any], host: str, is_secure: bool) -> Headers:
 
 
 def proxy_header() -> tuple[str, str]:
-    """The header by which a proxy tells Django that it has ended TLS."""
+    """The header with which a proxy tells Django that it has terminated TLS."""
     name, value = getattr(settings, "SECURE_PROXY_SSL_HEADER", None) or ("HTTP_X_FORWARDED_PROTO", "https")
     return name.removeprefix("HTTP_").replace("_", "-").title(), value
 

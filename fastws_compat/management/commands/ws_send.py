@@ -80,7 +80,7 @@ def read_message(words: list[str], options: dict[str, Any]) -> Any:
 
 
 def group_of(name: str | None, options: dict[str, Any]) -> Group:
-    """The group that was named; CommandError for a name that cannot be one."""
+    """The group with the given name; CommandError for an invalid name."""
     if options["user"] is not None:
         return Group.for_user(user_named(options["user"]))
     if options["everyone"]:
@@ -94,7 +94,7 @@ def group_of(name: str | None, options: dict[str, Any]) -> Group:
 
 
 def members(group: Group) -> str:
-    """How many sockets are in the group, where that can be asked."""
+    """How many sockets are in the group, if the operations app can tell."""
     if not apps.is_installed(OPERATIONS):
         return ""
     from fastws_compat.operations.api import members_of

@@ -1,4 +1,4 @@
-"""What the commands say, and what they need."""
+"""The texts that the commands print, and the layer that they need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastws_compat.operations.survey import is_local
 
 
 def require_layer() -> None:
-    """CommandError if the command cannot reach the processes that serve."""
+    """Raise CommandError if the command cannot reach the processes that serve sockets."""
     if is_local():
         raise CommandError(
             "The default channel layer does not reach other processes, and this one serves no sockets: "
@@ -18,7 +18,7 @@ def require_layer() -> None:
 
 
 def report(command: BaseCommand, verb: str, done: Done) -> None:
-    """Say what was done, and who did not answer."""
+    """Print what was done, and which processes did not reply."""
     warn(command, done.silent)
     command.stdout.write(f"{verb} {sockets(done.count)} in {plural(done.processes, 'process')}.")
 

@@ -15,7 +15,7 @@ KIB = 1024
 # The columns, and how each gets its value: as it is, or as a rate between two samples.
 NUMBERS = ("open", "waiting")
 RATES = {"opened/s": "opened", "closed/s": "closed", "in/s": "messages_in", "out/s": "messages_out"}
-COLUMNS = ("process", "route", "open", *RATES, "KiB/s", "waiting", "lag", "RSS", "layer")
+COLUMNS = ("process", "route", "open", *RATES, "KiB/s", "waiting", "lag p99", "RSS", "layer")
 TEXTS = ("process", "route", "layer")
 
 
@@ -56,8 +56,9 @@ def _row(before: Sample | None, now: Sample, process: Process, route: str) -> di
     def rate(*names: str) -> float | None:
         if not seconds:
             return None
-        gained = sum((counts.get(name) or 0) - (earlier.get(name) or 0) for name in names)
-        return round(max(0, gained) / seconds, 1)
+        gains = [_gain(counts.get(name, 0), earlier.get(name, 0)) for name in names]
+        known = [gain for gain in gains if gain is not None]
+        return round(max(0, sum(known)) / seconds, 1) if len(known) == len(gains) else None
 
     traffic = rate("bytes_in", "bytes_out")
     return {
@@ -66,10 +67,14 @@ def _row(before: Sample | None, now: Sample, process: Process, route: str) -> di
         **{name: counts.get(name) or 0 for name in NUMBERS},
         **{column: rate(name) for column, name in RATES.items()},
         "KiB/s": None if traffic is None else round(traffic / KIB, 1),
-        "lag": None if process.lag is None else round(process.lag * 1000),
+        "lag p99": None if process.lag is None else round(process.lag * 1000, 1),
         "RSS": None if process.rss is None else process.rss // KIB**2,
         "layer": _layer(process),
     }
+
+
+def _gain(count: int | None, earlier: int | None) -> int | None:
+    return None if count is None or earlier is None else count - earlier
 
 
 def _layer(process: Process) -> str:
@@ -78,7 +83,7 @@ def _layer(process: Process) -> str:
 
 @dataclass(slots=True)
 class View:
-    """What the keys have chosen: the order, a text that rows must have, and one route."""
+    """The choices made with the keys: the order, a text that rows must contain, and one route."""
 
     sort: str = "open"
     text: str = ""
@@ -112,7 +117,7 @@ class View:
             self.typing += key
 
     def of(self, found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows that fit, in order."""
+        """The rows that match, in order."""
         fitting = [each for each in found if self._fits(each)]
         is_text = self.sort in TEXTS
         return sorted(fitting, key=lambda each: _key(each[self.sort]), reverse=not is_text)

@@ -13,13 +13,13 @@ from fastws_compat.operations.management import replies
 from fastws_compat.operations.records import Done
 from fastws_compat.operations.survey import ask
 
-# Seconds between two questions whether the sockets are gone.
+# Seconds between two checks whether the sockets are gone.
 INTERVAL = 0.5
 
 
 class Command(BaseCommand):
     help = (
-        "Makes processes not ready, has them refuse handshakes with 503, and closes their sockets with 1012."
+        "Takes processes out of service: they refuse handshakes with 503 and close their sockets with 1012."
     )
     requires_system_checks = ()
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--wait", type=float, default=0, metavar="S", help="wait until the sockets are gone"
         )
-        parser.add_argument("--undo", action="store_true", help="take handshakes again")
+        parser.add_argument("--undo", action="store_true", help="accept handshakes again")
 
     def handle(self, *args: Any, **options: Any) -> None:
         replies.require_layer()
@@ -52,7 +52,7 @@ class Command(BaseCommand):
             self.wait(where, options["wait"])
 
     def wait(self, where: dict[str, Any], seconds: float) -> None:
-        """Wait until the processes have no sockets; CommandError after `seconds`."""
+        """Wait until the processes have no sockets; raise CommandError after `seconds`."""
         deadline = time.monotonic() + seconds
         while left := async_to_sync(ask)("count", {"everything": True, **where}).sum("matched"):
             if time.monotonic() >= deadline:

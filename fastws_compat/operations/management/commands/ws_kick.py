@@ -24,7 +24,7 @@ FILTERS = {
 
 
 class Command(BaseCommand):
-    help = "Closes open sockets in all processes. Filters combine: a socket must fit each of them."
+    help = "Closes open sockets in all processes. Filters combine: a socket must match each of them."
     requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -35,8 +35,8 @@ class Command(BaseCommand):
         parser.add_argument("--code", type=int, default=api.COME_BACK, help="the close code (%(default)s)")
         parser.add_argument("--reason", default="", help="the reason, which the client sees")
         parser.add_argument("--over", type=float, default=0, metavar="S", help="seconds to spread them over")
-        parser.add_argument("--dry-run", action="store_true", help="only say how many sockets fit")
-        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--dry-run", action="store_true", help="only print how many sockets match")
+        parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         parser.add_argument(
             "--as", dest="staff", metavar="STAFF", help="the user in whose name the admin logs it"
         )
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             replies.report(self, "Closed", kick(where, options, staff))
 
     def confirm(self, where: dict[str, Any], options: dict[str, Any]) -> None:
-        """Say how many sockets fit, and ask whether to close them unless that is all that was wanted."""
+        """Print how many sockets match. Unless that is all, ask whether to close them."""
         found: Answers = async_to_sync(ask)("count", where)
         replies.warn(self, found.silent)
         processes = sum(1 for answer in found.last if answer["matched"])

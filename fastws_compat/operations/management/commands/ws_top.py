@@ -1,4 +1,4 @@
-"""`python manage.py ws_top` shows what the processes serve, again and again."""
+"""`python manage.py ws_top` shows a live table of the sockets of all processes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Command(BaseCommand):
             self.stdout.write(line)
 
     def show(self, interval: float, pressed: Any) -> None:
-        """Draw until the user quits: after each sample, and after each key."""
+        """Redraw after each sample and each key, until the user quits."""
         view, before, now = View(), None, sample()
         while not view.quits:
             found = top.rows(before, now)
