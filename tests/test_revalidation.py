@@ -35,6 +35,7 @@ from fastws_compat.auth import (
     superuser_required,
     user_passes_test,
 )
+from fastws_compat.connections import registry as connections_registry
 from fastws_compat.connections.states import LOGIN
 from fastws_compat.layers import subscription
 from fastws_compat.logins import registry, remote, session_digest
@@ -50,6 +51,12 @@ pytestmark = pytest.mark.django_db
 def committed(monkeypatch):
     """Run what waits for a commit at once, because the transaction of a test is never committed."""
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, using=None, robust=False: call())
+
+
+@pytest.fixture(autouse=True)
+def no_other_subscriber(monkeypatch):
+    """The demo's settings install the operations app, which listens to the channel layer too."""
+    monkeypatch.setattr(connections_registry, "on_begin", [])
 
 
 @pytest.fixture(autouse=True)

@@ -275,7 +275,7 @@ def open_socket(scope: Scope, receive: Receive, send: Send, kind: type[WebSocket
         session.task = asyncio.current_task()
         for observe in observers:
             observe(websocket)
-        if OURS in scope["query_string"]:
+        if OURS in scope.get("query_string", b""):
             greet(websocket)
     return websocket
 

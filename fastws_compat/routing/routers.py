@@ -86,7 +86,6 @@ class Mount(BaseRoute):
             "app_root_path": scope.get("app_root_path", root_path),
             "root_path": root_path + matched,
             "endpoint": self.app,
-            ROUTE_PREFIX: scope.get(ROUTE_PREFIX, "") + self.path,
         }
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
@@ -107,6 +106,7 @@ class Mount(BaseRoute):
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ROUTE_PREFIX] = scope.get(ROUTE_PREFIX, "") + self.path
         await _run_mounted(self.app, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:
@@ -166,7 +166,6 @@ class Host(BaseRoute):
         return Match.FULL, {
             "path_params": {**scope.get("path_params", {}), **params},
             "endpoint": self.app,
-            ROUTE_PREFIX: scope.get(ROUTE_PREFIX, "") + self.host,
         }
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
@@ -184,6 +183,7 @@ class Host(BaseRoute):
         raise NoMatchFound(name, path_params)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[ROUTE_PREFIX] = scope.get(ROUTE_PREFIX, "") + self.host
         await _run_mounted(self.app, scope, receive, send)
 
     def included(self, prefix: str, dependencies: Sequence[Depends], owner: Any) -> BaseRoute:

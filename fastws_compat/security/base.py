@@ -40,7 +40,8 @@ class Scheme(SecurityBase):
     def _refusal(self) -> HTTPException:
         """The exception to raise, with its reason for metrics and logs."""
         error = self.make_not_authenticated_error()
-        error._refusal = "login" if error.status_code == 401 else "forbidden"
+        # A subclass may return any exception.
+        error._refusal = "login" if getattr(error, "status_code", 403) == 401 else "forbidden"
         return error
 
     def require(self, credentials: T | None) -> T | None:
