@@ -3,34 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import re
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from io import StringIO
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from autobahn.twisted.websocket import WebSocketServerProtocol
 from autobahn.websocket.utf8validator import Utf8Validator
+from daphne.management.commands.runserver import Command
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastws_compat import FastAPI, WebSocket, daphne
-from fastws_compat.connections import census
+from fastws_compat.connections import census, tally
+from fastws_compat.connections import hooks as connection_hooks
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.peers import peer_has_closed
+from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.registry import everywhere
-from fastws_compat.daphne import choice, frames, handshake, hooks, portable, shutdown, versions
+from fastws_compat.daphne import choice, frames, handshake, hooks, portable, reloader, shutdown, versions
+from fastws_compat.daphne.console import Console
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
+from fastws_compat.origins import OriginCheck
 from tests.fake_server import converse
 
 # Frames
@@ -1114,6 +1121,202 @@ def test_stock_daphne_has_djangos_reloader(monkeypatch: pytest.MonkeyPatch, sett
     settings.FASTWS = {"DAPHNE": "stock"}
     completed.install()
     assert (Command.run, Command.server_cls) == (runserver.Command.run, daphne.server.Server)
+
+
+# The lines of `runserver`
+
+
+@pytest.fixture
+def explained(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Command]:
+    """The command of `runserver`, with its lines in `caplog`."""
+    for name in ("begun", "ended", "refused", "answered"):
+        monkeypatch.setattr(connection_hooks, name, [])
+    monkeypatch.setattr(census, "is_on", False)
+    monkeypatch.setattr(tally, "is_thorough", False)
+    command = Command(stdout=StringIO())
+    monkeypatch.setattr(reloader.Command, "run", lambda command, **options: None)
+    reloader.run(command, use_reloader=False)
+    [console_filter] = [
+        each for each in logging.getLogger("fastws_compat").filters if isinstance(each, Console)
+    ]
+    channels = logging.getLogger("django.channels.server")
+    monkeypatch.setattr(channels, "propagate", True)
+    caplog.set_level(logging.INFO, channels.name)
+    yield command
+    logging.getLogger("fastws_compat").removeFilter(console_filter)
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    found = [each.getMessage() for each in caplog.records if each.name == "django.channels.server"]
+    caplog.clear()
+    return [re.sub(r"\d+\.\d s", "N s", each) for each in found]
+
+
+def console_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/a")
+    async def echo(websocket: WebSocket, refuse: bool = False) -> None:
+        await websocket.accept()
+        async for each in websocket.iter_text():
+            if each == "operator":
+                await hang_up(websocket, 4403, "abuse", "operator")
+            await websocket.send_text(each)
+
+    return app
+
+
+class Named:
+    is_authenticated = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_username(self) -> str:
+        return self.name
+
+
+@pytest.mark.parametrize(
+    ("name", "sent", "line"),
+    [
+        ("admin", [(1, b"hi"), (8, b"\x03\xe9")], "1001 by client, N s, 1 in, 1 out, admin"),
+        (None, [(8, b"")], "1005 by client, N s, 0 in, 0 out"),
+        ("ann\x1b", [], "1006 by lost, N s, 0 in, 0 out, ann\N{REPLACEMENT CHARACTER}"),
+        ("bob", [(1, b"operator")], "4403 by operator, N s, 1 in, 0 out, bob"),
+        ("bob", [(1, b"\xff")], "1007 by server, N s, 0 in, 0 out, bob"),
+    ],
+)
+def test_runserver_says_how_a_socket_ended(
+    explained: Command,
+    caplog: pytest.LogCaptureFixture,
+    name: str | None,
+    sent: list[tuple[int, bytes]],
+    line: str,
+) -> None:
+    app = console_app()
+
+    async def as_user(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "user": None if name is None else Named(name)}, receive, send)
+
+    async def main() -> None:
+        connection = Connection(as_user)
+        connection.server.action_logger = explained.log_action
+        await connection.open()
+        assert lines(caplog) == ["WebSocket HANDSHAKING /a [None]", "WebSocket CONNECT /a [None]"]
+        for opcode, payload in sent:
+            connection.receive(masked(opcode, payload))
+            await settle()
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+    assert lines(caplog) == [f"WebSocket DISCONNECT /a [None] {line}"]
+
+
+async def hidden(scope: Any, receive: Any, send: Any) -> None:
+    """Middleware that hides the server's `send` from our application, and so its socket."""
+    app = console_app()
+
+    async def sent(message: Any) -> None:
+        await send(message)
+
+    await app({**scope, "user": Named("nobody")}, receive, sent)
+
+
+@pytest.mark.parametrize("application", [recorder([]), hidden], ids=["another application", "middleware"])
+def test_runserver_says_how_a_socket_ended_of_which_it_does_not_know_the_user(
+    explained: Command, caplog: pytest.LogCaptureFixture, application: Application
+) -> None:
+    async def main() -> None:
+        connection = Connection(application)
+        connection.server.action_logger = explained.log_action
+        await connection.open()
+        lines(caplog)
+        connection.receive(masked(8, b"\x03\xe8"))
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+    assert lines(caplog) == ["WebSocket DISCONNECT /a [None] 1000 by client, N s, 0 in, 0 out"]
+
+
+async def decline(websocket: WebSocket) -> None:
+    logging.getLogger("fastws_compat").warning("Something else.")
+    await websocket.close()
+
+
+async def fail(websocket: WebSocket) -> None:
+    raise RuntimeError
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "origin", "line"),
+    [
+        (decline, True, "403 origin: it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."),
+        (decline, False, "403 endpoint"),
+        (fail, False, "500 error: Exception in WebSocket /a"),
+        (None, False, "403 not_found: No WebSocket route for '/a'"),
+    ],
+)
+def test_runserver_says_why_a_handshake_was_refused(
+    explained: Command, caplog: pytest.LogCaptureFixture, endpoint: Any, origin: bool, line: str
+) -> None:
+    app = FastAPI()
+    if endpoint is not None:
+        app.add_api_websocket_route("/a", endpoint)
+
+    async def main() -> None:
+        connection = Connection(OriginCheck(app))
+        connection.server.action_logger = explained.log_action
+        with override_settings(FASTWS={"ORIGIN_REQUIRED": origin}):
+            connection.receive(REQUEST)
+            await settle()
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+    assert lines(caplog) == [
+        "WebSocket HANDSHAKING /a [None]",
+        f"WebSocket REJECT /a [None] {line}",
+        "WebSocket DISCONNECT /a [None]",
+    ]
+
+
+@pytest.mark.parametrize(("stopping", "end"), [(True, " 503 stopping"), (False, "")])
+def test_runserver_shows_a_refusal_by_the_server(
+    explained: Command, caplog: pytest.LogCaptureFixture, stopping: bool, end: str
+) -> None:
+    async def main() -> None:
+        connection = Connection(recorder([]))
+        connection.server.action_logger = explained.log_action
+        connection.server.stopping = stopping
+        host = b"Host: localhost" if stopping else b"Host: a\r\nHost: b"
+        # As in a server, outside of every task.
+        asyncio.get_running_loop().call_soon(connection.receive, REQUEST.replace(b"Host: localhost", host))
+        await settle()
+        connection.lose()
+
+    asyncio.run(main())
+    assert lines(caplog) == [f"WebSocket REJECT /a [None]{end}"]
+
+
+def test_runserver_writes_other_lines_as_before(explained: Command, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("fastws_compat").warning("Outside of every task.")
+    explained.log_action(
+        "http",
+        "complete",
+        {"method": "GET", "path": "/", "status": 200, "time_taken": 0.1, "client": "127.0.0.1:5", "size": 3},
+    )
+    assert lines(caplog)[0].startswith("HTTP GET / 200 ")
+
+
+def test_lines_of_a_project_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(Command):
+        def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None: ...
+
+    own = Own(stdout=StringIO())
+    reloader.explain_sockets(own)
+    assert "log_action" not in vars(own)
 
 
 def test_the_server_calls_each_hook_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -345,10 +345,10 @@ class WebSocketProtocol(MessageReader):
 
     def _refuse_for_now(self, reason: Reason | None) -> None:
         """Refuse a handshake that may succeed later, or in another process; it is counted for a reason."""
-        if reason is not None and self._registered:
-            self.refusal = (503, reason)  # the session counts it when it ends
-        elif reason is not None:
-            census.refused(None, 503, reason)
+        if reason is not None:
+            self.refusal = (503, reason)  # the session counts it when it ends, if there is one
+            if not self._registered:
+                census.refused(None, 503, reason)
         self._refuse(503, [(b"Retry-After", retry_after().encode())])
 
     def _refused(self) -> None:
@@ -489,7 +489,8 @@ class WebSocketProtocol(MessageReader):
 
     def _log_action(self, action: str) -> None:
         client = f"{self.client_addr[0]}:{self.client_addr[1]}" if self.client_addr else None
-        self.server.log_action("websocket", action, {"path": self.path.decode("latin-1"), "client": client})
+        details = {"path": self.path.decode("latin-1"), "client": client, "socket": self}
+        self.server.log_action("websocket", action, details)
 
 
 def received_code(code: int | None) -> int:

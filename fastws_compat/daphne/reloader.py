@@ -12,6 +12,7 @@ from typing import Any
 from django.core.management.commands.runserver import Command
 from django.utils import autoreload
 
+from fastws_compat.daphne.console import Console
 from fastws_compat.daphne.shutdown import EXIT_TIMEOUT, MAX_DEVELOPMENT_GRACE, SHUTDOWN_MARGIN
 
 # A child that has not exited after this many seconds hangs and is killed.
@@ -25,7 +26,18 @@ def run(command: Command, **options: Any) -> None:
     if options["use_reloader"] and os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) != "true":
         supervise()
     else:
+        explain_sockets(command)
         Command.run(command, **options)
+
+
+def explain_sockets(command: Any) -> None:
+    """Have the command's lines about sockets say how they ended, unless the project writes its own lines."""
+    from daphne.management.commands import runserver
+
+    if type(command).log_action is runserver.Command.log_action:
+        console = Console(command.log_action)
+        console.follow()
+        command.log_action = console.log_action
 
 
 def supervise() -> None:

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any
 
 from fastws_compat import conf
+from fastws_compat.connections import users
 from fastws_compat.connections.registry import registries
 from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED, MEMBER
 from fastws_compat.operations import masks
@@ -60,17 +61,11 @@ def everybody() -> list[Found]:
 
 def user_of(session: Any) -> Any:
     """The user who is logged in, as far as that is known without a query."""
-    user = session.scope.get("user")
-    user = getattr(user, "__dict__", {}).get("_wrapped", user)
-    return user if getattr(user, "is_authenticated", False) else None
+    return users.user_of(session.scope)
 
 
 def name_of(session: Any) -> str | None:
-    user = user_of(session)
-    if user is None:
-        return None
-    get_username = getattr(user, "get_username", None)
-    return str(get_username() if get_username is not None else user)
+    return users.name_of(session.scope)
 
 
 def user_id_of(session: Any) -> int | str | None:
