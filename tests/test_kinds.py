@@ -160,7 +160,7 @@ def test_settings_that_are_not_valid(settings: Any, values: dict[str, Any]) -> N
 def test_a_layer_without_a_store(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.test_stores.Foreign"}}
     settings.FASTWS = {"GROUPS": {"room.*": {"presence": True}}}
-    assert [found.id for found in check_kinds()] == ["fastws.W015"]
+    assert [found.id for found in check_kinds()] == ["fastws.W018"]
     settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}, "STORE": "memory"}
     assert check_kinds() == []
     settings.FASTWS = {"GROUPS": {"room.*": {"history": False}}}

@@ -37,7 +37,7 @@ def check_stores() -> Messages:
         try:
             make_store(alias, channel_layers[alias], conf.get("STORE"))
         except GroupKindError as exc:
-            return message(Warning, "W015", str(exc), "Groups on this layer raise GroupKindError until then.")
+            return message(Warning, "W018", str(exc), "Groups on this layer raise GroupKindError until then.")
         except Exception:
             continue  # the layer or the store cannot be made, which other checks report
     return []

@@ -101,6 +101,10 @@ async def early(websocket: WebSocket) -> None:
 
 @app.websocket("/frozen")
 async def frozen(websocket: WebSocket) -> None:
-    gc.collect()
     await websocket.accept()
+    gc.collect()
+    for _ in range(30):  # a timer of the server freezes
+        if gc.get_freeze_count():
+            break
+        await asyncio.sleep(0.1)
     await websocket.send_json(gc.get_freeze_count())

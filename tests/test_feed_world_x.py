@@ -1,0 +1,158 @@
+"""Order and recovery under faults: everything once, in order, or the client is told. No rule is idle."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from fastws_compat.groups import arrivals
+from fastws_compat.groups.arrivals import Arrival
+from fastws_compat.groups.entries import Kept
+from fastws_compat.groups.feed import Feed, Step
+from fastws_compat.groups.feeds import GroupFeed
+from fastws_compat.groups.positions import Position
+from fastws_compat.groups.stores import Reading
+from tests.feed_world import FaultyStore, World, run
+
+# FASTWS_EXAMPLES=1000 for the full size.
+EXAMPLES = int(os.environ.get("FASTWS_EXAMPLES", "10"))
+SEEDS = st.integers(0, 2**32 - 1)
+AS_OFTEN = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.explicit, Phase.generate],  # a smaller seed is not a simpler world
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@AS_OFTEN
+@given(seed=SEEDS)
+def test_every_client_gets_everything_once_in_order_or_is_told(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    assert run(World(seed), monkeypatch).problems == []
+
+
+@AS_OFTEN
+@given(seed=SEEDS)
+def test_a_layer_that_loses_messages_is_not_noticed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
+    world = run(World(seed, faults=False, count=10_000), monkeypatch)
+    assert world.problems == []
+    assert world.told == 0
+
+
+# Each rule, taken away: within these worlds somebody notices.
+ENOUGH = 200
+
+
+def without_gaps(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Whatever is newer is handed out at once."""
+
+    def receive(self: Feed, epoch: str, entry: Kept) -> list[Step]:
+        if epoch != self.epoch:
+            self.doubts = True
+            return []
+        return [self._hand(entry)] if entry.offset > self.top else []
+
+    monkeypatch.setattr(Feed, "receive", receive)
+
+
+def without_order(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """What was handed out before is handed out again."""
+
+    def receive(self: Feed, epoch: str, entry: Kept) -> list[Step]:
+        return [self._hand(entry)] if epoch == self.epoch else []
+
+    monkeypatch.setattr(Feed, "receive", receive)
+
+
+def without_looking_first(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    monkeypatch.setattr(world.store, "looks_first", False)
+
+
+def without_run_id(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A rollback in the same epoch goes unnoticed where nobody has seen more."""
+    monkeypatch.setattr(world.store, "asks_run_id", False)
+
+
+def without_checks(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    world.checks = False
+
+
+def without_chasing(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A member goes live before it has caught up."""
+
+    async def at_once(self: Arrival, feed: GroupFeed, position: Position) -> None: ...
+
+    monkeypatch.setattr(Arrival, "_catch_up", at_once)
+
+
+def without_passing_by(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Members that catch up get what arrives at the same time."""
+    monkeypatch.setattr(GroupFeed, "_live", lambda self: list(self.hub.members["g"].values()))
+    monkeypatch.setattr(
+        GroupFeed, "catchers", property(lambda self: set(), lambda self, value: None), raising=False
+    )
+
+
+def without_judge(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A position of the present epoch is good enough."""
+    monkeypatch.setattr(arrivals, "can_recover", lambda position, reading: position.epoch == reading.epoch)
+
+
+def without_holes(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    judge = arrivals.can_recover
+    monkeypatch.setattr(
+        arrivals, "can_recover", lambda position, reading: judge(position, reading._replace(hole=-1))
+    )
+
+
+def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Of another epoch, everything that the store has is handed out."""
+
+    def change(self: Feed, reading: Reading) -> list[Step]:
+        return [self._jump(reading.epoch, max(0, reading.first - 1)), *self._take(reading)]
+
+    monkeypatch.setattr(Feed, "_change_epoch", change)
+    read = FaultyStore.read
+
+    async def read_all(self: Any, group: str, kind: Any, after: Any = None, *more: Any) -> Any:
+        reading = await read(self, group, kind, after, *more)
+        whole = self._group().reading(max(0, reading.first - 1), 100, False)
+        return whole if more and after == reading.base else reading
+
+    monkeypatch.setattr(FaultyStore, "read", read_all)
+
+
+@pytest.mark.parametrize(
+    "mutation",
+    [
+        without_gaps,
+        without_order,
+        without_looking_first,
+        without_run_id,
+        without_checks,
+        without_chasing,
+        without_passing_by,
+        without_judge,
+        without_holes,
+        without_the_end_of_an_epoch,
+    ],
+)
+def test_every_rule_is_needed(monkeypatch: pytest.MonkeyPatch, mutation: Any) -> None:
+    for seed in range(ENOUGH):
+        with monkeypatch.context() as patch:
+            world = World(seed)
+            mutation(patch, world)
+            try:
+                run(world, patch)
+            except AssertionError:
+                return
+            if world.problems:
+                return
+    pytest.fail(f"nobody noticed in {ENOUGH} worlds")
