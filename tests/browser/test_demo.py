@@ -37,7 +37,7 @@ def online(page):
 def test_landing_page_leads_to_the_rooms_by_way_of_the_login(visit, picture, demo):
     page = visit().tab("/")
     picture(page, "home")
-    page.get_by_role("link", name="Rooms Open one").click()
+    page.locator("#chat").get_by_role("link", name="Open").click()
     picture(page, "login")
     page.get_by_label("User name").fill("member")
     page.get_by_label("Password").fill("wrong")
