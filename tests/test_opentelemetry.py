@@ -17,7 +17,7 @@ from opentelemetry.sdk.metrics.export import Gauge, Histogram, InMemoryMetricRea
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 
 from fastws_compat import FastAPI, HTTPException, WebSocket, WebSocketDisconnect, figures
@@ -25,6 +25,7 @@ from fastws_compat.checks.settings import check_setting
 from fastws_compat.connections import census, hooks, tally
 from fastws_compat.contrib import spans as spans_module
 from fastws_compat.contrib.opentelemetry import FastWSInstrumentor, traceparent
+from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from fastws_compat.layers import client
 from fastws_compat.logins.registry import check_times
@@ -34,6 +35,7 @@ from tests.fake_server import (
     DENIAL,
     FakeServer,
     aconverse,
+    binary,
     disconnect,
     text,
     websocket_scope,
@@ -78,8 +80,9 @@ def instrumented(**kwargs: Any) -> Iterator[None]:
 
 def state() -> Any:
     lists = (hooks.begun, hooks.answered, hooks.failed, hooks.ended, hooks.refused, hooks.sent)
+    wrappers = hooks.sending, hooks.delivering
     observers = census.lag.observers, check_times.observers
-    return [list(each) for each in lists], observers, census.is_on, tally.is_thorough
+    return [list(each) for each in lists], wrappers, observers, census.is_on, tally.is_thorough
 
 
 @pytest.fixture
@@ -440,6 +443,7 @@ import asyncio
 from django.conf import settings
 settings.configure()
 from fastws_compat import FastAPI, WebSocket
+from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from tests.fake_server import converse, disconnect, text
 app = FastAPI()
@@ -618,3 +622,184 @@ def test_the_buckets_are_those_of_the_other_metrics(metrics: Metrics) -> None:
 
 def test_a_limit_that_is_not_set_has_no_value(metrics: Metrics) -> None:
     assert "fastws.server.limit" not in metrics.collect()
+
+
+@pytest.mark.parametrize("share", [True, 0.999_999_999])
+def test_a_message_has_a_span_until_the_next_receive(spans: Spans, share: Any) -> None:
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        assert await websocket.receive_text() == "hi"
+        with spans.provider.get_tracer("orm").start_as_current_span("SELECT"):
+            pass
+        assert "process /rooms/{room}" not in spans.names
+        assert await websocket.receive_bytes() == b"12345"
+        assert spans.names.count("process /rooms/{room}") == 1
+
+    with override_settings(FASTWS={"TRACE_MESSAGES": share}):
+        run(app_with(endpoint), text("hi"), binary(b"12345"))
+    handshake = spans.one("GET /rooms/{room}")
+    first, second = (span for span in spans.all if span.name == "process /rooms/{room}")
+    assert spans.names[-1] == "close /rooms/{room}"  # the last message has ended before
+    for span, size in ((first, 2), (second, 5)):
+        assert span.kind is SpanKind.CONSUMER
+        assert span.parent is None
+        assert [link.context for link in span.links] == [handshake.context]
+        assert dict(span.attributes or {}) == {
+            "messaging.system": "websocket",
+            "messaging.operation.name": "process",
+            "messaging.operation.type": "process",
+            "messaging.destination.template": "/rooms/{room}",
+            "messaging.message.body.size": size,
+            "fastws.connection_id": (handshake.attributes or {})["fastws.connection_id"],
+        }
+    select = spans.one("SELECT")
+    assert select.parent == first.context
+
+
+@pytest.mark.parametrize(
+    ("share", "parent"), [(False, SAMPLED), (0, SAMPLED), (0.000_000_001, SAMPLED), (True, UNSAMPLED)]
+)
+def test_other_messages_have_no_span(spans: Spans, share: Any, parent: str) -> None:
+    with override_settings(FASTWS={"TRACE_MESSAGES": share}):
+        server = run(app_with(echo), text("hi"), disconnect(), scope=scope_of(traceparent=parent))
+    assert server.texts == ["hi"]
+    assert set(spans.names) <= {"GET /rooms/{room}", "close /rooms/{room}"}
+
+
+def test_the_span_of_a_message_ends_with_the_instrumentation() -> None:
+    found = Spans(TracerProvider())
+
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        await websocket.receive()  # the rest of the connection makes no span
+
+    async def main() -> None:
+        server = FakeServer(CONNECT, text("hi"))
+        for _ in instrumented(tracer_provider=found.provider):
+            server.start(app_with(endpoint), scope_of())
+            await server.wait_sent("websocket.send")
+        await server.leave()
+
+    with override_settings(FASTWS={"TRACE_MESSAGES": True}):
+        asyncio.run(main())
+    assert found.names == ["GET /rooms/{room}", "process /rooms/{room}"]
+
+
+async def exchange(*messages: Any) -> list[Any]:
+    """What two members get of messages to their group, and the envelopes on the layer."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def member(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join("room")
+        await websocket.send_text("joined")
+        async for _ in websocket.iter_text():
+            pass
+
+    envelopes: list[Any] = []
+    layer = client.layer_of("default")
+    watcher = await layer.new_channel()
+    await layer.group_add("room", watcher)
+    members = [FakeServer(CONNECT), FakeServer(CONNECT)]
+    for server in members:
+        server.start(app)
+        await server.wait_sent("websocket.send")
+    for message in messages:
+        await Group("room").asend(message)
+        envelopes.append((await layer.receive(watcher))["fastws"])
+    await Group("room").adisconnect(4000)
+    envelopes.append((await layer.receive(watcher))["fastws"])
+    for server in members:
+        await server.wait_sent("websocket.close")
+        await server.leave()
+    await layer.group_discard("room", watcher)
+    assert [server.types.count("websocket.send") for server in members] == [1 + len(messages)] * 2
+    return envelopes
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_group_message_has_a_span_where_it_is_sent_and_where_it_is_delivered(
+    spans: Spans, named: bool
+) -> None:
+    async def main() -> list[Any]:
+        with spans.provider.get_tracer("view").start_as_current_span("view"):
+            return await exchange("h\u00e9", b"12345")
+
+    with override_settings(FASTWS={"TRACE_GROUP_NAMES": named}):
+        envelopes = asyncio.run(main())
+    sent = [span for span in spans.all if span.name == "send group"]
+    delivered = [span for span in spans.all if span.name == "deliver group"]
+    assert [envelope["trace"] for envelope in envelopes] == [
+        spans_module.written(span.context) for span in sent
+    ]
+    assert all(len(envelope["trace"]) == 55 for envelope in envelopes)
+    for send, deliver, size in zip(sent, delivered, (3, 5, 0), strict=True):
+        attributes = {
+            "messaging.system": "channels",
+            "messaging.operation.name": "send",
+            "messaging.message.body.size": size,
+            "fastws.layer": "default",
+            **({"messaging.destination.name": "room"} if named else {}),
+        }
+        assert (send.kind, deliver.kind) == (SpanKind.PRODUCER, SpanKind.CONSUMER)
+        assert send.parent == spans.one("view").context
+        assert deliver.parent is None
+        [link] = deliver.links
+        assert spans_module.written(link.context) == spans_module.written(send.context)
+        assert dict(send.attributes or {}) == attributes
+        assert dict(deliver.attributes or {}) == {**attributes, "fastws.members": 2}
+
+
+def test_a_send_that_is_not_sampled_leaves_no_mark() -> None:
+    found = Spans(TracerProvider(sampler=ALWAYS_OFF))
+    for _ in instrumented(tracer_provider=found.provider):
+        envelopes = asyncio.run(exchange("hi"))
+    assert found.all == ()
+    assert not any("trace" in envelope for envelope in envelopes)
+
+
+def test_a_send_that_is_only_recorded_leaves_no_mark() -> None:
+    class Recorded(Sampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+            return SamplingResult(Decision.RECORD_ONLY)
+
+        def get_description(self) -> str:
+            return "Recorded"
+
+    for _ in instrumented(tracer_provider=TracerProvider(sampler=Recorded())):
+        envelopes = asyncio.run(exchange("hi"))
+    assert not any("trace" in envelope for envelope in envelopes)
+
+
+def test_a_send_that_fails_is_an_error_of_its_span(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(*args: Any) -> None:
+        raise OSError("away")
+
+    async def main() -> None:
+        monkeypatch.setattr(client.layer_of("default"), "group_send", fails)
+        with pytest.raises(GroupSendError):
+            await Group("room").asend("hi")
+
+    asyncio.run(main())
+    [send] = spans.all
+    assert send.status.status_code is StatusCode.ERROR
+    assert [event.name for event in send.events] == ["exception"]
+
+
+def test_a_tracer_that_fails_harms_no_message(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Sampler):
+        def should_sample(self, *args: Any, **kwargs: Any) -> SamplingResult:
+            raise RuntimeError("broken sampler")
+
+        def get_description(self) -> str:
+            return "Broken"
+
+    hooks._broken.clear()
+    with override_settings(FASTWS={"TRACE_MESSAGES": True}):
+        for _ in instrumented(tracer_provider=TracerProvider(sampler=Broken())):
+            asyncio.run(exchange("hi"))
+    messages = [record.getMessage() for record in caplog.records]
+    assert [each for each in messages if "_sending failed" in each]
+    assert len(messages) == len(set(messages))

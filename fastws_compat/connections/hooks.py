@@ -5,7 +5,7 @@ The lists are empty unless metrics, traces or logs are used.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastws_compat.logger import logger
@@ -24,6 +24,12 @@ failed: list[Hook] = []
 refused: list[Callable[[Scope | None, int, str], None]] = []
 # With the alias of a channel layer and the seconds that it needed to take a message for a group.
 sent: list[Callable[[str, float], None]] = []
+# Called with the coroutine that sends a message to a group, the layer's alias, the group's name and the
+# message; and with the one that delivers it here, the same three and the number of members. They return a
+# coroutine that awaits it. Nothing has been sent yet.
+Wrapper = Callable[..., Coroutine[Any, Any, Any]]
+sending: Wrapper | None = None
+delivering: Wrapper | None = None
 
 _broken: set[Any] = set()
 
@@ -35,6 +41,15 @@ def run(hooks: Sequence[Callable[..., None]], *arguments: Any) -> None:
             hook(*arguments)
         except Exception as exc:
             _report(hook, exc)
+
+
+def wrapped(wrapper: Wrapper, call: Coroutine[Any, Any, Any], *arguments: Any) -> Coroutine[Any, Any, Any]:
+    """What a wrapper makes of a coroutine; the coroutine itself if the wrapper fails."""
+    try:
+        return wrapper(call, *arguments)
+    except Exception as exc:
+        _report(wrapper, exc)
+        return call
 
 
 def _report(hook: Any, exc: Exception) -> None:

@@ -26,6 +26,7 @@ class Place(IntEnum):
     GUARD = 2
     READ_AHEAD = 3
     LOGIN = 4
+    TRACES = 5
 
 
 class Socket(Protocol):

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanContext
 from fastws_compat.connections import census
 from fastws_compat.contrib import spans
 from fastws_compat.contrib.instruments import Instruments
+from fastws_compat.contrib.messaging import GroupMessages, Messages
 from fastws_compat.contrib.spans import Tracing
 
 
@@ -24,14 +25,17 @@ class FastWSInstrumentor(BaseInstrumentor):  # type: ignore[misc]
     `instrument` takes a `tracer_provider` and a `meter_provider`; the defaults are the global ones.
     """
 
-    _parts: tuple[Tracing, Instruments]
+    _parts: tuple[Messages, GroupMessages, Tracing, Instruments]
 
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
     def _instrument(self, **kwargs: Any) -> None:
         census.start()
-        self._parts = Tracing(kwargs.get("tracer_provider")), Instruments(kwargs.get("meter_provider"))
+        tracing = Tracing(kwargs.get("tracer_provider"))
+        instruments = Instruments(kwargs.get("meter_provider"))
+        # Messages are first, because tracing forgets a connection at its end.
+        self._parts = Messages(tracing), GroupMessages(tracing), tracing, instruments
         for part in self._parts:
             part.begin()
 

@@ -37,7 +37,7 @@ _propagator = TraceContextTextMapPropagator()
 class Traced:
     """The spans of one connection."""
 
-    __slots__ = ("error", "handshake", "is_answered", "is_own")
+    __slots__ = ("error", "handshake", "is_answered", "is_own", "stage")
 
     def __init__(self, handshake: Span, is_own: bool) -> None:
         self.handshake = handshake
@@ -46,6 +46,8 @@ class Traced:
         self.is_answered = False
         # What the endpoint has raised.
         self.error: BaseException | None = None
+        # What makes the spans of its messages.
+        self.stage: Any = None
 
     @property
     def context(self) -> SpanContext:
@@ -141,6 +143,10 @@ class Tracing:
             _record(span, traced.error)
         span.end(now)
 
+    def send(self, name: str, attributes: Mapping[str, Any]) -> Span:
+        """A span of the current trace."""
+        return self._tracer.start_span(name, None, SpanKind.PRODUCER, known(attributes))
+
     def follow(
         self,
         name: str,
@@ -201,6 +207,12 @@ def forget_span() -> None:
 def written(found: SpanContext) -> str:
     """A span context as the header `traceparent` has it."""
     return f"00-{found.trace_id:032x}-{found.span_id:016x}-{found.trace_flags:02x}"
+
+
+def read(traceparent: str) -> SpanContext:
+    """The span context in a header `traceparent`; an invalid one if it is not valid."""
+    parent = _propagator.extract({"traceparent": traceparent}, Context())
+    return trace.get_current_span(parent).get_span_context()
 
 
 def known(attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 from asgiref.sync import async_to_sync
 
+from fastws_compat.connections import hooks
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.pipe import Socket
 from fastws_compat.connections.states import MEMBER, WebSocketDisconnected
@@ -207,6 +208,8 @@ class Group(Keeping, Attended, Generic[MessageT]):
     async def _asend(self, message: dict[str, Any]) -> None:
         layer = layer_of(self.layer)
         call = group_send(self.layer, self.name, layer.group_send(self.name, message))
+        if hooks.sending is not None:
+            call = hooks.wrapped(hooks.sending, call, self.layer, self.name, message)
         loop = loop_of(layer) if is_bound_to_loop(layer) else None
         if loop is None or loop is asyncio.get_running_loop():
             await call

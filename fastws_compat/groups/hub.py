@@ -13,6 +13,7 @@ from contextvars import Context
 from itertools import islice
 from typing import Any
 
+from fastws_compat.connections import hooks
 from fastws_compat.groups import handlers
 from fastws_compat.groups.delivery import Delivery, Participant, Receiver
 from fastws_compat.groups.reader import ChannelReader
@@ -236,11 +237,19 @@ class Hub:
             return
         if envelope is None:
             await self._dispatch_foreign(message, group)
-        elif envelope.group in self.members:
-            if self.feeds and (feed := self.feeds.get(envelope.group)) and await feed.receive(envelope):
-                return
-            self._loss_detector.record(envelope)
-            await self._deliver(envelope)
+        elif members := self.members.get(envelope.group):
+            taking = self._take(envelope)
+            if hooks.delivering is not None:
+                names = self.alias, envelope.group
+                taking = hooks.wrapped(hooks.delivering, taking, *names, message, len(members))
+            await taking
+
+    async def _take(self, envelope: Envelope) -> None:
+        """Pass a message to the members, in its order if the group has a feed."""
+        if self.feeds and (feed := self.feeds.get(envelope.group)) and await feed.receive(envelope):
+            return
+        self._loss_detector.record(envelope)
+        await self._deliver(envelope)
 
     async def _dispatch_foreign(self, message: dict[str, Any], group: str | None) -> None:
         """Translate a message from plain Channels code with its handler, and deliver the result."""

@@ -7,8 +7,9 @@ A message on the layer is an ordinary Channels message. Its key `fastws` holds w
 One of `json` (a text frame that contains JSON), `text`, `bytes`, `close` ([code, reason]) or `state` (a
 change of the last values) is present. Optional keys are `exclude` (the id of a member), and `from` and
 `number` (the sender, and its count of messages to the group). A message that is kept has `epoch` and
-`offset`, and may have a `key`. One that should have been kept and could not be has `kept: False`. A group
-with a `type` of its own uses that type, and repeats the content as top-level keys for plain Channels
+`offset`, and may have a `key`. One that should have been kept and could not be has `kept: False`.
+`trace` is the span of its sending, written as in the header `traceparent`; only contrib.messaging reads it.
+A group with a `type` of its own uses that type, and repeats the content as top-level keys for plain Channels
 consumers.
 """
 
