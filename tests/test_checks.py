@@ -17,6 +17,7 @@ from django.urls import path
 from django.utils.autoreload import StatReloader, autoreload_started
 from pydantic import BaseModel, Discriminator, Field, Tag
 
+import wsproject.asgi  # noqa: F401 - imports the demo's sockets, which would be found unimported
 from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages

