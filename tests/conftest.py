@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from fastws_compat.connections import registry
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts a command in the background this way; servers that tests start would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,6 +45,13 @@ def options_of_this_run() -> None:
     """Hide the options of this run, such as coverage, from the projects that tests run pytest in."""
     for name in [name for name in os.environ if name.startswith(("PYTEST_ADDOPTS", "PYTEST_XDIST_"))]:
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def no_operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the operations app, which the demo's settings install, off the channel layers of other tests."""
+    if "operations" not in request.node.path.name:
+        monkeypatch.setattr(registry, "on_begin", [])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

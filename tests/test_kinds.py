@@ -15,7 +15,10 @@ from fastws_compat.groups.kinds import History, Kind, Presence, State, kind_of, 
 
 
 @pytest.fixture(autouse=True)
-def nothing_declared() -> Iterator[None]:
+def nothing_declared(settings: Any) -> Iterator[None]:
+    settings.FASTWS = {}
+    kinds.declared.clear()
+    kinds._found.clear()
     yield
     kinds.declared.clear()
     kinds._found.clear()

@@ -35,7 +35,6 @@ from fastws_compat.auth import (
     superuser_required,
     user_passes_test,
 )
-from fastws_compat.connections import registry as connections_registry
 from fastws_compat.connections.states import LOGIN
 from fastws_compat.layers import subscription
 from fastws_compat.logins import registry, remote, session_digest
@@ -51,12 +50,6 @@ pytestmark = pytest.mark.django_db
 def committed(monkeypatch):
     """Run what waits for a commit at once, because the transaction of a test is never committed."""
     monkeypatch.setattr("django.db.transaction.on_commit", lambda call, using=None, robust=False: call())
-
-
-@pytest.fixture(autouse=True)
-def no_other_subscriber(monkeypatch):
-    """The demo's settings install the operations app, which listens to the channel layer too."""
-    monkeypatch.setattr(connections_registry, "on_begin", [])
 
 
 @pytest.fixture(autouse=True)
@@ -961,7 +954,9 @@ def test_end_in_another_process(layer):
         assert end_of(websocket) == "open"
         digest = session_digest(client.cookies["sessionid"])
         layer.arrive(other("end", user=None, session=digest, code=4000, reason="x"))
-        assert end_of(websocket) == 4000
+        with pytest.raises(WebSocketDisconnect) as end:
+            websocket.receive_text()
+        assert end.value.code == 4000
     assert layer.groups == []
 
 

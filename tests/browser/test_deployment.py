@@ -19,6 +19,7 @@ from playwright.sync_api import expect  # noqa: E402
 from tests.redis_server import running as running_redis  # noqa: E402
 from tests.servers.conftest import ROOT, Running, launch  # noqa: E402
 from tests.servers.test_nginx import nginx  # noqa: E402
+from wsproject.settings import FASTWS  # noqa: E402
 
 from .conftest import FLAGS  # noqa: E402
 from .test_demo import online, said, say  # noqa: E402
@@ -31,7 +32,7 @@ SETTINGS = {
     "SECURE_PROXY_SSL_HEADER": ["HTTP_X_FORWARDED_PROTO", "https"],
     "SESSION_COOKIE_SECURE": True,
     "CSRF_COOKIE_SECURE": True,
-    "FASTWS": {"MAX_CONNECTIONS": 5000, "MAX_CONNECTIONS_PER_ADDRESS": 100},
+    "FASTWS": {**FASTWS, "MAX_CONNECTIONS": 5000, "MAX_CONNECTIONS_PER_ADDRESS": 100},
 }
 # nginx's `hash` of the first is even and selects the first server; that of the second is odd.
 NAMES = ("right", "left")

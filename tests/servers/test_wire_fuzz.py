@@ -229,7 +229,7 @@ def check(running: Running, count: int) -> None:
     logs = running.logs()
     # "/raise/after" is the endpoint's own error, with its one traceback.
     assert logs.count("Traceback") == logs.count("ValueError: secret detail")
-    assert len(new_lines(running, "")) <= count
+    assert len(new_lines(running)) <= count
 
 
 def test_frames(server: Server) -> None:
