@@ -7,6 +7,7 @@ import gc
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from channels.layers import channel_layers
@@ -41,7 +42,7 @@ def layer(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
     if request.param in ("pubsub", "core"):
         server: RedisServer = request.getfixturevalue("redis")
         # Each test has keys of its own.
-        config["CONFIG"] = {"hosts": server.hosts, "prefix": f"test{id(config)}"}
+        config["CONFIG"] = {"hosts": server.hosts, "prefix": f"test{uuid4().hex}"}
     settings.CHANNEL_LAYERS = {} if request.param == "no layer" else {"default": config}
     settings.FASTWS = {
         "GROUPS": {
