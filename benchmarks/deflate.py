@@ -173,7 +173,7 @@ def group(count: int, repeats: int) -> Table:
 def delivered(sockets: list[Socket], texts: list[str]) -> float:
     start = time.process_time()
     for text in texts:
-        delivery = Delivery(Payload("text", text))
+        delivery = Delivery(Payload("text", text), "g")
         for socket in sockets:
             delivery.frame(socket)
     return (time.process_time() - start) / len(texts) * 1e6
