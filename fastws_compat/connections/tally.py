@@ -12,7 +12,7 @@ from fastws_compat.types import Message, Receive, Send
 # How many messages of one connection uvicorn sends before other tasks get a turn.
 MAX_SENDS_IN_A_ROW = 64
 
-# Whether sizes and times are measured also where that costs a call per message. Whoever reads them sets it.
+# Whether sizes and times are measured even where that costs a call per message. Their readers turn it on.
 is_thorough = False
 
 

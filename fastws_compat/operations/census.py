@@ -212,7 +212,7 @@ def _by_search(value: Any, personal: bool) -> Test:
 
     def fits(session: Any) -> bool:
         others = (read(session) for read in shown.values())
-        # An id that nobody has asked for yet cannot be searched.
+        # An id is created when it is first needed, so one that has not been shown cannot be searched for.
         texts = [name_of(session), route_of(session), session._id, *others]
         return any(text in str(found).casefold() for found in texts if found)
 
