@@ -8,8 +8,9 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from channels.layers import channel_layers
 
-from fastws_compat.connections import registry
+from fastws_compat.connections import census, hooks, registry, tally
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts a command in the background this way; servers that tests start would ignore Ctrl-C too.
@@ -52,6 +53,20 @@ def no_operators(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     """Keep the operations app, which the demo's settings install, off the channel layers of other tests."""
     if "operations" not in request.node.path.name:
         monkeypatch.setattr(registry, "on_begin", [])
+
+
+@pytest.fixture(autouse=True)
+def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin each test as a new process does: with an empty channel layer, and with nothing that counts."""
+    channel_layers.backends.clear()
+    census._totals.clear()
+    monkeypatch.setattr(census, "_readers", 0)
+    for module, name in ((census, "is_on"), (tally, "is_thorough")):
+        monkeypatch.setattr(module, name, False)
+    for name in ("begun", "answered", "ended", "failed", "refused", "sent"):
+        monkeypatch.setattr(hooks, name, [])
+    for name in ("sending", "delivering"):
+        monkeypatch.setattr(hooks, name, None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

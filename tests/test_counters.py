@@ -298,8 +298,7 @@ def test_live_connections_are_listed_until_they_are_in_the_sums(ended: list[Ende
     asyncio.run(compare())
 
 
-def test_nothing_is_summed_up_unless_something_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "is_on", False)
+def test_nothing_is_summed_up_unless_something_reads_it() -> None:
     before = census.snapshot(everywhere)[1]
     run(echo_app(), FakeServer(CONNECT, disconnect()))
     run(refusing(), FakeServer(CONNECT), "/o/raises", extensions=DENIAL)

@@ -24,8 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastws_compat import FastAPI, WebSocket, daphne
-from fastws_compat.connections import census, tally
-from fastws_compat.connections import hooks as connection_hooks
+from fastws_compat.connections import census
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.peers import peer_has_closed
 from fastws_compat.connections.pipe import hang_up
@@ -37,6 +36,7 @@ from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
+from fastws_compat.logger import logger
 from fastws_compat.origins import OriginCheck
 from tests.fake_server import converse
 
@@ -1129,21 +1129,17 @@ def test_stock_daphne_has_djangos_reloader(monkeypatch: pytest.MonkeyPatch, sett
 @pytest.fixture
 def explained(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Command]:
     """The command of `runserver`, with its lines in `caplog`."""
-    for name in ("begun", "ended", "refused", "answered"):
-        monkeypatch.setattr(connection_hooks, name, [])
-    monkeypatch.setattr(census, "is_on", False)
-    monkeypatch.setattr(tally, "is_thorough", False)
     command = Command(stdout=StringIO())
     monkeypatch.setattr(reloader.Command, "run", lambda command, **options: None)
     reloader.run(command, use_reloader=False)
-    [console_filter] = [
-        each for each in logging.getLogger("fastws_compat").filters if isinstance(each, Console)
-    ]
     channels = logging.getLogger("django.channels.server")
     monkeypatch.setattr(channels, "propagate", True)
     caplog.set_level(logging.INFO, channels.name)
     yield command
-    logging.getLogger("fastws_compat").removeFilter(console_filter)
+    named = logging.getLogger("fastws_compat")
+    for console_filter in [each for each in logger.filters if isinstance(each, Console)]:
+        logger.filters.remove(console_filter)
+        named.removeFilter(console_filter)
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:

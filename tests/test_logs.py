@@ -12,17 +12,10 @@ from django.test import override_settings
 
 from fastws_compat import FastAPI, WebSocket, logs
 from fastws_compat.concurrency import run_in_threadpool
-from fastws_compat.connections import census, hooks, refusal
+from fastws_compat.connections import census, refusal
 from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
 
 app_log = logging.getLogger("tests.logs")
-
-
-@pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("begun", "ended", "refused"):
-        monkeypatch.setattr(hooks, name, [])
-    monkeypatch.setattr(census, "is_on", census.is_on)
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ BUCKETS = {
 
 @pytest.fixture(autouse=True)
 def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(census, "is_on", True)
+    census.start()  # as the import of `fastws_compat.contrib.prometheus` does
     monkeypatch.setattr(census, "_totals", {})
     monkeypatch.setattr(census, "_sent_codes", set())
     monkeypatch.setattr(census, "_exceptions", set())

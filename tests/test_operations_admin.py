@@ -18,7 +18,6 @@ from django.test import Client
 from django.urls import reverse
 
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
-from fastws_compat.connections import tally
 from fastws_compat.operations import api, listing, selections
 from fastws_compat.operations.models import LiveSocket
 from fastws_compat.operations.rates import Meter, Rates
@@ -468,7 +467,6 @@ def test_rates_of_consecutive_polls(
     as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "_meter", Meter())
-    monkeypatch.setattr(tally, "is_thorough", False)  # another test may have asked for all counts
     sockets.open("1")
     client = as_user("view_livesocket")
     first = client.get(LIST + "data/").json()["summary"]

@@ -80,7 +80,14 @@ def test_the_order_does_not_depend_on_who_comes_first() -> None:
 
 
 def test_the_places_in_their_order() -> None:
-    assert [place.name for place in Place] == ["HELLO", "SIGNALS", "GUARD", "READ_AHEAD", "LOGIN"]
+    assert [place.name for place in Place] == [
+        "HELLO",
+        "SIGNALS",
+        "GUARD",
+        "READ_AHEAD",
+        "LOGIN",
+        "TRACES",
+    ]
     assert ReadAhead.place is Place.READ_AHEAD
 
 

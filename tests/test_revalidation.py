@@ -861,13 +861,14 @@ class Layer:
     """A channel layer shared with another process; `arrive` delivers a message from there."""
 
     def __init__(self):
-        self.sent, self.groups, self.inbox = [], [], None
+        self.sent, self.groups = [], []
         self.failing = False
+        self.listener, self.inbox, self.is_listening = None, None, threading.Event()
 
     async def new_channel(self, prefix="specific"):
         if self.failing:
             raise ConnectionError("no layer")
-        self.inbox = asyncio.Queue()
+        self.listener, self.inbox = asyncio.get_running_loop(), asyncio.Queue()
         return f"{prefix}!1"
 
     async def group_add(self, group, channel):
@@ -877,6 +878,7 @@ class Layer:
         self.groups.remove(group)
 
     async def receive(self, channel):
+        self.is_listening.set()
         message = await self.inbox.get()
         if isinstance(message, Exception):
             raise message
@@ -888,12 +890,11 @@ class Layer:
         self.sent.append((group, json.loads(json.dumps(message))))
 
     def arrive(self, message):
-        async def put():
-            while self.inbox is None:
-                await asyncio.sleep(0)
-            self.inbox.put_nowait(message)
-
-        async_to_sync(put)()
+        """Return once the listener has handled the message."""
+        assert self.is_listening.wait(10)
+        self.is_listening.clear()
+        self.listener.call_soon_threadsafe(self.inbox.put_nowait, message)
+        assert self.is_listening.wait(10)
 
 
 @pytest.fixture

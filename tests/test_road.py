@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import pytest
 
 from fastws_compat import Depends, FastAPI, WebSocket
-from fastws_compat.connections import census, hooks, lifecycle, tally
+from fastws_compat.connections import lifecycle
 from tests.fake_server import CONNECT, FakeServer, text, websocket_scope
 
 PACKAGE = Path(__file__).resolve().parents[1] / "fastws_compat"
@@ -56,14 +56,6 @@ def road() -> list[tuple[str, str]]:
 
     asyncio.run(connect())
     return entered
-
-
-@pytest.fixture(autouse=True)
-def uncounted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The demo's settings install the operations app, which counts connections."""
-    monkeypatch.setattr(census, "is_on", False)
-    monkeypatch.setattr(tally, "is_thorough", False)
-    monkeypatch.setattr(hooks, "answered", [])
 
 
 def test_one_connection_is_short_to_follow() -> None:

@@ -126,6 +126,16 @@ def test_client_text_is_text(open_list: Any, visit: Any) -> None:
     assert page.locator("#live-rows img").count() == 0
 
 
+def settled_contrast(element: Any) -> float:
+    """The contrast after the change of a theme, which may fade."""
+    element.evaluate("""async element => {
+      const all = [];
+      for (let each = element; each; each = each.parentElement) all.push(...each.getAnimations());
+      await Promise.allSettled(all.map(animation => animation.finished));
+    }""")
+    return float(element.evaluate(CONTRAST))
+
+
 @pytest.mark.parametrize("toggled", [False, True])
 def test_dark(open_list: Any, visit: Any, picture: Any, toggled: bool) -> None:
     chat(visit)
@@ -142,7 +152,7 @@ def test_dark(open_list: Any, visit: Any, picture: Any, toggled: bool) -> None:
         "#live-pause",
         "#live-footer",
     ):
-        assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+        assert settled_contrast(page.locator(selector).first) >= 4.5, selector
     picture(page, f"operations-dark-{toggled}")
 
 
