@@ -245,7 +245,7 @@ def test_handshakes(server: Server) -> None:
     running = server.start(APP)
     answers: dict[int, bytes] = {}
     played, wait, most = 0, HANDSHAKE_WAIT, HANDSHAKES // 2
-    # The server waits for a client that sends too little; most clients get a response, late on a busy machine.
+    # The server waits for a client that sends too little. Most clients get a response, late on busy machines.
     while sum(map(bool, answers.values())) <= most and wait < 10:
         unanswered = (seed for seed in range(HANDSHAKES) if not answers.get(seed))
         cases = [(seed, handshake_case(seed)) for seed in unanswered]
