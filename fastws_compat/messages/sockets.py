@@ -219,9 +219,10 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         try:
             text = contract.serializers[type(message)](message).decode()
         except (KeyError, PydanticSerializationError, UnicodeError):
+            text = None  # and the error of `_send_other` has no context
+        if text is None:
             await self._send_other(message)
-            return
-        if self.application_state is self._direct:
+        elif self.application_state is self._direct:
             # As in send_text.
             try:
                 await self._send({"type": "websocket.send", "text": text})
@@ -245,7 +246,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         Without `detail` it says the phrase of the status.
         """
         detail = PHRASES.get(status, "") if detail is None else detail
-        await self._send_error_frame(status, detail, to.id if isinstance(to, Call) else None)
+        await self._send_error_frame(status, detail, id_of(to.id) if isinstance(to, Call) else None)
 
     async def _send_error_frame(self, status: int, detail: Any, id: str | int | None) -> None:
         contract = self.contract
