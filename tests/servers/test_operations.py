@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 import websockets
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
 from websockets.sync.client import ClientConnection, connect
 
-from fastws_compat.operations import Done, count, kick, send, sockets
+from fastws_compat.operations import Done, api, count, kick, send, sockets
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
@@ -234,3 +236,29 @@ def test_connect(server: Server, tmp_path: Path) -> None:
     assert ended.returncode == 128 + signal.SIGTERM
     with sqlite3.connect(env["DATABASE_PATH"]) as database:
         assert database.execute("select count(*) from django_session").fetchall() == [(before,)]
+
+
+@pytest.mark.parametrize("server_name", ["daphne", "uvicorn"])
+def test_messages_are_watched_from_another_process(
+    cluster: Cluster, server_name: str, request: pytest.FixtureRequest
+) -> None:
+    [running] = cluster.start(request.getfixturevalue(server_name))
+    client = open_socket(running, "/ws/1")
+    id, ann = sockets().rows[0].id, User(pk=1)
+
+    def tap(action: str, **values: Any) -> dict[str, Any]:
+        return async_to_sync(api.tap)(id, action, by=ann, spare=True, **values)
+
+    def seen() -> list[tuple[str, str]]:
+        return [(each["direction"], each["text"]) for each in tap("renew")["messages"]]
+
+    assert tap("start")["matched"] == 1
+    assert sockets().rows[0].tapped
+    client.send("one")  # the endpoint was already waiting for it
+    assert client.recv(timeout=20) == "one"
+    assert seen() == [("in", "one"), ("out", "one")]
+    client.send(b"\x01\x02")
+    send(id, "by an operator")
+    client.close(4001, "bye")
+    wait_for(lambda: tap("renew").get("refused") == "gone")
+    assert sockets().total == 0
