@@ -316,6 +316,8 @@ def test_the_collector_enters_a_registry_once() -> None:
         ("secret", None, "10.0.0.7", 403),
         ("secret", "Bearer wrong", "10.0.0.7", 403),
         ("secret", "Bearer secret", "10.0.0.7", 200),
+        ("secret", None, "127.0.0.1", 403),
+        ("secret", "Bearer secret", "127.0.0.1", 200),
     ],
 )
 def test_who_may_gather_from_all_processes(
@@ -330,6 +332,21 @@ def test_who_may_gather_from_all_processes(
         families = list(parse(response.content.decode()))
         assert families
         assert all("process" in sample.labels for family in families for sample in family.samples)
+
+
+@pytest.mark.parametrize("name", prometheus.FORWARDED)
+def test_client_behind_a_proxy_on_this_machine_is_not_local(name: str) -> None:
+    request = RequestFactory().get("/metrics?all=1", headers={name: "203.0.113.7"}, REMOTE_ADDR="127.0.0.1")
+    assert prometheus.metrics(request).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "setting", [{"USE_X_FORWARDED_HOST": True}, {"SECURE_PROXY_SSL_HEADER": ("HTTP_X_SCHEME", "https")}]
+)
+def test_project_behind_a_proxy_has_no_local_clients(setting: dict[str, Any]) -> None:
+    request = RequestFactory().get("/metrics?all=1", REMOTE_ADDR="127.0.0.1")
+    with override_settings(**setting):
+        assert prometheus.metrics(request).status_code == 403
 
 
 def test_an_answer_to_another_process_keeps_every_sample() -> None:

@@ -178,6 +178,38 @@ async def test_cancelled_receive_is_not_noted_twice() -> None:
 
 
 @in_loop
+async def test_tap_during_the_handshake() -> None:
+    app, go = FastAPI(), asyncio.Event()
+
+    @app.websocket("/ws")
+    async def hesitant(websocket: WebSocket) -> None:
+        await go.wait()
+        await websocket.accept(headers=[(b"set-cookie", b"token=secret")])
+        await websocket.receive_text()
+
+    server = connected(app)
+    while not (rows := (await api.page({})).rows):
+        await asyncio.sleep(0)
+    await tap(rows[0].id, "start")
+    go.set()
+    await server.wait_sent("websocket.accept")
+    await api.asend(rows[0].id, "hello")
+    await server.wait_sent("websocket.send")
+    assert await seen(rows[0].id) == [("out", "text", "hello")]
+    await server.leave()
+
+
+@in_loop
+async def test_somebody_begins_while_another_stops() -> None:
+    server, id = await opened()
+    await tap(id, "start")
+    await api.tap(id, "stop", by=ANN, spare=False)
+    await tap(id, "start", by=User(pk=5))
+    assert tapped[id].is_on
+    await server.leave()
+
+
+@in_loop
 async def test_group_messages_are_seen() -> None:
     app = FastAPI()
 
@@ -304,6 +336,8 @@ async def test_socket_that_ends_before_the_tap_begins() -> None:
     tapped[id] = late = taps.Tap(found.session)
     late.begin()
     assert (tapped, late.is_on) == ({}, False)
+    late.stop()
+    assert tapped == {}
 
 
 def test_by_default_only_in_debug(settings: Any) -> None:
@@ -324,6 +358,8 @@ def test_page(as_user: Callable[..., Client], sockets: Sockets) -> None:
     client = as_user(*WATCHER)
     page = f"{LIST}{one}/"
     assert "Watch messages" in client.get(page).content.decode()
+    assert client.post(page + "tap/", {"action": "nonsense"}).url == page
+    assert LogEntry.objects.count() == 0
     assert client.post(page + "tap/", {"action": "start"}).url == page
     sockets.run(sockets.say(0, "<img src=x onerror=alert(1)>"))
     send(one, "hello")

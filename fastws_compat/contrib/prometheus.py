@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.apps import AppConfig
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -25,6 +26,8 @@ from fastws_compat.layers.client import counters, healths
 from fastws_compat.logger import logger
 
 LOOPBACK = ("127.0.0.1", "::1")
+# Headers that proxies add.
+FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
 census.start()
 
@@ -248,12 +251,18 @@ def _response(request: HttpRequest, registry: CollectorRegistry) -> HttpResponse
 
 
 def may_gather(request: HttpRequest) -> bool:
-    """Whether the client has sent the token, or is on this machine."""
+    """Whether the client has sent the token or, if there is none, is on this machine."""
     token = conf.get("METRICS_TOKEN")
+    if token is None:
+        return request.META.get("REMOTE_ADDR") in LOOPBACK and not is_forwarded(request)
     given = request.headers.get("Authorization", "")
-    if token is not None and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        return True
-    return request.META.get("REMOTE_ADDR") in LOOPBACK
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+
+
+def is_forwarded(request: HttpRequest) -> bool:
+    """Whether a proxy may have sent the request: then the peer's address says nothing about the client."""
+    behind_proxy = settings.USE_X_FORWARDED_HOST or settings.SECURE_PROXY_SSL_HEADER is not None
+    return behind_proxy or any(name in request.headers for name in FORWARDED)
 
 
 class Gathered(Collector):

@@ -29,7 +29,7 @@ Counts = dict[str, int | None]
 
 
 def totals() -> dict[str, Any]:
-    """The counts of this process. Ended connections and the lag count from the first call on."""
+    """The counts of this process since the operations app was started."""
     live, routes = _counted()
     layer = shared_layer()
     return {
@@ -59,7 +59,6 @@ def traffic() -> dict[str, Any]:
 
 def _counted() -> tuple[list[Any], dict[str, Counts]]:
     """The live connections, and the counts by route."""
-    counted.is_on = True
     live, ended = counted.snapshot(lambda: [each.session for each in everybody()])
     routes: dict[str, Counts] = {}
     for template, sums in ended.items():

@@ -226,3 +226,26 @@ def test_without_javascript(open_list: Any, visit: Any) -> None:
     expect(page.get_by_text(re.compile("Sent a message to 1 socket in 1 process"))).to_be_visible()
     page.get_by_role("link", name="Processes").click()
     expect(page.get_by_role("heading", name="Processes")).to_be_visible()
+
+
+def test_watching_the_messages_of_a_socket(open_list: Any, visit: Any, picture: Any) -> None:
+    member = chat(visit)
+    page = open_list()
+    page.locator("#live-rows th a").first.click()
+    page.get_by_role("button", name="Watch messages").click()
+    expect(page.get_by_text("No message yet.")).to_be_visible()
+    member.locator("#text").fill("<img src=x onerror=alert(1)>")
+    member.keyboard.press("Enter")
+    lines = page.locator("#tap-rows tr")
+    expect(lines.filter(has_text="<img src=x").first).to_be_visible(timeout=20_000)
+    expect(lines.filter(has_text="in").first).to_be_visible()
+    assert page.locator("#tap-rows img").count() == 0
+    page.locator("#socket-tap").evaluate("element => element.scrollIntoView()")
+    picture(page, "operations-tap")
+    page.set_viewport_size(SMALL)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.locator("#socket-tap").evaluate("element => element.scrollIntoView()")
+    picture(page, "operations-tap-small")
+    page.get_by_role("button", name="Stop watching").click()
+    expect(page.get_by_role("button", name="Watch messages")).to_be_visible()
+    expect(page.get_by_text(re.compile("Stopped watching 1 socket"))).to_be_visible()

@@ -12,18 +12,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import websockets
+from asgiref.sync import async_to_sync
+from django.contrib.auth.models import User
+from django.core.management import call_command
 from websockets.sync.client import ClientConnection, connect
 
-from fastws_compat.operations import Done, count, kick, send, sockets
+from fastws_compat.operations import Done, api, count, kick, send, sockets
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
 from tests.servers.conftest import ROOT, Running, Server
+from tests.servers.test_metrics import fetch
 
 pytestmark = [pytest.mark.servers, pytest.mark.redis]
 
@@ -41,7 +46,15 @@ class Cluster:
     def __init__(self, redis: RedisServer, backend: str, settings: Any) -> None:
         layer = {"BACKEND": LAYERS[backend], "CONFIG": {"hosts": redis.hosts}}
         settings.CHANNEL_LAYERS = {"default": layer}
-        self.env = {"SETTINGS": json.dumps({"CHANNEL_LAYERS": {"default": layer}})}
+        self._values: dict[str, Any] = {"CHANNEL_LAYERS": {"default": layer}}
+
+    def configure(self, **values: Any) -> None:
+        """Set values of FASTWS in the servers that are started from now on."""
+        self._values["FASTWS"] = values
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {"SETTINGS": json.dumps(self._values)}
 
     def start(self, *servers: Server) -> list[Running]:
         """Start a process of each server, and wait until all answer."""
@@ -234,3 +247,50 @@ def test_connect(server: Server, tmp_path: Path) -> None:
     assert ended.returncode == 128 + signal.SIGTERM
     with sqlite3.connect(env["DATABASE_PATH"]) as database:
         assert database.execute("select count(*) from django_session").fetchall() == [(before,)]
+
+
+@pytest.mark.parametrize("server_name", ["daphne", "uvicorn"])
+def test_messages_are_watched_from_another_process(
+    cluster: Cluster, server_name: str, request: pytest.FixtureRequest
+) -> None:
+    [running] = cluster.start(request.getfixturevalue(server_name))
+    client = open_socket(running, "/ws/1")
+    id, ann = sockets().rows[0].id, User(pk=1)
+
+    def tap(action: str, **values: Any) -> dict[str, Any]:
+        return async_to_sync(api.tap)(id, action, by=ann, spare=True, **values)
+
+    def seen() -> list[tuple[str, str]]:
+        return [(each["direction"], each["text"]) for each in tap("renew")["messages"]]
+
+    assert tap("start")["matched"] == 1
+    assert sockets().rows[0].tapped
+    client.send("one")  # the endpoint was already waiting for it
+    assert client.recv(timeout=20) == "one"
+    assert seen() == [("in", "one"), ("out", "one")]
+    client.send(b"\x01\x02")
+    send(id, "by an operator")
+    client.close(4001, "bye")
+    wait_for(lambda: tap("renew").get("refused") == "gone")
+    assert sockets().total == 0
+
+
+def test_drain_and_back(server: Server, redis_server: RedisServer, settings: Any) -> None:
+    cluster = Cluster(redis_server, "pubsub", settings)
+    cluster.configure(HEALTH="/-/")
+    [running] = cluster.start(server)
+    client = open_socket(running, "/ws/1")
+    assert fetch(running, "/-/ready") == (200, "ready")
+    said = StringIO()
+    call_command("ws_drain", "--process", name(running), "--wait", "20", stdout=said)
+    assert said.getvalue() == "Draining: 1 process with 1 socket.\nNo sockets are left.\n"
+    assert close_of(client) == (1012, "")
+    assert fetch(running, "/-/ready") == (503, "draining")
+    assert fetch(running, "/-/live")[0] == 200
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        connect(running.url("/ws/1"), compression=None, proxy=None)
+    assert refused.value.response.status_code == 503
+    call_command("ws_drain", "--all", "--undo", stdout=said)
+    assert "Back in service: 1 process with 0 sockets." in said.getvalue()
+    assert fetch(running, "/-/ready") == (200, "ready")
+    open_socket(running, "/ws/2").close()

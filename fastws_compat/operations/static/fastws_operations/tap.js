@@ -42,7 +42,7 @@ async function ask() {
   values.set("action", "renew");
   values.set("after", body.rows[0]?.dataset.number ?? "0");
   try {
-    const answer = await fetch(form.action, { method: "POST", body: values, redirect: "manual" });
+    const answer = await fetch(form.getAttribute("action"), { method: "POST", body: values, redirect: "manual" });
     if (answer.ok) {
       const news = await answer.json();
       show(news.lines);
