@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
+from django.core.exceptions import SynchronousOnlyOperation
 from django.template import Context, Template, TemplateSyntaxError
 from django.test import RequestFactory
 from django.urls import NoReverseMatch, set_script_prefix
@@ -151,3 +154,18 @@ def test_the_position_of_a_group(settings: Any) -> None:
     assert position == room.position()
     assert position.endswith(":1")
     assert render("{% ws_position room %}", room=room) == position
+
+
+def test_the_position_of_a_group_in_an_async_view(settings: Any) -> None:
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}}
+    template = '{% ws_position "room.7" %}'
+
+    async def view() -> None:
+        with pytest.raises(SynchronousOnlyOperation, match=r"`await Group\('room.7'\).aposition\(\)`"):
+            render(template)
+        position = await Group("room.7").aposition()
+        assert await sync_to_async(render)(template) == position
+        assert render("{{ position }}", position=position) == position
+
+    asyncio.run(view())

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+from django.core.exceptions import SynchronousOnlyOperation
 from django.template import Library, Node, TemplateSyntaxError
 from django.template.base import FilterExpression, Parser, Token, token_kwargs
 from django.template.context import Context
@@ -74,7 +76,16 @@ def ws_position(group: str | Group[Any], layer: str = DEFAULT) -> str:
     It has to be read before the data that the page shows.
     """
     found = group if isinstance(group, Group) else Group(group, layer=layer)
-    return found.position()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return found.position()
+    # As for a query in a template that an async view renders.
+    raise SynchronousOnlyOperation(
+        "{% ws_position %} cannot be used in a template that async code renders: pass "
+        f"`await Group({found.name!r}).aposition()` to the template, or render it with "
+        "`await sync_to_async(render)(request, ...)`."
+    )
 
 
 def path_for(name: str, params: dict[str, Any]) -> URLPath:

@@ -180,7 +180,7 @@ def test_a_layer_that_loses_messages_is_not_noticed(
     kind: str, redis_server: RedisServer, settings: Any, daphne: Server
 ) -> None:
     """The core layer also has a capacity of 10, beyond which it drops."""
-    site = Site(settings, redis_server)
+    site = Site(settings, redis_server, LAYER_TIMEOUT=30)
     backend, config = ("LossyPubSub", {}) if kind == "pubsub" else ("LossyCore", {"capacity": 10})
     if kind == "core":
         settings.CHANNEL_LAYERS = {
@@ -203,7 +203,7 @@ def test_a_layer_that_loses_messages_is_not_noticed(
             await asyncio.gather(send(0), send(1), asyncio.to_thread(send_from_sync_code))
             expected = [entry.message for entry in await ROOM.ahistory()]
             for client in clients:
-                await client.until(lambda client=client: client.offset == len(expected))
+                await client.until(lambda client=client: client.offset == len(expected), 300)
                 assert client.offsets == list(range(1, len(expected) + 1))
                 assert [frame["data"] for frame in client.of("message")] == expected
                 assert client.of("lost") == []
@@ -211,7 +211,7 @@ def test_a_layer_that_loses_messages_is_not_noticed(
             assert len(expected) == 3 * (MESSAGES // 3)
 
     if kind == "pubsub":
-        run(main)
+        run(main, 500)
     else:
         asyncio.run(main())
     no_traceback(*servers)
