@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.urls import reverse
 
-from fastws_compat import WebSocketDisconnect
+from fastws_compat import WebSocketDisconnect, __version__
+from fastws_compat.groups import Group
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from wsproject.accounts import make_rooms
 from wsproject.asgi import application
@@ -140,3 +144,52 @@ def test_codes():
         with pytest.raises(WebSocketDisconnect) as end:
             socket.receive_text()
     assert (end.value.code, end.value.reason) == (4000, "This is the reason, and it arrives.")
+
+
+def test_the_wall_keeps_what_was_written():
+    client = client_of()
+    with client.websocket_connect("/ws/tour/wall") as websocket:
+        for text in ("one", "two"):
+            websocket.send_text(text)
+            assert websocket.receive_text() == text
+    with client.websocket_connect("/ws/tour/wall") as websocket:
+        assert [websocket.receive_text(), websocket.receive_text()] == ["one", "two"]
+
+
+def test_a_user_with_two_tabs_is_one_person():
+    client = client_of("ann")
+    with (
+        client.websocket_connect("/ws/tour/people"),
+        client.websocket_connect("/ws/tour/people?fastws=") as tab,
+    ):
+        frames = [tab.receive_json() for _ in range(3)]
+    assert [frame["fastws"] for frame in frames] == ["hello", "joined", "presence"]
+    assert frames[-1]["count"] == 1
+    assert list(frames[-1]["all"].values()) == [{"name": "ann"}]
+
+
+def test_a_visitor_has_no_name():
+    with client_of().websocket_connect("/ws/tour/people?fastws=") as tab:
+        frames = [tab.receive_json() for _ in range(3)]
+    assert list(frames[-1]["all"].values()) == [{"name": "a visitor"}]
+
+
+def test_a_lamp_stays_as_it_was_switched():
+    client, switch = client_of(), {"type": "switch", "lamp": "hall", "on": True}
+    with client.websocket_connect("/ws/tour/lamps") as websocket:
+        websocket.send_json({**switch, "lamp": "cellar"})
+        assert websocket.receive_json()["status"] == 422
+        websocket.send_json(switch)
+        websocket.send_json({**switch, "lamp": "cellar"})  # answered after the switch
+        assert websocket.receive_json()["status"] == 422
+    assert Group("tour.lamps").state() == {"hall": True}
+    with client.websocket_connect("/ws/tour/lamps?fastws=") as websocket:
+        frames = [websocket.receive_json() for _ in range(3)]
+    assert (frames[-1]["fastws"], frames[-1]["all"]) == ("state", {"hall": True})
+
+
+def test_the_sockets_of_the_demo_have_a_name():
+    out = io.StringIO()
+    call_command("asyncapi", stdout=out)
+    info = json.loads(out.getvalue())["info"]
+    assert (info["title"], info["version"]) == ("The demo of fastws_compat", __version__)

@@ -86,6 +86,9 @@ FASTWS: dict[str, Any] = {
     "GROUPS": {
         "chat.*": {"history": {"age": 3600}, "presence": True},
         "ops": {"history": {"age": 3600}},
+        "tour.wall": {"history": {"count": 20}},
+        "tour.people": {"presence": {"linger": 2}},
+        "tour.lamps": {"history": True, "state": True},
     }
 }
 

@@ -40,8 +40,9 @@ PHONE = {"width": 390, "height": 844}
 class Demo:
     """`manage.py demo` with its own database. It can be stopped, and started again on its port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environ: str) -> None:
         self.folder = folder
+        self.environ = environ
         self.port = 0
         self.passwords: dict[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
@@ -78,7 +79,7 @@ class Demo:
     def _launch(self, port: int) -> bool:
         environ = {k: v for k, v in os.environ.items() if k not in ("DEBUG", "ALLOWED_HOSTS", "REDIS_URL")}
         environ |= {"DATABASE_PATH": str(self.folder / "demo.sqlite3"), "PYTHONUNBUFFERED": "1"}
-        environ["DJANGO_SETTINGS_MODULE"] = "wsproject.settings"
+        environ |= {"DJANGO_SETTINGS_MODULE": "wsproject.settings", **self.environ}
         command = [sys.executable, "manage.py", "demo", "--port", str(port)]
         with (self.folder / "demo.log").open("a") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=log, stderr=log, text=True)

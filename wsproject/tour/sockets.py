@@ -76,6 +76,43 @@ async def newsroom(websocket: WebSocket):
         pass
 
 
+wall = Group("tour.wall")
+
+
+@websocket("/ws/tour/wall", rate_limit="10/10s", max_message_size=200)
+async def write_on_wall(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.join(wall, last=5)  # a newcomer gets five messages; live.js, what it has missed
+    async for text in websocket.iter_text():
+        await wall.asend(text)
+
+
+@websocket("/ws/tour/people")
+async def people(websocket: WebSocket):
+    await websocket.accept()
+    name = websocket.user.get_username() or "a visitor"
+    await websocket.join("tour.people", presence={"name": name})
+    async for _ in websocket.iter_text():
+        pass
+
+
+lamps = Group("tour.lamps")
+
+
+class Switch(BaseModel):
+    type: Literal["switch"] = "switch"
+    lamp: Literal["hall", "kitchen"]
+    on: bool
+
+
+@websocket("/ws/tour/lamps", rate_limit="10/10s")
+async def switch_lamps(websocket: TypedWebSocket[Switch, None]):
+    await websocket.accept()
+    await websocket.join(lamps)  # sends the values of now, then each change
+    async for switch in websocket:
+        await lamps.aset(switch.lamp, switch.on)
+
+
 @websocket("/ws/tour/members", dependencies=[Depends(login_required)])
 async def members(websocket: WebSocket):
     await websocket.accept()
