@@ -222,6 +222,35 @@ def test_a_failed_startup_says_so() -> None:
     assert not asyncio.run(Lifespan(app).startup())
 
 
+def test_a_failed_startup_that_is_also_raised_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+        raise ConnectionError("no database")
+
+    async def main() -> bool:
+        started = await Lifespan(app).startup()
+        await settle()
+        return started
+
+    assert not asyncio.run(main())
+    assert caplog.messages == ["Application startup failed: no database"]
+
+
+def test_an_application_that_fails_while_it_serves_is_reported(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "lifespan.startup.complete"})
+        raise ConnectionError("no database")
+
+    async def main() -> bool:
+        started = await Lifespan(app).startup()
+        await settle()
+        return started
+
+    assert asyncio.run(main())
+    assert caplog.messages == ["Exception in the lifespan of the application: no database"]
+
+
 def test_shutdown_waits_for_the_application() -> None:
     ended = []
 
@@ -327,7 +356,7 @@ class Connection:
         self.server.lifespan = Lifespan(application)
         self.server.ws_factory = None
         factory = self.server.ws_factory
-        factory.setProtocolOptions(openHandshakeTimeout=0, allowNullOrigin=True, **options)
+        factory.setProtocolOptions(**{"openHandshakeTimeout": 0, "allowNullOrigin": True, **options})
         factory.request = SimpleNamespace(
             uri=b"/a?b=1",
             requestHeaders=Headers({b"Host": [b"localhost"]}),
@@ -1341,6 +1370,18 @@ def test_a_projects_own_server_class_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert daphne.cli.CommandLineInterface.server_class is Own
 
 
+def test_a_projects_own_server_class_for_runserver_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    from daphne.server import Server
+
+    class Own(Server):
+        pass
+
+    monkeypatch.setattr(Command, "server_cls", Own)
+    before = Command.run
+    daphne.install()
+    assert (Command.server_cls, Command.run) == (Own, before)
+
+
 def test_the_last_setting_of_stock_applies(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     import daphne.cli
     import daphne.server
@@ -1384,6 +1425,21 @@ def test_the_portable_mode_maps_close_codes() -> None:
 
     sent = converse(portable.portable(app))
     assert [message.get("code") for message in sent] == [1000, 4012, 4008, 4011, 4012, 4400, None, None]
+
+
+def test_the_portable_mode_closes_sockets_whose_application_did_not_start() -> None:
+    calls: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        calls.append(scope["type"])
+        if scope["type"] == "lifespan":
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    served = portable.with_lifespan(app, Lifespan(app))
+    assert converse(served, type="http") == []
+    assert calls == ["http"]
+    assert converse(served) == [{"type": "websocket.close", "code": 1011}]
+    assert calls == ["http", "lifespan"]
 
 
 def test_the_portable_server_runs_the_mapped_application() -> None:

@@ -405,9 +405,7 @@ class WebSocketProtocol(MessageReader):
         self._end(failed=failed)
 
     def _application_raised(self, error: BaseException) -> None:
-        if isinstance(error, KeyboardInterrupt):
-            self.server.stop()
-        elif not isinstance(error, ClientDisconnected):
+        if not isinstance(error, ClientDisconnected):
             logger.error("Exception inside application: %s", error, exc_info=for_log(error))
 
     @property

@@ -91,12 +91,6 @@ class MessageReader(FrameWriter):
 
     # Frames
 
-    def consumeData(self) -> None:
-        if self.state == self.STATE_CONNECTING:
-            super().consumeData()
-        else:
-            self._read_frames()
-
     def _read_frames(self) -> None:
         """Deliver plain messages directly; give autobahn all other frames one by one."""
         data, self.data = self.data, b""
