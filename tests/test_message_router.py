@@ -16,14 +16,12 @@ from typing_extensions import TypedDict
 from fastws_compat import (
     APIRouter,
     BackgroundTasks,
-    Call,
     Depends,
     ErrorFrame,
     FastAPI,
     Header,
     HTTPException,
     MessageRouter,
-    Reply,
     TypedWebSocket,
     WebSocket,
     WebSocketDisconnect,
@@ -32,31 +30,12 @@ from fastws_compat import (
 from fastws_compat.auth import get_user, login_required, permission_required
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.testclient import TestClient
-
-
-class Post(BaseModel):
-    type: Literal["post"] = "post"
-    text: str
+from tests.messages import Found, Post, Said, Search
 
 
 class Ban(BaseModel):
     type: Literal["ban"] = "ban"
     user: str
-
-
-class Found(Reply):
-    type: Literal["found"] = "found"
-    hits: list[str] = []
-
-
-class Search(Call[Found]):
-    type: Literal["search"] = "search"
-    q: str
-
-
-class Said(BaseModel):
-    type: Literal["said"] = "said"
-    text: str
 
 
 class Drawn(TypedDict):

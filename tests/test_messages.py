@@ -34,8 +34,9 @@ from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages import message_validation_exception_handler
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from tests.messages import Found, Post, Said, Search
 from tests.servers.test_messages import BAD, POST
-from tests.servers.typed import Found, In, Out, Post, Said, Search, app
+from tests.servers.typed import In, Out, app
 
 
 def connect(path: str, application: Any = app) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -34,9 +35,11 @@ SET_VISIBILITY = """state => {
 
 
 class Site:
-    """The site of tests/javascript on daphne; it can be ended and started again on its port."""
+    """A site on one of the servers; it can be ended and started again on its port."""
 
-    def __init__(self) -> None:
+    def __init__(self, server: str, app: str) -> None:
+        self.server = server
+        self.app = app
         self.port = free_port()
         self.running: Running | None = None
 
@@ -46,10 +49,10 @@ class Site:
 
     def start(self) -> None:
         log = tempfile.NamedTemporaryFile(prefix="fastws-live-", suffix=".log")  # noqa: SIM115
-        daphne = [sys.executable, "-m", *command("daphne", self.port), "tests.javascript.site:application"]
-        self.running = Running(
-            subprocess.Popen(daphne, cwd=ROOT, stdout=log, stderr=log), port=self.port, log=log
-        )
+        server = [sys.executable, "-m", *command(self.server, self.port), self.app]
+        environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "wsproject.settings"}
+        process = subprocess.Popen(server, cwd=ROOT, env=environment, stdout=log, stderr=log)
+        self.running = Running(process, port=self.port, log=log)
         wait_until_ready(self.running)
 
     def signal(self, number: signal.Signals) -> None:
@@ -68,7 +71,7 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
-    site = Site()
+    site = Site("daphne", "tests.javascript.site:application")
     try:
         site.start()
         yield site

@@ -26,11 +26,20 @@ BAD: dict[str, tuple[str | bytes, int, int]] = {
     "half a pair": ('{"type":"post","text":"\\ud800"}', 400, 1007),
     "too deep": ("[" * 5000, 400, 1007),
     "number too long": ('{"type":"post","text":' + "1" * 5000 + "}", 400, 1007),
+    "more than JSON": (POST + "{}", 400, 1007),
+    "a byte order mark": ("\ufeff" + POST, 400, 1007),
+    "half an escape": ('{"type":"post","text":"\\u12"}', 400, 1007),
+    "deep below a field": ('{"type":"post","text":' + "[" * 5000 + "]" * 5000 + "}", 400, 1007),
     "binary": (b"\x00\xff", 415, 1003),
+    "JSON in binary": (POST.encode(), 415, 1003),
+    "an empty binary frame": (b"", 415, 1003),
     "unknown tag": ('{"type":"nope"}', 422, 4422),
     "missing tag": ('{"text":"hi"}', 422, 4422),
     "does not fit": ('{"type":"post","text":""}', 422, 4422),
+    "tag of another type": ('{"type":["post"],"text":"hi"}', 422, 4422),
+    "two tags, the last of which counts": ('{"type":"post","text":"hi","type":"x"}', 422, 4422),
     "no object": ("[1]", 422, 4422),
+    "null": ("null", 422, 4422),
 }
 
 
@@ -129,12 +138,76 @@ def test_errors_of_the_client_are_counted_and_not_answered(running: Running) -> 
         assert code_after(client, *['{"type":"error"}'] * 11) == 4422
 
 
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        ('"c7"', "c7"),
+        ('""', ""),
+        ("-7", -7),
+        ("9007199254740993", 9007199254740993),
+        (json.dumps("é" * 64), "é" * 64),
+        (json.dumps("x" * 65), None),
+        ("true", None),
+        ("1.0", None),
+        ("null", None),
+        ('["c7"]', None),
+    ],
+)
+def test_ids_of_messages_that_do_not_fit(running: Running, sent: str, echoed: str | int | None) -> None:
+    with open_socket(running, "/answer") as client:
+        answer = ask(client, f'{{"type":"nope","id":{sent}}}')
+    assert answer.get("id") == echoed
+    assert ("id" in answer) == (echoed is not None)
+
+
+@pytest.mark.parametrize("key", ["x" * 5000, "é" * 5000, "\U0001f600" * 5000, '"' * 5000])
+def test_error_frames_are_text_of_at_most_2_kib(running: Running, key: str) -> None:
+    bad = json.dumps({"type": key, "id": "c7"})
+    with Raw(running, "/answer").accepted() as client:
+        client.send(1, bad.encode())
+        opcode, payload = client.data_frame()
+    assert (opcode, len(payload) <= 2048) == (1, True)
+    answer = json.loads(payload)
+    assert (answer["status"], answer["id"], len(answer["detail"])) == (422, "c7", 1)
+    [error] = answer["detail"]
+    assert sorted(error) == ["loc", "msg", "type"]
+    assert len(error["msg"]) == 200
+    assert error["msg"].endswith("…")
+
+
+def test_functions_of_a_router(server: Server) -> None:
+    running = server.start(APP)
+    with open_socket(running, "/functions") as client:
+        conflict = {"type": "error", "status": 409, "detail": {"why": ["a conflict"]}}
+        assert ask(client, '{"type":"post","text":"409","id":"x"}') == conflict
+        failure = {"type": "error", "status": 500, "detail": "Internal Server Error"}
+        assert ask(client, '{"type":"search","q":"boom","id":7}') == {**failure, "id": 7}
+        assert ask(client, '{"type":"post","text":""}')["status"] == 422
+        assert ask(client, '{"type":"search","q":"x","id":""}') == {"type": "found", "hits": ["x"], "id": ""}
+        assert code_after(client, '{"type":"post","text":"bye"}') == 4001
+    assert running.logs().count("Traceback") == 1
+
+
+def test_bad_messages_count_against_the_rate(running: Running) -> None:
+    with open_socket(running, "/rate") as client:
+        for frame in ("{bad", b"x", '{"type":"nope"}'):
+            assert ask(client, frame)["type"] == "error"
+        assert code_after(client, POST) == 4429
+
+
+def test_a_silent_client_is_closed(running: Running) -> None:
+    with open_socket(running, "/idle") as client:
+        assert code_after(client) == 4408
+
+
 def test_limits_close_as_they_do_elsewhere(running: Running) -> None:
     with open_socket(running, "/small") as client:
         assert code_after(client, json.dumps({"type": "post", "text": "x" * 200})) == 1009
 
 
-@pytest.mark.parametrize(("text", "code"), [("boom", 1011), ("409", 4409), ("misfit", 1011)])
+@pytest.mark.parametrize(
+    ("text", "code"), [("boom", 1011), ("409", 4409), ("misfit", 1011), ("incomplete", 1011)]
+)
 def test_exceptions_of_the_endpoint_mean_what_they_do_elsewhere(
     running: Running, text: str, code: int
 ) -> None:

@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
 from fastws_compat import (
     APIRouter,
-    Call,
     FastAPI,
     HTTPException,
+    MessageRouter,
     MessageValidationError,
-    Reply,
     TypedWebSocket,
+    WebSocketException,
 )
 from fastws_compat.daphne import install
+from tests.messages import Found, Post, Said, Search
 
 install()
 
 
 ended: list[str] = []
-
-
-class Post(BaseModel):
-    type: Literal["post"] = "post"
-    text: Annotated[str, Field(min_length=1, max_length=2000)]
-
-
-class Found(Reply):
-    type: Literal["found"] = "found"
-    hits: list[str] = []
-
-
-class Search(Call[Found]):
-    type: Literal["search"] = "search"
-    q: str
-
-
-class Said(BaseModel):
-    type: Literal["said"] = "said"
-    text: str
 
 
 In = Post | Search
@@ -61,6 +42,8 @@ async def speak(websocket: TypedWebSocket[In, Out]) -> None:
                 raise HTTPException(409)
             case Post(text="misfit"):
                 await websocket.send_message({"type": "said", "text": 1})  # type: ignore[arg-type]
+            case Post(text="incomplete"):
+                await websocket.send_message(Said.model_construct())
             case Post():
                 await websocket.send_message(Said(text=message.text))
             case Search(q="404"):
@@ -89,6 +72,37 @@ async def handle(websocket: Any, exc: MessageValidationError) -> None:
 
 
 app.mount("/handled", handled)
+
+
+app.websocket("/rate", rate_limit="3/h")(speak)
+app.websocket("/idle", idle_timeout=0.2)(speak)
+
+functions = MessageRouter()
+
+
+@functions.on
+async def say(message: Post) -> Said:
+    match message.text:
+        case "409":
+            raise HTTPException(409, {"why": ["a conflict"]})
+        case "boom":
+            raise ValueError("boom")
+        case "bye":
+            raise WebSocketException(4001, "bye")
+    return Said(text=message.text)
+
+
+@functions.on
+def search(message: Search) -> Found:
+    if message.q == "boom":
+        raise ValueError("boom")
+    return Found(hits=[message.q])
+
+
+@app.websocket("/functions", handlers=functions)
+async def serve(websocket: TypedWebSocket[In, Out]) -> None:
+    await websocket.accept()
+    await websocket.serve()
 
 
 @app.websocket("/silent")

@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Literal
-
-from pydantic import BaseModel
 
 from fastws_compat import FastAPI, TypedWebSocket, WebSocket
 from fastws_compat.groups import Group
+from tests.messages import Said
 
 app = FastAPI()
-
-
-class Said(BaseModel):
-    type: Literal["said"] = "said"
-    text: str
 
 
 class Feed(Group[Said]):
