@@ -243,13 +243,18 @@ def test_frames(server: Server) -> None:
 
 def test_handshakes(server: Server) -> None:
     running = server.start(APP)
-    cases = ((seed, handshake_case(seed)) for seed in range(HANDSHAKES))
-    answers = asyncio.run(play(running, cases, HANDSHAKE_WAIT))
+    answers: dict[int, bytes] = {}
+    played, wait, most = 0, HANDSHAKE_WAIT, HANDSHAKES // 2
+    # The server waits for a client that sends too little. Most clients get a response, late on busy machines.
+    while sum(map(bool, answers.values())) <= most and wait < 10:
+        unanswered = (seed for seed in range(HANDSHAKES) if not answers.get(seed))
+        cases = [(seed, handshake_case(seed)) for seed in unanswered]
+        answers |= asyncio.run(play(running, cases, wait))
+        played, wait = played + len(cases), wait * 4
     odd = {seed: found[:80] for seed, found in answers.items() if found and not is_fair(found)}
     assert odd == {}
-    # The server waits for a client that sends too little; most clients get a response.
-    assert sum(map(bool, answers.values())) > HANDSHAKES // 2
-    check(running, HANDSHAKES)
+    assert sum(map(bool, answers.values())) > most
+    check(running, played)
 
 
 def is_fair(found: bytes) -> bool:
