@@ -14,7 +14,8 @@ from fastws_compat.connections.answers import checked_headers
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.types import Scope
 
-Headers = Iterable[tuple[bytes, bytes]]
+Header = tuple[bytes, bytes]
+Headers = Iterable[Header]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
@@ -34,7 +35,7 @@ class Upgrade:
     """The client's request to open a WebSocket, as it arrived."""
 
     target: bytes
-    headers: list[tuple[bytes, bytes]]
+    headers: list[Header]
     http_version: str
     scheme: str
     client: tuple[str, int] | None
@@ -43,17 +44,27 @@ class Upgrade:
     @classmethod
     def from_request(cls, request: Any) -> Upgrade:
         """From daphne's `WebRequest`, which has already evaluated the proxy headers."""
+        headers = [
+            (name.lower(), value)
+            for name, values in request.requestHeaders.getAllRawHeaders()
+            for value in values
+        ]
+        version = request.clientproto.rpartition(b"/")[2].decode("ascii")
+        addresses = (request.client_addr, request.server_addr)
+        return cls.of(request.uri, headers, version, request.client_scheme, *addresses)
+
+    @classmethod
+    def of(
+        cls, target: bytes, headers: list[Header], version: str, scheme: str, client: Any, server: Any
+    ) -> Upgrade:
+        """From what daphne knows of a request: its scheme is that of HTTP, and its addresses are lists."""
         return cls(
-            target=request.uri,
-            headers=[
-                (name.lower(), value)
-                for name, values in request.requestHeaders.getAllRawHeaders()
-                for value in values
-            ],
-            http_version=request.clientproto.rpartition(b"/")[2].decode("ascii"),
-            scheme="wss" if request.client_scheme in ("https", "wss") else "ws",
-            client=tuple(request.client_addr) if request.client_addr else None,
-            server=tuple(request.server_addr) if request.server_addr else None,
+            target,
+            headers,
+            version,
+            "wss" if scheme in ("https", "wss") else "ws",
+            tuple(client) if client else None,
+            tuple(server) if server else None,
         )
 
     def values(self, name: bytes) -> list[bytes]:

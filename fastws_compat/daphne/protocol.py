@@ -21,6 +21,7 @@ from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import DEFLATE, TURN, message_size
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import deflate, frames, handshake
+from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.daphne.negotiation import Agreement, MalformedHeader, negotiate
@@ -71,7 +72,8 @@ class WebSocketProtocol(MessageReader):
     # The handshake's place among those that the process works on, until it is answered.
     _turn: Turn | None = None
 
-    openHandshakeTimeoutCall: Any  # autobahn's
+    # The handshakes that the application is working on.
+    unanswered: Deadlines[WebSocketProtocol]
 
     # Called by Twisted and autobahn
 
@@ -88,12 +90,20 @@ class WebSocketProtocol(MessageReader):
         self._refusal: Message | None = None
         self._abort_timer: asyncio.TimerHandle | None = None
         self._prepare_writing()
-        super().connectionMade()
         self._prepare_reading()
-        self.send_queue = ()  # only autobahn's sendData uses it, and an empty deque takes 760 bytes
-        # The HTTP channel that received the handshake is still registered as the producer.
+        self.factory.countConnections += 1
+        # An HTTP channel that received the handshake is still registered as the producer.
         self.transport.unregisterProducer()
         self.transport.registerProducer(self, True)
+
+    def begin_handshake(self) -> None:
+        """Begin to answer a request that autobahn would accept, without having it read the request again."""
+        self._wskey = self.upgrade.values(b"sec-websocket-key")[0].decode()
+        try:
+            self.onConnect(None)
+        except Exception:
+            logger.exception("The handshake failed on %r.", self)
+            self.failHandshake("", 500)
 
     def onConnect(self, request: Any) -> Deferred[None]:
         if name := self.upgrade.repeated_header:
@@ -102,7 +112,6 @@ class WebSocketProtocol(MessageReader):
             self._refuse_for_now("stopping")
         elif not admission().request(self, self._begin):
             self._is_waiting = True
-            self._stop_handshake_timer()
         return Deferred()  # never fires: `send` answers the client, not autobahn
 
     def _begin(self, turn: Turn) -> None:
@@ -117,7 +126,8 @@ class WebSocketProtocol(MessageReader):
             if self.gone:
                 self._refuse_for_now(None)
                 return
-            self._start_handshake_timer()
+        if self.openHandshakeTimeout > 0:
+            self.unanswered.add(self)
         self.server.protocol_connected(self)
         self._registered = True
         self.socket_opened = self.last_ping = time()
@@ -167,7 +177,6 @@ class WebSocketProtocol(MessageReader):
         self._log_action("disconnected")
 
     def onOpenHandshakeTimeout(self) -> None:
-        self.openHandshakeTimeoutCall = None
         if self.state == self.STATE_CONNECTING:
             logger.warning("The handshake was not answered in time on %r.", self)
             self._refused_by_server = True
@@ -270,7 +279,6 @@ class WebSocketProtocol(MessageReader):
         key, headers = self._wskey.encode(), message.get("headers") or ()
         extensions = agreement.response if agreement is not None else None
         answer = handshake.acceptance(key, subprotocol, headers, self.server.server_name, extensions)
-        self._stop_handshake_timer()
         self._end_turn()
         self.phase, self.state = Phase.OPEN, self.STATE_OPEN
         self.websocket_protocol_in_use = subprotocol
@@ -322,7 +330,6 @@ class WebSocketProtocol(MessageReader):
     def _begin_refusal(self, message: Message) -> None:
         self._refusal = checked_answer(message)
         self.phase = Phase.REFUSING
-        self._stop_handshake_timer()
         self._end_turn()
 
     async def _continue_refusal(self, message: Message) -> None:
@@ -360,20 +367,11 @@ class WebSocketProtocol(MessageReader):
         self._log_action("rejected")
 
     def _end_turn(self) -> None:
+        """The handshake is answered, or over."""
         if self._turn is not None:
+            self.unanswered.discard(self)
             self._turn.end()
             self._turn = None
-
-    def _start_handshake_timer(self) -> None:
-        if self.openHandshakeTimeout > 0:
-            self.openHandshakeTimeoutCall = self.loop.call_later(
-                self.openHandshakeTimeout, self.onOpenHandshakeTimeout
-            )
-
-    def _stop_handshake_timer(self) -> None:
-        if self.openHandshakeTimeoutCall is not None:
-            self.openHandshakeTimeoutCall.cancel()
-            self.openHandshakeTimeoutCall = None
 
     # Called by the server
 

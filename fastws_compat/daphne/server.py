@@ -25,7 +25,9 @@ from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.admission import admission, admission_of
 from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
+from fastws_compat.daphne.arrivals import Arrival
 from fastws_compat.daphne.collector import frozen_survivors
+from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.loop import prepare_loop
@@ -76,7 +78,18 @@ class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
 
 
 class HTTPFactory(daphne.http_protocol.HTTPFactory):  # type: ignore[misc]
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        # The connections that have not sent anything yet.
+        self.silent = Deadlines(asyncio.get_event_loop(), self.timeOut, Arrival.time_out)
+
     def buildProtocol(self, addr: Any) -> Any:
+        arrival = Arrival()
+        arrival.factory = self
+        return arrival
+
+    def channel(self, addr: Any) -> Any:
+        """Twisted's protocol for a connection."""
         protocol = super().buildProtocol(addr)
         protocol.requestFactory = WebRequest
         return protocol
@@ -101,16 +114,27 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
         super().setProtocolOptions(**options)
         values = {name: getattr(self, name) for name in WebSocketProtocol.CONFIG_ATTRS}
         base = MeasuringProtocol if conf.get("METRICS_SIZES") else WebSocketProtocol
-        own: Any = type("WebSocketProtocol", (base,), {**values, "CONFIG_ATTRS": ()})
+        own: Any = type("WebSocketProtocol", (base,), {**values, "CONFIG_ATTRS": (), "factory": self})
+        for name, value in own.initial_state().items():
+            setattr(own, name, value)
+        seconds = self.openHandshakeTimeout
+        own.unanswered = Deadlines(asyncio.get_event_loop(), seconds, own.onOpenHandshakeTimeout)
         self.protocol = own
 
     def buildProtocol(self, addr: Any) -> Any:
-        protocol = super().buildProtocol(addr)
         request: Any = self.request
+        protocol = self.protocol()
         protocol.upgrade = Upgrade.from_request(request)
         # autobahn rejects an origin that it cannot parse, but only the application decides who may connect.
         request.requestHeaders.removeHeader(b"origin")
         return protocol
+
+    def begin(self, transport: Any, upgrade: Upgrade) -> None:
+        """Begin the handshake of a request that autobahn would accept."""
+        transport.protocol = protocol = self.protocol()
+        protocol.upgrade = upgrade
+        protocol.makeConnection(transport)
+        protocol.begin_handshake()
 
 
 class Server(daphne.server.Server):  # type: ignore[misc]

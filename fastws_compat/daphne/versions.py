@@ -13,9 +13,10 @@ NEEDED = {
     ),
     "daphne.http_protocol:WebRequest": "process",
     "daphne.http_protocol:HTTPFactory": "buildProtocol",
+    "twisted.web.http:HTTPChannel": "setTimeout timeoutConnection",
     "daphne.ws_protocol:WebSocketFactory": "protocol buildProtocol setProtocolOptions",
     "daphne.ws_protocol:WebSocketProtocol": (
-        "duration processData consumeData _dataReceived onMessageBegin onMessageFrameBegin"
+        "_connectionMade duration processData consumeData _dataReceived onMessageBegin onMessageFrameBegin"
         " onMessageFrameData onMessageFrameEnd onMessageEnd _invalid_payload"
         " sendData sendCloseFrame sendPing sendPong"
         " onCloseFrame onOpenHandshakeTimeout failHandshake dropConnection _fail_connection"

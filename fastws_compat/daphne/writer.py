@@ -7,8 +7,9 @@ import socket
 from contextlib import suppress
 from typing import Any
 
-import daphne.ws_protocol
 from twisted.internet import tcp
+
+from fastws_compat.daphne.beginning import SharedBeginning
 
 # `send` lets other tasks run after this many bytes, even if the socket accepts them all.
 MAX_BYTES_PER_TURN = 256 * 1024
@@ -16,7 +17,7 @@ MAX_BYTES_PER_TURN = 256 * 1024
 FRAME_OVERHEAD = 2048
 
 
-class FrameWriter(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[misc]
+class FrameWriter(SharedBeginning):
     """Writes to the socket without Twisted's buffer where possible, and stops while the client does not read.
 
     The transport calls `pauseProducing` when its buffer is full, and `resumeProducing` once it is empty.

@@ -112,6 +112,7 @@ class Compiler:
             tuple(steps),
             last,
             has_generators=any(step.manager for step in steps),
+            has_function_generators=any(step.ends_with_function for step in steps),
             needs_thread=any(step.kind == "generator" for step in steps),
             socket=self._typed_socket(endpoint),
         )

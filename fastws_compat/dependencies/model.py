@@ -50,5 +50,7 @@ class Plan:
     has_generators: bool
     # One of the steps is a sync generator. While it is open, all sync steps share one thread with it.
     needs_thread: bool
+    # One of the generators ends with the endpoint, before the background tasks run.
+    has_function_generators: bool = False
     # The TypedWebSocket that the endpoint or a dependency names; None if all take a plain one.
     socket: type[WebSocket] | None = None

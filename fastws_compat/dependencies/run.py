@@ -104,12 +104,13 @@ async def _with_cleanup(
     timeout = conf.get("CLEANUP_TIMEOUT")
     try:
         with cleanup:
-            async with OpenGenerators(cleanup, timeout) as request_generators:
-                async with OpenGenerators(cleanup, timeout) as function_generators:
-                    solution = Solution(websocket)
-                    solution.request_generators = request_generators
-                    solution.function_generators = function_generators
-                    solution.thread = thread
+            solution = Solution(websocket)
+            solution.thread = thread
+            async with OpenGenerators(cleanup, timeout) as solution.request_generators:
+                if plan.has_function_generators:
+                    async with OpenGenerators(cleanup, timeout) as solution.function_generators:
+                        await _solve_and_call(plan, solution, context)
+                else:
                     await _solve_and_call(plan, solution, context)
                 if solution.background_tasks is not None:
                     cleanup.end()
