@@ -7,6 +7,8 @@ import ssl
 import subprocess
 from contextlib import suppress
 from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -173,13 +175,20 @@ def test_tls_takes_the_ordinary_way(daphne: Server, certificate: Path) -> None:
     assert event(running, "echo") == "4000 done"
 
 
+def connect_to_path(client: Any, path: str, seconds: float = 30) -> None:
+    """Connect as soon as daphne listens there, which it does after it listens on its port."""
+    deadline = monotonic() + seconds
+    while client.connect_ex(path) and monotonic() < deadline:
+        sleep(0.01)
+
+
 def test_a_unix_socket_has_no_addresses(daphne: Server, tmp_path: Path) -> None:
     import socket
 
     path = str(tmp_path / "daphne.sock")
     daphne.start(APP, "--unix-socket", path)
     with socket.socket(socket.AF_UNIX) as client:
-        client.connect(path)
+        connect_to_path(client, path)
         client.settimeout(5)
         client.sendall(
             b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
