@@ -55,9 +55,9 @@ async def refused(path: str, cookie: str = "") -> int:
         return exc.response.status_code
 
 
-async def receive(socket: websockets.ClientConnection, kind: str) -> dict:
+async def receive(socket: websockets.ClientConnection, kind: str, tag: str = "type") -> dict:
     async with asyncio.timeout(10):
-        while (message := json.loads(await socket.recv()))["type"] != kind:
+        while (message := json.loads(await socket.recv())).get(tag) != kind:
             pass
         return message
 
@@ -67,13 +67,14 @@ async def talk(member: str, staff: str) -> None:
     assert await refused("/ws/nowhere", member) == 403
     assert await refused("/ws/ops", member) == 403
     async with connect("/ws/chat/general", member) as one, connect("/ws/chat/general", staff) as two:
-        await receive(one, "history")
-        await receive(two, "history")
+        for socket in (one, two):
+            await socket.send(json.dumps({"type": "ping"}))  # answered when the socket has joined the room
+            await receive(socket, "pong")
         key = str(uuid.uuid4())
-        await one.send(json.dumps({"type": "post", "id": 1, "key": key, "text": "hello from CI"}))
+        await one.send(json.dumps({"type": "post", "key": key, "text": "hello from CI"}))
         assert (await receive(two, "said"))["text"] == "hello from CI"
-    async with connect("/ws/ops", staff) as ops:
-        await receive(ops, "history")
+    async with connect("/ws/ops?fastws=", staff) as ops:
+        await receive(ops, "joined", tag="fastws")
 
 
 def main() -> None:

@@ -27,9 +27,9 @@ disconnected = Signal()
 message_received = Signal()
 # `message` is the ASGI message, `{"type": "websocket.send", "text": ...}`.
 message_sent = Signal()
-# An operator has closed sockets, sent a message or drained processes: `action` is "kick", "send", "drain" or
-# "undrain", `where` the filters, `by` who did it, as far as that is known, and `done` the result, whose class
-# `fastws_compat.operations.Done` is the sender.
+# An operator has closed sockets, sent a message, drained processes or watched a socket: `action` is "kick",
+# "send", "drain", "undrain", "tap" or "untap", `where` the filters, `by` who did it, as far as that is known,
+# and `done` the result, whose class `fastws_compat.operations.Done` is the sender.
 operated = Signal()
 
 

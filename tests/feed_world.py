@@ -389,7 +389,8 @@ class World:
 
             payload = Payload("json", json.dumps(id))
             with suppress(publishing.GroupSendError):  # not known whether it was sent, and the caller knows
-                await publishing.publish("default", GROUP, self.store.kind, payload, extra, None, send)
+                route = publishing.Route("default", GROUP, dict, send)
+                await publishing.publish(route, self.store.kind, payload, extra, None)
 
     async def connect(self, client: Client) -> None:
         """Come and go."""

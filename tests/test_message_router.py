@@ -223,6 +223,14 @@ def test_an_error_for_a_call_has_its_id() -> None:
         assert ask(socket, Search(id="c1", q="409")) == ErrorFrame(status=409, detail="Conflict", id="c1")
 
 
+def test_an_id_that_is_too_long_is_not_echoed() -> None:
+    with connect() as socket:
+        socket.send_message(Search(id="x" * 64, q="409"))
+        assert socket.receive_message().id == "x" * 64
+        socket.send_message(Search(id="x" * 65, q="409"))
+        assert socket.receive_message() == ErrorFrame(status=409, detail="Conflict")
+
+
 def test_another_exception_is_a_frame_and_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     with connect() as socket:
         assert ask(socket, Post(text="boom")) == ErrorFrame(status=500, detail="Internal Server Error")
@@ -379,6 +387,10 @@ async def for_search(message: Search) -> None: ...
 async def body(message: Post, other: Said) -> None: ...
 
 
+async def several(message: Post) -> AsyncIterator[Said]:
+    yield Said(text=message.text)
+
+
 async def typed(message: Post, websocket: TypedWebSocket[Post, None]) -> None: ...
 
 
@@ -392,6 +404,7 @@ async def typed(message: Post, websocket: TypedWebSocket[Post, None]) -> None: .
         (Post, None, [says], "returns Said, which is not among"),
         (Post | Search, Found, [for_post, for_search], "has to return Found, the reply of Search"),
         (Post, Said, [body], "read from the body"),
+        (Post, Said, [several], "several of the handlers of endpoint is a generator"),
         (Post, Said, [typed], "name the same messages"),
     ],
 )

@@ -650,6 +650,29 @@ def test_tags_are_found(form: Any, tag: str, values: list[Any]) -> None:
     assert list(found.received_by_tag) == values
 
 
+class Circle(BaseModel):
+    type: Literal["shape"] = "shape"
+    shape: Literal["circle"] = "circle"
+
+
+class Square(BaseModel):
+    type: Literal["shape"] = "shape"
+    shape: Literal["square"] = "square"
+
+
+Shape = Annotated[Circle | Square, Field(discriminator="shape")]
+Drawing = Annotated[Shape | Post, Field(discriminator="type")]
+
+
+def test_a_discriminated_union_inside_of_another() -> None:
+    assert list(contract(Drawing).received_by_tag) == ["post"]
+    with connect("/", echo(Drawing)) as socket:
+        socket.send_message(Square())
+        assert socket.receive_message() == Square()
+        assert ask(socket, POST) == {"type": "post", "text": "hi"}
+        assert ask(socket, '{"type":"shape"}')["detail"][0]["loc"] == ["message", "shape"]
+
+
 def test_the_tag_of_errors_is_that_of_out_if_in_has_none() -> None:
     assert contract(Untagged, ByEnum | ByEnumToo).tag == "colour"
 
@@ -737,6 +760,7 @@ def test_of_a_subclass_only_the_fields_of_the_member_are_sent() -> None:
         (Said, {"type": "said"}),
         (Said, Post(text="x")),
         (Said, Said.model_construct(text=7)),
+        (Said, Said.model_construct()),
         (Said, "text"),
         (Said, b"bytes"),
         (Box[Any], Box[Any](content=object())),
@@ -749,6 +773,12 @@ def test_of_a_subclass_only_the_fields_of_the_member_are_sent() -> None:
 def test_a_misfit_never_reaches_the_wire(form: Any, value: Any) -> None:
     with pytest.raises(ResponseValidationError):
         sent(form, value)
+
+
+def test_the_error_of_a_misfit_says_nothing_of_how_it_was_found() -> None:
+    with pytest.raises(ResponseValidationError) as caught:
+        sent(bytes, Said(text="x"))
+    assert caught.value.__context__ is None
 
 
 def test_a_misfit_is_a_bug_of_the_server() -> None:

@@ -87,6 +87,7 @@ def test_the_places_in_their_order() -> None:
         "READ_AHEAD",
         "LOGIN",
         "TRACES",
+        "TAP",
     ]
     assert ReadAhead.place is Place.READ_AHEAD
 

@@ -82,7 +82,12 @@ if REDIS_URL:
         "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": None}]},
     }
 
-FASTWS: dict[str, Any] = {"GROUPS": {"chat.*": {"presence": True}}}
+FASTWS: dict[str, Any] = {
+    "GROUPS": {
+        "chat.*": {"history": {"age": 3600}, "presence": True},
+        "ops": {"history": {"age": 3600}},
+    }
+}
 
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "chat:rooms"

@@ -27,6 +27,7 @@ class Place(IntEnum):
     READ_AHEAD = 3
     LOGIN = 4
     TRACES = 5
+    TAP = 6
 
 
 class Socket(Protocol):

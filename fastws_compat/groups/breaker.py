@@ -22,8 +22,8 @@ class Breaker:
     """Whether a store works, as seen from this process, and the groups with messages that it lacks."""
 
     def __init__(self, alias: str, store: Store) -> None:
-        self._alias = alias
-        self._store = store
+        self.alias = alias
+        self.store = store
         # By group, with a number that distinguishes a hole from a newer one.
         self._holes: dict[str, tuple[Kind, int]] = {}
         self._numbers = count()
@@ -45,14 +45,14 @@ class Breaker:
             self._failing_since = time.monotonic()
             logger.error(
                 "The store of channel layer %r fails (%s): messages are not kept until it recovers",
-                self._alias,
+                self.alias,
                 exc,
             )
 
     def succeeded(self) -> None:
         if self._failing_since is not None:
             seconds, self._failing_since, self._retry_at = time.monotonic() - self._failing_since, None, 0.0
-            logger.warning("The store of channel layer %r has recovered after %.1f s", self._alias, seconds)
+            logger.warning("The store of channel layer %r has recovered after %.1f s", self.alias, seconds)
 
     def hole(self, group: str) -> int | None:
         """The hole of a group: a message was sent that the store neither has nor knows of."""
@@ -86,7 +86,7 @@ class Breaker:
     async def mark_holes(self) -> None:
         """Report the holes to the store; raises StoreError if it fails."""
         for group, (kind, hole) in list(self._holes.items()):
-            await self._store.mark_hole(group, kind)
+            await self.store.mark_hole(group, kind)
             self.fill_hole(group, hole)
         self.succeeded()
 

@@ -140,13 +140,10 @@ class Group(Keeping, Attended, Generic[MessageT]):
             key = str(key).encode("utf-8", "replace").decode()  # the value often comes from a client
         extra = self._extra(exclude)
         if kind is not None and kind.history is not None:
-            send = partial(self._send_with, payload)
-            return await publish(self.layer, self.name, kind, payload, extra, key, send)
-        await self._send_with(payload, extra)
-        return True
-
-    async def _send_with(self, payload: Payload, extra: dict[str, Any]) -> None:
+            route = self._route(partial(pack, self.name, payload, self.type))
+            return await publish(route, kind, payload, extra, key)
         await self._asend(pack(self.name, payload, self.type, extra))
+        return True
 
     def send(self, message: MessageT, exclude: Socket | None = None, key: str | None = None) -> bool:
         """Like `asend`, for sync code: views, signal handlers, management commands, tasks, the shell."""

@@ -15,7 +15,7 @@ from fastws_compat.exceptions import GroupStoreError
 from fastws_compat.groups.entries import Entry
 from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.positions import Position
-from fastws_compat.groups.publishing import announce, draft_id, failure, keep
+from fastws_compat.groups.publishing import Route, deliver, draft_id, failure
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Draft, StoreError, StoreRefused
 from fastws_compat.layers.client import layer_of
@@ -140,13 +140,12 @@ class Keeping:
         change = _change(key, value)
         draft = Draft(draft_id(extra), change, field=key, value=value)
         try:
-            place = await keep(self.layer, self.name, kind, draft)
+            await deliver(self._route(partial(pack_change, self.name, change)), kind, draft, extra)
         except StoreRefused as exc:
             raise failure(self.layer, self.name, exc) from exc
-        await announce(place, extra, partial(self._send_change, change))
 
-    async def _send_change(self, change: Change, extra: dict[str, Any]) -> None:
-        await self._asend(pack_change(self.name, change, extra))
+    def _route(self, pack: Callable[[dict[str, Any]], dict[str, Any]]) -> Route:
+        return Route(self.layer, self.name, pack, self._asend)
 
     def _message(self, payload: Payload) -> Any:
         return payload.value

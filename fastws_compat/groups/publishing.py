@@ -5,24 +5,34 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from fastws_compat import conf
+from fastws_compat.connections import hooks
 from fastws_compat.exceptions import GroupSendError
-from fastws_compat.groups.breaker import breaker_of
+from fastws_compat.groups.breaker import Breaker, breaker_of
 from fastws_compat.groups.kinds import Kind
-from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.splice import PLACE, cut
+from fastws_compat.groups.storage import spliced_layer
 from fastws_compat.groups.stores import Appended, Draft, StoreError, StoreRefused, history_of
-from fastws_compat.layers.client import counters, with_timeout
+from fastws_compat.layers.client import counters, send_succeeded, start_of_send, with_timeout
 from fastws_compat.layers.wire import Payload
 
-# Packs a message with these additional keys, and sends it on the layer.
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How a message reaches the members of a group."""
+
+    alias: str
+    group: str
+    # Makes the layer's message with these additional keys.
+    pack: Callable[[dict[str, Any]], dict[str, Any]]
+    # Sends it on the layer.
+    send: Callable[[dict[str, Any]], Awaitable[None]]
 
 
-async def publish(
-    alias: str, group: str, kind: Kind, payload: Payload, extra: dict[str, Any], key: str | None, send: Send
-) -> bool:
+async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, Any], key: str | None) -> bool:
     """Keep a message and send it; returns False if one with this key has been sent before.
 
     Raises ValueError for a message that is too big, and GroupSendError if it may not have been sent.
@@ -34,34 +44,69 @@ async def publish(
     draft = Draft(draft_id(extra), payload, extra.get("exclude"), key)
     named = extra if key is None else {**extra, "key": key}
     try:
-        place = await keep(alias, group, kind, draft)
+        place = await deliver(route, kind, draft, named)
     except StoreRefused as exc:
         if history.on_failure == "raise":
-            raise failure(alias, group, exc) from exc
-        await _send_unkept(alias, group, kind, send({**named, "kept": False}))
+            raise failure(route.alias, route.group, exc) from exc
+        await _send_unkept(route, kind, route.pack({**named, "kept": False}))
         return True
-    if place.is_new:
-        await announce(place, named, send)
     return place.is_new
 
 
-async def _send_unkept(alias: str, group: str, kind: Kind, sending: Awaitable[None]) -> None:
+async def _send_unkept(route: Route, kind: Kind, message: dict[str, Any]) -> None:
     """Send a message that the store has refused. Clients that are disconnected now cannot recover."""
     counters["unkept"] += 1
-    breaker = breaker_of(alias)
+    breaker, group = breaker_of(route.alias), route.group
     breaker.add_hole(group, kind)
     try:
-        await sending
+        await route.send(message)
     finally:
         # The hole is before the end of this send; a message kept in the meantime may have noted it too early.
         breaker.add_hole(group, kind)
 
 
-async def announce(place: Appended, extra: dict[str, Any], send: Send) -> None:
-    """Send a message that has been kept. If the layer fails, every process finds it in the store."""
-    counters["kept"] += 1
-    with suppress(GroupSendError):
-        await send({**extra, "epoch": place.epoch, "offset": place.offset})
+async def deliver(route: Route, kind: Kind, draft: Draft, extra: dict[str, Any]) -> Appended:
+    """Keep an entry and send the message. StoreRefused if it was certainly not kept.
+
+    GroupSendError if that is unknown.
+    """
+    if (layer := spliced_layer(route.alias)) is None:
+        place = await _in_two_steps(route, kind, draft, extra)
+    else:
+        place = await _in_one_step(route, kind, draft, route.pack({**extra, **PLACE}), layer)
+    counters["kept"] += place.is_new
+    return place
+
+
+async def _in_two_steps(route: Route, kind: Kind, draft: Draft, extra: dict[str, Any]) -> Appended:
+    place = await keep(route.alias, route.group, kind, draft)
+    if place.is_new:
+        with suppress(GroupSendError):  # every process finds the message in the store
+            await route.send(route.pack({**extra, "epoch": place.epoch, "offset": place.offset}))
+    return place
+
+
+async def _in_one_step(
+    route: Route, kind: Kind, draft: Draft, message: dict[str, Any], layer: Any
+) -> Appended:
+    if hooks.sending is None:
+        return await _splice(route, kind, draft, message, layer)
+    found: list[Appended] = []
+
+    async def call() -> None:
+        found.append(await _splice(route, kind, draft, message, layer))
+
+    await hooks.wrapped(hooks.sending, call(), route.alias, route.group, message)
+    return found[0]
+
+
+async def _splice(route: Route, kind: Kind, draft: Draft, message: dict[str, Any], layer: Any) -> Appended:
+    begun = start_of_send()
+    draft.copy = cut(layer.serialize(message))
+    place = await keep(route.alias, route.group, kind, draft)
+    if place.is_new:
+        send_succeeded(route.alias, begun)
+    return place
 
 
 def draft_id(extra: dict[str, Any]) -> str:
@@ -75,7 +120,7 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
         raise StoreRefused("it has failed less than a second ago")
     hole = breaker.hole(group)
     try:
-        place = await _append(alias, group, kind, draft, hole is not None)
+        place = await _append(breaker, group, kind, draft, hole is not None)
     except StoreRefused as exc:
         breaker.failed(exc)
         raise
@@ -85,9 +130,9 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
     return place
 
 
-async def _append(alias: str, group: str, kind: Kind, draft: Draft, hole: bool) -> Appended:
+async def _append(breaker: Breaker, group: str, kind: Kind, draft: Draft, hole: bool) -> Appended:
     """Append; if the outcome is unknown, check and try again, within the timeout of one call."""
-    store, begun = store_of(alias), time.monotonic()
+    store, begun = breaker.store, time.monotonic()
     try:
         return await store.append(group, kind, draft, hole=hole)
     except StoreRefused:
@@ -98,7 +143,7 @@ async def _append(alias: str, group: str, kind: Kind, draft: Draft, hole: bool) 
         again = store.append(group, kind, draft, is_retry=True, hole=hole)
         place: Appended = await with_timeout(again, max(0, left))
     except (StoreError, TimeoutError) as exc:
-        raise failure(alias, group, exc) from exc
+        raise failure(breaker.alias, group, exc) from exc
     return place
 
 

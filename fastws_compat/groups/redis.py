@@ -7,7 +7,7 @@ from hashlib import sha1
 from typing import Any
 
 from fastws_compat.groups.entries import Kept
-from fastws_compat.groups.kinds import Kind
+from fastws_compat.groups.kinds import Kind, State
 from fastws_compat.groups.servers import RUN_ID, Call, Servers, script
 from fastws_compat.groups.stores import (
     Appended,
@@ -41,32 +41,35 @@ class RedisStore(Store):
         self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
     ) -> Appended:
         reply = await self.servers.run(group, self._append(group, kind, draft, is_retry, hole))
-        if len(reply) == 1:
+        epoch, *place = _text(reply).split()
+        if not place:
             limits = kind.state
             assert limits is not None
-            raise too_many_keys(limits) if reply[0] == b"keys" else too_many_bytes(limits)
-        epoch, offset, is_new = reply
-        return Appended(_text(epoch), offset, bool(is_new))
+            raise too_many_keys(limits) if epoch == "keys" else too_many_bytes(limits)
+        offset, is_new = map(int, place)
+        return Appended(epoch, offset, bool(is_new))
 
     def _append(self, group: str, kind: Kind, draft: Draft, is_retry: bool, hole: bool) -> Call:
         history, key = history_of(kind), draft.key or ""
-        keys = [*self._keys(group), self.servers.key(group, f"k:{sha1(key.encode()).hexdigest()}")]
+        keys = self._keys(group)
+        if key:
+            keys.append(self.servers.key(group, f"k:{sha1(key.encode()).hexdigest()}"))
         entry = [draft.id, *self._content(draft.content), draft.exclude or "", key]
         bounds = [history.count, _milliseconds(history.age), ttl(kind)]
-        flags = [int(is_retry), int(hole)]
-        spliced = ["", "", "", ""]
-        arguments = [new_epoch(), *entry, *bounds, *flags, *self._state(kind, draft), *spliced]
+        arguments = [new_epoch(), int(is_retry), int(hole), *bounds, *entry]
+        if draft.copy is not None:
+            arguments += [self.servers.place(group), *draft.copy]
+        if draft.field is not None and kind.state is not None:
+            arguments += [""] * (15 - len(arguments)) + self._state(kind.state, draft)
         return Call(script("append"), keys, arguments)
 
     def _content(self, content: Payload | Change) -> list[Any]:
         code = CHANGE if isinstance(content, Change) else CODES[content.kind]
         return [code, self.seal(content.data)]
 
-    def _state(self, kind: Kind, draft: Draft) -> list[Any]:
-        if draft.field is None or kind.state is None:
-            return ["", "", "", ""]
+    def _state(self, limits: State, draft: Draft) -> list[Any]:
         value = "" if draft.value is None else self.seal(draft.value)
-        return [draft.field, value, kind.state.keys, kind.state.bytes]
+        return [draft.field, value, limits.keys, limits.bytes]
 
     async def read(
         self, group: str, kind: Kind, after: int | None = None, limit: int = 0, state: bool = False

@@ -9,6 +9,7 @@ from django.utils.module_loading import import_string
 
 from fastws_compat import conf
 from fastws_compat.exceptions import GroupKindError
+from fastws_compat.groups.splice import can_splice
 from fastws_compat.groups.stores import MemoryStore, Store
 from fastws_compat.layers.client import layer_of
 from fastws_compat.layers.local import LocalLayer
@@ -54,7 +55,29 @@ def _on_redis(layer: Any, hosts: Any) -> Store:
     prefix = prefix_of(layer)
     place = _pubsub_channel(prefix) if is_pubsub(layer) else str
     crypter = getattr(getattr(layer, "_serializer", None), "crypter", None)
-    return RedisStore(Servers(hosts, prefix, place), crypter)
+    store = RedisStore(Servers(hosts, prefix, place), crypter)
+    store.splices = crypter is None and _shares_servers(layer, store.servers.hosts) and can_splice(layer)
+    return store
+
+
+def _shares_servers(layer: Any, hosts: list[Any]) -> bool:
+    """Whether the layer publishes on the servers of the store."""
+    from channels_redis.utils import decode_hosts
+
+    return is_pubsub(layer) and bool(decode_hosts(hosts_of(layer)) == hosts)
+
+
+def spliced_layer(alias: str) -> Any:
+    """The layer, if its store also publishes what it keeps; else None."""
+    if not store_of(alias).splices:
+        return None
+    layer = layer_of(alias)
+    return None if _has_own_group_send(layer) else layer
+
+
+def _has_own_group_send(layer: Any) -> bool:
+    """Whether the project has replaced this method; messages must not go around it."""
+    return "group_send" in vars(layer) or hasattr(type(layer), "group_send")
 
 
 def _pubsub_channel(prefix: str) -> Any:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.kinds import History, Kind, State
+from fastws_compat.groups.splice import Parts
 from fastws_compat.layers.wire import Change, Payload
 
 # The maximum number of groups in memory; the one that was used least recently is forgotten.
@@ -30,7 +31,7 @@ class StoreRefused(StoreError):
     """The store failed, and has certainly not executed the call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft:
     """An entry before it has an offset."""
 
@@ -41,6 +42,8 @@ class Draft:
     # The field of the state that the entry changes, and the JSON text of its value; None removes it.
     field: str | None = None
     value: str | None = None
+    # The parts of the layer's message around epoch and offset, if the store publishes it as well.
+    copy: Parts | None = None
 
 
 class Appended(NamedTuple):
@@ -73,6 +76,9 @@ class Store:
     Methods raise StoreRefused if the store has certainly not executed the call, and StoreError if that is
     unknown.
     """
+
+    # Whether it publishes the `copy` of a draft on the layer.
+    splices = False
 
     async def append(
         self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False

@@ -134,7 +134,7 @@ def health(alias: str) -> Health:
 
 async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> None:
     """Await a layer's `group_send`; raises GroupSendError if the layer fails or times out."""
-    begun = time.monotonic() if census.is_on else None
+    begun = start_of_send()
     try:
         await with_timeout(call)
     except (TypeError, ValueError):
@@ -145,6 +145,16 @@ async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> 
             f"Channel layer {alias!r} did not accept a message for group {group!r}: "
             f"{type(exc).__name__}: {exc}"
         ) from exc
+    send_succeeded(alias, begun)
+
+
+def start_of_send() -> float | None:
+    """The time if sends are measured."""
+    return time.monotonic() if census.is_on else None
+
+
+def send_succeeded(alias: str, begun: float | None) -> None:
+    """Take account of a message that has been sent."""
     health(alias).send_succeeded()
     if begun is not None:
         seconds = time.monotonic() - begun

@@ -19,7 +19,7 @@ from fastws_compat.connections.states import SESSION
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.codegen import gatherer
-from fastws_compat.dependencies.compile import Compiler, Key, Node, node_of, step_of
+from fastws_compat.dependencies.compile import Compiler, Key, Node, is_generator, node_of, step_of
 from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.model import Plan, Step
 from fastws_compat.dependencies.run import Solution, run_step
@@ -250,6 +250,11 @@ def _check_complete(programs: Mapping[Any, Program], contract: Contract, endpoin
 
 def _message_of(handler: Handler, contract: Contract, endpoint: str) -> tuple[tuple[Any, ...], str]:
     """The messages that a function takes, and the parameter that gets them."""
+    if is_generator(handler.call):
+        raise DeclarationError(
+            f"{name_of(handler.call)} of the handlers of {endpoint} is a generator: return one answer, or "
+            "send several with websocket.send_message()."
+        )
     for parameter, annotation in annotated_parameters(handler.call):
         members = _members(annotation)
         if members and set(members) <= set(contract.receives):

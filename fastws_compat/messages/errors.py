@@ -21,7 +21,7 @@ NOT_JSON, WRONG_FRAME, MISFIT = CLOSE_CODES
 MAX_FRAME, MAX_ITEMS, MAX_TEXT = 2048, 5, 200
 # How much of a location is shown in a frame that would be too big otherwise.
 MAX_LOC = 6
-PLAIN = (type(None), bool, int, float)
+PLAIN = frozenset({type(None), bool, int, float})
 # Characters of an id that is echoed.
 MAX_ID = 64
 
@@ -60,10 +60,9 @@ def wrong_frame(body: str | bytes, message: str) -> MessageValidationError:
 
 def misfit(exc: ValidationError, body: str | bytes, *, is_json: bool) -> MessageValidationError:
     """What pydantic found wrong with a frame."""
-    errors: list[dict[str, Any]] = [
-        {**error, "loc": ("message", *error["loc"])}
-        for error in exc.errors(include_url=False, include_context=False, include_input=False)
-    ]
+    errors: list[Any] = exc.errors(include_url=False, include_context=False, include_input=False)
+    for error in errors:
+        error["loc"] = ("message", *error["loc"])
     if is_json and _is_of_syntax(errors[0]):
         return not_json(body, errors[0]["msg"])
     return MessageValidationError(errors, body=body)
@@ -125,14 +124,14 @@ def _text(kind: type[ErrorFrame], tag: str, status: int, detail: Any, id: str | 
 
 def _cut(value: Any) -> Any:
     kind = type(value)
+    if kind is str:
+        return value if len(value) <= MAX_TEXT and value.isascii() else _cut_text(value)
     if kind in PLAIN:
         return value
     if kind is dict:
-        return {_cut_text(str(key)): _cut(item) for key, item in value.items()}
-    if kind in (list, tuple):
-        return list(map(_cut, value))
-    if kind is str:
-        return _cut_text(value)
+        return {_cut(key if type(key) is str else str(key)): _cut(item) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_cut(item) for item in value]
     # One step closer to JSON's own types: a model, a date, lazy text.
     return _cut(to_jsonable_python(value, fallback=as_text, inf_nan_mode="null"))
 

@@ -46,8 +46,13 @@ class Incoming:
             return _as_it_is
         return look_first if self.adapter is None else self.adapter.validator.validate_json
 
-    def read(self, frame: str | bytes) -> Any:
-        """The message in a frame; MessageValidationError if it does not fit."""
+    def read(self, frame: str | bytes, failure: ValidationError | None = None) -> Any:
+        """The message in a frame; MessageValidationError if it does not fit.
+
+        `failure` is what `validate_text` has raised for the frame.
+        """
+        if failure is not None:
+            raise misfit(failure, frame, is_json=True)
         if isinstance(frame, str):
             return self._read_raw(self.members.text, self._text, frame, takes_json=True)
         return self._read_raw(self.members.binary, self._bytes, frame, takes_json=self.binary_json)

@@ -66,10 +66,14 @@ def types_of(form: Any, namespace: Mapping[str, Any] = {}) -> tuple[Any, ...]:
 
 def _tagged(members: Members, form: Any, field: str, side: Side) -> Members:
     json = members.json
-    tagged = {_value(member, field): member for member in json}
-    tagged.pop(None, None)  # a tag of several values, which a discriminator may have
+    values = [_value(member, field) for member in json]
+    # A tag of several values, which a discriminator may have, stands for no member here.
+    known = {value: member for value, member in zip(values, json, strict=True) if value is not None}
     tag = _wire_name(json[0], field, side)
-    return members._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=tagged)
+    if len(known) + values.count(None) < len(json):  # as it is written, with a union inside of another
+        unique = {value: member for value, member in known.items() if values.count(value) == 1}
+        return members._replace(tag=tag, tagged=unique)
+    return members._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=known)
 
 
 class _Later(dict[str, Any]):

@@ -145,7 +145,23 @@ def _serializer(kind: Any, where: str) -> Serializer:
         return lambda frame: to_json(
             frame, by_alias=True, warnings="error", exclude={"id"} if frame.id is None else None
         )
+    if is_subclass(base_of(kind), BaseModel):
+        return _model_serializer(to_json, base_of(kind))
     return partial(to_json, by_alias=True, warnings="error")
+
+
+def _model_serializer(to_json: Callable[..., bytes], kind: type[BaseModel]) -> Serializer:
+    """As `to_json`, which does not notice a field that `model_construct` has left out."""
+    names = tuple(kind.model_fields)
+    count = len(names)
+
+    def serialize(message: Any) -> bytes:
+        if len(message.__dict__) < count:
+            missing = next(name for name in names if name not in message.__dict__)
+            raise PydanticSerializationError(f"The field {missing!r} is missing.")
+        return to_json(message, by_alias=True, warnings="error")
+
+    return serialize
 
 
 def _error_frame(members: Members, where: str) -> type[ErrorFrame]:

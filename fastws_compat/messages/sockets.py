@@ -134,17 +134,25 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             if text is not None:
                 try:
                     valid = contract.validate_text(text)
-                except (ValidationError, RecursionError, LookFirst):
-                    pass  # `_read` says what is wrong
+                except ValidationError as exc:
+                    # `_read` says what is wrong. A traceback would hold this frame, which holds the error.
+                    failure = exc.with_traceback(None)
+                except (RecursionError, LookFirst):
+                    failure = None
                 else:
                     if self._misfits:
                         self._misfits = 0
                     return valid  # type: ignore[no-any-return]
-            if (valid := await self._read(message)) is not NOTHING:
+            else:
+                failure = None
+            if (valid := await self._read(message, failure)) is not NOTHING:
                 return valid  # type: ignore[no-any-return]
 
-    async def _read(self, message: Message) -> Any:
-        """The message for the endpoint in a frame; NOTHING if there is none, and the client knows why."""
+    async def _read(self, message: Message, failure: ValidationError | None) -> Any:
+        """The message for the endpoint in a frame; NOTHING if there is none, and the client knows why.
+
+        `failure` is what `validate_text` found wrong with it, if it was asked.
+        """
         if message["type"] == "websocket.disconnect":
             raise disconnect_exception(message)
         contract, frame = self.contract, _frame_of(message)
@@ -152,7 +160,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await self.send_text(contract.pong)
             return NOTHING
         try:
-            valid = contract.incoming.read(frame)
+            valid = contract.incoming.read(frame, failure)
         except MessageValidationError as error:
             await self._refuse(error)
             return NOTHING
@@ -219,9 +227,10 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         try:
             text = contract.serializers[type(message)](message).decode()
         except (KeyError, PydanticSerializationError, UnicodeError):
+            text = None  # and the error of `_send_other` has no context
+        if text is None:
             await self._send_other(message)
-            return
-        if self.application_state is self._direct:
+        elif self.application_state is self._direct:
             # As in send_text.
             try:
                 await self._send({"type": "websocket.send", "text": text})
@@ -245,7 +254,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         Without `detail` it says the phrase of the status.
         """
         detail = PHRASES.get(status, "") if detail is None else detail
-        await self._send_error_frame(status, detail, to.id if isinstance(to, Call) else None)
+        await self._send_error_frame(status, detail, id_of(to.id) if isinstance(to, Call) else None)
 
     async def _send_error_frame(self, status: int, detail: Any, id: str | int | None) -> None:
         contract = self.contract

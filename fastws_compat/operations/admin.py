@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_GET, require_POST
 
-from fastws_compat.operations import api, audit, listing, selections
+from fastws_compat.operations import api, audit, details, listing, selections, taps
 from fastws_compat.operations.audit import Deed
 from fastws_compat.operations.forms import KickForm, MessageForm
 from fastws_compat.operations.listing import URLS, Query
@@ -65,6 +65,7 @@ class LiveSocketAdmin(Base):
             ("kick/", require_POST(self.kick_view), "kick"),
             ("message/", require_POST(self.message_view), "message"),
             ("processes/", require_GET(self.processes_view), "processes"),
+            ("<str:object_id>/tap/", require_POST(self.tap_view), "tap"),
             ("<path:object_id>/", require_GET(self.socket_view), "change"),
         ]
         return [
@@ -147,6 +148,7 @@ class LiveSocketAdmin(Base):
 
     def socket_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         found = self._rows(request, [object_id])
+        watch = self._watch(request, found)
         entries = LogEntry.objects.filter(content_type=audit.content_type(), object_id=object_id)
         return self.page(
             request,
@@ -155,14 +157,67 @@ class LiveSocketAdmin(Base):
             subtitle=object_id,
             object_id=object_id,
             row=found[0] if found else None,
-            fields=fields(found[0]) if found else [],
+            fields=details.fields(found[0]) if found else [],
             entries=entries.select_related("user").order_by("-action_time", "-pk")[:MAX_ENTRIES],
             may_kick=may(request, "kick_livesocket"),
             may_message=may(request, "message_livesocket"),
             checkbox=ACTION_CHECKBOX_NAME,
             kick_url=self.url("kick"),
             message_url=self.url("message"),
+            watch=watch,
         )
+
+    def _watch(self, request: HttpRequest, found: list[Row]) -> dict[str, Any] | None:
+        """What the page of a socket shows of its messages; None if the user may not watch any."""
+        if not (found and may(request, "tap_livesocket") and taps.is_allowed()):
+            return None
+        row = found[0]
+        answer = self._tap(request, row.id, "read") if row.tapped else {}
+        return {
+            "url": self.url("tap", row.id),
+            "is_on": bool(answer.get("matched")),
+            "lines": details.lines(answer.get("messages") or ()),
+        }
+
+    def tap_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """Begin or stop to watch a socket's messages, or send the page what is new."""
+        if not may(request, "tap_livesocket"):
+            raise PermissionDenied
+        action = request.POST.get("action")
+        if action == "renew":
+            return self._news(request, object_id)
+        if action in ("start", "stop"):
+            self._record_tap(request, object_id, action)
+        return HttpResponseRedirect(self.url("change", object_id))
+
+    def _news(self, request: HttpRequest, id: str) -> HttpResponse:
+        after = request.POST.get("after", "")
+        answer = self._tap(request, id, "renew", int(after) if after.isdecimal() else 0)
+        lines = details.lines(answer.get("messages") or ())
+        news = JsonResponse({"is_on": bool(answer["matched"]), "lines": lines})
+        news["Cache-Control"] = "no-store"
+        del request.session  # as in data_view
+        return news
+
+    def _record_tap(self, request: HttpRequest, id: str, action: str) -> None:
+        """Begin or stop to watch. The beginning is recorded before anything is shown."""
+        shown = described(Selection({"id": [id]}), self._rows(request, [id]))
+        if action == "stop":
+            answer = self._tap(request, id, "stop")
+            if answer["matched"]:
+                deed = taps.untap(id, shown, answer["count"], answer["size"])
+                audit.complete(audit.enter(deed, request.user), deed, (), taps.ONE)
+            return
+        deed = Deed("tap", id, shown, "for a minute, or as long as the page is open")
+        entry = audit.enter(deed, request.user)
+        answer = self._tap(request, id, "start")
+        audit.complete(entry, deed, (), Done(answer["matched"], answer["matched"], []))
+        if not answer["matched"]:
+            messages.error(request, REFUSALS[answer["refused"]])
+
+    def _tap(self, request: HttpRequest, id: str, action: str, after: int = 0) -> dict[str, Any]:
+        user: Any = request.user
+        return async_to_sync(api.tap)(id, action, by=user, spare=not user.is_superuser, after=after)
 
     def _rows(self, request: HttpRequest, ids: Sequence[str]) -> list[Row]:
         where = {"id": list(ids)}
@@ -283,8 +338,8 @@ class LiveSocketAdmin(Base):
             request,
             "processes",
             title=_("Processes"),
-            processes=[process_cells(each) for each in found],
-            heads=PROCESS_HEADS,
+            processes=[details.process_cells(each) for each in found],
+            heads=details.PROCESS_HEADS,
             silent=answers.silent,
             older=answers.older,
         )
@@ -299,6 +354,17 @@ QUESTIONS: dict[str, Callable[[int], str]] = {
         % count
     ),
     "message": lambda count: ngettext("Send to %d socket:", "Send to %d sockets:", count) % count,
+}
+
+
+REFUSALS = {
+    "off": gettext_lazy("Messages may not be watched: OPERATIONS_TAP is off in the process of this socket."),
+    "superuser": gettext_lazy("Only a superuser may watch the messages of a superuser."),
+    "foreign": gettext_lazy(
+        "The messages of this socket cannot be watched: its application is not one of FastWS."
+    ),
+    "busy": gettext_lazy("Too many sockets of this process are being watched."),
+    "gone": gettext_lazy("This socket is not open any more, or its process does not answer."),
 }
 
 
@@ -339,75 +405,6 @@ def described(selection: Selection, rows: list[Row]) -> str:
         return selection.subject
     row = rows[0]
     return f"{row.user or listing.DASH} {row.route} {audit.masked(row.address)}".strip()
-
-
-def fields(row: Row) -> list[tuple[Any, str]]:
-    """Every field of a socket, with its label."""
-    return [
-        (gettext_lazy("User"), row.user or listing.DASH),
-        (gettext_lazy("User id"), listing.DASH if row.user_id is None else str(row.user_id)),
-        (gettext_lazy("Route"), row.route or listing.DASH),
-        (gettext_lazy("Endpoint"), row.endpoint or listing.DASH),
-        (gettext_lazy("Path"), row.path or listing.DASH),
-        (gettext_lazy("Address"), row.address or listing.DASH),
-        (gettext_lazy("User agent"), row.agent or listing.DASH),
-        (gettext_lazy("Since"), moment(row.since)),
-        (gettext_lazy("State"), str(listing.STATES.get(row.state, row.state))),
-        (gettext_lazy("Messages in"), listing.number(row.messages_in)),
-        (gettext_lazy("Messages out"), listing.number(row.messages_out)),
-        (gettext_lazy("Bytes in"), listing.number(row.bytes_in)),
-        (gettext_lazy("Bytes out"), listing.number(row.bytes_out)),
-        (gettext_lazy("Waiting messages"), listing.number(row.waiting)),
-        (gettext_lazy("Last heard"), moment(row.last_in)),
-        (gettext_lazy("Last sent"), moment(row.last_out)),
-        (gettext_lazy("Groups"), ", ".join(row.groups) or listing.DASH),
-        (gettext_lazy("Subprotocol"), row.subprotocol or listing.DASH),
-        (gettext_lazy("Process"), row.process),
-        (gettext_lazy("Server"), row.server or listing.DASH),
-    ]
-
-
-def moment(when: Any) -> str:
-    """A time, and how long ago it was."""
-    if when is None:
-        return listing.DASH
-    from django.utils import formats, timezone
-
-    shown = timezone.localtime(when) if timezone.is_aware(when) else when
-    return f"{formats.date_format(shown, 'DATETIME_FORMAT')} ({listing.ago(when)})"
-
-
-PROCESS_HEADS = (
-    gettext_lazy("Process"),
-    gettext_lazy("Server"),
-    gettext_lazy("Since"),
-    gettext_lazy("Open"),
-    gettext_lazy("Handshakes"),
-    gettext_lazy("Waiting"),
-    gettext_lazy("In / out"),
-    gettext_lazy("Lag p99"),
-    gettext_lazy("Memory"),
-    gettext_lazy("Layer"),
-    gettext_lazy("State"),
-)
-
-
-def process_cells(process: Any) -> list[tuple[Any, str]]:
-    layer = process.layer or listing.DASH
-    values = [
-        process.process,
-        f"{process.server or listing.DASH}",
-        listing.ago(process.since),
-        listing.number(process.open),
-        listing.number(process.handshaking),
-        listing.number(process.waiting),
-        f"{listing.number(process.messages_in)} / {listing.number(process.messages_out)}",
-        listing.lag(process.lag),
-        listing.size(process.rss),
-        layer if process.layer_up else _("%s fails") % layer,
-        _("draining") if process.draining else _("serving"),
-    ]
-    return list(zip(PROCESS_HEADS, values, strict=True))
 
 
 admin.site.register(LiveSocket, LiveSocketAdmin)

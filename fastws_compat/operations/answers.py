@@ -96,6 +96,14 @@ async def _drain(question: Question) -> Answer:
     return {"drained": True, "matched": closed}
 
 
+async def _tap(question: Question) -> Answer:
+    from fastws_compat.operations import taps
+
+    for each in await census.select({"id": question["where"]["id"]}):
+        return taps.act(each, question)
+    return {"matched": 0}
+
+
 OPERATIONS: dict[str, Callable[[Question], Awaitable[Answer]]] = {
     "list": _list,
     "count": _count,
@@ -103,6 +111,7 @@ OPERATIONS: dict[str, Callable[[Question], Awaitable[Answer]]] = {
     "send": _send,
     "totals": _totals,
     "drain": _drain,
+    "tap": _tap,
 }
 
 

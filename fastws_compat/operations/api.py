@@ -188,6 +188,24 @@ async def drain(where: Mapping[str, Any], *, over: float, undo: bool, by: Any = 
     return done
 
 
+async def tap(id: str, action: str, *, by: Any, spare: bool, after: int = 0) -> dict[str, Any]:
+    """Watch the messages of a connection: "start", "read", "renew" or "stop".
+
+    The result has `matched`, the `messages` whose number is above `after`, and `refused` if nothing was done.
+    """
+    where = filters(id=id)
+    answers = await ask("tap", where, action=action, by=str(by.pk), spare=spare, after=after)
+    found = [answer for answer in answers.last if answer.get("matched") or answer.get("refused")]
+    answer = found[0] if found else {"matched": 0, "refused": "gone"}
+    if answer["matched"] and action in ("start", "stop"):
+        await _announce(TAPS[action], where, by, Done(1, 1, answers.silent))
+    return answer
+
+
+# The actions of the signal `operated` when somebody begins and stops to watch.
+TAPS = {"start": "tap", "stop": "untap"}
+
+
 async def _done(action: str, where: Mapping[str, Any], by: Any, answers: Answers) -> Done:
     acted = [answer for answer in answers.last if answer.get("matched")]
     done = Done(sum(answer["matched"] for answer in acted), len(acted), answers.silent)

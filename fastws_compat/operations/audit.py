@@ -13,6 +13,13 @@ from fastws_compat.operations.records import Done
 
 # The maximum length of LogEntry.object_id on every database, and of object_repr.
 MAX_REPR = 200
+# What the logs call each action.
+WORDS = {
+    "kick": "Closed",
+    "send": "Sent a message to",
+    "tap": "Began to watch",
+    "untap": "Stopped watching",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class Deed:
 
     def text(self, done: Done) -> str:
         """The sentence for the logs."""
-        what = {"kick": "Closed", "send": "Sent a message to"}.get(self.action, self.action)
+        what = WORDS.get(self.action, self.action)
         silent = f"; no answer from {', '.join(done.silent)}" if done.silent else ""
         sockets = "1 socket" if done.count == 1 else f"{done.count} sockets"
         return f"{what} {sockets} ({self.details}){silent}"
@@ -77,6 +84,14 @@ def complete(entry: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
     entry.change_message = _message(deed, ids, done)
     entry.save(update_fields=["change_message"])
     log(deed, entry.user.get_username(), done)
+
+
+def record(deed: Deed, user_id: str, done: Done) -> None:
+    """Write an entry and the line for what a user's action has led to later."""
+    from django.contrib.auth import get_user_model
+
+    user = get_user_model()._base_manager.get(pk=user_id)
+    complete(enter(deed, user), deed, (), done)
 
 
 def _message(deed: Deed, ids: Sequence[str], done: Done | None) -> str:

@@ -26,6 +26,8 @@ from fastws_compat.terminal import printable
 SLICE = 500
 # The most routes of a facet; the others are counted together.
 OTHER = "(other)"
+# The taps of the connections that are being watched, by their ids.
+tapped: dict[str, Any] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,7 @@ def row(session: Any, personal: bool = True) -> dict[str, Any]:
         "state": state_of(session),
         "subprotocol": subprotocol_of(session),
         "server": server_of(session),
+        "tapped": session.id in tapped,
     }
 
 

@@ -161,6 +161,10 @@ def _user(row: Row) -> str:
     return row.user or DASH
 
 
+def _marked_user(row: Row) -> str:
+    return _("%s (watched)") % _user(row) if row.tapped else _user(row)
+
+
 def _messages(row: Row) -> str:
     return f"{number(row.messages_in)} / {number(row.messages_out)}"
 
@@ -190,7 +194,7 @@ class Column:
 
 
 COLUMNS = (
-    Column("user", gettext_lazy("user"), _user, "user"),
+    Column("user", gettext_lazy("user"), _marked_user, "user"),
     Column("route", gettext_lazy("route"), lambda row: row.route or DASH),
     Column("since", gettext_lazy("since"), lambda row: ago(row.since), "since"),
     Column("heard", gettext_lazy("heard"), lambda row: ago(row.last_in), "last_in"),

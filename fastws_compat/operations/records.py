@@ -38,6 +38,8 @@ class Row:
     subprotocol: str | None
     process: str
     server: str | None
+    # Whether an operator is watching its messages.
+    tapped: bool = False
 
     @classmethod
     def from_wire(cls, values: Mapping[str, Any], process: str) -> Self:
@@ -46,6 +48,7 @@ class Row:
         known |= {name: _time(values.get(name)) for name in TIMES}
         known["groups"] = list(values.get("groups") or ())
         known["waiting"] = values.get("waiting") or 0
+        known["tapped"] = bool(values.get("tapped"))
         known["state"] = values.get("state") or "open"
         return cls(**{**known, "id": str(values.get("id")), "process": process})
 

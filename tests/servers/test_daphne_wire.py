@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import subprocess
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
 
 import pytest
 from websockets.sync.client import connect
 
 from tests.servers.client import KEY, Raw, event, frame, open_socket, unique
-from tests.servers.conftest import Running, Server, free_port
+from tests.servers.conftest import Running, Server, free_port, has_ended
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
@@ -175,20 +174,23 @@ def test_tls_takes_the_ordinary_way(daphne: Server, certificate: Path) -> None:
     assert event(running, "echo") == "4000 done"
 
 
-def connect_to_path(client: Any, path: str, seconds: float = 30) -> None:
-    """Connect as soon as daphne listens there, which it does after it listens on its port."""
-    deadline = monotonic() + seconds
-    while client.connect_ex(path) and monotonic() < deadline:
-        sleep(0.01)
+def connected_to(path: str, running: Running) -> socket.socket:
+    """A connection to a Unix socket; daphne may listen on its TCP port before it listens there."""
+    while True:
+        client = socket.socket(socket.AF_UNIX)
+        try:
+            client.connect(path)
+        except OSError:
+            client.close()
+            assert not has_ended(running.process)
+        else:
+            return client
 
 
 def test_a_unix_socket_has_no_addresses(daphne: Server, tmp_path: Path) -> None:
-    import socket
-
     path = str(tmp_path / "daphne.sock")
-    daphne.start(APP, "--unix-socket", path)
-    with socket.socket(socket.AF_UNIX) as client:
-        connect_to_path(client, path)
+    running = daphne.start(APP, "--unix-socket", path)
+    with connected_to(path, running) as client:
         client.settimeout(5)
         client.sendall(
             b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

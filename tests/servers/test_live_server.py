@@ -105,31 +105,33 @@ multiprocessing.set_start_method(os.environ["START_METHOD"], force=True)
 # The thread of the async ORM is at work in this process before it forks.
 asyncio.run(sync_to_async(int)())
 
+PATIENCE = float(os.environ["PATIENCE"])
+
 class LiveTests(ChannelsLiveServerTestCase):
     def connect(self, path):
-        return connect(self.live_server_ws_url + path, compression=None, proxy=None, open_timeout=30)
+        return connect(self.live_server_ws_url + path, compression=None, proxy=None, open_timeout=PATIENCE)
 
     def test_rows_state_and_close_codes(self):
         User.objects.create(username="ada")
         with self.connect("/ws/users") as socket:
-            assert json.loads(socket.recv(timeout=30)) == [1, 1, "started"]
+            assert json.loads(socket.recv(timeout=PATIENCE)) == [1, 1, "started"]
             with self.assertRaises(ConnectionClosed) as caught:
-                socket.recv(timeout=30)
+                socket.recv(timeout=PATIENCE)
         assert (caught.exception.rcvd.code, caught.exception.rcvd.reason) == (1012, "again")
 
     def test_rows_are_gone(self):
         with self.connect("/ws/users") as socket:
-            assert json.loads(socket.recv(timeout=30)) == [0, 0, "started"]
+            assert json.loads(socket.recv(timeout=PATIENCE)) == [0, 0, "started"]
 
     def test_the_end_of_the_server(self):
         type(self).left_open = self.connect("/ws/wait")
-        assert self.left_open.recv(timeout=30) == "ready"
+        assert self.left_open.recv(timeout=PATIENCE) == "ready"
 
     @classmethod
     def tearDownClass(cls):
         super().tearDownClass()
         try:
-            cls.left_open.recv(timeout=30)
+            cls.left_open.recv(timeout=PATIENCE)
         except ConnectionClosed as closed:
             print("CLOSED", closed.rcvd.code if closed.rcvd else None)
 """
@@ -140,7 +142,10 @@ RUNNERS = {
 }
 
 
-def run_tests(path: Path, runner: str, method: str, apps: str, mode: str) -> subprocess.CompletedProcess[str]:
+def run_tests(
+    path: Path, runner: str, method: str, apps: str, mode: str, patience: float = 30
+) -> subprocess.CompletedProcess[str]:
+    """Run the tests in a project of their own; each waits `patience` seconds for a message."""
     texts = {"manage": MANAGE, "settings": SETTINGS.format(apps=apps, mode=mode), "asgi": ASGI}
     for name, text in {**texts, "test_live": TESTS}.items():
         (path / f"{name}.py").write_text(text)
@@ -153,6 +158,7 @@ def run_tests(path: Path, runner: str, method: str, apps: str, mode: str) -> sub
             "PYTHONPATH": python_path(path),
             "DJANGO_SETTINGS_MODULE": "settings",
             "START_METHOD": method,
+            "PATIENCE": str(patience),
         },
         capture_output=True,
         text=True,
@@ -175,6 +181,6 @@ def test_a_live_server_test_case_runs_the_completed_daphne(
 
 
 def test_a_live_server_test_case_runs_stock_daphne_on_request(tmp_path: Path) -> None:
-    done = run_tests(tmp_path, "pytest", "fork", '"daphne",', "stock")
+    done = run_tests(tmp_path, "pytest", "fork", '"daphne",', "stock", patience=3)
     assert "test_rows_state_and_close_codes FAILED" in done.stdout, done.stdout
     assert not (tmp_path / "events").exists()

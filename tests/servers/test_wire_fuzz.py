@@ -28,7 +28,7 @@ FRAMES = 5000 * TIMES
 HANDSHAKES = 2000 * TIMES
 AT_A_TIME = 100
 # How long a client waits for a response to a partial handshake or a frame, which may not come.
-HANDSHAKE_WAITS = (0.5, 2, 8)
+HANDSHAKE_WAIT = 0.5
 WAIT = 0.15
 PATHS = ("/text/1", "/json", "/policy", "/return/after", "/raise/after")
 
@@ -243,20 +243,18 @@ def test_frames(server: Server) -> None:
 
 def test_handshakes(server: Server) -> None:
     running = server.start(APP)
-    silent, asked = set(range(HANDSHAKES)), 0
-    # The server waits for a client that sends too little; most clients get a response. A busy machine takes
-    # longer for it.
-    for wait in HANDSHAKE_WAITS:
-        asked += len(silent)
-        cases = ((seed, handshake_case(seed)) for seed in sorted(silent))
-        answers = asyncio.run(play(running, cases, wait))
-        odd = {seed: found[:80] for seed, found in answers.items() if found and not is_fair(found)}
-        assert odd == {}
-        silent = {seed for seed, found in answers.items() if not found}
-        if len(silent) < HANDSHAKES // 2:
-            break
-    assert len(silent) < HANDSHAKES // 2
-    check(running, asked)
+    answers: dict[int, bytes] = {}
+    played, wait, most = 0, HANDSHAKE_WAIT, HANDSHAKES // 2
+    # The server waits for a client that sends too little. Most clients get a response, late on busy machines.
+    while sum(map(bool, answers.values())) <= most and wait < 10:
+        unanswered = (seed for seed in range(HANDSHAKES) if not answers.get(seed))
+        cases = [(seed, handshake_case(seed)) for seed in unanswered]
+        answers |= asyncio.run(play(running, cases, wait))
+        played, wait = played + len(cases), wait * 4
+    odd = {seed: found[:80] for seed, found in answers.items() if found and not is_fair(found)}
+    assert odd == {}
+    assert sum(map(bool, answers.values())) > most
+    check(running, played)
 
 
 def is_fair(found: bytes) -> bool:

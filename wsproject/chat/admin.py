@@ -8,14 +8,14 @@ from .models import Message, Room
 
 @admin.register(Room)
 class RoomAdmin(admin.ModelAdmin):
-    list_display = ("name", "slug", "topic", "last_number")
+    list_display = ("name", "slug", "topic")
     search_fields = ("name", "topic")
     prepopulated_fields = {"slug": ("name",)}  # noqa: RUF012  Django reads it as a constant
 
 
 @admin.register(Message)
 class MessageAdmin(admin.ModelAdmin):
-    """Messages can be read and deleted only: they must not be rewritten, and only the socket numbers them."""
+    """Messages can be read and deleted only: what is in the admin alone would not reach the open tabs."""
 
     list_display = ("sent_at", "room", "author", "text")
     list_filter = ("room", "author")

@@ -5,20 +5,19 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal
-from uuid import UUID
 
 from channels.db import database_sync_to_async
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, StringConstraints
 
-from fastws_compat import Call, Depends, HTTPException, Reply, TypedWebSocket, status, websocket
+from fastws_compat import Depends, HTTPException, TypedWebSocket, WebSocketException, status, websocket
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from wsproject.access import Member
 
-from .models import MAX_TEXT, Room
+from .models import MAX_KEY, MAX_TEXT, Room
 
-PAGE = 100
-Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
+RECENT = 100
+Key = Annotated[str, StringConstraints(min_length=1, max_length=MAX_KEY, pattern=r"^[\w-]+$")]
 # No database stores the character zero in all of its texts.
 Text = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT, pattern=r"^[^\x00]*$")
@@ -31,19 +30,11 @@ class Said(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     type: Literal["said"] = "said"
-    number: int
-    key: UUID
+    id: int
+    key: str
     user: Annotated[str, Field(validation_alias=AliasPath("author", "username"))]
     text: str
     sent_at: datetime
-
-
-class History(BaseModel):
-    """A page of messages, oldest first; `done` marks the last page."""
-
-    type: Literal["history"] = "history"
-    messages: list[Said]
-    done: bool
 
 
 class SomeoneTypes(BaseModel):
@@ -53,26 +44,12 @@ class SomeoneTypes(BaseModel):
     user: str
 
 
-class Posted(Reply):
-    """The receipt for a posted message."""
-
-    type: Literal["posted"] = "posted"
-    message: Said
-
-
-class Post(Call[Posted]):
+class Post(BaseModel):
     """A message to post; `key` makes it safe to send it twice."""
 
     type: Literal["post"] = "post"
-    key: UUID
+    key: Key
     text: Text
-
-
-class Recall(BaseModel):
-    """A request for the messages after number `after`."""
-
-    type: Literal["recall"] = "recall"
-    after: Number
 
 
 class Typing(BaseModel):
@@ -81,19 +58,23 @@ class Typing(BaseModel):
     type: Literal["typing"] = "typing"
 
 
-Socket = TypedWebSocket[Post | Recall | Typing, Said | History | SomeoneTypes | Posted]
+Socket = TypedWebSocket[Post | Typing, Said | SomeoneTypes]
 
 
-class Feed(Group[Said | SomeoneTypes]):
-    """What every tab in a room receives."""
+def room_group(room: Room) -> Group[Said]:
+    """What is said in a room. The settings give it a history, and count who is present."""
+    return Group[Said](f"chat.{room.pk}")
 
-    def __init__(self, room: Room) -> None:
-        super().__init__(f"chat.{room.pk}")
 
-    async def announce(self, message: Said | SomeoneTypes) -> None:
-        """Send to the whole room. A client that misses a message sees the gap and requests the history."""
-        with suppress(GroupSendError):  # the library has already logged that the channel layer failed
-            await self.asend(message)
+def typing_group(room: Room) -> Group[SomeoneTypes]:
+    """Who is typing in a room. This group keeps nothing: a tab that reconnects need not know."""
+    return Group[SomeoneTypes](f"typing.{room.pk}")
+
+
+def recent(room: Room) -> list[dict[str, object]]:
+    """Return the newest messages of a room, oldest first, in the form in which the group sends them."""
+    newest = room.messages.select_related("author").order_by("-pk")[:RECENT]
+    return [Said.model_validate(message).model_dump(mode="json") for message in newest][::-1]
 
 
 def get_room(slug: str, _: Member) -> Room:
@@ -106,35 +87,26 @@ def get_room(slug: str, _: Member) -> Room:
 CurrentRoom = Annotated[Room, Depends(get_room)]
 
 
-async def send_history(websocket: Socket, room: Room, after: int) -> None:
-    """Send the messages after number `after` in pages, oldest first, or the last page if `after` is 0."""
-    after = after or max(0, room.last_number - PAGE)
-    while True:
-        later = room.messages.select_related("author").filter(number__gt=after)[:PAGE]
-        page = [Said.model_validate(message) async for message in later]
-        done = len(page) < PAGE
-        await websocket.send_message(History(messages=page, done=done))
-        if done:
-            return
-        after = page[-1].number
-
-
 @websocket("/ws/chat/{slug}", heartbeat=True)
-async def chat(websocket: Socket, room: CurrentRoom, user: Member, after: Number = 0) -> None:
-    """A tab in a room: first the messages after number `after`, then each new message."""
-    feed = Feed(room)
+async def chat(websocket: Socket, room: CurrentRoom, user: Member) -> None:
+    """A tab in a room. Joining delivers what a tab that reconnects has missed."""
     await websocket.accept()
-    await websocket.join(feed, presence={"name": user.get_username()})
-    await send_history(websocket, room, after)
+    await websocket.join(room_group(room), presence={"name": user.get_username()})
+    await websocket.join(typing_group(room))
     async for message in websocket:
         match message:
             case Post():
-                saved, is_new = await database_sync_to_async(room.post)(user, message.key, message.text)
-                said = Said.model_validate(saved)
-                await websocket.reply(message, Posted(message=said))
-                if is_new:
-                    await feed.announce(said)
-            case Recall():
-                await send_history(websocket, room, message.after)
+                saved = await database_sync_to_async(room.post)(user, message.key, message.text)
+                await announce(room, Said.model_validate(saved))
             case Typing():
-                await feed.announce(SomeoneTypes(user=user.get_username()))
+                with suppress(GroupSendError):  # the library has already logged that the channel layer failed
+                    await typing_group(room).asend(SomeoneTypes(user=user.get_username()), exclude=websocket)
+
+
+async def announce(room: Room, said: Said) -> None:
+    """Send a saved message to the room, unless it has been sent already."""
+    try:
+        await room_group(room).asend(said, key=said.key)
+    except GroupSendError as error:
+        # The page reconnects and posts again, and the key keeps the message from being saved or shown twice.
+        raise WebSocketException(status.WS_1013_TRY_AGAIN_LATER, "The message was not delivered.") from error

@@ -1,16 +1,18 @@
-"""The two pages of the chat. Live updates arrive over the socket."""
+"""The pages of the chat. What is said while a page is open arrives over the socket."""
 
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 
 from django.contrib.auth.decorators import login_required
 from django.db.models import Max
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.utils import timezone
 
 from .models import MAX_TEXT, Room
+from .sockets import recent, room_group
 
 
 @login_required
@@ -24,9 +26,20 @@ def rooms(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def room(request: HttpRequest, slug: str) -> HttpResponse:
+    found = get_object_or_404(Room, slug=slug)
     context = {
-        "room": get_object_or_404(Room, slug=slug),
+        "room": found,
         "rooms": Room.objects.all(),
+        "group": room_group(found),
+        "recent": partial(recent, found),  # called by the template, after it has read the position
         "max_text": MAX_TEXT,
     }
     return render(request, "chat/room.html", context)
+
+
+@login_required
+def messages(request: HttpRequest, slug: str) -> JsonResponse:
+    """What a page loads if it has missed more than the history can give back."""
+    found = get_object_or_404(Room, slug=slug)
+    position = room_group(found).position()  # before the messages: one sent in between then comes twice
+    return JsonResponse({"position": position, "messages": recent(found)})

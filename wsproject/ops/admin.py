@@ -18,7 +18,7 @@ def delete_selected(
 ) -> HttpResponse | None:
     """Run Django's action and announce its log entries: `bulk_create` sends no signal for them.
 
-    A single entry does send the signal and is announced twice. The page ignores ids that it already shows.
+    A single entry does send the signal. Announcing it a second time has no effect.
     """
     last = LogEntry.objects.order_by("pk").last()
     response = django_delete_selected(modeladmin, request, queryset)

@@ -9,8 +9,7 @@ from django.contrib.admin.models import DELETION, LogEntry
 from fastws_compat.groups import Group
 
 staff_group = Group("ops")
-FIRST = 20
-MOST = 200
+RECENT = 20
 
 
 def describe(entry: LogEntry) -> dict[str, Any]:
@@ -29,12 +28,12 @@ def describe(entry: LogEntry) -> dict[str, Any]:
     }
 
 
-def recent(after: int) -> list[dict[str, Any]]:
-    """Return the latest entries, or those after entry `after`, oldest first."""
-    newest = LogEntry.objects.select_related("user", "content_type").filter(pk__gt=after).order_by("-pk")
-    return [describe(entry) for entry in newest[: MOST if after else FIRST]][::-1]
+def recent() -> list[dict[str, Any]]:
+    """Return the latest entries, oldest first."""
+    newest = LogEntry.objects.select_related("user", "content_type").order_by("-pk")
+    return [describe(entry) for entry in newest[:RECENT]][::-1]
 
 
 def announce(entry: LogEntry) -> None:
-    """Send the entry to every open operations page when the transaction commits."""
-    staff_group.send_on_commit(describe(entry))
+    """Send the entry, once, to every open operations page when the transaction commits."""
+    staff_group.send_on_commit(describe(entry), key=str(entry.pk))

@@ -134,11 +134,10 @@ class Log {
     return entry;
   }
 
-  tag(entry, tag, group) {
+  tag(entry, tag) {
     entry.tag = String(tag);
     if (entry.tag === "error" && entry.direction === "received") entry.element.classList.add("error");
     entry.tagged.prepend(h("span", { class: "tag" }, entry.tag));
-    if (group !== undefined) entry.tagged.append(h("span", { class: "soft" }, group));
     this.#judge(entry);
   }
 
@@ -553,7 +552,7 @@ class Route {
     this.#live = new Live(this.url(), {
       protocols: this.protocols, tag: this.about.tag, text: this.about.text, backoff: () => null, WebSocket: this.#tapped(),
     });
-    this.#live.on("message", (message, about) => this.#deliver(message, about));
+    this.#live.on("message", (message) => this.#deliver(message));
     this.#live.onStatus((status, event) => { if (event) this.#end(event); });
   }
 
@@ -590,10 +589,10 @@ class Route {
   }
 
   /** The frame itself is in the log. */
-  #deliver(message, { group }) {
+  #deliver(message) {
     const tag = message?.[this.about.tag];
-    if (tag === undefined && group === undefined) return;
-    this.log.tag(this.received, tag ?? "", group);
+    if (tag === undefined) return;
+    this.log.tag(this.received, tag);
     const isReply = tag === "error" || this.sends.some(({ name, hasId }) => hasId && name === tag);
     if (isReply && message.id !== undefined) this.log.reply(message.id, this.received);
   }

@@ -2,7 +2,7 @@
 import { connect } from "./sockets.js";
 
 const find = (id) => document.getElementById(id);
-const { slug, user: me, group } = find("chat").dataset;
+const { slug, user: me, group, position, messages: source } = find("chat").dataset;
 const [scroll, messages, text] = [find("scroll"), find("messages"), find("text")];
 const LOST = ["Reconnecting…", "Connection lost. Your messages are kept and will be sent when it is restored."];
 const STATES = {
@@ -16,52 +16,45 @@ const STATES = {
 
 // ---- Messages --------------------------------------------------------------------------------------
 
-const shown = new Map(); // number -> element
-let resume = 0; // all messages up to this number are shown; requests for the history start after it
-let synced = false; // whether the requested history is complete
-
-function showHistory({ messages: page, done }) {
-  page.forEach(show);
-  resume = Math.max(resume, page.at(-1)?.number ?? 0);
-  advance();
-  if (!done) return;
-  synced = true;
-  scroll.ariaBusy = "false";
-  find("empty").hidden = shown.size + outbox.size > 0;
-  flush();
-}
+const shown = new Map(); // id -> element
 
 function hear(said) {
   quiet(said.user);
   show(said);
-  advance();
-  if (synced && said.number > resume) recall();
 }
 
-/** Numbers have no gaps, so a missing number means a lost message. */
-function advance() {
-  while (shown.has(resume + 1)) resume++;
-}
-
-function recall() {
-  synced = false;
-  room.send({ type: "recall", after: resume });
+/** Fetch the newest messages if the history cannot give back what was missed. */
+async function load() {
+  const answer = await fetch(source, { cache: "no-store" });
+  if (!answer.ok) throw new Error(`${source}: ${answer.status}`);
+  const { position: until, messages: page } = await answer.json();
+  const follow = atEnd();
+  shown.clear();
+  messages.replaceChildren();
+  page.forEach(show);
+  showEmpty();
+  if (follow) toEnd();
+  return until;
 }
 
 function show(said) {
   if (said.user === me) settle(said.key);
-  if (shown.has(said.number)) return;
+  if (shown.has(said.id)) return;
   const follow = atEnd() || said.user === me;
   const item = bubble(said);
-  item.dataset.number = said.number;
+  item.dataset.id = said.id;
   item.dataset.author = said.user;
-  shown.set(said.number, item);
+  shown.set(said.id, item);
   let before = messages.lastElementChild;
-  while (before && Number(before.dataset.number) > said.number) before = before.previousElementSibling;
+  while (before && Number(before.dataset.id) > said.id) before = before.previousElementSibling;
   before ? before.after(item) : messages.prepend(item);
   for (const one of [item, item.nextElementSibling]) one && join(one);
-  find("empty").hidden = true;
+  showEmpty();
   follow ? toEnd() : (find("newer").hidden = false);
+}
+
+function showEmpty() {
+  find("empty").hidden = shown.size + outbox.size > 0;
 }
 
 /** Consecutive messages of one author share one heading. */
@@ -102,54 +95,39 @@ function element(name, className, content = "") {
 
 // ---- Messages to send -----------------------------------------------------------------------------
 
-const store = `chat:${me}:${slug}`; // survives a reload of the tab
-const outbox = new Map(); // key -> { text, item, sent }
+const outbox = new Map(); // key -> element
 
-function post(text, key = newKey()) {
+/** The client sends it again after each reconnect, until the room has it. */
+function post(text) {
+  const key = room.live.key();
   const item = bubble({ user: me, text });
   item.classList.add("waiting");
-  outbox.set(key, { text, item, sent: false });
+  outbox.set(key, item);
   find("outbox").append(item);
-  find("empty").hidden = true;
-  keep();
+  showEmpty();
   toEnd();
-}
-
-/** Send what this connection has not sent yet. Sending twice is harmless: the server recognizes the key. */
-function flush() {
-  for (const [key, entry] of outbox) {
-    const ready = synced && !entry.sent && !entry.failed;
-    if (ready) entry.sent = room.send({ type: "post", id: key, key, text: entry.text });
-    if (!entry.failed) note(entry, entry.sent ? "Sending…" : "Waiting for the connection");
-  }
+  // An error frame has the `id` of the message that caused it.
+  if (room.live.post(key, { type: "post", id: key, text })) note(item);
+  else fail(key, "Too many messages are waiting.");
 }
 
 function settle(key) {
-  outbox.get(key)?.item.remove();
-  if (outbox.delete(key)) keep();
+  room.live.settle(key);
+  outbox.get(key)?.remove();
+  outbox.delete(key);
 }
 
 function fail(key, detail) {
-  const entry = outbox.get(key);
-  entry.failed = true;
-  entry.item.classList.add("failed");
-  note(entry, `Not sent. ${detail}`);
-  keep();
+  const item = outbox.get(key);
+  settle(key);
+  if (!item) return;
+  item.classList.add("failed");
+  item.querySelector(".foot").textContent = `Not sent. ${detail}`;
+  find("outbox").append(item);
 }
 
-function note({ item }, words) {
-  item.querySelector(".foot").textContent = words;
-}
-
-function keep() {
-  const waiting = [...outbox].filter(([, entry]) => !entry.failed).map(([key, { text }]) => [key, text]);
-  sessionStorage.setItem(store, JSON.stringify(waiting));
-}
-
-/** `crypto.randomUUID` is not available over plain http, as used by a phone on the same network. */
-function newKey() {
-  return "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (digit) =>
-    (digit ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (digit / 4)))).toString(16));
+function note(item) {
+  item.querySelector(".foot").textContent = room.status === "online" ? "Sending…" : "Waiting for the connection";
 }
 
 // ---- Who is typing ---------------------------------------------------------------------------------
@@ -199,11 +177,8 @@ function showState(status) {
   find("banner-text").textContent = long;
   find("retry").hidden = state === "refused";
   find("login").hidden = state !== "refused";
-  if (state === "online") return;
-  synced = false;
-  told = 0;
-  for (const entry of outbox.values()) entry.sent = false;
-  flush();
+  if (state !== "online") told = 0;
+  outbox.forEach(note);
 }
 
 function atEnd() {
@@ -220,7 +195,6 @@ find("composer").addEventListener("submit", (event) => {
   const written = text.value.trim();
   if (!written) return;
   post(written);
-  flush();
   text.value = "";
   told = 0;
   text.focus();
@@ -235,16 +209,14 @@ find("retry").addEventListener("click", () => room.retry());
 find("newer").addEventListener("click", toEnd);
 scroll.addEventListener("scroll", () => atEnd() && (find("newer").hidden = true));
 
-// What waits for the connection is in the outbox, so the client itself keeps nothing.
-const room = connect("/ws/chat/{slug}", { params: { slug }, query: () => ({ after: resume }), queue: 0 });
-const here = room.live.group(group);
+const room = connect("/ws/chat/{slug}", { params: { slug }, queue: 0, store: `chat:${me}:${slug}` });
+const here = room.live.group(group, { position, load });
 here.on("presence", showPeople);
 room.onStatus(showState);
-room.on("history", showHistory);
 room.on("said", hear);
-room.on("posted", ({ message }) => hear(message));
-room.on("error", ({ id, detail }) => outbox.has(id) && fail(id, detail[0]?.msg ?? detail));
+room.on("error", ({ id, detail }) => fail(id, detail[0]?.msg ?? detail));
 room.on("typing", ({ user }) => user !== me && hearTyping(user));
-for (const [key, kept] of JSON.parse(sessionStorage.getItem(store) ?? "[]")) post(kept, key);
-flush();
+JSON.parse(find("recent").textContent).forEach(show);
+showEmpty();
+toEnd();
 text.focus();

@@ -1,4 +1,4 @@
-// Written by `manage.py ws_types`; do not change it. Schemas: 4013b753da8b80f3
+// Written by `manage.py ws_types`; do not change it. Schemas: ee74784db0caf74f
 /**
  * The answer to a message that was refused: what was wrong, as an HTTP status and FastAPI's `detail`.
  *
@@ -11,42 +11,19 @@ export interface ErrorFrame {
   id?: Id;
 }
 
-/** A page of messages, oldest first; `done` marks the last page. */
-export interface History {
-  type: "history";
-  messages: Array<Said>;
-  done: boolean;
-}
-
 export type Id = string | number;
 
 /** A message to post; `key` makes it safe to send it twice. */
 export interface Post {
-  id: Id;
   type: "post";
-  /** Format: uuid. */
   key: string;
   text: string;
-}
-
-/** The receipt for a posted message. */
-export interface Posted {
-  id: Id;
-  type: "posted";
-  message: Said;
-}
-
-/** A request for the messages after number `after`. */
-export interface Recall {
-  type: "recall";
-  after: number;
 }
 
 /** A message in the room. */
 export interface Said {
   type: "said";
-  number: number;
-  /** Format: uuid. */
+  id: number;
   key: string;
   user: string;
   text: string;
@@ -69,10 +46,10 @@ export interface Typing {
 export interface Routes {
   "/ws/chat/{slug}": {
     params: { slug: string };
-    query: { after?: number };
-    up: Post | Recall | Typing;
-    down: Said | History | SomeoneTypes | Posted | ErrorFrame;
-    replies: { post: Posted };
+    query: {};
+    up: Post | Typing;
+    down: Said | SomeoneTypes | ErrorFrame;
+    replies: {};
     tag: "type";
   };
 }

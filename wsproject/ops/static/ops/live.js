@@ -3,6 +3,7 @@ import { Live } from "../fastws/live.js";
 
 const find = (id) => document.getElementById(id);
 const entries = find("entries");
+const { socket, group, position, entries: source } = find("ops").dataset;
 const STATES = {
   connecting: "Connecting…",
   online: "Live",
@@ -12,28 +13,32 @@ const STATES = {
   closed: "The server ended the connection. Reload the page.",
 };
 const KEEP = 200; // maximum number of rows
-const OVERLAP = 20; // transactions may commit in a different order than the ids of their entries
 const shown = new Map(); // id -> row
-let last = 0;
 
-const live = new Live(find("ops").dataset.socket, {
-  query: () => ({ after: Math.max(0, last - OVERLAP) }),
-  heartbeat: true,
-});
+const live = new Live(socket);
 live.onStatus((status) => {
   find("state").dataset.state = status;
   find("state").firstElementChild.textContent = STATES[status];
 });
-live.on("message", (frame) => {
-  if (frame.type === "entry") show(frame, true);
-  else frame.entries.forEach((entry) => show(entry, last > 0 && entries.ariaBusy === "false"));
-  entries.ariaBusy = "false";
+live.group(group, { position, load }).on("message", (entry) => show(entry, true));
+showAll(JSON.parse(find("recent").textContent), false);
+
+/** Fetch the latest entries if the history cannot give back what was missed. */
+async function load() {
+  const answer = await fetch(source, { cache: "no-store" });
+  if (!answer.ok) throw new Error(`${source}: ${answer.status}`);
+  const { position: until, entries: latest } = await answer.json();
+  showAll(latest, true);
+  return until;
+}
+
+function showAll(list, fresh) {
+  for (const entry of list) show(entry, fresh);
   find("empty").hidden = shown.size > 0;
-});
+}
 
 function show(entry, fresh) {
   if (shown.has(entry.id)) return;
-  last = Math.max(last, entry.id);
   const row = document.createElement("tr");
   row.dataset.id = entry.id;
   row.className = fresh ? "fresh" : "";
@@ -45,6 +50,7 @@ function show(entry, fresh) {
   while (after && Number(after.dataset.id) > entry.id) after = after.nextElementSibling;
   entries.insertBefore(row, after);
   shown.set(entry.id, row);
+  find("empty").hidden = true;
   if (shown.size > KEEP) entries.lastElementChild.remove();
 }
 
