@@ -484,6 +484,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("THREADS", True),
         ("THREADS", None),
         ("DAPHNE", "portable"),
+        ("HEALTH", "ready"),
         ("DAPHNE", True),
         ("DAPHNE_ROOT_PATH_HEADER", "yes"),
         ("SHUTDOWN_GRACE", -1),
@@ -525,6 +526,7 @@ def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
     [
         ("THREADS", 1),
         ("DAPHNE", "stock"),
+        ("HEALTH", "/health/"),
         ("DAPHNE_ROOT_PATH_HEADER", True),
         ("SHUTDOWN_GRACE", 0),
         ("SHUTDOWN_GRACE", 0.5),
