@@ -183,6 +183,15 @@ def test_a_failed_startup_is_logged_and_ends_the_process(server: Server) -> None
     assert "the database is on fire" in running.logs()
 
 
+def test_a_port_that_is_taken_ends_the_process_and_its_lifespan(daphne: Server) -> None:
+    port = daphne.shared(APP).port
+    command = [sys.executable, "-m", "daphne", "--bind", "127.0.0.1", "--port", str(port), APP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 1
+    assert "Listen failure: Couldn't listen" in done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["startup", "shutdown"]
+
+
 def test_an_application_without_a_lifespan_is_served(server: Server) -> None:
     with open_socket(server.shared("tests.servers.apps:plain"), "/echo") as client:
         client.send("hello")
