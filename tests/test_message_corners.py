@@ -26,7 +26,7 @@ from fastws_compat import (
 from fastws_compat.auth import login_required
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.testclient import TestClient
-from tests.fake_server import CONNECT, TIMEOUT, FakeServer, text
+from tests.fake_server import CONNECT, TIMEOUT, FakeServer, converse, text
 
 
 class Post(BaseModel):
@@ -332,3 +332,42 @@ def test_a_function_whose_task_is_cancelled_cleans_up() -> None:
 
     asyncio.run(main())
     assert events == ["called", "cleaned up"]
+
+
+async def lose(message: Any) -> None:
+    """Fail to send messages, as a server does whose client has gone."""
+    if message["type"] == "websocket.send":
+        raise OSError("gone")
+
+
+def test_a_stream_ends_when_the_client_can_no_longer_be_reached() -> None:
+    app, ended = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def prices() -> AsyncIterator[Post]:
+        try:
+            while True:
+                yield Post()
+        finally:
+            ended.append(True)
+
+    sent = converse(app, on_send=lose)
+    assert [message["type"] for message in sent] == ["websocket.accept"]
+    assert ended == [True]
+
+
+def test_a_stream_whose_cleanup_awaits_what_was_cancelled_is_cancelled() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def prices() -> AsyncIterator[Post]:
+        helper = asyncio.create_task(asyncio.Event().wait())
+        try:
+            while True:
+                yield Post()
+        finally:
+            helper.cancel()
+            await helper
+
+    with pytest.raises(asyncio.CancelledError):
+        converse(app, on_send=lose)
