@@ -18,6 +18,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 NO_SKIP = bool(os.environ.get("FASTWS_NO_SKIP"))
 
+# The files that take a minute or more, the slowest first.
+SLOW_FILES = (
+    "servers/test_storm.py",
+    "servers/test_faults.py",
+    "servers/test_threads.py",
+    "servers/test_tenants.py",
+    "servers/test_django_users.py",
+    "browser/test_docs_page.py",
+    "servers/test_operations.py",
+    "servers/test_live_server.py",
+    "test_foreign.py",
+    "servers/test_presence.py",
+    "parity/test_properties.py",
+    "browser/test_operations.py",
+    "test_history.py",
+    "browser/test_demo.py",
+    "test_stores.py",
+    "upstream/test_upstream.py",
+    "servers/test_groups.py",
+    "servers/test_daphne_deflate.py",
+    "servers/test_daphne_pressure.py",
+    "servers/test_lookups.py",
+    "servers/test_wire_fuzz.py",
+    "servers/test_loops.py",
+    "browser/test_recovery.py",
+)
+
 
 def _refuse_skip(report: Any) -> None:
     if NO_SKIP and report.outcome == "skipped":
@@ -60,6 +87,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin each test as a new process does: with an empty channel layer, and with nothing that counts."""
     channel_layers.backends.clear()
     census._totals.clear()
+    census._exceptions.clear()
     monkeypatch.setattr(census, "_readers", 0)
     for module, name in ((census, "is_on"), (tally, "is_thorough")):
         monkeypatch.setattr(module, name, False)
@@ -69,7 +97,22 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hooks, name, None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have pytest-xdist keep the order of the files. It would begin with those of the most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def _slowness(item: pytest.Item) -> int:
+    name = item.path.as_posix().rpartition("/tests/")[2]
+    return SLOW_FILES.index(name) if name in SLOW_FILES else len(SLOW_FILES)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse names that differ between processes: those of pytest-xdist compare what they have collected."""
+    """Run the slow files first: a worker takes a whole file, and none is left alone with one at the end.
+
+    Refuse names that differ between processes: those of pytest-xdist compare what they have collected.
+    """
+    items.sort(key=_slowness)
     if changing := [item.nodeid for item in items if " at 0x" in item.nodeid]:
         raise pytest.UsageError(f"The names of these tests contain addresses: {', '.join(changing)}")

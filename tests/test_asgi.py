@@ -496,3 +496,10 @@ def test_runworker_needs_a_place_for_its_consumers(capsys):
         return out
 
     assert async_to_sync(work)() == "cat.png\n"
+
+
+def test_urls_that_cannot_be_imported_do_not_keep_the_sockets_from_starting(settings):
+    settings.ROOT_URLCONF = "no_such_urls"
+    server = FakeServer({"type": "lifespan.startup"}, {"type": "lifespan.shutdown"})
+    async_to_sync(get_asgi_application(FastAPI()))({"type": "lifespan"}, server.receive, server.send)
+    assert server.types == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

@@ -323,6 +323,7 @@ def test_routes_with_one_name_and_one_path() -> None:
 
 class Told(ErrorFrame):
     hint: str = ""
+    detail: Annotated[Any, Field(examples=["Too tall."])]
 
 
 class Codec:
@@ -343,6 +344,7 @@ def test_schemas_of_own_error_frames_and_of_what_json_cannot_say() -> None:
 
     schemas = described(app)["components"]["schemas"]
     assert schemas["Told"]["properties"]["hint"]["type"] == "string"
+    assert schemas["Told"]["properties"]["detail"]["examples"] == ["Too tall."]
     assert schemas["Opaque"]["additionalProperties"] is False
 
 

@@ -15,7 +15,7 @@ from django.core.checks import run_checks
 from django.core.management import call_command
 from django.urls import path
 from django.utils.autoreload import StatReloader, autoreload_started
-from pydantic import BaseModel, Discriminator, Field, Tag
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator
 
 import wsproject.asgi  # noqa: F401 - imports the demo's sockets, which would be found unimported
 from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne
@@ -484,6 +484,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("THREADS", True),
         ("THREADS", None),
         ("DAPHNE", "portable"),
+        ("HEALTH", "ready"),
         ("DAPHNE", True),
         ("DAPHNE_ROOT_PATH_HEADER", "yes"),
         ("SHUTDOWN_GRACE", -1),
@@ -525,6 +526,7 @@ def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
     [
         ("THREADS", 1),
         ("DAPHNE", "stock"),
+        ("HEALTH", "/health/"),
         ("DAPHNE_ROOT_PATH_HEADER", True),
         ("SHUTDOWN_GRACE", 0),
         ("SHUTDOWN_GRACE", 0.5),
@@ -835,6 +837,15 @@ class NoExample(BaseModel):
     code: Annotated[str, Field(pattern="^(?:zz|yy){9}$")]
 
 
+class Fussy(BaseModel):
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def reject(cls, value: str) -> str:
+        raise ValueError("never good enough")
+
+
 def told_apart_by_function(value: Any) -> str:
     return "long" if "title" in value else "short"
 
@@ -852,6 +863,7 @@ ByFunction = Annotated[
         (Note | Picture | bytes, dict[str, int] | list[int] | None, []),
         (ByFunction, Note, []),
         (NoExample | Note, None, []),
+        (Fussy | Note, None, []),
     ],
 )
 def test_W017_messages_that_overlap(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -520,14 +522,18 @@ def test_the_first_byte_that_is_not_utf_8_is_named(pieces: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
-def test_a_message_has_a_maximum_of_fragments(kind: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_message_has_a_maximum_of_fragments(
+    kind: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Even if they are empty or contain one byte each, or if control frames come between them."""
+    maximum = MAX_FRAGMENTS if os.environ.get("FASTWS_ALL_FRAGMENTS") else 4000
+    monkeypatch.setattr("fastws_compat.daphne.reader.MAX_FRAGMENTS", maximum)
 
     async def main() -> None:
         received: list[Any] = []
         connection = await Connection(recorder(received)).open()
         connection.receive(masked(kind, b"a", fin=False))
-        connection.receive((masked(0, b"", fin=False) + masked(0xA, b"?")) * (MAX_FRAGMENTS - 1001))
+        connection.receive((masked(0, b"", fin=False) + masked(0xA, b"?")) * (maximum - 1001))
         connection.receive(masked(0, b"\n", fin=False) * 999)
         connection.receive(masked(0, b"z"))
         await settle()
@@ -536,7 +542,7 @@ def test_a_message_has_a_maximum_of_fragments(kind: int, caplog: pytest.LogCaptu
         assert message[("", "text", "bytes")[kind]] in ("a" + "\n" * 999 + "z", b"a" + b"\n" * 999 + b"z")
 
         connection.receive(masked(kind, b"a", fin=False))
-        connection.receive(masked(0, b"", fin=False) * (MAX_FRAGMENTS - 1))
+        connection.receive(masked(0, b"", fin=False) * (maximum - 1))
         assert connection.transport.take() == b""
         connection.receive(masked(0, b"", fin=False) * 1000)
         assert connection.transport.take()[2:4] == (1009).to_bytes(2, "big")
@@ -1100,6 +1106,11 @@ def test_a_process_without_threads_at_work_exits_in_order() -> None:
     assert (left.stdout, left.stderr) == ("exited in order\n", "")
 
 
+def test_a_slow_exit_without_threads_is_not_cut_off() -> None:
+    left = python("atexit.register(time.sleep, 1); exit_by(time.monotonic() + 0.5)")
+    assert (left.stdout, left.stderr) == ("exited in order\n", "")
+
+
 def test_a_program_that_goes_on_after_its_server_is_left_alone() -> None:
     left = python(
         "exit_by(time.monotonic())\n"
@@ -1150,6 +1161,32 @@ def test_stock_daphne_has_djangos_reloader(monkeypatch: pytest.MonkeyPatch, sett
     settings.FASTWS = {"DAPHNE": "stock"}
     completed.install()
     assert (Command.run, Command.server_cls) == (runserver.Command.run, daphne.server.Server)
+
+
+def test_the_reloader_starts_children_until_one_does_not_ask_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [reloader.RELOAD, reloader.RELOAD, 5]
+    monkeypatch.setattr(reloader, "run_child", lambda: codes.pop(0))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            reloader.supervise()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (ended.value.code, codes) == (5, [])
+
+
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+)
+
+
+def test_the_reloader_kills_a_child_that_does_not_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reloader, "CHILD_TIMEOUT", 0.1)
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        reloader.stop(child)
+        assert child.wait(30) == -signal.SIGKILL
 
 
 # The lines of `runserver`

@@ -12,7 +12,7 @@ from django.test import override_settings
 
 from fastws_compat import FastAPI, WebSocket, logs
 from fastws_compat.concurrency import run_in_threadpool
-from fastws_compat.connections import census, refusal
+from fastws_compat.connections import census, hooks, refusal
 from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
 
 app_log = logging.getLogger("tests.logs")
@@ -155,3 +155,18 @@ def test_without_the_setting_nothing_is_logged(access: Any) -> None:
         run(app, FakeServer(CONNECT))
         census.refused(None, 503, "stopping")
     assert access() == []
+
+
+def test_following_twice_enters_once() -> None:
+    logs.follow()
+    logs.follow()
+    assert len(hooks.begun) == 1
+
+
+def test_the_span_of_a_record_is_the_current_one() -> None:
+    from opentelemetry import trace
+
+    assert logs.span_ids() == (None, None)
+    context = trace.SpanContext(trace_id=0xA, span_id=0xB, is_remote=False)
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        assert logs.span_ids() == (f"{0xA:032x}", f"{0xB:016x}")

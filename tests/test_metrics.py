@@ -264,6 +264,15 @@ def test_what_clients_choose_makes_no_series() -> None:
     assert series() == before
 
 
+def test_exceptions_beyond_a_hundred_are_one_series() -> None:
+    scrape()
+    for number in range(150):
+        census.failed("/ws", type(f"Error{number}", (Exception,), {})())
+    family = scrape()["fastws_exceptions"]
+    counts = {sample.labels["exception"]: sample.value for sample in family.samples}
+    assert (len(counts), counts["other"]) == (101, 50)
+
+
 def test_routes_beyond_the_limit_are_one() -> None:
     app = app_with_routes()
     with override_settings(FASTWS={"METRICS_ROUTES": 1}):

@@ -604,7 +604,7 @@ def test_the_values_are_those_of_the_process(metrics: Metrics) -> None:
         == 1
     )
     assert value(found, "fastws.layer.up", layer="default") == 1
-    assert value(found, "fastws.event_loop.lag") == 1
+    assert value(found, "fastws.event_loop.lag") >= 1  # one for each second
     assert value(found, "fastws.logins.check.duration") == 1
     assert value(found, "fastws.server.limit") == 50
     assert value(found, "fastws.server.draining") == 0

@@ -594,7 +594,7 @@ def test_application_that_ignores_its_cancellation(monkeypatch):
 
 
 def test_task_left_behind_that_does_not_end(monkeypatch):
-    monkeypatch.setattr(portal, "CANCEL_TIMEOUT", 0.05)
+    monkeypatch.setattr(portal, "CANCEL_TIMEOUT", 1.0)
     tasks = []
 
     async def stubborn():

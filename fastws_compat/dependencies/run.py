@@ -57,7 +57,7 @@ class Solution:
             case "background_tasks":
                 self.background_tasks = self.background_tasks or BackgroundTasks()
                 return self.background_tasks
-            case "response":
+            case "response":  # pragma: no branch - the last kind
                 self.response = self.response or self._handshake_response()
                 return self.response
 

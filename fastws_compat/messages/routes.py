@@ -82,7 +82,7 @@ class RouteMessages:
             received, sent = self._socket.forms or (None, None)
         else:
             received, sent = options.get("receives"), options.get("sends")
-        self._contract = compile_contract(
+        contract = compile_contract(
             received,
             sent,
             self._where,
@@ -92,16 +92,16 @@ class RouteMessages:
             heartbeat=options.get("heartbeat", False),
         )
         if options.get("handlers") is not None:
-            self.dispatch = self._compile_dispatch(None)
+            self.dispatch = self._compile_dispatch(None, contract)
             self._route.plan = self.dispatch.plan
+        self._contract = contract
 
-    def _compile_dispatch(self, overrides: Mapping[Any, Any] | None) -> Dispatch:
+    def _compile_dispatch(self, overrides: Mapping[Any, Any] | None, contract: Contract) -> Dispatch:
         route, router = self._route, self._options["handlers"]
         if not isinstance(router, MessageRouter):
             raise DeclarationError(f"{self._where} has handlers={router!r}: give it a MessageRouter.")
-        assert self._contract is not None
         return compile_dispatch(
-            route.call, route.path_format, route.dependencies, overrides, router, self._contract
+            route.call, route.path_format, route.dependencies, overrides, router, contract
         )
 
     def _check_options(self) -> None:
@@ -127,7 +127,7 @@ class RouteMessages:
             return route.plan, self.dispatch
         if self.dispatch is None:
             return route.overridden_plan(), None
-        dispatch = self._compile_dispatch(overrides)
+        dispatch = self._compile_dispatch(overrides, cast(Contract, self._contract))
         return dispatch.plan, dispatch
 
     def _open(self, route: Route, scope: Scope, receive: Receive, send: Send) -> tuple[Plan, WebSocket[Any]]:

@@ -128,13 +128,13 @@ class Stream:
     async def _send_items(self) -> None:
         async for item in self._items:
             if self._client_left:
-                break
+                break  # pragma: no cover - CPython 3.11 does not trace it (python/cpython#106749)
             await self._websocket.send_message(item)
 
     async def _read(self) -> None:
         try:
-            async for _ in self._websocket:  # In is None, so each frame is answered and none comes out
-                pass
+            # In is None, so each frame is answered, and nothing comes out until the client leaves.
+            await anext(self._websocket.iter_messages(), None)
         except Exception as exc:
             self._failure = exc
         self._client_left = True

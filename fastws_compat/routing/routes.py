@@ -409,14 +409,10 @@ def _callbacks(endpoint: Any) -> list[Callable[..., Any]]:
 def source_of(endpoint: Callable[..., Any]) -> EndpointContext:
     """Where the endpoint is defined, for error messages; empty if Python cannot find the source."""
     try:
-        context = EndpointContext(line=inspect.getsourcelines(endpoint)[1])
-        if (file := inspect.getsourcefile(endpoint)) is not None:
-            context["file"] = file
+        file, (_, line) = inspect.getfile(endpoint), inspect.getsourcelines(endpoint)
     except (OSError, TypeError):
         return EndpointContext()
-    if (name := getattr(endpoint, "__name__", None)) is not None:
-        context["function"] = name
-    return context
+    return EndpointContext(line=line, file=file, function=endpoint.__name__)
 
 
 def wrap(app: ASGIApp, middleware: Iterable[Middleware] | None) -> ASGIApp:

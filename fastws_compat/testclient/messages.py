@@ -55,10 +55,9 @@ def _json_frame(message: Any) -> Message:
 def decode(contract: Contract, message: Message) -> Any:
     """The message of Out, or the ErrorFrame, in a frame of the application."""
     text: str | None = message.get("text")
-    if text is None or contract.outgoing.members.text is not None:
-        return message["bytes"] if text is None else text
-    value = json.loads(text)
-    if _is_error(contract, value):
+    if text is None:
+        return message["bytes"]
+    if contract.outgoing.members.text is None and _is_error(contract, value := json.loads(text)):
         return _error(contract, value)
     return contract.outgoing.decode(text)
 

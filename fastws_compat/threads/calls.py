@@ -50,7 +50,7 @@ class ThreadCall:
         )
 
     def _in_context(self) -> Any:
-        if MOVES_LOCALS:
+        if MOVES_LOCALS:  # pragma: no branch - the asgiref of the tests has it
             _set_locals(_locals(self._context))
         if self._tenants:
             databases.set_tenants(self._tenants)

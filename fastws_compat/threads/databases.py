@@ -121,10 +121,9 @@ def _roll_back(connection: Any) -> None:
     connection.in_atomic_block = connection.needs_rollback = connection.closed_in_transaction = False
     connection.savepoint_ids, connection.atomic_blocks, connection.run_on_commit = [], [], []
     try:
-        if connection.connection is not None:
-            connection.rollback()
-            # close() below does not close SQLite's in-memory databases.
-            connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
+        connection.rollback()
+        # close() below does not close SQLite's in-memory databases.
+        connection.set_autocommit(connection.settings_dict["AUTOCOMMIT"])
     except Exception as exc:
         logger.debug("The connection could not be rolled back (%r)", exc)
     finally:

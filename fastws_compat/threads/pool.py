@@ -111,7 +111,7 @@ def _forget_threads() -> None:
     _unowned_lock = threading.Lock()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows does not have it
     os.register_at_fork(after_in_child=_forget_threads)
 
 

@@ -1418,6 +1418,19 @@ def test_no_match_found_in_a_mount(lib, name):
     assert str(caught.value) == f'No route exists for name "{name}" and params "".'
 
 
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [("mount", {"path": "/a", "x": "1"}), ("hosts", {"path": "/a", "x": "1"}), ("hosts:no", {})],
+)
+def test_no_match_found_in_a_mount_or_host_for_other_parameters(lib, name, params):
+    app, sub = lib.FastAPI(), lib.FastAPI()
+    sub.websocket("/", name="child")(says(lib, 1))
+    app.mount("/sub", sub, name="mount")
+    app.host("a.example.org", sub, name="hosts")
+    with pytest.raises(lib.NoMatchFound):
+        app.url_path_for(name, **params)
+
+
 # URLPath and url_for()
 
 

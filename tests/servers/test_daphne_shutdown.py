@@ -54,7 +54,10 @@ def test_sigterm_closes_with_1012_and_lets_applications_end(server: Server) -> N
 
 
 def teardown(daphne: Server) -> float:
-    """The time that this machine takes now to stop a process that has nothing to wait for."""
+    """The time that this machine takes now to stop a process that has nothing to wait for.
+
+    It may take twice as long a moment later, when other tests are running.
+    """
     return terminate(daphne.start(APP))
 
 
@@ -94,7 +97,7 @@ def test_every_finally_runs_and_the_process_leaves_within_the_grace_and_a_second
         # None of these responds.
         assert [client.close_frame()[0] for client in clients] == [1012, 1012, 1012, 1012, 1000]
     print(f"left {took:.2f} s after SIGTERM with a grace of 1 s; a process alone takes {slack:.2f} s")
-    assert 1 <= took <= 2 + slack
+    assert 1 <= took <= 2 + 2 * slack
     seen = events(running)
     assert seen.count("stubborn finally") == 1
     assert "undead cancelled" in seen
@@ -112,7 +115,7 @@ def test_a_cleanup_goes_on_a_little_after_the_grace(daphne: Server) -> None:
     running = daphne.start(TEARDOWNS, env=GRACE)
     with Raw(running, "/overtime").accepted():
         event(running, "overtime accepted")
-        assert 1 <= terminate(running) <= 2 + slack
+        assert 1 <= terminate(running) <= 2 + 2 * slack
     assert events(running)[2:] == [
         "overtime disconnected 1012",
         "overtime cleanup",
@@ -181,6 +184,15 @@ def test_a_failed_startup_is_logged_and_ends_the_process(server: Server) -> None
     running = server.start("tests.servers.apps:unstartable", ready=False)
     assert running.wait() != 0
     assert "the database is on fire" in running.logs()
+
+
+def test_a_port_that_is_taken_ends_the_process_and_its_lifespan(daphne: Server) -> None:
+    port = daphne.shared(APP).port
+    command = [sys.executable, "-m", "daphne", "--bind", "127.0.0.1", "--port", str(port), APP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 1
+    assert "Listen failure: Couldn't listen" in done.stderr
+    assert [line.split()[1] for line in done.stdout.splitlines()] == ["startup", "shutdown"]
 
 
 def test_an_application_without_a_lifespan_is_served(server: Server) -> None:

@@ -1,0 +1,120 @@
+"""Twisted's reactor on uvloop, without a server: what it watches, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("uvloop")
+
+PROGRAM = """
+import asyncio, os, socket, sys, tempfile
+import uvloop
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from fastws_compat.daphne.loop import can_move, move
+
+reactor = AsyncioSelectorReactor(asyncio.new_event_loop())
+
+
+class Watched:
+    '''A file or socket that the reactor watches; it stops the loop when it is ready.'''
+
+    def __init__(self, fd):
+        self.fd = fd
+
+    def fileno(self):
+        return self.fd
+
+    def logPrefix(self):
+        return ""
+
+    def doRead(self):
+        print("read", flush=True)
+        reactor.removeReader(self)
+        reactor._asyncioEventloop.stop()
+
+    def doWrite(self):
+        print("write", flush=True)
+        reactor.removeWriter(self)
+        reactor._asyncioEventloop.stop()
+
+
+here, there = socket.socketpair()
+here.setblocking(False)
+
+
+def moved():
+    move(reactor, uvloop.new_event_loop())
+
+
+def run():
+    reactor._asyncioEventloop.call_later(30, reactor._asyncioEventloop.stop)
+    reactor._asyncioEventloop.run_forever()
+
+"""
+
+
+def printed(program: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM + program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_waits_before_the_move_is_served_after_it() -> None:
+    assert printed("reactor.addWriter(Watched(here.fileno())); moved(); run()") == "write\n"
+    assert printed("reactor.addReader(Watched(here.fileno())); moved(); there.send(b'.'); run()") == "read\n"
+
+
+def test_a_file_that_the_kernel_does_not_watch_is_polled() -> None:
+    program = """
+moved()
+with tempfile.TemporaryFile() as file:
+    for add, remove, found in (
+        (reactor.addReader, reactor.removeReader, reactor.getReaders),
+        (reactor.addWriter, reactor.removeWriter, reactor.getWriters),
+    ):
+        watched = Watched(file.fileno())
+        add(watched)
+        add(watched)
+        print(found().count(watched))
+        remove(watched)
+        print(found().count(watched))
+"""
+    assert printed(program) == "1\n0\n" * 2
+
+
+def test_a_number_that_belongs_to_a_new_socket_stays_watched() -> None:
+    program = """
+moved()
+old, new = Watched(here.fileno()), Watched(here.fileno())
+reactor.addReader(old)
+reactor.addReader(new)
+reactor.removeReader(old)
+there.send(b".")
+run()
+"""
+    assert printed(program) == "read\n"
+
+
+def test_a_closed_socket_can_be_forgotten_but_not_watched() -> None:
+    program = """
+moved()
+watched = Watched(here.fileno())
+reactor.addReader(watched)
+here.close()
+reactor.removeReader(watched)
+try:
+    reactor.addReader(watched)
+except OSError as error:
+    print(error.errno)
+"""
+    assert printed(program) == "9\n"
+
+
+def test_a_reactor_of_another_release_stays_where_it_is() -> None:
+    program = "print(can_move(reactor)); del reactor._timerHandle; print(can_move(reactor))"
+    assert printed(program) == "True\nFalse\n"

@@ -1,0 +1,122 @@
+"""Which sockets stay open: changes that concern others, and rounds that cannot judge."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.contrib.sessions.backends import db
+from django.db import OperationalError
+from django.test import RequestFactory
+
+from fastws_compat.auth import login_required, permission_required, user_passes_test
+from tests.test_revalidation import check_now, committed, connected, end_of, nothing_is_left
+from tests.users import make_user
+
+__all__ = ["committed", "nothing_is_left"]  # fixtures
+pytestmark = pytest.mark.django_db
+
+
+class SessionStore(db.SessionStore):
+    """A session of a project that reads it in its own way."""
+
+    def _get_session(self, no_load: bool = False) -> Any:
+        return super()._get_session(no_load)
+
+    _session = property(_get_session)
+
+
+def test_sessions_of_an_own_engine_are_read_as_it_reads_them(settings: Any) -> None:
+    settings.SESSION_ENGINE = __name__
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        check_now()
+        assert end_of(websocket) == "open"
+        SessionStore.get_model_class().objects.all().delete()
+        check_now()
+        assert end_of(websocket) == 4401
+
+
+def test_a_login_or_logout_without_a_session_closes_nothing() -> None:
+    ann = make_user()
+    request: Any = RequestFactory().get("/")
+    with connected(ann, login_required) as websocket:
+        user_logged_in.send(User, request=request, user=ann)
+        user_logged_out.send(User, request=request, user=ann)
+        user_logged_out.send(User, request=request, user=None)
+        assert end_of(websocket) == "open"
+
+
+def test_a_change_of_another_user_checks_nobody() -> None:
+    ann, bob, checked = make_user(), make_user("bob"), []
+
+    def is_known(user: Any) -> bool:
+        checked.append(user.username)
+        return True
+
+    with connected(ann, user_passes_test(is_known)) as websocket:
+        checked.clear()
+        bob.save()
+        bob.save(update_fields=["first_name"])
+        assert end_of(websocket) == "open"
+    assert checked == []
+
+
+def test_a_test_that_cannot_reach_its_database_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    answers: list[Any] = [True, OperationalError("down"), False]
+
+    def is_member(user: Any) -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    with connected(make_user(), user_passes_test(is_member)) as websocket:
+        check_now()
+        assert end_of(websocket) == "open"
+        assert caplog.messages == ["Open WebSockets could not be revalidated (OperationalError: down)"]
+        check_now()
+        assert end_of(websocket) == 4403
+
+
+def test_a_permission_that_is_required_twice_is_checked_once() -> None:
+    ann = make_user(perms=["auth.view_user"])
+    needed = [permission_required("auth.view_user") for _ in range(2)]
+    with connected(ann, *needed) as websocket:
+        check_now()
+        assert end_of(websocket) == "open"
+        ann.user_permissions.clear()
+        assert end_of(websocket) == 4403
+
+
+WITHOUT_USERS = """
+import django
+from django.conf import settings
+
+settings.configure(INSTALLED_APPS=["fastws_compat"])
+django.setup()
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.testclient import TestClient
+
+app = FastAPI()
+
+@app.websocket("/")
+async def endpoint(websocket: WebSocket):
+    await websocket.accept()
+    await websocket.send_text("in")
+
+with TestClient(app).websocket_connect("/") as websocket:
+    print(websocket.receive_text())
+"""
+
+
+def test_a_project_without_users_has_sockets() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT_USERS], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("in\n", "")

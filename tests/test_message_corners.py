@@ -1,0 +1,373 @@
+"""Typed messages: rare forms of types, and clients that leave at a bad moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, field_validator
+from typing_extensions import TypedDict
+
+from fastws_compat import (
+    Call,
+    Depends,
+    ErrorFrame,
+    FastAPI,
+    MessageRouter,
+    TypedWebSocket,
+    WebSocket,
+    WebSocketDisconnect,
+)
+from fastws_compat.auth import login_required
+from fastws_compat.exceptions import DeclarationError, ResponseValidationError
+from fastws_compat.testclient import TestClient
+from tests.fake_server import CONNECT, TIMEOUT, FakeServer, converse, text
+
+
+class Post(BaseModel):
+    type: Literal["post"] = "post"
+    text: str = ""
+
+
+def connect(application: Any) -> Any:
+    return TestClient(application).websocket_connect("/")
+
+
+def serving(received: Any, sent: Any, function: Any) -> FastAPI:
+    """An application that has one function for its messages."""
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(function)
+
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    endpoint.__annotations__["websocket"] = TypedWebSocket[received, sent]
+    app.websocket("/", handlers=handlers)(endpoint)
+    return app
+
+
+class Plain(TypedDict):
+    text: str
+
+
+async def shout(message: Plain) -> Plain:
+    return {"text": message["text"].upper()}
+
+
+class Numbers(BaseModel):
+    values: list[int]
+
+
+def test_a_function_for_a_dict_without_a_tag() -> None:
+    with connect(serving(Plain, Plain, shout)) as socket:
+        socket.send_json({"text": "hi"})
+        assert socket.receive_json() == {"text": "HI"}
+
+
+async def undeclared(message: Post):  # type: ignore[no-untyped-def]
+    return Post(text="back")
+
+
+def test_a_function_need_not_say_what_it_returns() -> None:
+    with connect(serving(Post, Post, undeclared)) as socket:
+        socket.send_message(Post())
+        assert socket.receive_message() == Post(text="back")
+
+
+async def slow_to_leave() -> AsyncIterator[None]:
+    yield
+    await asyncio.Event().wait()
+
+
+async def hangs(message: Post, held: Annotated[None, Depends(slow_to_leave)]) -> Post:
+    return Post(text="back")
+
+
+def test_the_cleanup_after_a_message_is_bounded(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.FASTWS = {"CLEANUP_TIMEOUT": 0.05}
+    with connect(serving(Post, Post, hangs)) as socket:
+        socket.send_message(Post())
+        assert socket.receive_message().status == 500
+    assert "The cleanup of a dependency took longer than 0.05 s" in caplog.text
+
+
+left: list[str] = []
+
+
+async def reads_on(message: Post, websocket: WebSocket) -> None:
+    try:
+        await websocket.receive_text()
+    finally:
+        left.append("function")
+
+
+def test_a_client_that_leaves_in_the_middle_of_an_answer() -> None:
+    left.clear()
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(reads_on)
+
+    @app.websocket("/", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Post, None]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+        left.append("endpoint")
+
+    with connect(app) as socket:
+        socket.send_message(Post())
+    assert left == ["function", "endpoint"]
+
+
+async def who(message: Post, user: Annotated[Any, Depends(login_required)]) -> Post:
+    return Post(text=user.name)
+
+
+def test_a_user_that_is_no_model_is_not_reloaded() -> None:
+    app = serving(Post, Post, who)
+    user = SimpleNamespace(name="robot", is_authenticated=True, is_active=True)
+
+    async def with_user(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "user": user}, receive, send)
+
+    with connect(with_user) as socket:
+        socket.send_message(Post())
+        assert socket.receive_message() == Post(text="robot")
+
+
+# Declarations
+
+
+async def takes_later(message: Later) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+async def returns_later(message: Post) -> Later: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize("function", [takes_later, returns_later])
+def test_a_function_whose_type_is_not_defined(function: Any) -> None:
+    with pytest.raises(DeclarationError, match="Later"):
+        with connect(serving(Post, Post, function)):
+            pass
+
+
+class Ask(Call):  # type: ignore[type-arg]
+    type: Literal["ask"] = "ask"
+
+
+async def answer(message: Ask) -> Post: ...
+
+
+def test_a_call_without_its_reply_has_no_answer() -> None:
+    with pytest.raises(DeclarationError, match="the reply of Ask"):
+        serving(Ask, Post, answer)
+
+
+@dataclass
+class Unfinished:
+    later: Later  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_a_dataclass_whose_field_is_not_defined() -> None:
+    with pytest.raises(DeclarationError, match="Later"):
+        serving(Unfinished | Post, None, undeclared)
+
+
+# Frames
+
+
+class Explained(ErrorFrame):
+    type: Literal["error"] = "error"
+    help: str = "x" * 1000
+
+
+async def fails(message: Post, websocket: TypedWebSocket[Post, Explained]) -> None:
+    await websocket.send_error(400, "\x00" * 200)
+
+
+def test_a_long_text_in_an_error_frame_is_cut_until_it_fits() -> None:
+    with connect(serving(Post, Explained, fails)) as socket:
+        socket.send_message(Post())
+        frame = socket.receive_text()
+    assert len(frame.encode()) <= 2048
+    assert ("\x00" * 200).startswith(json.loads(frame)["detail"])
+    assert json.loads(frame)["detail"]
+
+
+class Deep(BaseModel):
+    text: str
+
+    @field_validator("text")
+    @classmethod
+    def descend(cls, value: str) -> str:
+        return cls.descend(value)
+
+
+def test_a_validator_that_recurses_too_deeply_is_an_error_of_the_client() -> None:
+    async def take(message: Deep) -> None: ...
+
+    take.__annotations__["message"] = Deep
+    with connect(serving(Deep, None, take)) as socket:
+        socket.send_json({"text": "x"})
+        assert socket.receive_json()["status"] == 400
+
+
+async def say(message: str) -> str:
+    return message
+
+
+def test_the_client_reads_back_a_text() -> None:
+    with connect(serving(str, str, say)) as socket:
+        socket.send_message("hi")
+        assert socket.receive_message() == "hi"
+
+
+async def sends_raw(message: Post, websocket: WebSocket) -> None:
+    await websocket.send_json({"type": "post"})
+
+
+def test_the_client_refuses_a_message_of_a_route_that_sends_none() -> None:
+    with connect(serving(Post, None, sends_raw)) as socket:
+        socket.send_message(Post())
+        with pytest.raises(ResponseValidationError, match="the route sends none"):
+            socket.receive_message()
+
+
+def test_a_message_before_accept_is_the_same_mistake_as_elsewhere() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: TypedWebSocket[Post, Post]) -> None:
+        await websocket.send_message(Post())
+
+    with pytest.raises(RuntimeError, match=r"websocket\.accept"), connect(app):
+        pass
+
+
+# Streams
+
+
+async def of_later() -> AsyncIterator[Later]:  # type: ignore[name-defined]  # noqa: F821
+    yield None
+
+
+def test_a_stream_whose_item_is_not_defined() -> None:
+    with pytest.raises((DeclarationError, NameError), match="Later"):
+        FastAPI().websocket("/")(of_later)
+
+
+def test_a_stream_may_leave_before_it_accepts() -> None:
+    app, ended = FastAPI(), []
+
+    @app.websocket("/")
+    async def prices(websocket: TypedWebSocket[None, Post]) -> AsyncIterator[Post]:
+        try:
+            raise WebSocketDisconnect(1001)
+        finally:
+            ended.append(True)
+        yield Post()
+
+    with pytest.raises(WebSocketDisconnect), connect(app):
+        pass
+    assert ended == [True]
+
+
+def test_a_stream_whose_task_is_cancelled_cleans_up() -> None:
+    app, ended = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def prices() -> AsyncIterator[Post]:
+        try:
+            yield Post()
+            await asyncio.Event().wait()
+        finally:
+            ended.append(True)
+
+    async def main() -> None:
+        server = FakeServer(CONNECT)
+        task = server.start(app)
+        await server.wait_sent("websocket.send")
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.wait_ended()
+
+    asyncio.run(main())
+    assert ended == [True]
+
+
+def test_a_function_whose_task_is_cancelled_cleans_up() -> None:
+    events: list[str] = []
+
+    async def held() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            events.append("cleaned up")
+
+    async def wait(message: Post) -> None:
+        events.append("called")
+        begun.set()
+        await asyncio.Event().wait()
+
+    begun = asyncio.Event()
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(dependencies=[Depends(held)])(wait)
+
+    @app.websocket("/ws", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Post, None]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    async def main() -> None:
+        server = FakeServer(CONNECT, text('{"type": "post"}'))
+        task = server.start(app)
+        await asyncio.wait_for(begun.wait(), TIMEOUT)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await server.wait_ended()
+
+    asyncio.run(main())
+    assert events == ["called", "cleaned up"]
+
+
+async def lose(message: Any) -> None:
+    """Fail to send messages, as a server does whose client has gone."""
+    if message["type"] == "websocket.send":
+        raise OSError("gone")
+
+
+def test_a_stream_ends_when_the_client_can_no_longer_be_reached() -> None:
+    app, ended = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def prices() -> AsyncIterator[Post]:
+        try:
+            while True:
+                yield Post()
+        finally:
+            ended.append(True)
+
+    sent = converse(app, on_send=lose)
+    assert [message["type"] for message in sent] == ["websocket.accept"]
+    assert ended == [True]
+
+
+def test_a_stream_whose_cleanup_awaits_what_was_cancelled_is_cancelled() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def prices() -> AsyncIterator[Post]:
+        helper = asyncio.create_task(asyncio.Event().wait())
+        try:
+            while True:
+                yield Post()
+        finally:
+            helper.cancel()
+            await helper
+
+    with pytest.raises(asyncio.CancelledError):
+        converse(app, on_send=lose)
