@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -38,6 +40,7 @@ APP = "tests.servers.recovery:app"
 PROCESSES = int(os.environ.get("FASTWS_PROCESSES", "2"))
 SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "20"))
 MESSAGES = int(os.environ.get("FASTWS_MESSAGES", "300"))
+ENTRIES = int(os.environ.get("FASTWS_ENTRIES", "5000"))
 CHECK_SECONDS = 0.5
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -77,14 +80,20 @@ class Client:
         self.close: tuple[int, str] | None = None
         self._changed = asyncio.Event()
 
-    async def listen(self, url: str) -> None:
+    async def listen(self, url: str, reads: asyncio.Event | None = None) -> None:
+        """Read until the end; with `reads`, read nothing between the first message and that event."""
         claim = f"room.1:{self.position}" if self.position else ""
         async with websockets.connect(
-            f"{url}?fastws={quote(claim)}", compression=None, proxy=None, max_queue=None
+            f"{url}?fastws={quote(claim)}",
+            compression=None,
+            proxy=None,
+            max_queue=None if reads is None else 4,
         ) as connection:
             with suppress(websockets.ConnectionClosed):
                 async for text in connection:
                     self._take(json.loads(text))
+                    if reads is not None and self.offset == 1:
+                        await reads.wait()
             self.close = (connection.close_code or 0, connection.close_reason or "")
             self._changed.set()
 
@@ -164,6 +173,12 @@ def no_own_traceback(server: Running) -> None:
     server.stop()
     assert "/fastws_compat/" not in server.logs()
     assert "Task was destroyed" not in server.logs()
+
+
+def memory(server: Running) -> int:
+    """The resident memory of a process, in bytes."""
+    pages = Path(f"/proc/{server.pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def send_until(text: str, done: Callable[[], Any]) -> None:
@@ -350,3 +365,73 @@ def test_the_store_is_away_and_the_layer_is_not(
 
     run(main)
     no_traceback(server)
+
+
+def test_a_server_that_is_killed_under_load(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    site = Site(settings, redis_server, LAYER_TIMEOUT=30)
+    one, two = site.start(server), site.start(server)
+    sent: list[int] = []
+
+    async def load() -> None:
+        while True:
+            await ROOM.asend([len(sent)])
+            sent.append(len(sent))
+            await asyncio.sleep(0.001)
+
+    async def main() -> None:
+        async with connections() as connect:
+            mover, stayer = await connect(one), await connect(two)
+            sending = asyncio.create_task(load())
+            await mover.until(lambda: mover.offset >= 50)
+            one.signal(signal.SIGKILL)
+            await mover.until(lambda: mover.close)
+            at = len(sent)
+            await stayer.until(lambda: stayer.offset >= at + 50)
+            await connect(two, mover)
+            await mover.until(lambda: mover.offset >= at + 100)
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            expected = [entry.message for entry in await ROOM.ahistory()]
+            for client in (mover, stayer):
+                await client.until(lambda client=client: client.offset == len(expected))
+                assert client.offsets == list(range(1, len(expected) + 1))
+                assert [frame["data"] for frame in client.of("message")] == expected
+                assert client.of("lost") == []
+            assert [frame["recovered"] for frame in mover.of("joined")] == [None, True]
+
+    run(main)
+    no_traceback(two)
+
+
+def test_a_reader_that_is_too_slow_gets_the_rest_later(
+    redis_server: RedisServer, settings: Any, server: Server
+) -> None:
+    """It is closed with 1013, whatever SLOW_CONSUMER says, and what it missed does not stay in memory."""
+    fastws = {"LAYER_TIMEOUT": 30, "RING_BYTES": 2**20, "SLOW_CONSUMER": "drop_oldest"}
+    running = Site(settings, redis_server, **fastws).start(server)
+    text = "x" * 4096
+
+    async def main() -> None:
+        async with connections() as connect:
+            fast, slow, reads = await connect(running), Client(), asyncio.Event()
+            slow_task = asyncio.create_task(slow.listen(running.url("/ws/room.1"), reads))
+            await ROOM.asend("first")
+            await slow.until(lambda: slow.offset == 1)
+            before = memory(running)
+            for _ in range(ENTRIES):
+                await ROOM.asend(text)
+            await fast.until(lambda: fast.offset == ENTRIES + 1)
+            assert memory(running) - before < ENTRIES * len(text)
+            reads.set()
+            await slow.until(lambda: slow.close)
+            assert slow.close[0] == 1013
+            assert slow.offset < ENTRIES + 1
+            await slow_task
+            await connect(running, slow)
+            assert slow.of("joined")[-1]["recovered"] is True
+            await slow.until(lambda: slow.offset == ENTRIES + 1)
+            assert slow.offsets == fast.offsets == list(range(1, ENTRIES + 2))
+            assert slow.of("lost") == fast.of("lost") == []
+
+    run(main)
+    no_traceback(running)
