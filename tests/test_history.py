@@ -467,6 +467,22 @@ def test_sending_on_commit() -> None:
         Group("room.1").set_on_commit("a", 1)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_a_savepoint_rolls_back_is_not_kept() -> None:
+    from django.db import transaction
+
+    group = Group("board.1")
+    with transaction.atomic():
+        group.send_on_commit(["before"])
+        with pytest.raises(ZeroDivisionError), transaction.atomic():
+            group.send_on_commit(["rolled back"])
+            group.set_on_commit("a", 1)
+            raise ZeroDivisionError
+        group.send_on_commit(["after"])
+    assert [(entry.offset, entry.message) for entry in group.history()] == [(1, ["before"]), (2, ["after"])]
+    assert group.state() == {}
+
+
 def test_a_message_with_a_known_key_is_not_sent() -> None:
     room = Group("room.1")
     app = joining_app(room)
