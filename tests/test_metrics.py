@@ -325,7 +325,7 @@ def test_the_collector_enters_a_registry_once() -> None:
         ("secret", None, "10.0.0.7", 403),
         ("secret", "Bearer wrong", "10.0.0.7", 403),
         ("secret", "Bearer secret", "10.0.0.7", 200),
-        ("secret", None, "127.0.0.1", 403),
+        ("secret", None, "127.0.0.1", 200),
         ("secret", "Bearer secret", "127.0.0.1", 200),
     ],
 )

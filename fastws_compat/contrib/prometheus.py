@@ -251,12 +251,12 @@ def _response(request: HttpRequest, registry: CollectorRegistry) -> HttpResponse
 
 
 def may_gather(request: HttpRequest) -> bool:
-    """Whether the client has sent the token or, if there is none, is on this machine."""
+    """Whether the client has sent the token, or is on this machine."""
     token = conf.get("METRICS_TOKEN")
-    if token is None:
-        return request.META.get("REMOTE_ADDR") in LOOPBACK and not is_forwarded(request)
     given = request.headers.get("Authorization", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+    if token is not None and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        return True
+    return request.META.get("REMOTE_ADDR") in LOOPBACK and not is_forwarded(request)
 
 
 def is_forwarded(request: HttpRequest) -> bool:
