@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.dependencies.generators import OpenGenerators
+from tests.fake_server import converse
 
 Log = list[object]
 
@@ -244,3 +248,22 @@ def test_a_cleanup_that_never_ends_is_cancelled_again_and_again(settings: Any) -
 
     asyncio.run(asyncio.wait_for(connect(app), 30))
     assert log == ["function"]  # the request's one is thrown the cancellation, and has nothing to wait for
+
+
+def test_another_thread_is_importing_anyio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when the first sync dependency and the first generator of a process begin at the same time."""
+    spec = ModuleSpec("anyio._backends._asyncio", None)
+    spec._initializing = True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, spec.name, module_from_spec(spec))
+    app = FastAPI()
+
+    async def resource() -> AsyncIterator[str]:
+        yield "open"
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, state: str = Depends(resource)) -> None:
+        await websocket.accept()
+        await websocket.send_text(state)
+
+    sent = converse(app)
+    assert [message.get("text") for message in sent] == [None, "open", None]

@@ -68,13 +68,18 @@ def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
     return task in _cleaning
 
 
+def _is_being_imported(module: Any) -> bool:
+    """Whether another thread is importing a module, so that nothing has used it yet."""
+    return bool(getattr(module.__spec__, "_initializing", False))
+
+
 def anyio_scope() -> Any:
     """A cancel scope of anyio if the running task is in one: nothing else shields from it. Otherwise None.
 
     It must be entered before the first dependency, which may have scopes of its own (FastAPI).
     """
     backend = sys.modules.get("anyio._backends._asyncio")
-    if backend is None:
+    if backend is None or _is_being_imported(backend):
         return None
     states = getattr(backend, "_task_states", None)
     if states is not None and getattr(states.get(current_task()), "cancel_scope", None) is None:
