@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -25,6 +24,7 @@ from pydantic.types import SecretBytes, SecretStr
 from pydantic_core import PydanticUndefinedType, Url
 
 from fastws_compat.exceptions import PydanticV1NotSupportedError
+from fastws_compat.modules import loaded
 
 Encoder = Callable[[Any], Any]
 
@@ -179,7 +179,7 @@ def _attributes(obj: Any) -> Any:
 
 
 def _refuse_v1(obj: Any) -> None:
-    v1 = sys.modules.get("pydantic.v1")
+    v1 = loaded("pydantic.v1")
     if v1 is not None and isinstance(obj, v1.BaseModel):
         raise PydanticV1NotSupportedError(
             f"pydantic.v1 models are no longer supported by FastAPI. Please update the model {obj!r}."

@@ -7,7 +7,6 @@ FASTWS = {"ACCESS_LOG": True}
 from __future__ import annotations
 
 import logging
-import sys
 from contextvars import ContextVar
 from typing import Any
 
@@ -16,6 +15,7 @@ from fastws_compat.connections import census, hooks
 from fastws_compat.connections.addresses import masked
 from fastws_compat.connections.outcomes import NO_ROUTE, template_of
 from fastws_compat.logger import FIELDS, access
+from fastws_compat.modules import loaded
 from fastws_compat.types import Scope
 
 UNKNOWN = "\N{EN DASH}"
@@ -58,7 +58,7 @@ def _enter(session: Any) -> None:
 
 def span_ids() -> tuple[str | None, str | None]:
     """The ids of the current trace and span, as OpenTelemetry writes them."""
-    trace: Any = sys.modules.get("opentelemetry.trace")
+    trace = loaded("opentelemetry.trace")
     context = None if trace is None else trace.get_current_span().get_span_context()
     if context is None or not context.is_valid:
         return None, None

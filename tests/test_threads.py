@@ -6,12 +6,16 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections import deque
+from importlib.machinery import ModuleSpec
+from importlib.util import module_from_spec
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 
 from fastws_compat.concurrency import run_in_threadpool
+from fastws_compat.threads import databases
 from fastws_compat.threads.pool import own_thread, run_in
 
 
@@ -110,3 +114,14 @@ def test_what_a_thread_sets_comes_back_without_django_too() -> None:
         [sys.executable, "-c", WITHOUT_DJANGO], capture_output=True, text=True, check=True, timeout=60
     )
     assert done.stdout == "de\n"
+
+
+def test_another_thread_is_importing_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when two dependencies are the first of a process to use Django's caches."""
+    import django.db  # noqa: F401
+
+    monkeypatch.setattr(databases, "_spare", deque())
+    spec = ModuleSpec("django.core.cache", None)
+    spec._initializing = True  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, spec.name, module_from_spec(spec))
+    assert asyncio.run(run_in_threadpool(int)) == 0

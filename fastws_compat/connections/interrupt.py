@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Self, TypeVar
 from weakref import WeakSet
+
+from fastws_compat.modules import loaded
 
 T = TypeVar("T")
 
@@ -68,18 +69,13 @@ def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
     return task in _cleaning
 
 
-def _is_being_imported(module: Any) -> bool:
-    """Whether another thread is importing a module, so that nothing has used it yet."""
-    return bool(getattr(module.__spec__, "_initializing", False))
-
-
 def anyio_scope() -> Any:
     """A cancel scope of anyio if the running task is in one: nothing else shields from it. Otherwise None.
 
     It must be entered before the first dependency, which may have scopes of its own (FastAPI).
     """
-    backend = sys.modules.get("anyio._backends._asyncio")
-    if backend is None or _is_being_imported(backend):
+    backend = loaded("anyio._backends._asyncio")
+    if backend is None:
         return None
     states = getattr(backend, "_task_states", None)
     if states is not None and getattr(states.get(current_task()), "cancel_scope", None) is None:

@@ -11,10 +11,11 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from fastws_compat.logger import logger
+from fastws_compat.modules import loaded
 
 
 def has_django() -> bool:
-    return "django.db" in sys.modules and bool(sys.modules["django.conf"].settings.configured)
+    return loaded("django.db") is not None and bool(sys.modules["django.conf"].settings.configured)
 
 
 def _opened() -> list[Any]:
@@ -179,7 +180,7 @@ def lend_caches() -> dict[str, Any]:
 
 def new_caches(before: Context) -> dict[str, Any]:
     """The cache clients that the running call has added to its context."""
-    if "django.core.cache" not in sys.modules or not has_django():
+    if loaded("django.core.cache") is None or not has_django():
         return {}
     caches = _caches()
     return {alias: caches[alias] for alias in caches if _has(alias) and not before.run(_has, alias)}
