@@ -119,7 +119,9 @@ def test_what_a_thread_sets_comes_back_without_django_too() -> None:
 def test_another_thread_is_importing_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """As when two dependencies are the first of a process to use Django's caches."""
     import django.db  # noqa: F401
+    from django.conf import settings
 
+    assert settings.INSTALLED_APPS  # Django is in use
     monkeypatch.setattr(databases, "_spare", deque())
     spec = ModuleSpec("django.core.cache", None)
     spec._initializing = True  # type: ignore[attr-defined]
