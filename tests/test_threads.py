@@ -120,10 +120,11 @@ def test_another_thread_is_importing_the_caches(monkeypatch: pytest.MonkeyPatch)
     """As when two dependencies are the first of a process to use Django's caches."""
     import django.db  # noqa: F401
     from django.conf import settings
+    from django.utils import translation
 
     assert settings.INSTALLED_APPS  # Django is in use
     monkeypatch.setattr(databases, "_spare", deque())
     spec = ModuleSpec("django.core.cache", None)
     spec._initializing = True  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, spec.name, module_from_spec(spec))
-    assert asyncio.run(run_in_threadpool(int)) == 0
+    asyncio.run(run_in_threadpool(translation.activate, "de"))
