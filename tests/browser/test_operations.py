@@ -97,7 +97,7 @@ def test_kick_closes_a_page(open_list: Any, visit: Any, picture: Any) -> None:
     victim.evaluate(
         """() => new Promise((opened) => {
           const socket = new WebSocket(location.origin.replace("http", "ws") + "/ws/chat/general");
-          socket.onmessage = opened;
+          socket.onopen = opened;
           window.ended = new Promise((done) => (socket.onclose = (e) => done([e.code, e.reason])));
         })"""
     )
