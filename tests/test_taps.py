@@ -181,14 +181,14 @@ async def test_cancelled_receive_is_not_noted_twice() -> None:
 async def test_tap_during_the_handshake() -> None:
     app, go = FastAPI(), asyncio.Event()
 
-    @app.websocket("/ws")
+    @app.websocket("/hesitant")
     async def hesitant(websocket: WebSocket) -> None:
         await go.wait()
         await websocket.accept(headers=[(b"set-cookie", b"token=secret")])
         await websocket.receive_text()
 
-    server = connected(app)
-    while not (rows := (await api.page({})).rows):
+    server = connected(app, path="/hesitant")
+    while not (rows := (await api.page({"route": "/hesitant"})).rows):
         await asyncio.sleep(0)
     await tap(rows[0].id, "start")
     go.set()
