@@ -161,8 +161,10 @@ class FakeBreaker:
 
     is_open = False
 
+    alias = "default"
+
     def __init__(self, store: FaultyStore) -> None:
-        self._store = store
+        self.store = store
         self._hole: int | None = None
         self._numbers = count()
         self._task: asyncio.Task[None] | None = None
@@ -181,13 +183,13 @@ class FakeBreaker:
     def add_hole(self, group: str, kind: Kind) -> None:
         self._hole = next(self._numbers)
         if self._task is None or self._task.done():
-            self._task = self._store.world.spawn(self._probe())
+            self._task = self.store.world.spawn(self._probe())
 
     async def _probe(self) -> None:
         while (hole := self._hole) is not None:
             await asyncio.sleep(1)
             with suppress(StoreError):
-                await self._store.mark_hole(GROUP, self._store.kind)
+                await self.store.mark_hole(GROUP, self.store.kind)
                 self.fill_hole(GROUP, hole)
 
 
@@ -512,8 +514,8 @@ def run(world: World, monkeypatch: Any) -> World:
     """Let the world live, on a clock of its own."""
     loop = VirtualLoop()
     breaker = FakeBreaker(world.store)
+    monkeypatch.setattr(feeds, "store_of", lambda alias: world.store)
     for module in (publishing, feeds):
-        monkeypatch.setattr(module, "store_of", lambda alias: world.store)
         monkeypatch.setattr(module, "breaker_of", lambda alias: breaker)
     try:
         loop.run_until_complete(world.live())

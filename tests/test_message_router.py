@@ -431,7 +431,7 @@ def test_limit_of_a_generator_holds_until_its_cleanup_has_ended() -> None:
 
     with TestClient(app).websocket_connect("/") as socket:
         for _ in range(2):
-            socket.send_message(Post(text=""))
+            socket.send_message(Post(text="hi"))
             assert socket.receive_message() == Said(text="True")
     assert held == [True] * 4
 

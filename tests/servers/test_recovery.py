@@ -415,6 +415,7 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
         async with connections() as connect:
             fast, slow, reads = await connect(running), Client(), asyncio.Event()
             slow_task = asyncio.create_task(slow.listen(running.url("/ws/room.1"), reads))
+            await slow.until(lambda: slow.of("joined"))
             await ROOM.asend("first")
             await slow.until(lambda: slow.offset == 1)
             before = memory(running)
