@@ -62,7 +62,7 @@ def _allowed(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     @wraps(test)
     def run(**fixtures: Any) -> None:
-        asyncio.run(test(**fixtures))
+        asyncio.run(asyncio.wait_for(test(**fixtures), 60))
 
     return run
 
