@@ -238,7 +238,7 @@ async def test_group_messages_are_seen() -> None:
 
 @in_loop
 async def test_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(taps, "SECONDS", 0.2)
+    monkeypatch.setattr(taps, "SECONDS", 2.0)
     recorded: list[tuple[Any, str]] = []
     monkeypatch.setattr(taps, "record", lambda deed, watcher: recorded.append((deed, watcher)))
     server, id = await opened()
@@ -253,6 +253,16 @@ async def test_it_ends_by_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest
     assert (deed.action, deed.subject, watcher) == ("untap", id, "1")
     assert deed.text(taps.ONE) == "Stopped watching 1 socket (2 messages, 24 bytes, nobody asked for more)"
     assert "secret" not in caplog.text
+    await server.leave()
+
+
+@in_loop
+async def test_its_time_is_over_when_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taps, "SECONDS", 0)
+    server, id = await opened()
+    await tap(id, "start")
+    while id in tapped:
+        await asyncio.sleep(0)
     await server.leave()
 
 

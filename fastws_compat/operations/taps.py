@@ -139,8 +139,8 @@ class Tap(Stage):
 
     def _arm(self) -> None:
         left = self.deadline - monotonic()
-        if left > 0:
-            self._timer = asyncio.get_running_loop().call_later(left, self._arm)
+        if left > 0 or not self.is_on:  # it may begin late, in a loop that is busy
+            self._timer = asyncio.get_running_loop().call_later(max(left, 0), self._arm)
         else:
             self._session.spawn(self._finish("nobody asked for more"))
 
