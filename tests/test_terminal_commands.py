@@ -207,4 +207,4 @@ def test_send_while_the_layer_is_down(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"{__name__}.Failing"}}
     out = io.StringIO()
     with pytest.raises(CommandError, match="down"):
-        call_command("ws_send", "room.1", "{}", stdout=out, stderr=out)
+        call_command("ws_send", "of.no.kind", "{}", stdout=out, stderr=out)
