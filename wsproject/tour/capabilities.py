@@ -124,7 +124,7 @@ CAPABILITIES = (
     Capability(
         "state",
         "State",
-        "The last value of each key. Whoever connects gets the values of now, and then each change.",
+        "The last value of each key. A page that connects gets the current values, and then each change.",
         ("tour.sockets:Switch", "tour.sockets:switch_lamps", "settings.py"),
         socket="/ws/tour/lamps?fastws=",
         lines=(
