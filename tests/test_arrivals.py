@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from contextvars import ContextVar, copy_context
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -484,3 +485,27 @@ def test_thread_of_the_tests_is_the_one_that_looks_up():
         return lookups._has_thread()
 
     assert async_to_sync(check)()
+
+
+def count_to_three(*, opens):
+    if opens:
+        connection.ensure_connection()
+    return 3
+
+
+def in_pool(call):
+    return asyncio.run(lookups.look_up(call))
+
+
+def in_thread_of_tests(call):
+    return async_to_sync(lookups.look_up)(call)
+
+
+@pytest.mark.parametrize("look_up", [in_pool, in_thread_of_tests])
+def test_look_up_without_a_database_in_a_test_without_one(django_db_blocker, look_up):
+    """A test before it has opened the database, and SQLite's in-memory databases stay open between tests."""
+    assert look_up(partial(count_to_three, opens=True)) == 3
+    with django_db_blocker.block():
+        assert look_up(partial(count_to_three, opens=False)) == 3
+        with pytest.raises(RuntimeError, match="Database access not allowed"):
+            look_up(partial(count_to_three, opens=True))

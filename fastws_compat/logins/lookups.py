@@ -15,7 +15,7 @@ from contextvars import copy_context
 from importlib import import_module
 from typing import Any, TypeVar
 
-from asgiref.sync import AsyncToSync
+from asgiref.sync import AsyncToSync, SyncToAsync
 from channels.db import DatabaseSyncToAsync
 from django.conf import settings
 from django.core.cache import BaseCache, caches
@@ -38,9 +38,11 @@ async def look_up(call: Callable[..., T], *arguments: Any) -> T:
 def in_thread(call: Callable[..., T], *arguments: Any) -> Coroutine[Any, Any, T]:
     """As `look_up`, but what it sets stays in the context that awaits it."""
     if _has_thread() or any_schemas():  # the schema is set in the one thread of the async ORM
-        work = DatabaseSyncToAsync(_with_caches_closed)
+        # A connection that a test has opened belongs to the test, which may forbid its use.
+        wrapper = SyncToAsync if databases.in_tests() else DatabaseSyncToAsync
+        work = wrapper(_with_caches_closed)
     else:
-        work = DatabaseSyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
+        work = SyncToAsync(_in_pool, thread_sensitive=False, executor=_pool())
     looked_up: Coroutine[Any, Any, T] = work(call, *arguments)
     return looked_up
 
@@ -62,7 +64,8 @@ def _pool() -> ThreadPoolExecutor:
 
 
 def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
-    """Clean the thread's database connections after the call; in tests this closes them."""
+    """Clean the thread's database connections before and after the call; in tests this closes them."""
+    databases.clean_up()
     try:
         return _with_caches_closed(call, *arguments)
     finally:

@@ -87,8 +87,11 @@ def keep_held() -> Opened:
 
 def _close_if_old(connection: Any) -> None:
     if in_tests():
-        connection.close()  # a test database cannot be dropped while a connection to it is open
-    connection.close_if_unusable_or_obsolete()
+        # A test database cannot be dropped while a connection to it is open. SQLite's in-memory databases
+        # stay open, and pytest-django forbids their other methods to a test without a mark.
+        connection.close()
+    else:
+        connection.close_if_unusable_or_obsolete()
 
 
 def close_idle() -> bool:
