@@ -16,6 +16,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts a command in the background this way; servers that tests start would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Hundreds of servers and commands are started. Each would compile Django, Twisted and this package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 NO_SKIP = bool(os.environ.get("FASTWS_NO_SKIP"))
 
 # The files that take a minute or more, the slowest first.
@@ -98,7 +101,13 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have pytest-xdist keep the order of the files. It would begin with those of the most tests."""
+    """Leave slow tests out unless they are asked for, whatever else `-m` says.
+
+    Have pytest-xdist keep the order of the files. It would begin with those of the most tests.
+    """
+    chosen: str = config.option.markexpr
+    if "slow" not in chosen:
+        config.option.markexpr = f"({chosen}) and not slow" if chosen else "not slow"
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
 
