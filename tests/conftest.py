@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -110,6 +111,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.markexpr = f"({chosen}) and not slow" if chosen else "not slow"
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector off what the collection has created, which is alive until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def _slowness(item: pytest.Item) -> int:
