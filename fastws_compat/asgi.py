@@ -19,6 +19,7 @@ from fastws_compat.limits import process_is_full
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.requests import with_root_path
+from fastws_compat.routing.unmatched import run_router
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 
@@ -195,7 +196,7 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
         else:
             turn: Turn | None = scope.get(TURN)
             send = send if turn is None else turn.watch(send)
-            await fallback(_with_lazy_user(scope), receive, send)
+            await run_router(fallback, _with_lazy_user(scope), receive, send, app.router.hint)
 
     return choose
 
