@@ -18,6 +18,16 @@ with TestClient(application).websocket_connect("ws://localhost/ws/hello/ann") as
     print(socket.receive_text())
 
 """
+WITH_A_COOKIE = """
+from fastws_compat.testclient import TestClient, WebSocketDenialResponse
+from mysite.asgi import application
+client = TestClient(application, cookies={"sessionid": "x" * 32})
+try:
+    client.websocket_connect("ws://localhost/ws/hello/ann").__enter__()
+except WebSocketDenialResponse as refused:
+    print(refused.status_code)
+
+"""
 
 
 def block(start: str, language: str = "python") -> str:
@@ -39,9 +49,16 @@ def test_start(tmp_path: Path) -> None:
     )
     settings.write_text(apps + block("ASGI_APPLICATION"))
 
-    shown = block("$ python manage.py check", "console")
-    checked, routes = shown.split("$ python manage.py ws_routes\n")
-    assert manage(project, "check") == checked.partition("\n")[2]
+    refused = manage(project, "shell", typed=WITH_A_COOKIE)
+    for found in ("503", "no such table: django_session"):
+        assert found in refused
+        assert found in START
+    shown = block("$ python manage.py migrate", "console")
+    migrate, checked, routes = re.split(
+        r"^\$ python manage.py (?:check|ws_routes)\n", shown, flags=re.MULTILINE
+    )
+    assert manage(project, *migrate.split()[3:]) == ""
+    assert manage(project, "check") == checked
     assert manage(project, "ws_routes") == routes.partition("$")[0]
     assert "ann says hello" in manage(project, "shell", typed=TRY)
     assert "`ann says hello`" in START
