@@ -1,4 +1,4 @@
-"""The messages that have a meaning of their own: errors, calls and their replies."""
+"""The messages that the library itself knows: errors, calls and their replies."""
 
 from __future__ import annotations
 

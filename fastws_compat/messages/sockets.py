@@ -41,7 +41,7 @@ InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 
 
-# What `_read` returns for a frame that is no message for the endpoint.
+# What `_read` returns for a frame that is not a message for the endpoint.
 NOTHING: Any = object()
 
 
@@ -59,7 +59,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
 
     # Defaults of the class: a socket holds only what differs.
     _contract: Contract | None = None
-    # How many messages in a row did not fit.
+    # The number of consecutive invalid messages.
     _misfits = 0
     # What `serve` calls, and the values of the handshake for it.
     _dispatch: Dispatcher | None = None
@@ -88,7 +88,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return cast(Contract, self._contract)
 
     def bind(self, contract: Contract, dispatch: Dispatcher | None = None) -> None:
-        """Speak the messages of a route, and let `serve` call its functions."""
+        """Use the messages of a route, and have `serve` call its functions."""
         self._contract = contract
         if dispatch is not None:
             self._dispatch = dispatch
@@ -189,7 +189,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return most is not None and self._misfits > most
 
     async def _hang_up(self, status: int) -> None:
-        """Close as a message of this status asks for."""
+        """Close with the code for an invalid message of this status."""
         await hang_up(self, CLOSE_CODES[status], REASONS[status])
 
     async def _answer_misfit(self, error: MessageValidationError, id: str | int | None) -> None:
@@ -211,7 +211,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             pass  # in the middle of an answer
 
     async def iter_messages(self) -> AsyncIterator[InT]:
-        """Every message that fits until the client disconnects."""
+        """Every valid message until the client disconnects."""
         try:
             while True:
                 yield await self.receive_message()
@@ -240,7 +240,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await self.send({"type": "websocket.send", "text": text})
 
     async def _send_other(self, message: Any) -> None:
-        """Send what is not an instance of a class in Out, or is no proper one."""
+        """Send a value that is not an instance of a class in Out, or not a valid one."""
         try:
             frame = self.contract.outgoing.encode(message)
         except ResponseValidationError:
@@ -321,7 +321,7 @@ def _parametrized(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
         if forms not in _hashed:
             _hashed[forms] = _new_class(forms)
         return _hashed[forms]
-    except TypeError:  # annotated with something that has no hash
+    except TypeError:  # annotated with something that is not hashable
         for known, cls in _classes:
             if known == forms:
                 return cls
@@ -339,7 +339,7 @@ def _new_class(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
 def with_missing_types(annotation: Any, names: Mapping[str, Any]) -> Any:
     """The class that an annotation names although types of its messages are not defined yet.
 
-    Any other annotation is given back as it is.
+    Any other annotation is returned unchanged.
     """
     found = evaluate(annotation, names)
     return found if is_subclass(found, TypedWebSocket) else annotation

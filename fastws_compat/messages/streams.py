@@ -68,7 +68,7 @@ def _item_type(endpoint: Endpoint) -> Any:
 
 
 def _socket_class(endpoint: Endpoint, own: Any, item: Any) -> Any:
-    """The class of the stream's socket, whose client says nothing."""
+    """The class of the stream's socket, whose client sends nothing."""
     where = f"WebSocket endpoint {name_of(endpoint)}"
     if not is_subclass(own, TypedWebSocket) or own.forms is None:
         return TypedWebSocket[None, item]
@@ -154,7 +154,7 @@ class Stream:
         if reader is not None:
             reader.cancel()
             await asyncio.wait([reader])
-        if self._cancels:  # the client left in the moment in which the generator ended
+        if self._cancels:  # the client left at the moment when the generator ended
             self._absorb()
 
     async def _close(self) -> None:
