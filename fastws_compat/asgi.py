@@ -93,7 +93,7 @@ class ProtocolRouter:
 
 
 class Unbegun(ProtocolRouter):
-    """A router until its first call, with which the event loop begins to serve."""
+    """A router before its first call, which registers the event loop as one that serves."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True
@@ -103,7 +103,7 @@ class Unbegun(ProtocolRouter):
 
 
 def load_urls() -> None:
-    """Import the URLconf before the first connection: the metrics view, if it has that, begins to count."""
+    """Import the URLconf before the first connection, so that a metrics view in it counts from the start."""
     from django.conf import settings
 
     if importlib.util.find_spec("prometheus_client") is not None and hasattr(settings, "ROOT_URLCONF"):

@@ -81,7 +81,7 @@ def register(connection: Connected) -> set[Connected]:
 
 
 def everywhere() -> list[Any]:
-    """The connections of all loops of the process; any thread may ask."""
+    """The connections of all loops of the process; callable from any thread."""
     return [each for _, found in registries() for each in list(found.connections)]
 
 
