@@ -107,7 +107,7 @@ def test_kick_dry_run(asked: Any) -> None:
     ("args", "error"),
     [
         ((), "Say which sockets"),
-        (("--everything", "--code", "1005"), "no code that can be sent"),
+        (("--everything", "--code", "1005"), "not a code that can be sent"),
         (("--user", "nobody", "--yes"), "There is no user 'nobody'"),
         (("--everything", "--as", "nobody", "--yes"), "There is no user 'nobody'"),
     ],
