@@ -27,10 +27,10 @@ MAX_ID = 64
 
 
 class MessageValidationError(ValidationException):
-    """A client sent a message that does not fit the types of its route.
+    """A client sent a message that is not valid for the types of its route.
 
-    `body` is the frame as it came, `status` what an error frame says (400, 415 or 422), and `close_code` what
-    the socket is closed with if nobody answers.
+    `body` is the received frame, `status` the status of its error frame (400, 415 or 422), and `close_code`
+    the code that closes the socket if the exception is not handled.
     """
 
     # The handlers of an application get it instead of an answer, not when it leaves the endpoint.

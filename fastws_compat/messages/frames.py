@@ -39,7 +39,7 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
 class Call(BaseModel, Generic[ReplyT]):
-    """A message that asks for a reply of the class in brackets. The client chooses `id`."""
+    """A message that requests a reply of the class in brackets. The client chooses `id`."""
 
     id: Id
 

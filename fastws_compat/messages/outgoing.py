@@ -120,7 +120,7 @@ def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
 
 
 def as_input(kind: Any, value: Any) -> Any:
-    """What a model was serialized to, as it is validated: other names, and no computed fields."""
+    """The serialized model in the form for validation: with other names, and without computed fields."""
     if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
         return value
     return dict(_as_input_items(kind, value))

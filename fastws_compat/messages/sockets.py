@@ -54,10 +54,10 @@ class Dispatcher(Protocol):
 class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     """A WebSocket whose client sends messages of the type In and gets messages of the type Out.
 
-    The methods of a plain WebSocket are all there, and they are as raw as there.
+    It also has every method of a plain WebSocket; those do not validate.
     """
 
-    # Defaults of the class: a socket holds only what differs.
+    # The defaults are in the class: a socket holds only what differs.
     _contract: Contract | None = None
     # The number of consecutive invalid messages.
     _misfits = 0
@@ -108,7 +108,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return await super().join(*groups, **options)
 
     async def receive_message(self) -> InT:
-        """The next message that fits; what does not is answered as the route says (`on_invalid`).
+        """The next valid message; an invalid one is answered as the route declares (`on_invalid`).
 
         Raises WebSocketDisconnect at the end.
         """
@@ -149,7 +149,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
                 return valid  # type: ignore[no-any-return]
 
     async def _read(self, message: Message, failure: ValidationError | None) -> Any:
-        """The message for the endpoint in a frame; NOTHING if there is none, and the client knows why.
+        """The message for the endpoint in a frame; NOTHING without one, and the client has been told why.
 
         `failure` is what `validate_text` found wrong with it, if it was asked.
         """
@@ -171,7 +171,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return (isinstance(frame, str) or self.contract.binary_json) and is_ping(frame, self.contract.tag)
 
     async def _refuse(self, error: MessageValidationError) -> None:
-        """Answer a message that does not fit, close the socket or raise, as the route says."""
+        """Answer an invalid message, close the socket or raise, as the route declares."""
         contract = self.contract
         self._misfits += 1
         found = parsed(error.body)
@@ -249,9 +249,9 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         await (self.send_text(frame) if isinstance(frame, str) else self.send_bytes(frame))
 
     async def send_error(self, status: int, detail: Any = None, *, to: Any = None) -> None:
-        """Send an error frame; `to` is the message that it answers, whose id it has if that is a `Call`.
+        """Send an error frame. If `to`, the message that it answers, is a `Call`, the frame has its id.
 
-        Without `detail` it says the phrase of the status.
+        Without `detail`, it has the standard phrase of the status.
         """
         detail = PHRASES.get(status, "") if detail is None else detail
         await self._send_error_frame(status, detail, id_of(to.id) if isinstance(to, Call) else None)
@@ -263,7 +263,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     async def reply(self, call: Call[ReplyT], reply: ReplyT) -> None:
         """Send the answer to a call, with the call's id.
 
-        Raises ResponseValidationError for a reply of another class than the call asks for.
+        Raises ResponseValidationError for a reply of another class than the call requires.
         """
         check_reply(call, reply)
         await self.send_message(reply.model_copy(update={"id": call.id}))  # type: ignore[arg-type]
@@ -277,12 +277,12 @@ def _frame_of(message: Message) -> str | bytes:
 async def message_validation_exception_handler(
     websocket: TypedWebSocket[Any, Any], exc: MessageValidationError
 ) -> None:
-    """Answer with an error frame: the built-in handler of messages that do not fit."""
+    """Answer with an error frame: the built-in handler of invalid messages."""
     await websocket._send_error_frame(exc.status, exc.detail, id_of(parsed(exc.body).get("id")))
 
 
 def check_reply(call: Any, reply: Any) -> None:
-    """ResponseValidationError unless the class of `reply` is one that the call asks for."""
+    """Raise ResponseValidationError unless the class of `reply` is one that the call requires."""
     expected = members_of_reply(type(call))
     if type(reply) not in expected and not isinstance(reply, tuple(expected)):
         names = " or ".join(map(name_of_type, expected))

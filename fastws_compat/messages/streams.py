@@ -81,10 +81,10 @@ def _socket_class(endpoint: Endpoint, own: Any, item: Any) -> Any:
 
 
 class Stream:
-    """One run of a generator endpoint: its items go out, and the client is watched meanwhile.
+    """One run of a generator endpoint: its items are sent while the client is watched.
 
-    The generator runs in the connection's own task, to which the time-outs that it holds belong. A task
-    beside it reads: it answers what the client says, and cancels the generator when the client leaves.
+    The generator runs in the connection's own task, because time-outs inside it belong to that task. A second
+    task reads: it answers the client's messages, and cancels the generator when the client leaves.
     """
 
     def __init__(self, websocket: TypedWebSocket[None, Any], items: AsyncGenerator[Any, None]) -> None:
