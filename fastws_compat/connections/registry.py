@@ -103,7 +103,7 @@ shutdowns: list[Callable[[], Awaitable[None]]] = []
 async def drain(seconds: float) -> None:
     """Wait for the cleanup of this loop's ending connections before the process exits.
 
-    After its time-out, uvicorn cancels the remaining tasks and then waits only for the lifespan.
+    After its timeout, uvicorn cancels the remaining tasks and then waits only for the lifespan.
     """
     for shutdown in shutdowns:
         await shutdown()

@@ -83,7 +83,7 @@ def _socket_class(endpoint: Endpoint, own: Any, item: Any) -> Any:
 class Stream:
     """One run of a generator endpoint: its items are sent while the client is watched.
 
-    The generator runs in the connection's own task, because time-outs inside it belong to that task. A second
+    The generator runs in the connection's own task, because timeouts inside it belong to that task. A second
     task reads: it answers the client's messages, and cancels the generator when the client leaves.
     """
 
