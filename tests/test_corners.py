@@ -13,18 +13,28 @@ import pytest
 from prometheus_client import REGISTRY
 from websockets import ConnectionClosedOK
 
-from fastws_compat import FastAPI, WebSocket
-from fastws_compat.connections import census, hooks
+from fastws_compat import FastAPI, WebSocket, figures, operations
+from fastws_compat.connections import census, hooks, registry
 from fastws_compat.connections.admission import Admission
 from fastws_compat.connections.counted import Counted
+from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.lifecycle import Session, open_socket
 from fastws_compat.contrib import gathering, prometheus
+from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.exception_handlers import from_django, request_validation_exception_handler
 from fastws_compat.exceptions import DeclarationError, RequestValidationError
 from fastws_compat.groups import Group
 from fastws_compat.groups.breaker import Breaker
+from fastws_compat.groups.feeds import GroupFeed
+from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import History, Kind
+from fastws_compat.groups.seats import MemorySeats, Seat
+from fastws_compat.groups.servers import Link
 from fastws_compat.groups.stores import MemoryStore, StoreError
 from fastws_compat.management.clients import NetworkClient
+from fastws_compat.operations.apps import OperationsConfig
+from fastws_compat.operations.management.top import Sample
+from fastws_compat.threads import databases
 from tests.live_clients import client, joining_app
 
 
@@ -194,6 +204,160 @@ def test_a_client_that_joins_during_an_outage_learns_its_position_afterwards(
                     assert (await one.until("lost"))["offset"] == 1
 
     asyncio.run(main())
+
+
+def test_a_client_whose_next_messages_are_gone_is_told_that_they_are_lost(settings: Any) -> None:
+    """They go while it catches up: the history keeps fewer than it still needs."""
+    settings.CHANNEL_LAYERS = {}
+    settings.FASTWS = {"GROUPS": {"gone.*": {"history": True, "state": True}}}
+    group = Group("gone.1")
+    app = joining_app(group)
+
+    async def main() -> None:
+        async with asyncio.timeout(30):
+            for number in range(3):
+                await group.asend([number])
+            position = await group.aposition()
+            epoch = position.partition(":")[0]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(GroupFeed, "entries_after", nothing)
+                async with client(app, f"gone.1:{epoch}:1") as one:
+                    assert (await one.until("joined"))["recovered"] is True
+                    assert (await one.until("lost"))["offset"] == 3
+                    assert one.of("message") == []
+
+    async def nothing(*arguments: Any) -> list[Any]:
+        raise StoreError("away")
+
+    asyncio.run(main())
+
+
+def test_marks_of_what_a_store_has_pass_over_what_has_changed_meanwhile() -> None:
+    keeper = Keeper(MemorySeats(), lambda group, diff: None)
+    back = Seat("back", "ann", "{}")
+    keeper._wanted["g"] = {"back": back}
+    keeper._stale["g"] = dict.fromkeys(("back", "gone"))
+    keeper._strike("g", [], ["back", "gone"])
+    assert keeper._stale == {"g": {"back": None}}
+
+
+def test_a_process_that_renewed_its_lease_is_not_struck() -> None:
+    now = 0.0
+    seats = MemorySeats(lambda: now)
+    seats._leases.tick("p", 10, now)
+    seats._strike("p")
+    assert "p" in seats._leases.ends
+    now = 11.0
+    seats._strike("p")
+    assert "p" not in seats._leases.ends
+
+
+def test_a_connection_to_a_store_that_cannot_be_asked_has_ended() -> None:
+    class Lost:
+        async def can_read(self) -> bool:
+            raise ConnectionResetError
+
+    link = Link(cast(Any, Lost()))
+    assert asyncio.run(link.has_ended()) is True
+
+
+# Connections
+
+
+def test_an_application_that_has_no_task_is_not_cancelled() -> None:
+    session = Session.__new__(Session)
+    session.cancel_foreign()
+    assert session._cancels == 0
+
+
+def test_a_session_keeps_its_tasks_until_they_are_done() -> None:
+    async def main() -> None:
+        session = Session.__new__(Session)
+        for _ in range(2):
+            session.spawn(asyncio.sleep(0))
+        assert session._tasks is not None
+        assert len(session._tasks) == 2
+        await asyncio.gather(*session._tasks)
+        await asyncio.sleep(0)
+        assert session._tasks == set()
+
+    asyncio.run(main())
+
+
+def test_a_socket_outside_of_our_applications_has_no_session() -> None:
+    async def nothing(*arguments: Any) -> Any: ...
+
+    websocket = open_socket({"type": "websocket", "path": "/"}, nothing, nothing)
+    assert isinstance(websocket, WebSocket)
+
+
+def test_a_teardown_without_a_time_limit_sets_no_timer() -> None:
+    async def work() -> str:
+        await asyncio.sleep(0)
+        return "done"
+
+    async def main() -> None:
+        cleanup = Cleanup()
+        assert await cleanup.limit(work(), 0) == "done"
+        assert cleanup._timer is None
+
+    asyncio.run(main())
+
+
+def test_what_is_late_may_end_others_that_are_late_too() -> None:
+    async def main() -> None:
+        late: list[str] = []
+
+        def end(item: str) -> None:
+            late.append(item)
+            deadlines.discard("second")
+
+        deadlines = Deadlines(asyncio.get_running_loop(), 0.0, end)
+        deadlines.add("first")
+        deadlines.add("second")
+        await asyncio.sleep(0.01)
+        assert late == ["first"]
+
+    asyncio.run(main())
+
+
+def test_figures_leave_out_what_was_refused() -> None:
+    route: Any = SimpleNamespace(open=0, pending=0)
+    figures.add(route, SimpleNamespace(is_accepted=False, refusal=object()))
+    assert (route.open, route.pending) == (0, 0)
+    figures.add(route, SimpleNamespace(is_accepted=False, refusal=None))
+    assert (route.open, route.pending) == (0, 1)
+
+
+def test_an_idle_thread_keeps_what_a_transaction_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+    held, idle = (SimpleNamespace(name=name, close=lambda name=name: closed.append(name)) for name in "hi")
+    monkeypatch.setattr(databases, "_opened", lambda: [held, idle])
+    monkeypatch.setattr(databases, "_is_held", lambda connection: connection is held)
+    assert databases.close_idle() is True
+    assert closed == ["i"]
+    monkeypatch.setattr(databases, "_opened", lambda: [idle])
+    assert databases.close_idle() is False
+
+
+# Operators
+
+
+def test_a_process_that_has_just_come_has_no_counts() -> None:
+    ready: Any = SimpleNamespace(process="a:1", routes={"/ws": {"open": 1}})
+    other: Any = SimpleNamespace(process="b:2", routes={})
+    sample = Sample(0.0, [ready, other])
+    assert sample.counts("a:1", "/ws") == {"open": 1}
+    assert sample.counts("b:2", "/ws") == {}
+    assert sample.counts("c:3", "/ws") == {}
+
+
+def test_the_operations_app_listens_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "on_begin", [])
+    app = OperationsConfig("fastws_compat.operations", operations)
+    app.ready()
+    app.ready()
+    assert len(registry.on_begin) == 1
 
 
 # Commands
