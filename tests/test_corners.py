@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
+from pydantic import BaseModel, field_serializer
+from pydantic_core import PydanticSerializationError
 from websockets import ConnectionClosedOK
 
 from fastws_compat import FastAPI, WebSocket, figures, operations
+from fastws_compat.checks.settings import check_settings
 from fastws_compat.connections import census, hooks, registry
 from fastws_compat.connections.admission import Admission
 from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.lifecycle import Session, open_socket
+from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED
 from fastws_compat.contrib import gathering, prometheus
+from fastws_compat.daphne import shutdown
 from fastws_compat.daphne.deadlines import Deadlines
+from fastws_compat.daphne.server import Server
 from fastws_compat.exception_handlers import from_django, request_validation_exception_handler
 from fastws_compat.exceptions import DeclarationError, RequestValidationError
 from fastws_compat.groups import Group
@@ -31,7 +39,11 @@ from fastws_compat.groups.kinds import History, Kind
 from fastws_compat.groups.seats import MemorySeats, Seat
 from fastws_compat.groups.servers import Link
 from fastws_compat.groups.stores import MemoryStore, StoreError
+from fastws_compat.layers.content import dump_model
 from fastws_compat.management.clients import NetworkClient
+from fastws_compat.management.dialogue import Dialogue
+from fastws_compat.operations import acts, survey
+from fastws_compat.operations import census as operations_census
 from fastws_compat.operations.apps import OperationsConfig
 from fastws_compat.operations.management.top import Sample
 from fastws_compat.threads import databases
@@ -340,7 +352,125 @@ def test_an_idle_thread_keeps_what_a_transaction_holds(monkeypatch: pytest.Monke
     assert databases.close_idle() is False
 
 
+def test_a_state_that_has_changed_meanwhile_is_not_restored() -> None:
+    """The send of an accept fails after the connection has been closed."""
+
+    async def main() -> None:
+        async def nothing(*arguments: Any) -> Any: ...
+
+        session = Session({"type": "websocket", "path": "/"}, nothing)
+
+        async def fail(message: Any) -> None:
+            session.mark_closed()
+            raise OSError("gone")
+
+        session._sent = CONNECTING
+        with pytest.raises(OSError, match="gone"):
+            await session._pass_on({"type": "websocket.accept"}, fail)
+        assert session.state is DISCONNECTED
+
+    asyncio.run(main())
+
+
+def test_a_server_that_has_ended_is_not_stopped_at_the_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    callbacks: list[Any] = []
+    monkeypatch.setattr(threading, "_register_atexit", callbacks.append)
+    ended = threading.Event()
+    ended.set()
+    shutdown.stop_at_exit(cast(Any, SimpleNamespace(ended=ended)))
+    before = signal.getsignal(signal.SIGTERM)
+    callbacks[0]()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_projects_own_handler_of_sigterm_stays() -> None:
+    server: Any = Server.__new__(Server)
+    server.signal_handlers = False
+    own = lambda *arguments: None  # noqa: E731
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        server._stop_with_process()
+        assert signal.getsignal(signal.SIGTERM) is own
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_an_empty_token_for_metrics_is_reported(settings: Any) -> None:
+    settings.FASTWS = {"METRICS_TOKEN": ""}
+    assert [message.msg for message in check_settings()] == [
+        "FASTWS['METRICS_TOKEN'] has the invalid value ''."
+    ]
+    settings.FASTWS = {"METRICS_TOKEN": "secret"}
+    assert check_settings() == []
+
+
+def test_a_field_that_cannot_be_written_fails_as_pydantic_says() -> None:
+    class Moody(BaseModel):
+        value: int
+
+        @field_serializer("value")
+        def write(self, value: int) -> int:
+            raise PydanticSerializationError("not today")
+
+    with pytest.raises(PydanticSerializationError, match="not today"):
+        dump_model(Moody(value=1))
+
+
 # Operators
+
+
+def test_a_layer_that_gives_no_channel_is_a_failure() -> None:
+    class Down:
+        async def new_channel(self) -> str:
+            raise ConnectionError("away")
+
+    async def main() -> None:
+        question = survey.Survey({"op": "state"}, {})
+        await question.ask(Down())
+        assert not question._complete
+
+    asyncio.run(main())
+
+
+def test_a_part_of_an_answer_is_not_the_whole() -> None:
+    async def main() -> None:
+        question = survey.Survey({"op": "state"}, {})
+        part = {"id": question._id, "process": "other:1"}
+        question.take({**part, "last": False})
+        assert not question._complete
+        question.take({**part, "id": "another question"})
+        question.take(part)
+        assert question._complete == {"other:1"}
+
+    asyncio.run(main())
+
+
+def test_many_connections_are_read_with_a_turn_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations_census, "SLICE", 2)
+    ended = SimpleNamespace(session=SimpleNamespace(websocket=None, scope={"path": ""}))
+    early = SimpleNamespace(session=SimpleNamespace(websocket=None, scope={"path": "/ws"}))
+    turns: list[str] = []
+
+    async def main() -> None:
+        asyncio.get_running_loop().call_soon(turns.append, "another task")
+        found = [each async for each in operations_census.slices(cast(Any, [early, ended, early]))]
+        assert found == [early, early]
+        assert turns == ["another task"]
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_is_closing_is_not_ended_again() -> None:
+    session: Any = SimpleNamespace(websocket=None, leaving=True, state=CONNECTED)
+    acts.end(session, 4403, "abuse")  # it neither notes nor logs a close
+    acts._deliver(session, cast(Any, None))
+
+
+def test_a_foreign_application_is_closed_by_the_server() -> None:
+    closed: list[tuple[int, str]] = []
+    server = SimpleNamespace(close_from_server=lambda *close: closed.append(close))
+    acts._close_foreign(cast(Any, SimpleNamespace(server=server)), 4403, "abuse")
+    assert closed == [(4403, "abuse")]
 
 
 def test_a_process_that_has_just_come_has_no_counts() -> None:
@@ -361,6 +491,25 @@ def test_the_operations_app_listens_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # Commands
+
+
+def test_a_second_close_is_not_sent() -> None:
+    closed: list[tuple[int, str]] = []
+
+    class Connected:
+        async def close(self, *close: Any) -> None:
+            closed.append(close)
+
+    dialogue = Dialogue.__new__(Dialogue)
+    dialogue._closing = False
+    dialogue._client = cast(Any, Connected())
+
+    async def main() -> None:
+        await dialogue._command("/close 4000 bye")
+        await dialogue._command("/close 4001 again")
+
+    asyncio.run(main())
+    assert closed == [(4000, "bye")]
 
 
 def test_a_ping_to_a_closed_connection_has_no_answer() -> None:

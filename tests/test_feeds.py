@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from fastws_compat.groups import feeds
+from fastws_compat.groups import arrivals, feeds
+from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.breaker import Breaker
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.feed import Lost
@@ -287,6 +288,95 @@ def test_entries_of_another_epoch_are_not_passed_off_as_the_next_ones(
 
         monkeypatch.setattr(world.store, "read", read)
         assert await world.feed.entries_after(Position(epoch, 1)) == []
+        world.feed.close()
+
+    run(main)
+
+
+class Newcomer:
+    """A member that is catching up."""
+
+    id = "newcomer"
+    ids = (id,)
+    is_ours = True
+
+    def __init__(self) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self.closed: list[Close] = []
+
+    def put(self, frame: Any) -> None:
+        self.frames.append(json.loads(frame.message["text"]))
+
+    tell = put
+
+    def close(self, close: Close) -> None:
+        self.closed.append(close)
+
+    def close_reason(self, reason: str) -> str:
+        return f"{reason}; spread=1"
+
+
+def arrival_in(world: World, member: Newcomer) -> Arrival:
+    arrival: Any = Arrival.__new__(Arrival)
+    arrival.group, arrival._hub, arrival._member, arrival._wish = "g", world.hub, member, Wish()
+    return cast(Arrival, arrival)
+
+
+def test_values_that_are_not_known_yet_follow() -> None:
+    async def main() -> None:
+        world, member = World(), Newcomer()
+        world.join(cast(Any, Listener(member.id)))
+        await world.feed.confirm()
+        world.feed._values = None
+        arrival_in(world, member)._send_values(world.feed)
+        assert member.frames == []
+        listener = world.members[member.id]
+        await until(lambda: bool(listener.told))
+        assert listener.told[-1]["all"] == {}
+        world.feed.close()
+
+    run(main)
+
+
+def test_who_catches_up_too_slowly_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arrivals, "TIMEOUT", 0.01)
+
+    async def main() -> None:
+        world, member = World(), Newcomer()
+        arrival: Any = arrival_in(world, member)
+        arrival._chase = lambda *arguments: asyncio.sleep(20)
+        await arrival._catch_up(world.feed, Position("e", 0))
+        assert member.closed == [Close(1013, "caught up too slowly; spread=1")]
+
+    run(main)
+
+
+def test_who_catches_up_in_an_epoch_that_has_ended_is_told_and_who_has_left_is_not() -> None:
+    async def main() -> None:
+        world, member = World(Kind("*", History())), Newcomer()
+        world.feed.given = Position("new", 3)
+        arrival = arrival_in(world, member)
+        await arrival._chase(world.feed, Position("old", 1))
+        assert member.frames == []  # it is no member any more
+        world.members[member.id] = member
+        await arrival._chase(world.feed, Position("old", 1))
+        assert member.frames == [{"fastws": "lost", "group": "g", "epoch": "new", "offset": 3}]
+
+    run(main)
+
+
+def test_who_never_catches_up_gets_the_rest_at_once() -> None:
+    async def main() -> None:
+        world, member = World(), Newcomer()
+        epoch = (await world.send(4)).epoch
+        await world.feed.confirm()
+        for offset in (1, 2, 3, 4):
+            exclude = member.id if offset == 3 else None
+            world.feed.feed.ring.add(Kept(offset, "?", 0.0, Payload("text", "x"), exclude))
+        reached = arrival_in(world, member)._queue_rest(world.feed, Position(epoch, 1))
+        assert reached == Position(epoch, 4)
+        assert [frame["offset"] for frame in member.frames] == [2, 3, 4]
+        assert ["text" in frame for frame in member.frames] == [True, False, True]
         world.feed.close()
 
     run(main)
