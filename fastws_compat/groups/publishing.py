@@ -15,7 +15,7 @@ from fastws_compat.groups.breaker import Breaker, breaker_of
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.splice import PLACE, cut
 from fastws_compat.groups.storage import spliced_layer
-from fastws_compat.groups.stores import Appended, Draft, StoreError, StoreRefused, history_of
+from fastws_compat.groups.stores import Appended, Draft, Hole, StoreError, StoreRefused, history_of
 from fastws_compat.layers.client import counters, send_succeeded, start_of_send, with_timeout
 from fastws_compat.layers.wire import Payload
 
@@ -48,21 +48,21 @@ async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, A
     except StoreRefused as exc:
         if history.on_failure == "raise":
             raise failure(route.alias, route.group, exc) from exc
-        await _send_unkept(route, kind, route.pack({**named, "kept": False}))
+        await _send_unkept(route, kind, {**named, "kept": False})
         return True
     return place.is_new
 
 
-async def _send_unkept(route: Route, kind: Kind, message: dict[str, Any]) -> None:
+async def _send_unkept(route: Route, kind: Kind, extra: dict[str, Any]) -> None:
     """Send a message that the store has refused. Clients that are disconnected now cannot recover."""
     counters["unkept"] += 1
     breaker, group = breaker_of(route.alias), route.group
-    breaker.add_hole(group, kind)
+    breaker.add_hole(group, kind, Hole())
     try:
-        await route.send(message)
+        await route.send(route.pack(extra))
     finally:
         # The hole is before the end of this send; a message kept in the meantime may have noted it too early.
-        breaker.add_hole(group, kind)
+        breaker.add_hole(group, kind, Hole(extra["from"], extra["number"]))
 
 
 async def deliver(route: Route, kind: Kind, draft: Draft, extra: dict[str, Any]) -> Appended:
@@ -120,7 +120,7 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
         raise StoreRefused("it has failed less than a second ago")
     hole = breaker.hole(group)
     try:
-        place = await _append(breaker, group, kind, draft, hole is not None)
+        place = await _append(breaker, group, kind, draft, hole)
     except StoreRefused as exc:
         breaker.failed(exc)
         raise
@@ -130,7 +130,7 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
     return place
 
 
-async def _append(breaker: Breaker, group: str, kind: Kind, draft: Draft, hole: bool) -> Appended:
+async def _append(breaker: Breaker, group: str, kind: Kind, draft: Draft, hole: Hole | None) -> Appended:
     """Append; if the outcome is unknown, check and try again, within the timeout of one call."""
     store, begun = breaker.store, time.monotonic()
     try:

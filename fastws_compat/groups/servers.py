@@ -114,6 +114,7 @@ class Links:
                 return link
             await link.close()
         link = Link(self.pool.make_connection())
+        link.connection.socket_timeout = None  # each call has the time limit of the layer
         try:
             await link.connection.connect()
             link.run_id = await _run_id(link)

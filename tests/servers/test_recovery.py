@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pytest
 import websockets
 from channels.layers import channel_layers
+from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
@@ -433,6 +434,44 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
             await slow.until(lambda: slow.offset == ENTRIES + 1)
             assert slow.offsets == fast.offsets == list(range(1, ENTRIES + 2))
             assert slow.of("lost") == fast.of("lost") == []
+
+    run(main)
+    no_traceback(running)
+
+
+def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    """Messages are delivered and not kept. Nobody recovers over them, and everybody afterwards does."""
+    running = Site(settings, redis_server).start(server)
+    unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
+
+    async def main() -> None:
+        with Redis.from_url(redis_server.url) as admin:
+            async with connections() as connect:
+
+                async def recovered(position: str) -> bool:
+                    client = Client()
+                    client.position = position
+                    await connect(running, client)
+                    result: bool = client.of("joined")[0]["recovered"]
+                    return result
+
+                client = await connect(running)
+                await ROOM.asend("kept")
+                await client.until(lambda: client.offset == 1)
+                before = client.position
+                admin.config_set("maxmemory", 1)
+                await ROOM.asend("not kept")
+                await client.until(lambda: client.frames[-1] == unkept)
+                assert await recovered(before) is False
+                admin.config_set("maxmemory", 0)
+                await send_until("kept again", lambda: client.offset > 1)
+                after = client.position
+                assert await recovered(after) is True
+                assert await recovered(before) is False
+                await ROOM.asend("last")
+                assert await recovered(after) is True
+                assert client.offsets == list(range(1, client.offset + 1))
+                assert client.of("lost") == []
 
     run(main)
     no_traceback(running)
