@@ -651,6 +651,8 @@ def test_a_message_that_is_too_big_for_its_kind() -> None:
         group = Group("short.1")
         with pytest.raises(ValueError, match="101 bytes exceeds the 100 `bytes`"):
             await group.asend("x" * 101)
+        with pytest.raises(ValueError, match="key of 1001 bytes exceeds the maximum of 1000"):
+            await Group("room.1").asend(b"x", key="x" * 1001)
         assert (await group.aposition()).endswith(":0")
         await group.asend("x" * 100)
 

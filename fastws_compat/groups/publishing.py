@@ -19,6 +19,9 @@ from fastws_compat.groups.stores import Appended, Draft, Hole, StoreError, Store
 from fastws_compat.layers.client import counters, send_succeeded, start_of_send, with_timeout
 from fastws_compat.layers.wire import Payload
 
+# The maximum size of a key in bytes; the head of a binary frame, which contains it, has 64 KiB.
+MAX_KEY = 1_000
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -35,10 +38,12 @@ class Route:
 async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, Any], key: str | None) -> bool:
     """Keep a message and send it; returns False if one with this key has been sent before.
 
-    Raises ValueError for a message that is too big, and GroupSendError if it may not have been sent.
+    Raises ValueError for a message or a key that is too big, and GroupSendError if it may not have been sent.
     """
-    history = history_of(kind)
-    size = len(payload.data.encode() if isinstance(payload.data, str) else payload.data) + len(key or "")
+    history, key_size = history_of(kind), len((key or "").encode())
+    if key_size > MAX_KEY:
+        raise ValueError(f"A key of {key_size} bytes exceeds the maximum of {MAX_KEY}.")
+    size = len(payload.data.encode() if isinstance(payload.data, str) else payload.data) + key_size
     if size > history.bytes:
         raise ValueError(f"A message of {size} bytes exceeds the {history.bytes} `bytes` of its kind.")
     draft = Draft(draft_id(extra), payload, extra.get("exclude"), key)
