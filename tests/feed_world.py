@@ -85,7 +85,8 @@ class FaultyStore(Store):
             raise StoreRefused("away")
 
     async def _return(self, risk: float = 0.0) -> None:
-        await asyncio.sleep(self.world.random() * 0.01)
+        if self.world.random() < 0.3:  # else the answer is there at once
+            await asyncio.sleep(self.world.random() * 0.02)
         if not self.is_up or self.world.random() < risk:
             raise StoreError("reset")
 
@@ -357,7 +358,8 @@ class World:
 
     async def send(self, message: dict[str, Any], envelope: dict[str, Any]) -> None:
         """The layer: it drops, delays and reorders."""
-        await asyncio.sleep(self.random() * 0.003)
+        if self.random() < 0.5:
+            await asyncio.sleep(self.random() * 0.005)
         content, kept = Payload("json", json.dumps(message["id"])), envelope.get("kept")
         place = {"epoch": envelope.get("epoch"), "offset": envelope.get("offset", 0)}
         for hub in self.hubs:

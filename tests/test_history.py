@@ -210,6 +210,20 @@ def test_the_worst_of_several_groups() -> None:
     run(main)
 
 
+def test_a_group_that_is_named_twice_is_joined_once() -> None:
+    room = Group("room.1")
+    app = joining_app(room, "room.1")
+
+    async def main() -> None:
+        async with client(app, f"room.1:{await room.aposition()}") as one:
+            await room.asend(["live"])
+            await one.until_offset(1)
+            assert [frame["recovered"] for frame in one.of("joined")] == [True]
+        assert [joined.groups for joined in app.state.joined] == [{"room.1": True}]
+
+    run(main)
+
+
 def test_a_group_without_a_kind_is_as_before_but_in_envelopes() -> None:
     app = joining_app("plain")
 

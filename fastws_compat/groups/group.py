@@ -260,7 +260,7 @@ async def join(
     """
     if has_ended(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
-    wanted = [_group(group) for group in groups]
+    wanted = list(dict.fromkeys(map(_group, groups)))
     if presence is not None or watch:
         for group in wanted:
             kind_with(group.name, "presence")
