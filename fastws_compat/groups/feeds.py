@@ -33,6 +33,7 @@ PAGE = 100
 MAX_FAILURES = 5
 PATIENCE = 2.0
 FAILURE_PAUSE = 0.4
+MIN_PAUSE = 0.05
 # Seconds between two attempts while the store fails.
 RETRY_INTERVAL = 1.0
 # The maximum number of groups that are checked in one call, and per second.
@@ -72,8 +73,9 @@ class GroupFeed:
         self.catchers: dict[str, object] = {}
         # The position that members have reached; the feed itself may be ahead.
         self.given: Position | None = None
-        # Whether the store is unavailable.
+        # Whether the store is unavailable, as far as is known.
         self.is_blind = False
+        self._sees = asyncio.Event()
         self._store = store
         self._breaker = breaker
         self._steps: deque[Step] = deque()
@@ -98,6 +100,10 @@ class GroupFeed:
         if envelope.epoch is None or isinstance(envelope.content, Close):
             self._note_unkept(envelope)
             return False
+        if self.is_blind:
+            # Somebody could reach the store just now: whoever joins waits for the next attempt.
+            self.is_blind = False
+            self._sees.set()
         id = f"{envelope.sender}.{envelope.number}"
         entry = Kept(envelope.offset, id, time.time(), envelope.content, envelope.exclude, envelope.key)
         self._push(self.feed.receive(envelope.epoch, entry))
@@ -180,7 +186,7 @@ class GroupFeed:
                     self._waiting = waiting + self._waiting
                     pause = self._failed(exc)
                     await self._give_all()
-                    await asyncio.sleep(pause)
+                    await self._pause(pause)
                 else:
                     self._succeeded()
                     self._take(reading, waiting)
@@ -189,6 +195,14 @@ class GroupFeed:
                         await asyncio.sleep(self.feed.delay)
         finally:
             self._task = None
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait until the next attempt, which is brought forward if the store may be available again."""
+        self._sees.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._sees.wait()
+                await asyncio.sleep(MIN_PAUSE)
 
     async def _read(self) -> Reading:
         """What the store has after the known messages, or since its current epoch began."""
