@@ -308,6 +308,56 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, daphne
     no_own_traceback(server)
 
 
+@pytest.mark.parametrize("fault", ["restored from a file", "flushed"])
+def test_redis_has_lost_messages(
+    fault: str, redis_server: RedisServer, settings: Any, server: Server
+) -> None:
+    """Everybody is told. No position from before is good any more, not even one that Redis still knows."""
+    running = Site(settings, redis_server).start(server)
+
+    async def main() -> None:
+        async with connections() as connect:
+
+            async def recovered(position: str) -> bool:
+                client = Client()
+                client.position = position
+                await connect(running, client)
+                result: bool = client.of("joined")[0]["recovered"]
+                return result
+
+            client = await connect(running)
+            for number in range(3):
+                await ROOM.asend([number])
+            await client.until(lambda: client.offset == 3)
+            known = client.position
+            with Redis.from_url(redis_server.url) as admin:
+                admin.save()
+                for number in range(3, 5):
+                    await ROOM.asend([number])
+                await client.until(lambda: client.offset == 5)
+                unknown = client.position
+                if fault == "flushed":
+                    admin.flushall()
+            if fault != "flushed":
+                redis_server.kill()
+                redis_server.start()
+            await send_until("again", lambda: client.of("lost"))
+            await send_until("last", lambda: client.frames[-1].get("text") == "last")
+            assert client.position.partition(":")[0] != unknown.partition(":")[0]
+            lost = client.frames.index(client.of("lost")[-1])
+            offsets = [
+                frame["offset"] for frame in client.frames[lost:] if frame["fastws"] in ("lost", "message")
+            ]
+            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+            numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
+            assert numbers == [[number] for number in range(5)]
+            assert [await recovered(position) for position in (known, unknown)] == [False, False]
+            assert await recovered(client.position) is True
+
+    run(main)
+    no_own_traceback(running)
+
+
 def test_redis_hangs(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
     server = Site(settings, redis_server).start(daphne)
 
