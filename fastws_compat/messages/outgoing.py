@@ -84,7 +84,7 @@ class Outgoing:
         return adapter.validate_json(json.dumps(as_input(kind, value)), by_alias=True, by_name=True)
 
     def _kind_of(self, value: Any) -> Any:
-        """The member that a value is by its tag; None where that does not decide."""
+        """The member that the tag of a value selects; None where the tag does not decide."""
         if len(self.members.json) == 1:
             return self.members.json[0]
         tag = value.get(self.members.tag) if isinstance(value, dict) else None
@@ -95,7 +95,7 @@ class Outgoing:
 
 
 def refused(value: Any, exc: Exception) -> ResponseValidationError:
-    """What to raise for a value that is of a class in Out, but not what the class says."""
+    """The exception for a value of a class in Out that is not valid for its class."""
     return _error(value, "serialization_error", str(exc))
 
 
@@ -120,7 +120,7 @@ def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
 
 
 def as_input(kind: Any, value: Any) -> Any:
-    """What a model was serialized to, as it is validated: other names, and no computed fields."""
+    """The serialized model in the form for validation: with other names, and without computed fields."""
     if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
         return value
     return dict(_as_input_items(kind, value))
