@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
+from unittest import TestCase
 
 import pytest
-from pydantic import BaseModel, field_validator
+from pydantic import BaseModel, ConfigDict, field_serializer, field_validator
+from pydantic.alias_generators import to_pascal
 from typing_extensions import TypedDict
 
 from fastws_compat import (
@@ -19,12 +22,15 @@ from fastws_compat import (
     ErrorFrame,
     FastAPI,
     MessageRouter,
+    Reply,
     TypedWebSocket,
     WebSocket,
     WebSocketDisconnect,
 )
 from fastws_compat.auth import login_required
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
+from fastws_compat.messages import serializers
+from fastws_compat.messages.contract import compile_contract
 from fastws_compat.testclient import TestClient
 from tests.fake_server import CONNECT, TIMEOUT, FakeServer, converse, text
 
@@ -170,6 +176,81 @@ def test_a_call_without_its_reply_has_no_answer() -> None:
 @dataclass
 class Unfinished:
     later: Later  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_no_alias_generator_renames_the_id() -> None:
+    """Clients and error frames call it `id`."""
+
+    class Reached(Reply):
+        model_config = ConfigDict(alias_generator=to_pascal)
+        kind: Literal["reached"] = "reached"
+
+    class Reach(Call[Reached]):
+        model_config = ConfigDict(alias_generator=to_pascal)
+        kind: Literal["reach"] = "reach"
+
+    app = FastAPI()
+
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        async for call in websocket:
+            await websocket.reply(call, Reached())
+
+    endpoint.__annotations__["websocket"] = TypedWebSocket[Reach, Reached]
+    app.websocket("/")(endpoint)
+    with connect(app) as socket:
+        socket.send_json({"Kind": "reach", "id": 7})
+        assert socket.receive_json() == {"Kind": "reached", "id": 7}
+
+
+class Aging(BaseModel):
+    n: int = 1
+
+    @field_serializer("n")
+    def old(self, n: int) -> int:
+        warnings.warn("n is old", DeprecationWarning, stacklevel=2)
+        return n
+
+
+@dataclass
+class Point:
+    x: int = 0
+
+
+def misfits() -> Iterator[Any]:
+    yield Post.model_construct(text=1)
+    yield Numbers.model_construct()
+    yield Point("far")  # type: ignore[arg-type]
+    yield Numbers.model_construct(values=["one"])
+
+
+@pytest.mark.parametrize("action", ["ignore", "default", "always", "error"])
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_no_filter_of_warnings_lets_a_misfit_out(
+    action: Any, is_strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serializers, "IS_STRICT", is_strict)
+    outgoing = compile_contract(None, Post | Point | Numbers, "a test").outgoing
+    TestCase().assertWarns(UserWarning, warnings.warn, "unittest resets what modules were warned of")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        for misfit in misfits():
+            with pytest.raises(ResponseValidationError):
+                outgoing.encode(misfit)
+        assert outgoing.encode(Post(text="a")) == '{"type":"post","text":"a"}'
+        assert outgoing.encode(Point(2)) == '{"x":2}'
+    assert caught == []
+
+
+def test_a_serializer_of_the_project_may_warn() -> None:
+    outgoing = compile_contract(None, Aging, "a test").outgoing
+    with pytest.warns(DeprecationWarning, match="n is old"):
+        assert outgoing.encode(Aging()) == '{"n":1}'
+
+
+def test_python_that_ignores_the_record_of_warnings_is_noticed() -> None:
+    assert serializers.IS_STRICT
+    assert not serializers._raises(lambda value: b"", 0)
 
 
 def test_a_dataclass_whose_field_is_not_defined() -> None:

@@ -14,7 +14,8 @@ from fastws_compat.limits import Limits
 from fastws_compat.messages.frames import Call, ErrorFrame, reply_type
 from fastws_compat.messages.incoming import PONG, Incoming, look_first, refuse_ping
 from fastws_compat.messages.members import name_of_type, types_of
-from fastws_compat.messages.outgoing import Outgoing, Serializer
+from fastws_compat.messages.outgoing import Outgoing
+from fastws_compat.messages.serializers import Serializer
 
 OnInvalid = Literal["answer", "close", "raise"]
 DEFAULT_TAG = "type"
