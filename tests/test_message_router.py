@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from threading import Event
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -248,6 +250,66 @@ def test_a_websocket_exception_closes() -> None:
         with pytest.raises(WebSocketDisconnect) as caught:
             socket.receive_message()
         assert (caught.value.code, caught.value.reason) == (4000, "enough")
+
+
+@pytest.mark.parametrize(("text", "errors"), [("quiet", 0), ("answer", 1), ("409", 0), ("handled", 0)])
+def test_a_function_may_close_the_socket(text: str, errors: int, caplog: pytest.LogCaptureFixture) -> None:
+    """`serve` returns; only an answer after the end is a mistake."""
+    app, handlers, served = FastAPI(), MessageRouter(), []
+
+    @app.exception_handler(KeyError)
+    async def close(websocket: WebSocket, exc: KeyError) -> None:
+        await websocket.close(4005, "bye")
+
+    @handlers.on
+    async def post(message: Post, websocket: WebSocket) -> Said | None:
+        if message.text == "handled":
+            raise KeyError
+        await websocket.close(4005, "bye")
+        if message.text == "409":
+            raise HTTPException(409)
+        return Said(text="too late") if message.text == "answer" else None
+
+    @app.websocket("/", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Post, Said]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+        served.append(text)
+
+    with TestClient(app).websocket_connect("/") as socket:
+        socket.send_message(Post(text=text))
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_message()
+    assert caught.value.code == 4005
+    assert served == [text]
+    assert len(caplog.records) == errors
+
+
+def test_background_tasks_run_after_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """What they raise is logged, and no second answer."""
+    app, handlers, answered = FastAPI(), MessageRouter(), [Event() for _ in range(3)]
+
+    async def work(message: Search) -> None:
+        while not answered[int(message.id)].is_set():
+            await asyncio.sleep(0.01)
+        if message.q == "bad":
+            raise HTTPException(409)
+
+    @handlers.on
+    async def search(message: Search, tasks: BackgroundTasks) -> Found:
+        tasks.add_task(work, message)
+        return Found(hits=[message.q])
+
+    @app.websocket("/", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Search, Found]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    with TestClient(app).websocket_connect("/") as socket:
+        for id, q in enumerate(["good", "bad", "good"]):
+            assert ask(socket, Search(id=id, q=q)) == Found(id=id, hits=[q])
+            answered[id].set()
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [HTTPException]
 
 
 def test_overrides_hold_for_messages_too() -> None:

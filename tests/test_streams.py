@@ -81,6 +81,21 @@ def test_a_stream_with_a_socket_accepts_itself() -> None:
         assert socket.receive_message() == Price(amount=1)
 
 
+def test_a_stream_may_close_itself() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def prices(websocket: TypedWebSocket[None, Price]) -> AsyncIterator[Price]:
+        await websocket.accept()
+        await websocket.close(4010, "own")
+        await asyncio.sleep(0)
+        return
+        yield
+
+    with connect(app) as socket:
+        assert code_of(socket) == 4010
+
+
 def test_a_plain_socket_will_do() -> None:
     app = FastAPI()
 

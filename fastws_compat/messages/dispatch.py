@@ -15,7 +15,7 @@ from typing_extensions import is_typeddict
 
 from fastws_compat import conf
 from fastws_compat.connections.interrupt import Cleanup
-from fastws_compat.connections.states import SESSION
+from fastws_compat.connections.states import CONNECTED, SESSION
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.codegen import gatherer
@@ -60,6 +60,8 @@ class MessageSolution(Solution):
         self.message = message
         # The connection with a user that was loaded for this message.
         self.user_socket: WebSocket = handshake.websocket
+        # Whether only background tasks and the cleanup of dependencies are left to do.
+        self.is_answered = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,18 @@ class Dispatch:
     async def call(self, websocket: Any, message: Any) -> None:
         """Call the function for a message, and answer with what it returns or raises."""
         program = self._programs.get(type(message)) or self._programs[self._member_of(message)]
+        solution = MessageSolution(websocket._handshake, message)
         try:
-            answer = await _run(program, websocket._handshake, message)
-            await _send_answer(websocket, message, answer)
+            answer = await _run(program, solution)
+            if not solution.is_answered:
+                await _send_answer(websocket, message, answer)
+        except WebSocketDisconnect:
+            raise
         except Exception as exc:
-            await _answer_exception(websocket, message, exc)
+            if solution.is_answered:
+                _log(websocket, message, exc)
+            else:
+                await _answer_exception(websocket, message, exc)
 
     def _member_of(self, message: Any) -> Any:
         """The member that a value belongs to whose class is not one itself, such as a TypedDict."""
@@ -107,8 +116,7 @@ def _is_instance(value: Any, member: Any) -> bool:
     return isinstance(value, dict if is_typeddict(kind) else kind)
 
 
-def _run(program: Program, handshake: Solution, message: Any) -> Coroutine[Any, Any, Any]:
-    solution = MessageSolution(handshake, message)
+def _run(program: Program, solution: MessageSolution) -> Coroutine[Any, Any, Any]:
     if program.needs_thread:
         return _in_own_thread(program, solution)
     return _with_cleanup(program, solution) if program.has_generators else _solve(program, solution)
@@ -144,7 +152,9 @@ async def _solve(program: Program, solution: MessageSolution) -> Any:
         values.append(
             await step.call(**arguments) if step.plain else await run_step(step, solution, arguments)
         )
-    if solution.background_tasks is not None:
+    if solution.background_tasks is not None and solution.background_tasks.tasks:
+        await _send_answer(solution.websocket, solution.message, values[-1])
+        solution.is_answered = True
         await solution.background_tasks()
     return values[-1]
 
@@ -160,7 +170,7 @@ async def _answer_exception(websocket: Any, message: Any, exc: Exception) -> Non
     """An exception of a function means what it would for a request: the socket lives."""
     match meaning := _meaning(exc):
         case HTTPException():
-            await websocket.send_error(meaning.status_code, meaning.detail, to=message)
+            await _send_error(websocket, message, meaning.status_code, meaning.detail)
         case WebSocketException() | WebSocketDisconnect():
             raise exc
         case _:
@@ -176,7 +186,12 @@ async def _answer_failure(websocket: Any, message: Any, exc: Exception) -> None:
     """Run the application's handler for an exception; without one, log it and answer with 500."""
     if not (await handle(websocket, exc) or await _catch_all(websocket, exc)):
         _log(websocket, message, exc)
-        await websocket.send_error(500, to=message)
+        await _send_error(websocket, message, 500)
+
+
+async def _send_error(websocket: Any, message: Any, status: int, detail: Any = None) -> None:
+    if websocket.application_state is CONNECTED:  # the function has not closed the socket
+        await websocket.send_error(status, detail, to=message)
 
 
 def _log(websocket: Any, message: Any, exc: Exception) -> None:

@@ -14,7 +14,7 @@ from fastws_compat.dependencies.signature import annotated_parameters, namespace
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.members import NOTHING, evaluate
 from fastws_compat.messages.sockets import TypedWebSocket
-from fastws_compat.websockets import WebSocket, WebSocketDisconnect
+from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 # The parameter through which the endpoint of a stream gets its socket.
@@ -135,6 +135,8 @@ class Stream:
         try:
             # In is None, so each frame is answered, and nothing comes out until the client leaves.
             await anext(self._websocket.iter_messages(), None)
+        except WebSocketDisconnected:  # the generator has closed the socket
+            return
         except Exception as exc:
             self._failure = exc
         self._client_left = True
