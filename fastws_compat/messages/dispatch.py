@@ -54,14 +54,15 @@ AUTH = "fastws_compat.auth"
 class MessageSolution(Solution):
     """The values of one message while its function runs."""
 
+    # Whether only background tasks and the cleanup of dependencies are left to do.
+    is_answered = False
+
     def __init__(self, handshake: Solution, message: Any) -> None:
         super().__init__(handshake.websocket)
         self.handshake = handshake
         self.message = message
         # The connection with a user that was loaded for this message.
         self.user_socket: WebSocket = handshake.websocket
-        # Whether only background tasks and the cleanup of dependencies are left to do.
-        self.is_answered = False
 
 
 @dataclass(frozen=True, slots=True)

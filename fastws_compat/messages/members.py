@@ -66,7 +66,7 @@ def types_of(form: Any, namespace: Mapping[str, Any] = {}) -> tuple[Any, ...]:
 
 def _tagged(members: Members, form: Any, field: str, side: Side) -> Members:
     json = members.json
-    values = [_value(member, field) for member in json]
+    values = [constant_of(member, field) for member in json]
     # A tag of several values, which a discriminator may have, stands for no member here.
     known = {value: member for value, member in zip(values, json, strict=True) if value is not None}
     tag = _wire_name(json[0], field, side)
@@ -178,7 +178,7 @@ class _TaggedAlone:
 
 def _tagged_form(form: Any, json: tuple[Any, ...], field: str) -> Any:
     if len(json) == 1:
-        return Annotated[json[0], _TaggedAlone(_places(json[0], field), _value(json[0], field))]
+        return Annotated[json[0], _TaggedAlone(_places(json[0], field), constant_of(json[0], field))]
     own = _discriminator(form)
     return Annotated[_union(json), Field(discriminator=field) if own is None else own]
 
@@ -228,25 +228,25 @@ def _declared_tag(form: Any) -> str | None:
 
 def _common_tag(json: tuple[Any, ...]) -> str | None:
     """The field that is a `Literal` of one value in every message, and of a different one in each."""
-    candidates = [name for name in _fields(json[0]) if _tells_apart(name, json)] if json else []
+    candidates = [name for name in fields_of(json[0]) if _tells_apart(name, json)] if json else []
     return "type" if "type" in candidates else next(iter(candidates), None)
 
 
 def _tells_apart(name: str, json: tuple[Any, ...]) -> bool:
-    values = {_value(member, name) for member in json}
+    values = {constant_of(member, name) for member in json}
     return None not in values and len(values) == len(json)
 
 
-def _value(member: Any, name: str) -> Any:
+def constant_of(member: Any, name: str) -> Any:
     """The value of a field whose type is a `Literal` of one value, as it is in a frame; else None."""
-    annotation = unwrap_alias(_fields(member).get(name))
+    annotation = unwrap_alias(fields_of(member).get(name))
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
     if len(values) != 1:
         return None
     return values[0].value if isinstance(values[0], Enum) else values[0]
 
 
-def _fields(member: Any) -> dict[str, Any]:
+def fields_of(member: Any) -> dict[str, Any]:
     """The fields of a model, dataclass or TypedDict, with their types."""
     kind = base_of(member)
     if is_subclass(kind, BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -14,6 +14,7 @@ from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import MAX_FRAME, MISFIT, NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
+from fastws_compat.messages.inputs import as_input
 from fastws_compat.messages.members import Members, adapter_of, base_of, members_of, name_of_type
 from fastws_compat.messages.serializers import Serializer, quick_serializer
 
@@ -77,7 +78,8 @@ class Outgoing:
         adapter = self.adapter if kind is None else TypeAdapter(kind)
         if adapter is None:
             raise _error(value, "message_type", f"Input should be {self._names()}")
-        return adapter.validate_json(json.dumps(as_input(kind, value)), by_alias=True, by_name=True)
+        found = as_input(kind or self.members.form, value)
+        return adapter.validate_json(json.dumps(found), by_alias=True, by_name=True)
 
     def _kind_of(self, value: Any) -> Any:
         """The member that a value is by its tag; None where that does not decide."""
@@ -113,20 +115,6 @@ def _validated(member: Any, value: Any) -> Any:
 def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
     errors = [{**error, "loc": ("message", *error["loc"])} for error in exc.errors(include_url=False)]
     return ResponseValidationError(errors, body=value)
-
-
-def as_input(kind: Any, value: Any) -> Any:
-    """What a model was serialized to, as it is validated: other names, and no computed fields."""
-    if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
-        return value
-    return dict(_as_input_items(kind, value))
-
-
-def _as_input_items(kind: type[BaseModel], value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    names = {info.serialization_alias: name for name, info in kind.model_fields.items()}
-    computed = {name: info.alias or name for name, info in kind.model_computed_fields.items()}
-    for key in value.keys() - computed.values():
-        yield names.get(key, key), value[key]
 
 
 def _has_serializer(kind: Any) -> bool:
