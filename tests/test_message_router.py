@@ -31,6 +31,7 @@ from fastws_compat import (
 )
 from fastws_compat.auth import get_user, login_required, permission_required
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.groups import Group
 from fastws_compat.testclient import TestClient
 from tests.messages import Found, Post, Said, Search
 
@@ -467,6 +468,66 @@ def declare(form: Any, out: Any, functions: list[Any]) -> None:
 
 def test_one_function_for_several_messages() -> None:
     declare(Post | Search, Found, [for_both])
+
+
+async def current(slug: str) -> str:
+    return slug
+
+
+async def for_text(
+    slug: str,
+    room: Annotated[str, Depends(current)],
+    message: str,
+    again: str = Depends(current),
+    token: Token = "none",
+) -> str:
+    return " ".join([slug, room, message, again, token])
+
+
+def test_a_message_is_told_from_other_parameters_of_its_type() -> None:
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(for_text)
+
+    @app.websocket("/{slug}", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[str, str]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    with TestClient(app).websocket_connect("/lobby") as socket:
+        assert ask(socket, "hi") == "lobby lobby hi lobby none"
+
+
+@pytest.mark.parametrize("is_annotated", [(False, False, False), (True, True, False), (True, True, True)])
+def test_what_is_said_of_a_message_makes_it_no_other(is_annotated: tuple[bool, bool, bool]) -> None:
+    def kind(message: Any, is_annotated: bool) -> Any:
+        return Annotated[message, "documented"] if is_annotated else message
+
+    in_route, in_out, in_function = is_annotated
+
+    async def found(message: Any) -> Any:
+        return Found(hits=[message.q])
+
+    async def said(message: Any) -> Any:
+        return Said(text=message.text)
+
+    found.__annotations__ = {"message": kind(Search, in_function), "return": kind(Found, in_function)}
+    said.__annotations__ = {"message": kind(Post, in_function), "return": kind(Said, in_function)}
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(found)
+    handlers.on(said)
+
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        await websocket.join(Group[kind(Said, in_function)]("room"))
+        await websocket.serve()
+
+    received = kind(Search, in_route) | kind(Post, in_route)
+    sent = kind(Found, in_out) | kind(Said, in_out)
+    endpoint.__annotations__["websocket"] = TypedWebSocket[received, sent]
+    app.websocket("/", handlers=handlers)(endpoint)
+    with TestClient(app).websocket_connect("/") as socket:
+        assert ask(socket, Search(id=1, q="x")) == Found(id=1, hits=["x"])
+        assert ask(socket, Post(text="hi")) == Said(text="hi")
 
 
 def test_limit_of_a_generator_holds_until_its_cleanup_has_ended() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import reduce
 from operator import or_
@@ -151,6 +151,11 @@ def _resolved(form: Any, namespace: Mapping[str, Any]) -> Any:
 def base_of(member: Any) -> Any:
     """The class behind `Annotated[...]`."""
     return get_args(member)[0] if get_origin(member) is Annotated else member
+
+
+def bases_of(members: Iterable[Any]) -> set[Any]:
+    """The classes of members, without what `Annotated[...]` says of them."""
+    return set(map(base_of, members))
 
 
 def _refuse_text_beside_json(members: Members, where: str) -> None:

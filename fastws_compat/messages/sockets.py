@@ -28,7 +28,7 @@ from fastws_compat.messages.errors import (
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import LookFirst, is_ping
-from fastws_compat.messages.members import evaluate, name_of_type
+from fastws_compat.messages.members import base_of, bases_of, evaluate, name_of_type
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
@@ -305,8 +305,9 @@ def _check_group(group: type[Group[Any]], contract: Contract) -> None:
 @lru_cache
 def _foreign_members(group: Any, outgoing: Outgoing) -> str:
     """The messages of a group that a route does not send, in words."""
+    own = bases_of(outgoing.members.types)
     members = group.outgoing.members.types
-    return ", ".join(name_of_type(member) for member in members if member not in outgoing.members.types)
+    return ", ".join(name_of_type(member) for member in members if base_of(member) not in own)
 
 
 # Classes for types
