@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 
 from fastws_compat import conf
 from fastws_compat.connections.interrupt import Cleanup, absorb_cancellation, current_task
+from fastws_compat.connections.states import DISCONNECTED
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.signature import annotated_parameters, namespace_of, return_annotation
 from fastws_compat.exceptions import DeclarationError
@@ -135,10 +136,12 @@ class Stream:
         try:
             # In is None, so each frame is answered, and nothing comes out until the client leaves.
             await anext(self._websocket.iter_messages(), None)
-        except WebSocketDisconnected:  # the generator has closed the socket
-            return
+        except WebSocketDisconnected:
+            pass
         except Exception as exc:
             self._failure = exc
+        if self._websocket.application_state is DISCONNECTED:
+            return  # the generator has closed the socket, and may have more to do
         self._client_left = True
         while True:
             self._cancels += 1

@@ -192,9 +192,11 @@ def test_functions_and_streams_may_close_the_socket(server: Server) -> None:
     running = server.start(APP)
     with open_socket(running, "/functions") as client:
         assert code_after(client, '{"type":"post","text":"close"}', POST) == 4005
-    with open_socket(running, "/own") as client:
+    name = unique()
+    with open_socket(running, f"/own/{name}") as client:
         assert json.loads(client.recv(timeout=20)) == {"number": 1}
         assert code_after(client) == 4010
+    assert ended(running, name) == 1
     assert "Traceback" not in running.logs()
     assert "Exception" not in running.logs()
 

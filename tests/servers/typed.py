@@ -171,11 +171,13 @@ async def count(last: int) -> AsyncIterator[Tick]:
         raise ValueError("thirteen")
 
 
-@app.websocket("/own")
-async def closing_itself(websocket: TypedWebSocket[None, Tick]) -> AsyncIterator[Tick]:
+@app.websocket("/own/{name}")
+async def closing_itself(websocket: TypedWebSocket[None, Tick], name: str) -> AsyncIterator[Tick]:
     await websocket.accept()
     yield Tick(number=1)
     await websocket.close(4010, "own")
+    await asyncio.sleep(0.2)  # meanwhile the server reports the disconnect
+    ended.append(name)
 
 
 @app.websocket("/ended/{name}")
