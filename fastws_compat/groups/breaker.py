@@ -1,4 +1,4 @@
-"""Outages of a store: sends do not wait for it, and it is told afterwards which groups have a gap."""
+"""Outages of a store: sends do not wait for it, and it learns afterwards which groups have a gap."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from fastws_compat.messages.outgoing import Outgoing
 
 
 class Typed:
-    """The additional behaviour of a group whose messages have types."""
+    """The additional behavior of a group whose messages have types."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""What a route's messages are: the types of both sides, compiled once, and what becomes of misfits."""
+"""What a route's messages are: the types of both sides, compiled once, and the handling of invalid ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Contract:
 
     incoming: Incoming
     outgoing: Outgoing
-    # The field, as it is called in a frame, that tells messages apart; error frames have it too.
+    # The name, in a frame, of the field that tells messages apart; error frames have it too.
     tag: str
     # By class of a Call in In, the class (or union) of its reply.
     replies: Mapping[type[Any], Any]
@@ -77,7 +77,7 @@ class Contract:
         return self.outgoing.error_frame
 
     def under(self, limits: Limits) -> Contract:
-        """The contract where these limits hold: they say what becomes of messages that do not fit."""
+        """The contract under these limits, which say what happens to invalid messages."""
         return dataclasses.replace(
             self,
             on_invalid=limits.compiled("on_invalid", "answer"),
@@ -117,7 +117,7 @@ def compile_contract(
 
 
 def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any]:
-    """The validator of text frames; LookFirst if a ping may be a message that fits."""
+    """The validator of text frames; LookFirst if a ping may be a valid message."""
     return look_first if heartbeat and not incoming.members.tagged else incoming.validate_text
 
 

@@ -112,7 +112,7 @@ class Dispatch:
                 await _answer_exception(websocket, message, exc)
 
     def _member_of(self, message: Any) -> Any:
-        """The member that a value belongs to whose class is not one itself, such as a TypedDict."""
+        """The member for a value whose own class is not a member, such as the dict of a TypedDict."""
         if isinstance(message, dict) and (tag := message.get(self._contract.tag)) is not None:
             return self._contract.received_by_tag[tag]
         return next(kind for kind in self._programs if _is_instance(message, kind))
@@ -175,7 +175,7 @@ async def _send_answer(websocket: Any, message: Any, answer: Any) -> None:
 
 
 async def _answer_exception(websocket: Any, message: Any, exc: Exception) -> None:
-    """An exception of a function means what it would for a request: the socket lives."""
+    """Answer an exception of a function as if the message were a request; the socket stays open."""
     match meaning := _meaning(exc):
         case HTTPException():
             await _send_error(websocket, message, meaning.status_code, meaning.detail)

@@ -1,4 +1,4 @@
-"""The messages that have a meaning of their own: errors, calls and their replies."""
+"""The messages that the library itself knows: errors, calls and their replies."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
 class Call(BaseModel, Generic[ReplyT]):
-    """A message that asks for a reply of the class in brackets. The client chooses `id`."""
+    """A message that requests a reply of the class in brackets. The client chooses `id`."""
 
     id: Id = Field(alias="id")
 

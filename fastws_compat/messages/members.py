@@ -20,7 +20,7 @@ from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap
 from fastws_compat.exceptions import DeclarationError
 
 NOTHING = (None, type(None))
-# What is no JSON: the whole of a text frame and of a binary frame.
+# The members that are not JSON: the whole of a text frame, and of a binary frame.
 RAW = (str, bytes)
 Side = Literal["receives", "sends"]
 
@@ -34,7 +34,7 @@ class MissingTypeError(DeclarationError):
 
 
 class Members(NamedTuple):
-    """What one side may send: the types of its JSON messages, and whether raw text and bytes may come."""
+    """What one side may send: the types of its JSON messages, and whether raw text and bytes are accepted."""
 
     types: tuple[Any, ...] = ()
     json: tuple[Any, ...] = ()

@@ -82,7 +82,7 @@ class Outgoing:
         return adapter.validate_json(json.dumps(found), by_alias=True, by_name=True)
 
     def _kind_of(self, value: Any) -> Any:
-        """The member that a value is by its tag; None where that does not decide."""
+        """The member that the tag of a value selects; None where the tag does not decide."""
         if len(self.members.json) == 1:
             return self.members.json[0]
         tag = value.get(self.members.tag) if isinstance(value, dict) else None
@@ -93,7 +93,7 @@ class Outgoing:
 
 
 def refused(value: Any, exc: Exception) -> ResponseValidationError:
-    """What to raise for a value that is of a class in Out, but not what the class says."""
+    """The exception for a value of a class in Out that is not valid for its class."""
     return _error(value, "serialization_error", str(exc))
 
 

@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What one route's client and server say."""
+    """What one route's client and server send."""
 
     received: tuple[Message, ...] = ()
     sent: tuple[Message, ...] = ()
@@ -126,7 +126,7 @@ class Vocabulary:
         return self._made(f"Heartbeat{name.title()}", tag, name, schema)
 
     def _made(self, stem: str, tag: str, name: str, schema: Schema) -> Message:
-        """A message that no class stands for, because the field of its tag depends on the route."""
+        """A message without a class of its own, because the field of its tag depends on the route."""
         key = stem if tag == DEFAULT_TAG else stem + NOT_IN_KEYS.sub("", tag.title())
         if (made := ("made", key, tag)) not in self._by_member:
             key = self._free_key(key)
@@ -145,7 +145,7 @@ class Vocabulary:
         return self._by_member[member]
 
     def _add(self, member: Any, message: Message) -> None:
-        """Two classes of one name and one schema are one message, unless something else tells them apart."""
+        """Two classes with one name and one schema are one message, unless something else differs."""
         known = self.messages.setdefault(message.key, message)
         if dataclasses.asdict(known) != dataclasses.asdict(message):
             known = dataclasses.replace(message, key=self._free_key(message.key))
