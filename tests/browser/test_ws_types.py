@@ -205,7 +205,7 @@ def test_it_stays_away_after_4401(talking: playwright_api.Page) -> None:
     assert len(talking.sockets) == 1  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [pytest.param(401, marks=pytest.mark.slow), 403])
 def test_three_refusals_of_a_user_whose_page_is_gone_are_the_end(
     talking: playwright_api.Page, talking_site: Site, status: int
 ) -> None:
@@ -218,7 +218,7 @@ def test_three_refusals_of_a_user_whose_page_is_gone_are_the_end(
     assert len(talking.sockets) == 3  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("status", [403, 503])
+@pytest.mark.parametrize("status", [pytest.param(403, marks=pytest.mark.slow), 503])
 def test_a_client_that_is_refused_for_a_while_comes_back_later_and_later(
     talking: playwright_api.Page, status: int
 ) -> None:
