@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -17,9 +16,9 @@ from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.stores import Reading
 from tests.feed_world import FaultyStore, World, run
+from tests.sizes import size
 
-# FASTWS_EXAMPLES=1000 for the full size.
-EXAMPLES = int(os.environ.get("FASTWS_EXAMPLES", "10"))
+EXAMPLES = size("FASTWS_EXAMPLES", 10, 1000)
 SEEDS = st.integers(0, 2**32 - 1)
 AS_OFTEN = settings(
     max_examples=EXAMPLES,
@@ -30,6 +29,7 @@ AS_OFTEN = settings(
 )
 
 
+@pytest.mark.sized
 @AS_OFTEN
 @given(seed=SEEDS)
 def test_every_client_gets_everything_once_in_order_or_is_told(
@@ -38,6 +38,7 @@ def test_every_client_gets_everything_once_in_order_or_is_told(
     assert run(World(seed), monkeypatch).problems == []
 
 
+@pytest.mark.sized
 @AS_OFTEN
 @given(seed=SEEDS)
 def test_a_layer_that_loses_messages_is_not_noticed(monkeypatch: pytest.MonkeyPatch, seed: int) -> None:

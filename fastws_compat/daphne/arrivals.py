@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 from daphne.utils import parse_x_forwarded_for
@@ -76,7 +77,8 @@ class Arrival(Protocol):
         if plain_socket(transport) is None:
             self.go_on()  # only TLS knows the protocol
         else:
-            transport.setTcpNoDelay(True)
+            with suppress(OSError):  # a Unix socket under an older Twisted
+                transport.setTcpNoDelay(True)
             self.factory.silent.add(self)
 
     def dataReceived(self, data: bytes) -> None:

@@ -1,6 +1,6 @@
 """Recovery on real servers: several processes, a Redis that fails, and layers that lose messages.
 
-Numbers are small by default. At full size: FASTWS_PROCESSES=4 FASTWS_SOCKETS=200 FASTWS_MESSAGES=5000.
+Numbers are small by default, and as large as in the specification in `.ci/slow`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
 from tests.servers.conftest import Running, Server
+from tests.sizes import size
 
 pytestmark = [
     pytest.mark.servers,
@@ -37,10 +38,10 @@ pytestmark = [
 ]
 
 APP = "tests.servers.recovery:app"
-PROCESSES = int(os.environ.get("FASTWS_PROCESSES", "2"))
-SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "20"))
-MESSAGES = int(os.environ.get("FASTWS_MESSAGES", "300"))
-ENTRIES = int(os.environ.get("FASTWS_ENTRIES", "5000"))
+PROCESSES = size("FASTWS_PROCESSES", 2, 4)
+SOCKETS = size("FASTWS_SOCKETS", 20, 200)
+MESSAGES = size("FASTWS_MESSAGES", 300, 5000)
+ENTRIES = size("FASTWS_ENTRIES", 5000, 5000)
 CHECK_SECONDS = 0.5
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -190,6 +191,7 @@ async def send_until(text: str, done: Callable[[], Any]) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("kind", ["pubsub", "core"])
 def test_a_layer_that_loses_messages_is_not_noticed(
     kind: str, redis_server: RedisServer, settings: Any, daphne: Server
