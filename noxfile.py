@@ -11,7 +11,7 @@ nox.options.error_on_missing_interpreters = False
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 DJANGOS = ["5.2", "6.0", "6.1"]
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
-# The optional dependencies at run time. FastAPI, which the tests need, needs a newer OpenTelemetry than we do.
+# The optional dependencies at run time. The FastAPI of the tests needs a newer OpenTelemetry than we do.
 EXTRAS = ["redis", "uvloop", "cli", "prometheus", "sentry"]
 NEWEST = ["django", "channels", "daphne", "asgiref", "autobahn", "twisted", "pydantic"]
 QUICK = ["-m", "not servers and not browser", "-n", "auto", "--dist", "loadfile"]
