@@ -13,9 +13,10 @@ from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from fastws_compat.connections.states import LOGIN, SESSION
-from fastws_compat.logins import judge, lookups, receivers, registry, tenants
+from fastws_compat.connections.states import LOGIN, RESPONSE, SESSION
+from fastws_compat.logins import gate, judge, lookups, receivers, registry, tenants
 from fastws_compat.logins.batches import Batches
+from fastws_compat.logins.gate import Login
 
 
 def test_a_user_model_without_fallback_keys_has_one_hash() -> None:
@@ -54,6 +55,33 @@ def test_a_cache_of_a_thread_can_be_copied() -> None:
     cache = lookups.ThreadCache("default")
     assert isinstance(copy.copy(cache), lookups.ThreadCache)
     assert not hasattr(cache, "__deepcopy__")
+
+
+def test_a_session_of_nobody_lets_nobody_in() -> None:
+    session = SimpleNamespace(session_key="key", items=list)
+    assert judge.may_log_in(User(pk=5), session) is False
+
+
+def test_a_condition_that_is_required_twice_is_kept_once() -> None:
+    login = Login.__new__(Login)
+    login.conditions = []
+    condition: Any = object()
+    login.require(condition)
+    login.require(condition)
+    assert login.conditions == [condition]
+
+
+def test_a_login_that_ends_during_a_refusal_changes_nothing_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(gate, "call_in_loop", lambda loop, context, call: calls.append(call))
+    login: Any = Login.__new__(Login)
+    login.ended, login.loop, login.context = None, None, None
+    # It has nothing to note a close with.
+    login._connection = SimpleNamespace(state=RESPONSE)
+    login.end(4401, "")
+    login.end(4403, "later")
+    assert login.ended == (4401, "")
+    assert len(calls) == 1
 
 
 # Tenants
