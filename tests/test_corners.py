@@ -18,7 +18,7 @@ from pydantic import BaseModel, field_serializer
 from pydantic_core import PydanticSerializationError
 from websockets import ConnectionClosedOK
 
-from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect, figures, operations
+from fastws_compat import BackgroundTasks, FastAPI, WebSocket, WebSocketDisconnect, figures, operations
 from fastws_compat.checks.settings import check_settings
 from fastws_compat.connections import census, hooks, registry
 from fastws_compat.connections.admission import Admission
@@ -321,6 +321,30 @@ def test_the_thread_of_the_tests_has_no_tenants_of_its_own(monkeypatch: pytest.M
         return await pool._tenants(None)
 
     assert asyncio.run(main()) == {}
+
+
+def test_a_route_that_is_called_on_its_own_runs_its_background_tasks() -> None:
+    """Without an application around it there is no session that would send the close frame first."""
+    app = FastAPI()
+    sent: list[str] = []
+    done: list[list[str]] = []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks) -> None:
+        await websocket.accept()
+        tasks.add_task(lambda: done.append(list(sent)))
+        await websocket.close()
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    [route] = app.routes
+    scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "path_params": {}}
+    asyncio.run(cast(Any, route).app(scope, receive, send))
+    assert done == [sent] == [["websocket.accept", "websocket.close"]]
 
 
 def test_a_teardown_without_a_time_limit_sets_no_timer() -> None:
