@@ -476,6 +476,21 @@ def test_a_layer_that_gives_no_channel_is_a_failure() -> None:
     asyncio.run(main())
 
 
+def test_a_loop_that_serves_nobody_keeps_a_layer_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared:
+        receive_single = None
+
+    monkeypatch.setattr("channels.layers.channel_layers.make_backend", lambda alias: object())
+
+    async def main() -> None:
+        shared, other = Shared(), Shared()
+        own = survey.layer_here(shared)
+        assert survey.layer_here(shared) is own is not shared
+        assert survey.layer_here(other) is not own
+
+    asyncio.run(main())
+
+
 def test_a_part_of_an_answer_is_not_the_whole() -> None:
     async def main() -> None:
         question = survey.Survey({"op": "state"}, {})

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -60,6 +61,12 @@ def test_a_cache_of_a_thread_can_be_copied() -> None:
 def test_a_session_of_nobody_lets_nobody_in() -> None:
     session = SimpleNamespace(session_key="key", items=list)
     assert judge.may_log_in(User(pk=5), session) is False
+
+
+def test_a_user_who_was_deactivated_may_not_come_in_with_a_session() -> None:
+    data = {SESSION_KEY: "5", BACKEND_SESSION_KEY: "django.contrib.auth.backends.ModelBackend"}
+    session = SimpleNamespace(session_key="key", items=data.items)
+    assert judge.may_log_in(User(pk=5, is_active=False), session) is False
 
 
 def test_a_condition_that_is_required_twice_is_kept_once() -> None:
@@ -129,6 +136,28 @@ def test_logins_that_have_all_ended_need_no_query() -> None:
         return await logins._check_batch(tenants.Location(), [cast(Any, object())])
 
     assert asyncio.run(main()) is True
+
+
+@pytest.mark.parametrize(
+    ("answers", "checked"), [([True, True], [["a", "b"], ["c"]]), ([False], [["a", "b"]])]
+)
+def test_a_round_ends_at_a_location_whose_database_fails(
+    answers: list[bool], checked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "BATCH", 2)
+    found: list[list[str]] = []
+
+    async def check(location: Any, batch: Any) -> bool:
+        found.append([login.name for login in batch])
+        return answers[len(found) - 1]
+
+    async def main() -> None:
+        logins: Any = registry.LoginRegistry(asyncio.get_running_loop())
+        logins._check_batch = check
+        await logins.check([SimpleNamespace(name=name, location=tenants.Location()) for name in "abc"])
+
+    asyncio.run(main())
+    assert found == checked
 
 
 def test_a_socket_has_one_login_and_outside_of_our_applications_none() -> None:
