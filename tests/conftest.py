@@ -27,31 +27,37 @@ NO_SKIP = bool(os.environ.get("FASTWS_NO_SKIP"))
 hypothesis_settings.register_profile("without a deadline", deadline=None)
 hypothesis_settings.load_profile("without a deadline")
 
-# The files that take a minute or more, the slowest first.
+# The files that take longest, the slowest first.
 SLOW_FILES = (
     "servers/test_storm.py",
-    "servers/test_faults.py",
-    "servers/test_threads.py",
-    "servers/test_tenants.py",
     "servers/test_django_users.py",
-    "browser/test_docs_page.py",
+    "servers/test_threads.py",
     "servers/test_operations.py",
-    "servers/test_live_server.py",
-    "test_foreign.py",
+    "servers/test_tenants.py",
+    "browser/test_docs_page.py",
+    "servers/test_faults.py",
     "servers/test_presence.py",
-    "parity/test_properties.py",
-    "browser/test_operations.py",
-    "test_history.py",
-    "browser/test_demo.py",
-    "test_stores.py",
-    "upstream/test_upstream.py",
     "servers/test_groups.py",
-    "servers/test_daphne_deflate.py",
-    "servers/test_daphne_pressure.py",
+    "servers/test_live_server.py",
     "servers/test_lookups.py",
+    "browser/test_demo.py",
+    "servers/test_recovery.py",
+    "servers/test_runserver.py",
+    "servers/test_daphne_pressure.py",
+    "servers/test_daphne_endings.py",
     "servers/test_wire_fuzz.py",
     "servers/test_loops.py",
+    "browser/test_operations.py",
+    "browser/test_demo_recovery.py",
+    "browser/test_deployment.py",
+    "test_found_sockets.py",
+    "javascript/test_live.py",
+    "test_foreign.py",
+    "upstream/test_upstream.py",
+    "parity/test_properties.py",
+    "test_tutorial.py",
     "browser/test_recovery.py",
+    "servers/test_daphne_deflate.py",
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 import sys
@@ -17,7 +18,7 @@ from pydantic import BaseModel, field_serializer
 from pydantic_core import PydanticSerializationError
 from websockets import ConnectionClosedOK
 
-from fastws_compat import FastAPI, WebSocket, figures, operations
+from fastws_compat import BackgroundTasks, FastAPI, WebSocket, WebSocketDisconnect, figures, operations
 from fastws_compat.checks.settings import check_settings
 from fastws_compat.connections import census, hooks, registry
 from fastws_compat.connections.admission import Admission
@@ -41,12 +42,13 @@ from fastws_compat.groups.servers import Link
 from fastws_compat.groups.stores import MemoryStore, StoreError
 from fastws_compat.layers.content import dump_model
 from fastws_compat.management.clients import NetworkClient
+from fastws_compat.management.commands import ws_send
 from fastws_compat.management.dialogue import Dialogue
 from fastws_compat.operations import acts, survey
 from fastws_compat.operations import census as operations_census
 from fastws_compat.operations.apps import OperationsConfig
 from fastws_compat.operations.management.top import Sample
-from fastws_compat.threads import databases
+from fastws_compat.threads import databases, pool
 from tests.live_clients import client, joining_app
 
 
@@ -303,6 +305,48 @@ def test_a_socket_outside_of_our_applications_has_no_session() -> None:
     assert isinstance(websocket, WebSocket)
 
 
+def test_a_send_that_waited_until_the_socket_was_closed_is_a_disconnect() -> None:
+    async def nothing(*arguments: Any) -> Any: ...
+
+    websocket = WebSocket({"type": "websocket", "path": "/"}, nothing, nothing)
+    websocket._pending_disconnect = {"type": "websocket.disconnect", "code": 4403, "reason": "abuse"}
+    found = asyncio.run(websocket._send_error(RuntimeError("already closed")))
+    assert (type(found), cast(Any, found).code) == (WebSocketDisconnect, 4403)
+    assert websocket._pending_disconnect is None
+
+
+def test_the_thread_of_the_tests_has_no_tenants_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> Any:
+        monkeypatch.setattr(pool, "thread_executors", {asyncio.get_running_loop(): object()})
+        return await pool._tenants(None)
+
+    assert asyncio.run(main()) == {}
+
+
+def test_a_route_that_is_called_on_its_own_runs_its_background_tasks() -> None:
+    """Without an application around it there is no session that would send the close frame first."""
+    app = FastAPI()
+    sent: list[str] = []
+    done: list[list[str]] = []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks) -> None:
+        await websocket.accept()
+        tasks.add_task(lambda: done.append(list(sent)))
+        await websocket.close()
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    [route] = app.routes
+    scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "path_params": {}}
+    asyncio.run(cast(Any, route).app(scope, receive, send))
+    assert done == [sent] == [["websocket.accept", "websocket.close"]]
+
+
 def test_a_teardown_without_a_time_limit_sets_no_timer() -> None:
     async def work() -> str:
         await asyncio.sleep(0)
@@ -432,6 +476,21 @@ def test_a_layer_that_gives_no_channel_is_a_failure() -> None:
     asyncio.run(main())
 
 
+def test_a_loop_that_serves_nobody_keeps_a_layer_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Shared:
+        receive_single = None
+
+    monkeypatch.setattr("channels.layers.channel_layers.make_backend", lambda alias: object())
+
+    async def main() -> None:
+        shared, other = Shared(), Shared()
+        own = survey.layer_here(shared)
+        assert survey.layer_here(shared) is own is not shared
+        assert survey.layer_here(other) is not own
+
+    asyncio.run(main())
+
+
 def test_a_part_of_an_answer_is_not_the_whole() -> None:
     async def main() -> None:
         question = survey.Survey({"op": "state"}, {})
@@ -491,6 +550,17 @@ def test_the_operations_app_listens_once(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # Commands
+
+
+def test_with_a_shared_layer_a_message_needs_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+    monkeypatch.setattr(ws_send, "shared_layer", lambda: object())
+    monkeypatch.setattr(ws_send, "members", lambda group: "")
+    command = ws_send.Command(stdout=io.StringIO(), stderr=io.StringIO())
+    command.send_to_group(cast(Any, SimpleNamespace(name="alarms", send=sent.append)), "fire")
+    assert sent == ["fire"]
+    assert command.stdout._out.getvalue() == "Sent to alarms.\n"
+    assert command.stderr._out.getvalue() == ""
 
 
 def test_a_second_close_is_not_sent() -> None:

@@ -301,11 +301,12 @@ class Newcomer:
     is_ours = True
 
     def __init__(self) -> None:
-        self.frames: list[dict[str, Any]] = []
+        self.frames: list[Any] = []
         self.closed: list[Close] = []
 
     def put(self, frame: Any) -> None:
-        self.frames.append(json.loads(frame.message["text"]))
+        text = frame.message["text"]
+        self.frames.append(json.loads(text) if self.is_ours else text)
 
     tell = put
 
@@ -377,6 +378,9 @@ def test_who_never_catches_up_gets_the_rest_at_once() -> None:
         assert reached == Position(epoch, 4)
         assert [frame["offset"] for frame in member.frames] == [2, 3, 4]
         assert ["text" in frame for frame in member.frames] == [True, False, True]
+        member.is_ours, member.frames = False, []
+        arrival_in(world, member)._queue_rest(world.feed, Position(epoch, 2))
+        assert member.frames == ["x"]  # a plain client is not told of what it does not get
         world.feed.close()
 
     run(main)

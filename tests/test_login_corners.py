@@ -9,13 +9,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from fastws_compat.connections.states import LOGIN, SESSION
-from fastws_compat.logins import judge, lookups, receivers, registry, tenants
+from fastws_compat.connections.states import LOGIN, RESPONSE, SESSION
+from fastws_compat.logins import gate, judge, lookups, receivers, registry, tenants
 from fastws_compat.logins.batches import Batches
+from fastws_compat.logins.gate import Login
 
 
 def test_a_user_model_without_fallback_keys_has_one_hash() -> None:
@@ -54,6 +56,39 @@ def test_a_cache_of_a_thread_can_be_copied() -> None:
     cache = lookups.ThreadCache("default")
     assert isinstance(copy.copy(cache), lookups.ThreadCache)
     assert not hasattr(cache, "__deepcopy__")
+
+
+def test_a_session_of_nobody_lets_nobody_in() -> None:
+    session = SimpleNamespace(session_key="key", items=list)
+    assert judge.may_log_in(User(pk=5), session) is False
+
+
+def test_a_user_who_was_deactivated_may_not_come_in_with_a_session() -> None:
+    data = {SESSION_KEY: "5", BACKEND_SESSION_KEY: "django.contrib.auth.backends.ModelBackend"}
+    session = SimpleNamespace(session_key="key", items=data.items)
+    assert judge.may_log_in(User(pk=5, is_active=False), session) is False
+
+
+def test_a_condition_that_is_required_twice_is_kept_once() -> None:
+    login = Login.__new__(Login)
+    login.conditions = []
+    condition: Any = object()
+    login.require(condition)
+    login.require(condition)
+    assert login.conditions == [condition]
+
+
+def test_a_login_that_ends_during_a_refusal_changes_nothing_about_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(gate, "call_in_loop", lambda loop, context, call: calls.append(call))
+    login: Any = Login.__new__(Login)
+    login.ended, login.loop, login.context = None, None, None
+    # It has nothing to note a close with.
+    login._connection = SimpleNamespace(state=RESPONSE)
+    login.end(4401, "")
+    login.end(4403, "later")
+    assert login.ended == (4401, "")
+    assert len(calls) == 1
 
 
 # Tenants
@@ -101,6 +136,28 @@ def test_logins_that_have_all_ended_need_no_query() -> None:
         return await logins._check_batch(tenants.Location(), [cast(Any, object())])
 
     assert asyncio.run(main()) is True
+
+
+@pytest.mark.parametrize(
+    ("answers", "checked"), [([True, True], [["a", "b"], ["c"]]), ([False], [["a", "b"]])]
+)
+def test_a_round_ends_at_a_location_whose_database_fails(
+    answers: list[bool], checked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "BATCH", 2)
+    found: list[list[str]] = []
+
+    async def check(location: Any, batch: Any) -> bool:
+        found.append([login.name for login in batch])
+        return answers[len(found) - 1]
+
+    async def main() -> None:
+        logins: Any = registry.LoginRegistry(asyncio.get_running_loop())
+        logins._check_batch = check
+        await logins.check([SimpleNamespace(name=name, location=tenants.Location()) for name in "abc"])
+
+    asyncio.run(main())
+    assert found == checked
 
 
 def test_a_socket_has_one_login_and_outside_of_our_applications_none() -> None:

@@ -8,11 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from fastws_compat.groups import greeting, hub
+from fastws_compat.connections.states import CONNECTED
+from fastws_compat.groups import attendance, greeting, hub
+from fastws_compat.groups.delivery import Frame
+from fastws_compat.groups.entries import text_frame
 from fastws_compat.groups.greeting import Beats
 from fastws_compat.groups.hub import Hub
 from fastws_compat.groups.member import LiveMember, Member
 from fastws_compat.groups.positions import NO_CLAIM, parse_claims
+from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.layers.subscription import Subscription
 from fastws_compat.layers.wire import Change, Envelope
 
@@ -41,6 +45,77 @@ def test_a_member_forgets_a_group_on_every_layer() -> None:
     member.joined.update({("default", "a"): here, ("other", "a"): here, ("default", "b"): here})
     member.forget("a")
     assert list(member.joined) == [("default", "b")]
+
+
+# Sends that fail
+
+
+def failing_member(error: Exception) -> Member:
+    async def fail(message: Any) -> None:
+        raise error
+
+    connected = {"application_state": CONNECTED, "client_state": CONNECTED}
+    return Member(socket_of(_send=fail, **connected))
+
+
+@pytest.mark.parametrize(("error", "is_logged"), [(OSError("gone"), False), (ValueError("bad"), True)])
+def test_a_lost_connection_is_no_error_and_anything_else_is(
+    error: Exception, is_logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        member = failing_member(error)
+        await member.send(Frame(text_frame("hello")))
+        member.put(Frame(text_frame("hello")))
+        assert member._task is not None
+        await member._task
+        assert not member._queue
+
+    asyncio.run(main())
+    assert caplog.text.count("A group message could not be sent to a member") == 2 * is_logged
+
+
+def test_a_close_that_waits_for_nobody_stays_in_the_queue() -> None:
+    member = failing_member(OSError())
+    member._close_send = cast(Any, object())
+    member._queue.extend([{"type": "websocket.send"}, {"type": "websocket.close"}])
+    member._skip_to_close()
+    assert list(member._queue) == [{"type": "websocket.close"}]
+
+
+def test_a_reader_that_was_never_opened_can_be_closed() -> None:
+    reader = ChannelReader.__new__(ChannelReader)
+    reader.task = None
+    reader.close()
+    assert not reader.is_open
+
+
+# Presence
+
+
+def test_many_groups_of_presence_are_checked_over_several_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    refreshed: list[str] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    class Away:
+        async def versions(self, groups: list[str]) -> Any:
+            raise ConnectionError("away")
+
+    def watch(group: str) -> Any:
+        return SimpleNamespace(group=group, refresh=lambda: refreshed.append(group))
+
+    monkeypatch.setattr(attendance, "CHECKS_PER_SECOND", 2)
+    monkeypatch.setattr(attendance.asyncio, "sleep", pause)
+    present = attendance.Attendance.__new__(attendance.Attendance)
+
+    async def main() -> None:
+        await present._check(cast(Any, Away()), [watch("a"), watch("b")])
+        await present._check(cast(Any, Away()), [watch("c")])
+
+    asyncio.run(main())
+    assert (pauses, refreshed) == ([1], ["a", "b", "c"])
 
 
 # Heartbeats

@@ -35,10 +35,9 @@ class Greeting(Stage):
         member = member_of(self._websocket)
         await self._send(text_frame("hello", id=member.id, beat=conf.get("BEAT_SECONDS")))
         pipe_of(self._websocket).remove(self)
-        if (session := self._websocket.scope.get(SESSION)) is not None:
-            beats = _beats_here()
-            beats.start(member)
-            session.at_end(partial(beats.stop, member))
+        beats = _beats_here()
+        beats.start(member)
+        self._websocket.scope[SESSION].at_end(partial(beats.stop, member))
 
 
 class Beats:
