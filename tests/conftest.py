@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from channels.layers import channel_layers
+from hypothesis import settings as hypothesis_settings
 
 from fastws_compat.connections import census, hooks, registry, tally
 
@@ -21,6 +22,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 NO_SKIP = bool(os.environ.get("FASTWS_NO_SKIP"))
+
+# A busy machine takes longer than the default of 200 ms for an example.
+hypothesis_settings.register_profile("without a deadline", deadline=None)
+hypothesis_settings.load_profile("without a deadline")
 
 # The files that take a minute or more, the slowest first.
 SLOW_FILES = (

@@ -13,8 +13,9 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
 from fastws_compat.messages.frames import Call, ErrorFrame, reply_type
 from fastws_compat.messages.incoming import PONG, Incoming, look_first, refuse_ping
-from fastws_compat.messages.members import name_of_type, types_of
-from fastws_compat.messages.outgoing import Outgoing, Serializer
+from fastws_compat.messages.members import base_of, bases_of, name_of_type, types_of
+from fastws_compat.messages.outgoing import Outgoing
+from fastws_compat.messages.serializers import Serializer
 
 OnInvalid = Literal["answer", "close", "raise"]
 DEFAULT_TAG = "type"
@@ -128,11 +129,11 @@ def members_of_reply(call: type[Any]) -> tuple[Any, ...]:
 
 
 def _replies(incoming: Incoming, outgoing: Outgoing, where: str) -> dict[type[Any], Any]:
-    calls = [kind for kind in incoming.members.json if is_subclass(kind, Call)]
-    for kind in calls:
-        for reply in set(members_of_reply(kind)) - set(outgoing.members.types):
+    calls = {kind: base_of(kind) for kind in incoming.members.json if is_subclass(base_of(kind), Call)}
+    for call in calls.values():
+        for reply in bases_of(members_of_reply(call)) - bases_of(outgoing.members.types):
             raise DeclarationError(
-                f"{where} takes {kind.__name__}, whose reply {name_of_type(reply)} is not among the messages "
+                f"{where} takes {call.__name__}, whose reply {name_of_type(reply)} is not among the messages "
                 "that it sends: add it to Out."
             )
-    return {kind: reply_type(kind) for kind in calls}
+    return {kind: reply_type(call) for kind, call in calls.items()}

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from fastws_compat.connections.misuse import NOT_ACCEPTED
 from fastws_compat.connections.pipe import hang_up
-from fastws_compat.connections.states import CONNECTED, HANDLERS, disconnect_exception
+from fastws_compat.connections.states import CONNECTED, DISCONNECTED, HANDLERS, disconnect_exception
 from fastws_compat.datastructures import State
 from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exception_handlers import run
@@ -28,7 +28,7 @@ from fastws_compat.messages.errors import (
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import LookFirst, is_ping
-from fastws_compat.messages.members import evaluate, name_of_type
+from fastws_compat.messages.members import base_of, bases_of, evaluate, name_of_type
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
@@ -200,15 +200,15 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await run(handler, self, error)
 
     async def serve(self) -> None:
-        """Call the function of the route's `handlers` for each message until the client disconnects."""
+        """Call the function of the route's `handlers` for each message until the socket is closed."""
         if self._dispatch is None:
             await self._pause_after_errors()
             raise RuntimeError("serve() needs functions: write handlers=MessageRouter() beside the path.")
         try:
-            async for message in self:
-                await self._dispatch.call(self, message)
+            while self.application_state is not DISCONNECTED:  # a function may have closed the socket
+                await self._dispatch.call(self, await self.receive_message())
         except WebSocketDisconnect:
-            pass  # in the middle of an answer
+            pass
 
     async def iter_messages(self) -> AsyncIterator[InT]:
         """Every valid message until the client disconnects."""
@@ -305,8 +305,9 @@ def _check_group(group: type[Group[Any]], contract: Contract) -> None:
 @lru_cache
 def _foreign_members(group: Any, outgoing: Outgoing) -> str:
     """The messages of a group that a route does not send, in words."""
+    own = bases_of(outgoing.members.types)
     members = group.outgoing.members.types
-    return ", ".join(name_of_type(member) for member in members if member not in outgoing.members.types)
+    return ", ".join(name_of_type(member) for member in members if base_of(member) not in own)
 
 
 # Classes for types

@@ -9,12 +9,13 @@ from typing import Any, get_args, get_origin
 
 from fastws_compat import conf
 from fastws_compat.connections.interrupt import Cleanup, absorb_cancellation, current_task
+from fastws_compat.connections.states import DISCONNECTED
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.signature import annotated_parameters, namespace_of, return_annotation
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.members import NOTHING, evaluate
 from fastws_compat.messages.sockets import TypedWebSocket
-from fastws_compat.websockets import WebSocket, WebSocketDisconnect
+from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 # The parameter through which the endpoint of a stream gets its socket.
@@ -135,8 +136,12 @@ class Stream:
         try:
             # In is None, so each frame is answered, and nothing comes out until the client leaves.
             await anext(self._websocket.iter_messages(), None)
+        except WebSocketDisconnected:
+            pass
         except Exception as exc:
             self._failure = exc
+        if self._websocket.application_state is DISCONNECTED:
+            return  # the generator has closed the socket, and may have more to do
         self._client_left = True
         while True:
             self._cancels += 1

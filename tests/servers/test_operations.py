@@ -139,7 +139,7 @@ def test_stopped_process_is_named_and_obeys_no_old_kick(cluster: Cluster, daphne
     try:
         began = time.monotonic()
         page = sockets()
-        assert time.monotonic() - began < 1.2
+        assert time.monotonic() - began < 5  # it waits for OPERATIONS_TIMEOUT, one second
         assert (page.total, page.silent) == (1, [name(first)])
         assert kick(everything=True) == Done(1, 1, [name(first)])
         assert close_of(other) == (1012, "")
@@ -159,7 +159,7 @@ def test_redis_that_fails(cluster: Cluster, redis_server: RedisServer, daphne: S
     began = time.monotonic()
     page = sockets()
     redis_server.thaw()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert page.total == 0
     assert page.silent == [name(running)]
     wait_for(lambda: sockets().total == 1)
