@@ -9,10 +9,10 @@ from pydantic_core import SchemaSerializer, core_schema
 
 Serializer = Callable[[Any], bytes]
 
-# With warnings="error", pydantic raises by itself. But that option may also be a bool, and pydantic makes an
-# exception when it finds that a text is none: that takes longer than a small message itself. So it warns,
-# on behalf of this module, which cannot be warned: Python raises TypeError where a module's record of its
-# warnings is no dict. unittest replaces any such record that is not false.
+# With warnings="error", pydantic raises by itself. But that option may be a bool too, and pydantic raises and
+# discards an exception to find out that "error" is not one, which takes longer than a small message. So it
+# warns, and the warning raises TypeError, because this module's record of its warnings is not a dict. The
+# record is false because unittest replaces any that is true.
 __warningregistry__ = False
 
 

@@ -22,7 +22,7 @@ from tests.servers.test_nginx import nginx  # noqa: E402
 from wsproject.settings import FASTWS  # noqa: E402
 
 from .conftest import FLAGS  # noqa: E402
-from .test_demo import online, said, say  # noqa: E402
+from .test_demo import online, said, say, write  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis]
 
@@ -130,13 +130,11 @@ def test_a_chat_across_processes_that_outlives_one_of_them(visit, picture, demo)
     two = online(member.tab("/chat/general/"))
     assert demo.sockets("general") == {"left": 1, "right": 1}
 
-    one.get_by_label("Message", exact=True).press_sequentially("Hello over there")
-    expect(two.locator("#typing")).to_have_text("staff is typing…")
+    write(one, "Hello over there", two, "staff")
     one.get_by_label("Message", exact=True).press("Enter")
     expect(said(two, "Hello over there").locator("strong")).to_have_text("staff")
     expect(two.locator("#typing")).to_have_text("")
-    two.get_by_label("Message", exact=True).press_sequentially("And back")
-    expect(one.locator("#typing")).to_have_text("member is typing…")
+    write(two, "And back", one, "member")
     two.get_by_label("Message", exact=True).press("Enter")
     expect(said(one, "And back").locator("strong")).to_have_text("member")
     picture(two, "processes-right")
@@ -152,8 +150,7 @@ def test_a_chat_across_processes_that_outlives_one_of_them(visit, picture, demo)
     assert one.evaluate("states[0]") == "waiting"
     assert demo.sockets("general") == {"left": 1, "right": 2}
 
-    one.get_by_label("Message", exact=True).press_sequentially("Here I am")
-    expect(two.locator("#typing")).to_have_text("staff is typing…")
+    write(one, "Here I am", two, "staff")
     one.get_by_label("Message", exact=True).press("Enter")
     expect(said(two, "Here I am")).to_have_count(1)
     heard = [page.locator("#messages li .text").all_text_contents() for page in (one, two)]
