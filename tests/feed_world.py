@@ -178,8 +178,8 @@ class FakeBreaker:
         if self._hole is hole:
             self._hole = None
 
-    def add_hole(self, group: str, kind: Kind, hole: Hole) -> None:
-        self._hole = hole
+    def add_hole(self, group: str, kind: Kind, hole: Hole | None = None) -> None:
+        self._hole = hole or Hole()
         if self._task is None or self._task.done():
             self._task = self.store.world.spawn(self._probe())
 

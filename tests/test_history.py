@@ -428,7 +428,8 @@ def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> Non
     run(main)
 
 
-def test_a_member_that_leaves_before_it_has_a_position() -> None:
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> None:
     room, app = Group("room.1"), FastAPI()
 
     @app.websocket("/ws")
@@ -437,7 +438,11 @@ def test_a_member_that_leaves_before_it_has_a_position() -> None:
         joining = asyncio.create_task(websocket.join(room))
         await asyncio.sleep(0)
         await websocket.leave(room)
-        assert (await joining).recovered is None
+        if is_cancelled:
+            joining.cancel()
+            await asyncio.wait([joining])
+        else:
+            assert (await joining).recovered is None
         await websocket.send_json("done")
         async for _ in websocket.iter_text():
             pass

@@ -72,6 +72,36 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
     run(main)
 
 
+def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Clients keep their positions; nobody recovers over what it could not even note."""
+    settings.FASTWS = {**settings.FASTWS, "CHECK_SECONDS": 0.05}
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        async with client(app) as one:
+            await one.until("state")
+            with monkeypatch.context() as patch:
+                patch.setattr(MemoryStore, "append", refuse)
+                patch.setattr(MemoryStore, "mark_hole", refuse)
+                await ROOM.asend(["not kept"])
+                await one.until("message")
+                async with client(app, f"room.1:{before}") as back:
+                    joined = await back.until("joined")
+                    assert (f"{joined['epoch']}:{joined['offset']}", joined["recovered"]) == (before, False)
+            await eventually(lambda: not breaker.breaker_of("default").is_open)
+            await ROOM.asend(["kept again"])
+            await one.until("message")
+            after = await ROOM.aposition()
+            for position, recovered in ((before, False), (after, True)):
+                async with client(app, f"room.1:{position}") as back:
+                    assert (await back.until("joined"))["recovered"] is recovered
+            assert one.of("lost") == []
+
+    run(main)
+
+
 def test_a_kept_message_ends_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who joins after it recovers, although the next regular attempt is seconds away."""
     monkeypatch.setattr(feeds, "RETRY_INTERVAL", 60)

@@ -61,10 +61,10 @@ class Breaker:
             if self.hole(group) is hole:
                 del self._holes[group]
 
-    def add_hole(self, group: str, kind: Kind, hole: Hole) -> None:
+    def add_hole(self, group: str, kind: Kind, hole: Hole | None = None) -> None:
         """Report the hole as soon as the store responds, from a thread, because the loop may end earlier."""
         with self._lock:
-            self._holes[group] = (kind, hole)
+            self._holes[group] = (kind, hole or Hole())
             if self._timer is None or not self._timer.is_alive():
                 self._start_timer()
 

@@ -76,6 +76,11 @@ class Feed:
         return max([self.top, *(offset for epoch, offset in self._pending if epoch == self.epoch)])
 
     @property
+    def has_hole(self) -> bool:
+        """Whether the store does not know yet that a message is not kept."""
+        return bool(self.holes)
+
+    @property
     def has_pending(self) -> bool:
         return bool(self._pending)
 
@@ -98,7 +103,7 @@ class Feed:
 
     def check(self, reading: Reading, seen: int) -> None:
         """Compare with what the store has; `seen` is the value of `self.seen` when the store was read."""
-        if reading.epoch != self.epoch or reading.top < seen or self.holes:
+        if reading.epoch != self.epoch or reading.top < seen or self.has_hole:
             self.doubts = True
         else:
             self._known_top = max(self._known_top, reading.top)

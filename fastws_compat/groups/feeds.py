@@ -221,16 +221,15 @@ class GroupFeed:
             with_values = self.kind.state is not None
             reading = await store.read(self.group, self.kind, reading.base, PAGE, with_values)
         # As long as the store cannot note a hole, nobody recovers.
-        return reading._replace(hole=reading.top) if feed.holes else reading
+        return reading._replace(hole=reading.top) if feed.has_hole else reading
 
     async def _report_holes(self, epoch: str) -> None:
         """Report what is not kept: its senders may have died. A store that is full refuses it."""
-        holes = self.feed.holes
+        feed = self.feed
         with suppress(StoreRefused):
-            for sender, hole in list(holes.items()):
+            for hole in list(feed.holes.values()):
                 await self._store.mark_hole(self.group, self.kind, epoch, hole)
-                if holes[sender] is hole:
-                    del holes[sender]
+                feed.holes = {sender: each for sender, each in feed.holes.items() if each is not hole}
 
     def _take(self, reading: Reading, waiting: list[asyncio.Future[Reading | None]]) -> None:
         feed = self.feed
@@ -266,7 +265,7 @@ class GroupFeed:
 
     def _succeeded(self) -> None:
         self._failures, self.is_blind = 0, False
-        if not self.feed.holes:
+        if not self.feed.has_hole:
             self._breaker.succeeded()
 
     def _answer(self, reading: Reading | None) -> None:

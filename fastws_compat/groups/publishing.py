@@ -62,7 +62,7 @@ async def _send_unkept(route: Route, kind: Kind, extra: dict[str, Any]) -> None:
     """Send a message that the store has refused. Clients that are disconnected now cannot recover."""
     counters["unkept"] += 1
     breaker, group = breaker_of(route.alias), route.group
-    breaker.add_hole(group, kind, Hole())
+    breaker.add_hole(group, kind)
     try:
         await route.send(route.pack(extra))
     finally:

@@ -94,10 +94,13 @@ class RedisSeats:
     async def _pages(
         self, group: str
     ) -> AsyncIterator[tuple[tuple[str, int], Iterator[tuple[str, bytes, bytes]]]]:
+        from msgpack import unpackb
+
         keys = [self._of(group, part) for part in ("m", "p", "pn")]
         cursor: Any = b"0"
         while True:
-            epoch, version, cursor, fields = await self._run("presence_read", keys, cursor, PAGE)
+            page = await self._run("presence_read", keys, cursor, PAGE)
+            epoch, version, cursor, fields = unpackb(page, raw=True)
             names = (key.decode() for key in fields[::3])
             yield (epoch.decode(), version), zip(names, fields[1::3], fields[2::3], strict=True)
             if cursor == b"0":

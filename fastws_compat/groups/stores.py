@@ -31,7 +31,7 @@ class StoreRefused(StoreError):
     """The store failed, and has certainly not executed the call."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Hole:
     """A message that was sent and is not kept. Without a sender, it is still being sent."""
 
