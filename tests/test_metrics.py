@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -315,6 +318,47 @@ def test_the_collector_enters_a_registry_once() -> None:
     prometheus.enter(registry)
     prometheus.enter(registry)
     assert [family.name for family in registry.collect()].count("fastws_info") == 1
+
+
+# A project with the apps of the guide. It says whether the view and the page of django-prometheus have the
+# figures, and whether there is a warning.
+BESIDE = """
+import django
+from django.conf import settings
+from django.core.checks import run_checks
+from django.test import Client
+from django.urls import include, path
+settings.configure(
+    SECRET_KEY="x",
+    ALLOWED_HOSTS=["*"],
+    ROOT_URLCONF="__main__",
+    INSTALLED_APPS=["fastws_compat", "django_prometheus", "fastws_compat.contrib.prometheus"],
+)
+django.setup()
+from fastws_compat.contrib.prometheus import metrics
+urlpatterns = [path("metrics/sockets", metrics), path("", include("django_prometheus.urls"))]
+own, all = (Client().get(path).content.decode() for path in ("/metrics/sockets", "/metrics"))
+warnings = [message.id for message in run_checks()]
+print("fastws_info{" in own, "fastws_info{" in all, "fastws.W011" in warnings)
+"""
+
+
+@pytest.mark.parametrize(
+    ("environment", "answers"),
+    [({}, "True True False"), ({"PROMETHEUS_MULTIPROC_DIR": "."}, "True False True")],
+    ids=["default", "multiprocess"],
+)
+def test_beside_django_prometheus(environment: dict[str, str], answers: str, tmp_path: Path) -> None:
+    """In multiprocess mode its page consists of files that the processes write; a collector has none."""
+    ran = subprocess.run(
+        [sys.executable, "-c", BESIDE],
+        env={**os.environ, "PYTHONPATH": str(DOCS.parent), **environment},
+        cwd=tmp_path,
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert ran.stdout.strip() == answers, ran.stderr
 
 
 @pytest.mark.parametrize(

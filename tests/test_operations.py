@@ -822,6 +822,24 @@ def test_survey_waits_for_those_it_knows(shared: Layer, settings: Any) -> None:
     run(test())
 
 
+def test_survey_of_many_processes(shared: Layer) -> None:
+    names = {f"web-{number}:1" for number in range(120)}
+
+    async def group_send(group: str, question: Any) -> None:
+        for name in names:
+            answer = {"id": question["id"], "process": name, "total": 3, "matched": 2, "rows": []}
+            shared.queue.put_nowait(answer)
+
+    shared.group_send = group_send  # type: ignore[attr-defined]
+
+    async def test() -> None:
+        page = await asockets()
+        assert (page.total, page.matched, page.silent) == (360, 240, [])
+        assert set(page.processes) == names
+
+    run(test())
+
+
 def test_survey_of_a_layer_that_fails(shared: Layer, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         page = await asockets()  # the layer has no group_send

@@ -254,6 +254,17 @@ def test_top_once(monkeypatch: pytest.MonkeyPatch) -> None:
         call("ws_top")
 
 
+def test_top_of_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def survey() -> Any:
+        return [process(f"web-{n}:4121", **{"/ws": counts(1, 1, 1)}) for n in range(120)], Answers()
+
+    monkeypatch.setattr(api, "survey_processes", survey)
+    monkeypatch.setattr(replies, "is_local", lambda: False)
+    found = json.loads(call("ws_top", "--json", "--interval", "0.1"))
+    assert {row["process"] for row in found["rows"]} == {f"web-{n}:4121" for n in range(120)}
+    assert call("ws_top", "--once", "--interval", "0.1").count("/ws") == 120
+
+
 # ws_send
 
 

@@ -15,6 +15,7 @@ import tracemalloc
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -31,8 +32,10 @@ from fastws_compat import (
     WebSocket,
     WebSocketDisconnect,
 )
+from fastws_compat.connections import census
 from fastws_compat.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute, flatten
 
+ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 200
 CONNECT = {"type": "websocket.connect"}
 MESSAGE = {"type": "websocket.receive", "text": "x" * 32}
@@ -103,6 +106,50 @@ def ratio(bar: float, measured: Callable[[], Awaitable[None]], base: Callable[[]
 
     with untraced():
         return asyncio.run(best())
+
+
+def calls(work: Callable[[], Awaitable[None]]) -> int:
+    """How many Python functions run during `work`."""
+    count = 0
+
+    def note(frame: Any, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+
+    async def counted() -> None:
+        sys.setprofile(note)
+        try:
+            await work()
+        finally:
+            sys.setprofile(None)
+
+    with untraced():
+        asyncio.run(counted())
+    return count
+
+
+def test_counting_adds_few_calls_to_a_connection_and_none_to_a_message() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    def of(messages: int) -> int:
+        return calls(lambda: converse(app, "/", messages))
+
+    of(1)  # creates what is created once
+    off = of(1), of(50)
+    census.start()
+    try:
+        of(1)
+        on = of(1), of(50)
+    finally:
+        census.stop()
+    assert on[1] - on[0] == off[1] - off[0]
+    assert on[0] - off[0] <= 24
 
 
 def test_a_message_costs_little_more_than_in_a_bare_function() -> None:
@@ -282,6 +329,63 @@ def test_an_idle_socket_takes_a_few_kilobytes() -> None:
         assert asyncio.run(compare()) < 4 * 1024
     finally:
         tracemalloc.stop()
+
+
+# Prints the bytes of an idle socket in a process with the apps that are named.
+IDLE = """
+import asyncio, gc, sys, tracemalloc
+import django
+from django.conf import settings
+settings.configure(SECRET_KEY="x", INSTALLED_APPS=sys.argv[1:])
+django.setup()
+from fastws_compat import FastAPI, WebSocket
+from tests.test_performance import CONNECT, scope, swallow
+
+app = FastAPI()
+
+@app.websocket("/")
+async def endpoint(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.receive()
+
+async def idle(silence):
+    connect = iter((CONNECT,))
+    async def receive():
+        return next(connect, None) or await silence
+    await app(scope("/"), receive, swallow)
+
+async def main():
+    silence = asyncio.get_running_loop().create_future()
+    tasks, taken = [], []
+    for count in (5, 300):
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        tasks += [asyncio.create_task(idle(silence)) for _ in range(count)]
+        await asyncio.sleep(0)
+        gc.collect()
+        taken.append((tracemalloc.get_traced_memory()[0] - before) / count)
+    assert not any(task.done() for task in tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    print(taken[-1])
+
+tracemalloc.start()
+asyncio.run(main())
+"""
+APPS = ("django.contrib.contenttypes", "django.contrib.auth", "fastws_compat")
+
+
+def test_the_operations_app_takes_no_memory_of_an_idle_socket() -> None:
+    """At most 200 bytes, with everything else at its default."""
+
+    def taken(*apps: str) -> float:
+        command = [sys.executable, "-c", IDLE, *APPS, *apps]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+        assert ran.returncode == 0, ran.stderr
+        return float(ran.stdout)
+
+    assert taken("fastws_compat.operations") - taken() <= 200
 
 
 def test_importing_all_names_imports_neither_django_nor_a_server() -> None:

@@ -51,7 +51,7 @@ def certificate(folder: Path) -> None:
 
 
 @contextmanager
-def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
+def nginx(folder: Path, *backends: Running, balance: str = "", directives: str = "") -> Iterator[int]:
     """The port on which nginx serves TLS for the servers; `balance` is its balancing method."""
     if shutil.which("nginx") is None or shutil.which("openssl") is None:
         pytest.skip("nginx and openssl are needed: apt-get install nginx openssl")
@@ -70,7 +70,7 @@ def nginx(folder: Path, *backends: Running, balance: str = "") -> Iterator[int]:
         text = text.replace(old, new)
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "".join(f"{kind}_temp_path {folder / kind};\n" for kind in kinds)
-    text = re.sub(r"^http \{\n", f"http {{\naccess_log off;\n{paths}", text, flags=re.MULTILINE)
+    text = re.sub(r"^http \{\n", f"http {{\naccess_log off;\n{directives}\n{paths}", text, flags=re.MULTILINE)
     file = folder / "nginx.conf"
     # If root starts it, its workers run as a user who may not write here.
     user = "user root;\n" if os.geteuid() == 0 else ""

@@ -9,14 +9,13 @@ import hmac
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from django.apps import AppConfig
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.registry import Collector
 
 from fastws_compat import __version__, conf, daphne, figures, health
 from fastws_compat.connections import census
@@ -30,18 +29,6 @@ LOOPBACK = ("127.0.0.1", "::1")
 FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
 
 census.start()
-
-
-class PrometheusConfig(AppConfig):
-    """Registers the collector in prometheus_client's default registry, which django-prometheus exports."""
-
-    name = "fastws_compat.contrib.prometheus"
-    label = "fastws_prometheus"
-    # The package has one module per integration, and an app needs a directory.
-    path = __file__.rpartition("/")[0]
-
-    def ready(self) -> None:
-        enter(REGISTRY)
 
 
 def enter(registry: CollectorRegistry) -> None:

@@ -1,0 +1,126 @@
+"""The guide to deployments without dropped clients, as printed: a held socket, nginx and two processes."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import websockets
+from django.core.management import call_command
+from websockets.sync.client import ClientConnection, connect
+
+from fastws_compat.operations import sockets
+from tests.redis_server import RedisServer
+from tests.redis_server import redis_server as redis_server
+from tests.servers.conftest import ROOT, Server, python_path
+from tests.servers.test_nginx import nginx, through
+from tests.servers.test_operations import Cluster, name
+
+pytestmark = pytest.mark.servers
+
+GUIDE = (ROOT / "docs/howto/draining.md").read_text()
+CLIENTS = 25
+# Becomes the command after telling it of fd 3, as systemd does: the variables name the process itself.
+ACTIVATE = (
+    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True); "
+    "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='site.socket', LISTEN_PID=str(os.getpid())); "
+    "os.execv(sys.argv[2], sys.argv[2:])"
+)
+
+
+def documented(server: Server) -> list[str]:
+    """The command of the guide that serves fd 3."""
+    if server.is_daphne:
+        found = re.search(
+            r"^ExecStart=/srv/site/.venv/bin/(daphne --fd 3 )site.asgi:application$", GUIDE, re.M
+        )
+    else:
+        found = re.search(r"`(uvicorn --fd 3)` works too", GUIDE)
+    assert found is not None
+    return ["-m", *shlex.split(found[1])]
+
+
+@contextmanager
+def activated(server: Server, held: socket.socket, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server as the service of a socket unit."""
+    environ = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    environ |= {"PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, *documented(server), "tests.servers.measured:application"]
+    with (folder / "output").open("ab") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", ACTIVATE, str(held.fileno()), *command],
+            env=environ,
+            cwd=ROOT,
+            pass_fds=[held.fileno()],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+
+
+def test_no_client_is_refused_while_a_held_socket_changes_hands(server: Server, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as held, ExitStack() as stack:
+        url = f"ws://127.0.0.1:{held.getsockname()[1]}/rooms/a"
+
+        def arrive() -> ClientConnection:
+            client = stack.enter_context(connect(url, open_timeout=60, compression=None, proxy=None))
+            client.send("hello")
+            assert client.recv(timeout=60) == "hello"
+            return client
+
+        with activated(server, held, tmp_path) as old:
+            clients = [arrive() for _ in range(CLIENTS)]
+            old.send_signal(signal.SIGTERM)
+            for client in clients:
+                with pytest.raises(websockets.ConnectionClosed) as closed:
+                    client.recv(timeout=60)
+                assert closed.value.rcvd is not None
+                assert closed.value.rcvd.code == 1012
+            assert old.wait(60) in (0, -signal.SIGTERM)
+        # Nobody accepts now: the first of the returning clients waits in the kernel's queue.
+        early = stack.enter_context(socket.create_connection(held.getsockname(), 60))
+        with activated(server, held, tmp_path) as new:
+            for _ in range(CLIENTS):
+                arrive()
+            early.sendall(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert early.recv(64).startswith(b"HTTP/1.1 200 ")
+            assert new.poll() is None
+
+
+@pytest.mark.redis
+def test_no_client_of_nginx_sees_that_a_process_drains(
+    daphne: Server, redis_server: RedisServer, settings: Any, tmp_path: Path
+) -> None:
+    [directive] = re.findall(r"^- nginx: `(proxy_next_upstream [^`]*;)`", GUIDE, re.M)
+    cluster = Cluster(redis_server, "pubsub", settings)
+    first, second = cluster.start(daphne, daphne)
+    with nginx(tmp_path, first, second, directives=directive) as port, ExitStack() as stack:
+
+        def arrive() -> ClientConnection:
+            client = stack.enter_context(through(port, "/ws/1", open_timeout=20))
+            assert client.recv(timeout=20) == "ready"
+            return client
+
+        for _ in range(4):
+            arrive()
+        assert {row.process for row in sockets().rows} == {name(first), name(second)}
+        call_command("ws_drain", "--process", name(first), "--wait", "20", stdout=StringIO())
+        for _ in range(10):
+            arrive()
+        assert {row.process for row in sockets().rows} == {name(second)}
