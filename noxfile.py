@@ -10,10 +10,18 @@ nox.options.error_on_missing_interpreters = False
 
 PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 DJANGOS = ["5.2", "6.0", "6.1"]
-# The oldest releases that pyproject.toml allows.
-OLDEST = ["django==5.2.*", "channels==4.2.*", "daphne==4.2.2", "pydantic==2.12.3"]
+PROJECT = nox.project.load_toml("pyproject.toml")["project"]
+# The optional dependencies at run time. The FastAPI of the tests needs a newer OpenTelemetry than we do.
+EXTRAS = ["redis", "uvloop", "cli", "prometheus", "sentry"]
 NEWEST = ["django", "channels", "daphne", "asgiref", "autobahn", "twisted", "pydantic"]
 QUICK = ["-m", "not servers and not browser", "-n", "auto", "--dist", "loadfile"]
+
+
+def oldest_releases() -> list[str]:
+    """The oldest releases that pyproject.toml allows: "channels>=4.2" gives "channels==4.2.*"."""
+    extras = [requirement for extra in EXTRAS for requirement in PROJECT["optional-dependencies"][extra]]
+    pins = [requirement.replace(">=", "==") for requirement in [*PROJECT["dependencies"], *extras]]
+    return [pin if pin.count(".") == 2 else f"{pin}.*" for pin in pins]
 
 
 def pytest(session: nox.Session, *quick: str) -> None:
@@ -33,7 +41,7 @@ def tests(session: nox.Session, django: str) -> None:
 @nox.session(python=PYTHONS)
 def oldest(session: nox.Session) -> None:
     """All tests with the oldest dependencies that are supported."""
-    session.install("-e", ".[test]", *OLDEST)
+    session.install("-e", ".[test]", *oldest_releases())
     pytest(session)
 
 

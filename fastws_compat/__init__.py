@@ -124,4 +124,6 @@ def _getattr_of(module: str) -> Any:
     return __getattr__
 
 
-sys.meta_path.insert(0, _Finder)
+# coverage imports the package and then removes it from `sys.modules`. The finder of the second import
+# replaces that of the first: two of them would ask each other forever.
+sys.meta_path[:] = [_Finder, *(each for each in sys.meta_path if getattr(each, "__module__", "") != __name__)]

@@ -33,7 +33,7 @@ class Starlette:
     `max_body_size` is accepted and has no effect: only HTTP requests have bodies.
     """
 
-    # Keys of the handler for all exceptions that no other handler takes, as in Starlette.
+    # The keys of the handler for every exception that has no other handler, as in Starlette.
     CATCH_ALL: ClassVar[tuple[Any, ...]] = (500, Exception)
     # Handlers that every application has.
     DEFAULT_HANDLERS: ClassVar[Mapping[Any, ExceptionHandler]] = STARLETTE_HANDLERS
@@ -72,10 +72,10 @@ class Starlette:
 
     @property
     def _asgi_single_callable(self) -> bool:
-        """True: this is no application of ASGI 2.
+        """True: this is not an ASGI 2 application.
 
-        daphne's command line reads this (through asgiref) when it has loaded its application and before it
-        makes its server. An application that it serves without Django completes daphne then.
+        daphne's command line reads this (through asgiref) after it has loaded the application and before it
+        creates its server. For an application without Django, this is the moment to complete daphne.
         """
         daphne.install()
         return True

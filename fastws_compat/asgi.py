@@ -19,6 +19,7 @@ from fastws_compat.limits import process_is_full
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.requests import with_root_path
+from fastws_compat.routing.unmatched import run_router
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 
 
@@ -92,7 +93,7 @@ class ProtocolRouter:
 
 
 class Unbegun(ProtocolRouter):
-    """A router until its first call, with which the event loop begins to serve."""
+    """A router before its first call, which registers the event loop as one that serves."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True
@@ -102,7 +103,7 @@ class Unbegun(ProtocolRouter):
 
 
 def load_urls() -> None:
-    """Import the URLconf before the first connection: the metrics view, if it has that, begins to count."""
+    """Import the URLconf before the first connection, so that a metrics view in it counts from the start."""
     from django.conf import settings
 
     if importlib.util.find_spec("prometheus_client") is not None and hasattr(settings, "ROOT_URLCONF"):
@@ -195,7 +196,7 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
         else:
             turn: Turn | None = scope.get(TURN)
             send = send if turn is None else turn.watch(send)
-            await fallback(_with_lazy_user(scope), receive, send)
+            await run_router(fallback, _with_lazy_user(scope), receive, send, app.router.hint)
 
     return choose
 

@@ -38,8 +38,8 @@ Dependency = Callable[..., Awaitable[Any]]
 async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed.
 
-    A user whom other code put into the scope, for example for a token, is checked as in the later rounds:
-    one who is not active counts as `AnonymousUser`.
+    A user whom other code put into the scope, for example for a token, is checked as in the periodic
+    checks: one who is not active counts as `AnonymousUser`.
     """
     scope = websocket.scope
     if "user" not in scope:

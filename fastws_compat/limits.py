@@ -37,7 +37,7 @@ class LimitOptions(TypedDict, total=False):
     max_connections_per_address: int | None
     # Whether to compress messages on the completed daphne, and how.
     deflate: bool | DeflateOptions | None
-    # What becomes of a message that does not fit the types of a TypedWebSocket: "answer" (the default),
+    # What happens to a message that does not fit the types of a TypedWebSocket: "answer" (the default),
     # "close" or "raise"; and how many in a row are accepted.
     on_invalid: Literal["answer", "close", "raise"]
     max_invalid: int | None

@@ -1,4 +1,4 @@
-"""Modules that somebody else may import, or not."""
+"""Optional modules, which something else may have imported."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Generator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from channels.layers import channel_layers
+from hypothesis import settings as hypothesis_settings
 
 from fastws_compat.connections import census, hooks, registry, tally
 
@@ -16,7 +18,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts a command in the background this way; servers that tests start would ignore Ctrl-C too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Hundreds of servers and commands are started. Each would compile Django, Twisted and this package anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 NO_SKIP = bool(os.environ.get("FASTWS_NO_SKIP"))
+
+# A busy machine takes longer than the default of 200 ms for an example.
+hypothesis_settings.register_profile("without a deadline", deadline=None)
+hypothesis_settings.load_profile("without a deadline")
 
 # The files that take a minute or more, the slowest first.
 SLOW_FILES = (
@@ -98,9 +107,21 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have pytest-xdist keep the order of the files. It would begin with those of the most tests."""
+    """Leave slow tests out unless they are asked for, whatever else `-m` says.
+
+    Have pytest-xdist keep the order of the files. It would begin with those of the most tests.
+    """
+    chosen: str = config.option.markexpr
+    if "slow" not in chosen:
+        config.option.markexpr = f"({chosen}) and not slow" if chosen else "not slow"
     if hasattr(config.option, "loadscopereorder"):
         config.option.loadscopereorder = False
+
+
+def pytest_collection_finish() -> None:
+    """Keep the garbage collector off what the collection has created, which is alive until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 def _slowness(item: pytest.Item) -> int:

@@ -15,7 +15,6 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from itertools import count
 from typing import Any
 
 from fastws_compat.groups import arrivals, feeds, publishing
@@ -27,6 +26,7 @@ from fastws_compat.groups.ring import Budget, Ring
 from fastws_compat.groups.stores import (
     Appended,
     Draft,
+    Hole,
     Life,
     Reading,
     Store,
@@ -43,16 +43,14 @@ SECONDS = 20.0
 
 
 class VirtualSelector(selectors.DefaultSelector):
-    """Time passes when nothing is ready."""
+    """Time passes when nobody has anything to do; the world has neither files nor threads to wait for."""
 
     now = 0.0
 
     def select(self, timeout: float | None = None) -> Any:
-        ready = super().select(0)
-        if not ready and timeout:
-            self.now += timeout
-        assert ready or timeout is not None, "everybody waits for ever"
-        return ready
+        assert timeout is not None, "everybody waits for ever"
+        self.now += timeout
+        return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -87,7 +85,8 @@ class FaultyStore(Store):
             raise StoreRefused("away")
 
     async def _return(self, risk: float = 0.0) -> None:
-        await asyncio.sleep(self.world.random() * 0.01)
+        if self.world.random() < 0.3:  # else the answer is there at once
+            await asyncio.sleep(self.world.random() * 0.02)
         if not self.is_up or self.world.random() < risk:
             raise StoreError("reset")
 
@@ -97,15 +96,15 @@ class FaultyStore(Store):
         return self.life
 
     async def append(
-        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None
     ) -> Appended:
         await self._travel()
         life = self._group()
         known = life.known(draft, is_retry and self.looks_first)
         if known is not None:
             return known
-        if hole:
-            life.hole = life.top
+        if hole is not None:
+            life.note_hole(hole)
         life.top += 1
         place = Appended(life.epoch, life.top)
         life.entries.append(entry_of(draft, life.top))
@@ -132,11 +131,11 @@ class FaultyStore(Store):
         if life.epoch == epoch and life.top < top:
             life.begin_epoch()
 
-    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None, hole: Hole = Hole()) -> None:
         await self._travel()
         life = self._group()
         if epoch in (None, life.epoch):
-            life.hole = life.top
+            life.note_hole(hole)
 
     def flush(self) -> None:
         self.run += 1
@@ -165,23 +164,22 @@ class FakeBreaker:
 
     def __init__(self, store: FaultyStore) -> None:
         self.store = store
-        self._hole: int | None = None
-        self._numbers = count()
+        self._hole: Hole | None = None
         self._task: asyncio.Task[None] | None = None
 
     def failed(self, exc: Exception) -> None: ...
 
     def succeeded(self) -> None: ...
 
-    def hole(self, group: str) -> int | None:
+    def hole(self, group: str) -> Hole | None:
         return self._hole
 
-    def fill_hole(self, group: str, hole: int) -> None:
-        if self._hole == hole:
+    def fill_hole(self, group: str, hole: Hole) -> None:
+        if self._hole is hole:
             self._hole = None
 
-    def add_hole(self, group: str, kind: Kind) -> None:
-        self._hole = next(self._numbers)
+    def add_hole(self, group: str, kind: Kind, hole: Hole) -> None:
+        self._hole = hole
         if self._task is None or self._task.done():
             self._task = self.store.world.spawn(self._probe())
 
@@ -189,7 +187,7 @@ class FakeBreaker:
         while (hole := self._hole) is not None:
             await asyncio.sleep(1)
             with suppress(StoreError):
-                await self.store.mark_hole(GROUP, self.store.kind)
+                await self.store.mark_hole(GROUP, self.store.kind, None, hole)
                 self.fill_hole(GROUP, hole)
 
 
@@ -328,6 +326,7 @@ class World:
         self.random = self._random.random
         self.faults = faults
         self.checks = True
+        self.troubles = [self.save, self.outage, self.flush, self.roll_back, self.kill]
         self.drop = self._random.choice([0, 0.1, 0.3])
         self.store = FaultyStore(self, count or self._random.choice([30, 100, 300]))
         self.hubs: list[Hub] = []
@@ -359,7 +358,8 @@ class World:
 
     async def send(self, message: dict[str, Any], envelope: dict[str, Any]) -> None:
         """The layer: it drops, delays and reorders."""
-        await asyncio.sleep(self.random() * 0.003)
+        if self.random() < 0.5:
+            await asyncio.sleep(self.random() * 0.005)
         content, kept = Payload("json", json.dumps(message["id"])), envelope.get("kept")
         place = {"epoch": envelope.get("epoch"), "offset": envelope.get("offset", 0)}
         for hub in self.hubs:
@@ -433,24 +433,24 @@ class World:
             await asyncio.sleep(self.random() * 12)
             if self.is_over:
                 return
-            await self._random.choice([self._save, self._outage, self._flush, self._roll_back, self._kill])()
+            await self._random.choice(self.troubles)()
 
-    async def _save(self) -> None:
+    async def save(self) -> None:
         self.store.save()
 
-    async def _outage(self, then: Callable[[], None] = lambda: None) -> None:
+    async def outage(self, then: Callable[[], None] = lambda: None) -> None:
         self.store.is_up = False
         await asyncio.sleep(self.random() * 3)
         then()
         self.store.is_up = True
 
-    async def _flush(self) -> None:
-        await self._outage(self.store.flush)
+    async def flush(self) -> None:
+        await self.outage(self.store.flush)
 
-    async def _roll_back(self) -> None:
-        await self._outage(self.store.roll_back)
+    async def roll_back(self) -> None:
+        await self.outage(self.store.roll_back)
 
-    async def _kill(self) -> None:
+    async def kill(self) -> None:
         """A process ends, and another one starts."""
         number = self._random.randrange(len(self.hubs))
         dead = self.hubs[number]
@@ -515,6 +515,7 @@ def run(world: World, monkeypatch: Any) -> World:
     loop = VirtualLoop()
     breaker = FakeBreaker(world.store)
     monkeypatch.setattr(feeds, "store_of", lambda alias: world.store)
+    monkeypatch.setattr(publishing, "spliced_layer", lambda alias: None)
     for module in (publishing, feeds):
         monkeypatch.setattr(module, "breaker_of", lambda alias: breaker)
     try:

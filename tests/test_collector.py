@@ -24,6 +24,15 @@ class Node:
         self.itself = self
 
 
+@pytest.fixture(autouse=True, scope="module")
+def nothing_frozen() -> Iterator[None]:
+    """Undo what `conftest.py` does, as a process begins without."""
+    gc.unfreeze()
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Passes come only when a test asks for one."""

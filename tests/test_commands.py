@@ -274,6 +274,22 @@ def test_unknown_path_with_debug(settings: Any, caplog: pytest.LogCaptureFixture
     assert refused(app, "/ws/chta/7", caplog) == line
 
 
+@pytest.fixture
+def beside_consumers() -> Any:
+    """A project with consumers. A fixture makes it, because Django's set-up removes pytest's log handler."""
+    app = FastAPI()
+    app.add_api_websocket_route("/ws/chat/{room_id}/", endpoint)
+    return get_asgi_application(app, fallback=URLRouter([]))
+
+
+def test_unknown_path_beside_consumers(
+    settings: Any, beside_consumers: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.DEBUG = True
+    line = "No WebSocket route for '/ws/chat/7': did you mean '/ws/chat/{room_id}/'?"
+    assert refused(beside_consumers, "/ws/chat/7", caplog) == line
+
+
 def test_unknown_path_like_no_other(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.DEBUG = True
     assert refused(Router([Mount("/api", Foreign())]), "/zzz", caplog) == "No WebSocket route for '/zzz'"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import re
 import signal
@@ -41,6 +40,7 @@ from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
 from fastws_compat.logger import logger
 from fastws_compat.origins import OriginCheck
 from tests.fake_server import converse
+from tests.sizes import IS_FULL
 
 # Frames
 
@@ -521,12 +521,13 @@ def test_the_first_byte_that_is_not_utf_8_is_named(pieces: list[bytes]) -> None:
     assert str(raised.value) == f"invalid UTF-8 at byte {expected.value.start}"
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("kind", [frames.TEXT, frames.BINARY])
 def test_a_message_has_a_maximum_of_fragments(
     kind: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even if they are empty or contain one byte each, or if control frames come between them."""
-    maximum = MAX_FRAGMENTS if os.environ.get("FASTWS_ALL_FRAGMENTS") else 4000
+    maximum = MAX_FRAGMENTS if IS_FULL else 4000
     monkeypatch.setattr("fastws_compat.daphne.reader.MAX_FRAGMENTS", maximum)
 
     async def main() -> None:

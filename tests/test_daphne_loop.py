@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("uvloop")
 
 PROGRAM = """
-import asyncio, os, socket, sys, tempfile
+import asyncio, contextlib, os, socket, sys, tempfile
 import uvloop
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 from fastws_compat.daphne.loop import can_move, move
@@ -49,6 +49,19 @@ def moved():
     move(reactor, uvloop.new_event_loop())
 
 
+def fill():
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            here.send(bytes(65536))
+
+
+def drain():
+    there.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            there.recv(65536)
+
+
 def run():
     reactor._asyncioEventloop.call_later(30, reactor._asyncioEventloop.stop)
     reactor._asyncioEventloop.run_forever()
@@ -65,7 +78,9 @@ def printed(program: str) -> str:
 
 
 def test_what_waits_before_the_move_is_served_after_it() -> None:
-    assert printed("reactor.addWriter(Watched(here.fileno())); moved(); run()") == "write\n"
+    # A socket that is ready would be served by the old loop, which runs once more.
+    waiting = "fill(); reactor.addWriter(Watched(here.fileno())); moved(); print('moved'); drain(); run()"
+    assert printed(waiting) == "moved\nwrite\n"
     assert printed("reactor.addReader(Watched(here.fileno())); moved(); there.send(b'.'); run()") == "read\n"
 
 

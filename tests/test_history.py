@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,7 +19,8 @@ from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups import Group, counters, hub, record
 from fastws_compat.groups.positions import Claim, Position, claims_of, parse_claims, parse_position
 from fastws_compat.layers import client as layers
-from tests.live_clients import client, eventually, joining_app
+from tests.fake_server import websocket_scope
+from tests.live_clients import Client, client, eventually, joining_app
 from tests.redis_server import RedisServer, running
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
@@ -161,6 +163,8 @@ def test_a_client_gets_exactly_what_it_missed() -> None:
         ("short.1:{epoch}:1", False),
         ("short.1:{epoch}:8", False),
         ("short.1:zzzzzzzz:3", False),
+        ("short.1:{epoch}:99999999999999999999", False),
+        ("short.1:{epoch}:-1", None),
         ("short.1::0:v1", None),
         ("short.1:{epoch}", None),
         ("short.1:{epoch}:x", None),
@@ -202,6 +206,20 @@ def test_the_worst_of_several_groups() -> None:
             assert joined.groups == {"room.1": True, "room.2": False, "room.3": None, "plain": None}
             assert joined.recovered is False
             assert {frame["group"] for frame in one.of("joined")} == {"room.1", "room.2", "room.3"}
+
+    run(main)
+
+
+def test_a_group_that_is_named_twice_is_joined_once() -> None:
+    room = Group("room.1")
+    app = joining_app(room, "room.1")
+
+    async def main() -> None:
+        async with client(app, f"room.1:{await room.aposition()}") as one:
+            await room.asend(["live"])
+            await one.until_offset(1)
+            assert [frame["recovered"] for frame in one.of("joined")] == [True]
+        assert [joined.groups for joined in app.state.joined] == [{"room.1": True}]
 
     run(main)
 
@@ -343,6 +361,114 @@ def test_nothing_older_than_a_membership() -> None:
                 assert new["data"] == ["new"]
         async with client(app, None) as raw:
             assert await raw.next() == ["new"]
+
+    run(main)
+
+
+def test_a_time_without_a_zone_is_local() -> None:
+    """Projects with USE_TZ = False have such times."""
+    room = Group("room.1")
+
+    async def main() -> None:
+        await room.asend(["kept"])
+        for since, offsets in ((datetime.now() - timedelta(hours=1), [1]), (datetime.now(), [])):
+            app = joining_app(room, since=since, last=20)
+            async with client(app) as one:
+                await one.until("joined")
+                await eventually(lambda app=app: app.state.joined)
+                assert [frame["offset"] for frame in one.of("message") if "data" in frame] == offsets
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> None:
+    """The recovery that it has left sends nothing more."""
+    room, app = Group("room.1"), FastAPI()
+    sends, may_go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(message: dict[str, Any]) -> None:
+        if '"message"' in message.get("text", "") and not sends.is_set():
+            sends.set()
+            await may_go_on.wait()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        first = asyncio.create_task(websocket.join(room))
+        await sends.wait()
+        await websocket.leave(room)
+        assert (await websocket.join(room)).recovered is True
+        may_go_on.set()
+        await first
+        ended.set()
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        position = await room.aposition()
+        for number in range(1, 11):
+            await room.asend([number])
+        async with AsyncExitStack() as stack:
+            if not is_alone:
+                other = await stack.enter_async_context(client(joining_app(room)))
+                await other.until("joined")
+            one = Client({"type": "websocket.connect"}, on_send=hold)
+            one.start(app, websocket_scope(query_string=f"fastws=room.1:{position}".encode()))
+            stack.push_async_callback(one.leave)
+            async with asyncio.timeout(30):
+                await ended.wait()
+            await room.asend([11])
+            await one.until_offset(11)
+            kinds = [frame["fastws"] for frame in one.frames]
+            assert kinds[:4] == ["hello", "joined", "left", "joined"]
+            # The one that was on its way comes late; the client drops it.
+            assert one.offsets == [*range(1, 11), 1, 11]
+
+    run(main)
+
+
+def test_a_member_that_leaves_before_it_has_a_position() -> None:
+    room, app = Group("room.1"), FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        joining = asyncio.create_task(websocket.join(room))
+        await asyncio.sleep(0)
+        await websocket.leave(room)
+        assert (await joining).recovered is None
+        await websocket.send_json("done")
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        async with client(app) as one:
+            await one.next()
+            frames = [await one.next()]
+            while frames[-1] != "done":
+                frames.append(await one.next())
+            assert [frame["fastws"] for frame in frames[:-1]] == ["left"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("options", [{"presence": {}}, {"watch": True}])
+def test_a_wish_that_a_kind_cannot_fulfil_joins_nothing(options: dict[str, Any]) -> None:
+    room, app = Group("room.1"), FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with pytest.raises(GroupKindError, match="has no presence"):
+            await websocket.join(room, **options)
+        await room.asend(["to nobody"])
+        await websocket.send_json("refused")
+
+    async def main() -> None:
+        async with client(app) as one:
+            await one.next()
+            assert await one.next() == "refused"
 
     run(main)
 
@@ -494,10 +620,42 @@ def test_a_message_with_a_known_key_is_not_sent() -> None:
                 assert await room.asend({"n": 1}, key="k") is True
                 assert await room.asend({"n": 1}, key="k") is False
                 assert await room.asend({"n": 2}, key=17) is True  # type: ignore[arg-type]  # a client's
-                assert await room.asend({"n": 3}, key="\\ud800") is True
-            assert len(sent) == 3
-            await one.until_offset(3)
-            assert [frame["key"] for frame in one.of("message")] == ["k", "17", "\\ud800"]
+                assert await room.asend({"n": 3}, key="\ud800") is True
+                assert await room.asend({"n": 4}, key="") is True
+                assert await room.asend({"n": 4}, key="") is False
+            assert len(sent) == 4
+            await one.until_offset(4)
+            assert [frame["key"] for frame in one.of("message")] == ["k", "17", "?", ""]
+            await room.aclear()  # a client that repeats a post must not bring back what was deleted
+            assert await room.asend({"n": 1}, key="k") is False
+
+    run(main)
+
+
+def test_keys_of_values_are_text() -> None:
+    board = Group("board.1")
+
+    async def main() -> None:
+        for key in (1, None, b"a"):
+            with pytest.raises(TypeError, match="key of a value must be a str"):
+                await board.aset(key, 1)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="key of a value must be a str"):
+                await board.aunset(key)  # type: ignore[arg-type]
+        with pytest.raises(UnicodeEncodeError):
+            await board.aset("\ud800", 1)
+        assert (await board.aposition()).endswith(":0")
+
+    run(main)
+
+
+def test_offsets_that_the_history_does_not_have() -> None:
+    room = Group("room.1")
+
+    async def main() -> None:
+        await room.asend(["one"])
+        for after, messages in ((-5, [["one"]]), (1, []), (7, []), (10**30, [])):
+            assert [entry.message for entry in await room.ahistory(after)] == messages
+        assert await room.ahistory(limit=0) == []
 
     run(main)
 
@@ -507,6 +665,8 @@ def test_a_message_that_is_too_big_for_its_kind() -> None:
         group = Group("short.1")
         with pytest.raises(ValueError, match="101 bytes exceeds the 100 `bytes`"):
             await group.asend("x" * 101)
+        with pytest.raises(ValueError, match="key of 1001 bytes exceeds the maximum of 1000"):
+            await Group("room.1").asend(b"x", key="x" * 1001)
         assert (await group.aposition()).endswith(":0")
         await group.asend("x" * 100)
 

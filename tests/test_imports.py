@@ -239,3 +239,19 @@ def test_a_folder_that_a_move_has_left_behind(tmp_path: Path, monkeypatch: pytes
     finally:
         sys.modules.pop("fastws_compat.left_behind", None)
         vars(fastws_compat).pop("left_behind", None)
+
+
+def test_a_second_import_of_the_package() -> None:
+    """coverage imports what it measures, and then removes it from `sys.modules`."""
+    check = """
+import sys
+import fastws_compat
+for name in [name for name in sys.modules if name.startswith("fastws_compat")]:
+    del sys.modules[name]
+import fastws_compat.routing
+print([finder.__name__ for finder in sys.meta_path if finder.__module__ == "fastws_compat"])
+try: import fastws_compat.nothing
+except ImportError as e: print(e)
+"""
+    run = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines() == ["['_Finder']", "No module named 'fastws_compat.nothing'"]

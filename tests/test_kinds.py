@@ -160,6 +160,20 @@ def test_settings_that_are_not_valid(settings: Any, values: dict[str, Any]) -> N
     assert [found.id for found in check_settings()] == ["fastws.E008"]
 
 
+@pytest.mark.parametrize("layer", ["pubsub.RedisPubSubChannelLayer", "core.RedisChannelLayer"])
+def test_a_store_in_memory_for_a_layer_between_processes(settings: Any, layer: str) -> None:
+    backend = {"BACKEND": f"channels_redis.{layer}", "CONFIG": {"hosts": ["redis://127.0.0.1:1"]}}
+    settings.CHANNEL_LAYERS = {"default": backend}
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}, "STORE": "memory"}
+    assert [found.id for found in check_kinds()] == ["fastws.W019"]
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}}
+    assert check_kinds() == []
+    memory = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    settings.CHANNEL_LAYERS = {"default": memory}
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}, "STORE": "memory"}
+    assert check_kinds() == []
+
+
 def test_a_layer_without_a_store(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "tests.test_stores.Foreign"}}
     settings.FASTWS = {"GROUPS": {"room.*": {"presence": True}}}

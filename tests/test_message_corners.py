@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+import warnings
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Annotated, Any, Literal
+from unittest import TestCase
 
 import pytest
-from pydantic import BaseModel, field_validator
+from pydantic import (
+    AliasGenerator,
+    BaseModel,
+    ConfigDict,
+    RootModel,
+    computed_field,
+    field_serializer,
+    field_validator,
+)
+from pydantic.alias_generators import to_pascal
 from typing_extensions import TypedDict
 
 from fastws_compat import (
@@ -19,12 +30,15 @@ from fastws_compat import (
     ErrorFrame,
     FastAPI,
     MessageRouter,
+    Reply,
     TypedWebSocket,
     WebSocket,
     WebSocketDisconnect,
 )
 from fastws_compat.auth import login_required
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
+from fastws_compat.messages import serializers
+from fastws_compat.messages.contract import compile_contract
 from fastws_compat.testclient import TestClient
 from tests.fake_server import CONNECT, TIMEOUT, FakeServer, converse, text
 
@@ -170,6 +184,136 @@ def test_a_call_without_its_reply_has_no_answer() -> None:
 @dataclass
 class Unfinished:
     later: Later  # type: ignore[name-defined]  # noqa: F821
+
+
+def test_no_alias_generator_renames_the_id() -> None:
+    """Clients and error frames call it `id`."""
+
+    class Reached(Reply):
+        model_config = ConfigDict(alias_generator=to_pascal)
+        kind: Literal["reached"] = "reached"
+
+    class Reach(Call[Reached]):
+        model_config = ConfigDict(alias_generator=to_pascal)
+        kind: Literal["reach"] = "reach"
+
+    app = FastAPI()
+
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        async for call in websocket:
+            await websocket.reply(call, Reached())
+
+    endpoint.__annotations__["websocket"] = TypedWebSocket[Reach, Reached]
+    app.websocket("/")(endpoint)
+    with connect(app) as socket:
+        socket.send_json({"Kind": "reach", "id": 7})
+        assert socket.receive_json() == {"Kind": "reached", "id": 7}
+
+
+@dataclass
+class Point:
+    x: int = 0
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(alias_generator=AliasGenerator(serialization_alias=to_pascal), extra="forbid")
+
+    kind: Literal["strict"] = "strict"
+    own_id: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def twice(self) -> int:
+        return 2 * self.own_id
+
+
+class Other(BaseModel):
+    model_config = ConfigDict(alias_generator=AliasGenerator(serialization_alias=to_pascal), extra="forbid")
+
+    kind: Literal["other"] = "other"
+    own_id: int
+
+
+class Ids(RootModel[list[int]]): ...
+
+
+class Nested(BaseModel):
+    the_one: Strict | None = None
+    either: Other | Strict | str | dict[str, int] = ""
+    all_of_them: list[Strict | Other] = []
+    pair: tuple[int, Strict] | None = None
+    by_name: dict[str, Annotated[Strict, "documented"]] = {}
+    ids: Ids = Ids([])
+    plain: Plain = {"text": ""}
+    point: Point | list[Any] | None = None
+    anything: Any = None
+    untyped: list = []  # type: ignore[type-arg]
+    free: dict = {}  # type: ignore[type-arg]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        Nested(the_one=Strict(own_id=1), either=Strict(own_id=2), point=Point(4)),
+        Nested(either=Other(own_id=2), pair=(5, Strict(own_id=6)), anything={"OwnId": 1}),
+        Nested(either={"Kind": 1}, point=[{"x": 1}], untyped=[{"OwnId": 1}], free={"OwnId": 1}),
+        Nested(all_of_them=[Other(own_id=3), Strict(own_id=3)], by_name={"a": Strict(own_id=7)}),
+        Nested(ids=Ids([1]), plain={"text": "OwnId"}),
+        Strict(own_id=8),
+    ],
+)
+def test_what_is_sent_under_other_names_is_read_back(message: Any) -> None:
+    """In a test, in a subscription and where examples are checked, at any depth."""
+    outgoing = compile_contract(None, Nested | Strict, "a test").outgoing
+    frame = outgoing.encode(message)
+    assert "own_id" not in frame
+    assert outgoing.decode(frame) == message
+
+
+class Aging(BaseModel):
+    n: int = 1
+
+    @field_serializer("n")
+    def old(self, n: int) -> int:
+        warnings.warn("n is old", DeprecationWarning, stacklevel=2)
+        return n
+
+
+def misfits() -> Iterator[Any]:
+    yield Post.model_construct(text=1)
+    yield Numbers.model_construct()
+    yield Point("far")  # type: ignore[arg-type]
+    yield Numbers.model_construct(values=["one"])
+
+
+@pytest.mark.parametrize("action", ["ignore", "default", "always", "error"])
+@pytest.mark.parametrize("is_strict", [True, False])
+def test_no_filter_of_warnings_lets_a_misfit_out(
+    action: Any, is_strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serializers, "IS_STRICT", is_strict)
+    outgoing = compile_contract(None, Post | Point | Numbers, "a test").outgoing
+    TestCase().assertWarns(UserWarning, warnings.warn, "unittest resets what modules were warned of")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        for misfit in misfits():
+            with pytest.raises(ResponseValidationError):
+                outgoing.encode(misfit)
+        assert outgoing.encode(Post(text="a")) == '{"type":"post","text":"a"}'
+        assert outgoing.encode(Point(2)) == '{"x":2}'
+    assert caught == []
+
+
+def test_a_serializer_of_the_project_may_warn() -> None:
+    outgoing = compile_contract(None, Aging, "a test").outgoing
+    with pytest.warns(DeprecationWarning, match="n is old"):
+        assert outgoing.encode(Aging()) == '{"n":1}'
+
+
+def test_python_that_ignores_the_record_of_warnings_is_noticed() -> None:
+    assert serializers.IS_STRICT
+    assert not serializers._raises(lambda value: b"", 0)
 
 
 def test_a_dataclass_whose_field_is_not_defined() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
+from threading import Event
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -29,6 +31,7 @@ from fastws_compat import (
 )
 from fastws_compat.auth import get_user, login_required, permission_required
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.groups import Group
 from fastws_compat.testclient import TestClient
 from tests.messages import Found, Post, Said, Search
 
@@ -250,6 +253,66 @@ def test_a_websocket_exception_closes() -> None:
         assert (caught.value.code, caught.value.reason) == (4000, "enough")
 
 
+@pytest.mark.parametrize(("text", "errors"), [("quiet", 0), ("answer", 1), ("409", 0), ("handled", 0)])
+def test_a_function_may_close_the_socket(text: str, errors: int, caplog: pytest.LogCaptureFixture) -> None:
+    """`serve` returns; only an answer after the end is a mistake."""
+    app, handlers, served = FastAPI(), MessageRouter(), []
+
+    @app.exception_handler(KeyError)
+    async def close(websocket: WebSocket, exc: KeyError) -> None:
+        await websocket.close(4005, "bye")
+
+    @handlers.on
+    async def post(message: Post, websocket: WebSocket) -> Said | None:
+        if message.text == "handled":
+            raise KeyError
+        await websocket.close(4005, "bye")
+        if message.text == "409":
+            raise HTTPException(409)
+        return Said(text="too late") if message.text == "answer" else None
+
+    @app.websocket("/", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Post, Said]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+        served.append(text)
+
+    with TestClient(app).websocket_connect("/") as socket:
+        socket.send_message(Post(text=text))
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_message()
+    assert caught.value.code == 4005
+    assert served == [text]
+    assert len(caplog.records) == errors
+
+
+def test_background_tasks_run_after_the_answer(caplog: pytest.LogCaptureFixture) -> None:
+    """What they raise is logged, and no second answer."""
+    app, handlers, answered = FastAPI(), MessageRouter(), [Event() for _ in range(3)]
+
+    async def work(message: Search) -> None:
+        while not answered[int(message.id)].is_set():
+            await asyncio.sleep(0.01)
+        if message.q == "bad":
+            raise HTTPException(409)
+
+    @handlers.on
+    async def search(message: Search, tasks: BackgroundTasks) -> Found:
+        tasks.add_task(work, message)
+        return Found(hits=[message.q])
+
+    @app.websocket("/", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[Search, Found]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    with TestClient(app).websocket_connect("/") as socket:
+        for id, q in enumerate(["good", "bad", "good"]):
+            assert ask(socket, Search(id=id, q=q)) == Found(id=id, hits=[q])
+            answered[id].set()
+    assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [HTTPException]
+
+
 def test_overrides_hold_for_messages_too() -> None:
     app.dependency_overrides[fresh] = lambda: "other"
     try:
@@ -405,6 +468,66 @@ def declare(form: Any, out: Any, functions: list[Any]) -> None:
 
 def test_one_function_for_several_messages() -> None:
     declare(Post | Search, Found, [for_both])
+
+
+async def current(slug: str) -> str:
+    return slug
+
+
+async def for_text(
+    slug: str,
+    room: Annotated[str, Depends(current)],
+    message: str,
+    again: str = Depends(current),
+    token: Token = "none",
+) -> str:
+    return " ".join([slug, room, message, again, token])
+
+
+def test_a_message_is_told_from_other_parameters_of_its_type() -> None:
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(for_text)
+
+    @app.websocket("/{slug}", handlers=handlers)
+    async def endpoint(websocket: TypedWebSocket[str, str]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    with TestClient(app).websocket_connect("/lobby") as socket:
+        assert ask(socket, "hi") == "lobby lobby hi lobby none"
+
+
+@pytest.mark.parametrize("is_annotated", [(False, False, False), (True, True, False), (True, True, True)])
+def test_what_is_said_of_a_message_makes_it_no_other(is_annotated: tuple[bool, bool, bool]) -> None:
+    def kind(message: Any, is_annotated: bool) -> Any:
+        return Annotated[message, "documented"] if is_annotated else message
+
+    in_route, in_out, in_function = is_annotated
+
+    async def found(message: Any) -> Any:
+        return Found(hits=[message.q])
+
+    async def said(message: Any) -> Any:
+        return Said(text=message.text)
+
+    found.__annotations__ = {"message": kind(Search, in_function), "return": kind(Found, in_function)}
+    said.__annotations__ = {"message": kind(Post, in_function), "return": kind(Said, in_function)}
+    app, handlers = FastAPI(), MessageRouter()
+    handlers.on(found)
+    handlers.on(said)
+
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        await websocket.join(Group[kind(Said, in_function)]("room"))
+        await websocket.serve()
+
+    received = kind(Search, in_route) | kind(Post, in_route)
+    sent = kind(Found, in_out) | kind(Said, in_out)
+    endpoint.__annotations__["websocket"] = TypedWebSocket[received, sent]
+    app.websocket("/", handlers=handlers)(endpoint)
+    with TestClient(app).websocket_connect("/") as socket:
+        assert ask(socket, Search(id=1, q="x")) == Found(id=1, hits=["x"])
+        assert ask(socket, Post(text="hi")) == Said(text="hi")
 
 
 def test_limit_of_a_generator_holds_until_its_cleanup_has_ended() -> None:

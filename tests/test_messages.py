@@ -16,7 +16,18 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic import AliasChoices, BaseModel, Discriminator, Field, Tag, computed_field, field_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    FiniteFloat,
+    Tag,
+    computed_field,
+    field_validator,
+)
 from typing_extensions import TypedDict
 
 from fastws_compat import (
@@ -1060,6 +1071,23 @@ def test_raw_messages_may_have_constraints(form: Any, good: Any, bad: Any) -> No
         assert socket.receive_json()["status"] == 422
 
 
+class Weighed(BaseModel):
+    value: float
+
+
+class Finite(BaseModel):
+    value: FiniteFloat
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_numbers_that_json_does_not_have(number: str) -> None:
+    """As in FastAPI, unless the model refuses them."""
+    with connect("/", echo(Weighed)) as socket:
+        assert ask(socket, f'{{"value": {number}}}') == {"value": None}
+    with connect("/", echo(Finite)) as socket:
+        assert ask(socket, f'{{"value": {number}}}')["detail"][0]["type"] == "finite_number"
+
+
 class ManyNames(BaseModel):
     kind: Literal["many"] = Field("many", validation_alias=AliasChoices("t", "kind"))
 
@@ -1068,8 +1096,40 @@ def test_what_pydantic_refuses_is_a_mistake_of_the_declaration() -> None:
     class Other(BaseModel):
         kind: Literal["other"] = Field("other", validation_alias=AliasChoices("t", "kind"))
 
-    with pytest.raises(DeclarationError, match="pydantic refuses"):
+    with pytest.raises(DeclarationError, match=r"pydantic refuses: .* discriminated union$"):
         declare(ManyNames | Other)
+
+
+class Deep(BaseModel):
+    kind: Literal["deep"] = Field("deep", validation_alias=AliasPath("head", "kind"))
+
+
+class ByName(BaseModel):
+    model_config = ConfigDict(populate_by_name=True)
+
+    kind: Literal["named"] = Field("named", alias="Kind")
+
+
+class ByAlias(BaseModel):
+    kind: Literal["alias"] = Field("alias", alias="Kind")
+
+
+@pytest.mark.parametrize(
+    ("form", "fitting", "missing"),
+    [
+        (ManyNames, [{"t": "many"}, {"kind": "many"}], {"k": "many"}),
+        (Deep, [{"head": {"kind": "deep"}}], {"kind": "deep"}),
+        (ByName, [{"Kind": "named"}, {"kind": "named"}], {}),
+        (ByAlias, [{"Kind": "alias"}], {"kind": "alias"}),
+    ],
+)
+def test_the_tag_of_a_message_alone_is_found_wherever_its_model_reads_it(
+    form: Any, fitting: list[Any], missing: Any
+) -> None:
+    with connect("/", echo(form)) as socket:
+        for frame in fitting:
+            assert ask(socket, json.dumps(frame)) == form().model_dump(by_alias=True, mode="json")
+        assert ask(socket, json.dumps(missing))["detail"][0]["type"] == "union_tag_not_found"
 
 
 def test_own_ways_to_tell_messages_apart_stay() -> None:

@@ -107,7 +107,7 @@ def test_kick_dry_run(asked: Any) -> None:
     ("args", "error"),
     [
         ((), "Say which sockets"),
-        (("--everything", "--code", "1005"), "no code that can be sent"),
+        (("--everything", "--code", "1005"), "not a code that can be sent"),
         (("--user", "nobody", "--yes"), "There is no user 'nobody'"),
         (("--everything", "--as", "nobody", "--yes"), "There is no user 'nobody'"),
     ],
@@ -418,7 +418,7 @@ def test_connect_as_a_user(site: FastAPI, monkeypatch: pytest.MonkeyPatch, setti
 @pytest.mark.parametrize(
     ("args", "error"),
     [
-        (("/ws", "--url", "localhost"), "is no address of a server"),
+        (("/ws", "--url", "localhost"), "is not the address of a server"),
         (("/ws", "--header", "nonsense"), "is not a header"),
         (("/ws", "--user", "nobody"), "There is no user"),
         (("/ws", "--bearer", "/no/such/file"), "cannot be read"),

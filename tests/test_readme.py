@@ -1,4 +1,4 @@
-"""The README's length, its pictures, and its figures, which are those of benchmarks/results.json."""
+"""The README's length and pictures; its figures, and those of docs, are from benchmarks/results.json."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 from tests.test_docs import ROOT
 
 README = (ROOT / "README.md").read_text()
+SCALING = (ROOT / "docs" / "scaling.md").read_text()
 LARGEST_PICTURE = 200_000
 # Each row of the README's table: the table and the case in the results, and the measurement in each column.
 MEASURED = {
@@ -35,6 +36,20 @@ MEASURED = {
         ("fastws_compat, daphne", "channels, daphne stock", "fastapi, daphne stock"),
     ),
 }
+# Each row of the first table of docs/scaling.md: where it was measured, and its name in the results.
+BROADCASTS = {
+    "groups, in process (no server)": ("in process", "fastws_compat"),
+    "Channels' `group_send`, in process": ("in process", "channels"),
+    "groups, daphne, Redis": ("on daphne", "fastws_compat, Redis"),
+    "groups, daphne, in memory": ("on daphne", "fastws_compat, in memory"),
+    "a bare loop over `send`, the same daphne": ("on daphne", "bare loop"),
+    "FastAPI's in-memory manager, the same daphne": ("on daphne", "fastapi's manager"),
+    "a bare loop over `send`, stock daphne": ("on daphne", "bare loop, daphne stock"),
+    "Channels' `group_send` to `AsyncJsonWebsocketConsumer`s, the same daphne, Redis": (
+        "on daphne",
+        "channels, Redis",
+    ),
+}
 
 
 def rows(title: str) -> dict[str, dict[str, float]]:
@@ -55,6 +70,25 @@ def test_figures_are_those_of_the_benchmarks(row: str) -> None:
     title, case, columns = MEASURED[row]
     measured = [rows(title)[case][column] for column in columns]
     assert figures(row) == [round(value, 0 if value > 1000 else 1) for value in measured]
+
+
+@pytest.mark.parametrize("row", BROADCASTS)
+def test_figures_of_a_broadcast_in_the_docs(row: str) -> None:
+    where, name = BROADCASTS[row]
+    measured = [f"{rows(f'A broadcast {where}')['1,000 members'][name]:.1f}", ""]
+    if where == "on daphne":
+        cpu = rows("A broadcast on daphne, the server's own processor time")["1,000 members"][name]
+        measured[1] = f"{cpu:.1f}"
+    assert f"| {row} | {' | '.join(measured)} |".replace("|  |", "| |") in SCALING.splitlines()
+
+
+def test_memory_of_an_idle_socket_in_the_docs() -> None:
+    idle = rows("2,000 idle sockets on servers")["memory"]["fastws_compat, daphne"]
+    assert f"An idle socket without one takes {idle:.0f} KiB on daphne." in SCALING
+    assert (
+        f"An idle socket takes about {idle:.0f} KiB of memory"
+        in (ROOT / "docs" / "deployment.md").read_text()
+    )
 
 
 def test_the_sentence_about_ten_members() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +14,9 @@ from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.roster import Diff, Roster
 from fastws_compat.groups.seats import Book, Leases, MemorySeats
 from tests.presence_world import CHECK, LEASE, LINGER, TICK, World, run
+from tests.sizes import size
 
-EXAMPLES = int(os.environ.get("FASTWS_EXAMPLES", "40"))
+EXAMPLES = size("FASTWS_EXAMPLES", 40, 1000)
 
 
 async def churn(world: World) -> list[str]:
@@ -114,6 +114,7 @@ def outcome(seed: int, scenario: Callable[[World], Awaitable[list[str]]], users:
     return found
 
 
+@pytest.mark.sized
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(sorted(SCENARIOS)))
 def test_nobody_is_lost_and_nobody_remains(seed: int, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastws_compat.exceptions import GroupSendError, GroupStoreError
-from fastws_compat.groups import Group, breaker, counters
+from fastws_compat.groups import Group, breaker, counters, feeds
 from fastws_compat.groups.stores import MemoryStore, StoreError, StoreRefused
 from fastws_compat.layers import client as layers
 from tests.live_clients import client, eventually, joining_app
@@ -68,6 +68,28 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
         after = await ROOM.aposition()
         async with client(app, f"room.1:{after}") as back:
             assert (await back.until("joined"))["recovered"] is True
+
+    run(main)
+
+
+def test_a_kept_message_ends_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who joins after it recovers, although the next regular attempt is seconds away."""
+    monkeypatch.setattr(feeds, "RETRY_INTERVAL", 60)
+    monkeypatch.setattr(feeds, "MAX_FAILURES", 1)
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        async with client(app) as one:
+            await one.until("state")
+            with monkeypatch.context() as patch:
+                patch.setattr(MemoryStore, "read", refuse)
+                async with client(app) as late:
+                    assert (await late.until("joined"))["epoch"] is None
+            await eventually(lambda: not breaker.breaker_of("default").is_open)
+            await ROOM.asend(["kept"])
+            await one.until_offset(1)
+            async with client(app, f"room.1:{await ROOM.aposition()}") as back:
+                assert (await back.until("joined"))["recovered"] is True
 
     run(main)
 

@@ -17,7 +17,7 @@ from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.storage import store_of
-from fastws_compat.groups.stores import Appended, Draft, MemoryStore, Store, StoreError, StoreRefused
+from fastws_compat.groups.stores import Appended, Draft, Hole, MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers.wire import Change, Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
@@ -199,10 +199,38 @@ def test_a_hole_is_noted(store: Store) -> None:
         await store.mark_hole("g", KIND, epoch)
         assert (await store.head("g", KIND)).hole == 1
         await store.append("g", KIND, draft("two"))
-        await store.append("g", KIND, draft("three"), hole=True)
+        await store.append("g", KIND, draft("three"), hole=Hole())
         assert (await store.head("g", KIND)).hole == 2
         await store.mark_hole("new", KIND)
         assert (await store.head("new", KIND)).hole == 0
+
+    run(main)
+
+
+def test_a_hole_that_its_sender_has_reported_stays_where_it_is(store: Store) -> None:
+    """A process that only received the message cannot move it behind what was kept afterwards."""
+
+    async def main() -> None:
+        async def hole() -> int:
+            return (await store.head("g", KIND)).hole
+
+        epoch = (await store.append("g", KIND, draft("one"))).epoch
+        await store.append("g", KIND, draft("two"), hole=Hole("a", 7))
+        await store.append("g", KIND, draft("three"))
+        await store.mark_hole("g", KIND, epoch, Hole("a", 7, 0))
+        assert await hole() == 1
+        await store.mark_hole("g", KIND, epoch, Hole("a", 6, 2))  # some had received more when it came
+        assert await hole() == 2
+        await store.mark_hole("g", KIND, epoch, Hole("a", 6, 50))  # in an epoch that is over
+        assert await hole() == 3
+        await store.append("g", KIND, draft("four"))
+        await store.mark_hole("g", KIND, epoch, Hole("b", 1, 0))  # its sender has died
+        assert await hole() == 4
+        await store.append("g", KIND, draft("five"))
+        await store.mark_hole("g", KIND, epoch, Hole("b", 1, 0))
+        assert await hole() == 4
+        await store.mark_hole("g", KIND, epoch, Hole("a", 8, 0))
+        assert await hole() == 5
 
     run(main)
 
@@ -251,6 +279,23 @@ def test_the_state_has_limits(store: Store) -> None:
         await store.append("g", KIND, change("b", '"' + 15 * "x" + '"'))  # 20 with its key and that of "a"
         await store.append("g", KIND, change("b", None))
         await store.append("g", KIND, change("c", '"' + 15 * "x" + '"'))
+
+    run(main)
+
+
+def test_the_size_of_a_state_survives_an_eviction(redis: RedisServer, settings: Any) -> None:
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+
+    async def main() -> None:
+        await store.append("g", KIND, change("a", '"' + 8 * "x" + '"'))
+        redis_call(redis, "DEL", key(redis, "m"))
+        with pytest.raises(ValueError, match="20 bytes"):
+            await store.append("g", KIND, change("b", '"' + 8 * "x" + '"'))
+        await store.append("g", KIND, change("a", None))
+        await store.append("g", KIND, change("b", '"' + 17 * "x" + '"'))
+        with pytest.raises(ValueError, match="20 bytes"):
+            await store.append("g", KIND, change("c", "1"))
 
     run(main)
 

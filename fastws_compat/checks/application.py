@@ -108,7 +108,7 @@ def check_origin(application: Any) -> Messages:
     )
 
 
-# ASGI middleware that replaces `send` by a function of its own.
+# ASGI middleware that replaces `send` with a function of its own.
 WRAPPERS = frozenset({"SentryAsgiMiddleware", "OpenTelemetryMiddleware"})
 
 

@@ -31,16 +31,29 @@ def check_kinds(**kwargs: Any) -> Messages:
 
 def check_stores() -> Messages:
     """Layers from other packages have no store, unless the settings name one."""
-    from fastws_compat.groups.storage import make_store  # imports pydantic
+    from fastws_compat.groups.storage import is_on_redis, make_store  # imports pydantic
+    from fastws_compat.groups.stores import MemoryStore
 
     for alias in declared():
         try:
-            make_store(alias, channel_layers[alias], conf.get("STORE"))
+            store = make_store(alias, channel_layers[alias], conf.get("STORE"))
+            if isinstance(store, MemoryStore) and is_on_redis(channel_layers[alias]):
+                return _apart(alias)
         except GroupKindError as exc:
             return message(Warning, "W018", str(exc), "Groups on this layer raise GroupKindError until then.")
         except Exception:
             continue  # the layer or the store cannot be made, which other checks report
     return []
+
+
+def _apart(alias: str) -> Messages:
+    return message(
+        Warning,
+        "W019",
+        f'FASTWS["STORE"] is "memory", but the channel layer {alias!r} connects processes: what one keeps '
+        "in its memory does not reach the members in another one.",
+        'Remove the setting, unless there is only one process: "auto" keeps it on the servers of the layer.',
+    )
 
 
 def check_slow_consumers() -> Messages:

@@ -135,7 +135,7 @@ class Admission:
             self._is_beginning = False
 
     def _tell(self) -> None:
-        """Tell whether there are free places, if that has changed."""
+        """Report whether there are free places, if that has changed."""
         is_full = self.free <= 0
         if is_full and not self._is_armed:
             self._arm()
@@ -148,7 +148,7 @@ class Admission:
         loop = self._loop()
         if loop is not None and not loop.is_closed():
             self._is_armed = True
-            # In an empty context, because the timer serves the connections of all.
+            # In an empty context, because one timer serves all connections.
             loop.call_later(INTERVAL, self._free_places, context=Context())
 
     def _free_places(self) -> None:

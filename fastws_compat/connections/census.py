@@ -131,10 +131,7 @@ class Counted(Protocol):
     @property
     def template(self) -> str: ...
 
-    def settle(self) -> str: ...
-
-    @property
-    def is_accepted(self) -> bool: ...
+    def settle(self) -> tuple[str, bool]: ...
 
     @property
     def refusal(self) -> tuple[int, Reason] | None: ...
@@ -198,7 +195,8 @@ def lag_p99() -> float | None:
 
 def _answered(connection: Counted) -> None:
     if is_on:
-        totals_of(connection.template).handshakes.add(monotonic() - connection.begun)
+        template = connection.template
+        (_totals.get(template) or totals_of(template)).handshakes.add(monotonic() - connection.begun)
 
 
 def totals_of(template: str) -> Totals:
@@ -210,17 +208,27 @@ def totals_of(template: str) -> Totals:
 
 def retire(connection: Counted, live: set[Any]) -> None:
     """Move a connection that has ended from the live ones to the sums."""
-    totals = totals_of(connection.settle())
-    closed = _label(*connection.closed) if connection.is_accepted else None
-    counts, refusal, age = connection.counts, connection.refusal, monotonic() - connection.begun
+    age = monotonic() - connection.begun
+    template, is_accepted = connection.settle()
+    totals = _totals.get(template) or totals_of(template)
+    if is_accepted:
+        closed, counts, sizes = _label(*connection.closed), connection.counts, connection.sizes
+        with lock:
+            live.discard(connection)
+            totals.add(closed, counts, age)
+            totals.add_sizes(sizes)
+    else:
+        _retire_refused(connection, live, totals)
+    if hooks.ended:
+        hooks.run(hooks.ended, connection)
+
+
+def _retire_refused(connection: Counted, live: set[Any], totals: Totals) -> None:
+    refusal = connection.refusal
     with lock:
         live.discard(connection)
-        if closed is not None:
-            totals.add(closed, counts, age)
-            totals.add_sizes(connection.sizes)
-        elif refusal is not None:
+        if refusal is not None:
             totals.refused[refusal] += 1
-    hooks.run(hooks.ended, connection)
 
 
 def _label(code: int, by: str) -> tuple[int | str, str]:

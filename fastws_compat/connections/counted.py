@@ -72,7 +72,11 @@ class Counted:
             return self._template
         if self.reason == "not_found":
             return NO_ROUTE
-        return template_of(self.scope if self.websocket is None else self.websocket.scope)
+        scope = self.scope if self.websocket is None else self.websocket.scope
+        found = template_of(scope)
+        if "route" in scope:  # nothing can be added any more
+            self._template = found
+        return found
 
     @property
     def is_accepted(self) -> bool:
@@ -89,17 +93,23 @@ class Counted:
     @property
     def closed(self) -> Closed:
         """The code of the first close of an accepted connection, and who closed it."""
-        noted: Closed | None = self._closed
-        if noted is None and (websocket := self.websocket) is not None:
-            disconnect = websocket._disconnect
-            noted = websocket._closed or (None if disconnect is None else reported(disconnect))
-        if noted is None and self.close_code is not None:
-            noted = self.close_code, "server"
-        if self.server is None:
-            return noted or LOST
-        shown = closed_on(self.server) or noted or LOST
+        noted = self._closed
+        if noted is None and self.websocket is not None:
+            noted = self.websocket._closed
+        shown = None if self.server is None else closed_on(self.server)
+        if shown is None:
+            return noted or self._closed_at_end or LOST
+        # The server does not know on whose behalf it has closed the connection.
         by_operator = noted is not None and noted[1] == "operator" and shown[1] == "server"
         return noted if noted is not None and by_operator else shown
+
+    @property
+    def _closed_at_end(self) -> Closed | None:
+        """The close that the server has reported, or else the one that followed the endpoint."""
+        disconnect = None if self.websocket is None else self.websocket._disconnect
+        if disconnect is not None:
+            return reported(disconnect)
+        return None if self.close_code is None else (self.close_code, "server")
 
     @property
     def counts(self) -> Counts:
@@ -168,13 +178,18 @@ class Counted:
             self.server_send = sizes.sending(self.server_send, outward)
         return self._tally.receiving(receive)
 
-    def settle(self) -> str:
-        """Keep what readers need after the scope and the socket are gone. Returns the template."""
-        if self.websocket is not None:
-            self._heard = _heard_by(self.websocket)
-        self._accepted = self.is_accepted
-        self._template = self.template
-        return self._template
+    def settle(self) -> tuple[str, bool]:
+        """Keep what readers need after the scope and the socket are gone.
+
+        Returns the template, and whether the connection was accepted.
+        """
+        websocket = self.websocket
+        if websocket is not None:
+            self._heard = _heard_by(websocket)
+            self._accepted = self._accepted or websocket._accepted
+        template = self._template or self.template
+        self._template = template
+        return template, self._accepted
 
 
 def _heard_by(websocket: Any) -> int:

@@ -51,7 +51,7 @@ class Bucket:
 
 
 class Guard(Stage):
-    """Enforces the rate limits, the idle time-out and the maximum age of a connection."""
+    """Enforces the rate limits, the idle timeout and the maximum age of a connection."""
 
     __slots__ = (
         "_buckets",

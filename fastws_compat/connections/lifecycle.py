@@ -281,7 +281,7 @@ def open_socket(scope: Scope, receive: Receive, send: Send, kind: type[WebSocket
 
 
 def greet(websocket: WebSocket) -> None:
-    """Say hello to a client of `live.js` as soon as it is accepted."""
+    """Send the hello to a client of `live.js` as soon as it is accepted."""
     from fastws_compat.groups.greeting import Greeting
 
     pipe_of(websocket).insert(Greeting(websocket))
@@ -354,7 +354,7 @@ def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, Exc
 async def serve_alone(
     target: Callable[[Scope], ASGIApp], scope: Scope, receive: Receive, send: Send, *, watched: bool = False
 ) -> None:
-    """Serve a connection that reached a route or router without an application, as the plainest one would."""
+    """Serve a connection that reached a route or router without an application, like one without options."""
     await serve(with_handlers(target, DEFAULT_HANDLERS), scope, receive, send, watched=watched)
 
 

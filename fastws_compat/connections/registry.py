@@ -81,7 +81,7 @@ def register(connection: Connected) -> set[Connected]:
 
 
 def everywhere() -> list[Any]:
-    """The connections of all loops of the process; any thread may ask."""
+    """The connections of all loops of the process; callable from any thread."""
     return [each for _, found in registries() for each in list(found.connections)]
 
 
@@ -103,7 +103,7 @@ shutdowns: list[Callable[[], Awaitable[None]]] = []
 async def drain(seconds: float) -> None:
     """Wait for the cleanup of this loop's ending connections before the process exits.
 
-    After its time-out, uvicorn cancels the remaining tasks and then waits only for the lifespan.
+    After its timeout, uvicorn cancels the remaining tasks and then waits only for the lifespan.
     """
     for shutdown in shutdowns:
         await shutdown()

@@ -8,7 +8,7 @@ from fastws_compat.types import Scope
 
 
 def user_of(scope: Scope) -> Any:
-    """The user who is logged in; None for others, and for one who has not been looked up yet."""
+    """The user who is logged in; None if nobody is, or if the user has not been looked up yet."""
     user = scope.get("user")
     user = getattr(user, "__dict__", {}).get("_wrapped", user)
     return user if getattr(user, "is_authenticated", False) else None

@@ -20,7 +20,7 @@ NAME = "fastws_compat"
 Sample = tuple[float, dict[str, Any]]
 Source = Callable[[], Iterable[Sample]]
 Observers = tuple[Callable[[float], None], ...]
-# The attributes of a send to a channel layer, as the conventions for messaging have them.
+# The attributes of a send to a channel layer, as the messaging conventions name them.
 SENDING = {"messaging.system": "channels", "messaging.operation.name": "send"}
 
 
@@ -139,7 +139,7 @@ FIGURES = (
 
 
 class Instruments:
-    """Reports the figures of this process while it is on; a meter never forgets an instrument."""
+    """Reports the figures of this process while it is on; a meter cannot remove an instrument."""
 
     def __init__(self, provider: MeterProvider | None) -> None:
         self._is_on = False

@@ -152,7 +152,7 @@ async def _within(span: Span, call: Call) -> None:
 
 
 async def _lasting(span: Span, call: Call) -> None:
-    """Await a call, with which its span ends.
+    """Await a call, and end its span with it.
 
     It need not be the current one: tasks that a delivery starts outlive it.
     """

@@ -25,10 +25,10 @@ from fastws_compat.types import Scope
 NAME = "fastws_compat"
 # The key of the handshake's span context in the context of a connection.
 HANDSHAKE = "fastws_compat.handshake"
-# Of these headers of a handshake, spans have the content.
+# The headers of a handshake whose values are added to spans.
 HEADERS = (b"host", b"user-agent", b"traceparent", b"tracestate")
 PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
-# Of a port; a longer number of a client fits into no attribute.
+# The most digits of a port: a longer number from a client fits into no attribute.
 MAX_DIGITS = 5
 
 _propagator = TraceContextTextMapPropagator()
@@ -166,7 +166,7 @@ class Tracing:
 
 
 def _unconditional(tracer: trace.Tracer) -> trace.Tracer:
-    """The tracer, or a copy of the SDK's that takes every span."""
+    """The tracer, or a copy of the SDK's that samples every span."""
     if not hasattr(tracer, "sampler"):
         return tracer
     from opentelemetry.sdk.trace.sampling import ALWAYS_ON

@@ -10,7 +10,7 @@ import daphne.ws_protocol
 from autobahn.twisted.util import peer2str
 from twisted.internet.defer import Deferred
 
-# Nobody reads these, so that all connections may write to the same ones.
+# Nothing reads these, so all connections may write to the same objects.
 WRITTEN_ONLY = ("trafficStats", "utf8validator")
 
 
@@ -21,7 +21,7 @@ class SharedBeginning(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[mis
     send_queue = ()
     # autobahn sets it when it reads the request, and looks at it when the client closes.
     websocket_version = 13
-    # daphne's are written in Python, and say the same.
+    # daphne's are written in Python and return the same.
     __hash__ = object.__hash__
     __eq__ = object.__eq__
 
@@ -35,7 +35,7 @@ class SharedBeginning(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[mis
 
     @property
     def is_closed(self) -> Deferred[Any]:
-        """What autobahn resolves at the end; nobody waits for it."""
+        """What autobahn resolves at the end; nothing awaits it."""
         return Deferred()
 
     @classmethod

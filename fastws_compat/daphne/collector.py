@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import Context
 
-# Seconds between two looks at the number of passes.
+# Seconds between two checks of the number of passes.
 INTERVAL = 0.5
 # A complete pass over fewer objects than this is short anyway.
 MIN_FROZEN = 250_000
@@ -51,7 +51,7 @@ class Freezer:
             self._passes = passes
 
     def _freeze(self) -> None:
-        gc.collect(OLDEST - 1)  # only survivors shall be frozen, and there are objects since the pass
+        gc.collect(OLDEST - 1)  # freeze only survivors: objects have been created since the pass
         survivors = len(gc.get_objects())
         gc.freeze()
         if self._is_complete:
@@ -75,7 +75,7 @@ def full_passes() -> int:
 def frozen_survivors(loop: asyncio.AbstractEventLoop) -> Iterator[Freezer | None]:
     """Freeze what survives full passes while the block runs the loop."""
     if sys.version_info >= (3, 14) or gc.get_freeze_count():
-        # Later versions collect incrementally; and a project that freezes objects knows which.
+        # Later versions collect incrementally, and a project that freezes objects decides itself which.
         yield None
         return
     freezer = Freezer(loop)

@@ -83,7 +83,7 @@ class Console(logging.Filter):
         return True
 
     def _note_here(self) -> Note:
-        """The note of the connection whose task this is; elsewhere one that nobody reads."""
+        """The note of the connection whose task this is; elsewhere one that is discarded."""
         task = None
         with suppress(RuntimeError):  # in a thread without an event loop
             task = asyncio.current_task()
@@ -95,7 +95,7 @@ class Console(logging.Filter):
         """What daphne's command does with an action, with more in the lines of two of them."""
         socket = details.pop("socket", None)
         if action == "rejected" and socket is not None:
-            # The reason is known when the application goes on after the answer.
+            # The reason is known once the application continues after the answer.
             asyncio.get_running_loop().call_soon(_reject, socket, details, self._note_here())
         elif action == "disconnected" and socket in self._open:
             _disconnect(socket, details, self._by_socket.get(socket, Note()))
@@ -130,5 +130,5 @@ def _refusal(refusal: tuple[int, str] | None, sentence: str) -> str:
     if refusal is None:
         return ""
     status, reason = refusal
-    # The endpoint's own refusals log nothing; an earlier line says something else.
+    # The endpoint's own refusals log nothing; an earlier line is about something else.
     return f" {status} {reason}" + (f": {printable(sentence)}" if sentence and reason != "endpoint" else "")

@@ -1,4 +1,4 @@
-"""One timer for many objects that all have the same time."""
+"""One timer for many objects that all have the same time limit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Deadlines(Generic[T]):
 
     def _arm(self, due: float) -> None:
         self._is_armed = True
-        # In an empty context, because the timer serves the connections of all.
+        # In an empty context, because one timer serves all connections.
         self._loop.call_at(due, self._on_timer, context=Context())
 
     def _on_timer(self) -> None:

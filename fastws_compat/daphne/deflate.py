@@ -20,11 +20,11 @@ TAIL = b"\x00\x00\xff\xff"
 # An empty final block: the inflater is at its end after it only if the data before it was complete.
 FINAL_BLOCK = b"\x03\x00"
 
-# The most that is inflated in one call, and from how much: zlib copies what it did not get to.
+# The most output and input of one call that inflates: zlib copies the input that it did not reach.
 MAX_INFLATED_AT_ONCE = 64 * 1024
 MAX_DEFLATED_AT_ONCE = 16 * 1024
-# A client may end the data of a message by a final block. Each of them starts a new inflater, so that
-# thousands would cost too much time.
+# A client may end the data of a message with a final block. Each one starts a new inflater, so
+# thousands of them would take too long.
 MAX_FINAL_BLOCKS = 16
 # The limit where neither the route nor daphne has one: that of uvicorn. A small frame may hold a gigabyte.
 MAX_INFLATED = 16 * 1024 * 1024
@@ -141,7 +141,7 @@ class Inflater:
         stream = self._stream
         if stream.eof:
             self._count_final_block()
-            # Who deflates so has begun a new stream, too, and does not refer to the old window.
+            # A client that does this has begun a new stream too, and does not refer to the old window.
             self._stream = zlib.decompressobj(-self._bits)
             return stream.unused_data or None
         rest: bytes = stream.unconsumed_tail

@@ -25,7 +25,7 @@ NEEDED = (
 )
 # How many sockets are served before timers and tasks get a turn.
 MAX_EVENTS = 256
-# Seconds between two looks at the children that Twisted has started.
+# Seconds between two checks of the children that Twisted has started.
 REAP_INTERVAL = 0.1
 
 
@@ -121,7 +121,7 @@ class EpollReactor(AsyncioSelectorReactor):
             return False
         except (OSError, ValueError):
             if wanted:
-                raise  # otherwise it has been closed, which is as good
+                raise  # otherwise it has been closed, which serves as well
         return True
 
 

@@ -16,7 +16,7 @@ EMPTY_ELEMENTS = re.compile(r"[ \t,]*")
 PIECE = re.compile(rf'[ \t]*({TOKEN})(?:[ \t]*=[ \t]*({TOKEN}|"(?:[^"\\]|\\.)*"))?[ \t]*([,;]|\Z)', re.DOTALL)
 
 # The values that a client may offer; "" is a parameter without a value. zlib cannot deflate with a window of
-# 8 bits, so that an offer which asks the server for it is declined.
+# 8 bits, so an offer that asks the server for one is declined.
 OFFERED = {
     "server_no_context_takeover": re.compile(""),
     "client_no_context_takeover": re.compile(""),

@@ -457,7 +457,7 @@ class WebSocketProtocol(MessageReader):
         self._wake_writers()
 
     def check_timeouts(self) -> None:
-        """Apply daphne's time-outs and send pings, once a second. A negative time-out is off."""
+        """Apply daphne's timeouts and send pings, once a second. A negative timeout is off."""
         age = self.duration()
         if self.state == self.STATE_CONNECTING:
             if self.phase is Phase.CONNECTING and 0 <= self.server.websocket_connect_timeout < age:

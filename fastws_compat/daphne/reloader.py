@@ -67,7 +67,7 @@ def run_child() -> int:
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
-    """Terminate the child, which Ctrl-C may have reached too; kill it on a second Ctrl-C or a time-out."""
+    """Terminate the child, which Ctrl-C may have reached too; kill it on a second Ctrl-C or a timeout."""
     child.terminate()
     try:
         child.wait(CHILD_TIMEOUT)

@@ -82,13 +82,13 @@ async def arrive(arrivals: list[Arrival], found: dict[str, bool | None]) -> dict
 async def listen(hub: Hub, group: str, kind: Kind, subscriber: Participant) -> None:
     """Add a participant that has no client: it receives everything from now on, in order."""
     feed = feed_of(hub, group, kind)
-    feed.catchers.add(subscriber.id)
+    feed.catchers[subscriber.id] = subscriber
     hub.add(group, subscriber)
     try:
         await hub.wait_synced(group)
         await feed.confirm()
     finally:
-        feed.catchers.discard(subscriber.id)
+        feed.catchers.pop(subscriber.id, None)
 
 
 class Arrival:
@@ -103,7 +103,7 @@ class Arrival:
         self._is_new = member.id not in hub.members.get(group, {})
         if kind.history is not None and self._is_new:
             self._feed = feed_of(hub, group, kind)
-            self._feed.catchers.add(member.id)
+            self._feed.catchers[member.id] = self
 
     async def run(self) -> bool | None:
         """Join and catch up. Returns whether the member has recovered; None if there was nothing to do."""
@@ -114,16 +114,20 @@ class Arrival:
         try:
             return await self._join(self._feed)
         except BaseException:
-            # It would have a gap.
-            self._hub.discard(self.group, self._member)
-            self._member.forget(self.group)
+            if self._is_member():
+                # It would have a gap.
+                self._hub.discard(self.group, self._member)
+                self._member.forget(self.group)
             raise
         finally:
-            self._feed.catchers.discard(self._member.id)
+            if self._feed.catchers.get(self._member.id) is self:
+                del self._feed.catchers[self._member.id]
 
     async def _join(self, feed: GroupFeed) -> bool | None:
         position = self._wish.position(self._member, self.group)
         reading = await feed.confirm()
+        if not self._is_member():
+            return None
         if reading is None or feed.given is None:
             feed.owe_position(self._member.id)
             return self._join_blindly(position)
@@ -153,7 +157,7 @@ class Arrival:
         return Position(given.epoch, min(first, given.offset))
 
     def _send_values(self, feed: GroupFeed) -> None:
-        if feed.kind.state is None:
+        if feed.kind.state is None or not self._is_member():
             return
         frame = feed.snapshot()
         if frame is None:
@@ -171,7 +175,7 @@ class Arrival:
     async def _chase(self, feed: GroupFeed, position: Position) -> None:
         """Send what follows a position until nothing is missing."""
         rounds = 0
-        while self._is_member and (target := feed.given) is not None:
+        while self._is_member() and (target := feed.given) is not None:
             while position.offset < target.offset and position.epoch == target.epoch:
                 try:
                     entries = await feed.entries_after(position)
@@ -181,6 +185,8 @@ class Arrival:
                     return self._give_up(feed)
                 for entry in entries:
                     await self._send(feed, entry)
+                    if not self._is_member():
+                        return None
                 position = position._replace(offset=entries[-1].offset)
             rounds += 1
             if rounds >= MAX_ROUNDS:
@@ -225,9 +231,11 @@ class Arrival:
         is_older = since is not None and entry.moment < since
         return is_older or (entry.exclude is not None and entry.exclude in self._member.ids)
 
-    @property
     def _is_member(self) -> bool:
-        return self._hub.members.get(self.group, {}).get(self._member.id) is self._member
+        """Whether the socket has neither left nor joined again in the meantime."""
+        id, feed = self._member.id, self._feed
+        is_current = feed is not None and feed.catchers.get(id) is self
+        return is_current and self._hub.members.get(self.group, {}).get(id) is self._member
 
     def _tell(self, kind: str, **fields: Any) -> None:
         self._member.tell(Frame(text_frame(kind, group=self.group, **fields)))

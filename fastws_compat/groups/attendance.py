@@ -21,6 +21,7 @@ from django.dispatch import Signal
 from fastws_compat import conf
 from fastws_compat.connections.registry import shutdowns
 from fastws_compat.connections.states import SESSION
+from fastws_compat.groups.entries import key_text
 from fastws_compat.groups.hub import Hub, hub_of
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import Presence, kind_with
@@ -263,7 +264,7 @@ async def attend(member: Member, alias: str, group: str, info: Any, key: str | N
     attendance.expect_end(member)
     if info is not None:
         key = presence_key_of(member.websocket.scope.get("user"), member.id) if key is None else key
-        await attendance.enter(member.id, group, key, info)
+        await attendance.enter(member.id, group, key_text(key), info)
     if member.is_ours:
         await attendance.watch(member.id, group)
         attendance.show(member, group, member.claim(group).version)

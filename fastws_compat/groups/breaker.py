@@ -1,17 +1,16 @@
-"""Outages of a store: sends do not wait for it, and it is told afterwards which groups have a gap."""
+"""Outages of a store: sends do not wait for it, and it learns afterwards which groups have a gap."""
 
 from __future__ import annotations
 
 import threading
 import time
-from itertools import count
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
 
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.storage import store_of
-from fastws_compat.groups.stores import Store, StoreError, StoreRefused
+from fastws_compat.groups.stores import Hole, Store, StoreError, StoreRefused
 from fastws_compat.logger import logger
 
 # Seconds between two attempts while the store fails.
@@ -24,9 +23,7 @@ class Breaker:
     def __init__(self, alias: str, store: Store) -> None:
         self.alias = alias
         self.store = store
-        # By group, with a number that distinguishes a hole from a newer one.
-        self._holes: dict[str, tuple[Kind, int]] = {}
-        self._numbers = count()
+        self._holes: dict[str, tuple[Kind, Hole]] = {}
         self._lock = threading.Lock()
         self._retry_at = 0.0
         self._timer: threading.Timer | None = None
@@ -54,20 +51,20 @@ class Breaker:
             seconds, self._failing_since, self._retry_at = time.monotonic() - self._failing_since, None, 0.0
             logger.warning("The store of channel layer %r has recovered after %.1f s", self.alias, seconds)
 
-    def hole(self, group: str) -> int | None:
-        """The hole of a group: a message was sent that the store neither has nor knows of."""
+    def hole(self, group: str) -> Hole | None:
+        """The hole of a group that the store does not know of."""
         return self._holes[group][1] if group in self._holes else None
 
-    def fill_hole(self, group: str, hole: int) -> None:
+    def fill_hole(self, group: str, hole: Hole) -> None:
         """Note that the store knows of a hole, unless there is a newer one."""
         with self._lock:
-            if self.hole(group) == hole:
+            if self.hole(group) is hole:
                 del self._holes[group]
 
-    def add_hole(self, group: str, kind: Kind) -> None:
+    def add_hole(self, group: str, kind: Kind, hole: Hole) -> None:
         """Report the hole as soon as the store responds, from a thread, because the loop may end earlier."""
         with self._lock:
-            self._holes[group] = (kind, next(self._numbers))
+            self._holes[group] = (kind, hole)
             if self._timer is None or not self._timer.is_alive():
                 self._start_timer()
 
@@ -86,7 +83,7 @@ class Breaker:
     async def mark_holes(self) -> None:
         """Report the holes to the store; raises StoreError if it fails."""
         for group, (kind, hole) in list(self._holes.items()):
-            await self.store.mark_hole(group, kind)
+            await self.store.mark_hole(group, kind, None, hole)
             self.fill_hole(group, hole)
         self.succeeded()
 

@@ -48,6 +48,11 @@ class Kept:
         return datetime.fromtimestamp(self.time, UTC)
 
 
+def key_text(key: object) -> str:
+    """A key as text that every server can write; it often comes from a client."""
+    return str(key).encode("utf-8", "replace").decode()
+
+
 def text_frame(kind: str, **fields: Any) -> Message:
     """A frame for clients of `live.js`: `{"fastws": kind, ...}`."""
     return {"type": "websocket.send", "text": dumps({"fastws": kind, **fields})}

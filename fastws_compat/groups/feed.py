@@ -12,7 +12,7 @@ from typing import NamedTuple
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Ring
-from fastws_compat.groups.stores import Reading
+from fastws_compat.groups.stores import Hole, Reading
 
 # Seconds that messages may be out of order on the layer before the store is read.
 GRACE = 0.02
@@ -54,8 +54,8 @@ class Feed:
         # The offset of the newest message that has been passed on.
         self.top = 0
         self.ring = ring
-        # Whether a message has been sent that is not kept, which the store does not know yet.
-        self.has_hole = False
+        # By sender, the newest message that is not kept, until it has been reported to the store.
+        self.holes: dict[str | None, Hole] = {}
         # Whether the store must be read although no gap is visible.
         self.doubts = True
         # The newest offset that the store is known to have.
@@ -98,7 +98,7 @@ class Feed:
 
     def check(self, reading: Reading, seen: int) -> None:
         """Compare with what the store has; `seen` is the value of `self.seen` when the store was read."""
-        if reading.epoch != self.epoch or reading.top < seen:
+        if reading.epoch != self.epoch or reading.top < seen or self.holes:
             self.doubts = True
         else:
             self._known_top = max(self._known_top, reading.top)

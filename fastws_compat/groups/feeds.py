@@ -7,6 +7,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterable
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -21,7 +22,7 @@ from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
 from fastws_compat.groups.storage import store_of
-from fastws_compat.groups.stores import Reading, Store, StoreError, history_of
+from fastws_compat.groups.stores import Hole, Reading, Store, StoreError, StoreRefused, history_of
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Change, Close, Envelope, Payload
 from fastws_compat.logger import logger
@@ -32,6 +33,7 @@ PAGE = 100
 MAX_FAILURES = 5
 PATIENCE = 2.0
 FAILURE_PAUSE = 0.4
+MIN_PAUSE = 0.05
 # Seconds between two attempts while the store fails.
 RETRY_INTERVAL = 1.0
 # The maximum number of groups that are checked in one call, and per second.
@@ -67,12 +69,13 @@ class GroupFeed:
         self.group = group
         self.kind = kind
         self.feed = Feed(ring)
-        # The ids of members that are catching up, which deliveries skip.
-        self.catchers: set[str] = set()
+        # What catches up for members, by their ids. Deliveries skip these members.
+        self.catchers: dict[str, object] = {}
         # The position that members have reached; the feed itself may be ahead.
         self.given: Position | None = None
-        # Whether the store is unavailable.
+        # Whether the store is unavailable, as far as is known.
         self.is_blind = False
+        self._sees = asyncio.Event()
         self._store = store
         self._breaker = breaker
         self._steps: deque[Step] = deque()
@@ -97,6 +100,10 @@ class GroupFeed:
         if envelope.epoch is None or isinstance(envelope.content, Close):
             self._note_unkept(envelope)
             return False
+        if self.is_blind:
+            # Somebody could reach the store just now: whoever joins waits for the next attempt.
+            self.is_blind = False
+            self._sees.set()
         id = f"{envelope.sender}.{envelope.number}"
         entry = Kept(envelope.offset, id, time.time(), envelope.content, envelope.exclude, envelope.key)
         self._push(self.feed.receive(envelope.epoch, entry))
@@ -107,7 +114,8 @@ class GroupFeed:
     def _note_unkept(self, envelope: Envelope) -> None:
         if not isinstance(envelope.content, Payload):
             return
-        self.feed.has_hole = True
+        feed, sender = self.feed, envelope.sender
+        feed.holes[sender] = Hole(sender, envelope.number, feed.top)
         if envelope.kept is None and not self._has_warned:
             self._has_warned = True
             logger.warning(
@@ -134,6 +142,7 @@ class GroupFeed:
 
     def close(self) -> None:
         self._is_closed = True
+        self.catchers.clear()
         self.feed.ring.close()
         if not self.hub.feeds and self.hub.checker is not None:
             self.hub.checker.cancel()
@@ -177,7 +186,7 @@ class GroupFeed:
                     self._waiting = waiting + self._waiting
                     pause = self._failed(exc)
                     await self._give_all()
-                    await asyncio.sleep(pause)
+                    await self._pause(pause)
                 else:
                     self._succeeded()
                     self._take(reading, waiting)
@@ -187,12 +196,19 @@ class GroupFeed:
         finally:
             self._task = None
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait until the next attempt, which is brought forward if the store may be available again."""
+        self._sees.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._sees.wait()
+                await asyncio.sleep(MIN_PAUSE)
+
     async def _read(self) -> Reading:
         """What the store has after the known messages, or since its current epoch began."""
         feed, store = self.feed, self._store
-        if feed.has_hole and feed.epoch is not None:
-            await store.mark_hole(self.group, self.kind, feed.epoch)
-            feed.has_hole = False
+        if feed.epoch is not None:
+            await self._report_holes(feed.epoch)
         seen, epoch = feed.seen, feed.epoch
         with_values = self.kind.state is not None and self._values is None
         after = None if epoch is None else feed.top
@@ -204,7 +220,17 @@ class GroupFeed:
         if epoch is not None and reading.epoch != epoch:
             with_values = self.kind.state is not None
             reading = await store.read(self.group, self.kind, reading.base, PAGE, with_values)
-        return reading
+        # As long as the store cannot note a hole, nobody recovers.
+        return reading._replace(hole=reading.top) if feed.holes else reading
+
+    async def _report_holes(self, epoch: str) -> None:
+        """Report what is not kept: its senders may have died. A store that is full refuses it."""
+        holes = self.feed.holes
+        with suppress(StoreRefused):
+            for sender, hole in list(holes.items()):
+                await self._store.mark_hole(self.group, self.kind, epoch, hole)
+                if holes[sender] is hole:
+                    del holes[sender]
 
     def _take(self, reading: Reading, waiting: list[asyncio.Future[Reading | None]]) -> None:
         feed = self.feed
@@ -240,7 +266,8 @@ class GroupFeed:
 
     def _succeeded(self) -> None:
         self._failures, self.is_blind = 0, False
-        self._breaker.succeeded()
+        if not self.feed.holes:
+            self._breaker.succeeded()
 
     def _answer(self, reading: Reading | None) -> None:
         for future in self._waiting:

@@ -22,7 +22,7 @@ from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.arrivals import Arrival, Joined, Wish, arrive, listen
 from fastws_compat.groups.attendance import Attended, attend, attendance_of
 from fastws_compat.groups.delivery import Frame
-from fastws_compat.groups.entries import text_frame
+from fastws_compat.groups.entries import key_text, text_frame
 from fastws_compat.groups.hub import Hub, hub_of, loop_of
 from fastws_compat.groups.keeping import Keeping, refuse_running_loop
 from fastws_compat.groups.kinds import Kind, kind_of, kind_with
@@ -137,7 +137,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
         """Send to a group that may have a history."""
         if key is not None:
             kind = kind_with(self.name, "history")
-            key = str(key).encode("utf-8", "replace").decode()  # the value often comes from a client
+            key = key_text(key)
         extra = self._extra(exclude)
         if kind is not None and kind.history is not None:
             route = self._route(partial(pack, self.name, payload, self.type))
@@ -260,12 +260,17 @@ async def join(
     """
     if has_ended(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
+    wanted = list(dict.fromkeys(map(_group, groups)))
+    if presence is not None or watch:
+        for group in wanted:
+            kind_with(group.name, "presence")
     member = member_of(websocket)
-    hubs = [(group, _join(member, group)) for group in map(_group, groups)]
+    hubs = [(group, _join(member, group)) for group in wanted]
+    wish = Wish(recover, None if since is None else since.astimezone(), last)
     arrivals = []
     for group, hub in hubs:
         if (kind := kind_of(group.name)) is not None:
-            arrivals.append(Arrival(member, hub, group.name, kind, Wish(recover, since, last)))
+            arrivals.append(Arrival(member, hub, group.name, kind, wish))
         hub.add(group.name, member)
     for group, hub in hubs:
         await hub.wait_synced(group.name)

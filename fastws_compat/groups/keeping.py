@@ -65,6 +65,7 @@ class Keeping:
         """The kept messages after an offset, oldest first; GroupStoreError if the store fails."""
         kind = kind_with(self.name, "history")
         found: list[Entry] = []
+        after = max(0, after)
         with self._reading():
             while limit is None or len(found) < limit:
                 reading = await store_of(self.layer).read(self.name, kind, after, PAGE)
@@ -136,6 +137,9 @@ class Keeping:
     async def _change(self, key: str, value: str | None) -> None:
         """Set a value, given as JSON text, or remove it."""
         kind = kind_with(self.name, "state")
+        if not isinstance(key, str):
+            raise TypeError(f"The key of a value must be a str, not {key!r}.")
+        key.encode()  # raises for a lone surrogate, as for a value
         extra = self._extra(None)
         change = _change(key, value)
         draft = Draft(draft_id(extra), change, field=key, value=value)

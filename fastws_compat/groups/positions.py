@@ -13,8 +13,8 @@ PARAMETER = "fastws"
 # The maximum length of its value; the rest is ignored.
 MAX_LENGTH = 4096
 
-POSITION = re.compile(r"([A-Za-z0-9]{1,32}):([0-9]{1,15})", re.ASCII)
-CLAIM = re.compile(r"([A-Za-z0-9\-_.]{1,99}):(|[A-Za-z0-9]{1,32}):([0-9]{1,15})(?::([^:,]{1,64}))?", re.ASCII)
+POSITION = re.compile(r"([A-Za-z0-9]{1,32}):([0-9]{1,40})", re.ASCII)
+CLAIM = re.compile(r"([A-Za-z0-9\-_.]{1,99}):(|[A-Za-z0-9]{1,32}):([0-9]{1,40})(?::([^:,]{1,64}))?", re.ASCII)
 LAST_ID = re.compile(r"@([A-Za-z0-9.\-]{1,64})", re.ASCII)
 
 

@@ -15,9 +15,12 @@ from fastws_compat.groups.breaker import Breaker, breaker_of
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.splice import PLACE, cut
 from fastws_compat.groups.storage import spliced_layer
-from fastws_compat.groups.stores import Appended, Draft, StoreError, StoreRefused, history_of
+from fastws_compat.groups.stores import Appended, Draft, Hole, StoreError, StoreRefused, history_of
 from fastws_compat.layers.client import counters, send_succeeded, start_of_send, with_timeout
 from fastws_compat.layers.wire import Payload
+
+# The maximum size of a key in bytes; the head of a binary frame, which contains it, has 64 KiB.
+MAX_KEY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,12 @@ class Route:
 async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, Any], key: str | None) -> bool:
     """Keep a message and send it; returns False if one with this key has been sent before.
 
-    Raises ValueError for a message that is too big, and GroupSendError if it may not have been sent.
+    Raises ValueError for a message or a key that is too big, and GroupSendError if it may not have been sent.
     """
-    history = history_of(kind)
-    size = len(payload.data.encode() if isinstance(payload.data, str) else payload.data) + len(key or "")
+    history, key_size = history_of(kind), len((key or "").encode())
+    if key_size > MAX_KEY:
+        raise ValueError(f"A key of {key_size} bytes exceeds the maximum of {MAX_KEY}.")
+    size = len(payload.data.encode() if isinstance(payload.data, str) else payload.data) + key_size
     if size > history.bytes:
         raise ValueError(f"A message of {size} bytes exceeds the {history.bytes} `bytes` of its kind.")
     draft = Draft(draft_id(extra), payload, extra.get("exclude"), key)
@@ -48,21 +53,21 @@ async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, A
     except StoreRefused as exc:
         if history.on_failure == "raise":
             raise failure(route.alias, route.group, exc) from exc
-        await _send_unkept(route, kind, route.pack({**named, "kept": False}))
+        await _send_unkept(route, kind, {**named, "kept": False})
         return True
     return place.is_new
 
 
-async def _send_unkept(route: Route, kind: Kind, message: dict[str, Any]) -> None:
+async def _send_unkept(route: Route, kind: Kind, extra: dict[str, Any]) -> None:
     """Send a message that the store has refused. Clients that are disconnected now cannot recover."""
     counters["unkept"] += 1
     breaker, group = breaker_of(route.alias), route.group
-    breaker.add_hole(group, kind)
+    breaker.add_hole(group, kind, Hole())
     try:
-        await route.send(message)
+        await route.send(route.pack(extra))
     finally:
         # The hole is before the end of this send; a message kept in the meantime may have noted it too early.
-        breaker.add_hole(group, kind)
+        breaker.add_hole(group, kind, Hole(extra["from"], extra["number"]))
 
 
 async def deliver(route: Route, kind: Kind, draft: Draft, extra: dict[str, Any]) -> Appended:
@@ -120,7 +125,7 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
         raise StoreRefused("it has failed less than a second ago")
     hole = breaker.hole(group)
     try:
-        place = await _append(breaker, group, kind, draft, hole is not None)
+        place = await _append(breaker, group, kind, draft, hole)
     except StoreRefused as exc:
         breaker.failed(exc)
         raise
@@ -130,7 +135,7 @@ async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
     return place
 
 
-async def _append(breaker: Breaker, group: str, kind: Kind, draft: Draft, hole: bool) -> Appended:
+async def _append(breaker: Breaker, group: str, kind: Kind, draft: Draft, hole: Hole | None) -> Appended:
     """Append; if the outcome is unknown, check and try again, within the timeout of one call."""
     store, begun = breaker.store, time.monotonic()
     try:

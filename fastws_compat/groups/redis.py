@@ -12,6 +12,7 @@ from fastws_compat.groups.servers import RUN_ID, Call, Servers, script
 from fastws_compat.groups.stores import (
     Appended,
     Draft,
+    Hole,
     Reading,
     Store,
     history_of,
@@ -38,7 +39,7 @@ class RedisStore(Store):
         self.crypter = crypter
 
     async def append(
-        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None
     ) -> Appended:
         reply = await self.servers.run(group, self._append(group, kind, draft, is_retry, hole))
         epoch, *place = _text(reply).split()
@@ -49,14 +50,13 @@ class RedisStore(Store):
         offset, is_new = map(int, place)
         return Appended(epoch, offset, bool(is_new))
 
-    def _append(self, group: str, kind: Kind, draft: Draft, is_retry: bool, hole: bool) -> Call:
-        history, key = history_of(kind), draft.key or ""
-        keys = self._keys(group)
-        if key:
-            keys.append(self.servers.key(group, f"k:{sha1(key.encode()).hexdigest()}"))
-        entry = [draft.id, *self._content(draft.content), draft.exclude or "", key]
+    def _append(self, group: str, kind: Kind, draft: Draft, is_retry: bool, hole: Hole | None) -> Call:
+        history, keys = history_of(kind), self._keys(group)
+        if draft.key is not None:
+            keys.append(self.servers.key(group, f"k:{sha1(draft.key.encode()).hexdigest()}"))
+        entry = [draft.id, *self._content(draft.content), draft.exclude or "", draft.key or ""]
         bounds = [history.count, _milliseconds(history.age), ttl(kind)]
-        arguments = [new_epoch(), int(is_retry), int(hole), *bounds, *entry]
+        arguments = [new_epoch(), int(is_retry), _name(hole), *bounds, *entry]
         if draft.copy is not None:
             arguments += [self.servers.place(group), *draft.copy]
         if draft.field is not None and kind.state is not None:
@@ -85,7 +85,9 @@ class RedisStore(Store):
         return Call(script("read"), self._keys(group), [new_epoch(), RUN_ID, *wanted])
 
     def _reading(self, reply: Any) -> Reading:
-        epoch, top, base, hole, first, entries, state = reply
+        from msgpack import unpackb
+
+        epoch, top, base, hole, first, entries, state = unpackb(reply, raw=True)
         kept = tuple(self._kept(_text(id), fields) for id, fields in entries)
         values = dict(zip(map(_text, state[::2]), map(self._open_text, state[1::2]), strict=True))
         return Reading(_text(epoch), top, base, hole, first, kept, values)
@@ -119,20 +121,23 @@ class RedisStore(Store):
                 calls = [self._read(group, groups[group]) for group in batch]
                 replies = await self.servers.run_all(index, calls)
                 answered = zip(batch, replies, strict=True)
-                found |= {name: self._reading(reply) for name, reply in answered if isinstance(reply, list)}
+                found |= {name: self._reading(reply) for name, reply in answered if isinstance(reply, bytes)}
         return found
 
     async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
         await self._mark(group, kind, "epoch", epoch, top)
 
-    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
-        await self._mark(group, kind, "hole", epoch or "")
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None, hole: Hole = Hole()) -> None:
+        after = "" if hole.after is None else hole.after
+        await self._mark(group, kind, "hole", epoch or "", 0, _name(hole), after)
 
     async def clear(self, group: str, kind: Kind) -> None:
         await self._mark(group, kind, "clear")
 
-    async def _mark(self, group: str, kind: Kind, what: str, epoch: str = "", top: int = 0) -> None:
-        arguments = [new_epoch(), what, epoch, top, ttl(kind)]
+    async def _mark(
+        self, group: str, kind: Kind, what: str, epoch: str = "", top: int = 0, *hole: str | int
+    ) -> None:
+        arguments = [new_epoch(), what, epoch, top, ttl(kind), *hole]
         await self.servers.run(group, Call(script("mark"), self._keys(group), arguments))
 
     def _keys(self, group: str) -> list[str]:
@@ -154,6 +159,13 @@ class RedisStore(Store):
 def ttl(kind: Kind) -> int:
     """Seconds after which an unused group expires in Redis."""
     return max(DAY, int(10 * history_of(kind).age))
+
+
+def _name(hole: Hole | None) -> str:
+    """A hole as the scripts take it: "" for none, "-" for one without a sender."""
+    if hole is None:
+        return ""
+    return "-" if hole.sender is None else f"{hole.sender}.{hole.number}"
 
 
 def _milliseconds(seconds: float) -> int:

@@ -114,6 +114,7 @@ class Links:
                 return link
             await link.close()
         link = Link(self.pool.make_connection())
+        link.connection.socket_timeout = None  # each call has the time limit of the layer
         try:
             await link.connection.connect()
             link.run_id = await _run_id(link)
@@ -212,8 +213,9 @@ class Servers:
     """The servers of one layer, with the groups distributed over them as in the layer itself."""
 
     def __init__(self, hosts: Any, prefix: str, place: Callable[[str], str] = str) -> None:
-        from channels_redis.utils import decode_hosts
+        from channels_redis.utils import _consistent_hash, decode_hosts
 
+        self._hash = _consistent_hash
         self.hosts: list[Any] = decode_hosts(hosts)
         self._prefix = prefix
         # The name by which the layer chooses the server of a group.
@@ -231,9 +233,7 @@ class Servers:
 
     def index(self, group: str) -> int:
         """The number of the server that a group lives on."""
-        from channels_redis.utils import _consistent_hash
-
-        return int(_consistent_hash(self.place(group), len(self.hosts)))
+        return int(self._hash(self.place(group), len(self.hosts)))
 
     async def run(self, group: str, call: Call) -> Any:
         """The reply to one call; StoreRefused if the server refuses it, StoreError if that is unknown."""

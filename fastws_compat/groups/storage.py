@@ -20,8 +20,11 @@ _stores: WeakKeyDictionary[Any, tuple[Any, Store]] = WeakKeyDictionary()
 
 def store_of(alias: str) -> Store:
     """The store of a layer, chosen by FASTWS["STORE"]; GroupKindError if there is none for it."""
-    layer, setting = layer_of(alias), conf.get("STORE")
-    known = _stores.get(layer)
+    return _found(alias, layer_of(alias))
+
+
+def _found(alias: str, layer: Any) -> Store:
+    setting, known = conf.get("STORE"), _stores.get(layer)
     if known is None or known[0] != setting:
         known = _stores[layer] = (setting, make_store(alias, layer, setting))
     return known[1]
@@ -69,10 +72,8 @@ def _shares_servers(layer: Any, hosts: list[Any]) -> bool:
 
 def spliced_layer(alias: str) -> Any:
     """The layer, if its store also publishes what it keeps; else None."""
-    if not store_of(alias).splices:
-        return None
     layer = layer_of(alias)
-    return None if _has_own_group_send(layer) else layer
+    return layer if _found(alias, layer).splices and not _has_own_group_send(layer) else None
 
 
 def _has_own_group_send(layer: Any) -> bool:

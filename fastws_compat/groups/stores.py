@@ -31,6 +31,16 @@ class StoreRefused(StoreError):
     """The store failed, and has certainly not executed the call."""
 
 
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A message that was sent and is not kept. Without a sender, it is still being sent."""
+
+    sender: str | None = None
+    number: int = 0
+    # The newest offset that the reporting process had received before; None if it has sent the message.
+    after: int | None = None
+
+
 @dataclass(slots=True)
 class Draft:
     """An entry before it has an offset."""
@@ -81,12 +91,12 @@ class Store:
     splices = False
 
     async def append(
-        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None
     ) -> Appended:
-        """Keep an entry at the next offset.
+        """Keep an entry at the next offset, after a hole if there is one.
 
-        With `is_retry`, check first whether it has been kept already. With `hole`, a message was sent before
-        it that is not kept. Raises ValueError if the state would exceed its limits.
+        With `is_retry`, check first whether it has been kept already. Raises ValueError if the state would
+        exceed its limits.
         """
         raise NotImplementedError
 
@@ -107,8 +117,11 @@ class Store:
     async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
         """Begin a new epoch if the history ends before `top`, which somebody has seen in this epoch."""
 
-    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
-        """Note that a message was sent, in this epoch or in any, that is not kept."""
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None, hole: Hole = Hole()) -> None:
+        """Note a hole in this epoch, or in any.
+
+        It is at the newest offset, unless its sender has reported it already.
+        """
 
     async def clear(self, group: str, kind: Kind) -> None:
         """Delete the entries and the state, and begin a new epoch."""
@@ -134,12 +147,22 @@ class Life:
     base: int = 0
     hole: int = -1
     entries: deque[Kept] = field(default_factory=deque)
+    # By sender, the number of the newest message that is known not to be kept.
+    unkept: dict[str | None, int] = field(default_factory=dict)
     state: dict[str, str] = field(default_factory=dict)
     # By key, the id of its entry, its place, and when the key is forgotten.
     keys: OrderedDict[str, tuple[str, Appended, float]] = field(default_factory=OrderedDict)
 
     def begin_epoch(self) -> None:
         self.epoch, self.base, self.hole = new_epoch(), self.top, -1
+        self.unkept.clear()
+
+    def note_hole(self, hole: Hole) -> None:
+        is_known = hole.number <= self.unkept.get(hole.sender, -1)
+        if not is_known and hole.sender is not None:
+            self.unkept[hole.sender] = hole.number
+        after = hole.after if is_known and hole.after is not None else self.top
+        self.hole = max(self.hole, min(after, self.top))
 
     def forget_what_is_old(self, history: History) -> None:
         now = time.time()
@@ -163,7 +186,7 @@ class Life:
 
     def reading(self, after: int | None, limit: int, state: bool) -> Reading:
         first = self.entries[0].offset if self.entries else self.top + 1
-        start = len(self.entries) if after is None else max(0, after + 1 - first)
+        start = len(self.entries) if after is None else max(0, min(after, self.top) + 1 - first)
         entries = tuple(islice(self.entries, start, start + limit))
         values = dict(self.state) if state else None
         return Reading(self.epoch, self.top, self.base, self.hole, first, entries, values)
@@ -177,7 +200,7 @@ class MemoryStore(Store):
         self._groups: OrderedDict[str, Life] = OrderedDict()
 
     async def append(
-        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: bool = False
+        self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None
     ) -> Appended:
         history = history_of(kind)
         with self._lock:
@@ -188,8 +211,8 @@ class MemoryStore(Store):
                 return known
             if draft.field is not None:
                 change_state(life.state, draft.field, draft.value, kind.state or State())
-            if hole:
-                life.hole = life.top
+            if hole is not None:
+                life.note_hole(hole)
             life.top += 1
             now = time.time()
             life.entries.append(Kept(life.top, draft.id, now, draft.content, draft.exclude, draft.key))
@@ -213,11 +236,11 @@ class MemoryStore(Store):
             if life.epoch == epoch and life.top < top:
                 life.begin_epoch()
 
-    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None) -> None:
+    async def mark_hole(self, group: str, kind: Kind, epoch: str | None = None, hole: Hole = Hole()) -> None:
         with self._lock:
             life = self._life(group)
             if epoch in (None, life.epoch):
-                life.hole = life.top
+                life.note_hole(hole)
 
     async def clear(self, group: str, kind: Kind) -> None:
         with self._lock:

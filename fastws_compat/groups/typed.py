@@ -16,7 +16,7 @@ from fastws_compat.messages.outgoing import Outgoing
 
 
 class Typed:
-    """The additional behaviour of a group whose messages have types."""
+    """The additional behavior of a group whose messages have types."""
 
     __slots__ = ()
 
@@ -31,7 +31,7 @@ class Typed:
 
     async def _read(self, subscriber: Subscriber) -> AsyncIterator[Any]:
         """Every message as an instance of its class; invalid messages are skipped."""
-        async for payload in subscriber.payloads():
+        async for payload in subscriber.payloads():  # pragma: no branch - they end with an exception
             try:
                 message = self.outgoing.decode(payload.data)
             except (ResponseValidationError, ValidationError, ValueError):

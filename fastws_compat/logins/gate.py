@@ -75,7 +75,7 @@ class Login(Stage):
         # The close code and reason, once the login has ended.
         self.ended: tuple[int, str] | None = None
         self.loop = asyncio.get_running_loop()
-        # Middleware of the project may keep the current tenant in it.
+        # Middleware of the project may store the current tenant in it.
         self.context = copy_context()
         self._websocket = websocket
         self._connection = connection

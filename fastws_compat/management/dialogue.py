@@ -87,7 +87,7 @@ class Dialogue:
         try:
             answer = await self._client.open(target)
         except (OSError, TimeoutError) as exc:
-            self._printer.failed(f"No answer from {target.url.partition('?')[0]}: {exc or 'time-out'}")
+            self._printer.failed(f"No answer from {target.url.partition('?')[0]}: {exc or 'timeout'}")
             return FAILED
         self._printer.opened(answer)
         if answer.status != 101:

@@ -1,4 +1,4 @@
-"""What a route's messages are: the types of both sides, compiled once, and what becomes of misfits."""
+"""What a route's messages are: the types of both sides, compiled once, and the handling of invalid ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
 from fastws_compat.messages.frames import Call, ErrorFrame, reply_type
 from fastws_compat.messages.incoming import PONG, Incoming, look_first, refuse_ping
-from fastws_compat.messages.members import name_of_type, types_of
-from fastws_compat.messages.outgoing import Outgoing, Serializer
+from fastws_compat.messages.members import base_of, bases_of, name_of_type, types_of
+from fastws_compat.messages.outgoing import Outgoing
+from fastws_compat.messages.serializers import Serializer
 
 OnInvalid = Literal["answer", "close", "raise"]
 DEFAULT_TAG = "type"
@@ -27,7 +28,7 @@ class Contract:
 
     incoming: Incoming
     outgoing: Outgoing
-    # The field, as it is called in a frame, that tells messages apart; error frames have it too.
+    # The name, in a frame, of the field that tells messages apart; error frames have it too.
     tag: str
     # By class of a Call in In, the class (or union) of its reply.
     replies: Mapping[type[Any], Any]
@@ -76,7 +77,7 @@ class Contract:
         return self.outgoing.error_frame
 
     def under(self, limits: Limits) -> Contract:
-        """The contract where these limits hold: they say what becomes of messages that do not fit."""
+        """The contract under these limits, which say what happens to invalid messages."""
         return dataclasses.replace(
             self,
             on_invalid=limits.compiled("on_invalid", "answer"),
@@ -116,7 +117,7 @@ def compile_contract(
 
 
 def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any]:
-    """The validator of text frames; LookFirst if a ping may be a message that fits."""
+    """The validator of text frames; LookFirst if a ping may be a valid message."""
     return look_first if heartbeat and not incoming.members.tagged else incoming.validate_text
 
 
@@ -128,11 +129,11 @@ def members_of_reply(call: type[Any]) -> tuple[Any, ...]:
 
 
 def _replies(incoming: Incoming, outgoing: Outgoing, where: str) -> dict[type[Any], Any]:
-    calls = [kind for kind in incoming.members.json if is_subclass(kind, Call)]
-    for kind in calls:
-        for reply in set(members_of_reply(kind)) - set(outgoing.members.types):
+    calls = {kind: base_of(kind) for kind in incoming.members.json if is_subclass(base_of(kind), Call)}
+    for call in calls.values():
+        for reply in bases_of(members_of_reply(call)) - bases_of(outgoing.members.types):
             raise DeclarationError(
-                f"{where} takes {kind.__name__}, whose reply {name_of_type(reply)} is not among the messages "
+                f"{where} takes {call.__name__}, whose reply {name_of_type(reply)} is not among the messages "
                 "that it sends: add it to Out."
             )
-    return {kind: reply_type(kind) for kind in calls}
+    return {kind: reply_type(call) for kind, call in calls.items()}

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter, methodcaller
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from typing_extensions import is_typeddict
 
 from fastws_compat import conf
 from fastws_compat.connections.interrupt import Cleanup
-from fastws_compat.connections.states import SESSION
+from fastws_compat.connections.states import CONNECTED, SESSION
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.codegen import gatherer
-from fastws_compat.dependencies.compile import Compiler, Key, Node, is_generator, node_of, step_of
+from fastws_compat.dependencies.compile import (
+    Compiler,
+    Key,
+    Node,
+    is_generator,
+    node_of,
+    step_of,
+)
 from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.model import Plan, Step
 from fastws_compat.dependencies.run import Solution, run_step
@@ -36,11 +43,11 @@ from fastws_compat.exceptions import DeclarationError, HTTPException, WebSocketE
 from fastws_compat.logger import logger
 from fastws_compat.messages.contract import Contract, members_of_reply
 from fastws_compat.messages.frames import Call
-from fastws_compat.messages.members import MissingTypeError, base_of, name_of_type, types_of
+from fastws_compat.messages.members import MissingTypeError, base_of, bases_of, name_of_type, types_of
 from fastws_compat.messages.router import Handler, MessageRouter
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.messages.users import with_fresh_user
-from fastws_compat.params import Depends
+from fastws_compat.params import Declaration, Depends
 from fastws_compat.porting import foreign
 from fastws_compat.threads.pool import own_thread
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect
@@ -53,6 +60,9 @@ AUTH = "fastws_compat.auth"
 
 class MessageSolution(Solution):
     """The values of one message while its function runs."""
+
+    # Whether only background tasks and the cleanup of dependencies are left to do.
+    is_answered = False
 
     def __init__(self, handshake: Solution, message: Any) -> None:
         super().__init__(handshake.websocket)
@@ -88,14 +98,21 @@ class Dispatch:
     async def call(self, websocket: Any, message: Any) -> None:
         """Call the function for a message, and answer with what it returns or raises."""
         program = self._programs.get(type(message)) or self._programs[self._member_of(message)]
+        solution = MessageSolution(websocket._handshake, message)
         try:
-            answer = await _run(program, websocket._handshake, message)
-            await _send_answer(websocket, message, answer)
+            answer = await _run(program, solution)
+            if not solution.is_answered:
+                await _send_answer(websocket, message, answer)
+        except WebSocketDisconnect:
+            raise
         except Exception as exc:
-            await _answer_exception(websocket, message, exc)
+            if solution.is_answered:
+                _log(websocket, message, exc)
+            else:
+                await _answer_exception(websocket, message, exc)
 
     def _member_of(self, message: Any) -> Any:
-        """The member that a value belongs to whose class is not one itself, such as a TypedDict."""
+        """The member for a value whose own class is not a member, such as the dict of a TypedDict."""
         if isinstance(message, dict) and (tag := message.get(self._contract.tag)) is not None:
             return self._contract.received_by_tag[tag]
         return next(kind for kind in self._programs if _is_instance(message, kind))
@@ -107,8 +124,7 @@ def _is_instance(value: Any, member: Any) -> bool:
     return isinstance(value, dict if is_typeddict(kind) else kind)
 
 
-def _run(program: Program, handshake: Solution, message: Any) -> Coroutine[Any, Any, Any]:
-    solution = MessageSolution(handshake, message)
+def _run(program: Program, solution: MessageSolution) -> Coroutine[Any, Any, Any]:
     if program.needs_thread:
         return _in_own_thread(program, solution)
     return _with_cleanup(program, solution) if program.has_generators else _solve(program, solution)
@@ -144,7 +160,9 @@ async def _solve(program: Program, solution: MessageSolution) -> Any:
         values.append(
             await step.call(**arguments) if step.plain else await run_step(step, solution, arguments)
         )
-    if solution.background_tasks is not None:
+    if solution.background_tasks is not None and solution.background_tasks.tasks:
+        await _send_answer(solution.websocket, solution.message, values[-1])
+        solution.is_answered = True
         await solution.background_tasks()
     return values[-1]
 
@@ -157,10 +175,10 @@ async def _send_answer(websocket: Any, message: Any, answer: Any) -> None:
 
 
 async def _answer_exception(websocket: Any, message: Any, exc: Exception) -> None:
-    """An exception of a function means what it would for a request: the socket lives."""
+    """Answer an exception of a function as if the message were a request; the socket stays open."""
     match meaning := _meaning(exc):
         case HTTPException():
-            await websocket.send_error(meaning.status_code, meaning.detail, to=message)
+            await _send_error(websocket, message, meaning.status_code, meaning.detail)
         case WebSocketException() | WebSocketDisconnect():
             raise exc
         case _:
@@ -176,7 +194,12 @@ async def _answer_failure(websocket: Any, message: Any, exc: Exception) -> None:
     """Run the application's handler for an exception; without one, log it and answer with 500."""
     if not (await handle(websocket, exc) or await _catch_all(websocket, exc)):
         _log(websocket, message, exc)
-        await websocket.send_error(500, to=message)
+        await _send_error(websocket, message, 500)
+
+
+async def _send_error(websocket: Any, message: Any, status: int, detail: Any = None) -> None:
+    if websocket.application_state is CONNECTED:  # the function has not closed the socket
+        await websocket.send_error(status, detail, to=message)
 
 
 def _log(websocket: Any, message: Any, exc: Exception) -> None:
@@ -223,7 +246,7 @@ def compile_dispatch(
     holders: list[Step] = []
     programs: dict[Any, Program] = {}
     for handler in router.handlers:
-        members, parameter = _message_of(handler, contract, name_of(endpoint))
+        members, parameter = _message_of(handler, contract, name_of(endpoint), compiler.path_names)
         _check_answer(handler, members, contract)
         program = _Draft(compiler, plan, holders).compile(handler, parameter)
         for member in members:
@@ -248,21 +271,30 @@ def _check_complete(programs: Mapping[Any, Program], contract: Contract, endpoin
             )
 
 
-def _message_of(handler: Handler, contract: Contract, endpoint: str) -> tuple[tuple[Any, ...], str]:
+def _message_of(
+    handler: Handler, contract: Contract, endpoint: str, path_names: Collection[str]
+) -> tuple[tuple[Any, ...], str]:
     """The messages that a function takes, and the parameter that gets them."""
     if is_generator(handler.call):
         raise DeclarationError(
             f"{name_of(handler.call)} of the handlers of {endpoint} is a generator: return one answer, or "
             "send several with websocket.send_message()."
         )
+    known = {base_of(member): member for member in contract.receives}
     for parameter, annotation in annotated_parameters(handler.call):
-        members = _members(annotation)
-        if members and set(members) <= set(contract.receives):
-            return members, parameter.name
+        members = [known.get(base_of(member)) for member in _members(annotation)]
+        if members and None not in members and not _is_other(parameter, annotation, path_names):
+            return tuple(members), parameter.name
     raise DeclarationError(
         f"{name_of(handler.call)} of the handlers of {endpoint} has no parameter for a message: annotate one "
         f"with a type that the route takes ({', '.join(map(name_of_type, contract.receives))})."
     )
+
+
+def _is_other(parameter: inspect.Parameter, annotation: Any, path_names: Collection[str]) -> bool:
+    """Whether a parameter of a message's type is none: it has a marker, or stands in the path."""
+    markers = (parameter.default, *get_args(annotation))
+    return parameter.name in path_names or any(isinstance(one, Depends | Declaration) for one in markers)
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -277,18 +309,18 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 def _check_answer(handler: Handler, members: tuple[Any, ...], contract: Contract) -> None:
     """Raise DeclarationError for a function that returns what may not be its answer."""
     name, answers = name_of(handler.call), _members(return_annotation(handler.call))
-    for answer in set(answers) - {type(None), *contract.sends}:
+    for answer in bases_of(answers) - {type(None), *bases_of(contract.sends)}:
         raise DeclarationError(
             f"{name} returns {name_of_type(answer)}, which is not among the messages that the route sends: "
             "add it to Out."
         )
-    for member in filter(_is_call, members):
+    for member in filter(_is_call, map(base_of, members)):
         _check_reply(name, answers, member)
 
 
 def _check_reply(name: str, answers: tuple[Any, ...], call: type[Any]) -> None:
     replies = members_of_reply(call)
-    if not answers or not set(answers) <= set(replies):
+    if not answers or not bases_of(answers) <= bases_of(replies):
         names = " or ".join(map(name_of_type, replies))
         raise DeclarationError(f"{name} has to return {names}, the reply of {call.__name__}.")
 

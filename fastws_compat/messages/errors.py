@@ -1,4 +1,4 @@
-"""Messages that do not fit: the exception, and the error frame that answers them."""
+"""Invalid messages: the exception, and the error frame that answers them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSE_CODES = {400: 1007, 415: 1003, 422: 4422}
 REASONS = {400: "the message is not JSON", 415: "the wrong kind of frame", 422: "the message does not fit"}
 NOT_JSON, WRONG_FRAME, MISFIT = CLOSE_CODES
 
-# Bytes of an error frame, items of its detail, and characters of each text in it.
+# The limits of an error frame: its bytes, the items of its detail, and the characters of each text in it.
 MAX_FRAME, MAX_ITEMS, MAX_TEXT = 2048, 5, 200
 # How much of a location is shown in a frame that would be too big otherwise.
 MAX_LOC = 6
@@ -27,10 +27,10 @@ MAX_ID = 64
 
 
 class MessageValidationError(ValidationException):
-    """A client sent a message that does not fit the types of its route.
+    """A client sent a message that is not valid for the types of its route.
 
-    `body` is the frame as it came, `status` what an error frame says (400, 415 or 422), and `close_code` what
-    the socket is closed with if nobody answers.
+    `body` is the received frame, `status` the status of its error frame (400, 415 or 422), and `close_code`
+    the code that closes the socket if the exception is not handled.
     """
 
     # The handlers of an application get it instead of an answer, not when it leaves the endpoint.
@@ -69,7 +69,7 @@ def misfit(exc: ValidationError, body: str | bytes, *, is_json: bool) -> Message
 
 
 def _is_of_syntax(error: dict[str, Any]) -> bool:
-    """Whether an error is about the whole frame, which is no JSON."""
+    """Whether an error is about the whole frame, because it is not JSON."""
     return error["type"] in ("json_invalid", "string_unicode") and len(error["loc"]) == 1
 
 
@@ -83,7 +83,7 @@ def parsed(body: str | bytes) -> Mapping[str, Any]:
 
 
 def id_of(value: Any) -> str | int | None:
-    """The id that an answer echoes, by its form; None if there is none."""
+    """The id that an answer echoes, if its form is valid; None without one."""
     if type(value) is str:
         return value if len(value) <= MAX_ID else None
     return value if type(value) is int and abs(value) < 10**MAX_ID else None
@@ -142,7 +142,7 @@ def _cut_text(text: str) -> str:
 
 
 def _shorter(detail: Any) -> Any:
-    """A detail that says less: fewer items, then less of the last one, then a text."""
+    """A shorter detail: fewer items, then less of the last one, then a text."""
     if isinstance(detail, str):
         return detail[: len(detail) // 2]
     if isinstance(detail, list) and len(detail) > 1:
@@ -151,7 +151,7 @@ def _shorter(detail: Any) -> Any:
 
 
 def _with_short_loc(detail: Any) -> Any:
-    """A list of one error, which names only the beginning of its place; None for anything else."""
+    """A list of one error, which names only the beginning of its location; None for anything else."""
     match detail:
         case [{"loc": [_, *_] as loc} as error] if len(loc) > MAX_LOC:
             return [{**error, "loc": loc[:MAX_LOC]}]

@@ -1,10 +1,10 @@
-"""The messages that have a meaning of their own: errors, calls and their replies."""
+"""The messages that the library itself knows: errors, calls and their replies."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, StrictInt, StrictStr
+from pydantic import BaseModel, Field, StrictInt, StrictStr
 
 if TYPE_CHECKING:
     Id = str | int
@@ -32,16 +32,16 @@ class ErrorFrame(BaseModel):
 class Reply(BaseModel):
     """The answer to a `Call`. `WebSocket.reply` fills in `id`, which is that of the call."""
 
-    id: Id = ""
+    id: Id = Field("", alias="id")  # no alias generator of a project renames it
 
 
 ReplyT = TypeVar("ReplyT", bound=Reply)
 
 
 class Call(BaseModel, Generic[ReplyT]):
-    """A message that asks for a reply of the class in brackets. The client chooses `id`."""
+    """A message that requests a reply of the class in brackets. The client chooses `id`."""
 
-    id: Id
+    id: Id = Field(alias="id")
 
 
 def reply_type(call: type[Any]) -> Any:

@@ -12,7 +12,7 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.errors import misfit, not_json, wrong_frame
 from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type, raw_adapter
 
-# The tag's values of a heartbeat.
+# The values of the tag in a heartbeat.
 PING, PONG = "ping", "pong"
 
 
@@ -116,7 +116,7 @@ def is_ping(frame: str | bytes, tag: str) -> bool:
 
 
 def refuse_ping(members: Members, where: str) -> None:
-    """DeclarationError for a message that a heartbeat would swallow."""
+    """Raise DeclarationError for a message that would be mistaken for a heartbeat."""
     if PING in members.tagged:
         raise DeclarationError(
             f"{where} has heartbeat=True, which answers {PING!r} itself: rename the tag of "
@@ -124,5 +124,5 @@ def refuse_ping(members: Members, where: str) -> None:
         )
 
 
-# Characters of a frame that is compared with a heartbeat: one with more white space is none.
+# The longest frame, in characters, that is compared with a heartbeat; more white space is not allowed.
 MAX_PING = 1024

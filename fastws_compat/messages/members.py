@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import reduce
 from operator import or_
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel, Discriminator, Field, TypeAdapter
+from pydantic import AliasChoices, AliasPath, BaseModel, Discriminator, Field, TypeAdapter
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
@@ -20,7 +20,7 @@ from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap
 from fastws_compat.exceptions import DeclarationError
 
 NOTHING = (None, type(None))
-# What is no JSON: the whole of a text frame and of a binary frame.
+# The members that are not JSON: the whole of a text frame, and of a binary frame.
 RAW = (str, bytes)
 Side = Literal["receives", "sends"]
 
@@ -34,7 +34,7 @@ class MissingTypeError(DeclarationError):
 
 
 class Members(NamedTuple):
-    """What one side may send: the types of its JSON messages, and whether raw text and bytes may come."""
+    """What one side may send: the types of its JSON messages, and whether raw text and bytes are accepted."""
 
     types: tuple[Any, ...] = ()
     json: tuple[Any, ...] = ()
@@ -66,14 +66,14 @@ def types_of(form: Any, namespace: Mapping[str, Any] = {}) -> tuple[Any, ...]:
 
 def _tagged(members: Members, form: Any, field: str, side: Side) -> Members:
     json = members.json
-    values = [_value(member, field) for member in json]
+    values = [constant_of(member, field) for member in json]
     # A tag of several values, which a discriminator may have, stands for no member here.
     known = {value: member for value, member in zip(values, json, strict=True) if value is not None}
     tag = _wire_name(json[0], field, side)
     if len(known) + values.count(None) < len(json):  # as it is written, with a union inside of another
         unique = {value: member for value, member in known.items() if values.count(value) == 1}
         return members._replace(tag=tag, tagged=unique)
-    return members._replace(form=_tagged_form(form, json, field, tag), tag=tag, tagged=known)
+    return members._replace(form=_tagged_form(form, json, field), tag=tag, tagged=known)
 
 
 class _Later(dict[str, Any]):
@@ -101,7 +101,12 @@ def adapter_of(form: Any, where: str) -> TypeAdapter[Any]:
     except PydanticSchemaGenerationError as exc:
         raise DeclarationError(f"{where} has a type that pydantic cannot validate: {form!r}.") from exc
     except (PydanticUserError, TypeError) as exc:
-        raise DeclarationError(f"{where} has messages that pydantic refuses: {exc}") from exc
+        raise DeclarationError(f"{where} has messages that pydantic refuses: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    """What pydantic says, without the address of its documentation."""
+    return str(getattr(exc, "message", exc))
 
 
 def _complete_adapter(form: Any) -> TypeAdapter[Any]:
@@ -148,6 +153,11 @@ def base_of(member: Any) -> Any:
     return get_args(member)[0] if get_origin(member) is Annotated else member
 
 
+def bases_of(members: Iterable[Any]) -> set[Any]:
+    """The classes of members, without what `Annotated[...]` says of them."""
+    return set(map(base_of, members))
+
+
 def _refuse_text_beside_json(members: Members, where: str) -> None:
     if members.text is not None and members.json:
         names = ", ".join(map(name_of_type, members.json))
@@ -163,17 +173,17 @@ def _refuse_text_beside_json(members: Members, where: str) -> None:
 class _TaggedAlone:
     """Makes a single message need its tag, as one of several does."""
 
-    def __init__(self, tag: str, value: Any) -> None:
-        self._tag = tag
+    def __init__(self, places: list[list[str | int]], value: Any) -> None:
+        self._places = places
         self._value = value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        return core_schema.tagged_union_schema({self._value: handler(source)}, discriminator=self._tag)
+        return core_schema.tagged_union_schema({self._value: handler(source)}, discriminator=self._places)
 
 
-def _tagged_form(form: Any, json: tuple[Any, ...], field: str, tag: str) -> Any:
+def _tagged_form(form: Any, json: tuple[Any, ...], field: str) -> Any:
     if len(json) == 1:
-        return Annotated[json[0], _TaggedAlone(tag, _value(json[0], field))]
+        return Annotated[json[0], _TaggedAlone(_places(json[0], field), constant_of(json[0], field))]
     own = _discriminator(form)
     return Annotated[_union(json), Field(discriminator=field) if own is None else own]
 
@@ -223,25 +233,25 @@ def _declared_tag(form: Any) -> str | None:
 
 def _common_tag(json: tuple[Any, ...]) -> str | None:
     """The field that is a `Literal` of one value in every message, and of a different one in each."""
-    candidates = [name for name in _fields(json[0]) if _tells_apart(name, json)] if json else []
+    candidates = [name for name in fields_of(json[0]) if _tells_apart(name, json)] if json else []
     return "type" if "type" in candidates else next(iter(candidates), None)
 
 
 def _tells_apart(name: str, json: tuple[Any, ...]) -> bool:
-    values = {_value(member, name) for member in json}
+    values = {constant_of(member, name) for member in json}
     return None not in values and len(values) == len(json)
 
 
-def _value(member: Any, name: str) -> Any:
+def constant_of(member: Any, name: str) -> Any:
     """The value of a field whose type is a `Literal` of one value, as it is in a frame; else None."""
-    annotation = unwrap_alias(_fields(member).get(name))
+    annotation = unwrap_alias(fields_of(member).get(name))
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
     if len(values) != 1:
         return None
     return values[0].value if isinstance(values[0], Enum) else values[0]
 
 
-def _fields(member: Any) -> dict[str, Any]:
+def fields_of(member: Any) -> dict[str, Any]:
     """The fields of a model, dataclass or TypedDict, with their types."""
     kind = base_of(member)
     if is_subclass(kind, BaseModel):
@@ -265,6 +275,24 @@ def _wire_name(member: Any, field: str, side: Side) -> str:
     """What a field is called in a frame."""
     info = getattr(base_of(member), "model_fields", {}).get(field)
     return field if info is None else _alias_of(info, side) or field
+
+
+def _places(member: Any, field: str) -> list[list[str | int]]:
+    """Where validation looks for a field of a message."""
+    kind = base_of(member)
+    alias = getattr(getattr(kind, "model_fields", {}).get(field), "validation_alias", None)
+    places: list[list[str | int]]
+    if isinstance(alias, AliasChoices):
+        places = alias.convert_to_aliases()
+    else:
+        places = [alias.convert_to_aliases() if isinstance(alias, AliasPath) else [alias or field]]
+    return [*places, [field]] if _reads_names(kind) and [field] not in places else places
+
+
+def _reads_names(kind: Any) -> bool:
+    """Whether a model with aliases also takes the names of its fields."""
+    config = getattr(kind, "model_config", {})
+    return bool(config.get("populate_by_name") or config.get("validate_by_name"))
 
 
 def _alias_of(info: FieldInfo, side: Side) -> str | None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -15,23 +14,25 @@ from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import MAX_FRAME, MISFIT, NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
+from fastws_compat.messages.inputs import as_input
 from fastws_compat.messages.members import Members, adapter_of, base_of, members_of, name_of_type
+from fastws_compat.messages.serializers import Serializer, quick_serializer
 
 # Bytes of an error frame that its tag, status, detail and id may need.
 ROOM = 512
 BYTES = (bytes, bytearray, memoryview)
 
-Serializer = Callable[[Any], bytes]
-
 
 class Outgoing:
     """The messages of one side, with a serializer for each class."""
 
-    __slots__ = ("adapter", "error_frame", "members", "serializers")
+    __slots__ = ("_serialize_any", "adapter", "error_frame", "members", "serializers")
 
     def __init__(self, form: Any, where: str, namespace: Mapping[str, Any]) -> None:
         self.members = members = members_of(form, "sends", where, namespace)
         self.adapter = None if members.form is None else adapter_of(members.form, where)
+        # Of what has been validated; there is none without an adapter.
+        self._serialize_any: Any = self.adapter and _serializer_of(self.adapter)
         self.serializers: dict[type[Any], Serializer] = {
             base_of(kind): _serializer(kind, where) for kind in filter(_has_serializer, members.json)
         }
@@ -66,11 +67,7 @@ class Outgoing:
         for kind in type(valid).__mro__:  # of a subclass, only the fields of the member are sent
             if (serialize := self.serializers.get(kind)) is not None:
                 return self.serialized(serialize, valid)
-        return self.serialized(self._to_json, valid)
-
-    def _to_json(self, value: Any) -> bytes:
-        assert self.adapter is not None
-        return self.adapter.serializer.to_json(value, by_alias=True, warnings="error")
+        return self.serialized(self._serialize_any, valid)
 
     def decode(self, frame: str | bytes) -> Any:
         """The message in a frame that `encode` made; ValidationError for any other frame."""
@@ -81,10 +78,11 @@ class Outgoing:
         adapter = self.adapter if kind is None else TypeAdapter(kind)
         if adapter is None:
             raise _error(value, "message_type", f"Input should be {self._names()}")
-        return adapter.validate_json(json.dumps(as_input(kind, value)), by_alias=True, by_name=True)
+        found = as_input(kind or self.members.form, value)
+        return adapter.validate_json(json.dumps(found), by_alias=True, by_name=True)
 
     def _kind_of(self, value: Any) -> Any:
-        """The member that a value is by its tag; None where that does not decide."""
+        """The member that the tag of a value selects; None where the tag does not decide."""
         if len(self.members.json) == 1:
             return self.members.json[0]
         tag = value.get(self.members.tag) if isinstance(value, dict) else None
@@ -95,7 +93,7 @@ class Outgoing:
 
 
 def refused(value: Any, exc: Exception) -> ResponseValidationError:
-    """What to raise for a value that is of a class in Out, but not what the class says."""
+    """The exception for a value of a class in Out that is not valid for its class."""
     return _error(value, "serialization_error", str(exc))
 
 
@@ -119,20 +117,6 @@ def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
     return ResponseValidationError(errors, body=value)
 
 
-def as_input(kind: Any, value: Any) -> Any:
-    """What a model was serialized to, as it is validated: other names, and no computed fields."""
-    if not (is_subclass(kind, BaseModel) and isinstance(value, dict)):
-        return value
-    return dict(_as_input_items(kind, value))
-
-
-def _as_input_items(kind: type[BaseModel], value: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    names = {info.serialization_alias: name for name, info in kind.model_fields.items()}
-    computed = {name: info.alias or name for name, info in kind.model_computed_fields.items()}
-    for key in value.keys() - computed.values():
-        yield names.get(key, key), value[key]
-
-
 def _has_serializer(kind: Any) -> bool:
     """Whether values of a type are instances of exactly one class, which has a serializer of its own."""
     kind = base_of(kind)
@@ -140,25 +124,27 @@ def _has_serializer(kind: Any) -> bool:
 
 
 def _serializer(kind: Any, where: str) -> Serializer:
-    to_json = adapter_of(kind, where).serializer.to_json
+    adapter = adapter_of(kind, where)
     if _is_error(kind):
+        to_json = adapter.serializer.to_json
         return lambda frame: to_json(
             frame, by_alias=True, warnings="error", exclude={"id"} if frame.id is None else None
         )
-    if is_subclass(base_of(kind), BaseModel):
-        return _model_serializer(to_json, base_of(kind))
-    return partial(to_json, by_alias=True, warnings="error")
+    return _serializer_of(adapter, tuple(getattr(base_of(kind), "model_fields", ())))
 
 
-def _model_serializer(to_json: Callable[..., bytes], kind: type[BaseModel]) -> Serializer:
+def _serializer_of(adapter: TypeAdapter[Any], fields: tuple[str, ...] = ()) -> Serializer:
+    to_json = adapter.serializer.to_json
+    return quick_serializer(to_json, _exact_serializer(to_json, fields), len(fields))
+
+
+def _exact_serializer(to_json: Callable[..., bytes], fields: tuple[str, ...]) -> Serializer:
     """As `to_json`, which does not notice a field that `model_construct` has left out."""
-    names = tuple(kind.model_fields)
-    count = len(names)
 
     def serialize(message: Any) -> bytes:
-        if len(message.__dict__) < count:
-            missing = next(name for name in names if name not in message.__dict__)
-            raise PydanticSerializationError(f"The field {missing!r} is missing.")
+        missing = [name for name in fields if name not in message.__dict__]
+        if missing:
+            raise PydanticSerializationError(f"The field {missing[0]!r} is missing.")
         return to_json(message, by_alias=True, warnings="error")
 
     return serialize

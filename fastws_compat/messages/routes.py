@@ -41,7 +41,7 @@ class Route(Protocol):
 
 
 class RouteMessages:
-    """What a route says of its messages, and the contract that follows from it."""
+    """What a route declares about its messages, and the contract that follows from it."""
 
     def __init__(self, route: Route, socket: Any, options: Mapping[str, Any]) -> None:
         self._where = f"WebSocket endpoint {name_of(route.endpoint)}"
@@ -121,7 +121,7 @@ class RouteMessages:
             raise DeclarationError(f"{self._where} has {name}=, {advice}.")
 
     def _compiled_for(self, route: Route) -> tuple[Plan, Dispatch | None]:
-        """The plan and the functions of a connection, under the overrides of now."""
+        """The plan and the functions of a connection, under the current overrides."""
         overrides = getattr(route.owner, "dependency_overrides", None)
         if not overrides:
             return route.plan, self.dispatch

@@ -11,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 
 from fastws_compat.connections.misuse import NOT_ACCEPTED
 from fastws_compat.connections.pipe import hang_up
-from fastws_compat.connections.states import CONNECTED, HANDLERS, disconnect_exception
+from fastws_compat.connections.states import CONNECTED, DISCONNECTED, HANDLERS, disconnect_exception
 from fastws_compat.datastructures import State
 from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exception_handlers import run
@@ -28,7 +28,7 @@ from fastws_compat.messages.errors import (
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import LookFirst, is_ping
-from fastws_compat.messages.members import evaluate, name_of_type
+from fastws_compat.messages.members import base_of, bases_of, evaluate, name_of_type
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
@@ -41,7 +41,7 @@ InT = TypeVar("InT")
 OutT = TypeVar("OutT")
 
 
-# What `_read` returns for a frame that is no message for the endpoint.
+# What `_read` returns for a frame that is not a message for the endpoint.
 NOTHING: Any = object()
 
 
@@ -54,12 +54,12 @@ class Dispatcher(Protocol):
 class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     """A WebSocket whose client sends messages of the type In and gets messages of the type Out.
 
-    The methods of a plain WebSocket are all there, and they are as raw as there.
+    It also has every method of a plain WebSocket; those do not validate.
     """
 
-    # Defaults of the class: a socket holds only what differs.
+    # The defaults are in the class: a socket holds only what differs.
     _contract: Contract | None = None
-    # How many messages in a row did not fit.
+    # The number of consecutive invalid messages.
     _misfits = 0
     # What `serve` calls, and the values of the handshake for it.
     _dispatch: Dispatcher | None = None
@@ -88,7 +88,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return cast(Contract, self._contract)
 
     def bind(self, contract: Contract, dispatch: Dispatcher | None = None) -> None:
-        """Speak the messages of a route, and let `serve` call its functions."""
+        """Use the messages of a route, and have `serve` call its functions."""
         self._contract = contract
         if dispatch is not None:
             self._dispatch = dispatch
@@ -108,7 +108,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return await super().join(*groups, **options)
 
     async def receive_message(self) -> InT:
-        """The next message that fits; what does not is answered as the route says (`on_invalid`).
+        """The next valid message; an invalid one is answered as the route declares (`on_invalid`).
 
         Raises WebSocketDisconnect at the end.
         """
@@ -149,7 +149,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
                 return valid  # type: ignore[no-any-return]
 
     async def _read(self, message: Message, failure: ValidationError | None) -> Any:
-        """The message for the endpoint in a frame; NOTHING if there is none, and the client knows why.
+        """The message for the endpoint in a frame; NOTHING without one, and the client has been told why.
 
         `failure` is what `validate_text` found wrong with it, if it was asked.
         """
@@ -171,7 +171,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return (isinstance(frame, str) or self.contract.binary_json) and is_ping(frame, self.contract.tag)
 
     async def _refuse(self, error: MessageValidationError) -> None:
-        """Answer a message that does not fit, close the socket or raise, as the route says."""
+        """Answer an invalid message, close the socket or raise, as the route declares."""
         contract = self.contract
         self._misfits += 1
         found = parsed(error.body)
@@ -189,7 +189,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         return most is not None and self._misfits > most
 
     async def _hang_up(self, status: int) -> None:
-        """Close as a message of this status asks for."""
+        """Close with the code for an invalid message of this status."""
         await hang_up(self, CLOSE_CODES[status], REASONS[status])
 
     async def _answer_misfit(self, error: MessageValidationError, id: str | int | None) -> None:
@@ -200,18 +200,18 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await run(handler, self, error)
 
     async def serve(self) -> None:
-        """Call the function of the route's `handlers` for each message until the client disconnects."""
+        """Call the function of the route's `handlers` for each message until the socket is closed."""
         if self._dispatch is None:
             await self._pause_after_errors()
             raise RuntimeError("serve() needs functions: write handlers=MessageRouter() beside the path.")
         try:
-            async for message in self:
-                await self._dispatch.call(self, message)
+            while self.application_state is not DISCONNECTED:  # a function may have closed the socket
+                await self._dispatch.call(self, await self.receive_message())
         except WebSocketDisconnect:
-            pass  # in the middle of an answer
+            pass
 
     async def iter_messages(self) -> AsyncIterator[InT]:
-        """Every message that fits until the client disconnects."""
+        """Every valid message until the client disconnects."""
         try:
             while True:
                 yield await self.receive_message()
@@ -240,7 +240,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await self.send({"type": "websocket.send", "text": text})
 
     async def _send_other(self, message: Any) -> None:
-        """Send what is not an instance of a class in Out, or is no proper one."""
+        """Send a value that is not an instance of a class in Out, or not a valid one."""
         try:
             frame = self.contract.outgoing.encode(message)
         except ResponseValidationError:
@@ -249,9 +249,9 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         await (self.send_text(frame) if isinstance(frame, str) else self.send_bytes(frame))
 
     async def send_error(self, status: int, detail: Any = None, *, to: Any = None) -> None:
-        """Send an error frame; `to` is the message that it answers, whose id it has if that is a `Call`.
+        """Send an error frame. If `to`, the message that it answers, is a `Call`, the frame has its id.
 
-        Without `detail` it says the phrase of the status.
+        Without `detail`, it has the standard phrase of the status.
         """
         detail = PHRASES.get(status, "") if detail is None else detail
         await self._send_error_frame(status, detail, id_of(to.id) if isinstance(to, Call) else None)
@@ -263,7 +263,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     async def reply(self, call: Call[ReplyT], reply: ReplyT) -> None:
         """Send the answer to a call, with the call's id.
 
-        Raises ResponseValidationError for a reply of another class than the call asks for.
+        Raises ResponseValidationError for a reply of another class than the call requires.
         """
         check_reply(call, reply)
         await self.send_message(reply.model_copy(update={"id": call.id}))  # type: ignore[arg-type]
@@ -277,12 +277,12 @@ def _frame_of(message: Message) -> str | bytes:
 async def message_validation_exception_handler(
     websocket: TypedWebSocket[Any, Any], exc: MessageValidationError
 ) -> None:
-    """Answer with an error frame: the built-in handler of messages that do not fit."""
+    """Answer with an error frame: the built-in handler of invalid messages."""
     await websocket._send_error_frame(exc.status, exc.detail, id_of(parsed(exc.body).get("id")))
 
 
 def check_reply(call: Any, reply: Any) -> None:
-    """ResponseValidationError unless the class of `reply` is one that the call asks for."""
+    """Raise ResponseValidationError unless the class of `reply` is one that the call requires."""
     expected = members_of_reply(type(call))
     if type(reply) not in expected and not isinstance(reply, tuple(expected)):
         names = " or ".join(map(name_of_type, expected))
@@ -305,8 +305,9 @@ def _check_group(group: type[Group[Any]], contract: Contract) -> None:
 @lru_cache
 def _foreign_members(group: Any, outgoing: Outgoing) -> str:
     """The messages of a group that a route does not send, in words."""
+    own = bases_of(outgoing.members.types)
     members = group.outgoing.members.types
-    return ", ".join(name_of_type(member) for member in members if member not in outgoing.members.types)
+    return ", ".join(name_of_type(member) for member in members if base_of(member) not in own)
 
 
 # Classes for types
@@ -321,7 +322,7 @@ def _parametrized(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
         if forms not in _hashed:
             _hashed[forms] = _new_class(forms)
         return _hashed[forms]
-    except TypeError:  # annotated with something that has no hash
+    except TypeError:  # annotated with something that is not hashable
         for known, cls in _classes:
             if known == forms:
                 return cls
@@ -339,7 +340,7 @@ def _new_class(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
 def with_missing_types(annotation: Any, names: Mapping[str, Any]) -> Any:
     """The class that an annotation names although types of its messages are not defined yet.
 
-    Any other annotation is given back as it is.
+    Any other annotation is returned unchanged.
     """
     found = evaluate(annotation, names)
     return found if is_subclass(found, TypedWebSocket) else annotation

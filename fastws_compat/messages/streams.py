@@ -9,12 +9,13 @@ from typing import Any, get_args, get_origin
 
 from fastws_compat import conf
 from fastws_compat.connections.interrupt import Cleanup, absorb_cancellation, current_task
+from fastws_compat.connections.states import DISCONNECTED
 from fastws_compat.dependencies.annotations import is_subclass, name_of
 from fastws_compat.dependencies.signature import annotated_parameters, namespace_of, return_annotation
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.members import NOTHING, evaluate
 from fastws_compat.messages.sockets import TypedWebSocket
-from fastws_compat.websockets import WebSocket, WebSocketDisconnect
+from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 
 STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 # The parameter through which the endpoint of a stream gets its socket.
@@ -68,7 +69,7 @@ def _item_type(endpoint: Endpoint) -> Any:
 
 
 def _socket_class(endpoint: Endpoint, own: Any, item: Any) -> Any:
-    """The class of the stream's socket, whose client says nothing."""
+    """The class of the stream's socket, whose client sends nothing."""
     where = f"WebSocket endpoint {name_of(endpoint)}"
     if not is_subclass(own, TypedWebSocket) or own.forms is None:
         return TypedWebSocket[None, item]
@@ -81,10 +82,10 @@ def _socket_class(endpoint: Endpoint, own: Any, item: Any) -> Any:
 
 
 class Stream:
-    """One run of a generator endpoint: its items go out, and the client is watched meanwhile.
+    """One run of a generator endpoint: its items are sent while the client is watched.
 
-    The generator runs in the connection's own task, to which the time-outs that it holds belong. A task
-    beside it reads: it answers what the client says, and cancels the generator when the client leaves.
+    The generator runs in the connection's own task, because timeouts inside it belong to that task. A second
+    task reads: it answers the client's messages, and cancels the generator when the client leaves.
     """
 
     def __init__(self, websocket: TypedWebSocket[None, Any], items: AsyncGenerator[Any, None]) -> None:
@@ -135,8 +136,12 @@ class Stream:
         try:
             # In is None, so each frame is answered, and nothing comes out until the client leaves.
             await anext(self._websocket.iter_messages(), None)
+        except WebSocketDisconnected:
+            pass
         except Exception as exc:
             self._failure = exc
+        if self._websocket.application_state is DISCONNECTED:
+            return  # the generator has closed the socket, and may have more to do
         self._client_left = True
         while True:
             self._cancels += 1
@@ -154,7 +159,7 @@ class Stream:
         if reader is not None:
             reader.cancel()
             await asyncio.wait([reader])
-        if self._cancels:  # the client left in the moment in which the generator ended
+        if self._cancels:  # the client left at the moment when the generator ended
             self._absorb()
 
     async def _close(self) -> None:

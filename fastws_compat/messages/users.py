@@ -1,4 +1,4 @@
-"""The user behind a message: loaded afresh, because the handshake may be long ago."""
+"""The user behind a message: loaded afresh, because the handshake may have been long ago."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STALE = ("user", JUDGED_USER, IDENTIFIED_AT)
 
 
 class _NotEntered:
-    """Stands for the login of a message: what it requires is not held against the socket later."""
+    """The login for one message: what the message requires is not checked again while the socket is open."""
 
     def require(self, condition: Condition) -> None: ...
 
@@ -49,7 +49,7 @@ async def _has_no_session(user: Any, scope: Scope) -> bool:
 
 
 def _reloaded(user: Any) -> Any:
-    """The user as the database has it now; `AnonymousUser` if it is gone."""
+    """The user as now stored in the database; `AnonymousUser` if it no longer exists."""
     from django.contrib.auth.models import AnonymousUser
 
     if not hasattr(user, "_meta"):

@@ -180,7 +180,7 @@ class LiveSocketAdmin(Base):
         }
 
     def tap_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        """Begin or stop to watch a socket's messages, or send the page what is new."""
+        """Start or stop watching a socket's messages, or send the page what is new."""
         if not may(request, "tap_livesocket"):
             raise PermissionDenied
         action = request.POST.get("action")
@@ -200,7 +200,7 @@ class LiveSocketAdmin(Base):
         return news
 
     def _record_tap(self, request: HttpRequest, id: str, action: str) -> None:
-        """Begin or stop to watch. The beginning is recorded before anything is shown."""
+        """Start or stop watching. The start is recorded before anything is shown."""
         shown = described(Selection({"id": [id]}), self._rows(request, [id]))
         if action == "stop":
             answer = self._tap(request, id, "stop")

@@ -116,7 +116,7 @@ OPERATIONS: dict[str, Callable[[Question], Awaitable[Answer]]] = {
 
 
 def is_stale(question: Question) -> bool:
-    """Whether a question is too old to be obeyed: nobody waits for its answer any more."""
+    """Whether a question is too old to be answered: the asker no longer waits."""
     asked = question.get("at")
     return asked is not None and time.time() - asked > conf.get("OPERATIONS_TIMEOUT") + MARGIN
 

@@ -196,7 +196,7 @@ NONE: Shown = {
 
 
 def shown_to_others() -> Shown:
-    """What those see who may not see personal data."""
+    """The row for users who may not see personal data."""
     return {"full": FULL, "mask": MASKED, "none": NONE}[conf.get("OPERATIONS_ADDRESS")]
 
 
@@ -233,7 +233,7 @@ def owner_of(session: Any) -> str | None:
 
 
 def owner(user: Any) -> str:
-    """A text that stands for a user among those of all tenants."""
+    """A text that identifies a user among those of all tenants."""
     from fastws_compat.logins.tenants import owner_key
 
     key = owner_key(user)
@@ -303,7 +303,7 @@ NEWEST = "-since"
 
 
 def ordered(values: Sequence[Any], order: str, read: Callable[[str, Any], Any]) -> Iterator[Any]:
-    """The values by one key, those that have none last in both directions."""
+    """The values sorted by one key; those without it are last in both directions."""
     name = order.removeprefix("-")
     keyed = [(read(name, value), number, value) for number, value in enumerate(values)]
     with_key = [item for item in keyed if item[0] is not None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fastws_compat.operations.records import Traffic
 
-# Seconds between the two answers: fewer give no steady rate, more say nothing about now.
+# Seconds between the two answers: with fewer the rate is unsteady, with more it is out of date.
 SHORTEST, LONGEST = 1.0, 60.0
 MAX_SAMPLES = 100
 
@@ -17,7 +17,7 @@ Sample = Mapping[str, Traffic]
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """What all processes do together. What is not known is None."""
+    """The rates of all processes together; None for what is not known."""
 
     # Messages per second.
     messages_in: float | None
@@ -59,7 +59,7 @@ def _rate(name: str, now: float, sample: Sample, before: tuple[float, Sample] | 
 
 
 def _gains(name: str, sample: Sample, before: Sample) -> Iterator[int | None]:
-    """How much the count of each process has grown that was there before."""
+    """How much the count of each process that was there before has grown."""
     for process in sample.keys() & before.keys():
         count, earlier = getattr(sample[process], name), getattr(before[process], name)
         yield None if count is None or earlier is None else max(0, count - earlier)

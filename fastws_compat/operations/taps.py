@@ -197,7 +197,7 @@ def is_allowed() -> bool:
 
 
 def act(found: Found, question: Mapping[str, Any]) -> dict[str, Any]:
-    """Obey a question about one connection; the answer says why if it is refused."""
+    """Answer a question about one connection; a refusal says why."""
     perform, watcher = ACTIONS[question["action"]], str(question["by"])
     refused = _refusal(found.session, bool(question.get("spare")))
     if refused is not None:

@@ -58,7 +58,7 @@ class IncludedRouter(BaseRoute):
         self.prefix = parent.prefix + prefix
         self.dependencies = [*parent.dependencies, *dependencies]
         self.limits = parent.limits
-        # What the documentation says of all the routes: what `include_router` was told, and the parent.
+        # What the documentation says about all the routes: the options of `include_router`, and the parent's.
         self.options = (options, parent.extra)
         self.owner = parent.dependency_overrides_provider
         self._version: Version = (-1,)

@@ -1,4 +1,4 @@
-"""The options of a route beside its limits: what its messages are, and what the documentation says of it."""
+"""The options of a route besides its limits: its messages, and what the documentation says about it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def message_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Described:
-    """What the documentation says of a route."""
+    """What the documentation says about a route."""
 
     summary: str
     description: str
@@ -69,12 +69,12 @@ class Described:
         self.include_in_schema = options.get("include_in_schema", True)
 
     def describe_as(self, other: Described) -> None:
-        """Say the same as another route."""
+        """Copy the description of another route."""
         self.summary, self.description, self.tags = other.summary, other.description, list(other.tags)
         self.deprecated, self.include_in_schema = other.deprecated, other.include_in_schema
 
     def inherit(self, outer: Mapping[str, Any]) -> None:
-        """Add what a router says of all its routes; its tags come first."""
+        """Add what a router says about all its routes; its tags come first."""
         self.tags[:0] = [tag for tag in outer.get("tags") or [] if tag not in self.tags]
         self.deprecated = self.deprecated or outer.get("deprecated")
         self.include_in_schema = self.include_in_schema and outer.get("include_in_schema", True)

@@ -320,11 +320,11 @@ class Router:
     async def not_found(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The default application: refuses a WebSocket with 403 and an HTTP request with 404."""
         if scope["type"] == "websocket":
-            await refuse_path(scope, receive, watched(scope, send), self._hint(scope))
+            await refuse_path(scope, receive, watched(scope, send), self.hint(scope))
         else:
             await refuse(scope, receive, send)
 
-    def _hint(self, scope: Scope) -> str:
+    def hint(self, scope: Scope) -> str:
         """With `DEBUG` on, the route whose path is most like the one requested."""
         if not conf.debug():
             return ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 
 from fastws_compat.connections.outcomes import note_reason
 from fastws_compat.logger import logger
@@ -28,15 +29,20 @@ async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b'{"detail":"Not Found"}'})
 
 
-async def run_router(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Run `app`; if a `URLRouter` of Channels in it has no route for the path, refuse the path as we do."""
+async def run_router(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, hint: Callable[[Scope], str] | None = None
+) -> None:
+    """Run `app`; if a `URLRouter` of Channels in it has no route for the path, refuse the path as we do.
+
+    `hint` returns the end of the log line.
+    """
     __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
     try:
         await app(scope, receive, send)
     except ValueError as exc:
         if not is_unrouted(exc):
             raise
-        await refuse_path(scope, receive, send)
+        await refuse_path(scope, receive, send, hint(scope) if hint else "")
 
 
 def is_unrouted(exc: ValueError) -> bool:

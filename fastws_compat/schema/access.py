@@ -26,12 +26,12 @@ Calls = Iterable[Any]
 
 
 def requirements(calls: Calls) -> list[str]:
-    """What Django's user has to be or to have, each once."""
+    """What the Django user must be or have, each requirement once."""
     return list(dict.fromkeys(filter(None, map(_requirement, calls))))
 
 
 def permissions(calls: Calls) -> list[str]:
-    """The permissions that Django's user has to have."""
+    """The permissions that the Django user must have."""
     found = [item for call in calls for item in _arguments(call, "permission_required")]
     return list(dict.fromkeys(found))
 
@@ -47,7 +47,7 @@ def _requirement(call: Any) -> str:
 
 
 def _arguments(call: Any, function: str) -> list[str]:
-    """What a dependency that `function(...)` made was made for; the names of these dependencies say it."""
+    """The arguments of the call `function(...)` that made a dependency; its name contains them."""
     if not _is_of_auth(call):
         return []
     made_by, _, arguments = call.__name__.removesuffix(")").partition("(")
@@ -135,7 +135,7 @@ def _flow(flow: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bearer(found: dict[str, Any], text: str) -> dict[str, Any]:
-    """A bearer token with the URLs as text, for a scheme whose URLs are relative: AsyncAPI has no such."""
+    """A bearer token with the URLs as text, for schemes with relative URLs, which AsyncAPI forbids."""
     return {"type": "http", "scheme": "bearer", "description": _sentences(found.get("description"), text)}
 
 

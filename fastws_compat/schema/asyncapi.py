@@ -66,7 +66,7 @@ def text(document: Object) -> str:
 
 
 def _filled(found: Mapping[str, Any], always: Iterable[str] = ()) -> Object:
-    """Without what is empty."""
+    """The object without its empty values."""
     kept = (*always,)
     return {name: value for name, value in found.items() if name in kept or value not in EMPTY}
 
@@ -79,7 +79,7 @@ def _tag_objects(names: Iterable[str]) -> list[Object]:
 
 
 def info(site: Site) -> Object:
-    """What the document says of the project."""
+    """What the document says about the project."""
     app: Any = site.apps[0] if site.apps else None
     extra: Mapping[str, Any] = getattr(app, "extra", {})
     texts = [getattr(app, "summary", None), getattr(app, "description", None)]
@@ -233,7 +233,7 @@ def _choices(site: Site, schema: Object) -> list[Any]:
 
 
 def as_text(value: Any) -> str:
-    """A value as it stands in a URL."""
+    """A value as it is written in a URL."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -14,7 +14,7 @@ Schema = dict[str, Any]
 Input = tuple[Any, Any, CoreSchema]
 
 REF = "#/components/schemas/"
-# What only the regular expressions of Python and Rust have; JavaScript refuses such a pattern.
+# Syntax that only the regular expressions of Python and Rust have; JavaScript rejects such a pattern.
 FOREIGN_PATTERN = re.compile(
     r"\(\?(?![:=!]|<[=!a-zA-Z])|\\[AzZGQEaei]|\[\[:|\\x\{|\\[_ #'\"%&~@,;:!<>`-]|[*+?}]\+"
 )
@@ -23,10 +23,10 @@ AROUND = ("default", "nullable", "definitions")
 
 
 class Generator(GenerateJsonSchema):
-    """pydantic's generator, for messages: what the server sends is all required, and so is a tag."""
+    """pydantic's generator, for messages: every field that the server sends is required, and so is a tag."""
 
     def emit_warning(self, kind: Any, detail: str) -> None:
-        """Say nothing: what JSON schema cannot express is left out."""
+        """Emit no warning: what JSON schema cannot express is left out."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -75,7 +75,7 @@ def correct_error_frame(schemas: dict[str, Schema], reference: Schema) -> None:
     schemas.setdefault("Id", ID)
     properties["id"] = {"$ref": f"{REF}Id"}
     properties["status"].setdefault("examples", [409])
-    if not properties["detail"].keys() - {"description"}:  # else a subclass says more
+    if not properties["detail"].keys() - {"description"}:  # otherwise a subclass declares more
         properties["detail"] |= DETAIL
     schema["required"] = [name for name in schema["required"] if name != "id"]
 
@@ -92,7 +92,7 @@ def with_tag(schema: Schema, tag: str) -> Schema:
 
 
 def as_draft_07(schema: Any) -> Any:
-    """A schema without what draft-07 does not have or does not mean."""
+    """A schema without the keywords that draft-07 lacks or reads differently."""
     if isinstance(schema, list):
         return list(map(as_draft_07, schema))
     if not isinstance(schema, dict):
@@ -126,7 +126,7 @@ def _itself(value: Any) -> Any:
     return value
 
 
-# By keyword, what becomes of the schemas that it has inside.
+# By keyword, how the schemas inside it are converted.
 IN_MAPPINGS = dict.fromkeys(("properties", "patternProperties"), _each)
 ELSEWHERE = ("items", "additionalProperties", "contains", "propertyNames", "not")
 INSIDE: dict[str, Callable[[Any], Any]] = {

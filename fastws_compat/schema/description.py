@@ -62,7 +62,7 @@ class Channel:
     schemes: tuple[str, ...]
     requirements: tuple[str, ...]
     permissions: tuple[str, ...]
-    # By the name of a message, what its function asks for beyond the handshake.
+    # By the name of a message, what its function requires beyond the handshake.
     message_requirements: dict[str, list[str]]
     limits: dict[str, Any]
     close_codes: dict[int, str]
@@ -88,7 +88,7 @@ class Channel:
 
     @property
     def client_options(self) -> dict[str, Any]:
-        """What a client has to know of the route, as far as it differs from the default."""
+        """What a client must know about the route, as far as it differs from the default."""
         contract = self.contract
         texts = contract is not None and contract.outgoing.members.text is not None
         found = {
@@ -100,7 +100,7 @@ class Channel:
         return {name: value for name, value in found.items() if value}
 
     def of(self, source: str) -> list[Parameter]:
-        """The parameters that stand in one place of the handshake."""
+        """The parameters in one part of the handshake."""
         return [parameter for parameter in self.parameters if parameter.source == source]
 
 

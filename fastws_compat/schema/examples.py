@@ -1,4 +1,4 @@
-"""Made examples of messages: the same on every run, for people to read and to send."""
+"""Generated examples of messages: the same on every run, for people to read and to send."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Maker:
         raise NoExample
 
     def _object(self, schema: Schema) -> dict[str, Any]:
-        """What is required, and beside it what has an example or a default of its own."""
+        """The required fields, and those that have an example or a default of their own."""
         required = schema.get("required", ())
         fields = schema.get("properties", {}).items()
         made = {name: self.make(field) for name, field in fields if name in required or "examples" in field}

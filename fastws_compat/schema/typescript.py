@@ -21,7 +21,7 @@ from fastws_compat.schema.vocabulary import BINARY, TEXT, Message
 IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 HERE = Path(__file__).parent
 STATIC = HERE.parent / "static" / "fastws"
-# What the client's own half of a file is called, and what it takes from JavaScript: no model hides it.
+# The names of the client's own half of a file, and those that it uses of JavaScript: no model may hide them.
 CLIENT = """
     Live CallError Routes connect Connect Connection ConnectOptions Runtime Tags Requests ReplyTo
     Down Up TagOf Tagged WithoutId Given Asked AskedFor live
@@ -133,7 +133,7 @@ def _is_large(schema: Schema) -> bool:
 
 
 def names_of(schemas: Iterable[str]) -> dict[str, str]:
-    """The TypeScript name of each schema; DeclarationError for two that meet."""
+    """The TypeScript name of each schema; DeclarationError if two are the same."""
     found: dict[str, str] = {}
     taken = {name: f"the {name} of the generated file" for name in OWN_NAMES}
     for schema in schemas:
@@ -145,7 +145,7 @@ def names_of(schemas: Iterable[str]) -> dict[str, str]:
 
 
 def refuse_two_of_one_name(schemas: Iterable[str]) -> None:
-    """Raise DeclarationError for two classes of one name, which pydantic tells apart by their modules."""
+    """Raise DeclarationError for two classes with one name, which pydantic tells apart by their modules."""
     full: dict[str, str] = {}
     for schema in schemas:
         stem = re.sub(r"-(In|Out)put(__\d+)?$", "", schema)
@@ -157,7 +157,7 @@ def refuse_two_of_one_name(schemas: Iterable[str]) -> None:
 
 
 def refuse_two_of_one_schema(classes: Mapping[str, Sequence[Any]]) -> None:
-    """Raise DeclarationError for two classes of one name that pydantic does not tell apart."""
+    """Raise DeclarationError for two classes with one name that pydantic does not tell apart."""
     for first, second in (found[:2] for found in classes.values() if len(found) > 1):
         names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (first, second))
         raise DeclarationError(f"{names} have one name: rename one, or give it a title.")
@@ -243,7 +243,7 @@ class Client:
         return f"{{ {'; '.join(replies)} }}" if replies else "{}"
 
     def table(self) -> str:
-        """What the client has to know of the routes while it runs."""
+        """What the client must know about the routes while it runs."""
         routes = {path: found for path, channel in self._paths() if (found := channel.client_options)}
         return f"const ROUTES = {json.dumps(routes, indent=2)};\n"
 

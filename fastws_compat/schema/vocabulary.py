@@ -17,8 +17,8 @@ from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.messages.contract import DEFAULT_TAG, Contract, members_of_reply
 from fastws_compat.messages.frames import ERROR, Call, ErrorFrame, Reply
 from fastws_compat.messages.incoming import PING, PONG
+from fastws_compat.messages.inputs import as_input
 from fastws_compat.messages.members import adapter_of, base_of, name_of_type
-from fastws_compat.messages.outgoing import as_input
 from fastws_compat.schema.definitions import REF, Schema, correct_error_frame, generate, with_tag
 from fastws_compat.schema.examples import Maker, NoExample
 
@@ -51,7 +51,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Spoken:
-    """What one route's client and server say."""
+    """What one route's client and server send."""
 
     received: tuple[Message, ...] = ()
     sent: tuple[Message, ...] = ()
@@ -126,7 +126,7 @@ class Vocabulary:
         return self._made(f"Heartbeat{name.title()}", tag, name, schema)
 
     def _made(self, stem: str, tag: str, name: str, schema: Schema) -> Message:
-        """A message that no class stands for, because the field of its tag depends on the route."""
+        """A message without a class of its own, because the field of its tag depends on the route."""
         key = stem if tag == DEFAULT_TAG else stem + NOT_IN_KEYS.sub("", tag.title())
         if (made := ("made", key, tag)) not in self._by_member:
             key = self._free_key(key)
@@ -145,7 +145,7 @@ class Vocabulary:
         return self._by_member[member]
 
     def _add(self, member: Any, message: Message) -> None:
-        """Two classes of one name and one schema are one message, unless something else tells them apart."""
+        """Two classes with one name and one schema are one message, unless something else differs."""
         known = self.messages.setdefault(message.key, message)
         if dataclasses.asdict(known) != dataclasses.asdict(message):
             known = dataclasses.replace(message, key=self._free_key(message.key))

@@ -1,6 +1,6 @@
 """The template tags: `{% ws_url "chat" room_id=1 %}` is the URL of a socket, like `{% url %}` for a page.
 
-`{% ws_position "room.7" %}` is where the history of a group stands.
+`{% ws_position "room.7" %}` is the current position in the history of a group.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class WSURLNode(Node):
 
 @register.simple_tag
 def ws_position(group: str | Group[Any], layer: str = DEFAULT) -> str:
-    """The position after the newest message to a group, for `live.js`; "" while the store is away.
+    """The position after the newest message to a group, for `live.js`; "" while the store is unavailable.
 
     It has to be read before the data that the page shows.
     """

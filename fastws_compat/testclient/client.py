@@ -39,7 +39,7 @@ HTTP_METHODS = {"get", "options", "head", "post", "put", "patch", "delete", "req
 class TestClient:
     """Opens WebSocket connections to an ASGI application; as a context manager it runs the lifespan too.
 
-    Waiting for the application raises TimeoutError after `timeout` seconds (None for no time-out).
+    Waiting for the application raises TimeoutError after `timeout` seconds (None for no timeout).
     After the end of its connection an application has `grace` seconds to finish; if it is still running then,
     it is cancelled and leaving the connection raises TimeoutError.
     With `raise_server_exceptions=False` this library's applications close with 1011, as on a server.

@@ -16,7 +16,7 @@ from fastws_compat.types import ASGIApp, Message, Scope
 DEFAULT_GRACE = 30.0
 # An application that made no progress in this many turns of the loop is waiting for something outside it.
 IDLE_TURNS = 3
-# Added to a time-out in an async test.
+# Added to a timeout in an async test.
 BLOCKED = (
     "TestClient blocks the event loop of an async test while it waits, so nothing else ran in that loop: "
     "make the test a plain function, or use WebsocketCommunicator of channels.testing."

@@ -9,8 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 
 from fastws_compat.messages.contract import Contract
 from fastws_compat.messages.frames import ERROR, ErrorFrame
+from fastws_compat.messages.inputs import as_input
 from fastws_compat.messages.members import Members
-from fastws_compat.messages.outgoing import as_input
 from fastws_compat.types import Message
 
 

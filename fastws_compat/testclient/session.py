@@ -132,7 +132,7 @@ class WebSocketTestSession:
         self.send(_disconnect(code, reason))
 
     def receive(self, *, timeout: float | None = None) -> Message:
-        """The application's next ASGI message; TimeoutError after `timeout` or the client's own time-out."""
+        """The application's next ASGI message; TimeoutError after `timeout` or the client's own timeout."""
         return self._get("message", timeout)
 
     def receive_text(self, *, timeout: float | None = None) -> str:

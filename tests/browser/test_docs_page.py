@@ -45,7 +45,7 @@ class Site:
         return f"http://127.0.0.1:{self.running.port}"
 
 
-@pytest.fixture(scope="module", params=["daphne", "uvicorn"])
+@pytest.fixture(scope="module", params=["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)])
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     site = Site(request.param, tmp_path_factory.mktemp("docs"))
     yield site
@@ -94,6 +94,7 @@ def open_page(visit: Callable[..., Visitor]) -> Callable[..., Page]:
     return lambda *args, **options: Page(visit(**options.pop("context", {})), *args, **options)
 
 
+@pytest.mark.parametrize("demo", ["daphne", "uvicorn"], indirect=True)
 def test_a_conversation(open_page):
     page = open_page("room?slug=harbour&after=41", user="ann")
     expect(page.page.get_by_label("slug")).to_have_value("harbour")

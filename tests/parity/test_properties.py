@@ -16,12 +16,15 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json
 
 from tests.fake_server import CONNECT, FakeServer
 from tests.parity.conftest import Library
+from tests.sizes import IS_FULL
+
+pytestmark = pytest.mark.sized
 
 
 def examples(count: int) -> settings:
-    """At most `count` examples, the same in every run, without a deadline."""
+    """At most `count` examples, in the gate a quarter: the same in every run, without a deadline."""
     return settings(
-        max_examples=count,
+        max_examples=count if IS_FULL else count // 4,
         deadline=None,
         derandomize=True,
         database=None,

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # In the environment of a server: its coverage is not measured, so that a large load takes half the time.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 LOOP = os.environ.get("FASTWS_TEST_LOOP", "asyncio")
+SERVERS = ("daphne", "uvicorn")
 
 
 def python_path(*directories: Path, loop: str = LOOP) -> str:
@@ -193,6 +194,25 @@ def has_ended(process: subprocess.Popen[bytes]) -> bool:
     return True
 
 
+def on_servers(*names: str) -> pytest.MarkDecorator:
+    """A mark: the gate runs the test on these servers only, and `.ci/slow` on the others too."""
+    servers = [name if name in names else pytest.param(name, marks=pytest.mark.slow) for name in SERVERS]
+    return pytest.mark.parametrize("server", servers, indirect=True)
+
+
+def in_turn(parameter: str, values: Mapping[str, Any], indirect: bool = False) -> pytest.MarkDecorator:
+    """A mark: the gate runs each value on one of the servers, in turn, and `.ci/slow` on the other too."""
+    gate = {(SERVERS[number % 2], id) for number, id in enumerate(values)}
+    cases = [
+        pytest.param(
+            server, value, id=f"{server}-{id}", marks=[] if (server, id) in gate else pytest.mark.slow
+        )
+        for server in SERVERS
+        for id, value in values.items()
+    ]
+    return pytest.mark.parametrize(("server", parameter), cases, indirect=["server", *[parameter] * indirect])
+
+
 @pytest.fixture(scope="session")
 def shared_servers() -> Iterator[dict[tuple[str, ...], Running]]:
     servers: dict[tuple[str, ...], Running] = {}
@@ -201,7 +221,7 @@ def shared_servers() -> Iterator[dict[tuple[str, ...], Running]]:
         running.stop(timeout=8)
 
 
-@pytest.fixture(params=["daphne", "uvicorn"])
+@pytest.fixture(params=SERVERS)
 def server(
     request: pytest.FixtureRequest, shared_servers: dict[tuple[str, ...], Running]
 ) -> Iterator[Server]:

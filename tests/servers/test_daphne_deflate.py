@@ -269,7 +269,7 @@ def peak(running: Running) -> int:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
-@pytest.mark.parametrize("fragment", [50_000, 1_000_000])
+@pytest.mark.parametrize("fragment", [pytest.param(50_000, marks=pytest.mark.slow), 1_000_000])
 def test_a_bomb_takes_no_memory(daphne: Server, fragment: int) -> None:
     """Half a gigabyte in half a megabyte, of which 1,000 bytes are welcome, twenty times."""
     running = daphne.start(APP)

@@ -27,7 +27,8 @@ from tests.origins import HOSTS, ORIGINS, SITE
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT, Raw
-from tests.servers.conftest import ROOT, Running, Server
+from tests.servers.conftest import ROOT, Running, Server, on_servers
+from tests.sizes import size
 
 pytestmark = pytest.mark.servers
 
@@ -176,6 +177,7 @@ def handshake(running: Running, *headers: tuple[str, str]) -> int:
         return int(client.answer().split()[1])
 
 
+@on_servers("daphne")
 def test_table_of_origins(server: Server, site: Site) -> None:
     running = site.start(server, SETTINGS=json.dumps(SITE))
     credentials = {
@@ -216,6 +218,7 @@ def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> N
     assert site.status(running, "/members", "ann") == 401
 
 
+@on_servers("daphne")
 def test_logout_ends_the_sockets_of_a_session_in_a_cookie(server: Server, site: Site) -> None:
     engine = {"SETTINGS": '{"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}'}
     running = site.start(server, **engine)
@@ -261,8 +264,11 @@ QUERIES = {
 }
 
 
+TABS = size("FASTWS_TABS", 1, 5)
+
+
 class Crowd:
-    """A thousand sockets of two hundred users, whose route requires a permission of their group."""
+    """Sockets of two hundred users, whose route requires a permission of their group."""
 
     def __init__(self, site: Site, daphne: Server, stack: ExitStack) -> None:
         allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -278,7 +284,7 @@ class Crowd:
         self.sockets = [
             stack.enter_context(Raw(running, "/viewers", [*page, ("Cookie", f"sessionid={key}")])).accepted()
             for key in keys
-            for _ in range(5)
+            for _ in range(TABS)
         ]
         self.names = [socket.data_frame()[1].decode() for socket in self.sockets]
         self._told = stack.enter_context(connect(running.url("/statements"), proxy=None))
@@ -298,10 +304,11 @@ class Crowd:
         ]
 
 
+@pytest.mark.sized
 def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
     with ExitStack() as stack:
         crowd = Crowd(site, daphne, stack)
-        assert crowd.names == [f"user{number}" for number in range(200) for _ in range(5)]
+        assert crowd.names == [f"user{number}" for number in range(200) for _ in range(TABS)]
 
         # A signal for one user, then one for all users. Messages from clients wait for the decision.
         for action in ("save_user", "widen_group"):
@@ -317,13 +324,13 @@ def test_a_thousand_sockets_in_four_queries(daphne: Server, site: Site) -> None:
             "DELETE FROM auth_user_groups WHERE user_id IN "
             "(SELECT id FROM auth_user WHERE username = 'user199')"
         )
-        assert {socket.close_frame()[0] for socket in crowd.sockets[-5:]} == {4403}
+        assert {socket.close_frame()[0] for socket in crowd.sockets[-TABS:]} == {4403}
         found = crowd.queries
         assert len(found) >= 4
         assert found == list(islice(cycle(ROUND), len(found)))
 
         crowd.act("close_group")
-        assert {socket.close_frame()[0] for socket in crowd.sockets[:-5]} == {4403}
+        assert {socket.close_frame()[0] for socket in crowd.sockets[:-TABS]} == {4403}
 
 
 def test_database_that_is_down_refuses_with_one_line(server: Server, site: Site) -> None:
@@ -337,6 +344,7 @@ def test_database_that_is_down_refuses_with_one_line(server: Server, site: Site)
 
 
 @pytest.mark.redis
+@on_servers("daphne")
 def test_login_that_ends_in_another_process(server: Server, site: Site, redis_server: RedisServer) -> None:
     layer = {"REDIS_URL": redis_server.url}
     here, there = site.start(server, **layer), site.start(server, **layer)

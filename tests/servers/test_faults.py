@@ -17,17 +17,18 @@ import websockets.asyncio.client
 from websockets.sync.client import ClientConnection
 
 from tests.servers.client import Raw, frame, open_socket, unique
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, in_turn
 from tests.servers.faults import BACK_SECONDS, CLIENT_FAULTS, OWN_FAULTS, POINTS, SYNC, THREADS
 from tests.servers.test_wire_fuzz import Listener, handshake
+from tests.sizes import size
 
 pytestmark = pytest.mark.servers
 
 DJANGO, LOCAL = "tests.servers.faults_django:app", "tests.servers.faults:app"
 # Channels' in-memory layer, and the process's own layer if there is none.
-on_every_layer = pytest.mark.parametrize("app", [DJANGO, LOCAL], ids=["in_memory_layer", "local_layer"])
+on_every_layer = in_turn("app", {"in_memory_layer": DJANGO, "local_layer": LOCAL})
 GRACE = {"FASTWS": '{"SHUTDOWN_GRACE": 1}'}
-PAIRS = 1000
+PAIRS = size("FASTWS_PAIRS", 200, 1000)
 AT_A_TIME = 50
 
 
@@ -203,6 +204,7 @@ def strike_transport(transport: asyncio.Transport, listener: Listener, fault: st
             transport.write_eof()
 
 
+@pytest.mark.sized
 @on_every_layer
 def test_a_thousand_faults_leave_nothing_behind(server: Server, app: str) -> None:
     running = server.shared(app)

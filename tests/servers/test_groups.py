@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
 from tests.servers.conftest import Running, Server
+from tests.sizes import size
 
 pytestmark = pytest.mark.servers
 
@@ -23,10 +23,9 @@ APP = "tests.servers.groups:app"
 MIXED = "tests.servers.groups:mixed"
 SETTINGS = "tests.servers.django_settings"
 TIMEOUT = 20
-# For a realistic number: FASTWS_SOCKETS=2000 python -m pytest tests/servers/test_groups.py -k in_order
-SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "100"))
+SOCKETS = size("FASTWS_SOCKETS", 100, 2000)
 # How long a frozen Redis stays frozen, and the time until membership is restored.
-FROZEN = 10
+FROZEN = size("FASTWS_FROZEN", 5, 10)
 SOON = 5
 LAYER_TIMEOUT = 2
 BACKENDS = {
@@ -121,7 +120,8 @@ def test_two_processes_on_redis(redis_server: RedisServer, daphne: Server, uvico
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("processes", [2, 4])
+@pytest.mark.sized
+@pytest.mark.parametrize("processes", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_every_member_gets_every_message_in_order(
     processes: int, redis_server: RedisServer, daphne: Server
 ) -> None:
@@ -254,6 +254,7 @@ async def site(servers: list[Running]) -> Any:
 
 
 @pytest.mark.redis
+@pytest.mark.sized
 def test_redis_is_frozen_then_killed_and_started_again(redis_server: RedisServer, daphne: Server) -> None:
     servers = {kind: [start(daphne, redis_server, kind) for _ in range(2)] for kind in BACKENDS}
 

@@ -12,11 +12,12 @@ from tests.servers.test_specification import refusal
 pytestmark = pytest.mark.servers
 
 APP = "tests.servers.limited:app"
+SETTINGS = "tests.servers.limited_settings"
 
 
 @pytest.fixture
 def running(server: Server) -> Running:
-    return server.start(APP, settings="tests.servers.limited_settings")
+    return server.shared(APP, settings=SETTINGS)
 
 
 def closed(running: Running, path: str, *texts: str) -> tuple[int, str]:
@@ -57,7 +58,8 @@ def test_limits_close_with_their_codes(running: Running) -> None:
     assert "Traceback" not in running.logs()
 
 
-def test_connections_over_the_cap_are_refused_before_accept(running: Running) -> None:
+def test_connections_over_the_cap_are_refused_before_accept(server: Server) -> None:
+    running = server.start(APP, settings=SETTINGS)  # nobody asks how these connections end
     for path, status in (("/two", 503), ("/address", 429)):
         with open_socket(running, path), open_socket(running, path):
             assert refusal(running.url(path))[0] == status

@@ -166,9 +166,21 @@ def run_tests(
     )
 
 
-@pytest.mark.parametrize("apps", ['"daphne",', ""], ids=["daphne installed", "channels only"])
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.parametrize("runner", RUNNERS)
+APPS = {"daphne installed": '"daphne",', "channels only": ""}
+# Each runner, method and list of apps once in the gate.
+GATE = ("manage.py-fork-daphne installed", "pytest-spawn-channels only")
+CASES = {
+    f"{runner}-{method}-{apps}": (runner, method, APPS[apps])
+    for runner in RUNNERS
+    for method in ("fork", "spawn")
+    for apps in APPS
+}
+
+
+@pytest.mark.parametrize(
+    ("runner", "method", "apps"),
+    [pytest.param(*case, id=id, marks=[] if id in GATE else pytest.mark.slow) for id, case in CASES.items()],
+)
 def test_a_live_server_test_case_runs_the_completed_daphne(
     tmp_path: Path, runner: str, method: str, apps: str
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import Raw
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, in_turn
 from tests.servers.test_django_users import Site
 from tests.servers.test_django_users import prepared as prepared  # fixtures
 from tests.servers.test_django_users import site as site
@@ -42,7 +42,7 @@ def test_busy_thread_of_the_async_orm_refuses_no_handshake(server: Server, site:
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("engine", ["cache", "cached_db"])
+@in_turn("engine", {"cached_db": "cached_db", "cache": "cache"})
 def test_no_connection_to_the_cache_per_open_socket(
     server: Server, site: Site, redis_server: RedisServer, engine: str
 ) -> None:

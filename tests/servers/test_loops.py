@@ -19,7 +19,8 @@ from fastws_compat.daphne.loop import can_move, prepare_loop
 from tests.servers.client import Raw, event, open_socket
 from tests.servers.conftest import LOOP, ROOT, Running, Server, free_port, python_path, wait_until_ready
 
-pytestmark = [pytest.mark.servers, pytest.mark.loops]
+# Each test names the loops of its servers, so only one depends on that of the environment.
+pytestmark = pytest.mark.servers
 
 APP = "tests.servers.loops:app"
 RUNSERVER = "tests.servers.loops_site"
@@ -60,6 +61,7 @@ def test_stock_daphne_is_left_on_asyncio(daphne: Server) -> None:
     assert ask(running, "/loop") == running_on("asyncio")
 
 
+@pytest.mark.loops
 def test_the_tests_run_on_the_loop_that_the_environment_names(daphne: Server) -> None:
     assert ask(daphne.shared(APP), "/loop") == running_on(LOOP)
 

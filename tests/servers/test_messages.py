@@ -188,6 +188,19 @@ def test_functions_of_a_router(server: Server) -> None:
     assert running.logs().count("Traceback") == 1
 
 
+def test_functions_and_streams_may_close_the_socket(server: Server) -> None:
+    running = server.start(APP)
+    with open_socket(running, "/functions") as client:
+        assert code_after(client, '{"type":"post","text":"close"}', POST) == 4005
+    name = unique()
+    with open_socket(running, f"/own/{name}") as client:
+        assert json.loads(client.recv(timeout=20)) == {"number": 1}
+        assert code_after(client) == 4010
+    assert ended(running, name) == 1
+    assert "Traceback" not in running.logs()
+    assert "Exception" not in running.logs()
+
+
 def test_bad_messages_count_against_the_rate(running: Running) -> None:
     with open_socket(running, "/rate") as client:
         for frame in ("{bad", b"x", '{"type":"nope"}'):
@@ -242,6 +255,16 @@ def test_a_client_that_leaves_a_stream_is_noticed(running: Running, path: str, l
         client.send(8, b"\x03\xe8") if leave == "close" else client.reset()
         assert ended(running, name) == 1
         assert time.monotonic() - left < 3
+
+
+def test_a_client_that_leaves_while_a_function_runs_is_noticed(running: Running) -> None:
+    """As while any endpoint is busy: it has a few seconds to notice by itself."""
+    name = unique()
+    with Raw(running, f"/functions?name={name}").accepted() as client:
+        client.send(1, b'{"type":"post","text":"wait"}')
+        assert client.data_frame() == (1, b'"waiting"')
+        client.reset()
+        assert ended(running, name) == 1
 
 
 def test_a_stream_ends(running: Running) -> None:

@@ -27,7 +27,7 @@ from fastws_compat.operations import Done, api, count, kick, send, sockets
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
-from tests.servers.conftest import ROOT, Running, Server
+from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
 from tests.servers.test_metrics import fetch
 
 pytestmark = [pytest.mark.servers, pytest.mark.redis]
@@ -100,7 +100,7 @@ def close_of(client: ClientConnection) -> tuple[int, str]:
     return caught.value.rcvd.code, caught.value.rcvd.reason
 
 
-@pytest.fixture(params=sorted(LAYERS))
+@pytest.fixture(params=["pubsub", pytest.param("core", marks=pytest.mark.slow)])
 def cluster(request: pytest.FixtureRequest, redis_server: RedisServer, settings: Any) -> Cluster:
     return Cluster(redis_server, request.param, settings)
 
@@ -139,7 +139,7 @@ def test_stopped_process_is_named_and_obeys_no_old_kick(cluster: Cluster, daphne
     try:
         began = time.monotonic()
         page = sockets()
-        assert time.monotonic() - began < 1.2
+        assert time.monotonic() - began < 5  # it waits for OPERATIONS_TIMEOUT, one second
         assert (page.total, page.silent) == (1, [name(first)])
         assert kick(everything=True) == Done(1, 1, [name(first)])
         assert close_of(other) == (1012, "")
@@ -159,7 +159,7 @@ def test_redis_that_fails(cluster: Cluster, redis_server: RedisServer, daphne: S
     began = time.monotonic()
     page = sockets()
     redis_server.thaw()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert page.total == 0
     assert page.silent == [name(running)]
     wait_for(lambda: sockets().total == 1)
@@ -219,6 +219,7 @@ def manage(env: dict[str, str], *args: str, **options: Any) -> subprocess.Popen[
     return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, **options)
 
 
+@on_servers("daphne")
 def test_connect(server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_PATH": str(tmp_path / "site.sqlite3")}
     environ = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
@@ -249,11 +250,9 @@ def test_connect(server: Server, tmp_path: Path) -> None:
         assert database.execute("select count(*) from django_session").fetchall() == [(before,)]
 
 
-@pytest.mark.parametrize("server_name", ["daphne", "uvicorn"])
-def test_messages_are_watched_from_another_process(
-    cluster: Cluster, server_name: str, request: pytest.FixtureRequest
-) -> None:
-    [running] = cluster.start(request.getfixturevalue(server_name))
+@in_turn("cluster", {"core": "core", "pubsub": "pubsub"}, indirect=True)
+def test_messages_are_watched_from_another_process(cluster: Cluster, server: Server) -> None:
+    [running] = cluster.start(server)
     client = open_socket(running, "/ws/1")
     id, ann = sockets().rows[0].id, User(pk=1)
 

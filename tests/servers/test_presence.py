@@ -1,14 +1,12 @@
 """Presence on real servers: several processes with one Redis, deploys, crashes, and a Redis that fails.
 
-Times are short by default. At full size: FASTWS_PRESENCE_TTL=20 FASTWS_PROCESSES=4 FASTWS_SOCKETS=2000
-FASTWS_PEOPLE=10000.
+Times are short and numbers small by default; both are those of the specification in `.ci/slow`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,17 +23,18 @@ from fastws_compat.groups.seats import BATCH, Seat
 from fastws_compat.groups.servers import Servers
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, on_servers
+from tests.sizes import size
 
-pytestmark = [pytest.mark.servers, pytest.mark.redis]
+pytestmark = [pytest.mark.servers, pytest.mark.redis, pytest.mark.sized]
 
 APP = "tests.servers.presence:app"
-TTL = float(os.environ.get("FASTWS_PRESENCE_TTL", "2"))
+TTL = size("FASTWS_PRESENCE_TTL", 2, 20)
 TICK = TTL / 4
 LINGER = TTL / 2
-PROCESSES = int(os.environ.get("FASTWS_PROCESSES", "2"))
-SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "60"))
-PEOPLE = int(os.environ.get("FASTWS_PEOPLE", "1500"))
+PROCESSES = size("FASTWS_PROCESSES", 2, 4)
+SOCKETS = size("FASTWS_SOCKETS", 60, 2000)
+PEOPLE = size("FASTWS_PEOPLE", 1500, 10_000)
 LAYER_TIMEOUT = 2
 BACKENDS = {
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
@@ -147,7 +146,7 @@ def no_traceback(*servers: Running) -> None:
         assert "Task was destroyed" not in running.logs()
 
 
-@pytest.mark.parametrize("kind", ["pubsub", "core"])
+@pytest.mark.parametrize("kind", ["pubsub", pytest.param("core", marks=pytest.mark.slow)])
 def test_processes_agree_and_each_signal_comes_once(
     kind: str, redis_server: RedisServer, daphne: Server, uvicorn: Server
 ) -> None:
@@ -253,7 +252,7 @@ def test_a_stopped_process_is_removed_and_registers_again(redis_server: RedisSer
     no_traceback(lives, stops)
 
 
-@pytest.mark.parametrize("fault", ["freeze", "flush", "restart"])
+@pytest.mark.parametrize("fault", ["freeze", "flush", pytest.param("restart", marks=pytest.mark.slow)])
 def test_a_fault_of_redis_is_no_event(
     fault: str, redis_server: RedisServer, daphne: Server, uvicorn: Server
 ) -> None:
@@ -298,6 +297,7 @@ async def fail(fault: str, redis: RedisServer) -> None:
         redis.start()
 
 
+@on_servers("daphne")
 def test_a_rolling_deploy_is_no_event(redis_server: RedisServer, server: Server) -> None:
     """Each process is replaced, and its clients come back to the others at once."""
     servers = [start(server, redis_server) for _ in range(PROCESSES)]

@@ -1,6 +1,6 @@
 """Recovery on real servers: several processes, a Redis that fails, and layers that lose messages.
 
-Numbers are small by default. At full size: FASTWS_PROCESSES=4 FASTWS_SOCKETS=200 FASTWS_MESSAGES=5000.
+Numbers are small by default, and as large as in the specification in `.ci/slow`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from urllib.parse import quote
 import pytest
 import websockets
 from channels.layers import channel_layers
+from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
@@ -29,6 +30,7 @@ from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
 from tests.servers.conftest import Running, Server
+from tests.sizes import size
 
 pytestmark = [
     pytest.mark.servers,
@@ -37,10 +39,10 @@ pytestmark = [
 ]
 
 APP = "tests.servers.recovery:app"
-PROCESSES = int(os.environ.get("FASTWS_PROCESSES", "2"))
-SOCKETS = int(os.environ.get("FASTWS_SOCKETS", "20"))
-MESSAGES = int(os.environ.get("FASTWS_MESSAGES", "300"))
-ENTRIES = int(os.environ.get("FASTWS_ENTRIES", "5000"))
+PROCESSES = size("FASTWS_PROCESSES", 2, 4)
+SOCKETS = size("FASTWS_SOCKETS", 20, 200)
+MESSAGES = size("FASTWS_MESSAGES", 300, 5000)
+ENTRIES = size("FASTWS_ENTRIES", 5000, 5000)
 CHECK_SECONDS = 0.5
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -190,6 +192,7 @@ async def send_until(text: str, done: Callable[[], Any]) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.sized
 @pytest.mark.parametrize("kind", ["pubsub", "core"])
 def test_a_layer_that_loses_messages_is_not_noticed(
     kind: str, redis_server: RedisServer, settings: Any, daphne: Server
@@ -305,6 +308,56 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, daphne
 
     run(main)
     no_own_traceback(server)
+
+
+@pytest.mark.parametrize("fault", ["restored from a file", "flushed"])
+def test_redis_has_lost_messages(
+    fault: str, redis_server: RedisServer, settings: Any, server: Server
+) -> None:
+    """Everybody is told. No position from before is good any more, not even one that Redis still knows."""
+    running = Site(settings, redis_server).start(server)
+
+    async def main() -> None:
+        async with connections() as connect:
+
+            async def recovered(position: str) -> bool:
+                client = Client()
+                client.position = position
+                await connect(running, client)
+                result: bool = client.of("joined")[0]["recovered"]
+                return result
+
+            client = await connect(running)
+            for number in range(3):
+                await ROOM.asend([number])
+            await client.until(lambda: client.offset == 3)
+            known = client.position
+            with Redis.from_url(redis_server.url) as admin:
+                admin.save()
+                for number in range(3, 5):
+                    await ROOM.asend([number])
+                await client.until(lambda: client.offset == 5)
+                unknown = client.position
+                if fault == "flushed":
+                    admin.flushall()
+            if fault != "flushed":
+                redis_server.kill()
+                redis_server.start()
+            await send_until("again", lambda: client.of("lost"))
+            await send_until("last", lambda: client.frames[-1].get("text") == "last")
+            assert client.position.partition(":")[0] != unknown.partition(":")[0]
+            lost = client.frames.index(client.of("lost")[-1])
+            offsets = [
+                frame["offset"] for frame in client.frames[lost:] if frame["fastws"] in ("lost", "message")
+            ]
+            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+            numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
+            assert numbers == [[number] for number in range(5)]
+            assert [await recovered(position) for position in (known, unknown)] == [False, False]
+            assert await recovered(client.position) is True
+
+    run(main)
+    no_own_traceback(running)
 
 
 def test_redis_hangs(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
@@ -433,6 +486,44 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
             await slow.until(lambda: slow.offset == ENTRIES + 1)
             assert slow.offsets == fast.offsets == list(range(1, ENTRIES + 2))
             assert slow.of("lost") == fast.of("lost") == []
+
+    run(main)
+    no_traceback(running)
+
+
+def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    """Messages are delivered and not kept. Nobody recovers over them, and everybody afterwards does."""
+    running = Site(settings, redis_server).start(server)
+    unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
+
+    async def main() -> None:
+        with Redis.from_url(redis_server.url) as admin:
+            async with connections() as connect:
+
+                async def recovered(position: str) -> bool:
+                    client = Client()
+                    client.position = position
+                    await connect(running, client)
+                    result: bool = client.of("joined")[0]["recovered"]
+                    return result
+
+                client = await connect(running)
+                await ROOM.asend("kept")
+                await client.until(lambda: client.offset == 1)
+                before = client.position
+                admin.config_set("maxmemory", 1)
+                await ROOM.asend("not kept")
+                await client.until(lambda: client.frames[-1] == unkept)
+                assert await recovered(before) is False
+                admin.config_set("maxmemory", 0)
+                await send_until("kept again", lambda: client.offset > 1)
+                after = client.position
+                assert await recovered(after) is True
+                assert await recovered(before) is False
+                await ROOM.asend("last")
+                assert await recovered(after) is True
+                assert client.offsets == list(range(1, client.offset + 1))
+                assert client.of("lost") == []
 
     run(main)
     no_traceback(running)

@@ -16,7 +16,7 @@ from websockets.sync.client import ClientConnection
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import Raw
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, in_turn, on_servers
 from tests.servers.test_django_users import Site
 from tests.servers.test_django_users import prepared as prepared  # fixtures
 from tests.servers.test_django_users import site as site
@@ -73,7 +73,9 @@ def tell(control: ClientConnection, what: str) -> dict[str, list[str]]:
     return answer
 
 
-@pytest.mark.parametrize(("path", "kinds"), [("/storm/members", 2), ("/storm/viewers", 4)])
+@pytest.mark.parametrize(
+    ("path", "kinds"), [("/storm/members", 2), pytest.param("/storm/viewers", 4, marks=pytest.mark.slow)]
+)
 def test_hundreds_in_a_handful_of_queries(server: Server, site: Site, path: str, kinds: int) -> None:
     keys = json.loads(site.run("crowd"))
     running = start(site, server)
@@ -93,7 +95,7 @@ def test_hundreds_in_a_handful_of_queries(server: Server, site: Site, path: str,
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("engine", ["cached_db", "cache", "file", "signed_cookies"])
+@in_turn("engine", {engine: engine for engine in ("cached_db", "cache", "signed_cookies", "file")})
 def test_each_session_engine(
     server: Server, site: Site, redis_server: RedisServer, tmp_path: Path, engine: str
 ) -> None:
@@ -115,6 +117,7 @@ def test_each_session_engine(
     assert "Traceback" not in running.logs()
 
 
+@on_servers("daphne")
 def test_tenants_that_come_together(server: Server, prepared_tenants: Tenants) -> None:  # noqa: F811
     """Users of the same key in two databases: each is found in its own."""
     running = prepared_tenants.start(server)
@@ -132,6 +135,7 @@ def test_tenants_that_come_together(server: Server, prepared_tenants: Tenants) -
     assert "Traceback" not in running.logs()
 
 
+@on_servers("daphne")
 def test_others_begin_in_the_order_of_their_arrival(server: Server, site: Site) -> None:
     running = start(site, server, {"MAX_HANDSHAKES": 3})
     with ExitStack() as stack:
@@ -163,6 +167,7 @@ def test_pages_are_served_once_there_is_a_place(server: Server, site: Site) -> N
     assert "Traceback" not in running.logs()
 
 
+@on_servers("daphne")
 def test_time_for_an_answer_begins_with_the_work(server: Server, site: Site) -> None:
     """All of them together take longer than one may take: the server's own limits do not count either."""
     running = start(site, server, {"MAX_HANDSHAKES": 2, "HANDSHAKE_TIMEOUT": 4})
@@ -174,6 +179,7 @@ def test_time_for_an_answer_begins_with_the_work(server: Server, site: Site) -> 
     assert "Traceback" not in running.logs()
 
 
+@on_servers("daphne")
 def test_client_that_has_left_costs_no_query_and_no_endpoint(server: Server, site: Site) -> None:
     running = start(site, server, {"MAX_HANDSHAKES": 2})
     with ExitStack() as stack:
@@ -200,6 +206,7 @@ def retry_after(socket: Raw) -> int:
     return int(re.findall(r"(?im)^retry-after: (\d+)\r?$", head)[0])
 
 
+@on_servers("daphne")
 def test_refusals_say_when_to_come_back(server: Server, site: Site) -> None:
     running = start(site, server, {"MAX_CONNECTIONS": 1, "HANDSHAKE_TIMEOUT": 1})
     with ExitStack() as stack:

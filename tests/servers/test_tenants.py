@@ -21,7 +21,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT
-from tests.servers.conftest import ROOT, Running, Server
+from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
 
 pytestmark = pytest.mark.servers
 
@@ -102,8 +102,8 @@ def answers(client: ClientConnection) -> bool:
     return client.recv(timeout=10) == "still there?"
 
 
-@pytest.mark.parametrize("path", ["/members", "/grouped"])
-@pytest.mark.parametrize("first", ["default", "blue"])
+@pytest.mark.parametrize("path", ["/members", pytest.param("/grouped", marks=pytest.mark.slow)])
+@in_turn("first", {"default": "default", "blue": "blue"})
 def test_rounds_judge_each_login_in_its_own_database(
     server: Server, tenants: Tenants, first: str, path: str
 ) -> None:
@@ -122,6 +122,7 @@ def test_rounds_judge_each_login_in_its_own_database(
     assert "could not be revalidated" not in running.logs()
 
 
+@on_servers("daphne")
 def test_queries_of_a_route_use_its_own_database(server: Server, tenants: Tenants) -> None:
     running = tenants.start(server)
     with (
@@ -138,7 +139,7 @@ def test_queries_of_a_route_use_its_own_database(server: Server, tenants: Tenant
 
 
 @pytest.mark.parametrize("what", ["deactivate", "disconnect", "disconnect-key"])
-@pytest.mark.parametrize("tenant", ["default", "blue"])
+@in_turn("tenant", {"default": "default", "blue": "blue"})
 def test_end_in_one_tenant_is_none_in_the_other(
     server: Server, tenants: Tenants, what: str, tenant: str
 ) -> None:
@@ -171,7 +172,7 @@ def test_group_and_cap_of_a_user(server: Server, tenants: Tenants) -> None:
 
 
 @pytest.mark.redis
-@pytest.mark.parametrize("tenant", ["default", "blue"])
+@in_turn("tenant", {"default": "default", "blue": "blue"})
 def test_messages_of_another_process(
     server: Server, tenants: Tenants, redis_server: RedisServer, tenant: str
 ) -> None:

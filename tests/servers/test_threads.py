@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 
 from tests.servers.client import Raw, open_socket
-from tests.servers.conftest import ROOT, Running, Server
+from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
+from tests.sizes import size
 from tests.test_database import running as running_postgresql
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
@@ -30,7 +31,7 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     "counted": {"BACKEND": "tests.servers.threads.CountedCache"},
 }
-CONNECTIONS = 200
+CONNECTIONS = size("FASTWS_CONNECTIONS", 60, 200)
 AT_A_TIME = 20
 
 
@@ -149,10 +150,13 @@ def own_postgresql(prepared: Database) -> Database:
     return {**prepared, "NAME": name}
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
-    prepared: Database = request.getfixturevalue(f"prepared_{request.param}")
-    if request.param == "postgresql":
+on_every_database = in_turn("kind", {"sqlite": "sqlite", "postgresql": "postgresql"})
+
+
+@pytest.fixture
+def database(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    prepared: Database = request.getfixturevalue(f"prepared_{kind}")
+    if kind == "postgresql":
         return own_postgresql(prepared)
     return {**prepared, "NAME": str(shutil.copy(prepared["NAME"], tmp_path / "db"))}
 
@@ -194,6 +198,8 @@ def other_threads(names: list[str]) -> list[str]:
     return [name for name in names if not name.startswith(("fastws-sync", "fastws-own"))]
 
 
+@pytest.mark.sized
+@on_every_database
 def test_two_hundred_connections_of_each_pattern_leave_the_process_as_it_was(site: Site) -> None:
     assert site.is_well()
     before = other_threads(site.ask("/threads"))
@@ -211,6 +217,7 @@ def test_two_hundred_connections_of_each_pattern_leave_the_process_as_it_was(sit
         assert wrong not in log
 
 
+@on_every_database
 def test_two_hundred_open_transactions(site: Site) -> None:
     with ExitStack() as stack:
         sockets = [stack.enter_context(open_socket(site.running, "/atomic")) for _ in range(200)]
@@ -298,6 +305,7 @@ def test_sync_iterator_stays_in_one_thread(sqlite_site: Site) -> None:
     assert sqlite_site.ask("/iterated") == [1]
 
 
+@on_servers("daphne")
 def test_tenant_goes_into_the_threads(server: Server, tmp_path: Path) -> None:
     database = prepare({"ENGINE": "tests.servers.tenants", "NAME": str(tmp_path / "db")})
     site = Site(server.start(APP, env=environment(database)), database)

@@ -1,13 +1,12 @@
 """Seeded garbage on the wire: the process survives, logs at most one line per client, and never sends 500.
 
-Each case is a seed; `FASTWS_FUZZ=10` runs ten times as many.
+Each case is a seed; `.ci/slow` runs 25 times as many.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import os
 import random
 import struct
 from collections.abc import Callable, Iterable
@@ -18,14 +17,15 @@ from tests.servers.client import KEY
 from tests.servers.conftest import Running, Server
 from tests.servers.test_bad_input import new_lines
 from tests.servers.test_specification import talk
+from tests.sizes import size
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.sized]
 
 APP = "tests.servers.sockets:app"
-TIMES = int(os.environ.get("FASTWS_FUZZ", "1"))
+TIMES = size("FASTWS_FUZZ", 1, 25)
 # On each server.
-FRAMES = 5000 * TIMES
-HANDSHAKES = 2000 * TIMES
+FRAMES = 2000 * TIMES
+HANDSHAKES = 800 * TIMES
 AT_A_TIME = 100
 # How long a client waits for a response to a partial handshake or a frame, which may not come.
 HANDSHAKE_WAIT = 0.5

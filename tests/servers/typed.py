@@ -15,6 +15,7 @@ from fastws_compat import (
     MessageRouter,
     MessageValidationError,
     TypedWebSocket,
+    WebSocket,
     WebSocketException,
 )
 from fastws_compat.daphne import install
@@ -81,8 +82,17 @@ functions = MessageRouter()
 
 
 @functions.on
-async def say(message: Post) -> Said:
+async def say(message: Post, websocket: WebSocket) -> Said | None:
     match message.text:
+        case "close":
+            return await websocket.close(4005, "bye")
+        case "wait":
+            await websocket.send_json("waiting")
+            try:
+                await asyncio.sleep(600)
+            finally:
+                await asyncio.sleep(0)
+                ended.append(websocket.query_params["name"])
         case "409":
             raise HTTPException(409, {"why": ["a conflict"]})
         case "boom":
@@ -159,6 +169,15 @@ async def count(last: int) -> AsyncIterator[Tick]:
         yield Tick(number=number)
     if last == 13:
         raise ValueError("thirteen")
+
+
+@app.websocket("/own/{name}")
+async def closing_itself(websocket: TypedWebSocket[None, Tick], name: str) -> AsyncIterator[Tick]:
+    await websocket.accept()
+    yield Tick(number=1)
+    await websocket.close(4010, "own")
+    await asyncio.sleep(0.2)  # meanwhile the server reports the disconnect
+    ended.append(name)
 
 
 @app.websocket("/ended/{name}")

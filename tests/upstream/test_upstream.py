@@ -56,7 +56,7 @@ EXPECTED: dict[str, dict[str, str]] = {
 }
 
 
-@pytest.fixture(scope="module", params=["starlette", "fastapi"])
+@pytest.fixture(scope="module", params=["starlette", pytest.param("fastapi", marks=pytest.mark.slow)])
 def package(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -87,7 +87,7 @@ CAPABILITIES = (
     Capability(
         "messages",
         "Typed messages",
-        "Pydantic models both ways. A message that does not fit is answered, and the socket stays open.",
+        "Pydantic models both ways. An invalid message is answered, and the socket stays open.",
         ("tour.sockets:Order", "tour.sockets:Receipt", "tour.sockets:kitchen"),
         socket="/ws/tour/kitchen",
         lines=('{"type": "order", "dish": "Soup", "portions": 2}', '{"type": "order", "dish": ""}'),
@@ -117,7 +117,7 @@ CAPABILITIES = (
     Capability(
         "presence",
         "Presence",
-        "Who has joined, in all processes. Two tabs of one user count once. You see what live.js reads.",
+        "Who has joined, in all processes. Two tabs of one user count once. The frames are for live.js.",
         ("tour.sockets:people", "settings.py"),
         socket="/ws/tour/people?fastws=",
     ),
@@ -143,7 +143,7 @@ CAPABILITIES = (
     Capability(
         "permissions",
         "Permissions",
-        "Visitors get 401, members 403, and staff a socket: before the endpoint runs.",
+        "Visitors are refused with 401 and members with 403, before the endpoint runs. Staff may connect.",
         ("tour.sockets:staff",),
         socket="/ws/tour/staff",
     ),
@@ -165,7 +165,7 @@ CAPABILITIES = (
     Capability(
         "operations",
         "The admin’s log, live",
-        "Every change that staff save in the admin is on this page at once.",
+        "Every change that staff save in the admin appears on this page at once.",
         ("ops/sockets.py", "ops/journal.py", "ops/signals.py", "ops/static/ops/live.js"),
         view="ops:live",
         needs="staff",
@@ -181,7 +181,7 @@ CAPABILITIES = (
     Capability(
         "sockets",
         "Live sockets in the admin",
-        "Who is connected, with search, close and message.",
+        "See and search who is connected, close sockets, and send messages.",
         ("settings.py",),
         view="admin:fastws_operations_livesocket_changelist",
         needs="staff",

@@ -1,6 +1,7 @@
 -- Keep an entry at the next offset, and publish the message if the layer shares the server.
 -- KEYS: m (hash), s (stream), st (hash of the state), k (what is known about the key; only if there is a key)
--- ARGV: 1 fresh epoch, 2 whether it may have been appended before, 3 whether something was sent that is not kept,
+-- ARGV: 1 fresh epoch, 2 whether it may have been appended before, 3 what was sent and is not kept: its sender
+--   and number, "-" if it is still being sent, "" if there is nothing,
 --   4 count, 5 age in ms, 6 TTL of m and st in s, 7 id, 8 kind, 9 data, 10 exclude, 11 key;
 --   to publish it ("" or absent if not): 12 channel, 13 to 15 the parts of the message around epoch and offset;
 --   for a change of the state (absent if not): 16 field, 17 value, 18 maximum number of fields, 19 maximum bytes
@@ -28,19 +29,27 @@ if ARGV[2] == '1' and epoch then
 end
 
 local size
-if field and value ~= '' then
-  size = tonumber(redis.call('HGET', m, 'sb') or '0') or 0
-  if redis.call('HLEN', st) == 0 then
+if field then
+  local is_known, fields = redis.call('HEXISTS', st, field) == 1, redis.call('HLEN', st)
+  size = fields == 0 and 0 or tonumber(redis.call('HGET', m, 'sb'))
+  if not size then
+    -- m was evicted and st was not.
     size = 0
+    for _, each in ipairs(redis.call('HGETALL', st)) do
+      size = size + #each
+    end
   end
-  if redis.call('HEXISTS', st, field) == 1 then
+  if is_known then
     size = size - #field - redis.call('HSTRLEN', st, field)
-  elseif redis.call('HLEN', st) >= tonumber(ARGV[18]) then
-    return 'keys'
   end
-  size = size + #field + #value
-  if size > tonumber(ARGV[19]) then
-    return 'bytes'
+  if value ~= '' then
+    if not is_known and fields >= tonumber(ARGV[18]) then
+      return 'keys'
+    end
+    size = size + #field + #value
+    if size > tonumber(ARGV[19]) then
+      return 'bytes'
+    end
   end
 end
 
@@ -49,8 +58,13 @@ if not epoch then
   redis.call('HSET', m, 'e', epoch, 'n', 0, 'b', 0, 'h', -1, 'r', '')
   redis.call('DEL', s)
 end
-if ARGV[3] == '1' then
+if ARGV[3] ~= '' then
   redis.call('HSET', m, 'h', n)
+  if ARGV[3] ~= '-' then
+    -- The newest known ones are enough: the others are reported once more.
+    local unkept = redis.call('HGET', m, 'u') or ''
+    redis.call('HSET', m, 'u', string.sub(ARGV[3] .. ' ' .. unkept, 1, 1000))
+  end
 end
 n = redis.call('HINCRBY', m, 'n', 1)
 
@@ -90,17 +104,18 @@ if now - (tonumber(renewed or 0) or 0) > ttl * 50 then
   redis.call('EXPIRE', st, ttl)
 end
 
-if size then
-  redis.call('HSET', st, field, value)
+if field then
   redis.call('HSET', m, 'sb', size)
-  redis.call('EXPIRE', st, ttl)
-elseif field and redis.call('HEXISTS', st, field) == 1 then
-  redis.call('HINCRBY', m, 'sb', -(#field + redis.call('HSTRLEN', st, field)))
-  redis.call('HDEL', st, field)
+  if value == '' then
+    redis.call('HDEL', st, field)
+  else
+    redis.call('HSET', st, field, value)
+    redis.call('EXPIRE', st, ttl)
+  end
 end
 
 if ARGV[12] and ARGV[12] ~= '' then
   local place = string.format('%016d', n)
   redis.call('PUBLISH', ARGV[12], ARGV[13] .. epoch .. ARGV[14] .. place .. ARGV[15])
 end
-return epoch .. ' ' .. n .. ' 1'
+return {ok = epoch .. ' ' .. n .. ' 1'}

@@ -1,6 +1,8 @@
 -- Begin a new epoch, or note a hole.
 -- KEYS: m, s, st
--- ARGV: 1 fresh epoch, 2 what to do (epoch, hole, clear), 3 epoch that it is about ("" for any), 4 top, 5 TTL in s
+-- ARGV: 1 fresh epoch, 2 what to do (epoch, hole, clear), 3 epoch that it is about ("" for any), 4 top, 5 TTL in s;
+--   for a hole: 6 sender and number of the message that is not kept ("-" if it is still being sent), 7 the newest
+--   offset that the reporting process had received before it ("" if it has sent it)
 local m = KEYS[1]
 local epoch, n = unpack(redis.call('HMGET', m, 'e', 'n'))
 if not epoch then
@@ -13,7 +15,23 @@ if ARGV[2] == 'clear' then
   redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1, 'sb', 0)
 elseif ARGV[3] == '' or ARGV[3] == epoch then
   if ARGV[2] == 'hole' then
-    redis.call('HSET', m, 'h', n)
+    local sender, number = string.match(ARGV[6], '^(.*)%.(%d+)$')
+    local at, unkept = n, redis.call('HGET', m, 'u') or ''
+    if sender then
+      local known
+      for each, newest in string.gmatch(unkept, '(%S+)%.(%d+)') do
+        known = known or (each == sender and tonumber(newest) >= tonumber(number))
+      end
+      if not known then
+        redis.call('HSET', m, 'u', string.sub(ARGV[6] .. ' ' .. unkept, 1, 1000))
+      elseif ARGV[7] ~= '' then
+        at = math.min(n, ARGV[7])
+      end
+    end
+    local hole = redis.call('HGET', m, 'h')
+    if not hole or tonumber(at) > tonumber(hole) then
+      redis.call('HSET', m, 'h', at)
+    end
   elseif tonumber(n) < tonumber(ARGV[4]) then
     redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1)
   end

@@ -2,7 +2,8 @@
 -- KEYS: m, s, st
 -- ARGV: 1 fresh epoch, 2 run id of the server ("" if it is not asked), 3 offset, 4 maximum number of entries,
 --   5 age in ms, 6 TTL of m and st in s, 7 whether the state is wanted
--- Answers: epoch, top, base, hole, first offset that is kept, entries, fields and values of the state.
+-- Answers: epoch, top, base, hole, first offset that is kept, entries, fields and values of the state; as one
+--   MessagePack text, which clients parse much faster than nested lists.
 local m, s, st = KEYS[1], KEYS[2], KEYS[3]
 local epoch, n, base, hole, run = unpack(redis.call('HMGET', m, 'e', 'n', 'b', 'h', 'r'))
 
@@ -37,10 +38,10 @@ while true do
 end
 
 local entries, state = {}, {}
-if tonumber(ARGV[4]) > 0 then
+if tonumber(ARGV[4]) > 0 and tonumber(ARGV[3]) < tonumber(n) then
   entries = redis.call('XRANGE', s, (tonumber(ARGV[3]) + 1) .. '-0', '+', 'COUNT', ARGV[4])
 end
 if ARGV[7] == '1' then
   state = redis.call('HGETALL', st)
 end
-return {epoch, tonumber(n), tonumber(base), tonumber(hole), tonumber(first), entries, state}
+return cmsgpack.pack({epoch, tonumber(n), tonumber(base), tonumber(hole), tonumber(first), entries, state})

@@ -29,5 +29,5 @@ class Command(BaseCommand):
         prefix = get_script_prefix().rstrip("/")
         found = asyncapi.document(site, server=server, prefix=prefix, version=options["spec"])
         if server is not None and not found.get("servers"):
-            raise CommandError(f"--server {server} is no address of a server: write wss://host/prefix.")
+            raise CommandError(f"--server {server} is not the address of a server: write wss://host/prefix.")
         deliver(self, {"": asyncapi.text(found)}, options, "asyncapi")

@@ -100,7 +100,9 @@ def target_of(options: dict[str, Any]) -> Target:
     """The address and the headers; CommandError for an invalid URL."""
     url = urlsplit(options["url"])
     if url.scheme not in PORTS or not url.hostname:
-        raise CommandError(f"--url {options['url']!r} is no address of a server: write http://host:port.")
+        raise CommandError(
+            f"--url {options['url']!r} is not the address of a server: write http://host:port."
+        )
     is_secure = url.scheme in ("https", "wss")
     scheme = "wss" if is_secure or (options["in_process"] and options["secure"]) else "ws"
     path, _, query = options["path"].partition("?")

@@ -45,7 +45,7 @@ class Command(BaseCommand):
         replies.require_layer()
         where = filters(options)
         if not is_close_code(options["code"]):
-            raise CommandError(f"--code {options['code']} is no code that can be sent.")
+            raise CommandError(f"--code {options['code']} is not a code that can be sent.")
         staff = None if options["staff"] is None else user_named(options["staff"])
         if options["dry_run"] or not options["yes"]:
             self.confirm(where, options)

@@ -1,0 +1,143 @@
+"""Logins in projects that differ from most: own user models, sessions without a table, replicas."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import gc
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from fastws_compat.connections.states import LOGIN, SESSION
+from fastws_compat.logins import judge, lookups, receivers, registry, tenants
+from fastws_compat.logins.batches import Batches
+
+
+def test_a_user_model_without_fallback_keys_has_one_hash() -> None:
+    user = SimpleNamespace(get_session_auth_hash=lambda: "hash")
+    assert list(judge._hashes(user)) == ["hash"]
+
+
+def test_permissions_are_loaded_only_where_the_user_model_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def permissions(field: str, keys: list[Any], some: Any) -> dict[Any, list[str]]:
+        if field == "groups":
+            raise judge.FieldDoesNotExist(field)
+        return {key: ["app.view"] for key in keys}
+
+    monkeypatch.setattr(judge, "_permissions", permissions)
+    user = SimpleNamespace(pk=1)
+    judge._load_permissions({1: [user]})
+    assert vars(user) == {"pk": 1, "_user_perm_cache": {"app.view"}}
+
+
+def test_a_project_without_a_user_model_has_no_subjects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_model() -> Any:
+        raise ImproperlyConfigured("AUTH_USER_MODEL refers to a model that has not been installed")
+
+    monkeypatch.setattr(receivers, "get_user_model", no_model)
+    assert list(receivers._subjects()) == []
+
+
+def test_groups_and_permissions_are_no_subjects_without_djangos_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receivers.apps, "is_installed", lambda name: False)
+    models = {model for model, _, _ in receivers._subjects()}
+    assert User in models
+    assert User.groups.rel.model not in models
+
+
+def test_a_cache_of_a_thread_can_be_copied() -> None:
+    cache = lookups.ThreadCache("default")
+    assert isinstance(copy.copy(cache), lookups.ThreadCache)
+    assert not hasattr(cache, "__deepcopy__")
+
+
+# Tenants
+
+
+def test_sessions_in_cookies_are_in_no_database(settings: Any) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    assert tenants._session_databases() == ("", "")
+
+
+def test_a_user_whose_tenant_is_unknown_counts_by_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(user: Any) -> str:
+        raise RuntimeError("only a thread's connection knows the schema")
+
+    monkeypatch.setattr(tenants, "tenant_of", unknown)
+    assert tenants.owner_key(User(pk=5)) == 5
+
+
+class OutsideOfTenants:
+    def db_for_write(self, model: Any, **hints: Any) -> str:
+        raise LookupError("no tenant")
+
+
+def test_a_new_user_outside_of_any_tenant_has_no_database(settings: Any) -> None:
+    settings.DATABASE_ROUTERS = [OutsideOfTenants()]
+    with pytest.raises(LookupError, match="no tenant"):
+        tenants.database_of(User(pk=5))
+
+
+def test_a_database_of_the_same_place_is_a_replica(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    copied = {**connections.settings["default"], "TEST": {}}
+    monkeypatch.setitem(connections.settings, "copied", copied)
+    monkeypatch.setitem(connections.settings, "other", {**copied, "NAME": "elsewhere"})
+    assert tenants._is_replica("copied", "default", User(pk=5)) is True
+    # The router reads from where it writes, so this is another tenant's.
+    assert tenants._is_replica("other", "default", User(pk=5)) is False
+
+
+# The registry
+
+
+def test_logins_that_have_all_ended_need_no_query() -> None:
+    async def main() -> bool:
+        logins = registry.LoginRegistry(asyncio.get_running_loop())
+        return await logins._check_batch(tenants.Location(), [cast(Any, object())])
+
+    assert asyncio.run(main()) is True
+
+
+def test_a_socket_has_one_login_and_outside_of_our_applications_none() -> None:
+    watched: Any = SimpleNamespace(scope={SESSION: object(), LOGIN: "the first"})
+    registry.enter(watched, "1", None)
+    assert watched.scope[LOGIN] == "the first"
+    foreign: Any = SimpleNamespace(scope={})
+    registry.enter(foreign, "1", None)
+    assert foreign.scope == {}
+
+
+# Look-ups that take too long
+
+
+def test_nobody_is_refused_after_the_last_look_up_or_without_a_time_limit(settings: Any) -> None:
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": None}
+
+    async def main() -> None:
+        queues = Batches(asyncio.get_running_loop())
+        queues._refuse_late()
+        assert not queues._is_armed
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry: Any = SimpleNamespace(turn=object(), begun=-1000.0, is_wanted=True, future=future)
+        queues._queues["place"] = cast(Any, SimpleNamespace(entries=lambda: [entry]))
+        queues._refuse_late()
+        assert queues._is_armed  # it looks again: the setting may change
+        assert not future.done()
+        queues._queues.clear()
+
+    asyncio.run(main())
+
+
+def test_a_loop_that_is_gone_has_no_timer() -> None:
+    loop = asyncio.new_event_loop()
+    queues = Batches(loop)
+    loop.close()
+    del loop
+    gc.collect()
+    queues._arm()
+    assert not queues._is_armed
