@@ -26,6 +26,7 @@ from typing import Any
 
 from benchmarks import clients
 from benchmarks.group_peers import MAKERS, MESSAGE, TEXT, configure
+from benchmarks.load import GREETING
 from benchmarks.peers import OURS
 from benchmarks.report import Ratio, Samples, Table, end_in_order, in_turn, markdown, rounds
 from benchmarks.servers import (
@@ -226,7 +227,7 @@ class Audience:
 
 def connect(port: int, group: str) -> socket.socket:
     """A client whose application has reported that it is ready."""
-    return clients.connect(port, f"/{group}", b"ready")
+    return clients.connect(port, f"/{group}", GREETING)
 
 
 def ask(client: socket.socket, text: str) -> None:

@@ -45,9 +45,9 @@ def connect(port: int, path: str, until: bytes = b"\r\n\r\n") -> socket.socket:
     return client
 
 
-def answer(port: int, path: str, request: bytes) -> int:
+def answer(port: int, path: str, request: bytes, until: bytes = b"\r\n\r\n") -> int:
     """The bytes of the frame that answers a frame."""
-    with connect(port, path) as client:
+    with connect(port, path, until) as client:
         client.sendall(request)
         file = client.makefile("rb")
         head = file.read(2)

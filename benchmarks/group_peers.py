@@ -1,4 +1,5 @@
-"""The same broadcast written for each peer, as ASGI applications for `daphne benchmarks.group_peers:app`.
+"""The same broadcast written for each peer, as ASGI applications for `daphne benchmarks.group_peers:app`
+and other servers.
 
 The path of a socket is its group; the text "send N" sends N messages to the group. BENCH_PEER names the peer,
 BENCH_LAYER the URL of a Redis server (in memory without one), BENCH_DAPHNE "complete" or "stock".
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import sys
 from typing import Any
 
 import django
@@ -133,9 +135,10 @@ def __getattr__(name: str) -> Any:
     if name != "app":
         raise AttributeError(name)
     configure()
-    from fastws_compat import daphne
+    if "daphne.server" in sys.modules:
+        from fastws_compat import daphne
 
-    daphne.install()
+        daphne.install()
     made = MAKERS[os.environ["BENCH_PEER"]]()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

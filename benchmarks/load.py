@@ -14,6 +14,9 @@ from pathlib import Path
 from benchmarks import clients
 from benchmarks.servers import processor_seconds
 
+# What the members of a group get when they have joined it.
+GREETING = b"ready"
+
 
 @dataclass(frozen=True)
 class Load:
@@ -28,28 +31,54 @@ def echo(
 ) -> Load:
     """Send messages, each when the previous one has come back on its socket."""
     request = clients.frame(payload, opcode)
-    return _load("echo", server, path, seconds, sockets, request, clients.answer(server[0], path, request))
+    answer = clients.answer(server[0], path, request)
+    [rate], used = _run("echo", server, path, sockets, (seconds, len(request), answer), request)
+    return Load(rate, used / (rate * seconds) * 1e6)
 
 
 def connects(server: tuple[int, int], path: str, seconds: float, sockets: int) -> Load:
     """Open and close connections, a limited number at a time: TCP and handshake, then close."""
-    return _load("connects", server, path, seconds, sockets)
+    [rate], used = _run("connects", server, path, sockets, (seconds,))
+    return Load(rate, used / (rate * seconds) * 1e6)
 
 
-def _load(
+def broadcast(server: tuple[int, int], path: str, text: bytes, seconds: float, sockets: int) -> float:
+    """How many broadcasts per second the server manages: all sockets get the answer to the text of one."""
+    [rate] = _broadcast(server, path, text, seconds, sockets, 0)
+    return rate
+
+
+def delays(
+    server: tuple[int, int], path: str, text: bytes, seconds: float, sockets: int, rate: float
+) -> tuple[float, float]:
+    """The median and the 99th percentile of the milliseconds until a socket has a broadcast, at this rate."""
+    median, p99 = _broadcast(server, path, text, seconds, sockets, rate)
+    return median, p99
+
+
+def _broadcast(
+    server: tuple[int, int], path: str, text: bytes, seconds: float, sockets: int, rate: float
+) -> list[float]:
+    request = clients.frame(text)
+    answer = clients.answer(server[0], path, request, GREETING)
+    numbers = (seconds, len(request), answer, clients.answer_size(len(GREETING)), rate)
+    return _run("broadcast", server, path, sockets, numbers, request)[0]
+
+
+def _run(
     work: str,
     server: tuple[int, int],
     path: str,
-    seconds: float,
     sockets: int,
+    numbers: tuple[float, ...],
     request: bytes = b"",
-    answer: int = 0,
-) -> Load:
+) -> tuple[list[float], float]:
+    """What the client prints, and the CPU time that the server used while it measured."""
     port, pid = server
     handshake = clients.HANDSHAKE.format(path=path).encode()
-    numbers = (port, sockets, seconds, len(handshake), len(request), answer)
+    arguments = (port, sockets, numbers[0], len(handshake), *numbers[1:])
     client = subprocess.Popen(
-        [compiled(), work, *map(str, numbers)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [compiled(), work, *map(str, arguments)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     with client:
         assert client.stdin is not None
@@ -60,8 +89,11 @@ def _load(
         if client.stdout.readline() != b"ready\n":
             sys.exit("The client could not connect.")
         before = processor_seconds(pid)
-        rate = float(client.communicate(b"go\n")[0])
-        return Load(rate, (processor_seconds(pid) - before) / (rate * seconds) * 1e6)
+        found = client.communicate(b"go\n")[0]
+        used = processor_seconds(pid) - before
+    if client.returncode:
+        sys.exit("The client failed.")
+    return [float(number) for number in found.split()], used
 
 
 @functools.cache

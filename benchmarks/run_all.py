@@ -15,6 +15,8 @@ import json
 import os
 import platform
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ BENCHMARKS = (
     "echo",
     "typed",
     "broadcast",
+    "latency",
     "connects",
     "storm",
     "idle",
@@ -36,7 +39,7 @@ BENCHMARKS = (
 )
 PACKAGES = (
     *("django", "channels", "daphne", "twisted", "autobahn", "fastapi", "starlette", "uvicorn"),
-    *("websockets", "pydantic", "chanx"),
+    *("websockets", "uvloop", "httptools", "granian", "pydantic", "chanx"),
 )
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
@@ -78,6 +81,9 @@ def machine() -> dict[str, Any]:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
+    if (node := shutil.which("node")) is not None:
+        version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True).stdout
+        found["node"] = version.strip().removeprefix("v")
     return {
         "cores": os.cpu_count(),
         "processor": processor(),
