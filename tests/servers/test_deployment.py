@@ -27,7 +27,7 @@ from tests.servers.conftest import ROOT, Server, python_path
 from tests.servers.test_nginx import nginx, through
 from tests.servers.test_operations import Cluster, name
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 GUIDE = (ROOT / "docs/howto/draining.md").read_text()
 CLIENTS = 25
