@@ -125,5 +125,5 @@ def _getattr_of(module: str) -> Any:
 
 
 # coverage imports the package and then removes it from `sys.modules`. The finder of the second import
-# replaces that of the first: two of them would ask each other forever.
+# replaces that of the first: two finders would call each other forever.
 sys.meta_path[:] = [_Finder, *(each for each in sys.meta_path if getattr(each, "__module__", "") != __name__)]

@@ -115,7 +115,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Leave slow tests out unless they are asked for, whatever else `-m` says.
 
-    Have pytest-xdist keep the order of the files. It would begin with those of the most tests.
+    Also have pytest-xdist keep the order of the files: by default, it begins with those of the most tests.
     """
     chosen: str = config.option.markexpr
     if "slow" not in chosen:
@@ -125,7 +125,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector off what the collection has created, which is alive until the end."""
+    """Exempt from garbage collection what pytest has collected, because it lives until the end."""
     gc.collect()
     gc.freeze()
 

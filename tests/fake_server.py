@@ -29,6 +29,13 @@ def websocket_scope(path: str = "/ws", **values: Any) -> dict[str, Any]:
     return {"type": "websocket", "path": path, "headers": [], "query_string": b"", **values}
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(TIMEOUT):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
 class FakeServer:
     """The `receive` and `send` of one connection.
 

@@ -43,7 +43,7 @@ SECONDS = 20.0
 
 
 class VirtualSelector(selectors.DefaultSelector):
-    """Time passes when nobody has anything to do; the world has neither files nor threads to wait for."""
+    """Time passes when no task is ready; there are neither files nor threads to wait for."""
 
     now = 0.0
 

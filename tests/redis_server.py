@@ -116,6 +116,17 @@ def running() -> Iterator[RedisServer]:
         server.close()
 
 
+def wait_for_subscriber(url: str) -> None:
+    """Wait until a server receives what other processes tell it about logins."""
+    import redis
+
+    deadline = time.monotonic() + 20
+    with redis.Redis.from_url(url) as client:
+        while not any(b"fastws_compat.logins" in name for name in client.pubsub_channels()):
+            assert time.monotonic() < deadline, "No server has subscribed to the group of the logins."
+            time.sleep(0.02)
+
+
 @pytest.fixture
 def redis_server() -> Iterator[RedisServer]:
     with running() as server:

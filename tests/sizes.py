@@ -8,5 +8,5 @@ IS_FULL = os.environ.get("FASTWS_FULL_SIZE") == "1"
 
 
 def size(name: str, small: int, full: int) -> int:
-    """The number in the environment variable `name`, or else `small`; with FASTWS_FULL_SIZE=1, `full`."""
+    """The number in the environment variable `name`, else `small`, or `full` with FASTWS_FULL_SIZE=1."""
     return int(os.environ.get(name, full if IS_FULL else small))

@@ -503,7 +503,7 @@ def in_thread_of_tests(call):
 
 @pytest.mark.parametrize("look_up", [in_pool, in_thread_of_tests])
 def test_look_up_without_a_database_in_a_test_without_one(django_db_blocker, look_up):
-    """A test before it has opened the database, and SQLite's in-memory databases stay open between tests."""
+    """SQLite's in-memory databases stay open between tests, also before a test may use them."""
     assert look_up(partial(count_to_three, opens=True)) == 3
     with django_db_blocker.block():
         assert look_up(partial(count_to_three, opens=False)) == 3

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,7 @@ from fastws_compat.groups.seats import MemorySeats, Seat
 from fastws_compat.groups.stores import StoreError
 from fastws_compat.groups.watch import Watch
 from fastws_compat.layers import client as layers
+from tests.fake_server import until
 from tests.redis_server import RedisServer, running
 
 GROUPS = {"room.*": {"presence": {"linger": 7}}}
@@ -45,12 +46,6 @@ class Screen:
         """The frame with this number, once it is there."""
         await until(lambda: len(self.frames) > number)
         return self.frames[number]
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.fixture(autouse=True)

@@ -26,7 +26,7 @@ class Node:
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_frozen() -> Iterator[None]:
-    """Undo what `conftest.py` does, as a process begins without."""
+    """Undo the freeze of `conftest.py`: in a new process, nothing is frozen."""
     gc.unfreeze()
     yield
     gc.collect()

@@ -1,4 +1,4 @@
-"""Small parts in conditions that few tests of whole connections meet."""
+"""Small parts under conditions that tests of whole connections rarely produce."""
 
 from __future__ import annotations
 
@@ -221,7 +221,7 @@ def test_a_client_that_joins_during_an_outage_learns_its_position_afterwards(
 
 
 def test_a_client_whose_next_messages_are_gone_is_told_that_they_are_lost(settings: Any) -> None:
-    """They go while it catches up: the history keeps fewer than it still needs."""
+    """They are trimmed while it catches up: the history keeps fewer messages than it still needs."""
     settings.CHANNEL_LAYERS = {}
     settings.FASTWS = {"GROUPS": {"gone.*": {"history": True, "state": True}}}
     group = Group("gone.1")

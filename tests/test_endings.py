@@ -17,7 +17,7 @@ from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.threads.orm import _close_stale
-from tests.fake_server import CONNECT, FakeServer, connected
+from tests.fake_server import CONNECT, FakeServer, connected, until
 from tests.servers import faults
 
 TIMEOUT = 10
@@ -31,12 +31,6 @@ def _quick(monkeypatch):
 
     monkeypatch.setattr(sweeping, "INTERVAL", 0.01)
     monkeypatch.setattr(sweeping, "close_stale_connections", check)
-
-
-async def until(condition):
-    async with asyncio.timeout(TIMEOUT):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 class Sweeps:

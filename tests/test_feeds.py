@@ -27,7 +27,7 @@ KIND = Kind("*", History(count=1000), state=State())
 
 
 class Listener:
-    """A member that keeps what it receives."""
+    """A member that records what it receives."""
 
     def __init__(self, id: str, on_message: Callable[[], None] = lambda: None) -> None:
         self.id = id
@@ -96,7 +96,7 @@ CROWD = MAX_DELIVERIES_IN_A_ROW + 44
 
 
 def test_who_joins_waits_until_the_crowd_has_what_the_store_had() -> None:
-    """So many members get a message in several turns of the loop."""
+    """With this many members, a message is delivered in several turns of the loop."""
 
     async def main() -> None:
         world = World()
@@ -358,7 +358,7 @@ def test_who_catches_up_in_an_epoch_that_has_ended_is_told_and_who_has_left_is_n
         world.feed.given = Position("new", 3)
         arrival = arrival_in(world, member)
         await arrival._chase(world.feed, Position("old", 1))
-        assert member.frames == []  # it is no member any more
+        assert member.frames == []  # it is no longer a member
         world.members[member.id] = member
         await arrival._chase(world.feed, Position("old", 1))
         assert member.frames == [{"fastws": "lost", "group": "g", "epoch": "new", "offset": 3}]
@@ -380,7 +380,7 @@ def test_who_never_catches_up_gets_the_rest_at_once() -> None:
         assert ["text" in frame for frame in member.frames] == [True, False, True]
         member.is_ours, member.frames = False, []
         arrival_in(world, member)._queue_rest(world.feed, Position(epoch, 2))
-        assert member.frames == ["x"]  # a plain client is not told of what it does not get
+        assert member.frames == ["x"]  # a plain client does not learn what it misses
         world.feed.close()
 
     run(main)
@@ -390,7 +390,7 @@ def test_who_never_catches_up_gets_the_rest_at_once() -> None:
 
 
 class Other:
-    """A receiver of a group that is no feed."""
+    """A receiver of a group, but not a feed."""
 
     def close(self) -> None: ...
 

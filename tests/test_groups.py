@@ -31,7 +31,7 @@ from fastws_compat.layers.sequence import LossDetector, Numbering
 from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
-from tests.fake_server import CONNECT, FakeServer, Message, connected, websocket_scope
+from tests.fake_server import CONNECT, FakeServer, Message, connected, until, websocket_scope
 
 TIMEOUT = 5
 
@@ -791,12 +791,6 @@ def test_sockets_that_join_during_an_outage_stay_open_and_are_joined_after_it(wa
 
 def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.levelname for record in caplog.records if record.name == "fastws_compat"]
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(TIMEOUT):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def test_members_rejoin_a_layer_that_has_lost_them(watched, impatient, caplog):

@@ -287,7 +287,7 @@ def test_a_function_may_close_the_socket(text: str, errors: int, caplog: pytest.
 
 
 def test_background_tasks_run_after_the_answer(caplog: pytest.LogCaptureFixture) -> None:
-    """What they raise is logged, and no second answer."""
+    """An exception in them is logged, and the client gets no second answer."""
     app, handlers, answered = FastAPI(), MessageRouter(), [Event() for _ in range(3)]
 
     async def work(message: Search) -> None:

@@ -73,7 +73,7 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
 
 
 def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
-    """Clients keep their positions; nobody recovers over what it could not even note."""
+    """Clients keep their positions; none recovers across a hole that the store could not record."""
     settings.FASTWS = {**settings.FASTWS, "CHECK_SECONDS": 0.05}
     app = joining_app(ROOM)
 
@@ -103,7 +103,7 @@ def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, setti
 
 
 def test_a_kept_message_ends_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who joins after it recovers, although the next regular attempt is seconds away."""
+    """A client that joins after it recovers, although the next regular attempt is seconds away."""
     monkeypatch.setattr(feeds, "RETRY_INTERVAL", 60)
     monkeypatch.setattr(feeds, "MAX_FAILURES", 1)
     app = joining_app(ROOM)

@@ -28,7 +28,7 @@ HANDSHAKE = "fastws_compat.handshake"
 # The headers of a handshake whose values are added to spans.
 HEADERS = (b"host", b"user-agent", b"traceparent", b"tracestate")
 PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
-# The most digits of a port: a longer number from a client fits into no attribute.
+# The maximum number of digits of a port: a longer number from a client does not fit into an attribute.
 MAX_DIGITS = 5
 
 _propagator = TraceContextTextMapPropagator()

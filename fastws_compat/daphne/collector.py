@@ -75,7 +75,7 @@ def full_passes() -> int:
 def frozen_survivors(loop: asyncio.AbstractEventLoop) -> Iterator[Freezer | None]:
     """Freeze what survives full passes while the block runs the loop."""
     if sys.version_info >= (3, 14) or gc.get_freeze_count():
-        # Later versions collect incrementally, and a project that freezes objects decides itself which.
+        # Later versions collect incrementally, and a project that freezes objects itself chooses which ones.
         yield None
         return
     freezer = Freezer(loop)

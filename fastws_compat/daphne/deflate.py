@@ -20,7 +20,7 @@ TAIL = b"\x00\x00\xff\xff"
 # An empty final block: the inflater is at its end after it only if the data before it was complete.
 FINAL_BLOCK = b"\x03\x00"
 
-# The most output and input of one call that inflates: zlib copies the input that it did not reach.
+# The maximum output and input of one inflating call: zlib copies the input that it has not reached.
 MAX_INFLATED_AT_ONCE = 64 * 1024
 MAX_DEFLATED_AT_ONCE = 16 * 1024
 # A client may end the data of a message with a final block. Each one starts a new inflater, so

@@ -101,7 +101,7 @@ class GroupFeed:
             self._note_unkept(envelope)
             return False
         if self.is_blind:
-            # Somebody could reach the store just now: whoever joins waits for the next attempt.
+            # The sender has reached the store, so members that join now wait for the next attempt.
             self.is_blind = False
             self._sees.set()
         id = f"{envelope.sender}.{envelope.number}"

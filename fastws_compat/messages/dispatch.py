@@ -292,7 +292,7 @@ def _message_of(
 
 
 def _is_other(parameter: inspect.Parameter, annotation: Any, path_names: Collection[str]) -> bool:
-    """Whether a parameter of a message's type is none: it has a marker, or stands in the path."""
+    """Whether a parameter with a message's type is not the message: it has a marker, or is in the path."""
     markers = (parameter.default, *get_args(annotation))
     return parameter.name in path_names or any(isinstance(one, Depends | Declaration) for one in markers)
 

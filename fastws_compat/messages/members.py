@@ -105,7 +105,7 @@ def adapter_of(form: Any, where: str) -> TypeAdapter[Any]:
 
 
 def _reason(exc: Exception) -> str:
-    """What pydantic says, without the address of its documentation."""
+    """pydantic's message, without the URL of its documentation."""
     return str(getattr(exc, "message", exc))
 
 
@@ -154,7 +154,7 @@ def base_of(member: Any) -> Any:
 
 
 def bases_of(members: Iterable[Any]) -> set[Any]:
-    """The classes of members, without what `Annotated[...]` says of them."""
+    """The classes of members, without the metadata of `Annotated[...]`."""
     return set(map(base_of, members))
 
 

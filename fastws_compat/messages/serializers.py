@@ -1,4 +1,4 @@
-"""Serializers of messages that raise for what pydantic only warns of."""
+"""Serializers of messages that raise an exception where pydantic only warns."""
 
 from __future__ import annotations
 

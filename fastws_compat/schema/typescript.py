@@ -21,7 +21,8 @@ from fastws_compat.schema.vocabulary import BINARY, TEXT, Message
 IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 HERE = Path(__file__).parent
 STATIC = HERE.parent / "static" / "fastws"
-# The names of the client's own half of a file, and those that it uses of JavaScript: no model may hide them.
+# The names that the client's own half of a file defines, and those of JavaScript that it uses: a model
+# must not hide them.
 CLIENT = """
     Live CallError Routes connect Connect Connection ConnectOptions Runtime Tags Requests ReplyTo
     Down Up TagOf Tagged WithoutId Given Asked AskedFor live

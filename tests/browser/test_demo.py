@@ -29,7 +29,7 @@ WATCH_TYPING = """() => {
 
 
 def write(page, text, reader, name):
-    """Begin a message. The reader's page says so for four seconds, which may be over before a test looks."""
+    """Start typing. The reader's page shows it for four seconds, which may be over before a test looks."""
     reader.evaluate(WATCH_TYPING)
     page.get_by_label("Message", exact=True).press_sequentially(text)
     expect(reader.locator("#typing")).to_have_attribute("data-shown", re.compile(f"{name} is typing…"))

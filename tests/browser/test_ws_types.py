@@ -145,7 +145,7 @@ def test_it_comes_back_when_the_server_was_killed(page: playwright_api.Page, sit
     page.evaluate("commands.close()")
 
 
-# What a client meets that stays open for days
+# What happens to a client that stays open for days
 
 
 TALK = """(options) => {
@@ -167,7 +167,7 @@ def pass_time(page: playwright_api.Page, condition: str) -> None:
 def test_a_stream_resumes_without_a_gap_after_a_restart(
     talking: playwright_api.Page, talking_site: Site
 ) -> None:
-    """The server says 1012 before it stops, and the new one is asked for what comes after the last number."""
+    """The server closes with 1012; the client asks the new one for what comes after the last number."""
     talking.evaluate("""() => {
         window.log = [];
         window.numbers = [];
@@ -222,7 +222,7 @@ def test_three_refusals_of_a_user_whose_page_is_gone_are_the_end(
 def test_a_client_that_is_refused_for_a_while_comes_back_later_and_later(
     talking: playwright_api.Page, status: int
 ) -> None:
-    """Its page is still there, so the login is too. What it was to send goes out once."""
+    """Its page is still open, so its login is still valid. A message that is waiting is sent once."""
     talking.clock.install()
     talking.evaluate(TALK)
     talking.evaluate(

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +35,14 @@ def python_path(*directories: Path, loop: str = LOOP) -> str:
     """PYTHONPATH for a server; for asyncio it hides the installed uvloop."""
     hidden = [ROOT / "tests/servers/without_uvloop"] if loop == "asyncio" else []
     return os.pathsep.join(map(str, [*hidden, *directories, ROOT]))
+
+
+def wait_for(condition: Callable[[], bool], timeout: float = 20) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 class Running:

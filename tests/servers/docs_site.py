@@ -257,14 +257,6 @@ def leave(request: HttpRequest) -> HttpResponse:
     return HttpResponse("out")
 
 
-def deny(request: HttpRequest) -> bool:
-    return False
-
-
-async def allow_header(request: HttpRequest) -> bool:
-    return request.headers.get("X-Docs") == "yes"
-
-
 urlpatterns = [
     path("ws-docs/", include("fastws_compat.docs")),
     path("enter/<name>", enter),

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 GUIDE = (ROOT / "docs/howto/draining.md").read_text()
 CLIENTS = 25
-# Becomes the command after telling it of fd 3, as systemd does: the variables name the process itself.
+# Passes fd 3 to the command as systemd does, and becomes the command: the variables name the process itself.
 ACTIVATE = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True); "
     "os.environ.update(LISTEN_FDS='1', LISTEN_FDNAMES='site.socket', LISTEN_PID=str(os.getpid())); "
@@ -93,7 +93,7 @@ def test_no_client_is_refused_while_a_held_socket_changes_hands(server: Server, 
                 assert closed.value.rcvd is not None
                 assert closed.value.rcvd.code == 1012
             assert old.wait(60) in (0, -signal.SIGTERM)
-        # Nobody accepts now: the first of the returning clients waits in the kernel's queue.
+        # No process accepts now: the first of the returning clients waits in the kernel's queue.
         early = stack.enter_context(socket.create_connection(held.getsockname(), 60))
         with activated(server, held, tmp_path) as new:
             for _ in range(CLIENTS):

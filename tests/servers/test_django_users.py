@@ -24,7 +24,7 @@ import websockets
 from websockets.sync.client import ClientConnection, connect
 
 from tests.origins import HOSTS, ORIGINS, SITE
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, wait_for_subscriber
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT, Raw
 from tests.servers.conftest import ROOT, Running, Server, on_servers
@@ -363,16 +363,3 @@ def test_login_that_ends_in_another_process(server: Server, site: Site, redis_se
         site.run("deactivate", "eve", **layer)
         assert closing(eve)[0] == 4401
     assert "Traceback" not in here.logs() + there.logs()
-
-
-def wait_for_subscriber(url: str) -> None:
-    """Wait until a server receives messages about logins."""
-    import redis as client
-
-    deadline = time.monotonic() + 10
-    with client.Redis.from_url(url) as connection:
-        while time.monotonic() < deadline:
-            if any(b"fastws_compat.logins" in name for name in connection.pubsub_channels()):
-                return
-            time.sleep(0.02)
-    pytest.fail("no server subscribed to the group of the logins")

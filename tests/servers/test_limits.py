@@ -59,7 +59,7 @@ def test_limits_close_with_their_codes(running: Running) -> None:
 
 
 def test_connections_over_the_cap_are_refused_before_accept(server: Server) -> None:
-    running = server.start(APP, settings=SETTINGS)  # nobody asks how these connections end
+    running = server.start(APP, settings=SETTINGS)  # the test does not check how these connections end
     for path, status in (("/two", 503), ("/address", 429)):
         with open_socket(running, path), open_socket(running, path):
             assert refusal(running.url(path))[0] == status

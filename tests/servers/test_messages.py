@@ -258,7 +258,7 @@ def test_a_client_that_leaves_a_stream_is_noticed(running: Running, path: str, l
 
 
 def test_a_client_that_leaves_while_a_function_runs_is_noticed(running: Running) -> None:
-    """As while any endpoint is busy: it has a few seconds to notice by itself."""
+    """As with any busy endpoint: it has a few seconds to notice the disconnect by itself."""
     name = unique()
     with Raw(running, f"/functions?name={name}").accepted() as client:
         client.send(1, b'{"type":"post","text":"wait"}')

@@ -6,7 +6,6 @@ import signal
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -15,7 +14,7 @@ import websockets
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.client import open_socket
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, wait_for
 
 pytestmark = pytest.mark.servers
 
@@ -42,13 +41,6 @@ def figures(running: Running) -> dict[tuple[str, frozenset[Any]], float]:
     }
 
 
-def until(condition: Callable[[], bool], timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
     running = server.start(SITE)
 
@@ -62,7 +54,7 @@ def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
         other.send("close")
         with pytest.raises(websockets.ConnectionClosed):
             other.recv(timeout=10)
-        until(lambda: value("fastws_connections") == 1)
+        wait_for(lambda: value("fastws_connections") == 1)
         assert value("fastws_connections_opened_total") == 2
         assert value("fastws_messages_total", direction="in") == 4
         assert value("fastws_messages_total", direction="out") == 3
@@ -70,13 +62,13 @@ def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
         assert value("fastws_message_bytes_total", direction="out") == 15
     with open_socket(running, "/rooms/c") as lost:
         lost.socket.close()
-    until(lambda: value("fastws_connections") == 0)
+    wait_for(lambda: value("fastws_connections") == 0)
     assert value("fastws_connections_closed_total", code="4001", by="server") == 1
     assert value("fastws_connections_closed_total", code="1000", by="client") == 1
     assert value("fastws_connections_closed_total", code="1006", by="lost") == 1
     with pytest.raises(websockets.InvalidStatus):
         open_socket(running, "/nothing?token=secret")
-    until(lambda: "refused" in running.logs())
+    wait_for(lambda: "refused" in running.logs())
     lines = [line.split(" after ")[0] for line in running.logs().splitlines() if line.startswith("ACCESS")]
     assert sorted(lines) == [
         "ACCESS (none) refused 403 not_found",
@@ -100,7 +92,7 @@ def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) 
         clients = [stack.enter_context(open_socket(running, f"/rooms/{number}")) for number in range(20)]
         running.signal(signal.SIGTERM)
         stopped = time.monotonic()
-        until(lambda: fetch(running, "/-/ready") == (503, "draining"), 2.5)
+        wait_for(lambda: fetch(running, "/-/ready") == (503, "draining"), 2.5)
         late = stack.enter_context(open_socket(running, "/rooms/late"))  # it still serves
         late.send("hello")
         assert late.recv() == "hello"

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
@@ -27,7 +27,7 @@ from fastws_compat.operations import Done, api, count, kick, send, sockets
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
-from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
+from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers, wait_for
 from tests.servers.test_metrics import fetch
 
 pytestmark = [pytest.mark.servers, pytest.mark.redis]
@@ -64,13 +64,6 @@ class Cluster:
         ]
         wait_for(lambda: len(sockets().processes) == len(servers), 60)
         return started
-
-
-def wait_for(condition: Callable[[], bool], timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def name(running: Running) -> str:

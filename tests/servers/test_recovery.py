@@ -314,7 +314,7 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, daphne
 def test_redis_has_lost_messages(
     fault: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
-    """Everybody is told. No position from before is good any more, not even one that Redis still knows."""
+    """Every client learns of it. No earlier position is valid, not even one that Redis still knows."""
     running = Site(settings, redis_server).start(server)
 
     async def main() -> None:
@@ -492,7 +492,7 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
 
 
 def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server) -> None:
-    """Messages are delivered and not kept. Nobody recovers over them, and everybody afterwards does."""
+    """Messages are delivered but not kept. No client recovers across them; those that leave later do."""
     running = Site(settings, redis_server).start(server)
     unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
 

@@ -18,7 +18,7 @@ import pytest
 import websockets
 from websockets.sync.client import ClientConnection, connect
 
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, wait_for_subscriber
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT
 from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
@@ -200,14 +200,3 @@ def perform(process: Process, action: str) -> None:
     process.stdin.write(f"{action}\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
-
-
-def wait_for_subscriber(url: str) -> None:
-    """Wait until the server receives the messages of other processes about logins."""
-    import redis
-
-    with redis.Redis.from_url(url) as client:
-        deadline = time.monotonic() + 10
-        while not any(b"fastws_compat.logins" in name for name in client.pubsub_channels()):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
