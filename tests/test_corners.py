@@ -27,6 +27,7 @@ from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.lifecycle import Session, open_socket
 from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED
 from fastws_compat.contrib import gathering, prometheus
+from fastws_compat.contrib.prometheus.apps import PrometheusConfig
 from fastws_compat.daphne import shutdown
 from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.server import Server
@@ -112,7 +113,7 @@ def test_places_are_watched_without_a_time_limit_and_not_on_a_closed_loop(settin
 
 def test_the_app_enters_the_default_registry_once() -> None:
     before = list(REGISTRY._collector_to_names)
-    app = prometheus.PrometheusConfig("fastws_compat.contrib.prometheus", prometheus)
+    app = PrometheusConfig("fastws_compat.contrib.prometheus", prometheus)
     try:
         app.ready()
         app.ready()

@@ -320,20 +320,22 @@ class Newcomer:
 def arrival_in(world: World, member: Newcomer) -> Arrival:
     arrival: Any = Arrival.__new__(Arrival)
     arrival.group, arrival._hub, arrival._member, arrival._wish = "g", world.hub, member, Wish()
+    arrival._feed = world.feed
+    world.feed.catchers[member.id] = arrival
     return cast(Arrival, arrival)
 
 
 def test_values_that_are_not_known_yet_follow() -> None:
     async def main() -> None:
         world, member = World(), Newcomer()
-        world.join(cast(Any, Listener(member.id)))
         await world.feed.confirm()
+        world.members[member.id] = member
         world.feed._values = None
         arrival_in(world, member)._send_values(world.feed)
         assert member.frames == []
-        listener = world.members[member.id]
-        await until(lambda: bool(listener.told))
-        assert listener.told[-1]["all"] == {}
+        del world.feed.catchers[member.id]  # as at the end of `run`
+        await until(lambda: bool(member.frames))
+        assert member.frames[-1]["all"] == {}
         world.feed.close()
 
     run(main)
