@@ -18,18 +18,18 @@ SALT = "fastws_compat.logins"
 
 
 def session_digest(key: str) -> str:
-    """What stands for a session between processes: with its key, any reader could take it over."""
+    """A digest for messages between processes: whoever reads the key of a session can take it over."""
     return salted_hmac(SALT, key, algorithm="sha256").hexdigest()
 
 
 def give_name(session: Any) -> None:
-    """Name a session whose user has logged in. An existing name is kept, because its sockets know it."""
+    """Name a session whose user has logged in. A name is kept, because sockets are registered by it."""
     if isinstance(session, SignedCookies) and NAME not in session:
         session[NAME] = get_random_string(32)
 
 
 def name_of(session: Any) -> str | None:
-    """The session's name; None for a session in a cookie that began before sessions got names."""
+    """The session's name; None for a session in a cookie whose user logged in before sessions had names."""
     name: str | None = session.get(NAME) if isinstance(session, SignedCookies) else session.session_key
     return name
 

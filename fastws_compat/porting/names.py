@@ -10,7 +10,8 @@ from typing import Any
 
 PACKAGE = "fastws_compat"
 
-# FastAPI's modules re-export names of others, and people import them from there. Here is where they are.
+# FastAPI's modules re-export names of other modules, and people import them from there. This is where the
+# names are here.
 HOMES = {
     "": "params routing status",
     "applications": "FastAPI Starlette",
@@ -77,14 +78,14 @@ CORS = (
     'CORS does not cover WebSockets: name the origins of other sites in FASTWS["ALLOWED_ORIGINS"], '
     "and use django-cors-headers for HTTP."
 )
-GZIP = "Django compresses HTTP responses with django.middleware.gzip.GZipMiddleware; sockets pass it."
+GZIP = "Django compresses HTTP responses with django.middleware.gzip.GZipMiddleware, which ignores sockets."
 BODY = (
     "Only HTTP has bodies, which Django limits with DATA_UPLOAD_MAX_MEMORY_SIZE; "
     "max_message_size limits a socket's messages."
 )
 HANDLERS = "Applications handle exceptions by themselves: use exception_handlers= or add_exception_handler()."
 WSGI = "Django serves WSGI applications and HTTP: mount ASGI applications only, with app.mount()."
-EXITS = "Dependencies with `yield` end by themselves here: leave it out."
+EXITS = "Dependencies with `yield` are cleaned up without it: leave it out."
 SCHEMA = (
     "OpenAPI describes HTTP, which stays with Django: use django-ninja or drf-spectacular; "
     "`manage.py ws_routes` lists the sockets."
@@ -96,12 +97,10 @@ EVENTS = (
 TELEMETRY = "Use fastws_compat.contrib.opentelemetry, or the signals in fastws_compat.signals."
 SERVER = "Run the project with daphne, uvicorn or `manage.py runserver`."
 FASTAPI_INSIDE = (
-    "This is how FastAPI works inside: declare endpoints, parameters and Depends() instead, and add routes "
+    "This is internal to FastAPI: declare endpoints, parameters and Depends() instead, and add routes "
     "with add_api_websocket_route()."
 )
-STARLETTE_INSIDE = (
-    "This is how Starlette works inside: use WebSocket, Response and add_websocket_route() instead."
-)
+STARLETTE_INSIDE = "This is internal to Starlette: use WebSocket, Response and add_websocket_route() instead."
 JSON = "Return a JSONResponse, which needs no other library."
 ENCODERS = "Give jsonable_encoder() a custom_encoder, or add the class to ENCODERS_BY_TYPE."
 
@@ -156,12 +155,12 @@ _NAMES = (
     ("TelemetryConfig TelemetryData get_telemetry_data", TELEMETRY),
     ("EventSourceResponse KEEPALIVE_COMMENT ServerSentEvent format_sse_event", EVENTS),
     ("ORJSONResponse UJSONResponse orjson ujson", JSON),
-    ("ClientDisconnect", "A socket whose client has gone raises WebSocketDisconnect."),
+    ("ClientDisconnect", "A socket whose client has disconnected raises WebSocketDisconnect."),
     ("SERVER_PUSH_HEADERS_TO_COPY", VIEW),
     ("ASGI2App ASGI3App ASGIInstance", "Use ASGIApp from fastws_compat.types."),
     ("Color PyExtraColor", "Use Color from pydantic_extra_types.color."),
     ("encoders_by_class_tuples generate_encoders_by_class_tuples is_pydantic_v1_model_instance", ENCODERS),
-    ("RequestErrorModel WebSocketErrorModel", "Use errors() of RequestValidationError for what is wrong."),
+    ("RequestErrorModel WebSocketErrorModel", "RequestValidationError.errors() describes the errors."),
     ("Undefined", "Use PydanticUndefined from pydantic_core."),
     ("UnionType", "Use UnionType from Python's module types."),
     ("DefaultType", "Use a TypeVar of your own."),
@@ -189,7 +188,7 @@ _ADVICE |= {f"openapi.models.{name}": SCHEMA for name in _OPENAPI.split()}
 
 
 def explain(module: str) -> None:
-    """ModuleNotFoundError with advice for a module that only FastAPI or Starlette has."""
+    """Raise ModuleNotFoundError with advice for a module that only FastAPI or Starlette has."""
     advice = MODULES.get(module.removeprefix(f"{PACKAGE}."))
     if advice is not None:
         # Without `name=`: `from package import module` swallows an error that has it, and the advice with it.
