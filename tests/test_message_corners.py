@@ -8,7 +8,7 @@ import warnings
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 from unittest import TestCase
 
 import pytest
@@ -16,12 +16,14 @@ from pydantic import (
     AliasGenerator,
     BaseModel,
     ConfigDict,
+    Field,
     RootModel,
     computed_field,
     field_serializer,
     field_validator,
 )
-from pydantic.alias_generators import to_pascal
+from pydantic.alias_generators import to_camel, to_pascal
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import TypedDict
 
 from fastws_compat import (
@@ -235,6 +237,38 @@ class Other(BaseModel):
     own_id: int
 
 
+class Entry(TypedDict):
+    own_id: int
+    far: NotRequired[Annotated[int, Field(serialization_alias="Far.Away")]]
+
+
+@pydantic_dataclass(config=ConfigDict(alias_generator=AliasGenerator(serialization_alias=str.upper)))
+class Loud:
+    own_id: int = 0
+
+
+class Inheriting(BaseModel):
+    """Its TypedDicts and dataclasses have its aliases, unless they have a configuration of their own."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(alias=to_camel, serialization_alias=to_pascal), extra="forbid"
+    )
+
+    kind: Literal["inheriting"] = "inheriting"
+    entry: Entry = {"own_id": 0}
+    many: list[Point | Entry] = []
+    loud: Loud | str = ""
+    named: dict[str, list[Entry]] = {}
+
+
+class Plainly(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    kind: Literal["plainly"] = "plainly"
+    entry: Entry = {"own_id": 0}
+    point: Point | None = None
+
+
 class Ids(RootModel[list[int]]): ...
 
 
@@ -261,14 +295,25 @@ class Nested(BaseModel):
         Nested(all_of_them=[Other(own_id=3), Strict(own_id=3)], by_name={"a": Strict(own_id=7)}),
         Nested(ids=Ids([1]), plain={"text": "OwnId"}),
         Strict(own_id=8),
+        Inheriting.model_validate({"entry": {"ownId": 1, "far": 2}, "many": [Point(3), {"ownId": 4}]}),
+        Inheriting.model_validate({"loud": Loud(5)}),
+        Inheriting.model_validate({"named": {"a": [{"ownId": 6}]}}),
+        Plainly.model_validate({"entry": {"ownId": 1, "far": 2}, "point": Point(3)}),
     ],
 )
 def test_what_is_sent_under_other_names_is_read_back(message: Any) -> None:
     """In a test, in a subscription and where examples are checked, at any depth."""
-    outgoing = compile_contract(None, Nested | Strict, "a test").outgoing
+    outgoing = compile_contract(None, Nested | Strict | Inheriting | Plainly, "a test").outgoing
     frame = outgoing.encode(message)
     assert "own_id" not in frame
     assert outgoing.decode(frame) == message
+
+
+def test_a_typeddict_alone_is_read_back() -> None:
+    outgoing = compile_contract(None, Entry, "a test").outgoing
+    frame = outgoing.encode({"own_id": 1, "far": 2})
+    assert frame == '{"own_id":1,"Far.Away":2}'
+    assert outgoing.decode(frame) == {"own_id": 1, "far": 2}
 
 
 class Aging(BaseModel):

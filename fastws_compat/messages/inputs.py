@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, get_args, get_origin
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import BaseModel
+from pydantic import AliasGenerator, BaseModel
+from pydantic.fields import FieldInfo
 
 from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
 from fastws_compat.messages.members import base_of, constant_of, fields_of
@@ -13,17 +14,30 @@ from fastws_compat.messages.members import base_of, constant_of, fields_of
 ARRAYS = (list, tuple, set, frozenset, Sequence)
 
 
-def as_input(kind: Any, value: Any) -> Any:
-    """JSON of a type with the names of fields instead of their aliases, and without computed fields."""
-    kind = _member(_plain(kind), value)
+Config = Mapping[str, Any]
+NO_CONFIG: Config = {}
+
+
+def as_input(kind: Any, value: Any, config: Config = NO_CONFIG) -> Any:
+    """JSON of a type with the names of fields instead of their aliases, and without computed fields.
+
+    `config` is that of the model around it, which also holds for a TypedDict or dataclass without its own.
+    """
+    kind = _member(_plain(kind), value, config)
     if isinstance(value, list):
-        return [as_input(*each) for each in _items(kind, value)]
+        return [as_input(*each, config) for each in _items(kind, value)]
     if not isinstance(value, dict):
         return value
-    fields = fields_of(kind)
+    config, fields = _config_of(kind, config), fields_of(kind)
     if not fields:
-        return {key: as_input(_item_type(kind), item) for key, item in value.items()}
-    return {name: as_input(fields.get(name), value[key]) for key, name in _names(kind, value)}
+        return {key: as_input(_item_type(kind), item, config) for key, item in value.items()}
+    return {name: as_input(fields.get(name), value[key], config) for key, name in _names(kind, value, config)}
+
+
+def _config_of(kind: Any, outer: Config) -> Config:
+    """The configuration of a class, or else that of the model around it."""
+    config: Config = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", outer))
+    return config
 
 
 def _plain(kind: Any) -> Any:
@@ -33,25 +47,26 @@ def _plain(kind: Any) -> Any:
     return _plain(kind.model_fields["root"].annotation) if is_root else kind
 
 
-def _member(kind: Any, value: Any) -> Any:
+def _member(kind: Any, value: Any, config: Config) -> Any:
     """The member of a union that has been serialized; None if that cannot be told."""
     if not is_union(kind):
         return kind
-    members = [_member(_plain(member), value) for member in get_args(kind)]
-    return next((member for member in members if _is_of(member, value)), None)
+    members = [_member(_plain(member), value, config) for member in get_args(kind)]
+    return next((member for member in members if _is_of(member, value, config)), None)
 
 
-def _is_of(kind: Any, value: Any) -> bool:
+def _is_of(kind: Any, value: Any, config: Config) -> bool:
     if isinstance(value, list):
         return get_origin(kind) in ARRAYS
-    return isinstance(value, dict) and bool(fields_of(kind)) and _has_fields(kind, value)
+    return isinstance(value, dict) and bool(fields_of(kind)) and _has_fields(kind, value, config)
 
 
-def _has_fields(kind: Any, value: dict[str, Any]) -> bool:
+def _has_fields(kind: Any, value: dict[str, Any], config: Config) -> bool:
     """Whether an object has only keys of a class, and its constants."""
     fields = fields_of(kind)
     return all(
-        name in fields and constant_of(kind, name) in (None, value[key]) for key, name in _names(kind, value)
+        name in fields and constant_of(kind, name) in (None, value[key])
+        for key, name in _names(kind, value, _config_of(kind, config))
     )
 
 
@@ -68,10 +83,31 @@ def _item_type(kind: Any) -> Any:
     return get_args(kind)[-1] if get_args(kind) else None
 
 
-def _names(kind: Any, value: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _names(kind: Any, value: dict[str, Any], config: Config) -> Iterator[tuple[str, str]]:
     """The keys of an object that are not computed, with the names of their fields."""
-    models = getattr(kind, "model_fields", {})
-    aliases = {info.serialization_alias: name for name, info in models.items()}
+    aliases = {_alias_of(name, info, config): name for name, info in _infos(kind).items()}
     computed = {info.alias or name for name, info in getattr(kind, "model_computed_fields", {}).items()}
     for key in value.keys() - computed:
         yield key, aliases.get(key, key)
+
+
+def _infos(kind: Any) -> Mapping[str, FieldInfo]:
+    """What pydantic knows about the fields of a model, dataclass or TypedDict."""
+    infos = getattr(kind, "model_fields", getattr(kind, "__pydantic_fields__", None))
+    if infos is None:
+        hints = get_type_hints(get_origin(kind) or kind, include_extras=True)
+        infos = {name: FieldInfo.from_annotation(hint) for name, hint in hints.items()}
+    return infos
+
+
+def _alias_of(name: str, info: FieldInfo, config: Config) -> str:
+    """What a field is called when it is serialized."""
+    return info.serialization_alias or _generated(name, config.get("alias_generator")) or name
+
+
+def _generated(name: str, generator: Any) -> str | None:
+    """The alias that a model's generator makes for a field."""
+    if isinstance(generator, AliasGenerator):
+        alias, _, own = generator.generate_aliases(name)
+        return own or alias
+    return generator and generator(name)  # type: ignore[no-any-return]
