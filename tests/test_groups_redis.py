@@ -21,10 +21,10 @@ from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group, counters, handlers, on
 from fastws_compat.layers import client as layers
-from tests.fake_server import FakeServer, connected
+from tests.fake_server import FakeServer, connected, until
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
-from tests.test_groups import opened, until
+from tests.test_groups import opened
 
 # redis-py leaves a stream open if the server stops while it connects.
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]

@@ -16,8 +16,8 @@ from fastws_compat.limits import Limits, parse_rate
 from fastws_compat.routing import flatten
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketState
-from tests.fake_server import connected, converse, text
-from tests.test_endings import records, until
+from tests.fake_server import connected, converse, text, until
+from tests.test_endings import records
 
 
 def echoing(app, path="/ws", **limits):

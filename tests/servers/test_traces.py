@@ -11,8 +11,7 @@ import pytest
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import open_socket
-from tests.servers.conftest import Running, Server
-from tests.servers.test_metrics import until
+from tests.servers.conftest import Running, Server, wait_for
 
 pytest.importorskip("opentelemetry.sdk", reason="the SDK of OpenTelemetry is not installed")
 
@@ -49,7 +48,7 @@ def test_delivery_is_linked_to_the_send_in_another_process(
         sender.send("hello")
         assert (sender.recv(timeout=20), receiver.recv(timeout=20)) == ("hello", "hello")
         deliveries = [tmp_path / server.name for server in (daphne, uvicorn)]
-        until(lambda: all(spans(file, "deliver group") for file in deliveries))
+        wait_for(lambda: all(spans(file, "deliver group") for file in deliveries))
     [sent] = spans(tmp_path / "daphne", "send group")
     assert sent["kind"] == "SpanKind.PRODUCER"
     assert spans(tmp_path / "uvicorn", "send group") == []
