@@ -172,9 +172,9 @@ CODES = {
     1000: "The endpoint returned.",
     1011: "The endpoint raised an exception.",
     1013: "The client reads too slowly",
-    3500: "A code of the application.",
+    3500: "The application defines this code.",
     4404: "The object does not exist.",
-    4409: "The meaning of the HTTP status 409.",
+    4409: "Corresponds to HTTP status 409.",
 }
 
 
@@ -424,7 +424,7 @@ def test_search(open_page):
     expect(links).to_have_count(1)
     search.fill("no such thing")
     expect(links).to_have_count(0)
-    expect(page.page.get_by_text("No route has this.")).to_be_visible()
+    expect(page.page.get_by_text("No route matches.")).to_be_visible()
     search.fill("")
     expect(links).to_have_count(everything)
 

@@ -1,4 +1,4 @@
-/** The documentation page: what a route says, and a console that connects to it. `fastws_compat.docs` makes the data. */
+/** The documentation page: what each route says, and a console that connects to it. The data is from `fastws_compat.docs`. */
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { info, routes, messages, schemas, closeCodes, prefix, user } = data;
@@ -272,11 +272,11 @@ class Log {
 
 const REFUSED = [
   "A browser hides the status and the reason: it only says 1006. Look in its developer tools, under Network, or in the server's log.",
-  "401: not logged in. 403: not allowed, or a wrong parameter. 404: not found. 429, 503: too many connections. 500: an error of the server.",
+  "401: not logged in. 403: not allowed, or a wrong parameter. 404: not found. 429, 503: too many connections. 500: a server error.",
 ];
 
 const sentenceOf = (code) => closeCodes[code] ?? OTHER_CODES[code]
-  ?? (code >= 4400 && code < 4600 ? `The meaning of the HTTP status ${code - 4000}.` : "A code of the application.");
+  ?? (code >= 4400 && code < 4600 ? `Corresponds to HTTP status ${code - 4000}.` : "The application defines this code.");
 const OTHER_CODES = {
   1001: "The other side went away.",
   1005: "The close frame has no code.",
@@ -690,7 +690,7 @@ function makeNav() {
   nav.append(search, ...names.map((tag) => h("section", {},
     names.length > 1 ? h("h2", {}, tag || "Other") : null,
     h("ul", {}, groups.get(tag).map(([key, route]) => h("li", {}, navLink(key, route)))))),
-  h("p", { class: "none", hidden: links.size > 0 }, links.size ? "No route has this." : "This project has no WebSocket routes."));
+  h("p", { class: "none", hidden: links.size > 0 }, links.size ? "No route matches." : "This project has no WebSocket routes."));
   document.addEventListener("keydown", (event) => {
     if (event.key !== "/" || event.target.closest("input, textarea, select")) return;
     event.preventDefault();
@@ -744,8 +744,8 @@ function overview() {
   return h("article", {}, h("h1", { tabindex: "-1" }, title, " ", chip(version)), paragraphs(description),
     h("div", { class: "chips" }, facts.filter(Boolean).map((fact) => chip(fact))),
     h("div", { class: "fields intro" },
-      card(`${plural(links.size, "route")}, ${plural(Object.keys(messages).length, "message")}`, "Choose a route: read what it says, connect to it, and watch every frame."),
-      card(user ? `You are ${user}` : "You are not logged in", "Sockets have your own session. What you may not do elsewhere, you may not do here."),
+      card(`${plural(links.size, "route")}, ${plural(Object.keys(messages).length, "message")}`, "Choose a route to read its documentation, connect to it and see every frame."),
+      card(user ? `You are ${user}` : "You are not logged in", "Sockets use your session, and have the permissions that you have on the rest of the site."),
       card("By keyboard", keys("/"), "searches, ", keys("↑", "↓"), "go through the routes, ", keys("Ctrl", "Enter"), "sends.")));
 }
 
