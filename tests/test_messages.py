@@ -44,6 +44,7 @@ from fastws_compat import (
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages import message_validation_exception_handler
+from fastws_compat.routing import websocket_session
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.messages import Found, Post, Said, Search
 from tests.servers.test_messages import BAD, POST
@@ -438,6 +439,8 @@ def test_a_route_of_starlette_has_no_messages() -> None:
             DeclarationError, match=r"declare it with websocket\(\) instead of websocket_route"
         ):
             FastAPI().router.add_websocket_route("/", call)
+    with pytest.raises(DeclarationError, match="validates no messages"):
+        websocket_session(endpoint)
 
 
 def test_types_are_needed() -> None:

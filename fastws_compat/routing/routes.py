@@ -336,6 +336,7 @@ def _refuse_typed(call: Callable[..., Any]) -> None:
 def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
     """`func(websocket)` as an ASGI application (Starlette)."""
     refuse_foreign(func, f"WebSocket endpoint {name_of(func)}")
+    _refuse_typed(func)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if SESSION not in scope:
