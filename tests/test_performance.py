@@ -138,7 +138,8 @@ def test_counting_adds_few_calls_to_a_connection_and_none_to_a_message() -> None
             await websocket.send_text(text)
 
     def of(messages: int) -> int:
-        return calls(lambda: converse(app, "/", messages))
+        # The fewest: garbage collection after earlier tests, or a sweep on a busy machine, makes calls too.
+        return min(calls(lambda: converse(app, "/", messages)) for _ in range(5))
 
     of(1)  # creates what is created once
     off = of(1), of(50)
