@@ -419,8 +419,9 @@ def test_kick_needs_a_filter_and_a_code_that_can_be_sent() -> None:
         kick()
     with pytest.raises(ValueError, match="cannot be closed with 1005"):
         kick(everything=True, code=1005)
-    with pytest.raises(ValueError, match="over=-1"):
-        kick(everything=True, over=-1)
+    for over in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"over={over} is not a number of seconds"):
+            kick(everything=True, over=over)
     assert kick(id="gone") == Done(0, 0, [])
 
 
