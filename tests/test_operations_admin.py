@@ -222,6 +222,24 @@ def test_search_filters_and_order(as_user: Callable[..., Client], sockets: Socke
     assert "No socket fits" in client.get(LIST, {"route": "/other"}).content.decode()
 
 
+def test_a_thousand_sockets(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    async def open_all() -> list[FakeServer]:
+        opened = [connected(sockets.app, path=f"/ws/{number}") for number in range(1000)]
+        for server in opened:
+            await server.wait_sent("websocket.accept")
+        return opened
+
+    sockets.servers = sockets.run(open_all())
+    client = as_user("view_livesocket")
+    html = client.get(LIST).content.decode()
+    assert html.count("<tr data-id=") == 100
+    assert "1,000 open · 1 process" in html
+    assert "Showing 100 of 1,000, newest first. Narrow the search to see others." in html
+    answer = client.get(LIST + "data/").json()
+    assert len(answer["rows"]) == 100
+    assert answer["totals"]["matched"] == 1000
+
+
 def test_data_keeps_no_session(as_user: Callable[..., Client], sockets: Sockets, settings: Any) -> None:
     settings.SESSION_SAVE_EVERY_REQUEST = True
     client = as_user("view_livesocket")
