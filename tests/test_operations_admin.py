@@ -157,6 +157,9 @@ def test_verbs(as_user: Callable[..., Client]) -> None:
     assert client.get(LIST + "message/").status_code == 405
     assert client.post(LIST + "data/").status_code == 405
     assert client.post(LIST + "some-id/").status_code == 405
+    assert client.get(LIST + "some-id/tap/").status_code == 405
+    for view in VIEWS:
+        assert client.head(LIST + view).status_code == 200
 
 
 def test_post_without_token(sockets: Sockets, as_user: Callable[..., Client]) -> None:
