@@ -16,9 +16,9 @@ from fastws_compat.limits import split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
-from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly, http_options
+from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly
 from fastws_compat.routing.api_router import APIRouter
-from fastws_compat.routing.options import RouteOptions, check_route_options
+from fastws_compat.routing.options import RouteOptions, check_route_options, router_options
 from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import BaseRoute, wrap
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
@@ -182,7 +182,7 @@ class FastAPI(Starlette):
         self.version = version
         self.root_path = root_path
         limits, extra = split(extra)
-        self.extra = http_options(extra, APP_OPTIONS, "FastAPI.__init__")
+        self.extra = router_options(extra, APP_OPTIONS, "FastAPI.__init__")
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.router = APIRouter(
             routes=routes,

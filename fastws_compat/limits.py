@@ -37,8 +37,8 @@ class LimitOptions(TypedDict, total=False):
     max_connections_per_address: int | None
     # Whether to compress messages on the completed daphne, and how.
     deflate: bool | DeflateOptions | None
-    # What happens to a message that does not fit the types of a TypedWebSocket: "answer" (the default),
-    # "close" or "raise"; and how many in a row are accepted.
+    # What happens to an invalid message from the client of a TypedWebSocket: "answer" (the default), "close"
+    # or "raise"; and the maximum number of them in a row.
     on_invalid: Literal["answer", "close", "raise"]
     max_invalid: int | None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -659,6 +660,23 @@ def test_check(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         with pytest.raises(CommandError, match=r"not up to date.*asyncapi --out[\s\S]*second"):
             run(*arguments)
     assert file.read_bytes() == before
+
+
+def test_the_command_that_a_failed_check_prints_writes_the_file(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    serve(monkeypatch, settings, FastAPI())
+    file = tmp_path / "the sockets.json"
+    options = ["--server", "wss://example.com/a b", "--spec", "3.0.0"]
+    for text in (None, "{}"):
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(CommandError) as caught:
+            run("--check", str(file), *options)
+        line = str(caught.value).partition("manage.py asyncapi ")[2].partition("\n")[0]
+        assert shlex.split(line) == ["--out", str(file), *options]
+        run(*shlex.split(line))
+        assert run("--check", str(file), *options) == ""
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

@@ -417,6 +417,8 @@ class LongError(ErrorFrame):
         (Post, Said, {"receives": Post}, "receives="),
         (Post, Said, {"on_invalid": "ignore"}, "'answer', 'close', 'raise'"),
         (Post, Said, {"max_invalid": -1}, "max_invalid=-1"),
+        (Post, Said, {"heartbeat": "yes"}, "heartbeat='yes': write True or False"),
+        (Post, Said, {"binary_json": 1}, "binary_json=1: write True or False"),
         (object(), None, {}, "pydantic"),
     ],
 )
@@ -449,12 +451,54 @@ def test_types_are_needed() -> None:
             TypedWebSocket[item]  # type: ignore[index]
 
 
-def test_options_of_typed_sockets_need_one() -> None:
-    for options in ({"heartbeat": True}, {"binary_json": True}):
-        with pytest.raises(DeclarationError, match="needs a TypedWebSocket"):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"heartbeat": True},
+        {"binary_json": True},
+        {"on_invalid": "close"},
+        {"max_invalid": 3},
+        {"max_invalid": None},
+        {"max_invalid": 3, "receives": Post},
+    ],
+)
+def test_options_of_typed_sockets_need_one(options: dict[str, Any]) -> None:
+    async def endpoint(websocket: WebSocket) -> None: ...
 
-            @FastAPI().websocket("/", **options)  # type: ignore[arg-type]
-            async def endpoint(websocket: WebSocket) -> None: ...
+    name = next(iter(options))
+    for owner in (FastAPI(), APIRouter()):
+        with pytest.raises(
+            DeclarationError, match=rf"endpoint has {name}=, which needs a TypedWebSocket: write"
+        ):
+            owner.websocket("/", **options)(endpoint)
+
+
+def test_plain_routes_may_stand_beside_typed_ones() -> None:
+    """A router's `on_invalid` and `max_invalid` are for its typed routes, and the plain ones ignore them."""
+
+    async def endpoint(websocket: WebSocket) -> None: ...
+
+    application, router = FastAPI(max_invalid=3), APIRouter(on_invalid="close")
+    router.websocket("/plain", heartbeat=False, binary_json=False)(endpoint)
+    router.websocket("/typed")(speak)
+    application.include_router(router, prefix="/inner")
+    plain, typed = application.routes[0].expanded()
+    assert plain.contract is None  # type: ignore[attr-defined]
+    assert (typed.contract.on_invalid, typed.contract.max_invalid) == ("close", 3)  # type: ignore[attr-defined]
+
+
+def test_options_of_routes_are_not_those_of_routers() -> None:
+    router = APIRouter()
+    for make in (FastAPI, APIRouter, lambda **options: FastAPI().include_router(router, **options)):
+        with pytest.raises(TypeError, match=r"'heartbeat': it is an option of websocket\(\)\.$"):
+            make(heartbeat=True)
+    with pytest.raises(TypeError, match=r"'max_invalid': it is an option of websocket\(\), APIRouter\(\) or"):
+        FastAPI().include_router(router, max_invalid=3)
+
+
+def test_tags_are_a_list() -> None:
+    with pytest.raises(TypeError, match=r"tags='chat': write a list, tags=\['chat'\]"):
+        FastAPI().websocket("/", tags="chat")
 
 
 def test_endpoint_and_dependencies_name_the_same_messages() -> None:

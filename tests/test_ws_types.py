@@ -207,6 +207,21 @@ def test_write_and_check(
         run("--out", str(file), "--check")
 
 
+def test_the_command_that_a_failed_check_prints_writes_the_file(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    app = app_with(model("Message"))
+    app.add_api_websocket_route("/more", zoo.trees)
+    serve(monkeypatch, settings, app)
+    file = tmp_path / "x.js"
+    with pytest.raises(CommandError, match=r"ws_types --out \S+/x\.js --only trees$"):
+        run("--check", str(file), "--only", "trees")
+    run("--out", str(file), "--only", "trees")
+    (tmp_path / "x.d.ts").write_text("")
+    with pytest.raises(CommandError, match=r"x\.d\.ts is not .* ws_types --out \S+/x\.js --only trees\n"):
+        run("--check", str(file), "--only", "trees")
+
+
 def test_refusals(settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--out needs a file"):
         run()

@@ -32,7 +32,7 @@ class ErrorFrame(BaseModel):
 class Reply(BaseModel):
     """The answer to a `Call`. `WebSocket.reply` fills in `id`, which is that of the call."""
 
-    id: Id = Field("", alias="id")  # no alias generator of a project renames it
+    id: Id = Field(default="", alias="id")  # no alias generator of a project renames it
 
 
 ReplyT = TypeVar("ReplyT", bound=Reply)

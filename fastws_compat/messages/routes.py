@@ -21,6 +21,7 @@ from fastws_compat.messages.members import MissingTypeError
 from fastws_compat.messages.router import MessageRouter
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.params import Depends
+from fastws_compat.routing.options import TYPED_LIMITS, TYPED_ONLY
 from fastws_compat.types import Receive, Scope, Send
 from fastws_compat.websockets import WebSocket
 
@@ -106,18 +107,27 @@ class RouteMessages:
 
     def _check_options(self) -> None:
         """Raise DeclarationError for options that the kind of socket does not have."""
+        options = self._options
         if self._socket is None:
             advice = "which needs a TypedWebSocket: write websocket: TypedWebSocket[In, Out]"
-            self._refuse_options(("heartbeat", "binary_json", "handlers"), advice)
+            self._refuse_options(filter(options.get, TYPED_ONLY), advice)
+            self._refuse_options((name for name in TYPED_LIMITS if name in options), advice)
         elif self._socket.forms is None:
             raise DeclarationError(
                 f"{self._where} takes a TypedWebSocket without messages: write TypedWebSocket[In, Out]."
             )
         else:
-            self._refuse_options(("receives", "sends"), "which its TypedWebSocket says already: leave it out")
+            advice = "which its TypedWebSocket says already: leave it out"
+            self._refuse_options(filter(options.get, ("receives", "sends")), advice)
+        self._check_switches()
+
+    def _check_switches(self) -> None:
+        for name in ("heartbeat", "binary_json"):
+            if not isinstance(value := self._options.get(name, False), bool):
+                raise DeclarationError(f"{self._where} has {name}={value!r}: write True or False.")
 
     def _refuse_options(self, names: Iterable[str], advice: str) -> None:
-        for name in filter(self._options.get, names):
+        for name in names:
             raise DeclarationError(f"{self._where} has {name}=, {advice}.")
 
     def _compiled_for(self, route: Route) -> tuple[Plan, Dispatch | None]:

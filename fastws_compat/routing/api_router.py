@@ -10,10 +10,10 @@ from fastws_compat.exceptions import FastAPIError
 from fastws_compat.limits import Limits, split
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
-from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly, http_options
+from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly
 from fastws_compat.routing.included import IncludedRouter, included_routers
 from fastws_compat.routing.lifespans import merged, run_all
-from fastws_compat.routing.options import RouteOptions, check_route_options
+from fastws_compat.routing.options import RouteOptions, check_route_options, router_options
 from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
 from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan
@@ -55,7 +55,7 @@ class APIRouter(Router):
         self.limits = Limits(limits)
         self.on_startup = list(on_startup or [])
         self.on_shutdown = list(on_shutdown or [])
-        self.extra = http_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
+        self.extra = router_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
 
     @property
     def websocket_urlpatterns(self) -> list[URLPattern]:
@@ -132,7 +132,7 @@ class APIRouter(Router):
         foreign.refuse(router, "include_router()")
         foreign.refuse_dependencies(dependencies or [], "dependencies= of include_router()")
         self._refuse_cycle(router)
-        http_options(extra, INCLUDE_OPTIONS, "include_router")
+        router_options(extra, INCLUDE_OPTIONS, "include_router")
         check_prefix(prefix)
         if not prefix:
             _refuse_empty_paths(router)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from fastws_compat.limits import OPTIONS as LIMITS
 from fastws_compat.limits import LimitOptions
-from fastws_compat.porting.http_only import OPERATION_OPTIONS
+from fastws_compat.porting.http_only import OPERATION_OPTIONS, http_options
 
 
 class RouteOptions(LimitOptions, total=False):
@@ -31,7 +32,10 @@ class RouteOptions(LimitOptions, total=False):
 
 
 OPTIONS = RouteOptions.__annotations__.keys()
-MESSAGES = ("receives", "sends", "heartbeat", "binary_json", "handlers")
+# The options that need a TypedWebSocket; routers have the second kind too, for their typed routes.
+TYPED_ONLY = ("heartbeat", "binary_json", "handlers")
+TYPED_LIMITS = ("on_invalid", "max_invalid")
+MESSAGES = ("receives", "sends", *TYPED_ONLY, *TYPED_LIMITS)
 
 
 def check_route_options(options: Mapping[str, Any], function: str) -> None:
@@ -43,11 +47,23 @@ def check_route_options(options: Mapping[str, Any], function: str) -> None:
             else f"the options of a route are {', '.join(OPTIONS)}"
         )
         raise TypeError(f"{function}() got an unexpected keyword argument {unknown!r}: {why}.")
+    if isinstance(tags := options.get("tags"), str):  # each letter would be a tag
+        raise TypeError(f"{function}() got tags={tags!r}: write a list, tags=[{tags!r}].")
 
 
-def message_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that say what the messages are."""
-    return {name: options[name] for name in MESSAGES if name in options}
+def router_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:
+    """The options that FastAPI has for HTTP; TypeError for any other, such as an option of a route."""
+    for name in sorted(options.keys() & OPTIONS - known):
+        place = "websocket(), APIRouter() or FastAPI()" if name in LIMITS else "websocket()"
+        raise TypeError(
+            f"{function}() got an unexpected keyword argument {name!r}: it is an option of {place}."
+        )
+    return http_options(options, known, function)
+
+
+def has_message_options(options: Mapping[str, Any]) -> bool:
+    """Whether an option says what the messages are, or what happens to invalid ones."""
+    return any(options.get(name, False) is not False for name in MESSAGES)
 
 
 class Described:

@@ -23,7 +23,7 @@ from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.requests import get_route_path
-from fastws_compat.routing.options import Described, RouteOptions, message_options
+from fastws_compat.routing.options import Described, RouteOptions, has_message_options
 from fastws_compat.routing.paths import changes_text, compile_path, convert, replace_params
 from fastws_compat.routing.unmatched import refuse
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
@@ -235,7 +235,7 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         self.call = _as_coroutine(endpoint)
         self.plan = compile_plan(self.call, self.path_format, self.dependencies)
         self.messages: RouteMessages | None = None
-        if self.plan.socket is not None or message_options(self.options):
+        if self.plan.socket is not None or has_message_options(self.options):
             self._declare_messages()
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 

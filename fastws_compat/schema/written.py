@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,6 +16,8 @@ from fastws_compat.schema import catalogue
 from fastws_compat.schema.description import Site
 
 SHOWN = 20
+# The options of the commands, besides --out, that a file depends on.
+REPEATED = ("server", "spec", "only", "settings", "pythonpath")
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -56,7 +59,13 @@ def deliver(command: BaseCommand, texts: Mapping[str, str], options: Mapping[str
         return
     act = _compare if options["check"] else _write
     for suffix, text in texts.items():
-        act(path.with_suffix(suffix) if suffix else path, text, f"manage.py {name} --out {path}")
+        act(path.with_suffix(suffix) if suffix else path, text, _command(name, path, options))
+
+
+def _command(name: str, path: Path, options: Mapping[str, Any]) -> str:
+    """The command that writes the files."""
+    given = [part for key in REPEATED if options.get(key) for part in (f"--{key}", options[key])]
+    return shlex.join(["manage.py", name, "--out", path.as_posix(), *given])
 
 
 def _write(file: Path, text: str, command: str) -> None:

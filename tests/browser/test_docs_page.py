@@ -227,6 +227,26 @@ def test_the_limits_of_the_log(open_page):
 
 
 @on_daphne
+def test_the_full_view_shows_what_came(open_page):
+    """Python has numbers that JavaScript rounds."""
+    page = open_page("plain").connect()
+    page.say(r'{"n":12345678901234567890, "x":1.0,"none":[ ],"all":[{"s":"a, {b}: \"c\""},2]}')
+    frame = page.log.locator(".received .frame").first
+    frame.click()
+    lines = [
+        *("{", '  "n": 12345678901234567890,', '  "x": 1.0,', '  "none": [],', '  "all": ['),
+        *("    {", r'      "s": "a, {b}: \"c\""', "    },", "    2", "  ]", "}"),
+    ]
+    expect(frame).to_have_text("\n".join(lines))
+    assert frame.text_content() == "\n".join(lines)
+    page.say("[" * 2_000 + "]" * 2_000)
+    expect(page.log.locator(".received")).to_have_count(2)
+    deep = page.log.locator(".received .frame").last
+    deep.click()
+    expect(deep).to_have_attribute("aria-expanded", "true")
+
+
+@on_daphne
 def test_large_frames_are_folded(open_page):
     page = open_page("plain").connect()
     page.say(f"give {64 * 1024}")
@@ -333,6 +353,9 @@ def test_hostile_texts_stay_texts(open_page):
         expect(page.page.get_by_role("main")).to_contain_text(text)
     expect(page.page.locator("main script, main img, main b:not(.address b), main i, nav u")).to_have_count(0)
     assert page.page.title() == "hostile · Harbour"
+    page.button("Fill the editor with constructor").click()
+    page.button("Send").click()
+    expect(page.frames.filter(has_text='{"type":"constructor"}')).to_have_count(1)
 
 
 @on_daphne
@@ -342,6 +365,8 @@ def test_nothing_foreign_and_nothing_against_the_policy(open_page, demo):
     page.page.on("request", lambda request: asked.append(request.url))
     page.page.reload()
     expect(page.page.get_by_role("heading", name="Harbour")).to_be_visible()
+    expect(page.page.get_by_text("The harbour team")).to_be_visible()
+    expect(page.page.locator("a[href^=mailto]")).to_have_count(0)  # the team has no address
     assert asked
     assert [url for url in asked if not url.startswith((demo.url, "data:"))] == []
     policy = page.visitor.context.request.get(demo.url + "/ws-docs/").headers["content-security-policy"]

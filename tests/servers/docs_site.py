@@ -86,7 +86,7 @@ app = FastAPI(
     title="Harbour",
     version="2.4",
     description="The sockets of the harbour: rooms to talk in, prices as they change, and files.",
-    contact={"name": "The harbour team", "email": "team@example.com"},
+    contact={"name": "The harbour team"},
     license_info={"name": "MIT", "url": "https://example.com/license"},
 )
 
@@ -211,8 +211,14 @@ class Hostile(BaseModel):
     field: Annotated[str, Field(alias="<img src=x onerror=alert(2)>", description="<b>bold</b>")] = "<i>"
 
 
+class Inherited(BaseModel):
+    """A tag that every object of JavaScript has."""
+
+    type: Literal["constructor"] = "constructor"
+
+
 @app.websocket("/ws/hostile", summary="<script>document.title = 'summary'</script>", tags=["<u>tag</u>"])
-async def hostile(websocket: TypedWebSocket[Hostile, Hostile]) -> None:
+async def hostile(websocket: TypedWebSocket[Hostile | Inherited, Hostile | Inherited]) -> None:
     """<img src=x onerror="document.title = 'description'">"""
     await websocket.accept()
     async for message in websocket:

@@ -21,13 +21,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)
         parser.add_argument("--server", metavar="URL", help="the server, such as wss://example.com/prefix")
-        parser.add_argument("--spec", choices=VERSIONS, default=VERSIONS[0], help="the version of AsyncAPI")
+        parser.add_argument(
+            "--spec", choices=VERSIONS, help=f"the version of AsyncAPI (default: {VERSIONS[0]})"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         server = options["server"]
         site = described_site(settings.SESSION_COOKIE_NAME)
         prefix = get_script_prefix().rstrip("/")
-        found = asyncapi.document(site, server=server, prefix=prefix, version=options["spec"])
+        found = asyncapi.document(site, server=server, prefix=prefix, version=options["spec"] or VERSIONS[0])
         if server is not None and not found.get("servers"):
             raise CommandError(f"--server {server} is not the address of a server: write wss://host/prefix.")
         deliver(self, {"": asyncapi.text(found)}, options, "asyncapi")

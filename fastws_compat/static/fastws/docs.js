@@ -45,6 +45,20 @@ function colored(text) {
 }
 
 const pretty = (value) => JSON.stringify(value, null, 2);
+const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
+
+/** JSON with line breaks, character by character as it came: a browser that parses it rounds long numbers. */
+function indented(text) {
+  let depth = 0;
+  const line = () => `\n${"  ".repeat(Math.min(depth, 50))}`;
+  return text.replace(/("(?:[^"\\]|\\.)*")|([{[])\s*([}\]])?|\s*([}\]])|([,:])|\s+/g, (_, string, open, empty, close, mark) => {
+    if (string || empty) return string ?? open + empty;
+    depth += open ? 1 : close ? -1 : 0;
+    if (open) return open + line();
+    if (close) return line() + close;
+    return mark === "," ? `,${line()}` : mark ? ": " : "";
+  });
+}
 
 function parsed(text) {
   try { return JSON.parse(text); } catch { return undefined; }
@@ -225,7 +239,7 @@ class Log {
     const isOpen = entry.element.classList.toggle("is-open");
     entry.frame.setAttribute("aria-expanded", isOpen);
     const value = isOpen && typeof entry.raw === "string" && entry.bytes <= LARGE ? parsed(entry.text) : undefined;
-    entry.frame.replaceChildren(...(value === undefined ? [entry.text] : colored(pretty(value))));
+    entry.frame.replaceChildren(...(value === undefined ? [entry.text] : colored(indented(entry.text))));
   }
 
   #show({ element }) {
@@ -318,8 +332,8 @@ class Route {
 
   #card(message, side) {
     const { name, title, summary, examples, kind } = message;
-    const replies = (this.about.replies[message.key] ?? []).map((key) => messages[key].name);
-    const needs = side === "sent" ? this.about.messageRequirements[name] : undefined;
+    const replies = (own(this.about.replies, message.key) ?? []).map((key) => messages[key].name);
+    const needs = side === "sent" ? own(this.about.messageRequirements, name) : undefined;
     return h("section", { class: `card ${side}${name === "error" ? " error" : ""}` },
       h("header", {}, h("span", { class: "tag" }, name), title === name ? null : h("h3", {}, title),
         replies.length ? h("span", { class: "soft" }, `answered by ${replies.join(" or ")}`) : null,
@@ -723,7 +737,7 @@ function openMenu(isOpen) {
 function overview() {
   const { title, version, description, contact, license, termsOfService } = info;
   const link = (url, text) => (/^(https?|mailto):/.test(url) ? h("a", { href: url }, text) : text);
-  const facts = [contact && link(contact.url ?? `mailto:${contact.email}`, contact.name ?? contact.email ?? contact.url),
+  const facts = [contact && link(contact.url ?? (contact.email && `mailto:${contact.email}`), contact.name ?? contact.email ?? contact.url),
     license && link(license.url, license.name), termsOfService && link(termsOfService, "Terms of service")];
   const keys = (...names) => names.map((name) => [h("kbd", {}, name), " "]);
   const card = (heading, ...text) => h("p", { class: "card soft" }, h("strong", {}, heading), h("br"), text);
