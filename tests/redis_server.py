@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -71,6 +72,14 @@ class RedisServer:
     def close(self) -> None:
         self.stop()
         self._folder.cleanup()
+
+    def connections(self) -> int:
+        """How many clients are connected, besides the one that asks."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            client.sendall(b"INFO clients\r\n")
+            found = re.search(rb"connected_clients:(\d+)", client.recv(65536))
+        assert found is not None
+        return int(found[1]) - 1
 
     def _answers(self) -> bool:
         try:

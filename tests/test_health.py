@@ -46,6 +46,15 @@ def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
     return server.sent[0]["status"], server.sent[1]["body"]
 
 
+def test_probes_need_neither_django_nor_its_database(app: Any, settings: Any) -> None:
+    """The host is wrong, and this test may not use the database."""
+    settings.SECURE_SSL_REDIRECT = True
+    settings.ALLOWED_HOSTS = []
+    settings.MIDDLEWARE = ["no.such.Middleware"]
+    for path in ("live", "ready", "ready/sockets"):
+        assert ask(app, f"/-/{path}")[0] == 200
+
+
 def test_a_process_that_serves_is_live_and_ready(app: Any) -> None:
     assert ask(app, "/-/live") == (200, b"live")
     assert ask(app, "/-/ready") == (200, b"ready")
@@ -113,6 +122,54 @@ class Socket:
 
     def close_for_restart(self) -> None:
         self.closed.append(asyncio.get_running_loop().time())
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time passes at once."""
+
+    skipped = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+    def skip(self, seconds: float) -> None:
+        self.skipped += seconds
+
+
+def test_three_hundred_sockets_over_three_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[float] = []
+
+    async def close() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, Clock)
+
+        async def sleep(seconds: float) -> None:
+            loop.skip(seconds)
+
+        monkeypatch.setattr(shutdown.asyncio, "sleep", sleep)
+        await shutdown.close_all([Socket(closed) for _ in range(300)], 3)
+
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        runner.run(close())
+    monkeypatch.undo()
+    assert len(closed) == 300
+    assert closed[-1] - closed[0] < 3.5
+    assert max(sum(start <= at < start + 1 for at in closed) for start in closed) <= 150
+
+
+def test_the_process_is_not_ready_from_the_first_moment_of_a_shutdown() -> None:
+    class Server:
+        drain_delay = 60.0
+
+    async def stop() -> str:
+        assert health.state() == "ready"
+        draining = asyncio.create_task(shutdown.drain(Server(), 1))  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        state = health.state()
+        draining.cancel()
+        return state
+
+    assert asyncio.run(stop()) == "draining"
 
 
 def test_sockets_are_closed_evenly_over_the_spread() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import override_settings
 
 from fastws_compat import FastAPI, WebSocket, logs
@@ -71,6 +72,46 @@ def test_records_of_two_sockets_at_once_have_their_own_id(caplog: pytest.LogCapt
         assert (record.connection_id, record.route, record.endpoint) == (ids[name], "/ws/{name}", "endpoint")
         assert (record.user_id, record.trace_id, record.span_id) == (None, None, None)
     assert own[-1].connection_id is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_records_of_the_orm_have_the_id_of_their_socket(
+    caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    settings.DEBUG = True  # so that the ORM logs its queries
+    caplog.set_level(logging.DEBUG, "django.db.backends")
+    caplog.handler.addFilter(logs.Connection())
+    app, ids = FastAPI(), {}
+
+    def in_thread(name: str) -> bool:
+        return User.objects.filter(username=f"thread-{name}").exists()
+
+    @app.websocket("/ws/{name}")
+    async def endpoint(websocket: WebSocket, name: str) -> None:
+        await websocket.accept()
+        ids[name] = websocket.scope["fastws_compat.session"].id
+        await User.objects.filter(username=f"async-{name}").aexists()
+        await run_in_threadpool(in_thread, name)
+        await websocket.send_text("done")
+
+    async def both() -> None:
+        servers = [FakeServer(CONNECT), FakeServer(CONNECT)]
+        for name, server in zip("ab", servers, strict=True):
+            server.start(app, websocket_scope(f"/ws/{name}"))
+        for server in servers:
+            await server.wait_sent("websocket.send")
+            await server.leave()
+
+    asyncio.run(both())
+    found = {
+        (kind, name, record.connection_id)
+        for record in caplog.records
+        if record.name == "django.db.backends"
+        for kind in ("async", "thread")
+        for name in "ab"
+        if f"{kind}-{name}" in record.getMessage()
+    }
+    assert found == {(kind, name, ids[name]) for kind in ("async", "thread") for name in "ab"}
 
 
 def test_a_record_after_the_end_has_no_connection() -> None:

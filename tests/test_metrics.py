@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
 from django.test import RequestFactory, override_settings
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -108,9 +109,9 @@ def app_with_routes() -> FastAPI:
     return app
 
 
-def run(app: Any, path: str, *messages: Any) -> None:
+def run(app: Any, path: str, *messages: Any, **scope: Any) -> None:
     server = FakeServer(CONNECT, *messages)
-    asyncio.run(app(websocket_scope(path, extensions=DENIAL), server.receive, server.send))
+    asyncio.run(app(websocket_scope(path, extensions=DENIAL, **scope), server.receive, server.send))
 
 
 def test_every_family_has_the_name_the_type_and_the_labels_of_the_table() -> None:
@@ -258,13 +259,87 @@ def test_what_clients_choose_makes_no_series() -> None:
             for sample in family.samples
         }
 
-    run(app, "/rooms/lobby", disconnect(3000))
-    run(app, "/nothing")
+    tenant = FastAPI()
+
+    @tenant.websocket("/ws/{room}")
+    async def join(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        await websocket.join(f"room.{room}")
+        async for _ in websocket.iter_text():
+            pass
+
+    app.mount("/t/{tenant}", tenant)
+
+    def visit(path: str, number: int, *messages: Any) -> None:
+        headers = [(b"user-agent", f"agent-{number}".encode()), (b"origin", f"http://{number}".encode())]
+        user, client = User(pk=number, username=f"user-{number}"), (f"10.0.0.{number % 256}", number)
+        run(app, path, *messages, headers=headers, user=user, client=client, query_string=b"t=%d" % number)
+
+    def visit_all(number: int) -> None:
+        code = disconnect(3000 + number)
+        visit(f"/rooms/{number}", number, code)
+        visit(f"/t/{number}/ws/{number}", number, code)
+        visit(f"/scan/{number}", number)
+        visit(f"/t/{number}/nothing", number)
+
+    visit_all(0)
     before = series()
-    for number in range(300):
-        run(app, f"/rooms/{number}", disconnect(3000 + number))
-        run(app, f"/scan/{number}")
+    for number in range(1, 301):
+        visit_all(number)
     assert series() == before
+    routes = {dict(labels)["route"] for _, labels in before if "route" in dict(labels)}
+    assert routes - {"(none)"} == {"/rooms/{room}", "/t/{tenant}/ws/{room}"}
+
+
+def test_two_hundred_scrapes_under_load() -> None:
+    app, counted = app_with_routes(), [0, 0]
+
+    async def visit() -> None:
+        server = FakeServer(CONNECT, text("one"), text("two"))
+        server.start(app, websocket_scope("/rooms/lobby", extensions=DENIAL))
+        while len(server.texts) < 2:
+            await server.frame()
+        await server.leave()
+        counted[0] += 1
+        counted[1] += 2
+
+    def rising(found: dict[str, Any]) -> dict[Any, float]:
+        """The samples that never fall."""
+        return {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in found.values()
+            if family.type in ("counter", "histogram")
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+
+    async def compare() -> None:
+        done = asyncio.Event()
+
+        async def load() -> None:
+            while not done.is_set():
+                await asyncio.gather(*(visit() for _ in range(5)))
+
+        await visit()
+        loading = asyncio.create_task(load())
+        first = before = rising(await asyncio.to_thread(scrape))
+        for number in range(200):
+            parser = parse_openmetrics if number % 2 else parse
+            accept = {"Accept": "application/openmetrics-text"} if number % 2 else {}
+            now = rising(await asyncio.to_thread(scrape, parser, **accept))
+            assert now.keys() == before.keys()
+            assert [key for key in now if now[key] < before[key]] == []
+            before = now
+        done.set()
+        await loading
+        found = await asyncio.to_thread(scrape)
+        assert rising(found).keys() == first.keys()
+        lobby = {"route": "/rooms/{room}"}
+        assert value(found, "fastws_connections_opened_total", **lobby) == counted[0] > 200
+        assert value(found, "fastws_messages_total", direction="in", **lobby) == counted[1]
+        assert value(found, "fastws_connections", **lobby) == 0
+
+    asyncio.run(compare())
 
 
 def test_exceptions_beyond_a_hundred_are_one_series() -> None:

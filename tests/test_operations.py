@@ -22,6 +22,7 @@ from fastws_compat.connections import sweeper
 from fastws_compat.connections.census import Histogram
 from fastws_compat.groups import Group
 from fastws_compat.layers import subscription
+from fastws_compat.logins.gate import Login
 from fastws_compat.logins.remote import sender_id
 from fastws_compat.operations import (
     Done,
@@ -396,6 +397,109 @@ def test_kick_in_middleware_before_there_is_a_socket() -> None:
     run(test())
 
 
+async def kicked_once(site: Site, server: FakeServer, code: int) -> None:
+    """Wait until the endpoint has ended, and see that there was one close frame and one disconnect."""
+    await server.wait_sent("websocket.close")
+    server.hang_up(code)
+    site.release.set()
+    await server.wait_ended()
+    assert server.closes == [code]
+    assert [exc.code for exc in site.ended if exc] == [code]
+
+
+def test_kick_of_a_socket_whose_login_is_being_checked(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site = Site()
+
+        @site.app.websocket("/held")
+        async def held(websocket: WebSocket) -> None:
+            await websocket.accept()
+            login = Login(websocket, websocket.scope["fastws_compat.session"], "5")
+            login.hold()
+            site.entered.set()
+            try:
+                await websocket.receive_text()
+            except WebSocketDisconnect as exc:
+                site.ended.append(exc)
+
+        server = connected(site.app, path="/held")
+        await site.entered.wait()
+        server.say("held back")
+        while server.incoming:
+            await asyncio.sleep(0)
+        assert await akick(route="/held", code=4403) == Done(1, 1, [])
+        await kicked_once(site, server, 4403)
+
+    run(test())
+    assert len(closes(caplog)) == 1
+
+
+def test_kick_of_a_socket_that_is_read_ahead(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site, received = Site(), []
+
+        @site.app.websocket("/later")
+        async def later(websocket: WebSocket) -> None:
+            await websocket.accept()
+            site.entered.set()
+            await site.release.wait()
+            try:
+                while True:
+                    received.append(await websocket.receive_text())
+            except WebSocketDisconnect as exc:
+                site.ended.append(exc)
+
+        server = connected(site.app, path="/later")
+        await site.entered.wait()
+        [found] = census.everybody()
+        for number in range(3):
+            server.say(f"{number}")
+            for _ in range(2):
+                found.session.sweep(found.loop.time())
+            while server.incoming:
+                await asyncio.sleep(0)
+        assert found.session.read_ahead is not None
+        assert await akick(route="/later", code=4403) == Done(1, 1, [])
+        await kicked_once(site, server, 4403)
+        assert received in ([], ["0", "1", "2"])  # never some of them
+
+    run(test())
+    assert len(closes(caplog)) == 1
+
+
+@pytest.mark.parametrize("by", ["endpoint", "login", "client"])
+def test_kick_of_a_socket_that_is_closing_already(by: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        site, logins = Site(), []
+
+        @site.app.websocket("/closing")
+        async def closing(websocket: WebSocket) -> None:
+            await websocket.accept()
+            logins.append(Login(websocket, websocket.scope["fastws_compat.session"], "5"))
+            if by == "endpoint":
+                await websocket.close(4401)
+            site.entered.set()
+            await site.release.wait()
+
+        server = connected(site.app, path="/closing")
+        await site.entered.wait()
+        if by == "login":
+            logins[0].end(4401, "")
+        elif by == "client":
+            [found] = census.everybody()
+            server.hang_up(4401)
+            while not found.session.is_unaware:
+                found.session.sweep(found.loop.time())
+                await asyncio.sleep(0)
+        assert await akick(route="/closing", code=4403) == Done(0, 0, [])
+        site.release.set()
+        await server.wait_ended()
+        assert server.closes == ([] if by == "client" else [4401])
+
+    run(test())
+    assert closes(caplog) == []
+
+
 def test_kick_over_time() -> None:
     async def test() -> None:
         site = Site()
@@ -419,8 +523,9 @@ def test_kick_needs_a_filter_and_a_code_that_can_be_sent() -> None:
         kick()
     with pytest.raises(ValueError, match="cannot be closed with 1005"):
         kick(everything=True, code=1005)
-    with pytest.raises(ValueError, match="over=-1"):
-        kick(everything=True, over=-1)
+    for over in (-1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"over={over} is not a number of seconds"):
+            kick(everything=True, over=over)
     assert kick(id="gone") == Done(0, 0, [])
 
 

@@ -157,6 +157,9 @@ def test_verbs(as_user: Callable[..., Client]) -> None:
     assert client.get(LIST + "message/").status_code == 405
     assert client.post(LIST + "data/").status_code == 405
     assert client.post(LIST + "some-id/").status_code == 405
+    assert client.get(LIST + "some-id/tap/").status_code == 405
+    for view in VIEWS:
+        assert client.head(LIST + view).status_code == 200
 
 
 def test_post_without_token(sockets: Sockets, as_user: Callable[..., Client]) -> None:
@@ -220,6 +223,24 @@ def test_search_filters_and_order(as_user: Callable[..., Client], sockets: Socke
     assert "Clear all filters" in html
     assert 'name="login" value="yes"' in html
     assert "No socket fits" in client.get(LIST, {"route": "/other"}).content.decode()
+
+
+def test_a_thousand_sockets(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    async def open_all() -> list[FakeServer]:
+        opened = [connected(sockets.app, path=f"/ws/{number}") for number in range(1000)]
+        for server in opened:
+            await server.wait_sent("websocket.accept")
+        return opened
+
+    sockets.servers = sockets.run(open_all())
+    client = as_user("view_livesocket")
+    html = client.get(LIST).content.decode()
+    assert html.count("<tr data-id=") == 100
+    assert "1,000 open · 1 process" in html
+    assert "Showing 100 of 1,000, newest first. Narrow the search to see others." in html
+    answer = client.get(LIST + "data/").json()
+    assert len(answer["rows"]) == 100
+    assert answer["totals"]["matched"] == 1000
 
 
 def test_data_keeps_no_session(as_user: Callable[..., Client], sockets: Sockets, settings: Any) -> None:

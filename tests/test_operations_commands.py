@@ -25,7 +25,7 @@ from fastws_compat.groups import record
 from fastws_compat.management import input as inputs
 from fastws_compat.management import sessions
 from fastws_compat.management.commands import ws_connect
-from fastws_compat.operations import api, audit
+from fastws_compat.operations import api, audit, census
 from fastws_compat.operations.management import replies, top
 from fastws_compat.operations.records import Done, Process
 from fastws_compat.operations.survey import Answers
@@ -98,6 +98,13 @@ def test_kick_asks_first(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [op for op, _, _ in asked] == ["count", "close", "count"]
 
 
+def test_kick_without_an_answer(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "")
+    with pytest.raises(CommandError, match=r"Nothing was closed\."):
+        call("ws_kick", "--everything")
+    assert [op for op, _, _ in asked] == ["count"]
+
+
 def test_kick_dry_run(asked: Any) -> None:
     assert "would be closed" in call("ws_kick", "--everything", "--dry-run")
     assert [op for op, _, _ in asked] == ["count"]
@@ -110,6 +117,9 @@ def test_kick_dry_run(asked: Any) -> None:
         (("--everything", "--code", "1005"), "not a code that can be sent"),
         (("--user", "nobody", "--yes"), "There is no user 'nobody'"),
         (("--everything", "--as", "nobody", "--yes"), "There is no user 'nobody'"),
+        (("--everything", "--over", "-1", "--yes"), "'-1' is not a number of seconds"),
+        (("--everything", "--over", "nan", "--yes"), "'nan' is not a number of seconds"),
+        (("--everything", "--over", "soon", "--yes"), "'soon' is not a number of seconds"),
     ],
 )
 def test_kick_mistakes(asked: Any, args: tuple[str, ...], error: str) -> None:
@@ -138,6 +148,20 @@ def test_drain(asked: Any) -> None:
         call("ws_drain", "--process", "web:2", "--wait", "0.1")
     with pytest.raises(CommandError, match="one of the arguments"):
         call("ws_drain")
+
+
+@pytest.mark.parametrize("option", ["--process", "--host"])
+def test_drain_of_an_empty_name_is_not_a_drain_of_all(asked: Any, option: str) -> None:
+    call("ws_drain", option, "")
+    assert asked == [("drain", {option[2:]: ""}, {"over": 0, "undo": False})]
+    assert not census.concerns(asked[0][1])
+
+
+@pytest.mark.parametrize("option", ["--over", "--wait"])
+def test_drain_mistakes(asked: Any, option: str) -> None:
+    with pytest.raises(CommandError, match="'-1' is not a number of seconds"):
+        call("ws_drain", "--all", option, "-1")
+    assert asked == []
 
 
 def test_drain_waits(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,6 +320,10 @@ def test_send_to_a_user_and_to_everyone(admin_user: User) -> None:
     ("args", "error"),
     [
         (("room.1", "hi"), "The message is not JSON"),
+        (("room.1", '{"a": NaN}'), "The message is not JSON .NaN is not a number"),
+        (("room.1", '["\\ud800"]'), "The message is not JSON"),
+        (("room.1", "[" * 100_000), "The message is not JSON"),
+        (("room.1", "--text", "\udcff"), "The message is not UTF-8"),
         (("room.1",), "Write a group and one message"),
         (("room.1", "{}", "{}"), "Write a group and one message"),
         (("--text", "hi"), "Write a group and one message"),
@@ -346,6 +374,12 @@ def site(monkeypatch: pytest.MonkeyPatch, settings: Any) -> FastAPI:
                 await websocket.close(4000, "enough")
             else:
                 await websocket.send_text(f"echo {text}")
+
+    @app.websocket("/named/{name}")
+    async def named(websocket: WebSocket, name: str) -> None:
+        await websocket.accept()
+        await websocket.send_json([name, websocket.query_params["q"], websocket.headers["x-name"]])
+        await websocket.close()
 
     @app.websocket("/me")
     async def me(websocket: WebSocket, user: Annotated[User, Depends(login_required)]) -> None:
@@ -405,6 +439,22 @@ def test_connect_closes_with_a_code(site: FastAPI, monkeypatch: pytest.MonkeyPat
     assert (status, without_time(lines)[-1]) == (3, "closed 4000")
 
 
+def test_connect_cuts_a_long_reason(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, f"/close 1000 {'x' * 200}\n")
+    status, lines = connect("/echo")
+    assert (status, without_time(lines)[-1]) == (0, f"closed 1000 {'x' * 123}")
+
+
+@pytest.mark.parametrize("path", ["/named/my café?q=é x", "/named/my%20caf%C3%A9?q=%C3%A9%20x"])
+def test_connect_to_a_path_that_is_not_ascii(
+    site: FastAPI, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    stdin(monkeypatch, "")
+    _, lines = connect(path, "--header", "X-Name: é", "--wait", "5")
+    [said] = [json.loads(line[2:]) for line in without_time(lines) if line.startswith("<")]
+    assert said == ["my café", "é x", "é".encode().decode("latin-1")]
+
+
 def test_connect_refused(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, "")
     status, lines = connect("/me")
@@ -433,6 +483,10 @@ def test_connect_as_a_user(site: FastAPI, monkeypatch: pytest.MonkeyPatch, setti
         (("/ws", "--header", "nonsense"), "is not a header"),
         (("/ws", "--user", "nobody"), "There is no user"),
         (("/ws", "--bearer", "/no/such/file"), "cannot be read"),
+        (("/ws", "--bearer", sys.executable), "is not a text"),
+        (("/ws", "--url", "http://127.0.0.1:99999"), "is not the address of a server"),
+        (("/ws", "--url", "http://[::1"), "is not the address of a server"),
+        (("/ws", "--wait", "-1"), "'-1' is not a number of seconds"),
     ],
 )
 def test_connect_mistakes(args: tuple[str, ...], error: str) -> None:

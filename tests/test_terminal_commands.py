@@ -110,6 +110,12 @@ def test_connect_where_nobody_listens() -> None:
     assert "No answer from ws://127.0.0.1:" in said
 
 
+def test_connect_with_what_no_request_can_have() -> None:
+    status, said = connect("/ws", "--url", f"http://127.0.0.1:{free_port()}", "--subprotocol", "a b")
+    assert status == dialogue.FAILED
+    assert "invalid subprotocol: a b" in said
+
+
 @contextmanager
 def answering(answer: bytes) -> Iterator[str]:
     """The address of a server that has one answer to whatever it is asked."""

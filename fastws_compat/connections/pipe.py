@@ -69,6 +69,9 @@ class Stage:
         """Whether code of the project runs in `send`, which may then need its own task."""
         return False
 
+    def cut(self) -> None:
+        """The connection was ended on the endpoint's behalf, so nothing may be held back any more."""
+
 
 class Pipe:
     """The stages of one connection."""
@@ -122,6 +125,8 @@ class Pipe:
             raise disconnect
 
         socket._send = refuse
+        for stage in self._stages:
+            stage.cut()
 
 
 def _place(stage: Stage) -> Place:

@@ -105,6 +105,8 @@ class Login(Stage):
         if self.ended is None:
             message = await self._interrupt.wait(self._receive)
             while self._holds and self.ended is None:
+                if (pending := self._websocket._pending_disconnect) is not None:
+                    return pending
                 self._released.clear()
                 await self._interrupt.wait(self._released.wait)
         if self.ended is None and message is not None:
@@ -156,6 +158,9 @@ class Login(Stage):
             self._hang_up()
         if self._close_task is not None:
             await self._close_task
+
+    def cut(self) -> None:
+        self._released.set()
 
     def hold(self) -> None:
         """Hold back what the client sends until `release`, while the login is being checked."""

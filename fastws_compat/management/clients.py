@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from fastws_compat.types import ASGIApp, Message
 
@@ -90,7 +90,7 @@ class NetworkClient:
             response = refusal.response
             body = bytes(response.body or b"").decode(errors="replace")
             return Answer(response.status_code, list(response.headers.raw_items()), body)
-        except websockets.WebSocketException as exc:
+        except (websockets.WebSocketException, ValueError) as exc:  # ValueError: an invalid header
             raise ConnectionError(str(exc)) from exc
         return Answer(101, list(self._connection.response.headers.raw_items()))
 
@@ -198,6 +198,11 @@ def _text(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
 
 
+def _bytes(text: str) -> bytes:
+    """The bytes of an argument, as they were on the command line."""
+    return text.encode(errors="surrogateescape")
+
+
 def _scope(target: Target) -> Message:
     """The scope of the handshake, as a server would create it."""
     url = urlsplit(target.url)
@@ -209,11 +214,11 @@ def _scope(target: Target) -> Message:
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": "1.1",
         "scheme": url.scheme,
-        "path": url.path or "/",
+        "path": unquote(url.path) or "/",
         "raw_path": (url.path or "/").encode(),
         "query_string": url.query.encode(),
         "root_path": "",
-        "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
+        "headers": [(_bytes(name.lower()), _bytes(value)) for name, value in headers],
         "client": ("127.0.0.1", 0),
         "server": target.address,
         "subprotocols": target.subprotocols,

@@ -13,7 +13,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 
-from fastws_compat.connections.closing import is_close_code
+from fastws_compat.connections.closing import close_reason, is_close_code
 from fastws_compat.management.clients import Answer, Client, Closed, Content, Target
 from fastws_compat.terminal import printable
 
@@ -148,7 +148,7 @@ class Dialogue:
         if line == "/ping":
             self._printer.pong(await self._client.ping())
         elif (found := CLOSE.fullmatch(line)) and is_close_code(code := int(found[1] or 1000)):
-            await self._close(code, found[2] or "")
+            await self._close(code, close_reason(found[2] or ""))
         else:
             self._printer.failed(f"{line!r} is unknown: write /close CODE REASON or /ping, or a message.")
 

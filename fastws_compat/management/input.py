@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+from argparse import ArgumentTypeError
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,25 @@ def user_named(name: str) -> Any:
         raise CommandError(f"There is no user {name!r}.") from None
 
 
+def seconds(argument: str) -> float:
+    """A duration, as the type of an argument."""
+    try:
+        value = float(argument)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ArgumentTypeError(f"{argument!r} is not a number of seconds")
+    return value
+
+
 def text(argument: str) -> str:
-    """An argument, or the content of stdin if it is "-"."""
-    return sys.stdin.read() if argument == STDIN else argument
+    """An argument, or the content of stdin if it is "-"; CommandError if it is not UTF-8."""
+    try:
+        found = sys.stdin.read() if argument == STDIN else argument
+        found.encode()
+    except UnicodeError:
+        raise CommandError("The message is not UTF-8. Use --bytes for a binary frame.") from None
+    return found
 
 
 def content(name: str) -> bytes:

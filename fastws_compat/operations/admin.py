@@ -18,7 +18,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from fastws_compat.operations import api, audit, details, listing, selections, taps
 from fastws_compat.operations.audit import Deed
@@ -61,12 +61,12 @@ class LiveSocketAdmin(Base):
     def get_urls(self) -> list[Any]:
         views: list[tuple[str, Callable[..., HttpResponse], str]] = [
             ("", self.list_view, "changelist"),
-            ("data/", require_GET(self.data_view), "data"),
+            ("data/", require_safe(self.data_view), "data"),
             ("kick/", require_POST(self.kick_view), "kick"),
             ("message/", require_POST(self.message_view), "message"),
-            ("processes/", require_GET(self.processes_view), "processes"),
+            ("processes/", require_safe(self.processes_view), "processes"),
             ("<str:object_id>/tap/", require_POST(self.tap_view), "tap"),
-            ("<path:object_id>/", require_GET(self.socket_view), "change"),
+            ("<path:object_id>/", require_safe(self.socket_view), "change"),
         ]
         return [
             path(route, self.admin_site.admin_view(self._viewable(view)), name=f"{URLS}_{name}")

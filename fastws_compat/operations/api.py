@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -155,7 +156,7 @@ async def close(
         raise ValueError(
             f"A socket cannot be closed with {code!r}: use 1000 to 1003, 1007 to 1014, or 3000 to 4999."
         )
-    if over < 0:
+    if not 0 <= over < math.inf:
         raise ValueError(f"over={over!r} is not a number of seconds.")
     values = {"code": int(code), "reason": close_reason(reason), "over": over, "spare": spare}
     answers = await ask("close", where, personal=personal, **values)

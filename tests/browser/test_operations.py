@@ -20,17 +20,27 @@ pytestmark = pytest.mark.browser
 
 LIST = "/admin/fastws_operations/livesocket/"
 SMALL = {"width": 360, "height": 740}
-# Contrast as WCAG 2 defines it, between the text and the background of an element.
-CONTRAST = """element => {
-  const rgb = text => text.match(/[\\d.]+/g).map(Number);
+# Contrast as WCAG 2 defines it, between each visible text and what is painted behind it: those below 4.5.
+FAINT = """root => {
+  const color = text => { const all = text.match(/[\\d.]+/g).map(Number); return [...all, 1].slice(0, 4); };
   const linear = v => v / 255 <= 0.03928 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4;
   const light = ([r, g, b]) => [r, g, b].map(linear)
     .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  let behind = element;
-  while (behind && rgb(getComputedStyle(behind).backgroundColor)[3] === 0) behind = behind.parentElement;
-  const a = light(rgb(getComputedStyle(element).color));
-  const b = light(rgb(getComputedStyle(behind ?? document.body).backgroundColor));
-  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const over = (above, below) => below.map((v, i) => i < 3 ? above[i] * above[3] + v * (1 - above[3]) : 1);
+  const parents = element => element ? [...parents(element.parentElement), element] : [];
+  const contrast = element => {
+    const styles = parents(element).map(each => getComputedStyle(each));
+    const behind = styles.map(style => color(style.backgroundColor))
+      .reduce((below, above) => over(above, below), [255, 255, 255, 1]);
+    const text = color(getComputedStyle(element).color);
+    text[3] *= styles.reduce((product, style) => product * Number(style.opacity), 1);
+    const [a, b] = [light(over(text, behind)), light(behind)];
+    return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  };
+  const hasText = element => [...element.childNodes].some(each => each.nodeType === 3 && each.data.trim());
+  return [...root.querySelectorAll('*')].filter(hasText)
+    .filter(each => each.checkVisibility({visibilityProperty: true}) && contrast(each) < 4.5)
+    .map(each => `${each.tagName} ${each.textContent.trim().slice(0, 30)} ${contrast(each).toFixed(2)}`);
 }"""
 GRANT = """
 import django; django.setup()
@@ -126,14 +136,16 @@ def test_client_text_is_text(open_list: Any, visit: Any) -> None:
     assert page.locator("#live-rows img").count() == 0
 
 
-def settled_contrast(element: Any) -> float:
-    """The contrast after the change of a theme, which may fade."""
-    element.evaluate("""async element => {
-      const all = [];
-      for (let each = element; each; each = each.parentElement) all.push(...each.getAnimations());
-      await Promise.allSettled(all.map(animation => animation.finished));
-    }""")
-    return float(element.evaluate(CONTRAST))
+def faint(page: Any) -> list[str]:
+    """The texts with too little contrast, after the change of a theme, which may fade."""
+    page.evaluate("() => Promise.allSettled(document.getAnimations().map(each => each.finished))")
+    found: list[str] = page.locator("#main").evaluate(FAINT)
+    return found
+
+
+def fits(page: Any) -> bool:
+    """Whether the page does not scroll sideways."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
 @pytest.mark.parametrize("toggled", [False, True])
@@ -145,22 +157,49 @@ def test_dark(open_list: Any, visit: Any, picture: Any, toggled: bool) -> None:
         while page.evaluate("document.documentElement.dataset.theme") != "dark":
             toggle.click()
     expect(rows(page).first).to_be_visible()
-    for selector in (
-        "#live-rows th a",
-        "#live-rows td.field-route",
-        "#live-head",
-        "#live-pause",
-        "#live-footer",
-    ):
-        assert settled_contrast(page.locator(selector).first) >= 4.5, selector
+    assert (
+        page.locator("body").evaluate("body => getComputedStyle(body).backgroundColor")
+        != "rgb(255, 255, 255)"
+    )
+    assert faint(page) == []
     picture(page, f"operations-dark-{toggled}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_can_be_read_on_a_phone(open_list: Any, visit: Any, picture: Any, scheme: str) -> None:
+    chat(visit)
+    page = open_list(color_scheme=scheme, viewport=SMALL)
+
+    def look(name: str) -> None:
+        assert (faint(page), fits(page)) == ([], True), name
+        picture(page, f"operations-{name}-{scheme}")
+
+    page.get_by_role("button", name="Pause").click()
+    page.locator("#live-filter > summary").click()
+    for state in ("open", "slow", "closing"):
+        rows(page).first.evaluate("(row, state) => { row.dataset.state = state; }", state)
+        page.locator("#live-age").evaluate("age => age.classList.add('late')")
+        look(f"list-{state}")
+    page.locator(".action-select").check()
+    look("list-ticked")
+    page.get_by_label("Action:").select_option("kick")
+    page.get_by_role("button", name="Go").click()
+    page.get_by_label("Close code").fill("5")
+    page.get_by_role("button", name="Yes, close").click()
+    look("mistake")
+    for path in ("processes/", "gone/", "?q=nothing"):
+        page.goto(page.url.split("/livesocket/")[0] + "/livesocket/" + path)
+        look(path.strip("/?").replace("=", "-"))
+    page.goto(page.url.split("?")[0])
+    page.locator("#live-rows th a").first.click()
+    look("socket")
 
 
 def test_phone(open_list: Any, visit: Any, picture: Any) -> None:
     chat(visit)
     page = open_list(viewport=SMALL)
     expect(rows(page).first).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits(page)
     assert page.locator("#live-filter").get_attribute("open") is None
     page.locator("#live-filter > summary").click()
     expect(page.get_by_text("By route")).to_be_visible()
@@ -169,19 +208,31 @@ def test_phone(open_list: Any, visit: Any, picture: Any) -> None:
     picture(page, "operations-phone")
 
 
+def press_until(page: Any, key: str, selector: str) -> None:
+    """Press a key until an element that fits has the focus."""
+    for _ in range(60):
+        page.keyboard.press(key)
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return
+    pytest.fail(f"{key} does not reach {selector}.")
+
+
 def test_keyboard_only(open_list: Any, visit: Any) -> None:
     chat(visit)
     page = open_list()
     expect(rows(page)).not_to_have_count(0)
     page.locator("#searchbar").focus()
-    seen = []
-    for _ in range(60):
-        page.keyboard.press("Tab")
-        seen.append(page.evaluate("document.activeElement.className + document.activeElement.id"))
-        if "action-select" in seen[-1]:
-            break
+    press_until(page, "Tab", ".action-select")
     page.keyboard.press("Space")
     assert page.locator(".action-select:checked").count() == 1
+    press_until(page, "Shift+Tab", "select")
+    page.keyboard.type("Close selected")
+    press_until(page, "Tab", ".actions button")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Are you sure you want to close 1 socket?")).to_be_visible()
+    press_until(page, "Tab", "[type=submit].default")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("Closed 1 socket in 1 process.")).to_be_visible()
 
 
 def test_hidden_and_paused_pages_ask_nothing(open_list: Any) -> None:
@@ -243,7 +294,7 @@ def test_watching_the_messages_of_a_socket(open_list: Any, visit: Any, picture: 
     page.locator("#socket-tap").evaluate("element => element.scrollIntoView()")
     picture(page, "operations-tap")
     page.set_viewport_size(SMALL)
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert fits(page)
     page.locator("#socket-tap").evaluate("element => element.scrollIntoView()")
     picture(page, "operations-tap-small")
     page.get_by_role("button", name="Stop watching").click()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from io import StringIO
 from pathlib import Path
@@ -21,9 +23,10 @@ import websockets
 from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.test import Client
 from websockets.sync.client import ClientConnection, connect
 
-from fastws_compat.operations import Done, api, count, kick, send, sockets
+from fastws_compat.operations import Done, api, count, kick, listing, send, sockets
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
@@ -122,6 +125,38 @@ def test_all_processes_are_asked(cluster: Cluster, daphne: Server, uvicorn: Serv
     assert kick(everything=True).count == 1
     assert close_of(opened[2]) == (1012, "")
     wait_for(lambda: sockets().total == 0)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_admin_in_a_worker_without_a_loop(
+    cluster: Cluster, redis_server: RedisServer, daphne: Server, uvicorn: Server, admin_user: User
+) -> None:
+    running = cluster.start(daphne, uvicorn)
+    opened = [open_socket(each, f"/ws/{number % 2}") for number in range(3) for each in running]
+    page = "/admin/fastws_operations/livesocket/"
+
+    operator = Client()
+    operator.force_login(admin_user)
+
+    def found(**query: str) -> list[str]:
+        listing.forget()
+        rows = operator.get(page + "data/", query).json()["rows"]
+        return [next(cell["text"] for cell in row["cells"] if cell["name"] == "process") for row in rows]
+
+    assert sorted(found()) == sorted([*map(name, running)] * 3)
+    assert found(process=name(running[0])) == [name(running[0])] * 3
+    assert len(found(q="room.1")) == 2
+    assert len(found(route="/ws/{room}", login="no", o="-messages")) == 6
+    connections = redis_server.connections()
+    with ThreadPoolExecutor(4) as threads:  # as a worker with threads
+        assert list(threads.map(lambda _: len(sockets().rows), range(12))) == [6] * 12
+    wait_for(lambda: redis_server.connections() <= connections + 4)  # each query closes its own
+    confirmation = operator.post(f"{page}?group=room.1", {"action": "kick_all"}).content.decode()
+    [selection] = re.findall(r'name="selection" value="([^"]+)"', confirmation)
+    operator.post(page + "kick/", {"selection": selection, "code": "4403", "reason": "abuse"})
+    assert [close_of(opened[n]) for n in (2, 3)] == [(4403, "abuse")] * 2
+    assert "Closed 2 sockets in 2 processes." in operator.get(page).content.decode()
+    assert len(found()) == 4
 
 
 def test_stopped_process_is_named_and_obeys_no_old_kick(cluster: Cluster, daphne: Server) -> None:

@@ -10,18 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from fastws_compat.management.clients import Client, Headers, LocalClient, NetworkClient, Target
 from fastws_compat.management.dialogue import Dialogue, Printer
-from fastws_compat.management.input import content, user_named
+from fastws_compat.management.input import content, seconds, user_named
 from fastws_compat.management.sessions import logged_in
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+# What a path and a query string contain as it is; anything else is percent-encoded.
+SAFE = "/%:@!$&'()*+,;=?"
 
 
 class Command(BaseCommand):
@@ -41,7 +43,7 @@ class Command(BaseCommand):
         parser.add_argument("--subprotocol", action="append", default=[], help="offer this subprotocol")
         parser.add_argument("--bearer", metavar="FILE", help="send the token in this file")
         parser.add_argument("--send", action="append", default=[], metavar="JSON", help="send this first")
-        parser.add_argument("--wait", type=float, metavar="S", help="close after S seconds")
+        parser.add_argument("--wait", type=seconds, metavar="S", help="close after S seconds")
         parser.add_argument("--json", action="store_true", help="print one JSON object per line")
         parser.add_argument("--in-process", action="store_true", help="without a server")
 
@@ -98,8 +100,12 @@ def client_of(options: dict[str, Any]) -> Client:
 
 def target_of(options: dict[str, Any]) -> Target:
     """The address and the headers; CommandError for an invalid URL."""
-    url = urlsplit(options["url"])
-    if url.scheme not in PORTS or not url.hostname:
+    try:
+        url = urlsplit(options["url"])
+        address = (url.hostname or "", url.port or PORTS[url.scheme])
+    except (KeyError, ValueError):
+        address = ("", 0)
+    if not address[0]:
         raise CommandError(
             f"--url {options['url']!r} is not the address of a server: write http://host:port."
         )
@@ -109,8 +115,8 @@ def target_of(options: dict[str, Any]) -> Target:
     full = url.path.rstrip("/") + "/" + path.lstrip("/")
     host = options["host"] or url.netloc.rpartition("@")[2]
     return Target(
-        urlunsplit((scheme, host, full, query, "")),
-        (url.hostname, url.port or PORTS[url.scheme]),
+        urlunsplit((scheme, host, quote(full, SAFE), quote(query, SAFE), "")),
+        address,
         headers_of(options, host, is_secure or options["secure"]),
         options["subprotocol"],
     )
@@ -125,8 +131,16 @@ def headers_of(options: dict[str, Any], host: str, is_secure: bool) -> Headers:
     if options["secure"]:
         headers.append(proxy_header())
     if options["bearer"] is not None:
-        headers.append(("Authorization", f"Bearer {content(options['bearer']).decode().strip()}"))
+        headers.append(("Authorization", f"Bearer {token(options['bearer'])}"))
     return [*headers, *map(header, options["header"])]
+
+
+def token(file: str) -> str:
+    """The token in a file; CommandError if it is not text."""
+    try:
+        return content(file).decode().strip()
+    except UnicodeDecodeError:
+        raise CommandError(f"--bearer {file}: the file is not a text.") from None
 
 
 def proxy_header() -> tuple[str, str]:

@@ -73,10 +73,16 @@ def read_message(words: list[str], options: dict[str, Any]) -> Any:
     if options["bytes"] is not None:
         return content(options["bytes"])
     try:
-        value = json.loads(text(words[0]))
-    except ValueError as exc:
+        value = json.loads(text(words[0]), parse_constant=no_number)
+        json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as exc:
         raise CommandError(f"The message is not JSON ({exc}). Use --text for a text.") from exc
     return value if isinstance(value, dict | list) else json.dumps(value)
+
+
+def no_number(name: str) -> None:
+    """Reject what Python reads as JSON and no browser does."""
+    raise ValueError(f"{name} is not a number")
 
 
 def group_of(name: str | None, options: dict[str, Any]) -> Group:

@@ -8,6 +8,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from fastws_compat.management.input import seconds
 from fastws_compat.operations import api, audit
 from fastws_compat.operations.management import replies
 from fastws_compat.operations.records import Done
@@ -29,16 +30,18 @@ class Command(BaseCommand):
         which.add_argument("--host", help="the processes of this host")
         which.add_argument("--all", action="store_true", help="every process")
         parser.add_argument(
-            "--over", type=float, default=0, metavar="S", help="seconds to spread the closes over"
+            "--over", type=seconds, default=0, metavar="S", help="seconds to spread the closes over"
         )
         parser.add_argument(
-            "--wait", type=float, default=0, metavar="S", help="wait until the sockets are gone"
+            "--wait", type=seconds, default=0, metavar="S", help="wait until the sockets are gone"
         )
         parser.add_argument("--undo", action="store_true", help="accept handshakes again")
 
     def handle(self, *args: Any, **options: Any) -> None:
         replies.require_layer()
-        where = {name: options[name] for name in ("process", "host") if options[name]} or {"everything": True}
+        # An empty name, such as that of an unset variable of a shell, is no process; it does not mean all.
+        where = {name: options[name] for name in ("process", "host") if options[name] is not None}
+        where = where or {"everything": True}
         values = {"over": options["over"], "undo": options["undo"]}
         done: Done = async_to_sync(api.drain)(where, by=audit.system_user(), **values)
         replies.warn(self, done.silent)

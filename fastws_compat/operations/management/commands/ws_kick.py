@@ -8,7 +8,7 @@ from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from fastws_compat.connections.closing import is_close_code
-from fastws_compat.management.input import user_named
+from fastws_compat.management.input import seconds, user_named
 from fastws_compat.operations import api, audit
 from fastws_compat.operations.management import replies
 from fastws_compat.operations.records import Done
@@ -34,7 +34,9 @@ class Command(BaseCommand):
         parser.add_argument("--everything", action="store_true", help="every socket")
         parser.add_argument("--code", type=int, default=api.COME_BACK, help="the close code (%(default)s)")
         parser.add_argument("--reason", default="", help="the reason, which the client sees")
-        parser.add_argument("--over", type=float, default=0, metavar="S", help="seconds to spread them over")
+        parser.add_argument(
+            "--over", type=seconds, default=0, metavar="S", help="seconds to spread them over"
+        )
         parser.add_argument("--dry-run", action="store_true", help="only print how many sockets match")
         parser.add_argument("--yes", action="store_true", help="do not ask for confirmation")
         parser.add_argument(
@@ -59,8 +61,16 @@ class Command(BaseCommand):
         processes = sum(1 for answer in found.last if answer["matched"])
         found_here = f"{replies.sockets(found.sum('matched'))} in {replies.plural(processes, 'process')}"
         self.stdout.write(f"{found_here} would be closed.")
-        if not options["dry_run"] and input("Close them? [y/N] ").strip().lower() not in ("y", "yes"):
+        if not (options["dry_run"] or agrees("Close them? [y/N] ")):
             raise CommandError("Nothing was closed.")
+
+
+def agrees(question: str) -> bool:
+    """Whether the answer is yes; the end of stdin is no answer."""
+    try:
+        return input(question).strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
 
 
 def filters(options: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from asgiref.sync import async_to_sync
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from fastws_compat.management.input import seconds
 from fastws_compat.operations import api
 from fastws_compat.operations.management import replies, top
 from fastws_compat.operations.management.top import Sample, View
@@ -33,7 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--once", action="store_true", help="print one table and exit")
         parser.add_argument("--json", action="store_true", help="print one JSON object and exit")
         parser.add_argument(
-            "--interval", type=float, default=INTERVAL, metavar="S", help="seconds between samples"
+            "--interval", type=seconds, default=INTERVAL, metavar="S", help="seconds between samples"
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
