@@ -9,13 +9,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 
+from fastws_compat.threads.orm import RECONNECTS, reconnect_after_errors
 from tests.ports import free_port
 
 SCRIPT = Path(__file__).parent / "databases" / "run.py"
@@ -144,3 +148,18 @@ def test_schemas_of_tenants(postgresql: PostgreSQL) -> None:
     pytest.importorskip("django_tenants", reason="django-tenants is not installed")
     engine = {"ENGINE": "django_tenants.postgresql_backend"}
     run({"default": {**postgresql.settings("postgres"), **engine}}, "schemas.py")
+
+
+def test_a_thread_that_connects_before_its_executor_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor of the async ORM starts its thread first, and then adds it to its threads."""
+
+    def reconnects() -> bool:
+        executor._threads.clear()
+        connection = SimpleNamespace(ensure_connection=lambda: None)
+        reconnect_after_errors(None, connection)
+        return RECONNECTS in vars(connection)
+
+    with ThreadPoolExecutor(1) as executor, ThreadPoolExecutor(1) as other:
+        monkeypatch.setattr(SyncToAsync, "single_thread_executor", executor)
+        assert executor.submit(reconnects).result(10)
+        assert not other.submit(reconnects).result(10)

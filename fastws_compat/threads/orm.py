@@ -79,6 +79,12 @@ def _thread() -> Executor | None:
     return executor if getattr(executor, "_threads", None) else None
 
 
+def _is_in_thread() -> bool:
+    """Whether this runs in that thread, which may begin before its executor has noted that it has started."""
+    prefix = getattr(getattr(SyncToAsync, "single_thread_executor", None), "_thread_name_prefix", None)
+    return prefix is not None and threading.current_thread().name.startswith(f"{prefix}_")
+
+
 def _close_stale() -> None:
     """Runs in the shared thread. Django keeps a connection open while it is in a transaction."""
     for connection in sys.modules["django.db"].connections.all(initialized_only=True):
@@ -92,12 +98,7 @@ def reconnect_after_errors(sender: Any, connection: Any, **kwargs: Any) -> None:
 
     Django does that between two requests, but the thread that all sockets share serves no requests.
     """
-    executor: Any = _thread()
-    if (
-        executor is None
-        or threading.current_thread() not in executor._threads
-        or RECONNECTS in vars(connection)
-    ):
+    if not _is_in_thread() or RECONNECTS in vars(connection):
         return
     ensure_connection = connection.ensure_connection
 
