@@ -86,13 +86,14 @@ def channels() -> Any:
 
 
 def fastapi() -> Any:
-    """The manager of FastAPI's documentation, which works within one process and without a layer."""
+    """The manager of FastAPI's documentation, one per group, within one process and without a layer."""
     library = importlib.import_module("fastapi")
     app = library.FastAPI()
-    active: list[Any] = []
+    groups: dict[str, list[Any]] = {}
 
     async def member(websocket: Any, name: str) -> None:
         await websocket.accept()
+        active = groups.setdefault(name, [])
         active.append(websocket)
         await websocket.send_text("ready")
         try:
