@@ -524,6 +524,7 @@ def test_a_connection_that_is_closing_is_not_ended_again() -> None:
     session: Any = SimpleNamespace(websocket=None, leaving=True, state=CONNECTED)
     acts.end(session, 4403, "abuse")  # it neither notes nor logs a close
     acts._deliver(session, cast(Any, None))
+    assert vars(session) == {"websocket": None, "leaving": True, "state": CONNECTED}
 
 
 def test_a_foreign_application_is_closed_by_the_server() -> None:

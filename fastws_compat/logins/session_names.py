@@ -18,7 +18,7 @@ SALT = "fastws_compat.logins"
 
 
 def session_digest(key: str) -> str:
-    """A digest for messages between processes: whoever reads the key of a session can take it over."""
+    """A digest for messages between processes. Anyone who reads the key itself can take over the session."""
     return salted_hmac(SALT, key, algorithm="sha256").hexdigest()
 
 

@@ -153,6 +153,15 @@ async def connections() -> AsyncIterator[Callable[..., Any]]:
         yield connect
 
 
+async def recovers(connect: Callable[..., Any], running: Running, position: str) -> bool:
+    """Whether a client that returns from this position is told that it has missed nothing."""
+    client = Client()
+    client.position = position
+    await connect(running, client)
+    result: bool = client.of("joined")[0]["recovered"]
+    return result
+
+
 def run(main: Callable[[], Any], seconds: float = 120) -> None:
     async def limited() -> None:
         async with asyncio.timeout(seconds):
@@ -319,14 +328,6 @@ def test_redis_has_lost_messages(
 
     async def main() -> None:
         async with connections() as connect:
-
-            async def recovered(position: str) -> bool:
-                client = Client()
-                client.position = position
-                await connect(running, client)
-                result: bool = client.of("joined")[0]["recovered"]
-                return result
-
             client = await connect(running)
             for number in range(3):
                 await ROOM.asend([number])
@@ -353,8 +354,11 @@ def test_redis_has_lost_messages(
             assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
             numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
             assert numbers == [[number] for number in range(5)]
-            assert [await recovered(position) for position in (known, unknown)] == [False, False]
-            assert await recovered(client.position) is True
+            assert [await recovers(connect, running, position) for position in (known, unknown)] == [
+                False,
+                False,
+            ]
+            assert await recovers(connect, running, client.position) is True
 
     run(main)
     no_own_traceback(running)
@@ -499,14 +503,6 @@ def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server)
     async def main() -> None:
         with Redis.from_url(redis_server.url) as admin:
             async with connections() as connect:
-
-                async def recovered(position: str) -> bool:
-                    client = Client()
-                    client.position = position
-                    await connect(running, client)
-                    result: bool = client.of("joined")[0]["recovered"]
-                    return result
-
                 client = await connect(running)
                 await ROOM.asend("kept")
                 await client.until(lambda: client.offset == 1)
@@ -514,14 +510,14 @@ def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server)
                 admin.config_set("maxmemory", 1)
                 await ROOM.asend("not kept")
                 await client.until(lambda: client.frames[-1] == unkept)
-                assert await recovered(before) is False
+                assert await recovers(connect, running, before) is False
                 admin.config_set("maxmemory", 0)
                 await send_until("kept again", lambda: client.offset > 1)
                 after = client.position
-                assert await recovered(after) is True
-                assert await recovered(before) is False
+                assert await recovers(connect, running, after) is True
+                assert await recovers(connect, running, before) is False
                 await ROOM.asend("last")
-                assert await recovered(after) is True
+                assert await recovers(connect, running, after) is True
                 assert client.offsets == list(range(1, client.offset + 1))
                 assert client.of("lost") == []
 

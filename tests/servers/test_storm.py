@@ -90,7 +90,7 @@ def test_hundreds_in_a_handful_of_queries(server: Server, site: Site, path: str,
         tables = {re.findall('FROM "([a-z_]+)', query)[0] for query in queries}
         assert tables >= {"django_session", "auth_user"}
         # The slower the handshakes come on a busy machine, the smaller the batches.
-        assert len(queries) <= SOCKETS // 2 * kinds
+        assert len(queries) <= SOCKETS // 5 * kinds
     assert "Traceback" not in running.logs()
 
 
