@@ -304,7 +304,7 @@ def test_two_hundred_scrapes_under_load() -> None:
         counted[1] += 2
 
     def rising(found: dict[str, Any]) -> dict[Any, float]:
-        """The samples that never fall; without `(none)`, which what earlier tests left behind may still enter."""
+        """The samples that never fall. What earlier tests have left behind may still enter `(none)`."""
         return {
             (sample.name, frozenset(sample.labels.items())): sample.value
             for family in found.values()
