@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -28,7 +28,8 @@ from pydantic import (
     computed_field,
     field_validator,
 )
-from typing_extensions import TypedDict
+from pydantic_core import core_schema
+from typing_extensions import TypeAliasType, TypedDict
 
 from fastws_compat import (
     APIRouter,
@@ -377,6 +378,19 @@ class Ping(BaseModel):
     type: Literal["ping"] = "ping"
 
 
+class Step(Enum):
+    OPEN = "open"
+    CLOSE = "close"
+
+
+class Opening(BaseModel):
+    step: Literal[Step.OPEN] = Step.OPEN
+
+
+class Closing(BaseModel):
+    step: Literal[Step.CLOSE] = Step.CLOSE
+
+
 class BadError(BaseModel):
     type: Literal["error"] = "error"
 
@@ -421,6 +435,7 @@ class LongError(ErrorFrame):
         (Post, Said, {"heartbeat": "yes"}, "heartbeat='yes': write True or False"),
         (Post, Said, {"binary_json": 1}, "binary_json=1: write True or False"),
         (object(), None, {}, "pydantic"),
+        (Opening | Closing, None, {}, "'step' is Step.OPEN, .*: let Step inherit from StrEnum"),
     ],
 )
 def test_declaration_that_cannot_work(form: Any, out: Any, options: dict[str, Any], words: str) -> None:
@@ -680,6 +695,12 @@ class Untagged(BaseModel):
     n: int
 
 
+ALIAS_OF_ALIASES = TypeAliasType(
+    "Third",
+    TypeAliasType("Second", TypeAliasType("First", Post | Said)),
+)
+
+
 def contract(form: Any, out: Any = None) -> Any:
     async def endpoint(websocket: Any) -> None: ...
 
@@ -697,6 +718,7 @@ def contract(form: Any, out: Any = None) -> Any:
         (Post, "type", ["post"]),
         (Annotated[Post | Search, Field(discriminator="type")], "type", ["post", "search"]),
         (ByEnum | ByEnumToo, "colour", ["red", "blue"]),
+        (ALIAS_OF_ALIASES, "type", ["post", "said"]),
         (DictMessage | DataMessage | Post | bytes, "type", ["dict", "data", "post"]),
         (TwoValues | Post, "type", []),
         (Untagged, "type", []),
@@ -807,6 +829,36 @@ def sent(form: Any, value: Any) -> Any:
 
 class Secret(Said):
     password: str = "secret"
+
+
+class Celsius:
+    """A class that is no model and tells pydantic how to read and write it."""
+
+    def __init__(self, degrees: int) -> None:
+        self.degrees = degrees
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> core_schema.CoreSchema:
+        written = core_schema.plain_serializer_function_ser_schema(lambda one: f"{one.degrees} °C")
+        return core_schema.no_info_after_validator_function(
+            cls._of, core_schema.str_schema(), serialization=written
+        )
+
+    @classmethod
+    def _of(cls, text: str) -> Celsius:
+        return cls(int(text.removesuffix(" °C")))
+
+
+def test_a_class_with_a_schema_of_its_own_has_its_serializer() -> None:
+    with connect("/", echo(Celsius | Said)) as socket:
+        socket.send_text('"21 °C"')
+        assert socket.receive_message().degrees == 21
+        assert ask(socket, '{"type":"said","text":"x"}') == {"type": "said", "text": "x"}
+
+
+def test_a_bare_enum_is_sent_by_its_value() -> None:
+    outgoing = contract(None, Opening | Closing).outgoing
+    assert outgoing.encode(Closing()) == '{"step":"close"}'
 
 
 def test_of_a_subclass_only_the_fields_of_the_member_are_sent() -> None:

@@ -87,8 +87,9 @@ def loaded(module: str, name: str) -> Any:
 
 
 def unwrap_alias(annotation: Any) -> Any:
-    """The type behind a `type X = ...` statement (PEP 695)."""
-    return annotation.__value__ if type(annotation).__name__ == "TypeAliasType" else annotation
+    """The type behind a `type X = ...` statement (PEP 695), or behind several."""
+    is_alias = type(annotation).__name__ == "TypeAliasType"
+    return unwrap_alias(annotation.__value__) if is_alias else annotation
 
 
 def name_of(call: Callable[..., Any]) -> str:

@@ -10,10 +10,10 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from pydantic import AliasChoices, AliasPath, BaseModel, Discriminator, Field, TypeAdapter
+from pydantic import AliasChoices, AliasPath, BaseModel, Discriminator, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import core_schema
+from pydantic_core import SchemaValidator, core_schema, to_json
 from typing_extensions import is_typeddict
 
 from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
@@ -56,7 +56,11 @@ def members_of(form: Any, side: Side, where: str, namespace: Mapping[str, Any]) 
     found = Members(types, json, raw.get(str), raw.get(bytes), _untagged_form(form, json))
     _refuse_text_beside_json(found, where)
     field = _declared_tag(form) or _common_tag(json)
-    return found if field is None else _tagged(found, form, field, side)
+    if field is None:
+        return found
+    if side == "receives" and len(json) > 1:
+        _refuse_tags_that_never_fit(json, field, where)
+    return _tagged(found, form, field, side)
 
 
 def types_of(form: Any, namespace: Mapping[str, Any] = {}) -> tuple[Any, ...]:
@@ -167,6 +171,26 @@ def _refuse_text_beside_json(members: Members, where: str) -> None:
         )
 
 
+def _refuse_tags_that_never_fit(json: tuple[Any, ...], field: str, where: str) -> None:
+    """Raise DeclarationError for a tag that is a member of an Enum, unless pydantic finds it by its value."""
+    for member in json:
+        value = _literal_of(member, field)
+        if isinstance(value, Enum) and not _is_read_by_value(value):
+            kind = type(value).__name__
+            raise DeclarationError(
+                f"{where} takes {name_of_type(member)}, whose {field!r} is {value}, which pydantic finds in "
+                f"no frame: let {kind} inherit from StrEnum or IntEnum, or write Literal[{value.value!r}]."
+            )
+
+
+def _is_read_by_value(member: Enum) -> bool:
+    try:
+        SchemaValidator(core_schema.literal_schema([member])).validate_json(to_json(member.value))
+    except ValidationError:
+        return False
+    return True
+
+
 # One type for all JSON messages
 
 
@@ -244,11 +268,15 @@ def _tells_apart(name: str, json: tuple[Any, ...]) -> bool:
 
 def constant_of(member: Any, name: str) -> Any:
     """The value of a field whose type is a `Literal` of one value, as it is in a frame; else None."""
+    value = _literal_of(member, name)
+    return value.value if isinstance(value, Enum) else value
+
+
+def _literal_of(member: Any, name: str) -> Any:
+    """The value of a field whose type is a `Literal` of one value; else None."""
     annotation = unwrap_alias(fields_of(member).get(name))
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
-    if len(values) != 1:
-        return None
-    return values[0].value if isinstance(values[0], Enum) else values[0]
+    return values[0] if len(values) == 1 else None
 
 
 def fields_of(member: Any) -> dict[str, Any]:

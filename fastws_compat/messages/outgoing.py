@@ -7,10 +7,9 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from fastws_compat.dependencies.annotations import is_subclass
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import MAX_FRAME, MISFIT, NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
@@ -21,6 +20,8 @@ from fastws_compat.messages.serializers import Serializer, quick_serializer
 # Bytes of an error frame that its tag, status, detail and id may need.
 ROOM = 512
 BYTES = (bytes, bytearray, memoryview)
+# What a class has that says itself how pydantic validates and serializes it; every model has it.
+OWN_SCHEMA = "__get_pydantic_core_schema__"
 
 
 class Outgoing:
@@ -120,7 +121,7 @@ def _misfit(value: Any, exc: ValidationError) -> ResponseValidationError:
 def _has_serializer(kind: Any) -> bool:
     """Whether values of a type are instances of exactly one class, which has a serializer of its own."""
     kind = base_of(kind)
-    return is_subclass(kind, BaseModel) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
+    return isinstance(kind, type) and (dataclasses.is_dataclass(kind) or hasattr(kind, OWN_SCHEMA))
 
 
 def _serializer(kind: Any, where: str) -> Serializer:
