@@ -13,10 +13,13 @@ from unittest import TestCase
 
 import pytest
 from pydantic import (
+    AliasChoices,
     AliasGenerator,
+    AliasPath,
     BaseModel,
     ConfigDict,
     Field,
+    Json,
     RootModel,
     computed_field,
     field_serializer,
@@ -42,6 +45,7 @@ from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages import serializers
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.testclient import TestClient
+from fastws_compat.testclient.messages import encode
 from tests.fake_server import CONNECT, TIMEOUT, FakeServer, converse, text
 
 
@@ -307,6 +311,80 @@ def test_what_is_sent_under_other_names_is_read_back(message: Any) -> None:
     frame = outgoing.encode(message)
     assert "own_id" not in frame
     assert outgoing.decode(frame) == message
+
+
+class Renamed(BaseModel):
+    """Read by other names than it is written by."""
+
+    model_config = ConfigDict(alias_generator=AliasGenerator(serialization_alias=to_pascal), extra="forbid")
+
+    kind: Literal["renamed"] = Field("renamed", validation_alias="k", serialization_alias="K")
+    own_id: int = Field(validation_alias=AliasChoices("id", "number"))
+    far: int = Field(0, validation_alias=AliasPath("far", 0))
+    points: list[Point] = []
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def twice(self) -> int:
+        return 2 * self.own_id
+
+
+class ReadByName(BaseModel):
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", validate_by_name=True, validate_by_alias=False
+    )
+
+    kind: Literal["by_name"] = "by_name"
+    entry: Entry = {"own_id": 0}
+
+
+class ReadByAlias(BaseModel):
+    """Its TypedDict is read by its validation aliases."""
+
+    model_config = ConfigDict(alias_generator=AliasGenerator(validation_alias=to_pascal), extra="forbid")
+
+    kind: Literal["by_alias"] = Field("by_alias", alias="kind")
+    entry: Entry = {"own_id": 0}
+
+
+@pytest.mark.parametrize(
+    ("message", "frame"),
+    [
+        (
+            Renamed.model_validate({"k": "renamed", "id": 3, "points": [{"x": 4}]}),
+            {"k": "renamed", "id": 3, "far": 0, "points": [{"x": 4}]},
+        ),
+        (ReadByName(entry={"own_id": 5}), {"kind": "by_name", "entry": {"own_id": 5}}),
+        (
+            ReadByAlias.model_validate({"kind": "by_alias", "Entry": {"OwnId": 6}}),
+            {"kind": "by_alias", "Entry": {"OwnId": 6}},
+        ),
+        ({"k": "renamed"}, {"k": "renamed"}),
+    ],
+)
+def test_the_client_sends_the_names_that_the_route_reads(message: Any, frame: Any) -> None:
+    contract = compile_contract(Renamed, None, "a test")
+    sent = encode(contract, message)["text"]
+    assert json.loads(sent) == frame
+
+
+@pydantic_dataclass(config=ConfigDict(extra="forbid"))
+class Doubled:
+    number: int
+    parts: Json[list[int]] = "[1]"  # type: ignore[assignment]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def twice(self) -> int:
+        return 2 * self.number
+
+
+@pytest.mark.parametrize(
+    "message", [ReadByName(entry={"own_id": 5}), Strict(own_id=8), Nested(), Doubled(3, parts="[2]")]
+)
+def test_what_the_client_sends_arrives(message: Any) -> None:
+    contract = compile_contract(type(message), None, "a test")
+    assert contract.incoming.read(encode(contract, message)["text"]) == message
 
 
 def test_a_typeddict_alone_is_read_back() -> None:

@@ -1,11 +1,11 @@
-"""What a message was serialized to, as it is validated again: in tests, subscriptions and examples."""
+"""What a message was serialized to, as it is validated: in tests, subscriptions and examples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin, get_type_hints
 
-from pydantic import AliasGenerator, BaseModel
+from pydantic import AliasChoices, AliasGenerator, BaseModel
 from pydantic.fields import FieldInfo
 
 from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
@@ -16,22 +16,37 @@ ARRAYS = (list, tuple, set, frozenset, Sequence)
 
 Config = Mapping[str, Any]
 NO_CONFIG: Config = {}
+# The key for a field, of which it gets the class, the name and the configuration.
+Naming = Callable[[Any, str, Config], str]
 
 
-def as_input(kind: Any, value: Any, config: Config = NO_CONFIG) -> Any:
-    """JSON of a type with the names of fields instead of their aliases, and without computed fields.
+def as_input(kind: Any, value: Any) -> Any:
+    """JSON of a type with the names of fields instead of their aliases, and without computed fields."""
+    return _renamed(kind, value, NO_CONFIG, lambda kind, name, config: name)
+
+
+def as_sent(kind: Any, value: Any) -> Any:
+    """JSON of a type with the aliases that validation reads, and without computed fields."""
+    return _renamed(kind, value, NO_CONFIG, _read_name)
+
+
+def _renamed(kind: Any, value: Any, config: Config, naming: Naming) -> Any:
+    """The value with other keys.
 
     `config` is that of the model around it, which also holds for a TypedDict or dataclass without its own.
     """
     kind = _member(_plain(kind), value, config)
     if isinstance(value, list):
-        return [as_input(*each, config) for each in _items(kind, value)]
+        return [_renamed(*each, config, naming) for each in _items(kind, value)]
     if not isinstance(value, dict):
         return value
     config, fields = _config_of(kind, config), fields_of(kind)
     if not fields:
-        return {key: as_input(_item_type(kind), item, config) for key, item in value.items()}
-    return {name: as_input(fields.get(name), value[key], config) for key, name in _names(kind, value, config)}
+        return {key: _renamed(_item_type(kind), item, config, naming) for key, item in value.items()}
+    return {
+        naming(kind, name, config): _renamed(fields.get(name), value[key], config, naming)
+        for key, name in _names(kind, value, config)
+    }
 
 
 def _config_of(kind: Any, outer: Config) -> Config:
@@ -87,8 +102,7 @@ def _names(kind: Any, value: dict[str, Any], config: Config) -> Iterator[tuple[s
     """The keys of an object that are not computed, with the names of their fields."""
     aliases = {_alias_of(name, info, config): name for name, info in _infos(kind).items()}
     computed = {info.alias or name for name, info in getattr(kind, "model_computed_fields", {}).items()}
-    for key in value.keys() - computed:
-        yield key, aliases.get(key, key)
+    yield from ((key, aliases.get(key, key)) for key in value if key not in computed)
 
 
 def _infos(kind: Any) -> Mapping[str, FieldInfo]:
@@ -102,12 +116,27 @@ def _infos(kind: Any) -> Mapping[str, FieldInfo]:
 
 def _alias_of(name: str, info: FieldInfo, config: Config) -> str:
     """What a field is called when it is serialized."""
-    return info.serialization_alias or _generated(name, config.get("alias_generator")) or name
+    return info.serialization_alias or _generated(name, config, SERIALIZATION) or name
 
 
-def _generated(name: str, generator: Any) -> str | None:
+def _read_name(kind: Any, name: str, config: Config) -> str:
+    """What a field is called when it is validated; the first of several names."""
+    info = _infos(kind).get(name)
+    if info is None or config.get("validate_by_alias") is False:
+        return name
+    alias = info.validation_alias or _generated(name, config, VALIDATION)
+    alias = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    return alias if isinstance(alias, str) else name
+
+
+# Where an AliasGenerator returns the alias for one direction.
+VALIDATION, SERIALIZATION = 1, 2
+
+
+def _generated(name: str, config: Config, direction: int) -> Any:
     """The alias that a model's generator makes for a field."""
+    generator = config.get("alias_generator")
     if isinstance(generator, AliasGenerator):
-        alias, _, own = generator.generate_aliases(name)
-        return own or alias
-    return generator and generator(name)  # type: ignore[no-any-return]
+        aliases = generator.generate_aliases(name)
+        return aliases[direction] or aliases[0]
+    return generator and generator(name)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from fastws_compat.messages.contract import Contract
 from fastws_compat.messages.frames import ERROR, ErrorFrame
-from fastws_compat.messages.inputs import as_input
+from fastws_compat.messages.inputs import as_input, as_sent
 from fastws_compat.messages.members import Members
 from fastws_compat.types import Message
 
@@ -49,7 +49,8 @@ def _raw_frame(message: bytes | bytearray | str) -> Message:
 
 
 def _json_frame(message: Any) -> Message:
-    return {"type": "websocket.receive", "text": _dumped(message).decode()}
+    value = as_sent(type(message), json.loads(_dumped(message)))
+    return {"type": "websocket.receive", "text": json.dumps(value, ensure_ascii=False, separators=(",", ":"))}
 
 
 def decode(contract: Contract, message: Message) -> Any:
@@ -64,8 +65,8 @@ def decode(contract: Contract, message: Message) -> Any:
 
 def _dumped(message: Any) -> bytes:
     if isinstance(message, BaseModel):
-        return message.model_dump_json(by_alias=True, exclude_computed_fields=True).encode()
-    return TypeAdapter(type(message)).dump_json(message, by_alias=True)
+        return message.model_dump_json(by_alias=True, round_trip=True).encode()
+    return TypeAdapter(type(message)).dump_json(message, by_alias=True, round_trip=True)
 
 
 def _is_error(contract: Contract, value: Any) -> bool:
