@@ -397,6 +397,13 @@ def test_with_the_keyboard_alone(open_page):
         keyboard.press("Tab")
     keyboard.press("Control+Enter")
     expect(page.frames.filter(has_text='"user":"attic"')).to_have_count(1)
+    page.button("Close").focus()
+    keyboard.press("Enter")
+    expect(page.state).to_have_text("Closed with 1000")
+    expect(page.button("Connect")).to_be_focused()
+    keyboard.press("Enter")
+    expect(page.state).to_have_text("Open")
+    expect(page.button("Close")).to_be_focused()
     grip = page.page.get_by_role("separator", name="Height of the console")
     grip.focus()
     before = page.page.locator(".dock").bounding_box()["height"]

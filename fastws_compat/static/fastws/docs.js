@@ -642,11 +642,14 @@ class Route {
 
   #setState(text, kind) {
     const isOpen = kind === "open";
+    const hadFocus = [this.connector, this.closer].includes(document.activeElement);
     this.state.textContent = text;
     this.state.className = `state ${kind}`;
     this.isOpen = isOpen;
     this.connector.hidden = isOpen || kind === "busy";
     this.closing.hidden = !this.connector.hidden;
+    // A button that is hidden loses the focus.
+    if (hadFocus) (this.connector.hidden ? this.closer : this.connector).focus({ preventScroll: true });
     if (this.sender) this.sender.disabled = !isOpen;
     markOpen(this.key, isOpen);
   }
