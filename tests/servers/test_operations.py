@@ -31,7 +31,7 @@ from fastws_compat.operations import Done, api, count, kick, listing, send, sock
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
-from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers, wait_for
+from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, in_turn, on_servers, wait_for
 from tests.servers.test_metrics import fetch
 
 pytestmark = [pytest.mark.servers, pytest.mark.redis]
@@ -279,7 +279,7 @@ def manage(env: dict[str, str], *args: str, **options: Any) -> subprocess.Popen[
 @on_servers("daphne")
 def test_connect(server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_PATH": str(tmp_path / "site.sqlite3")}
-    environ = {**os.environ, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
+    environ = {**os.environ, **UNMEASURED, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
     prepared = [sys.executable, str(ROOT / "tests/servers/django_site.py")]
     subprocess.run(prepared, cwd=ROOT, env=environ, check=True, timeout=60, capture_output=True)
     with sqlite3.connect(env["DATABASE_PATH"]) as database:
