@@ -23,7 +23,7 @@ from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT
 from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 SCRIPT = Path(__file__).with_name("tenants_site.py")
 SETTINGS = "tests.servers.tenants_settings"
