@@ -23,6 +23,7 @@ from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
 from fastws_compat.routing import Host, Mount, Router
+from fastws_compat.schema import catalogue
 
 LAYER = "channels.layers.InMemoryChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -140,6 +141,19 @@ def test_django_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_consumers_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": URLRouter([])}))
     assert ids() == ["W002"]
+    [message] = application.check_mounted(ProtocolTypeRouter({"websocket": URLRouter([])}))
+    assert "docs/channels.md" in (message.hint or "")
+
+
+@pytest.mark.parametrize("others", [{"websocket": URLRouter([])}, {}])
+def test_sockets_that_channels_routes_elsewhere(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any]
+) -> None:
+    """In a project of Channels, it is not enough to change the import in asgi.py."""
+    router = ProtocolTypeRouter({"http": get_asgi_application(app_with("/ws")), **others})
+    serve(monkeypatch, settings, router)
+    assert ids() == ["W002"]
+    assert catalogue.entries(router) == []
 
 
 # Origins
