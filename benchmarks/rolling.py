@@ -16,6 +16,7 @@ import socket
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -63,8 +64,8 @@ class Crowd:
         self.port = port
         self._keys = keys
         self.inside = 0
-        # Attempts with a status other than 101, and those without an answer.
-        self.refused = 0
+        # The statuses other than 101, and the attempts without an answer.
+        self.refused: Counter[str] = Counter()
         self.unanswered = 0
         self.longest = 0.0
 
@@ -89,7 +90,7 @@ class Crowd:
                         self.inside -= 1
                         lost_at = time.monotonic()
                 else:
-                    self.refused += 1
+                    self.refused[answer.split()[1].decode()] += 1
                     self.unanswered -= 1
             self.unanswered += not was_inside
             if writer is not None:
@@ -164,8 +165,8 @@ async def run(sockets: int, processes: Processes, port: int, keys: list[str]) ->
     last = await crowd.wait_until_complete(sockets, 120)
     print(
         f"everybody back {last:.1f} s after the last restart, "
-        f"at most {crowd.longest:.1f} s without a socket, {crowd.refused} refused, "
-        f"{crowd.unanswered} attempts without an answer"
+        f"at most {crowd.longest:.1f} s without a socket, {crowd.unanswered} attempts without an answer, "
+        f"{crowd.refused.total()} refused {dict(crowd.refused) or ''}".rstrip()
     )
     for client in clients:
         client.cancel()

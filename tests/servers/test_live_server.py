@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.conftest import python_path
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 MANAGE = """
 import os, sys

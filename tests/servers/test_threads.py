@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.servers.client import Raw, open_socket
-from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
+from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, in_turn, on_servers
 from tests.sizes import size
 from tests.test_database import running as running_postgresql
 
@@ -50,6 +50,7 @@ def prepare(database: Database) -> Database:
         cwd=ROOT,
         env={
             **os.environ,
+            **UNMEASURED,
             **environment(database),
             "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings",
         },
