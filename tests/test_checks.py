@@ -110,6 +110,19 @@ def test_declaration_that_raises(settings: Any, tmp_path: Path, monkeypatch: pyt
     assert message.msg.endswith(f"({tmp_path / 'declaring_asgi.py'}, line 3)")
 
 
+def test_misspelled_application(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is the line that names it, not one in the functions that import a module."""
+    source = "from fastws_compat.asgi import get_asgi_application\n\nget_asgi_application('no_such:app')\n"
+    (tmp_path / "misspelled_asgi.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.ASGI_APPLICATION = "misspelled_asgi.application"
+    [message] = checks.check_asgi_application()
+    assert message.msg.endswith(f"'no_such' ({tmp_path / 'misspelled_asgi.py'}, line 3)")
+    settings.ASGI_APPLICATION = "nonsense"
+    [message] = checks.check_asgi_application()
+    assert message.msg.endswith("nonsense doesn't look like a module path")
+
+
 # What `runserver` also watches: the reloader does not know a module whose import failed
 
 

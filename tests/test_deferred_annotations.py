@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import pytest
 from pydantic import BaseModel
 
-from fastws_compat import Depends, FastAPI, Query, TypedWebSocket, WebSocket
+from fastws_compat import APIRouter, Depends, FastAPI, MessageRouter, Query, TypedWebSocket, WebSocket
 from fastws_compat.authentication import AuthCredentials, requires
 from fastws_compat.checks import application
 from fastws_compat.exceptions import DeclarationError
@@ -16,6 +16,13 @@ from tests.fake_server import CONNECT, FakeServer, websocket_scope
 
 if TYPE_CHECKING:
     from decimal import Decimal
+
+    class Later(BaseModel):
+        number: int
+
+    class Answer(BaseModel):
+        text: str
+
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 14), reason="older versions evaluate them at once")
 
@@ -31,7 +38,10 @@ def test_parameters_are_refused_in_one_sentence() -> None:
     async def optional(websocket: WebSocket, amount: Decimal | None = None) -> None: ...
     async def several(websocket: WebSocket, amount: Annotated[list[Decimal], Query()]) -> None: ...
 
-    for endpoint, name in ((plain, "Decimal"), (optional, "Decimal | None"), (several, "Decimal")):
+    async def one_of(websocket: WebSocket, amount: Asked | Decimal) -> None: ...
+
+    named = {plain: "Decimal", optional: "Decimal | None", several: "Decimal", one_of: "Asked | Decimal"}
+    for endpoint, name in named.items():
         assert refusal(endpoint) == (
             f"Annotation {name!r} of parameter 'amount' of {endpoint.__name__} cannot be resolved: import or "
             "define the name at the top of its module."
@@ -64,26 +74,40 @@ def test_a_dependency_provides_the_value() -> None:
         assert websocket.receive_text() == "3"
 
 
-def test_messages_that_are_defined_below() -> None:
-    app = FastAPI()
-
-    @app.websocket("/ws")
-    async def chat(websocket: TypedWebSocket[Asked, Answered]) -> None:
-        await websocket.accept()
-        async for message in websocket:
-            await websocket.send_message(Answered(text=message.text))
-
-    with TestClient(app).websocket_connect("/ws") as websocket:
-        websocket.send_json({"text": "hello"})
-        assert websocket.receive_json() == {"text": "hello"}
-
-
 class Asked(BaseModel):
     text: str
 
 
-class Answered(BaseModel):
-    text: str
+def test_messages_that_are_defined_before_the_router_is_included(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A union of a class and of a name that is not defined yet has a name of Python's own for the class."""
+    router, handlers = APIRouter(), MessageRouter()
+
+    @handlers.on
+    async def answer(message: Asked | Later) -> Answer | Later:
+        return Answer(text=type(message).__name__)
+
+    @router.websocket("/ws", handlers=handlers)
+    async def chat(websocket: TypedWebSocket[Asked | Later, Answer | Later]) -> None:
+        await websocket.accept()
+        await websocket.serve()
+
+    monkeypatch.setitem(globals(), "Later", type("Later", (BaseModel,), {"__annotations__": {"number": int}}))
+    monkeypatch.setitem(globals(), "Answer", type("Answer", (Asked,), {}))
+    app = FastAPI()
+    app.include_router(router)
+    with TestClient(app).websocket_connect("/ws") as websocket:
+        websocket.send_json({"text": "hello"})
+        assert websocket.receive_json() == {"text": "Asked"}
+        websocket.send_json({"number": 7})
+        assert websocket.receive_json() == {"text": "Later"}
+
+
+def test_messages_that_are_never_defined() -> None:
+    async def chat(websocket: TypedWebSocket[Asked, Asked | Decimal]) -> None: ...
+
+    assert refusal(chat).startswith(
+        "WebSocket endpoint chat names 'Decimal' in its messages, which is not def"
+    )
 
 
 def test_requires() -> None:

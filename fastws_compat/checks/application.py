@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import importlib
 import inspect
 import re
 import sys
@@ -17,6 +18,7 @@ from channels.security.websocket import OriginValidator
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import Error, Warning
+from django.utils import module_loading
 
 from fastws_compat import conf
 from fastws_compat.applications import FastAPI, default_app
@@ -70,10 +72,13 @@ def check() -> Messages:
     ]
 
 
+# This library, and what imports a module by its name.
+IMPORTERS = (str(Path(__file__).parents[1]), importlib.__file__, module_loading.__file__, "<")
+
+
 def _place(exc: Exception) -> str:
-    """The last line outside this library in the traceback; a SyntaxError contains its own."""
-    own = str(Path(__file__).parents[1])
-    frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith((own, "<"))]
+    """The last line of the traceback that is not about importing; a SyntaxError contains its own."""
+    frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith(IMPORTERS)]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 

@@ -94,12 +94,23 @@ def loaded(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, ())
 
 
-def quoted_name(annotation: Any) -> str | None:
-    """The first name in an annotation that is in quotes or not defined yet."""
+def unquoted(annotation: str | ForwardRef) -> tuple[str, dict[str, Any]]:
+    """The source of an annotation in quotes or with a name that is not defined, and its own names.
+
+    Since Python 3.14, `Known | Missing` is a reference in which a name made up by Python stands for `Known`.
+    """
     if isinstance(annotation, str):
-        return annotation
-    if isinstance(annotation, ForwardRef):
-        return annotation.__forward_arg__
+        return annotation, {}
+    return annotation.__forward_arg__, getattr(annotation, "__extra_names__", None) or {}
+
+
+def quoted_name(annotation: Any) -> str | None:
+    """The first part of an annotation that is in quotes or has a name that is not defined."""
+    if isinstance(annotation, str | ForwardRef):
+        source, own_names = unquoted(annotation)
+        for name, value in own_names.items():  # pragma: no cover - only since Python 3.14
+            source = source.replace(name, getattr(value, "__name__", repr(value)))
+        return source
     return next(filter(None, map(quoted_name, _types_in(annotation))), None)
 
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ def test_connect(server: Server, tmp_path: Path) -> None:
     environ = {**os.environ, **UNMEASURED, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
     prepared = [sys.executable, str(ROOT / "tests/servers/django_site.py")]
     subprocess.run(prepared, cwd=ROOT, env=environ, check=True, timeout=60, capture_output=True)
-    with sqlite3.connect(env["DATABASE_PATH"]) as database:
+    with closing(sqlite3.connect(env["DATABASE_PATH"])) as database:
         [[before]] = database.execute("select count(*) from django_session")
     site = "tests.servers.django_site:application"
     running = server.start(site, settings="tests.servers.django_settings", env=env)
@@ -303,7 +303,7 @@ def test_connect(server: Server, tmp_path: Path) -> None:
     ended.send_signal(signal.SIGTERM)
     ended.communicate(timeout=60)
     assert ended.returncode == 128 + signal.SIGTERM
-    with sqlite3.connect(env["DATABASE_PATH"]) as database:
+    with closing(sqlite3.connect(env["DATABASE_PATH"])) as database:
         assert database.execute("select count(*) from django_session").fetchall() == [(before,)]
 
 

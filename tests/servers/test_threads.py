@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ class Site:
         if "sqlite3" in self.database["ENGINE"]:
             import sqlite3
 
-            with sqlite3.connect(self.database["NAME"]) as connection:
+            with closing(sqlite3.connect(self.database["NAME"])) as connection:
                 return tuple(connection.execute(query).fetchone())
         import psycopg
 
