@@ -378,7 +378,7 @@ def test_figures_leave_out_what_was_refused() -> None:
     route: Any = SimpleNamespace(open=0, pending=0)
     figures.add(route, SimpleNamespace(is_accepted=False, refusal=object(), waited=None))
     assert (route.open, route.pending) == (0, 0)
-    figures.add(route, SimpleNamespace(is_accepted=False, refusal=None))
+    figures.add(route, SimpleNamespace(is_accepted=False, refusal=None, waited=None))
     assert (route.open, route.pending) == (0, 1)
 
 
