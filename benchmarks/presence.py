@@ -1,8 +1,8 @@
-"""What presence costs: Redis and this process for joining, for the list of a large group, and for being idle.
+"""What presence costs Redis and this process: joining, the list of a large group, and idle sockets.
 
     python -m benchmarks.presence
 
-The time of Redis is what it reports itself (`INFO commandstats`); other times are those of the whole call.
+Redis reports its own time (`INFO commandstats`); other times are those of the whole call.
 For comparison, the same sockets are put into a plain hash, one HSET each in pipelines of the same size.
 """
 
@@ -11,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
+from redis.exceptions import ResponseError
 
 from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.redis_seats import RedisSeats
@@ -32,7 +34,7 @@ def seats_of(number: int) -> list[Seat]:
 
 
 class Measured:
-    """One Redis server, with what it has spent since the last look."""
+    """A Redis server, and what a call costs it."""
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
@@ -40,7 +42,7 @@ class Measured:
     async def spent(
         self, work: Callable[[], Awaitable[Any]], commands: tuple[str, ...] = ("eval", "evalsha")
     ) -> tuple[float, float, int, int]:
-        """Seconds of the call and of Redis, the calls of Redis, and the bytes that it has taken."""
+        """The seconds of the call and of Redis, the number of its commands, and its new bytes of memory."""
         await self.redis.config_resetstat()
         before = (await self.redis.info("memory"))["used_memory"]
         begun = time.perf_counter()
@@ -54,6 +56,12 @@ class Measured:
         return wall, seconds, calls, taken
 
 
+async def without_histograms(redis: Any) -> None:
+    """Redis 7 allocates one for each command at its first call, which has nothing to do with what is kept."""
+    with suppress(ResponseError):
+        await redis.config_set("latency-tracking", "no")
+
+
 def report(name: str, value: float, unit: str) -> None:
     print(f"{name:<58}{value:>12,.1f} {unit}")
 
@@ -63,8 +71,13 @@ async def enter(seats: RedisSeats, group: str, found: list[Seat]) -> None:
         await seats.enter(group, "p1", found[at : at + BATCH])
 
 
+async def enter_one_by_one(seats: RedisSeats, group: str, found: list[Seat]) -> None:
+    for seat in found:
+        await seats.enter(group, "p1", [seat])
+
+
 async def plain(redis: Any, found: list[Seat]) -> None:
-    """The least that anything could do: one field for each socket."""
+    """The lower bound: one field for each socket."""
     for at in range(0, len(found), BATCH):
         pipeline = redis.pipeline(transaction=False)
         for seat in found[at : at + BATCH]:
@@ -81,13 +94,17 @@ async def measure(redis: Any, seats: RedisSeats) -> None:
     report("    scripts", calls, "")
     report("    Redis, for each", busy / MEMBERS * 1e6, "µs")
     report("    memory of Redis, for each", taken / MEMBERS, "bytes")
+    _, busy, calls, _ = await measured.spent(lambda: enter_one_by_one(seats, "alone", found))
+    report("    one by one: Redis, for each", busy / calls * 1e6, "µs")
     wall, busy, _, _ = await measured.spent(lambda: plain(redis, found), ("hset",))
     report("    a plain HSET, Redis, for each", busy / MEMBERS * 1e6, "µs")
     wall, busy, _, _ = await measured.spent(lambda: seats.tick("p1", 20))
     report("a lease is renewed: Redis", busy * 1e6, "µs")
     groups = [f"g{number}" for number in range(1000)]
+    begun = time.process_time()
     wall, busy, _, _ = await measured.spent(lambda: seats.versions(groups))
     report("1,000 groups are checked: all", wall * 1e3, "ms")
+    report("    CPU of this process", (time.process_time() - begun) * 1e3, "ms")
 
     await enter(seats, "large", seats_of(LARGE))
     wall, busy, calls, _ = await measured.spent(lambda: seats.people("large"))
@@ -106,6 +123,7 @@ async def main() -> None:
 
     with running() as server:
         async with aioredis.Redis.from_url(server.url) as redis:
+            await without_histograms(redis)
             await measure(redis, RedisSeats(RedisStore(Servers(server.hosts, "asgi")), 0))
 
 
