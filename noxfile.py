@@ -18,11 +18,11 @@ NEWEST = ["django", "channels", "daphne", "asgiref", "autobahn", "twisted", "pyd
 QUICK = ["-m", "not servers and not browser", "-n", "auto", "--dist", "loadfile"]
 
 
-def oldest_releases() -> list[str]:
+def oldest_releases(*extras: str) -> list[str]:
     """The oldest releases that pyproject.toml allows: "channels>=4.2" gives "channels==4.2.*"."""
-    extras = [requirement for extra in EXTRAS for requirement in PROJECT["optional-dependencies"][extra]]
-    pins = [requirement.replace(">=", "==") for requirement in [*PROJECT["dependencies"], *extras]]
-    return [pin if pin.count(".") == 2 else f"{pin}.*" for pin in pins]
+    optional = [requirement for extra in extras for requirement in PROJECT["optional-dependencies"][extra]]
+    pins = [requirement.replace(">=", "==") for requirement in [*PROJECT["dependencies"], *optional]]
+    return [pin if pin.count(".") == 2 or pin.endswith("b0") else f"{pin}.*" for pin in pins]
 
 
 def pytest(session: nox.Session, *quick: str) -> None:
@@ -42,8 +42,16 @@ def tests(session: nox.Session, django: str) -> None:
 @nox.session(python=PYTHONS)
 def oldest(session: nox.Session) -> None:
     """All tests with the oldest dependencies that are supported."""
-    session.install("-e", ".[test]", *oldest_releases())
+    session.install("-e", ".[test]", *oldest_releases(*EXTRAS))
     pytest(session)
+
+
+@nox.session(python=PYTHONS)
+def oldest_opentelemetry(session: nox.Session) -> None:
+    """The tests of OpenTelemetry with its oldest release, without FastAPI, which needs a newer one."""
+    tools = ["pytest-django", "pytest-timeout", "hypothesis", "opentelemetry-sdk==1.38.*"]
+    session.install("-e", ".", *oldest_releases("opentelemetry"), *tools)
+    session.run("python", "-m", "pytest", "-q", "tests/test_opentelemetry.py")
 
 
 @nox.session(python=PYTHONS)

@@ -25,9 +25,10 @@ def django() -> None:
 
     if not settings.configured:
         daphne = os.environ.get("BENCH_DAPHNE", "complete")
+        metrics = ["fastws_compat.contrib.prometheus"] if os.environ.get("BENCH_METRICS") else []
         settings.configure(
             SECRET_KEY="benchmark",
-            INSTALLED_APPS=["channels", "fastws_compat"],
+            INSTALLED_APPS=["channels", "fastws_compat", *metrics],
             FASTWS={"DAPHNE": daphne, "MAX_MESSAGE_SIZE": 2**21},
             CHANX={},
         )

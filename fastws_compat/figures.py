@@ -54,6 +54,8 @@ def label_of(template: str) -> str:
 
 
 def add(route: Route, session: Any) -> None:
+    if session.waited is not None:
+        route.totals.handshakes.add(session.waited)
     if session.is_accepted:
         route.open += 1
         count(route.totals, session.counts)

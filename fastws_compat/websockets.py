@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from math import inf
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from fastws_compat.connections import hooks, jsontext
+from fastws_compat.connections import census, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
 from fastws_compat.connections.closing import close_message, closing_messages
@@ -220,7 +220,7 @@ class WebSocket(HTTPConnection[StateT]):
             raise
         if after is CONNECTED:
             self._accepted = True
-        if before is CONNECTING and (after is not CONNECTED or hooks.answered):
+        if before is CONNECTING and (after is not CONNECTED or census.is_on):
             note_answer(self.scope, answer)
         if TURN in self.scope:
             self.scope[TURN].end()  # the next handshake may begin

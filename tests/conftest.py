@@ -114,6 +114,7 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin each test as a new process does: with an empty channel layer, and with nothing that counts."""
     channel_layers.backends.clear()
     census._totals.clear()
+    census._ended.clear()
     census._exceptions.clear()
     monkeypatch.setattr(census, "_readers", 0)
     for module, name in ((census, "is_on"), (tally, "is_thorough")):

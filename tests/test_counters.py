@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.test import override_settings
 
-from fastws_compat import Depends, FastAPI, HTTPException, WebSocket
+from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, figures
 from fastws_compat.connections import census, hooks, tally
 from fastws_compat.connections.outcomes import closed_on
 from fastws_compat.connections.pipe import hang_up
@@ -38,6 +38,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Ended]]:
     monkeypatch.setattr(census, "_totals", {})
     monkeypatch.setattr(census, "_sent_codes", set())
     monkeypatch.setattr(census, "_exceptions", set())
+    monkeypatch.setattr(figures, "_labels", {})
     hooks.ended.append(note := lambda session: found.append(Ended(session)))
     yield found
     hooks.ended.remove(note)
@@ -294,6 +295,54 @@ def test_live_connections_are_listed_until_they_are_in_the_sums(ended: list[Ende
         assert census.snapshot(everywhere)[0] == []
         # What a reader in another thread still holds is what the sums have.
         assert (live.template, live.is_accepted, live.counts[0]) == ("/ws", True, 0)
+
+    asyncio.run(compare())
+
+
+def test_connections_are_summed_up_before_too_many_wait_for_a_reader(
+    ended: list[Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(census, "MAX_ENDED", 3)
+    app = echo_app()
+    waiting = []
+    for _ in range(5):
+        run(app, FakeServer(CONNECT, text("a"), disconnect()))
+        waiting.append(len(census._ended))
+    assert waiting == [1, 2, 0, 1, 2]
+    for _ in range(2):  # reading changes nothing
+        assert (totals().opened, totals().messages_in, sum(totals().handshakes.counts)) == (5, 5, 5)
+
+
+def test_a_connection_that_began_before_the_counting_has_no_handshake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = echo_app()
+
+    async def compare() -> None:
+        server = FakeServer(CONNECT)
+        server.start(app)
+        await server.wait_sent("websocket.accept")
+        monkeypatch.setattr(census, "is_on", True)
+        [route] = figures.routes().values()
+        assert (route.opened, sum(route.totals.handshakes.counts)) == (1, 0)
+        server.hang_up(1000)
+        await server.wait_ended()
+
+    asyncio.run(compare())
+    assert (totals().opened, sum(totals().handshakes.counts), sum(totals().durations.counts)) == (1, 0, 1)
+
+
+def test_a_handshake_is_counted_once_while_its_socket_is_open_and_afterwards(ended: list[Ended]) -> None:
+    app = echo_app()
+
+    async def compare() -> None:
+        server = FakeServer(CONNECT)
+        server.start(app)
+        await server.wait_sent("websocket.accept")
+        assert sum(figures.routes()["/ws"].totals.handshakes.counts) == 1
+        server.hang_up(1000)
+        await server.wait_ended()
+        assert sum(figures.routes()["/ws"].totals.handshakes.counts) == 1
 
     asyncio.run(compare())
 

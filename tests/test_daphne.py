@@ -719,7 +719,7 @@ def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
         await settle()
 
     asyncio.run(main())
-    totals = census.totals_of("/a")
+    totals = census.snapshot(everywhere)[1]["/a"]
     assert (totals.sizes_in.counts[:4], totals.sizes_in.sum) == ([1, 0, 1, 0], 364)
     assert (totals.sizes_out.counts[:4], totals.sizes_out.sum) == ([1, 0, 1, 1], 2364)
 

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from fastws_compat import FastAPI, WebSocket, figures, health
 from fastws_compat.connections import census, tally
+from fastws_compat.connections.registry import everywhere
 from fastws_compat.contrib import prometheus
 from fastws_compat.groups import Group
 from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
@@ -188,8 +189,8 @@ def test_sizes_are_measured_only_with_the_setting(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(tally, "is_thorough", True)
     server = UvicornLike(CONNECT, text("hello"), disconnect(1001))
     asyncio.run(app_with_routes()(websocket_scope("/rooms/lobby"), server.receive, server.send))
-    assert census.totals_of("/rooms/{room}").sizes_in.sum == 0
-    assert census.totals_of("/rooms/{room}").bytes_in == 5
+    totals = census.snapshot(everywhere)[1]["/rooms/{room}"]
+    assert (totals.sizes_in.sum, totals.bytes_in) == (0, 5)
     assert "fastws_message_size_bytes" not in scrape()
 
 

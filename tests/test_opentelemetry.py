@@ -413,9 +413,9 @@ def test_the_last_reader_ends_the_counting() -> None:
     census.start()
     for _ in instrumented(tracer_provider=trace.NoOpTracerProvider()):
         pass
-    assert (census.is_on, tally.is_thorough, len(hooks.answered)) == (True, True, 1)
+    assert (census.is_on, tally.is_thorough) == (True, True)
     census.stop()
-    assert (census.is_on, tally.is_thorough, hooks.answered) == (False, False, [])
+    assert (census.is_on, tally.is_thorough) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core import signing
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
@@ -278,6 +279,36 @@ def test_socket_that_is_gone(as_user: Callable[..., Client]) -> None:
     page = as_user(*OPERATOR).get(LIST + "gone/")
     assert page.status_code == 200
     assert "not open any more" in page.content.decode()
+
+
+def refuse_nul(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+    """Refuse what psycopg refuses for PostgreSQL."""
+    if any("\0" in each for each in params or () if isinstance(each, str)):
+        raise ValueError("PostgreSQL text fields cannot contain NUL (0x00) bytes")
+    return execute(sql, params, many, context)
+
+
+def test_nul_reaches_no_database(as_user: Callable[..., Client], sockets: Sockets, settings: Any) -> None:
+    settings.FASTWS = {**settings.FASTWS, "OPERATIONS_TAP": True}
+    sockets.open("1")
+    client = as_user(*OPERATOR, "tap_livesocket")
+
+    def kick(page: Any) -> str:
+        answer = client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"})
+        assert answer.status_code == 302
+        return LogEntry.objects.latest("pk").object_id or ""
+
+    with connection.execute_wrapper(refuse_nul):
+        nul = "%00"
+        for address in ("a%00b/", f"?q={nul}&user={nul}&route={nul}&o={nul}", f"data/?q={nul}&process={nul}"):
+            assert client.get(LIST + address).status_code == 200
+        assert client.post(f"{LIST}a%00b/tap/", {"action": "start"}).status_code == 302
+        assert kick(client.post(f"{LIST}?group=a%00b", {"action": "kick_all"})) == "group:a\ufffdb"
+        assert kick(client.post(LIST + "kick/", {"_selected_action": "a\0b"})) == "a\ufffdb"
+        assert kick(client.post(LIST + "kick/", {"_selected_action": ["a\0", "b\0"]})) == "2 sockets"
+        form = {"selection": hidden(client.post(LIST + "kick/", {"_selected_action": "a"})), "code": "1012"}
+        page = client.post(LIST + "kick/", {**form, "reason": "a\0"})
+        assert "Null characters are not allowed" in page.content.decode()
 
 
 def test_before_migrate(as_user: Callable[..., Client], sockets: Sockets) -> None:

@@ -156,7 +156,7 @@ def test_counting_adds_few_calls_to_a_connection_and_none_to_a_message() -> None
     finally:
         census.stop()
     assert on[1] - on[0] == off[1] - off[0]
-    assert on[0] - off[0] <= 24
+    assert on[0] - off[0] <= 13
 
 
 def bytecodes(work: Callable[[], Awaitable[None]]) -> int:

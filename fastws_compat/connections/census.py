@@ -6,14 +6,13 @@ import copy
 import math
 import threading
 from bisect import bisect_left
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
 from typing import Any, Protocol, TypeVar
 
 from fastws_compat.connections import hooks, tally
 from fastws_compat.connections.outcomes import NO_ROUTE, Closed, Reason, template_of
-from fastws_compat.connections.tally import Counts
 from fastws_compat.types import Scope
 
 # Upper bounds of the histograms, in seconds.
@@ -28,6 +27,8 @@ MAX_CODES = MAX_EXCEPTIONS = 100
 OTHER = "other"
 # Seconds for which a lag counts as recent, and how many are kept.
 RECENT, MAX_LAGS = 60.0, 1200
+# How many ended connections may wait for a reader of the sums before they are added without one.
+MAX_ENDED = 256
 
 
 # The names of the counts of a connection.
@@ -61,6 +62,14 @@ class Histogram:
         if self.observers:
             hooks.run(self.observers, value)
 
+    def add_all(self, values: Iterable[float]) -> None:
+        """Add values; the observers are not called."""
+        bounds, counts, total = self.bounds, self.counts, self.sum
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            total += value
+        self.sum = total
+
     def merge(self, other: Histogram) -> None:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
         self.sum += other.sum
@@ -72,6 +81,11 @@ Sizes = tuple[Histogram, Histogram]
 
 def new_sizes() -> Sizes:
     return Histogram(SIZES), Histogram(SIZES)
+
+
+# A connection that was accepted and has ended: its template, the seconds until its handshake was answered
+# (None if nobody measured them) and until its end, its first close, the sizes of its messages, its counts.
+Ended = tuple[str, float | None, float, Closed, Sizes | None, int | None, int | None, int | None, int | None]
 
 
 class Totals:
@@ -98,18 +112,19 @@ class Totals:
             setattr(twin, name, copy.copy(getattr(self, name)))
         return twin
 
-    def add(self, closed: tuple[int | str, str], counts: Counts, age: float) -> None:
-        """Add a connection that was accepted and has ended."""
-        received, sent, bytes_in, bytes_out = counts
-        self.opened += 1
-        self.closed[closed] += 1
-        self.durations.add(age)
-        if None in counts:
-            self.unknown |= unknown_of(counts)
-        self.messages_in += received or 0
-        self.messages_out += sent or 0
-        self.bytes_in += bytes_in or 0
-        self.bytes_out += bytes_out or 0
+    def add(self, ended: Sequence[Ended]) -> None:
+        """Add connections that were accepted and have ended."""
+        _, waits, ages, closed, sizes, *counts = zip(*ended, strict=True)
+        self.opened += len(ended)
+        self.handshakes.add_all([wait for wait in waits if wait is not None])
+        self.durations.add_all(ages)
+        for (code, by), number in Counter(closed).items():
+            self.closed[_label(code, by)] += number
+        for name, column in zip(COUNTED, counts, strict=True):
+            setattr(self, name, getattr(self, name) + sum(filter(None, column)))
+        self.unknown |= {name for name, column in zip(COUNTED, counts, strict=True) if None in column}
+        for each in filter(None, sizes):
+            self.add_sizes(each)
 
     def add_sizes(self, sizes: Sizes | None) -> None:
         """Add the sizes of the messages of a connection, if they are measured."""
@@ -118,32 +133,19 @@ class Totals:
             self.sizes_out.merge(sizes[1])
 
 
-def unknown_of(counts: Counts) -> set[str]:
-    """The names of the counts that are not known."""
-    return {name for name, count in zip(COUNTED, counts, strict=True) if count is None}
-
-
 class Counted(Protocol):
     """A connection at its end."""
 
     begun: float
+    waited: float | None
 
     @property
     def template(self) -> str: ...
 
-    def settle(self) -> tuple[str, bool]: ...
+    def settle(self) -> Ended | None: ...
 
     @property
     def refusal(self) -> tuple[int, Reason] | None: ...
-
-    @property
-    def closed(self) -> Closed: ...
-
-    @property
-    def counts(self) -> Counts: ...
-
-    @property
-    def sizes(self) -> Sizes | None: ...
 
 
 LiveT = TypeVar("LiveT")
@@ -154,6 +156,8 @@ _readers = 0
 # Held while a connection moves from the live ones to the sums, so that no reader sees it twice or not at all.
 lock = threading.Lock()
 _totals: dict[str, Totals] = {}
+# Connections that are not in the sums yet: a reader adds them all at once, which costs less than one by one.
+_ended: list[Ended] = []
 _sent_codes: set[int] = set()
 # How late the sweepers' timers were.
 lag = Histogram(LAGS)
@@ -167,8 +171,6 @@ def start() -> None:
     global is_on, _readers
     _readers += 1
     is_on = tally.is_thorough = True
-    if _answered not in hooks.answered:
-        hooks.answered.insert(0, _answered)
 
 
 def stop() -> None:
@@ -177,7 +179,6 @@ def stop() -> None:
     _readers -= 1
     if _readers == 0:
         is_on = tally.is_thorough = False
-        hooks.answered.remove(_answered)
 
 
 def note_lag(seconds: float) -> None:
@@ -193,12 +194,6 @@ def lag_p99() -> float | None:
     return recent[math.ceil(0.99 * len(recent)) - 1] if recent else None
 
 
-def _answered(connection: Counted) -> None:
-    if is_on:
-        template = connection.template
-        (_totals.get(template) or totals_of(template)).handshakes.add(monotonic() - connection.begun)
-
-
 def totals_of(template: str) -> Totals:
     found = _totals.get(template)
     if found is None:
@@ -208,27 +203,38 @@ def totals_of(template: str) -> Totals:
 
 def retire(connection: Counted, live: set[Any]) -> None:
     """Move a connection that has ended from the live ones to the sums."""
-    age = monotonic() - connection.begun
-    template, is_accepted = connection.settle()
-    totals = _totals.get(template) or totals_of(template)
-    if is_accepted:
-        closed, counts, sizes = _label(*connection.closed), connection.counts, connection.sizes
+    ended = connection.settle()
+    if ended is None:
+        _retire_refused(connection, live)
+    else:
         with lock:
             live.discard(connection)
-            totals.add(closed, counts, age)
-            totals.add_sizes(sizes)
-    else:
-        _retire_refused(connection, live, totals)
+            _ended.append(ended)
+            if len(_ended) >= MAX_ENDED:
+                _add_ended()
     if hooks.ended:
         hooks.run(hooks.ended, connection)
 
 
-def _retire_refused(connection: Counted, live: set[Any], totals: Totals) -> None:
-    refusal = connection.refusal
+def _retire_refused(connection: Counted, live: set[Any]) -> None:
+    totals, refusal = totals_of(connection.template), connection.refusal
     with lock:
         live.discard(connection)
         if refusal is not None:
             totals.refused[refusal] += 1
+            # The server's own answer is not noted; nothing takes long between it and the end.
+            waited = connection.waited
+            totals.handshakes.add(monotonic() - connection.begun if waited is None else waited)
+
+
+def _add_ended() -> None:
+    """Add the connections that have ended to the sums of their routes; the caller holds the lock."""
+    by_template: defaultdict[str, list[Ended]] = defaultdict(list)
+    for ended in _ended:
+        by_template[ended[0]].append(ended)
+    _ended.clear()
+    for template, connections in by_template.items():
+        totals_of(template).add(connections)
 
 
 def _label(code: int, by: str) -> tuple[int | str, str]:
@@ -264,4 +270,5 @@ def failed(template: str, exc: BaseException) -> None:
 def snapshot(live: Callable[[], list[LiveT]]) -> tuple[list[LiveT], dict[str, Totals]]:
     """The live connections and the sums by route at one moment."""
     with lock:
+        _add_ended()
         return live(), {template: totals.copy() for template, totals in _totals.items()}

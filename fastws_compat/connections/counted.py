@@ -7,7 +7,7 @@ from typing import Any
 
 from fastws_compat import conf
 from fastws_compat.connections import hooks, sizes
-from fastws_compat.connections.census import Sizes, new_sizes
+from fastws_compat.connections.census import Ended, Sizes, new_sizes
 from fastws_compat.connections.outcomes import (
     LOST,
     NO_ROUTE,
@@ -42,6 +42,8 @@ class Counted:
     close_code: int | None = None
     # The reason for a refusal, noted before it is known whether the handshake will be refused.
     reason: Reason | None = None
+    # Seconds until the handshake was answered, if somebody measured them.
+    waited: float | None = None
     _tally: Tally | None = None
     _accepted = False
     _refusal: Refusal | None = None
@@ -52,13 +54,14 @@ class Counted:
 
     def note_accepted(self) -> None:
         if not self._accepted:
-            self._accepted = True
-            hooks.run(hooks.answered, self)
+            self._accepted, self.waited = True, monotonic() - self.begun
+            if hooks.answered:
+                hooks.run(hooks.answered, self)
 
     def note_refusal(self, status: int, reason: Reason = "endpoint") -> None:
         """Note the answer that refuses the handshake; a reason that was noted earlier takes precedence."""
         if self.refusal is None and not self.is_accepted:
-            self._refusal = (status, self.reason or reason)
+            self._refusal, self.waited = (status, self.reason or reason), monotonic() - self.begun
             hooks.run(hooks.answered, self)
 
     def note_close(self, code: int, by: By) -> None:
@@ -167,29 +170,28 @@ class Counted:
         """When the connection began, in seconds since the epoch."""
         return time() - self.age
 
-    def count_thoroughly(self, receive: Receive) -> Receive:
+    def count_thoroughly(self, own: Tally, receive: Receive) -> Receive:
         """Have the messages and their sizes counted on uvicorn, whose `send` is counted anyway."""
-        if self._tally is None:
-            return receive
-        self.server_send = self._tally.sizing(self.server_send)
+        self.server_send = own.sizing(self.server_send)
         if conf.get("METRICS_SIZES"):
-            inward, outward = self._tally.sizes = new_sizes()
+            inward, outward = own.sizes = new_sizes()
             receive = sizes.receiving(receive, inward)
             self.server_send = sizes.sending(self.server_send, outward)
-        return self._tally.receiving(receive)
+        return own.receiving(receive)
 
-    def settle(self) -> tuple[str, bool]:
+    def settle(self) -> Ended | None:
         """Keep what readers need after the scope and the socket are gone.
 
-        Returns the template, and whether the connection was accepted.
+        Returns what is added to the sums; None if the connection was not accepted.
         """
-        websocket = self.websocket
-        if websocket is not None:
-            self._heard = _heard_by(websocket)
-            self._accepted = self._accepted or websocket._accepted
-        template = self._template or self.template
-        self._template = template
-        return template, self._accepted
+        counts, websocket = self.counts, self.websocket
+        self._heard = counts[0]
+        self._template = template = self._template or self.template
+        if websocket is not None and websocket._accepted:
+            self._accepted = True
+        if not self._accepted:
+            return None
+        return template, self.waited, monotonic() - self.begun, self.closed, self.sizes, *counts
 
 
 def _heard_by(websocket: Any) -> int:

@@ -293,8 +293,8 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
     session = scope[SESSION] = Session(scope, send)
-    if tally.is_thorough:
-        receive = session.count_thoroughly(receive)
+    if tally.is_thorough and (own := session._tally) is not None:
+        receive = session.count_thoroughly(own, receive)
     send = session.server_send
     open_here = register(session)
     if hooks.begun:

@@ -9,7 +9,6 @@ from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.core.signing import BadSignature
@@ -149,7 +148,6 @@ class LiveSocketAdmin(Base):
     def socket_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         found = self._rows(request, [object_id])
         watch = self._watch(request, found)
-        entries = LogEntry.objects.filter(content_type=audit.content_type(), object_id=object_id)
         return self.page(
             request,
             "socket",
@@ -158,7 +156,7 @@ class LiveSocketAdmin(Base):
             object_id=object_id,
             row=found[0] if found else None,
             fields=details.fields(found[0]) if found else [],
-            entries=entries.select_related("user").order_by("-action_time", "-pk")[:MAX_ENTRIES],
+            entries=audit.entries(object_id)[:MAX_ENTRIES],
             may_kick=may(request, "kick_livesocket"),
             may_message=may(request, "message_livesocket"),
             checkbox=ACTION_CHECKBOX_NAME,

@@ -10,6 +10,7 @@ from typing import Any
 from fastws_compat.logger import audit
 from fastws_compat.operations import masks
 from fastws_compat.operations.records import Done
+from fastws_compat.terminal import printable
 
 # The maximum length of LogEntry.object_id on every database, and of object_repr.
 MAX_REPR = 200
@@ -60,7 +61,8 @@ def system_user() -> str:
 
 def log(deed: Deed, by: Any, done: Done) -> None:
     """Write a line about what was done."""
-    audit.info("%s: %s %s", by, deed.shown, deed.text(done), extra={"action": deed.action, "by": str(by)})
+    shown, text = printable(deed.shown), deed.text(done)
+    audit.info("%s: %s %s", by, shown, text, extra={"action": deed.action, "by": str(by)})
 
 
 def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
@@ -70,8 +72,8 @@ def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
     entry = LogEntry(
         user_id=user.pk,
         content_type=content_type(),
-        object_id=deed.subject,
-        object_repr=deed.shown[:MAX_REPR],
+        object_id=printable(deed.subject),  # PostgreSQL refuses NUL, which an address may contain
+        object_repr=printable(deed.shown)[:MAX_REPR],
         action_flag=CHANGE,
         change_message=_message(deed, ids, None),
     )
@@ -96,7 +98,15 @@ def record(deed: Deed, user_id: str, done: Done) -> None:
 
 def _message(deed: Deed, ids: Sequence[str], done: Done | None) -> str:
     text = f"Not yet done ({deed.details})" if done is None else deed.text(done)
-    return f"{text}: {', '.join(ids)}" if len(ids) > 1 else text
+    return printable(f"{text}: {', '.join(ids)}" if len(ids) > 1 else text)
+
+
+def entries(subject: str) -> Any:
+    """The entries about what a filter selects, such as the id of a socket; the newest first."""
+    from django.contrib.admin.models import LogEntry
+
+    found = LogEntry.objects.filter(content_type=content_type(), object_id=printable(subject))
+    return found.select_related("user").order_by("-action_time", "-pk")
 
 
 def masked(address: str | None) -> str:

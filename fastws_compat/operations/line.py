@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -15,9 +16,10 @@ from fastws_compat.logins.remote import sender_id, shared_layer
 from fastws_compat.operations.answers import QUESTION, Answer, is_stale, parts, respond
 
 GROUP = "fastws_compat.control"
-# Seconds until a reply is sent again to an asker whose channel was full.
+# How often a reply is sent again to an asker whose channel was full, and the seconds before each time.
+MAX_RETRIES = 10
 MIN_PAUSE, MAX_PAUSE = 0.05, 0.15
-# The maximum number of rows in a second attempt.
+# The maximum number of rows in a further attempt.
 FEWER_ROWS = 10
 
 
@@ -66,14 +68,16 @@ class Line:
             logger.warning("An operator's question could not be answered (%s: %s)", type(exc).__name__, exc)
 
     async def _send(self, channel: str, part: Answer) -> None:
-        """Send a part of a reply. If the channel is full, try again a moment later, with fewer rows."""
+        """Send a part of a reply. While the channel is full, try again a moment later, with fewer rows."""
         from channels.exceptions import ChannelFull
 
-        try:
-            await with_timeout(self.layer.send(channel, part))
-        except ChannelFull:
+        for _ in range(MAX_RETRIES):
+            with suppress(ChannelFull):
+                await with_timeout(self.layer.send(channel, part))
+                return
             await asyncio.sleep(random.uniform(MIN_PAUSE, MAX_PAUSE))
-            await with_timeout(self.layer.send(channel, {**part, "rows": part["rows"][:FEWER_ROWS]}))
+            part = {**part, "rows": part["rows"][:FEWER_ROWS]}
+        await with_timeout(self.layer.send(channel, part))
 
 
 line = Line()

@@ -1,7 +1,12 @@
-"""A site with metrics, probes, an access log and a slow drain."""
+"""A site with metrics, probes, an access log and a slow drain.
+
+Its pages redirect to HTTPS; $DATABASE is its database as JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import os
 from typing import Any
 
 from django.conf import settings
@@ -13,7 +18,14 @@ if not settings.configured:
         DEBUG=False,
         ALLOWED_HOSTS=["127.0.0.1", "localhost"],
         INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "fastws_compat"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DATABASES={
+            "default": json.loads(
+                os.environ.get("DATABASE", '{"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}')
+            )
+        },
+        MIDDLEWARE=["django.middleware.security.SecurityMiddleware"],
+        SECURE_SSL_REDIRECT=True,
+        SECURE_REDIRECT_EXEMPT=["^metrics/", "^database$"],
         ROOT_URLCONF="tests.servers.measured",
         LOGGING={
             "version": 1,
@@ -48,7 +60,17 @@ def metrics(request: Any) -> Any:
 
 import fastws_compat.contrib.prometheus  # noqa: E402, F401
 
-urlpatterns = [path("metrics/sockets", metrics)]
+
+def database(request: Any) -> Any:
+    from django.db import connection
+    from django.http import HttpResponse
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 1")
+        return HttpResponse(str(cursor.fetchone()[0]))
+
+
+urlpatterns = [path("metrics/sockets", metrics), path("database", database)]
 
 app = FastAPI()
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.client import open_socket
 from tests.servers.conftest import Running, Server, wait_for
+from tests.test_database import running as postgresql
 
 pytestmark = pytest.mark.servers
 
@@ -79,11 +82,26 @@ def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
     ]
 
 
-def test_probes_answer_whatever_the_host_is(server: Server) -> None:
-    running = server.shared(SITE)
-    assert fetch(running, "/-/live", "wrong.example") == (200, "live")
-    assert fetch(running, "/-/ready", "wrong.example") == (200, "ready")
-    assert fetch(running, "/-/ready/sockets", "wrong.example") == (200, "ready")
+def answer(running: Running, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:
+    """Like `fetch`, but without following redirects."""
+    client = HTTPConnection("127.0.0.1", running.port, timeout=20)
+    with closing(client):
+        client.request(method, path, headers={"Host": host})
+        response = client.getresponse()
+        return response.status, response.read().decode()
+
+
+def test_probes_touch_neither_hosts_nor_redirects_nor_the_database(server: Server) -> None:
+    with postgresql() as database:
+        running = server.start(SITE, env={"DATABASE": json.dumps(database.settings("postgres"))})
+        assert answer(running, "/database") == (200, "1")
+    # PostgreSQL has stopped.
+    assert answer(running, "/database")[0] == 500
+    assert answer(running, "/page")[0] == 301
+    assert answer(running, "/page", host="wrong.example")[0] == 400
+    for path, word in (("live", "live"), ("ready", "ready"), ("ready/sockets", "ready")):
+        assert answer(running, f"/-/{path}", host="wrong.example") == (200, word)
+        assert answer(running, f"/-/{path}", "HEAD", host="wrong.example") == (200, "")
 
 
 def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) -> None:
@@ -93,7 +111,8 @@ def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) 
         clients = [stack.enter_context(open_socket(running, f"/rooms/{number}")) for number in range(20)]
         running.signal(signal.SIGTERM)
         stopped = time.monotonic()
-        wait_for(lambda: fetch(running, "/-/ready") == (503, "draining"), 2.5)
+        time.sleep(0.1)
+        assert fetch(running, "/-/ready") == (503, "draining")
         late = stack.enter_context(open_socket(running, "/rooms/late"))  # it still serves
         late.send("hello")
         assert late.recv() == "hello"

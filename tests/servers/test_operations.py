@@ -234,8 +234,9 @@ def test_redis_that_fails(
 
 # Kicks in every state, on both servers
 
-# The frame that closes with 4403 and the reason "abuse".
-CLOSE = b"\x88\x07\x11\x33abuse"
+# The frame that closes with 4403 and the reason "abuse", and the client's answer to it.
+CLOSE, REPLY = b"\x88\x07\x11\x33abuse", b"\x88\x82\0\0\0\0\x11\x33"
+STATES = ("receiving", "busy", "held", "ahead", "flood", "handshaking")
 
 
 @pytest.fixture
@@ -244,26 +245,81 @@ def alone(server: Server, redis_server: RedisServer, settings: Any) -> Running:
     return running
 
 
+def until(client: Raw, end: bytes) -> None:
+    """Read until the data ends with `end`, or all that the server sends."""
+    while not client.data.endswith(end) and (data := client.socket.recv(65536)):
+        client.data += data
+
+
 def test_kick_in_every_state(alone: Running) -> None:
-    receiving, busy = open_socket(alone, "/ws/1"), open_socket(alone, "/busy")
-    flooded, slow = Raw(alone, "/flood").accepted(), Raw(alone, "/slow")
-    states = lambda: sorted(row.state for row in sockets().rows)  # noqa: E731
-    wait_for(lambda: states() == ["handshaking", "open", "open", "open"])
-    assert kick(everything=True, code=4403, reason="abuse").count == 4
-    assert kick(everything=True).count == 0
-    assert close_of(receiving) == (4403, "abuse")
-    assert close_of(busy) == (4403, "abuse")
-    assert slow.answer().startswith(b"HTTP/1.1 403 ")
-    while CLOSE not in flooded.data:
-        flooded.data += flooded.socket.recv(65536)
-    assert flooded.data.endswith(CLOSE)
-    assert flooded.data.count(CLOSE) == 1
-    for each in (flooded, slow):
-        each.socket.close()
+    with ExitStack() as stack:
+        raw = {name: stack.enter_context(Raw(alone, f"/{name}")) for name in (*STATES, "closing")}
+        for name in ("receiving", "busy", "held", "flood", "ahead", "closing"):
+            raw[name].accepted()
+        raw["ahead"].socket.sendall(b"\x81\x81\0\0\0\0a" * 3)
+        for name in ("receiving", "busy", "held", "ahead"):
+            until(raw[name], b"\x81\x05ready")
+        raw["held"].socket.sendall(b"\x81\x81\0\0\0\0a")
+        until(raw["closing"], b"\x88\x02\x11\x31")
+        states = lambda: sorted(row.state for row in sockets().rows if row.path != "/closing")  # noqa: E731
+        wait_for(lambda: states() == ["handshaking", *["open"] * 5])
+        assert kick(everything=True, code=4403, reason="abuse").count == 6
+        assert kick(everything=True).count == 0
+        assert raw["handshaking"].answer().startswith(b"HTTP/1.1 403 ")
+        for name in STATES[:-1]:
+            until(raw[name], CLOSE)
+            raw[name].socket.sendall(REPLY)
+            assert raw[name].rest().endswith(CLOSE), name
+            assert raw[name].data.count(CLOSE) == 1, name
+        raw["closing"].socket.sendall(b"\x88\x82\0\0\0\0\x11\x31")
+        assert raw["closing"].rest() == b"\x88\x02\x11\x31"
     wait_for(lambda: sockets().total == 0)
+    wait_for(lambda: alone.logs().count("CLEANUP") == 7)
     logs = alone.logs()
-    assert logs.count(BY_OPERATOR) == 4
+    for name in STATES:
+        assert logs.count(f"CLEANUP /{name}\n") == logs.count(f"DISCONNECT /{name} 4403\n") == 1, name
+    assert "DISCONNECT /closing 4" not in logs
+    assert logs.count(BY_OPERATOR) == len(STATES)
     assert "Traceback" not in logs
+
+
+# Many processes
+
+
+CROWD = {f"web-{number}:1" for number in range(120)}
+
+
+@pytest.fixture
+def crowd(request: pytest.FixtureRequest, redis_server: RedisServer, settings: Any) -> Iterator[None]:
+    """120 processes on the core layer, as far as an asker can tell; the parameter is the layer's capacity."""
+    Cluster(redis_server, "core", settings)
+    settings.FASTWS = {"OPERATIONS_TIMEOUT": 5}  # one process plays all of them
+    command = [sys.executable, "-m", "tests.servers.crowd", redis_server.url, str(request.param)]
+    process = subprocess.Popen(
+        [*command, *CROWD], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+        process.stdin.close()
+        process.wait(20)
+
+
+@pytest.mark.parametrize("crowd", [100, pytest.param(10, marks=pytest.mark.slow)], indirect=True)
+def test_many_processes_on_the_core_layer(crowd: None) -> None:
+    heard: set[str] = set()
+
+    def all_are_heard() -> bool:
+        heard.update(sockets().processes)
+        return heard == CROWD
+
+    wait_for(all_are_heard, 60)
+    page = sockets(limit=100)
+    assert {*page.processes} | {*page.silent} == CROWD
+    assert page.total == 2 * len(page.processes)
+    assert len(page.rows) == 100
 
 
 # Commands against servers
