@@ -3,8 +3,8 @@
     python -m benchmarks.broadcast [--quick | --scale | --order]
 
 In process: no server, the in-memory layer. On daphne: the client is one process that reads plain sockets;
-Redis is a separate redis-server (channels_redis pub/sub). Microseconds per member that gets the message, by
-wall clock and by the server's CPU time. `--scale`: more members, processes and groups. `--order`: 2,000
+Redis is a separate redis-server (channels_redis pub/sub). Microseconds per receiving member, of wall-clock
+time and of the server's CPU time. `--scale`: more members, processes and groups. `--order`: 2,000
 sockets on two and four processes, with every message of every member checked.
 """
 
@@ -110,7 +110,7 @@ class Silent:
 
 
 async def delivered(peer: str, members: int, seconds: float) -> float:
-    """Microseconds per member, from the send until the last member has the message."""
+    """Microseconds per member, from the send until the last member has received the message."""
     from channels.layers import get_channel_layer
 
     from fastws_compat.groups import Group
@@ -170,7 +170,7 @@ def serving(peer: str, daphne: str, layer: str, gc_freeze: bool = True) -> Servi
 
 
 def broadcast(server: tuple[int, int], members: int, seconds: float) -> tuple[float, float]:
-    """Microseconds per member for one message to all: by wall clock, and of the server's CPU time."""
+    """Microseconds per member for one message to all: wall-clock time, and the server's CPU time."""
     port, pid = server
     audience = Audience(connect(port, "g") for _ in range(members))
     try:
@@ -203,7 +203,7 @@ class Audience:
         self._poll.register(client.fileno(), select.EPOLLIN)
 
     def broadcast(self) -> None:
-        """Make the first one send to all, and wait until all have the message."""
+        """Make the first socket send to all, and wait until all have received the message."""
         ask(self.sockets[0], "send 1")
         self.drain(len(self.sockets) * FRAME)
 

@@ -1,6 +1,6 @@
 """The bytes that clients send and expect.
 
-A frame's mask is all zeros, which costs the server the same.
+Frames are masked with zeros, which costs the server as much as any other mask.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def answer_size(size: int) -> int:
 
 
 def connect(port: int, path: str, until: bytes = b"\r\n\r\n") -> socket.socket:
-    """A socket whose handshake has been accepted, after reading up to the end of the response."""
+    """A socket whose handshake was accepted, with the response already read."""
     client = socket.create_connection(("127.0.0.1", port), 30)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(HANDSHAKE.format(path=path).encode())

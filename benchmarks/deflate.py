@@ -126,7 +126,7 @@ def sent(maker: Callable[[], FrameOf], texts: list[str]) -> float:
 
 
 def read(options: DeflateOptions, texts: list[str]) -> float:
-    """As the server reads them: each in one frame."""
+    """Read the messages as the server does, each in one frame."""
     make = frame_of({**options, "threshold": 0})
     payloads = [frame[frames.header_size(frame) :] for frame in (make({"text": text}) for text in texts)]
     inflater: Inflater = inflater_for(agreement(options), 2**20)
@@ -139,7 +139,7 @@ def read(options: DeflateOptions, texts: list[str]) -> float:
 
 
 class Socket:
-    """A member of the group, as far as a delivery asks it."""
+    """A member of the group, with only what a delivery needs."""
 
     def __init__(self, make: FrameOf) -> None:
         self.frame_of = make

@@ -3,7 +3,8 @@
     python -m benchmarks.echo [--quick]
 
 In process: microseconds per message on one connection. On servers: messages per second of 50 sockets, each of
-which sends its next message when it has the last one back; the client is a compiled process (`client.c`).
+which sends its next message when the previous one has come back. The client is a compiled process
+(`client.c`).
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ RATIOS = (
     (f"{OURS}, uvicorn", "bare, uvicorn", ">= 0.9"),
     (f"{OURS}, uvicorn", "fastapi, uvicorn", ">= 1"),
 )
-# The kinds of messages that some peers know.
+# The kinds of messages that only some peers support.
 KINDS = {"chanx": ("json",), "node": ("text",)}
 STARTS, TURNS = 3, 5
 

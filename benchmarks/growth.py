@@ -1,4 +1,4 @@
-"""How the cost grows: with the number of routes, dependencies and sockets, and with the size of a message.
+"""How costs grow with the number of routes, dependencies and sockets, and with the size of a message.
 
     python -m benchmarks.growth [--quick | --sockets]
 
@@ -166,7 +166,7 @@ FROZEN = {"GC_FREEZE": True, "GC_FREEZE off": False}
 
 
 def sockets_of_one_daphne(quick: bool) -> Table:
-    """The processor time of the server for a connect and a delivery, by how many members a group has."""
+    """The server's CPU time for a connect and for a delivery, by the number of members in a group."""
     allow_many_files()
     counts = (40, 80) if quick else SOCKETS
     samples: dict[str, Samples] = {}
@@ -183,7 +183,7 @@ def sockets_of_one_daphne(quick: bool) -> Table:
 
 
 def costs(counts: tuple[int, ...], freeze: bool) -> dict[str, dict[int, float]]:
-    """What a connect up to each count costs, and a delivery to so many, the collector's passes included."""
+    """The cost of a connect up to each count, and of a delivery to that many, garbage collection included."""
     found: dict[str, dict[int, float]] = {"connect": {}, "delivery": {}}
     with serving(OURS, "complete", "", freeze).process() as (port, pid):
         audience = Audience([connect(port, "g") for _ in range(20)])

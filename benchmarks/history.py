@@ -1,7 +1,8 @@
-"""What a history costs: sending to a group with and without one, and a bare XADD and PUBLISH beside it.
+"""What a history costs: sending to a group with and without one, compared with a bare XADD and PUBLISH.
 
-python -m benchmarks.history            # needs redis-server
-python -m benchmarks.history --quick
+    python -m benchmarks.history [--quick]
+
+Needs redis-server.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def configure(url: str) -> None:
 
 
 class TwoSteps(RedisPubSubChannelLayer):  # type: ignore[misc]
-    """A layer that the script of the store must not go around."""
+    """A layer that the store's script must not bypass."""
 
     async def group_send(self, group: str, message: dict[str, Any]) -> None:
         await self._get_layer().group_send(group, message)
 
 
 async def measure(ways: dict[str, Callable[[], Awaitable[Any]]], number: int) -> dict[str, list[float]]:
-    """Microseconds of this process per call; the ways take turns, in another order each time."""
+    """Microseconds of this process per call; the variants take turns, in another order each time."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for number_of_round in range(ROUNDS):
         in_order = [*ways.items()]

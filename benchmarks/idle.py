@@ -3,7 +3,7 @@
     python -m benchmarks.idle [--quick]
 
 In process: what Python has allocated (`tracemalloc`) and `asyncio.all_tasks()` per connection, each peer in
-a process of its own; the task that a server runs the application in is one of them. On servers: how the
+a process of its own. The task in which a server runs the application counts too. On servers: how the
 resident memory of the process grows while this one holds the sockets open (Linux).
 """
 

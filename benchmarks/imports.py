@@ -2,10 +2,11 @@
 
     python -m benchmarks.imports [--quick]
 
-Milliseconds of processor time of a process that does one thing, less those of one that does nothing. Both
-`import pydantic` and `import fastws_compat` load little until a name is asked for; so what the first model
-and the first route take is told too, with asyncio apart, which every process that serves sockets has, and
-Django. The last table is a process of a Django project that serves no socket: a command, a WSGI worker.
+Milliseconds of CPU time of a process that does one thing, minus those of one that does nothing. Both
+`import pydantic` and `import fastws_compat` load little until a name is used, so the first model and the
+first route are measured too, also compared with pydantic and asyncio, which every process that serves
+sockets needs anyway. The last table is about a process of a Django project that serves no socket, such as a
+command or a WSGI worker.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How soon the members of a group have a broadcast while the server carries half of what it can carry.
+"""How soon a broadcast reaches the members of a group while the server runs at half of its capacity.
 
     python -m benchmarks.latency [--quick]
 
 The client is a compiled process (`client.c`). It first finds out how many broadcasts per second a server
-manages, and then sends half as many, at even distances. The time of a delivery begins when its broadcast is
-due, so that a server which falls behind is not asked less often.
+manages, and then sends half as many, at even intervals. The delay of a delivery counts from the moment at
+which its broadcast was due, so a server that falls behind is not spared.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MEMBERS = 500
 SECONDS = 4.0
 APP = "benchmarks.group_peers:app"
 
-# Whether the members hear of each other through Redis; the others work within one process only.
+# Whether messages go through Redis; the other peers work within one process only.
 SERVED = {
     f"{OURS}, daphne, {REDIS}": ("daphne", "complete", True),
     f"{OURS}, daphne, {MEMORY}": ("daphne", "complete", False),
@@ -35,7 +35,7 @@ SERVED = {
 }
 FIRST = f"{OURS}, daphne, {REDIS}"
 PEERS = (f"channels, daphne stock, {REDIS}", "fastapi, uvicorn", "fastapi, granian", "node")
-# The aim for what a server can carry.
+# The target for a server's capacity.
 AIMS = {"node": ">= 1.2"}
 
 

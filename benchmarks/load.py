@@ -15,7 +15,7 @@ from pathlib import Path
 from benchmarks import clients
 from benchmarks.servers import processor_seconds
 
-# What the members of a group get when they have joined it.
+# What a member receives when it has joined its group.
 GREETING = b"ready"
 _numbers = itertools.count()
 
@@ -45,7 +45,7 @@ def connects(server: tuple[int, int], path: str, seconds: float, sockets: int) -
 
 
 def broadcast(server: tuple[int, int], path: str, text: bytes, seconds: float, sockets: int) -> float:
-    """How many broadcasts per second the server manages: all sockets get the answer to the text of one."""
+    """Broadcasts per second that the server manages: one socket sends a text, and all get the answer."""
     [rate] = _broadcast(server, path, text, seconds, sockets, 0)
     return rate
 
@@ -53,7 +53,7 @@ def broadcast(server: tuple[int, int], path: str, text: bytes, seconds: float, s
 def delays(
     server: tuple[int, int], path: str, text: bytes, seconds: float, sockets: int, rate: float
 ) -> tuple[float, float]:
-    """The median and the 99th percentile of the milliseconds until a socket has a broadcast, at this rate."""
+    """The median and the 99th percentile of the delay of a broadcast in milliseconds, at this rate."""
     median, p99 = _broadcast(server, path, text, seconds, sockets, rate)
     return median, p99
 

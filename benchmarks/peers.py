@@ -1,8 +1,8 @@
 """The same sockets written for each peer, as ASGI applications.
 
-`/plain`, `/deps/{room}`, `/generator/{room}`, `/text`, `/bytes`, `/json`, `/idle`. An application is made
-when it is asked for (`benchmarks.peers:fastapi` on a server's command line), so that a process holds only its
-own peer.
+`/plain`, `/deps/{room}`, `/generator/{room}`, `/text`, `/bytes`, `/json`, `/idle`. An application is created
+when it is first used (`benchmarks.peers:fastapi` on a server's command line), so that a process holds only
+its own peer.
 """
 
 # No `from __future__ import annotations`, because annotations name local classes.

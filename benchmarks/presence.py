@@ -1,8 +1,8 @@
-"""What presence costs: Redis and this process for joining, for the list of a large group, and for being idle.
+"""What presence costs Redis and this process: joining, the list of a large group, and idle sockets.
 
     python -m benchmarks.presence
 
-The time of Redis is what it reports itself (`INFO commandstats`); other times are those of the whole call.
+Redis reports its own time (`INFO commandstats`); other times are those of the whole call.
 For comparison, the same sockets are put into a plain hash, one HSET each in pipelines of the same size.
 """
 
@@ -34,7 +34,7 @@ def seats_of(number: int) -> list[Seat]:
 
 
 class Measured:
-    """One Redis server, with what it has spent since the last look."""
+    """A Redis server, and what a call costs it."""
 
     def __init__(self, redis: Any) -> None:
         self.redis = redis
@@ -42,7 +42,7 @@ class Measured:
     async def spent(
         self, work: Callable[[], Awaitable[Any]], commands: tuple[str, ...] = ("eval", "evalsha")
     ) -> tuple[float, float, int, int]:
-        """Seconds of the call and of Redis, the calls of Redis, and the bytes that it has taken."""
+        """The seconds of the call and of Redis, the number of its commands, and its new bytes of memory."""
         await self.redis.config_resetstat()
         before = (await self.redis.info("memory"))["used_memory"]
         begun = time.perf_counter()
@@ -77,7 +77,7 @@ async def enter_one_by_one(seats: RedisSeats, group: str, found: list[Seat]) -> 
 
 
 async def plain(redis: Any, found: list[Seat]) -> None:
-    """The least that anything could do: one field for each socket."""
+    """The lower bound: one field for each socket."""
     for at in range(0, len(found), BATCH):
         pipeline = redis.pipeline(transaction=False)
         for seat in found[at : at + BATCH]:

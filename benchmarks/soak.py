@@ -1,4 +1,4 @@
-"""Mixed traffic and faults on many sockets for some time: what is left behind, and how memory develops.
+"""Mixed traffic and faults on many sockets for some time: what leaks, and how memory develops.
 
 Echoes, bursts, floods, idle sockets, rooms in a group, and queries before and while a socket is open. Clients
 close, reset, half-close or stop reading, and make endpoints raise and return.
@@ -259,7 +259,7 @@ async def deaf(client: Any, dice: random.Random) -> None:
 
 Traffic = Callable[[Any, random.Random], Awaitable[None]]
 ON_ECHO: tuple[Traffic, ...] = (talk, talk, burst, ask_database, idle, deaf)
-# An idle client is one that is slow to read where the server sends without end.
+# Where the server sends without end, an idle client is one that is slow to read.
 ON: dict[str, tuple[Traffic, ...]] = {"/echo": ON_ECHO, "/room": (chat, chat, idle), "/flood": (idle, deaf)}
 PATHS = ("/echo",) * 7 + ("/room",) * 2 + ("/flood",)
 # With this many, each has five members on average.

@@ -1,4 +1,4 @@
-"""Everybody comes back at once: logged-in sockets per second, over the number that arrive together.
+"""All clients reconnect at once: logged-in sockets per second, by how many arrive together.
 
     python -m benchmarks.storm [--quick]
 
@@ -32,7 +32,7 @@ from benchmarks.servers import ROOT, Serving, environment, free_port, started, w
 APP = "benchmarks.storm_site:app"
 USERS = 1000
 SIZES = (50, 200, 1000, 3000)
-# Channels lets a few hundred in and refuses the others; its rate is that of 200.
+# Channels accepts a few hundred and refuses the others, so its rate is that with 200.
 MOST_OF_CHANNELS = 200
 TIMEOUT = 60.0
 KEY = "k" * 32
@@ -111,7 +111,7 @@ def redis() -> Iterator[str]:
 
 @contextmanager
 def postgresql(folder: Path) -> Iterator[dict[str, Any]]:
-    """A server of its own, whose data is not worth a sync; as root it runs as the user "postgres"."""
+    """A server of its own that does not sync to disk. Started by root, it runs as the user "postgres"."""
     folder.mkdir()
     port, user = free_port(), []
     if os.geteuid() == 0:
@@ -160,7 +160,7 @@ def program(
 def storm(
     server: tuple[int, int], path: str, sockets: int, keys: list[str], timeout: float = TIMEOUT
 ) -> Outcome:
-    """Open so many sockets at once; with keys, each with a session, in turn."""
+    """Open this many sockets at once. If there are session keys, the sockets use them in turn."""
     port, pid = server
     handshake = HANDSHAKE.format(path=path, port=port, cookie=COOKIE if keys else "").encode()
     numbers = (port, sockets, timeout, len(handshake), len(keys), handshake.find(KEY.encode()) if keys else 0)

@@ -3,7 +3,7 @@
     python -m benchmarks.typed [--quick]
 
 Microseconds per message on one connection. "raw" is this library's receive_json and send_json, "by hand" is
-pydantic around them, "error" is a message that does not fit, with its answer.
+pydantic around them, "error" is an invalid message and the answer to it.
 """
 
 # Annotations are evaluated here: they name local classes.

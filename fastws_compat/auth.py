@@ -21,7 +21,7 @@ from fastws_compat.connections.states import JUDGED_USER, LOGIN, SESSION, TURN
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins import arrivals, identify, registry, remote, session_names, tenants
-from fastws_compat.logins.judge import LOGGED_OUT, Condition, user_key
+from fastws_compat.logins.judge import LOGGED_OUT, Condition, user_key, user_model
 from fastws_compat.logins.lookups import in_discarded_context
 from fastws_compat.param_functions import Depends
 from fastws_compat.types import Scope
@@ -64,9 +64,7 @@ async def _enter(websocket: WebSocket, user: Any, session: Any) -> None:
 
 
 def _is_django_user(user: Any) -> bool:
-    from django.contrib.auth import get_user_model
-
-    return isinstance(user, get_user_model())
+    return isinstance(user, user_model())
 
 
 def _anonymous(scope: Scope) -> AnonymousUser:

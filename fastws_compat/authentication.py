@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
+from fastws_compat.dependencies.annotations import UNEVALUATED
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.requests import HTTPConnection
 from fastws_compat.websockets import WebSocket
@@ -119,7 +120,7 @@ def requires(
 
 
 def _websocket_position(func: Callable[..., Any]) -> int:
-    names = list(inspect.signature(func).parameters)
+    names = list(inspect.signature(func, **UNEVALUATED).parameters)
     if "request" in names and "websocket" not in names:
         raise DeclarationError(
             f"requires() guards sockets, but {func.__qualname__} takes a request, and HTTP is Django's: use "

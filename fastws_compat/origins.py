@@ -77,7 +77,7 @@ class Handshake(HttpRequest):
     """A handshake as a Django request, so that Django's rules for Host and proxies apply."""
 
     def __init__(self, scope: Scope) -> None:
-        super().__init__()
+        # HttpRequest's own constructor makes what no rule looks at: two QueryDicts, files and cookies.
         self.secure = scope.get("scheme") in ("wss", "https")
         server = scope.get("server") or ("unknown", 0)
         self.META = {"SERVER_NAME": str(server[0]), "SERVER_PORT": str(server[1] or 0)}

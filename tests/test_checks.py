@@ -23,6 +23,7 @@ from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
 from fastws_compat.routing import Host, Mount, Router
+from fastws_compat.schema import catalogue
 
 LAYER = "channels.layers.InMemoryChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
@@ -109,6 +110,19 @@ def test_declaration_that_raises(settings: Any, tmp_path: Path, monkeypatch: pyt
     assert message.msg.endswith(f"({tmp_path / 'declaring_asgi.py'}, line 3)")
 
 
+def test_misspelled_application(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place is the line that names it, not one in the functions that import a module."""
+    source = "from fastws_compat.asgi import get_asgi_application\n\nget_asgi_application('no_such:app')\n"
+    (tmp_path / "misspelled_asgi.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.ASGI_APPLICATION = "misspelled_asgi.application"
+    [message] = checks.check_asgi_application()
+    assert message.msg.endswith(f"'no_such' ({tmp_path / 'misspelled_asgi.py'}, line 3)")
+    settings.ASGI_APPLICATION = "nonsense"
+    [message] = checks.check_asgi_application()
+    assert message.msg.endswith("nonsense doesn't look like a module path")
+
+
 # What `runserver` also watches: the reloader does not know a module whose import failed
 
 
@@ -140,6 +154,19 @@ def test_django_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_consumers_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     serve(monkeypatch, settings, ProtocolTypeRouter({"websocket": URLRouter([])}))
     assert ids() == ["W002"]
+    [message] = application.check_mounted(ProtocolTypeRouter({"websocket": URLRouter([])}))
+    assert "docs/channels.md" in (message.hint or "")
+
+
+@pytest.mark.parametrize("others", [{"websocket": URLRouter([])}, {}])
+def test_sockets_that_channels_routes_elsewhere(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, others: dict[str, Any]
+) -> None:
+    """In a project of Channels, it is not enough to change the import in asgi.py."""
+    router = ProtocolTypeRouter({"http": get_asgi_application(app_with("/ws")), **others})
+    serve(monkeypatch, settings, router)
+    assert ids() == ["W002"]
+    assert catalogue.entries(router) == []
 
 
 # Origins

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import sys
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ import pytest
 from fastws_compat.daphne import collector
 from fastws_compat.daphne.collector import frozen_survivors
 
-pytestmark = pytest.mark.skipif(sys.version_info >= (3, 14), reason="the collector is incremental")
+pytestmark = pytest.mark.skipif(collector.IS_INCREMENTAL, reason="the collector is incremental")
 
 
 class Node:

@@ -348,14 +348,16 @@ def test_a_route_that_is_called_on_its_own_runs_its_background_tasks() -> None:
     assert done == [sent] == [["websocket.accept", "websocket.close"]]
 
 
-def test_a_teardown_without_a_time_limit_sets_no_timer() -> None:
+def test_a_teardown_without_a_time_limit_sets_no_timer(settings: Any) -> None:
+    settings.FASTWS = {"CLEANUP_TIMEOUT": None}
+
     async def work() -> str:
         await asyncio.sleep(0)
         return "done"
 
     async def main() -> None:
         cleanup = Cleanup()
-        assert await cleanup.limit(work(), 0) == "done"
+        assert await cleanup.limit(work()) == "done"
         assert cleanup._timer is None
 
     asyncio.run(main())

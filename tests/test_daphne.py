@@ -182,14 +182,15 @@ def test_an_unknown_status_has_no_phrase() -> None:
 def test_the_inbox_is_full_of_many_or_of_large_messages() -> None:
     async def main() -> None:
         inbox = Inbox(asyncio.get_running_loop())
-        for _ in range(MAX_BYTES // MESSAGE_OVERHEAD + 1):
-            assert not inbox.is_full
-            inbox.put({"type": "x"}, 0)
-        assert inbox.is_full
-        while not inbox.is_low:
+        for _ in range(MAX_BYTES // MESSAGE_OVERHEAD):
+            assert not inbox.put({"type": "x"}, 0)
+        assert inbox.put({"type": "x"}, 0)
+        low: list[bool] = []
+        inbox.on_low = lambda: low.append(inbox.is_low)
+        while not low:
             await inbox.get()
-        inbox.put({"type": "x"}, MAX_BYTES)
-        assert inbox.is_full
+        assert low == [True]
+        assert inbox.put({"type": "x"}, MAX_BYTES)
 
     asyncio.run(main())
 
@@ -202,6 +203,34 @@ def test_a_cancelled_receiver_takes_no_message_with_it() -> None:
         inbox.put({"type": "x"}, 0)
         first.cancel()
         assert await second == {"type": "x"}
+
+    asyncio.run(main())
+
+
+def test_a_message_for_a_waiting_receiver_keeps_its_place_if_that_is_cancelled() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        waiting = asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        inbox.put({"type": "first"}, 0)
+        inbox.put({"type": "second"}, 0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+        assert [await inbox.get(), await inbox.get()] == [{"type": "first"}, {"type": "second"}]
+
+    asyncio.run(main())
+
+
+def test_a_message_is_not_handed_to_a_receiver_that_was_cancelled_before() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        first, second = asyncio.create_task(inbox.get()), asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        first.cancel()
+        inbox.put({"type": "x"}, 0)
+        assert await second == {"type": "x"}
+        assert inbox.is_empty
 
     asyncio.run(main())
 
@@ -722,7 +751,7 @@ def test_a_client_that_floods_is_paused_and_goes_on_without_a_loss() -> None:
         connection = await Connection(application).open()
         connection.receive(b"".join(masked(frames.TEXT, b"%d" % i) for i in range(count)))
         assert not connection.transport.reading
-        assert connection.protocol.inbox.is_full
+        assert not connection.protocol.inbox.is_low
         ready.set()
         await connection.task
         await settle()

@@ -150,7 +150,7 @@ def test_more_early_messages_than_the_inbox_takes_stay_unread_until_they_are_rec
         connection.receive(b"".join(masked(frames.TEXT, b"") for _ in range(count)))
         may_answer.set()
         await settle()
-        assert connection.protocol.inbox.is_full
+        assert not connection.protocol.inbox.is_low
         assert not connection.transport.reading
         may_read.set()
         await connection.task

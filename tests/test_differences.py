@@ -204,6 +204,29 @@ def test_annotation_that_cannot_be_resolved():
         FastAPI().websocket("/ws")(chat)
 
 
+@pytest.mark.parametrize(
+    "annotation",
+    [list["Decimal"], Annotated[list["Decimal"], Query()], "list[Decimal]", Annotated["Decimal", "x"]],
+)
+def test_part_of_an_annotation_that_cannot_be_resolved(annotation):
+    """FastAPI refuses the first two too, with a page of pydantic's."""
+
+    async def chat(websocket: WebSocket, amount: annotation):
+        pass
+
+    with pytest.raises(
+        DeclarationError, match=r"^Annotation '.*Decimal.*' of parameter 'amount' of chat cannot"
+    ):
+        FastAPI().websocket("/ws")(chat)
+
+
+def test_metadata_of_an_annotation_is_not_a_name():
+    async def chat(websocket: WebSocket, amounts: list[Annotated[int, "Decimal"]] = Query()):
+        pass
+
+    FastAPI().websocket("/ws")(chat)
+
+
 def test_path_parameter_that_is_not_in_the_path():
     """FastAPI refuses every connection to a route whose `Path()` parameter is not in its path."""
 

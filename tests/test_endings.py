@@ -949,5 +949,11 @@ def test_a_thousand_faults_leave_nothing_behind():
     assert faults.began == faults.ended
     assert set(faults.began.values()) == {1}
     assert sum(key.startswith("resource ") for key in faults.began) > 800
-    started = [thread for thread in threading.enumerate() if thread not in threads]
-    assert all(thread.name.startswith("fastws-") for thread in started)
+    # pytest-xdist's own thread appears as a dummy once something asks in it for the current thread, such as
+    # a log line of the garbage collector; nothing that a connection starts is one.
+    started = [
+        thread.name
+        for thread in threading.enumerate()
+        if thread not in threads and not isinstance(thread, threading._DummyThread)
+    ]
+    assert [name for name in started if not name.startswith("fastws-")] == []

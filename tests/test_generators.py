@@ -104,7 +104,7 @@ async def as_open_generators(
     generators: list[Any], managed: list[bool], body: BaseException | None, log: Log
 ) -> None:
     cleanup = Cleanup()
-    async with OpenGenerators(cleanup, 60) as opened:
+    async with OpenGenerators(cleanup) as opened:
         for generator, is_managed in zip(generators, managed, strict=True):
             if is_managed:
                 log.append(await opened.enter(asynccontextmanager(generator)()))

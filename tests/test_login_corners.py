@@ -13,9 +13,10 @@ from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.crypto import salted_hmac
 
 from fastws_compat.connections.states import LOGIN, RESPONSE, SESSION
-from fastws_compat.logins import gate, judge, lookups, receivers, registry, tenants
+from fastws_compat.logins import gate, judge, lookups, receivers, registry, session_digest, tenants
 from fastws_compat.logins.batches import Batches
 from fastws_compat.logins.gate import Login
 
@@ -198,3 +199,10 @@ def test_a_loop_that_is_gone_has_no_timer() -> None:
     gc.collect()
     queues._arm()
     assert not queues._is_armed
+
+
+def test_the_digest_of_a_session_is_djangos_salted_hmac(settings: Any) -> None:
+    for secret in ("one", b"bytes", "a long one" * 10):
+        settings.SECRET_KEY = secret
+        expected = salted_hmac("fastws_compat.logins", "k" * 32, algorithm="sha256").hexdigest()
+        assert session_digest("k" * 32) == expected

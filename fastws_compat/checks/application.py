@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dis
+import importlib
+import inspect
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +18,7 @@ from channels.security.websocket import OriginValidator
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import Error, Warning
+from django.utils import module_loading
 
 from fastws_compat import conf
 from fastws_compat.applications import FastAPI, default_app
@@ -23,6 +26,7 @@ from fastws_compat.checks.layers import IN_MEMORY, declared
 from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, ServingError, message
 from fastws_compat.convertors import CONVERTOR_TYPES
+from fastws_compat.dependencies.annotations import UNEVALUATED
 from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
@@ -68,10 +72,13 @@ def check() -> Messages:
     ]
 
 
+# This library, and what imports a module by its name.
+IMPORTERS = (str(Path(__file__).parents[1]), importlib.__file__, module_loading.__file__, "<")
+
+
 def _place(exc: Exception) -> str:
-    """The last line outside this library in the traceback; a SyntaxError contains its own."""
-    own = str(Path(__file__).parents[1])
-    frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith((own, "<"))]
+    """The last line of the traceback that is not about importing; a SyntaxError contains its own."""
+    frames = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith(IMPORTERS)]
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
@@ -92,7 +99,21 @@ def check_mounted(application: Any) -> Messages:
         Warning,
         "W002",
         f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} serves no WebSocket route of fastws_compat.",
-        "In asgi.py, import get_asgi_application from fastws_compat.asgi instead of django.core.asgi.",
+        ROUTE_IN_CHANNELS if _has_router(application) else CHANGE_IMPORT,
+    )
+
+
+CHANGE_IMPORT = "In asgi.py, import get_asgi_application from fastws_compat.asgi instead of django.core.asgi."
+ROUTE_IN_CHANNELS = (
+    "In asgi.py, replace the ProtocolTypeRouter with get_asgi_application(fallback=...) of "
+    "fastws_compat.asgi, and pass it the router of your consumers; docs/channels.md shows how."
+)
+
+
+def _has_router(application: Any) -> bool:
+    """Whether Channels' `ProtocolTypeRouter` chooses the application for sockets."""
+    return any(
+        "websocket" in getattr(node, "application_mapping", ()) for node in catalogue.walk(application)
     )
 
 
@@ -359,6 +380,7 @@ def _joins(value: Any) -> bool:
     """Whether the value is a function that calls `join` on a parameter annotated as a WebSocket."""
     if not isinstance(value, FunctionType) or "join" not in value.__code__.co_names:
         return False
-    sockets = {name for name, kind in value.__annotations__.items() if "WebSocket" in str(kind)}
+    parameters = inspect.signature(value, follow_wrapped=False, **UNEVALUATED).parameters
+    sockets = {name for name, parameter in parameters.items() if "WebSocket" in str(parameter.annotation)}
     steps = pairwise(dis.get_instructions(value))
     return any(first.argval in sockets and then.argval == "join" for first, then in steps)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from typing import Any, Self, TypeVar
-from weakref import WeakSet
+from types import TracebackType
+from typing import Any, TypeVar
 
+from fastws_compat import conf
 from fastws_compat.modules import loaded
 
 T = TypeVar("T")
 
 # The tasks that are running the teardown of dependencies.
-_cleaning: WeakSet[asyncio.Task[Any]] = WeakSet()
+_cleaning: set[asyncio.Task[Any]] = set()
 
 
 def current_task() -> asyncio.Task[Any]:
@@ -69,8 +70,8 @@ def is_cleaning(task: asyncio.Task[Any] | None) -> bool:
     return task in _cleaning
 
 
-def anyio_scope() -> Any:
-    """A cancel scope of anyio if the running task is in one: nothing else shields from it. Otherwise None.
+def anyio_scope(task: asyncio.Task[Any]) -> Any:
+    """A cancel scope of anyio if `task` is in one: nothing else shields from it. Otherwise None.
 
     It must be entered before the first dependency, which may have scopes of its own (FastAPI).
     """
@@ -78,7 +79,7 @@ def anyio_scope() -> Any:
     if backend is None:
         return None
     states = getattr(backend, "_task_states", None)
-    if states is not None and getattr(states.get(current_task()), "cancel_scope", None) is None:
+    if states is not None and (not states or getattr(states.get(task), "cancel_scope", None) is None):
         return None
     return backend.CancelScope()
 
@@ -86,44 +87,53 @@ def anyio_scope() -> Any:
 class Cleanup:
     """The teardown of one connection's dependencies. Code that checks `is_cleaning` does not cancel it.
 
-    It must run in the application's own task, which cannot be shielded in any other way.
+    It must run in the application's own task, which cannot be shielded in any other way. As a context manager
+    it raises TimeoutError if the teardown was cancelled because it took too long.
     """
 
-    __slots__ = ("_scope", "_task", "_timer", "expired")
+    __slots__ = ("_expired", "_scope", "_task", "_timer", "_what")
 
-    def __init__(self) -> None:
-        self._scope = anyio_scope()
+    def __init__(self, what: str = "a dependency") -> None:
+        self._what = what
+        self._task = current_task()
+        self._scope = anyio_scope(self._task)
         # How many times the teardown was cancelled because it took too long.
-        self.expired = 0
-        self._task: asyncio.Task[Any] | None = None
+        self._expired = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> None:
         if self._scope is not None:
             self._scope.__enter__()
-        return self
 
-    def __exit__(self, *exc_info: Any) -> bool | None:
-        self.end()
-        return None if self._scope is None else self._scope.__exit__(*exc_info)
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> Any:
+        _cleaning.discard(self._task)
+        suppressed = None
+        if self._scope is not None:
+            self._scope.shield = False
+            suppressed = self._scope.__exit__(kind, exc, traceback)
+        timed_out = self._expired and not suppressed and isinstance(exc, asyncio.CancelledError)
+        if timed_out and absorb_cancellation(self._expired):
+            seconds = conf.get("CLEANUP_TIMEOUT")
+            raise TimeoutError(f"The cleanup of {self._what} took longer than {seconds} s") from exc
+        return suppressed
 
     def begin(self) -> None:
         """The running task begins its teardown."""
-        if self._task is None:
-            self._task = current_task()
-            _cleaning.add(self._task)
-            if self._scope is not None:
-                self._scope.shield = True
+        _cleaning.add(self._task)
+        if self._scope is not None:
+            self._scope.shield = True
 
     @types.coroutine
-    def limit(self, work: Coroutine[Any, Any, T], seconds: float) -> Generator[Any, Any, T]:
-        """The result of `work`, a part of the teardown; every `seconds` whatever it awaits is cancelled.
+    def limit(self, work: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
+        """The result of `work`, a part of the teardown; it is cancelled every `CLEANUP_TIMEOUT` seconds.
 
         Most teardowns never wait, so the timer is set only when this one does.
         """
         try:
             waits_for = work.send(None)
-            if seconds:
+            if seconds := conf.get("CLEANUP_TIMEOUT"):
                 self._set_timer(seconds)
             while True:  # as `yield from` does, which cannot continue a coroutine
                 try:
@@ -141,8 +151,7 @@ class Cleanup:
                 self._timer = None
 
     def _expire(self, seconds: float) -> None:
-        assert self._task is not None
-        self.expired += 1
+        self._expired += 1
         self._task.cancel()
         self._set_timer(seconds)
 
@@ -151,13 +160,6 @@ class Cleanup:
 
     def end(self) -> None:
         """The teardown is over, or what follows is not part of it."""
-        if self._task is not None:
-            _cleaning.discard(self._task)
-            self._task = None
-            if self._scope is not None:
-                self._scope.shield = False
-
-    def absorb(self) -> bool:
-        """Undo the cancellations of this time limit; False if there were none, or if another is pending."""
-        expired, self.expired = self.expired, 0
-        return expired > 0 and absorb_cancellation(expired)
+        _cleaning.discard(self._task)
+        if self._scope is not None:
+            self._scope.shield = False

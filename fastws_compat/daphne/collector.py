@@ -23,6 +23,8 @@ INTERVAL = 0.5
 # A complete pass over fewer objects than this is short anyway.
 MIN_FROZEN = 250_000
 OLDEST = 2
+# In Python 3.14.0 to 3.14.4, the collector is incremental: it has no full passes.
+IS_INCREMENTAL = (3, 14) <= sys.version_info < (3, 14, 5)
 
 
 class Freezer:
@@ -74,8 +76,7 @@ def full_passes() -> int:
 @contextmanager
 def frozen_survivors(loop: asyncio.AbstractEventLoop) -> Iterator[Freezer | None]:
     """Freeze what survives full passes while the block runs the loop."""
-    if sys.version_info >= (3, 14) or gc.get_freeze_count():
-        # Later versions collect incrementally, and a project that freezes objects itself chooses which ones.
+    if IS_INCREMENTAL or gc.get_freeze_count():  # a project that freezes objects itself chooses which ones
         yield None
         return
     freezer = Freezer(loop)

@@ -71,19 +71,23 @@ def read(
     end = mask + 4 + size
     if end > available or 0 < limit < size:
         return None
-    return first & 0xF, unmask(data[mask : mask + 4], data[mask + 4 : end]), end
-
-
-def unmask(mask: bytes, payload: bytes) -> bytes:
-    size = len(payload)
     if size > MAX_INTEGER_SIZE:
-        # Imported here so that this module can be imported without autobahn.
-        from autobahn.websocket import xormasker
+        return first & 0xF, _unmask(data[mask : mask + 4], data[mask + 4 : end]), end
+    key = (data[mask : mask + 4] * (size // 4 + 1))[:size]
+    payload = (_number(data[mask + 4 : end], "big") ^ _number(key, "big")).to_bytes(size, "big")
+    return first & 0xF, payload, end
 
-        masker: Any = xormasker
-        return bytes(masker.create_xor_masker(mask, size).process(payload))
-    key = (mask * (size // 4 + 1))[:size]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+
+_number = int.from_bytes
+
+
+def _unmask(mask: bytes, payload: bytes) -> bytes:
+    """Unmask a long payload."""
+    # Imported here so that this module can be imported without autobahn.
+    from autobahn.websocket import xormasker
+
+    masker: Any = xormasker
+    return bytes(masker.create_xor_masker(mask, len(payload)).process(payload))
 
 
 def end(data: bytes, start: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -150,6 +151,7 @@ def head(status: int, headers: Headers) -> bytes:
     return b"\r\n".join([*lines, b"", b""])
 
 
+@functools.lru_cache(maxsize=64)
 def phrase(status: int) -> bytes:
     try:
         return HTTPStatus(status).phrase.encode()

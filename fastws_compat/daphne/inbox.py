@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable
 
 from fastws_compat.types import Message
 
@@ -11,46 +12,73 @@ MAX_BYTES = 256 * 1024
 MESSAGE_OVERHEAD = 320
 
 
-class Inbox:
-    """A queue that shows when to stop reading from the client, and when to resume."""
+# A message with what it counts, or None: look into the queue.
+Taken = tuple[Message, int] | None
 
-    __slots__ = ("_bytes", "_loop", "_messages", "_waiters")
+
+class Inbox:
+    """A queue that shows when to stop reading from the client, and when to resume.
+
+    A message for a receiver that waits already is handed to it and never enters the queue.
+    """
+
+    __slots__ = ("_bytes", "_loop", "_messages", "_waiters", "on_low")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         # There are never many, and an empty list takes a tenth of the memory of an empty deque.
         self._messages: list[tuple[Message, int]] = []
-        self._waiters: list[Future[None]] = []
+        self._waiters: list[Future[Taken]] = []
         self._bytes = 0
+        # Called once when the inbox, which was full, is low.
+        self.on_low: Callable[[], object] | None = None
 
     @property
     def is_empty(self) -> bool:
         return not self._messages
 
     @property
-    def is_full(self) -> bool:
-        return self._bytes >= MAX_BYTES
-
-    @property
     def is_low(self) -> bool:
         return self._bytes <= MAX_BYTES // 2
 
-    def put(self, message: Message, size: int) -> None:
+    def put(self, message: Message, size: int) -> bool:
+        """Add a message; returns whether the inbox is full."""
         size += MESSAGE_OVERHEAD
+        if not self._messages:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result((message, size))
+                    return False
         self._messages.append((message, size))
         self._bytes += size
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        return self._bytes >= MAX_BYTES
 
     async def get(self) -> Message:
         while not self._messages:
-            waiter = self._loop.create_future()
+            waiter: Future[Taken] = self._loop.create_future()
             self._waiters.append(waiter)
             try:
-                await waiter
+                taken = await waiter
+            except BaseException:
+                if waiter.done() and not waiter.cancelled():
+                    self._put_back(waiter.result())
+                raise
             finally:
                 self._waiters.remove(waiter)
+            if taken is not None:
+                return taken[0]
         message, size = self._messages.pop(0)
         self._bytes -= size
+        if self.on_low is not None and self.is_low:
+            on_low, self.on_low = self.on_low, None
+            on_low()
         return message
+
+    def _put_back(self, taken: Taken) -> None:
+        """Offer others what was handed to a receiver that has been cancelled since."""
+        if taken is not None:
+            self._messages.insert(0, taken)
+            self._bytes += taken[1]
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from time import time
 from typing import Any
 
@@ -40,6 +40,8 @@ FAULT_TIMEOUT = 2
 PAUSED_PING_INTERVAL = 4
 # A client must not send before the handshake is answered (RFC 6455, 4.1). At most this much is read early.
 MAX_EARLY_BYTES = 64 * 1024
+
+OPEN = Phase.OPEN  # looked up for every message
 
 # Attributes that are not needed once the handshake is answered: a tenth of an idle socket's memory.
 HANDSHAKE_ATTRIBUTES = (
@@ -146,10 +148,13 @@ class WebSocketProtocol(MessageReader):
         if self.state == self.STATE_CONNECTING and not self._registered and not self._is_waiting:
             self._dataReceived(data)
             return
-        self.data = self.data + data if self.data else data
+        if self.data:
+            data = self.data + data
         if self.state != self.STATE_CONNECTING:
-            self._read_frames()
-        elif len(self.data) > MAX_EARLY_BYTES:
+            self._read_frames(data)
+            return
+        self.data = data
+        if len(data) > MAX_EARLY_BYTES:
             self.transport.pauseProducing()
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> bool | None:
@@ -215,18 +220,28 @@ class WebSocketProtocol(MessageReader):
 
     # Called by the application
 
-    async def receive(self) -> Message:
-        message = await self.inbox.get()
-        if self._reading_paused and self.inbox.is_low:
-            self.loop.call_soon(self._resume_reading)
-        return message
+    def receive(self) -> Coroutine[Any, Any, Message]:
+        return self.inbox.get()
 
     async def send(self, message: Message) -> None:
+        if self.phase is not OPEN or self.disconnected or message.get("type") != "websocket.send":
+            await self._send_event(message)
+            return
+        if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
+            await self._wait_writable()
+            self._expect("websocket.send")
+        # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
+        frame = self.frame_of(message)
+        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
+        self.messages_out += 1
+        self.bytes_out += message_size(message)
+        self._write(frame)
+
+    async def _send_event(self, message: Message) -> None:
+        """Send what is not a message of an open socket: an answer, a close, or a mistake."""
         kind = message.get("type")
         self._expect(kind)
-        if kind == "websocket.send":
-            await self._send(message)
-        elif kind == "websocket.close":
+        if kind == "websocket.close":
             self._close(message)
         elif kind == "websocket.accept":
             self._accept(message)
@@ -260,17 +275,6 @@ class WebSocketProtocol(MessageReader):
         self._write(frame)
         return True
 
-    async def _send(self, message: Message) -> None:
-        if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
-            await self._wait_writable()
-            self._expect("websocket.send")
-        # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
-        frame = self.frame_of(message)
-        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
-        self.messages_out += 1
-        self.bytes_out += message_size(message)
-        self._write(frame)
-
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol") or None
         if subprotocol is not None and subprotocol not in self.upgrade.subprotocols:
@@ -289,7 +293,7 @@ class WebSocketProtocol(MessageReader):
         self._forget_handshake()
         self.onOpen()
         if self.data:
-            self._read_frames()
+            self._read_frames(self.data)
         if not self._reading_paused:
             self.transport.resumeProducing()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import AbstractEventLoop
 from time import time
 from typing import Any
 
@@ -24,6 +25,7 @@ class MessageReader(FrameWriter):
     It reads messages of one frame itself (`frames.read`) and has autobahn process every other frame.
     """
 
+    loop: AbstractEventLoop
     inbox: Inbox
     phase: Phase
     disconnected: bool
@@ -91,9 +93,9 @@ class MessageReader(FrameWriter):
 
     # Frames
 
-    def _read_frames(self) -> None:
+    def _read_frames(self, data: bytes) -> None:
         """Deliver plain messages directly; give autobahn all other frames one by one."""
-        data, self.data = self.data, b""
+        self.data = b""
         start, size = 0, len(data)
         while start < size and not self._reading_paused and self.state != self.STATE_CLOSED:
             start = self._read_message(data, start) or self._read_frame(data, start)
@@ -155,18 +157,14 @@ class MessageReader(FrameWriter):
         self.last_in = time()
         self.messages_in += 1
         self.bytes_in += size
-        self.inbox.put(message, size)
-        if self.inbox.is_full and not self._reading_paused:
+        if self.inbox.put(message, size) and not self._reading_paused:
             self._pause_reading()
 
     # Back-pressure
 
-    @property
-    def _is_open(self) -> bool:
-        return self.phase is Phase.OPEN and not self.disconnected
-
     def _pause_reading(self) -> None:
         self._reading_paused = True
+        self.inbox.on_low = self._resume_soon
         self.transport.pauseProducing()
         # A pong cannot be read now. Do not wait for one; TCP shows whether the peer is still there.
         if self.autoPingTimeoutCall is not None:
@@ -174,11 +172,14 @@ class MessageReader(FrameWriter):
             self.autoPingTimeoutCall = self.autoPingPending = None
         self._limit_silence(self.autoPingTimeout)
 
+    def _resume_soon(self) -> None:
+        self.loop.call_soon(self._resume_reading)
+
     def _resume_reading(self) -> None:
-        if not self._reading_paused or (self._is_open and not self.inbox.is_low):
+        if not self._reading_paused:
             return
         self._reading_paused = False
-        self._read_frames()
+        self._read_frames(self.data)
         if not self._reading_paused:
             self._limit_silence(0)
             self.transport.resumeProducing()

@@ -27,6 +27,8 @@ class MeasuringProtocol(WebSocketProtocol):
             self.sizes[1].add(size)
         return written
 
-    async def _send(self, message: Message) -> None:
-        await super()._send(message)
-        self.sizes[1].add(message_size(message))
+    async def send(self, message: Message) -> None:
+        before = self.messages_out
+        await super().send(message)
+        if self.messages_out != before:
+            self.sizes[1].add(message_size(message))

@@ -7,7 +7,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, TypeGuard, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, TypeGuard, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
@@ -16,6 +16,14 @@ from fastws_compat.datastructures import UploadFile
 T = TypeVar("T")
 
 SEQUENCES = (Sequence, list, tuple, set, frozenset, deque)
+
+# Options of inspect.signature() for a callable whose annotations contain names that only type checkers can
+# resolve. Since Python 3.14, annotations are evaluated when they are read, which would raise NameError.
+UNEVALUATED: dict[str, Any] = {}
+if sys.version_info >= (3, 14):  # pragma: no cover - the gate measures an older version
+    from annotationlib import Format
+
+    UNEVALUATED["annotation_format"] = Format.FORWARDREF
 
 
 def is_subclass(annotation: Any, classes: type[T] | tuple[type[T], ...]) -> TypeGuard[type[T]]:
@@ -84,6 +92,34 @@ def is_pydantic_v1(annotation: Any) -> bool:
 def loaded(module: str, name: str) -> Any:
     """A class of a module, or () if the module is not imported: then no instance of it can exist."""
     return getattr(sys.modules.get(module), name, ())
+
+
+def unquoted(annotation: str | ForwardRef) -> tuple[str, dict[str, Any]]:
+    """The source of an annotation in quotes or with a name that is not defined, and its own names.
+
+    Since Python 3.14, `Known | Missing` is a reference in which a name made up by Python stands for `Known`.
+    """
+    if isinstance(annotation, str):
+        return annotation, {}
+    return annotation.__forward_arg__, getattr(annotation, "__extra_names__", None) or {}
+
+
+def quoted_name(annotation: Any) -> str | None:
+    """The first part of an annotation that is in quotes or has a name that is not defined."""
+    if isinstance(annotation, str | ForwardRef):
+        source, own_names = unquoted(annotation)
+        for name, value in own_names.items():  # pragma: no cover - only since Python 3.14
+            source = source.replace(name, getattr(value, "__name__", repr(value)))
+        return source
+    return next(filter(None, map(quoted_name, _types_in(annotation))), None)
+
+
+def _types_in(annotation: Any) -> tuple[Any, ...]:
+    """The arguments of an annotation, without the values of a Literal and the metadata of Annotated."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return arguments[:1]
+    return () if origin is Literal else arguments
 
 
 def unwrap_alias(annotation: Any) -> Any:

@@ -32,16 +32,15 @@ NOTHING = Nothing()
 
 
 class OpenGenerators:
-    """Generators that end together, the last one first, within a time limit.
+    """Generators that end together, the last one first, within the time limit of a teardown.
 
     It does what an exit stack of context managers does, but a generator that ends normally needs neither.
     """
 
-    __slots__ = ("_cleanup", "_opened", "_timeout")
+    __slots__ = ("_cleanup", "_opened")
 
-    def __init__(self, cleanup: Cleanup, timeout: float) -> None:
+    def __init__(self, cleanup: Cleanup) -> None:
         self._cleanup = cleanup
-        self._timeout = timeout
         self._opened: list[Generator | Entered] = []
 
     async def open(self, generator: Generator) -> Any:
@@ -68,7 +67,7 @@ class OpenGenerators:
         if not self._opened:
             return NOTHING
         self._cleanup.begin()
-        return self._cleanup.limit(self._end(exc), self._timeout)
+        return self._cleanup.limit(self._end(exc))
 
     async def _end(self, exc: BaseException | None) -> bool:
         """End all of them. An exception is raised in each; returns whether one of them suppressed it."""
@@ -79,8 +78,13 @@ class OpenGenerators:
                 last = self._opened.pop()
                 if isinstance(last, Entered):
                     await last.manager.__aexit__(None, None, None)
-                else:
-                    await finish(last)
+                    continue
+                # As `asynccontextmanager` does without an exception.
+                try:
+                    await anext(last)
+                except StopAsyncIteration:
+                    continue
+                await _close_unfinished(last)
         except BaseException:
             async with self._exit_stack():
                 raise
@@ -99,12 +103,8 @@ def opened(generator: Generator) -> Generator:
     return generator
 
 
-async def finish(generator: Generator) -> None:
-    """Run a generator that has yielded to its end, as `asynccontextmanager` does without an exception."""
-    try:
-        await anext(generator)
-    except StopAsyncIteration:
-        return
+async def _close_unfinished(generator: Generator) -> None:
+    """Close a generator that has yielded a second time, as `asynccontextmanager` does."""
     try:
         raise RuntimeError("generator didn't stop")
     finally:

@@ -8,7 +8,6 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any, Protocol
 
-from fastws_compat import conf
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
@@ -101,24 +100,18 @@ async def _with_cleanup(
     plan: Plan, websocket: WebSocket, context: EndpointContext, thread: Executor | None = None
 ) -> None:
     cleanup = Cleanup()
-    timeout = conf.get("CLEANUP_TIMEOUT")
-    try:
-        with cleanup:
-            solution = Solution(websocket)
-            solution.thread = thread
-            async with OpenGenerators(cleanup, timeout) as solution.request_generators:
-                if plan.has_function_generators:
-                    async with OpenGenerators(cleanup, timeout) as solution.function_generators:
-                        await _solve_and_call(plan, solution, context)
-                else:
+    with cleanup:
+        solution = Solution(websocket)
+        solution.thread = thread
+        async with OpenGenerators(cleanup) as solution.request_generators:
+            if plan.has_function_generators:
+                async with OpenGenerators(cleanup) as solution.function_generators:
                     await _solve_and_call(plan, solution, context)
-                if solution.background_tasks is not None:
-                    cleanup.end()
-                    await _run_background_tasks(solution)
-    except asyncio.CancelledError as exc:
-        if not cleanup.absorb():
-            raise
-        raise TimeoutError(f"The cleanup of a dependency took longer than {timeout} s") from exc
+            else:
+                await _solve_and_call(plan, solution, context)
+            if solution.background_tasks is not None:
+                cleanup.end()
+                await _run_background_tasks(solution)
 
 
 async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointContext) -> None:
@@ -139,6 +132,8 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
                         values.append(FAILED)
                     elif step.plain:
                         values.append(await step.call(**arguments))
+                    elif step.plain_generator:
+                        values.append(await _ending(step, solution).open(step.call(**arguments)))
                     else:
                         values.append(await run_step(step, solution, arguments))
             arguments = plan.endpoint.gather(solution)
@@ -168,17 +163,22 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
 
 async def run_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
     """The value of a step that cannot simply be awaited."""
+    if step.plain_generator:
+        return await _ending(step, solution).open(step.call(**arguments))
     if step.manager is not None:
-        ending = solution.function_generators if step.ends_with_function else solution.request_generators
-        assert ending is not None
-        if step.plain_generator:
-            return await ending.open(step.call(**arguments))
         where = (solution.thread,) if step.kind == "generator" else ()
-        return await ending.enter(step.manager(*where, **arguments))
+        return await _ending(step, solution).enter(step.manager(*where, **arguments))
     if step.concurrency is None:
         return await _call_step(step, solution, arguments)
     async with step.concurrency.semaphore():
         return await _call_step(step, solution, arguments)
+
+
+def _ending(step: Step, solution: Solution) -> OpenGenerators:
+    """The generators that a step's own ends with."""
+    generators = solution.function_generators if step.ends_with_function else solution.request_generators
+    assert generators is not None
+    return generators
 
 
 async def _call_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:

@@ -7,10 +7,9 @@ import copy
 import dataclasses
 import functools
 import inspect
-import sys
 import types
 from collections.abc import Callable, Iterator
-from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from asgiref.sync import iscoroutinefunction
 from pydantic import AliasChoices, BaseModel
@@ -19,6 +18,7 @@ from pydantic_core import PydanticUndefined
 
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.dependencies.annotations import (
+    UNEVALUATED,
     is_pydantic_v1,
     is_scalar,
     is_scalar_sequence,
@@ -27,6 +27,7 @@ from fastws_compat.dependencies.annotations import (
     loaded,
     model_of,
     name_of,
+    quoted_name,
     unwrap_alias,
 )
 from fastws_compat.exceptions import DeclarationError, PositionalOnlyError, PydanticV1NotSupportedError
@@ -125,7 +126,7 @@ def parameters_of(call: Callable[..., Any], path_names: frozenset[str]) -> list[
 def annotated_parameters(call: Callable[..., Any]) -> Iterator[tuple[inspect.Parameter, Any]]:
     for parameter in _signature(call).parameters.values():
         annotation = parameter.annotation
-        if _is_quoted(annotation):
+        if quoted_name(annotation) is not None:
             annotation = _evaluate(annotation, namespace_of(call))
         yield parameter, unwrap_alias(annotation)
 
@@ -140,11 +141,7 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
         return inspect.signature(call, eval_str=True)
     except NameError:
         # An annotation is imported only under TYPE_CHECKING. The others are evaluated one by one.
-        if sys.version_info >= (3, 14):  # pragma: no cover - the tests run on older versions
-            from annotationlib import Format
-
-            return inspect.signature(call, annotation_format=Format.FORWARDREF)
-        return inspect.signature(call)
+        return inspect.signature(call, **UNEVALUATED)
 
 
 def namespace_of(call: Callable[..., Any]) -> dict[str, Any]:
@@ -153,13 +150,6 @@ def namespace_of(call: Callable[..., Any]) -> dict[str, Any]:
     if not hasattr(function, "__globals__"):
         function = function.__init__ if inspect.isclass(function) else type(function).__call__
     return getattr(inspect.unwrap(function), "__globals__", {})
-
-
-def _is_quoted(annotation: Any) -> bool:
-    """Whether the annotation is a string or contains one."""
-    return isinstance(annotation, str | ForwardRef) or (
-        get_origin(annotation) is not Literal and any(map(_is_quoted, get_args(annotation)))
-    )
 
 
 def _evaluate(annotation: Any, names: dict[str, Any]) -> Any:
@@ -181,9 +171,9 @@ def _refuse_unannotated_socket(call: Callable[..., Any], parameter: inspect.Para
 
 
 def _refuse_unresolved(call: Callable[..., Any], name: str, bare: Any) -> None:
-    if isinstance(bare, str | ForwardRef):
+    if (quoted := quoted_name(bare)) is not None:
         raise DeclarationError(
-            f"Annotation {bare!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
+            f"Annotation {quoted!r} of parameter {name!r} of {name_of(call)} cannot be resolved: import or "
             "define the name at the top of its module."
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from contextvars import Context
 from dataclasses import dataclass, replace
@@ -29,6 +29,7 @@ from fastws_compat.groups.member import Member
 from fastws_compat.groups.roster import Diff, Person
 from fastws_compat.groups.seating import seats_of
 from fastws_compat.groups.seats import Listed, Seat, Seats
+from fastws_compat.groups.upkeep import start_once
 from fastws_compat.groups.watch import Viewer, Watch
 from fastws_compat.layers.client import layer_of, with_timeout
 from fastws_compat.layers.content import dump
@@ -80,7 +81,7 @@ class Attendance:
         # By member and group.
         self._places: dict[str, dict[str, Place]] = {}
         self._watches: dict[str, tuple[Watch, Hub]] = {}
-        self._tasks: dict[Any, asyncio.Task[None]] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._signals: deque[tuple[str, Diff]] = deque()
 
@@ -129,7 +130,7 @@ class Attendance:
     def _new_watch(self, group: str, presence: Presence) -> tuple[Watch, Hub]:
         watch, hub = Watch(group, seats_of(self._alias, group), presence.limit), hub_of(self._alias)
         hub.add(diffs_group(group), watch)
-        self._start("checks", self._check_forever)
+        start_once(self._tasks, "checks", self._check_forever)
         return watch, hub
 
     def leave(self, member_id: str, group: str) -> None:
@@ -186,7 +187,7 @@ class Attendance:
         task.add_done_callback(self._sending.discard)
         if presence_joined.receivers or presence_left.receivers:
             self._signals.append((group, diff))
-            self._start("signals", self._send_signals)
+            start_once(self._tasks, "signals", self._send_signals)
 
     async def _send(self, group: str, diff: Diff) -> None:
         name = diffs_group(group)
@@ -226,12 +227,6 @@ class Attendance:
             watch.refresh()
         if len(watches) == CHECKS_PER_SECOND:
             await asyncio.sleep(1)
-
-    def _start(self, name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        task = self._tasks.get(name)
-        if task is None or task.done():
-            # In an empty context: that of the first connection would be shared with all others.
-            self._tasks[name] = asyncio.get_running_loop().create_task(work(), context=Context())
 
     async def release(self) -> None:
         """Shut down: nobody leaves now, because the users reconnect to other processes."""

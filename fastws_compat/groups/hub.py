@@ -17,6 +17,7 @@ from fastws_compat.connections import hooks
 from fastws_compat.groups import handlers
 from fastws_compat.groups.delivery import Delivery, Participant, Receiver
 from fastws_compat.groups.reader import ChannelReader
+from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import health, layer_of, with_timeout
 from fastws_compat.layers.sequence import LossDetector
 from fastws_compat.layers.wire import Close, Envelope, Payload, unpack
@@ -111,7 +112,7 @@ class Hub:
         finally:
             _forget(self)
             self.task = None
-            self._resolve_waiters(list(self._waiters))
+            resolve(self._waiters, list(self._waiters))
             for reader in self._active_readers():
                 reader.close()
             if self.checker is not None:
@@ -146,7 +147,7 @@ class Hub:
                     raise failure
             current = list(filter(self._is_current, batch))
             self._stale.difference_update(current)
-            self._resolve_waiters(current)
+            resolve(self._waiters, current)
         await self._close_shared_reader()
 
     def _is_current(self, group: str) -> bool:
@@ -169,18 +170,11 @@ class Hub:
             await with_timeout(self.layer.group_add(group, reader.channel))
             self._joined.add(group)
 
-    def _resolve_waiters(self, groups: list[str]) -> None:
-        """Let the callers of `wait_synced` continue."""
-        for group in groups:
-            waiter = self._waiters.pop(group, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)
-
     def _layer_failed(self, exc: Exception) -> None:
         """Let all callers continue without the layer, and have the task retry."""
         self._failing = True
         health(self.alias).failed(exc)
-        self._resolve_waiters(list(self._waiters))
+        resolve(self._waiters, list(self._waiters))
         self._wake.set()
 
     def _layer_succeeded(self) -> None:

@@ -13,6 +13,7 @@ from uuid import uuid4
 from fastws_compat import conf
 from fastws_compat.groups.roster import Diff
 from fastws_compat.groups.seats import BATCH, Seat, Seats, Tick
+from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.logger import logger
 
@@ -114,7 +115,7 @@ class Keeper:
             raise
         finally:
             self.task = None
-            self._resolve(list(self._waiters))
+            resolve(self._waiters, list(self._waiters))
 
     async def _wait_for_work(self) -> None:
         """Wait for a change, the next retry or the time to renew the lease."""
@@ -134,7 +135,7 @@ class Keeper:
             for failure in failures:
                 if failure is not None:
                     raise failure
-            self._resolve([group for group in groups if group not in self._stale])
+            resolve(self._waiters, [group for group in groups if group not in self._stale])
 
     async def _settle(self, group: str) -> None:
         """Register and remove up to `BATCH` sockets of a group."""
@@ -193,17 +194,10 @@ class Keeper:
         if not self._is_failing:
             logger.error("Presence cannot be stored (%s: %s); it is tried again", type(exc).__name__, exc)
         self._is_failing = True
-        self._resolve(list(self._waiters))
+        resolve(self._waiters, list(self._waiters))
         self._wake.set()
 
     def _succeeded(self) -> None:
         if self._is_failing:
             logger.warning("Presence is stored again")
         self._is_failing = False
-
-    def _resolve(self, groups: list[str]) -> None:
-        """Let the callers of `wait_settled` continue."""
-        for group in groups:
-            waiter = self._waiters.pop(group, None)
-            if waiter is not None and not waiter.done():
-                waiter.set_result(None)

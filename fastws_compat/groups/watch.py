@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from contextvars import Context
+from collections.abc import Iterable
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.groups.delivery import Delivery, Frame, new_id
 from fastws_compat.groups.roster import Change, Diff, Roster, presence_text
 from fastws_compat.groups.seats import Seats
+from fastws_compat.groups.upkeep import start_once
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.wire import Close
 from fastws_compat.logger import logger
@@ -104,15 +104,9 @@ class Watch:
     def refresh(self) -> None:
         """Compare the list with the store if that is due, and send the changes."""
         if self.roster.is_due(asyncio.get_running_loop().time()):
-            self._start("compare", self._compare)
+            start_once(self._tasks, "compare", self._compare)
         if self.roster.has_news or self._newcomers:
-            self._start("show", self._show)
-
-    def _start(self, name: str, work: Callable[[], Any]) -> None:
-        task = self._tasks.get(name)
-        if task is None or task.done():
-            # In an empty context: that of the first connection would be shared with all others.
-            self._tasks[name] = asyncio.get_running_loop().create_task(work(), context=Context())
+            start_once(self._tasks, "show", self._show)
 
     async def _compare(self) -> None:
         now = asyncio.get_running_loop().time
@@ -126,7 +120,7 @@ class Watch:
                 await asyncio.sleep(RETRY_INTERVAL)
                 continue
             self.roster.compare(epoch, version, people, now())
-            self._start("show", self._show)
+            start_once(self._tasks, "show", self._show)
 
     # Frames
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
@@ -321,7 +322,7 @@ def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None,
     keys: dict[str | None, set[Any]] = defaultdict(set)
     for identity in identities:
         keys[identity.using].add(_key(identity.user_id))
-    manager: Any = get_user_model()._default_manager
+    manager: Any = user_model()._default_manager
     return {
         (using, user_key(user)): user
         for using, pks in keys.items()
@@ -330,7 +331,18 @@ def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None,
 
 
 def _key(user_id: str) -> Any:
-    return get_user_model()._meta.pk.to_python(user_id)
+    return user_model()._meta.pk.to_python(user_id)
+
+
+def user_model() -> Any:
+    """The project's user model."""
+    return _user_model(settings.AUTH_USER_MODEL)
+
+
+@functools.lru_cache(maxsize=4)
+def _user_model(label: str) -> Any:
+    """Django's own function looks the model up for every call."""
+    return get_user_model()
 
 
 def user_key(user: Any) -> str:
@@ -399,7 +411,7 @@ def _permissions(field: str, keys: Sequence[Any], some: Any) -> dict[Any, set[st
     """The permissions of each user through one field, of the user or of groups; `some` is any user."""
     from django.contrib.auth.models import Permission
 
-    relation: Any = get_user_model()._meta.get_field(field)
+    relation: Any = user_model()._meta.get_field(field)
     query_name = relation.related_query_name()
     path = query_name if field == "user_permissions" else f"group__{query_name}"
     database = router.db_for_read(Permission, instance=some)

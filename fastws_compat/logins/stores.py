@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -68,10 +68,10 @@ def _from_keys(sessions: Sequence[Any]) -> None:
 
 
 def _from_database(sessions: Sequence[Any]) -> None:
-    rows = _rows(sessions)
+    rows = dict(_rows(sessions, "session_data"))
     for session in sessions:
-        row = rows.get(session.session_key)
-        _set(session, None if row is None else session.decode(row[0]))
+        text = rows.get(session.session_key)
+        _set(session, None if text is None else session.decode(text))
 
 
 def _from_cache(sessions: Sequence[Any]) -> None:
@@ -88,8 +88,8 @@ def _from_both(sessions: Sequence[Any]) -> None:
     if cached is None:
         return
     missing = {session.session_key: session for session in sessions if cached.get(session.cache_key) is None}
-    rows = _rows(list(missing.values())) if missing else {}
-    for key, (text, expiry) in rows.items():
+    rows = _rows(list(missing.values()), "session_data", "expire_date") if missing else ()
+    for key, text, expiry in rows:
         session = missing[key]
         data = cached[session.cache_key] = session.decode(text)
         session._cache.set(session.cache_key, data, session.get_expiry_age(expiry=expiry))
@@ -107,17 +107,13 @@ def _cached(sessions: Sequence[Any]) -> dict[str, Any] | None:
     return found
 
 
-def _rows(sessions: Sequence[Any]) -> Mapping[str, tuple[str, Any]]:
-    """The contents and the expiry of the sessions that the database has, with one query."""
+def _rows(sessions: Sequence[Any], *fields: str) -> Iterable[tuple[Any, ...]]:
+    """The keys and some fields of the sessions that the database has, with one query."""
     from django.utils import timezone
 
     keys = {session.session_key for session in sessions}
     rows = sessions[0].model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
-    return {
-        key: (text, expiry)
-        for key, text, expiry in rows.values_list("session_key", "session_data", "expire_date")
-        if key in keys
-    }
+    return [row for row in rows.values_list("session_key", *fields) if row[0] in keys]
 
 
 def _set(session: Any, data: dict[str, Any] | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import inspect
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
@@ -13,7 +12,6 @@ from typing import Any, get_args, get_origin
 
 from typing_extensions import is_typeddict
 
-from fastws_compat import conf
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import CONNECTED, SESSION
 from fastws_compat.connections.tracebacks import for_log
@@ -137,16 +135,11 @@ async def _in_own_thread(program: Program, solution: MessageSolution) -> Any:
 
 
 async def _with_cleanup(program: Program, solution: MessageSolution) -> Any:
-    cleanup, timeout = Cleanup(), conf.get("CLEANUP_TIMEOUT")
-    try:
-        with cleanup:
-            async with OpenGenerators(cleanup, timeout) as generators:
-                solution.request_generators = solution.function_generators = generators
-                return await _solve(program, solution)
-    except asyncio.CancelledError as exc:
-        if not cleanup.absorb():
-            raise
-        raise TimeoutError(f"The cleanup of a dependency took longer than {timeout} s") from exc
+    cleanup = Cleanup()
+    with cleanup:
+        async with OpenGenerators(cleanup) as generators:
+            solution.request_generators = solution.function_generators = generators
+            return await _solve(program, solution)
 
 
 async def _solve(program: Program, solution: MessageSolution) -> Any:

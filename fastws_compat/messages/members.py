@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import core_schema
 from typing_extensions import is_typeddict
 
-from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
+from fastws_compat.dependencies.annotations import is_subclass, is_union, unquoted, unwrap_alias
 from fastws_compat.exceptions import DeclarationError
 
 NOTHING = (None, type(None))
@@ -85,9 +85,9 @@ class _Later(dict[str, Any]):
 
 def evaluate(annotation: str | ForwardRef, names: Mapping[str, Any]) -> Any:
     """What an annotation in quotes means, with names that are not defined yet as forward references."""
-    source = annotation.__forward_arg__ if isinstance(annotation, ForwardRef) else annotation
     try:
-        return eval(source, {}, _Later(names))
+        source, own_names = unquoted(annotation)
+        return eval(source, {}, _Later({**names, **own_names}))
     except Exception:
         return annotation
 
@@ -141,9 +141,9 @@ def _resolved(form: Any, namespace: Mapping[str, Any]) -> Any:
     """The type that a name in quotes stands for."""
     if not isinstance(form, str | ForwardRef):
         return form
-    source = form if isinstance(form, str) else form.__forward_arg__
+    source, own_names = unquoted(form)
     try:
-        return eval(source, dict(namespace))
+        return eval(source, {**namespace, **own_names})
     except NameError as exc:
         raise MissingTypeError(exc.name or source) from None
 

@@ -97,7 +97,7 @@ class Stream:
         # How often the task was cancelled from here.
         self._cancels = 0
         self._failure: Exception | None = None
-        self._cleanup = Cleanup()
+        self._cleanup = Cleanup("a stream")
         websocket._on_accept = self._start_reading
 
     def _start_reading(self) -> None:
@@ -164,11 +164,5 @@ class Stream:
 
     async def _close(self) -> None:
         """Have the generator clean up, in this task and within `CLEANUP_TIMEOUT`."""
-        timeout = conf.get("CLEANUP_TIMEOUT")
         self._cleanup.begin()
-        try:
-            await self._cleanup.limit(self._items.aclose(), timeout)
-        except asyncio.CancelledError as exc:
-            if not self._cleanup.absorb():
-                raise
-            raise TimeoutError(f"The cleanup of a stream took longer than {timeout} s") from exc
+        await self._cleanup.limit(self._items.aclose())

@@ -58,7 +58,7 @@ def project() -> Any:
 
 
 def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None) -> Iterator[Any]:
-    """An ASGI application and every application that it passes connections to, down to FastAPI instances."""
+    """An ASGI application and every application that it passes sockets to, down to FastAPI instances."""
     inside = inside or _inside
     todo, seen = [application], set[int]()
     while todo:
@@ -143,7 +143,7 @@ def _inside_function(function: FunctionType) -> Iterator[Any]:
 
 
 def _inside(node: Any) -> Iterator[Any]:
-    """The applications that an ASGI application passes connections to, as far as attributes show them."""
+    """The applications that an ASGI application passes sockets to, as far as attributes show them."""
     if isinstance(node, Starlette):
         return
     if isinstance(node, APIWebSocketRoute):
@@ -153,8 +153,8 @@ def _inside(node: Any) -> Iterator[Any]:
         yield from _inside_function(node)
         return
     mapping = getattr(node, "application_mapping", None)
-    if isinstance(mapping, dict):
-        yield from mapping.values()
+    if isinstance(mapping, dict) and "websocket" in mapping:
+        yield mapping["websocket"]
     for attribute in WRAPPED:
         if (wrapped := getattr(node, attribute, None)) is not None:
             yield wrapped

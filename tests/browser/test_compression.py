@@ -10,7 +10,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from tests.servers.conftest import Running, launch
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unmeasured]
 
 # Sends each text once the one before it has come back; says what was negotiated, and what came back.
 ECHO = """([url, texts]) => new Promise(resolve => {

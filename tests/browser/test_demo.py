@@ -11,7 +11,7 @@ from playwright.sync_api import expect  # noqa: E402
 
 from .conftest import PHONE  # noqa: E402
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unmeasured]
 
 TRY_SOCKET = """path => new Promise(resolve => {
     const socket = new WebSocket(location.origin.replace("http", "ws") + path);

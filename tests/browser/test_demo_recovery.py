@@ -15,7 +15,7 @@ from tests.redis_server import running  # noqa: E402
 from .conftest import Demo, Visitor  # noqa: E402
 from .test_demo import online, said, say  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.redis]
+pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.unmeasured]
 
 SMALL = {"width": 360, "height": 740}
 LOADED = """() => performance.getEntriesByType("resource")

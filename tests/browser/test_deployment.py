@@ -24,7 +24,7 @@ from wsproject.settings import FASTWS  # noqa: E402
 from .conftest import FLAGS  # noqa: E402
 from .test_demo import online, said, say, write  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis]
+pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis, pytest.mark.unmeasured]
 
 # The settings of Django in docs/deployment.md.
 SETTINGS = {

@@ -20,7 +20,7 @@ from tests.servers.conftest import ROOT, Running, launch, python_path  # noqa: E
 
 from .conftest import PHONE, Visitor  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.servers]
+pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.unmeasured]
 
 # For what does not depend on the server.
 on_daphne = pytest.mark.parametrize("demo", ["daphne"], indirect=True)

@@ -19,7 +19,7 @@ from tests.servers.conftest import ROOT, Running, command, free_port, wait_until
 
 from .conftest import FLAGS  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.servers]
+pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.unmeasured]
 
 CONNECT = """([path, options]) => {
     window.log = [];

@@ -16,7 +16,7 @@ from tests.browser.conftest import ROOT, Demo, Visitor
 playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 expect = playwright_api.expect
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unmeasured]
 
 LIST = "/admin/fastws_operations/livesocket/"
 SMALL = {"width": 360, "height": 740}

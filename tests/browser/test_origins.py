@@ -14,7 +14,7 @@ pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from tests.servers.conftest import Running, launch
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unmeasured]
 
 TRY_SOCKET = """url => new Promise(resolve => {
     const socket = new WebSocket(url);

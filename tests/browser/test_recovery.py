@@ -24,7 +24,7 @@ from tests.servers.conftest import ROOT, Running, command, free_port, wait_until
 from .conftest import FLAGS  # noqa: E402
 from .test_live import SET_VISIBILITY, await_status, eventually  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis]
+pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis, pytest.mark.unmeasured]
 
 OPEN = """({ name, load, position = page.position }) => {
     Object.assign(window, { log: [], heard: [], lost: 0, loads: 0, events: [], loaded: [] });

@@ -9,7 +9,7 @@ from wsproject.tour.capabilities import CAPABILITIES
 
 from .conftest import PHONE
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.unmeasured]
 
 
 def card(page: Page, slug: str):

@@ -20,7 +20,7 @@ from tests.browser import typed_site  # noqa: E402
 from .conftest import FLAGS  # noqa: E402
 from .test_live import Site, eventually  # noqa: E402
 
-pytestmark = [pytest.mark.browser, pytest.mark.servers]
+pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.unmeasured]
 
 # What the page of each test begins with; `base` is left out, so that the client takes it from `location`.
 BEGIN = """async () => {

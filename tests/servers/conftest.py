@@ -139,7 +139,8 @@ class Server:
 
         What the process wrote before a test began is not in the test's `logs`.
         """
-        key = (self.name, app, settings or "", *args, *map(str, (env or {}).items()))
+        measured = str(bool(os.environ.get("COVERAGE_PROCESS_CONFIG")))
+        key = (self.name, app, settings or "", measured, *args, *map(str, (env or {}).items()))
         if key not in self._shared or self._shared[key].process.poll() is not None:
             self._shared[key] = launch(self.name, app, args, settings, env or {}, ready=True)
         return Shared(self._shared[key])

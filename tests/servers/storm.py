@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+from collections.abc import Callable
 from typing import Annotated, Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.servers.django_settings")
@@ -16,12 +18,33 @@ from django.db.backends.signals import connection_created  # noqa: E402
 
 from fastws_compat import Depends, WebSocket  # noqa: E402
 from fastws_compat.auth import login_required, permission_required  # noqa: E402
+from fastws_compat.logins import batches  # noqa: E402
 from tests.servers.django_queries import observe, statements  # noqa: E402
 from tests.servers.django_sockets import app  # noqa: E402
 
 connection_created.connect(observe)
 begun: list[str] = []
 may_answer = asyncio.Semaphore(0)
+may_query = threading.Event()
+may_query.set()
+
+
+def wait_until_released(execute: Callable[..., Any], *arguments: Any) -> Any:
+    assert may_query.wait(60)
+    return execute(*arguments)
+
+
+def hold(connection: Any, **kwargs: Any) -> None:
+    connection.execute_wrappers.append(wait_until_released)
+
+
+connection_created.connect(hold)
+
+
+def looked_up() -> int:
+    """The number of handshakes whose look-up waits or is being made."""
+    queues = batches._of_loop()._queues.values()
+    return sum(len(queue.entries()) for queue in queues)
 
 
 @app.websocket("/storm/members")
@@ -60,6 +83,12 @@ async def control(websocket: WebSocket) -> None:
     async for what in websocket.iter_text():
         if what == "forget":
             statements.clear()
+        elif what == "hold":
+            may_query.clear()
+        elif what.startswith("release"):
+            while looked_up() < int(what.split()[1]):
+                await asyncio.sleep(0.01)
+            may_query.set()
         elif what.startswith("wait"):
             while len(begun) < int(what.split()[1]):
                 await asyncio.sleep(0.01)

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from contextlib import closing as closing_connection
 from dataclasses import dataclass
@@ -27,12 +28,13 @@ from tests.origins import HOSTS, ORIGINS, SITE
 from tests.redis_server import RedisServer, wait_for_subscriber
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT, Raw
-from tests.servers.conftest import ROOT, Running, Server, on_servers
+from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, on_servers
 from tests.sizes import size
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 APP = "tests.servers.django_site:application"
+SETTINGS = "tests.servers.django_settings"
 SCRIPT = Path(__file__).with_name("django_site.py")
 DEMOTE = "UPDATE auth_user SET is_staff = 0 WHERE username = 'staff'"
 
@@ -44,17 +46,16 @@ class Site:
     env: dict[str, str]
     sessions: dict[str, str]
 
-    def start(self, server: Server, app: str = APP, **env: str) -> Running:
-        return server.start(
-            app, settings="tests.servers.django_settings", env={**self.env, "DEBUG": "0", **env}
-        )
+    def start(self, server: Server, app: str = APP, options: Sequence[str] = (), **env: str) -> Running:
+        env = {**self.env, "DEBUG": "0", **env}
+        return server.start(app, *options, settings=SETTINGS, env=env)
 
     def run(self, *arguments: str, **env: str) -> str:
         """Run a command of the site's script in a separate process."""
         done = subprocess.run(
             [sys.executable, SCRIPT, *arguments],
             cwd=ROOT,
-            env={**os.environ, **self.env, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"},
+            env={**os.environ, **UNMEASURED, **self.env, **env, "DJANGO_SETTINGS_MODULE": SETTINGS},
             capture_output=True,
             text=True,
             timeout=60,
@@ -113,7 +114,7 @@ class Site:
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     path = tmp_path_factory.mktemp("site") / "site.sqlite3"
     env = {k: v for k, v in os.environ.items() if k != "REDIS_URL"}
-    env |= {"DATABASE_PATH": str(path), "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
+    env |= {"DATABASE_PATH": str(path), "DJANGO_SETTINGS_MODULE": SETTINGS, **UNMEASURED}
     done = subprocess.run(
         [sys.executable, SCRIPT], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )

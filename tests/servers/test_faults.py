@@ -22,7 +22,7 @@ from tests.servers.faults import BACK_SECONDS, CLIENT_FAULTS, OWN_FAULTS, POINTS
 from tests.servers.test_wire_fuzz import Listener, handshake
 from tests.sizes import size
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 DJANGO, LOCAL = "tests.servers.faults_django:app", "tests.servers.faults:app"
 # Channels' in-memory layer, and the process's own layer if there is none.

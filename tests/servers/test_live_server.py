@@ -11,7 +11,7 @@ import pytest
 
 from tests.servers.conftest import python_path
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 MANAGE = """
 import os, sys
@@ -172,7 +172,7 @@ GATE = ("manage.py-fork-daphne installed", "pytest-spawn-channels only")
 CASES = {
     f"{runner}-{method}-{apps}": (runner, method, APPS[apps])
     for runner in RUNNERS
-    for method in ("fork", "spawn")
+    for method in ("fork", "spawn", "forkserver")  # the last is the default of Python 3.14
     for apps in APPS
 }
 

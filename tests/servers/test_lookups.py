@@ -16,7 +16,7 @@ from tests.servers.test_django_users import Site
 from tests.servers.test_django_users import prepared as prepared  # fixtures
 from tests.servers.test_django_users import site as site
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 APP = "tests.servers.lookups:application"
 SOCKETS = 200

@@ -109,7 +109,7 @@ def test_a_reset_behind_data_is_seen(daphne: Server, loop: str) -> None:
 
 
 def test_child_processes_are_waited_for(daphne: Server, loop: str) -> None:
-    assert ask(daphne.start(APP, env=on(loop)), "/processes") == [3, 4]
+    assert ask(daphne.shared(APP, env=on(loop)), "/processes") == [3, 4]
 
 
 def test_what_the_reactor_was_asked_before_it_ran_is_done(daphne: Server, loop: str) -> None:
@@ -155,5 +155,5 @@ def test_an_unknown_reactor_is_left_alone() -> None:
 
 
 def test_what_survives_a_collection_is_frozen_unless_the_setting_is_off(daphne: Server, loop: str) -> None:
-    assert ask(daphne.start(APP, env=on(loop)), "/frozen") > 10_000
+    assert ask(daphne.shared(APP, env=on(loop)), "/frozen") > 10_000
     assert ask(daphne.start(APP, env=on(loop, GC_FREEZE=False)), "/frozen") == 0

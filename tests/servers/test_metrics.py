@@ -28,7 +28,8 @@ def fetch(running: Running, path: str, host: str | None = None) -> tuple[int, st
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
+        with error:
+            return error.code, error.read().decode()
 
 
 def figures(running: Running) -> dict[tuple[str, frozenset[Any]], float]:

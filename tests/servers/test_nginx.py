@@ -17,6 +17,7 @@ import pytest
 import websockets
 from websockets.sync.client import ClientConnection, connect
 
+from tests.servers.client import OPEN_TIMEOUT
 from tests.servers.conftest import ROOT, Running, Server, free_port
 
 pytestmark = pytest.mark.servers
@@ -111,7 +112,7 @@ def through(port: int, path: str, **options: object) -> ClientConnection:
         server_hostname="example.com",
         compression=None,
         proxy=None,
-        **options,  # type: ignore[arg-type]
+        **{"open_timeout": OPEN_TIMEOUT, **options},  # type: ignore[arg-type]
     )
 
 

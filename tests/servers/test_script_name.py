@@ -46,18 +46,18 @@ def check_site(running: Running, cut: str) -> None:
     ("forced", "cut"), [("/app", ""), ("/app", "/app"), ("/app/", "/app")], ids=["whole", "cut", "slash"]
 )
 def test_force_script_name(server: Server, forced: str, cut: str) -> None:
-    check_site(server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": forced}), cut)
+    check_site(server.shared(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": forced}), cut)
 
 
 def test_force_script_name_with_a_slash_and_the_whole_path(server: Server) -> None:
     """Django itself then serves no pages, but sockets are where `reverse()` says."""
-    running = server.start(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": "/app/"})
+    running = server.shared(APP, settings=SETTINGS, env={"SCRIPT_NAME_FORCED": "/app/"})
     assert told(running, "/app/sub/there")[1] == "/app/sub/there"
 
 
 @pytest.mark.parametrize("cut", ["", "/app"], ids=["whole", "cut"])
 def test_root_path_of_daphne(daphne: Server, cut: str) -> None:
-    check_site(daphne.start(APP, "--root-path", "/app", settings=SETTINGS), cut)
+    check_site(daphne.shared(APP, "--root-path", "/app", settings=SETTINGS), cut)
 
 
 def test_root_path_of_uvicorn(uvicorn: Server) -> None:
@@ -67,7 +67,7 @@ def test_root_path_of_uvicorn(uvicorn: Server) -> None:
 
 @pytest.mark.parametrize("cut", ["", "/app"], ids=["whole", "cut"])
 def test_root_path_of_daphne_without_a_site(daphne: Server, cut: str) -> None:
-    running = daphne.start("tests.servers.script_name:app", "--root-path", "/app", settings=SETTINGS)
+    running = daphne.shared("tests.servers.script_name:app", "--root-path", "/app", settings=SETTINGS)
     assert told(running, "/app/sub/there".removeprefix(cut))[1] == "/app/sub/there"
 
 

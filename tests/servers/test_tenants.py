@@ -23,7 +23,7 @@ from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import OPEN_TIMEOUT
 from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.unmeasured]
 
 SCRIPT = Path(__file__).with_name("tenants_site.py")
 SETTINGS = "tests.servers.tenants_settings"
@@ -138,21 +138,19 @@ def test_queries_of_a_route_use_its_own_database(server: Server, tenants: Tenant
         assert answers(one)
 
 
-@pytest.mark.parametrize("what", ["deactivate", "disconnect", "disconnect-key"])
 @in_turn("tenant", {"default": "default", "blue": "blue"})
-def test_end_in_one_tenant_is_none_in_the_other(
-    server: Server, tenants: Tenants, what: str, tenant: str
-) -> None:
+def test_end_in_one_tenant_is_none_in_the_other(server: Server, tenants: Tenants, tenant: str) -> None:
     running = tenants.start(server)
-    with (
-        tenants.open(running, "/members", "default") as one,
-        tenants.open(running, "/members", "blue") as two,
-    ):
-        assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
-        ended, other = (one, two) if tenant == "default" else (two, one)
-        tenants.act(running, tenant, what)
-        assert end_of(ended) == 4401
-        assert answers(other)
+    for what in ("disconnect", "disconnect-key", "deactivate"):  # the last one also ends the login itself
+        with (
+            tenants.open(running, "/members", "default") as one,
+            tenants.open(running, "/members", "blue") as two,
+        ):
+            assert [one.recv(timeout=10), two.recv(timeout=10)] == ["default 1", "blue 1"]
+            ended, other = (one, two) if tenant == "default" else (two, one)
+            tenants.act(running, tenant, what)
+            assert end_of(ended) == 4401
+            assert answers(other)
 
 
 def test_group_and_cap_of_a_user(server: Server, tenants: Tenants) -> None:

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from tests.servers.client import Raw, open_socket
-from tests.servers.conftest import ROOT, Running, Server, in_turn, on_servers
+from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, in_turn, on_servers
 from tests.sizes import size
 from tests.test_database import running as running_postgresql
 
@@ -50,6 +50,7 @@ def prepare(database: Database) -> Database:
         cwd=ROOT,
         env={
             **os.environ,
+            **UNMEASURED,
             **environment(database),
             "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings",
         },
@@ -96,7 +97,7 @@ class Site:
         if "sqlite3" in self.database["ENGINE"]:
             import sqlite3
 
-            with sqlite3.connect(self.database["NAME"]) as connection:
+            with closing(sqlite3.connect(self.database["NAME"])) as connection:
                 return tuple(connection.execute(query).fetchone())
         import psycopg
 

@@ -19,7 +19,7 @@ from tests.servers.test_bad_input import new_lines
 from tests.servers.test_specification import talk
 from tests.sizes import size
 
-pytestmark = [pytest.mark.servers, pytest.mark.sized]
+pytestmark = [pytest.mark.servers, pytest.mark.sized, pytest.mark.unmeasured]
 
 APP = "tests.servers.sockets:app"
 TIMES = size("FASTWS_FUZZ", 1, 25)
