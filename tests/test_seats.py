@@ -109,6 +109,41 @@ def test_redis_counts_only_the_sockets_of_who_has_several(server: RedisServer) -
     asyncio.run(main())
 
 
+@pytest.mark.redis
+def test_everything_in_redis_expires(server: RedisServer) -> None:
+    """Each key, whenever it begins to exist, and all of them later if a process registers again."""
+
+    async def main() -> None:
+        servers = Servers(server.hosts, "expiring")
+        seats = RedisSeats(RedisStore(servers), 0)
+        keys = [servers.key("room", part) for part in ("m", "p", "pn", "pc:p1", "pc:p2")]
+        keys += [servers.shared_key(f"in:{process}") for process in ("p1", "p2")]
+
+        async def times(command: str, *arguments: int) -> set[int]:
+            text = f"return redis.call('{command}', KEYS[1]{''.join(f', {each}' for each in arguments)})"
+            return {*await servers.run_all(0, [Call(Script(text), [key]) for key in keys])} - {-2}
+
+        async def soon() -> None:
+            await times("EXPIRE", 100)
+
+        await seats.enter("room", "p1", [seat("a", "7"), seat("b", "8")])
+        assert min(await times("TTL")) > 80_000
+        for process, entering in (("p2", seat("c", "9")), ("p1", seat("d", "8")), ("p1", seat("a", "7"))):
+            await soon()
+            await seats.enter("room", process, [entering])
+            assert max(await times("TTL")) > 80_000
+            assert -1 not in await times("TTL")
+        await soon()
+        await seats.enter("room", "p1", [seat("e", "10")])
+        assert max(await times("TTL")) <= 100
+        for process, sockets in (("p1", ["a", "b", "d", "e"]), ("p2", ["c"])):
+            await seats.leave("room", process, sockets)
+        await seats.enter("room", "p2", [seat("f", "9")])
+        assert -1 not in await times("TTL")
+
+    asyncio.run(main())
+
+
 def test_another_info_is_a_change_if_it_is_new(check: Any) -> None:
     async def steps(seats: Any) -> None:
         await seats.enter("room", "p1", [seat("a", "7", 1)])
