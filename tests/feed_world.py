@@ -7,14 +7,15 @@ fail: they drop, delay and reorder messages, forget, restart, and are killed.
 from __future__ import annotations
 
 import asyncio
-import copy
+import heapq
+import itertools
 import json
 import random
-import selectors
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from fastws_compat.groups import arrivals, feeds, publishing
@@ -42,24 +43,45 @@ CHECK = 2.0
 SECONDS = 20.0
 
 
-class VirtualSelector(selectors.DefaultSelector):
-    """Time passes when no task is ready; there are neither files nor threads to wait for."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> Any:
-        assert timeout is not None, "everybody waits for ever"
-        self.now += timeout
-        return []
-
-
 class VirtualLoop(asyncio.SelectorEventLoop):
+    """Time passes when no task is ready; there are neither files nor threads to wait for.
+
+    Its turns are those of asyncio's own loop, without what only real time and real files need: worlds consist
+    of little else than timers.
+    """
+
     def __init__(self) -> None:
-        self.clock = VirtualSelector()
-        super().__init__(self.clock)
+        super().__init__()
+        self._now = 0.0
+        # Tuples are compared faster than handles.
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timer_numbers = itertools.count()
 
     def time(self) -> float:
-        return self.clock.now
+        return self._now
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._timer_numbers), timer))
+        return timer
+
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        return self.call_at(self._now + delay, callback, *args, context=context)
+
+    def _run_once(self) -> None:
+        ready: Any = self._ready  # type: ignore[attr-defined]
+        timers = self._timers
+        if not ready and not self._stopping:  # type: ignore[attr-defined]
+            while timers and timers[0][2].cancelled():
+                heapq.heappop(timers)
+            assert timers, "everybody waits for ever"
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heapq.heappop(timers)[2])
+        for _ in range(len(ready)):
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()
 
 
 class FaultyStore(Store):
@@ -142,11 +164,17 @@ class FaultyStore(Store):
         self.life = None
 
     def save(self) -> None:
-        self.saved = copy.deepcopy((self.life, self.known_run))
+        self.saved = copy_of(self.life), self.known_run
 
     def roll_back(self) -> None:
         self.run += 1
-        self.life, self.known_run = copy.deepcopy(self.saved)
+        life, self.known_run = self.saved
+        self.life = copy_of(life)
+
+
+def copy_of(life: Life | None) -> Life | None:
+    """Another life with the same entries, which never change."""
+    return None if life is None else replace(life, entries=life.entries.copy(), unkept={**life.unkept})
 
 
 def entry_of(draft: Draft, offset: int) -> Any:
@@ -292,7 +320,7 @@ class Member:
 
     def tell(self, frame: Any) -> None:
         if self.is_open:
-            self.client.receive(json.loads(frame.message["text"]))
+            self.client.receive(self.client.world.parsed(frame))
 
     put = tell
 
@@ -336,12 +364,19 @@ class World:
         self.recovered = 0
         self.told = 0
         self.problems: list[str] = []
+        self._parsed: tuple[Any, Any] = (None, None)
         self.is_over = False
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers: Counter[str] = Counter()
 
     def problem(self, text: str) -> None:
         self.problems.append(text)
+
+    def parsed(self, frame: Any) -> Any:
+        """The content of a frame; the members of a process receive the same one in turn."""
+        if frame is not self._parsed[0]:
+            self._parsed = frame, json.loads(frame.message["text"])
+        return self._parsed[1]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -515,7 +550,7 @@ def run(world: World, monkeypatch: Any) -> World:
     loop = VirtualLoop()
     breaker = FakeBreaker(world.store)
     monkeypatch.setattr(feeds, "store_of", lambda alias: world.store)
-    monkeypatch.setattr(publishing, "spliced_layer", lambda alias: None)
+    monkeypatch.setattr(publishing, "spliced_layer", lambda alias, store: None)
     for module in (publishing, feeds):
         monkeypatch.setattr(module, "breaker_of", lambda alias: breaker)
     try:

@@ -33,7 +33,13 @@ from fastws_compat import (
     WebSocketDisconnect,
 )
 from fastws_compat.connections import census
+from fastws_compat.groups import Group
+from fastws_compat.groups import group as group_module
+from fastws_compat.groups.hub import Hub, hub_of
+from fastws_compat.layers.client import layer_of
+from fastws_compat.layers.wire import Envelope, Payload, encode, pack
 from fastws_compat.routing import BaseRoute, Host, Match, Mount, Router, WebSocketRoute, flatten
+from tests.live_clients import connected, eventually
 
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 200
@@ -151,6 +157,143 @@ def test_counting_adds_few_calls_to_a_connection_and_none_to_a_message() -> None
         census.stop()
     assert on[1] - on[0] == off[1] - off[0]
     assert on[0] - off[0] <= 24
+
+
+def bytecodes(work: Callable[[], Awaitable[None]]) -> int:
+    """How many instructions of Python functions run during `work`."""
+    count = 0
+
+    def note(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "opcode"
+        frame.f_trace_lines, frame.f_trace_opcodes = False, True
+        return note
+
+    async def counted() -> None:
+        sys.settrace(note)
+        try:
+            await work()
+        finally:
+            sys.settrace(None)
+
+    with untraced():
+        asyncio.run(counted())
+    return count
+
+
+class WithoutKinds(Group):  # type: ignore[type-arg]
+    """A group as it was before groups could keep anything."""
+
+    __slots__ = ()
+
+    async def _send_encoded(
+        self, message: Any, payload: Payload, exclude: Any = None, key: str | None = None
+    ) -> bool:
+        await self._asend(pack(self.name, payload, self.type, self._extra(exclude)))
+        for observer in group_module.observers:
+            observer(group_module.Sent(self, message, payload))
+        return True
+
+
+class HubWithoutFeeds(Hub):
+    """A hub as it was before groups could keep anything."""
+
+    async def _take(self, envelope: Envelope) -> None:
+        self._loss_detector.record(envelope)
+        await self._deliver(envelope)
+
+
+class Counted:
+    """A member that takes what it gets."""
+
+    def __init__(self, number: int) -> None:
+        self.id = str(number)
+
+    def deliver(self, delivery: Any) -> None: ...
+
+    def tell(self, frame: Any) -> None: ...
+
+    def close(self, close: Any) -> None: ...
+
+
+@pytest.fixture
+def kinds(settings: Any) -> None:
+    """Kinds, none of which fits the group `plain`."""
+    settings.CHANNEL_LAYERS = {}
+    settings.FASTWS = {"GROUPS": {f"room{number}.*": {"history": True} for number in range(20)}}
+
+
+def test_a_group_without_a_kind_pays_one_look_up_for_a_send(kinds: None) -> None:
+    def of(group: Group[Any], count: Callable[..., int]) -> int:
+        async def work() -> None:
+            for _ in range(100):
+                await group.asend({"a": 1})
+
+        return min(count(work) for _ in range(3))
+
+    with_kinds, without = Group("plain"), WithoutKinds("plain")
+    of(with_kinds, calls)  # creates what is created once
+    assert of(with_kinds, calls) - of(without, calls) == 100
+    assert of(with_kinds, bytecodes) - of(without, bytecodes) <= 100 * 30
+
+
+def test_a_group_without_a_kind_pays_nothing_for_a_delivery(kinds: None) -> None:
+    message = pack("plain", encode({"a": 1}), None, {})
+
+    def of(hub_class: type[Hub], members: int, count: Callable[..., int]) -> int:
+        hub = hub_class("default", layer_of("default"))
+        hub.members["plain"] = {member.id: member for member in map(Counted, range(members))}
+
+        async def work() -> None:
+            for _ in range(100):
+                await hub._dispatch(message, None)
+
+        return min(count(work) for _ in range(3))
+
+    for members in (1, 50):
+        assert of(Hub, members, calls) == of(HubWithoutFeeds, members, calls)
+        assert of(Hub, members, bytecodes) - of(HubWithoutFeeds, members, bytecodes) <= 100 * 10
+
+
+def test_a_delivery_to_one_more_member_is_a_handful_of_calls(kinds: None) -> None:
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join("plain")
+        async for _ in websocket.iter_text():
+            pass
+
+    app = FastAPI()
+    app.websocket("/ws")(endpoint)
+
+    def of(members: int) -> int:
+        found: list[int] = []
+
+        async def main() -> None:
+            sockets = [connected(app) for _ in range(members)]
+            hub = hub_of("default")
+            await eventually(lambda: len(hub.members.get("plain", ())) == members)
+            message = pack("plain", encode({"a": 1}), None, {})
+            count = 0
+
+            def note(frame: Any, event: str, argument: Any) -> None:
+                nonlocal count
+                count += event == "call"
+
+            sys.setprofile(note)
+            try:
+                await hub._dispatch(message, None)
+            finally:
+                sys.setprofile(None)
+            found.append(count)
+            for socket in sockets:
+                assert socket.sent[-1]["text"] == '{"a":1}'
+                await socket.leave()
+
+        with untraced():
+            asyncio.run(main())
+        return found[0]
+
+    assert of(30) - of(20) <= 10 * 8
 
 
 def test_a_message_costs_little_more_than_in_a_bare_function() -> None:

@@ -235,6 +235,29 @@ def test_the_key_of_the_anonymous_is_their_socket_unless_one_is_given(client: Te
         assert two.ask(number=True) == 2
 
 
+def test_a_key_that_is_too_long_is_refused_before_the_socket_joins() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        for length in (500, 501):
+            try:
+                await websocket.join("room.7", presence=1, presence_key="\u00fc" * length)
+            except ValueError as exc:
+                await websocket.send_json(str(exc))
+            else:
+                await websocket.send_json(await Group("room.7").acount())
+                await websocket.leave("room.7")
+        await Group("room.7").asend("to nobody")
+        await websocket.send_json("end")
+
+    with TestClient(app) as client, client.websocket_connect("/") as socket:
+        assert socket.receive_json() == 1
+        assert socket.receive_json() == "A key of 1002 bytes exceeds the maximum of 1000."
+        assert socket.receive_json() == "end"
+
+
 def test_signals_come_once_for_a_person(client: TestClient) -> None:
     heard: list[tuple[str, Any]] = []
 

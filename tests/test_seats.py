@@ -80,6 +80,35 @@ def test_what_is_repeated_changes_nothing(check: Any) -> None:
     check(steps)
 
 
+@pytest.mark.redis
+def test_redis_counts_only_the_sockets_of_who_has_several(server: RedisServer) -> None:
+    """A count of one for everybody would take a fifth of the memory."""
+
+    async def main() -> None:
+        servers = Servers(server.hosts, "counted")
+        seats = RedisSeats(RedisStore(servers), 0)
+        read = Call(Script("return redis.call('HGETALL', KEYS[1])"), [servers.key("room", "pn")])
+
+        async def counts() -> dict[str, str]:
+            [fields] = await servers.run_all(0, [read])
+            texts = [field.decode() for field in fields]
+            return dict(zip(texts[::2], texts[1::2], strict=True))
+
+        await seats.enter("room", "p1", [seat("a", "7"), seat("b", "8")])
+        assert await counts() == {}
+        await seats.enter("room", "p2", [seat("c", "7"), seat("d", "7")])
+        assert await counts() == {"7": "3"}
+        await seats.enter("room", "p2", [seat("c", "7", renewed=True)])
+        assert (await seats.listed("room"))["7"].sockets == 3
+        for socket, left in (("c", {"7": "2"}), ("d", {})):
+            assert not await seats.leave("room", "p2", [socket])
+            assert await counts() == left
+        assert (await seats.leave("room", "p1", ["a"])).left == ["7"]
+        assert [each.sockets for each in (await seats.listed("room")).values()] == [1]
+
+    asyncio.run(main())
+
+
 def test_another_info_is_a_change_if_it_is_new(check: Any) -> None:
     async def steps(seats: Any) -> None:
         await seats.enter("room", "p1", [seat("a", "7", 1)])

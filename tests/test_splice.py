@@ -161,26 +161,26 @@ async def exchange_texts() -> None:
 )
 def test_two_steps_where_one_is_not_possible(use: Any, config: dict[str, Any]) -> None:
     use(**config)
-    assert spliced_layer("default") is None
+    assert spliced_layer("default", store_of("default")) is None
     run(exchange)
 
 
 @pytest.mark.parametrize("own", ["another server", "memory"])
 def test_two_steps_with_a_store_of_its_own(use: Any, other: RedisServer, own: str) -> None:
     use(fastws={"STORE": "memory" if own == "memory" else {"default": other.hosts}})
-    assert spliced_layer("default") is None
+    assert spliced_layer("default", store_of("default")) is None
     run(exchange)
 
 
 def test_a_store_that_names_the_servers_of_the_layer(use: Any, redis: RedisServer) -> None:
     use(fastws={"STORE": {"default": redis.hosts}})
-    assert spliced_layer("default") is channel_layers["default"]
+    assert spliced_layer("default", store_of("default")) is channel_layers["default"]
     run(exchange)
 
 
 def test_a_layer_whose_method_is_replaced_later(use: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     use()
-    assert spliced_layer("default") is not None
+    assert spliced_layer("default", store_of("default")) is not None
     seen: list[Any] = []
 
     async def group_send(group: str, message: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from fastws_compat.exceptions import GroupSendError, GroupStoreError
 from fastws_compat.groups import Group, breaker, counters, feeds
-from fastws_compat.groups.stores import MemoryStore, StoreError, StoreRefused
+from fastws_compat.groups.stores import MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers import client as layers
 from tests.live_clients import client, eventually, joining_app
 
@@ -173,5 +173,46 @@ def test_a_store_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
             lost = await one.until("lost")
             assert f"{lost['epoch']}:{lost['offset']}" == await ROOM.aposition()
             assert (await one.until("state"))["all"] == {}
+
+    run(main)
+
+
+class Own(Store):
+    """A store of the project, with no more than it needs."""
+
+    def __init__(self) -> None:
+        self._kept = MemoryStore()
+
+    async def append(self, *arguments: Any, **options: Any) -> Any:
+        return await self._kept.append(*arguments, **options)
+
+    async def read(self, *arguments: Any, **options: Any) -> Any:
+        return await self._kept.read(*arguments, **options)
+
+
+def test_what_a_store_refuses_is_not_sent_if_it_cannot_note_the_gap(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Otherwise a client that missed it would be told that it has everything."""
+    settings.FASTWS = {**settings.FASTWS, "STORE": {"default": f"{__name__}.Own"}}
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        async with client(app) as one:
+            await one.until("state")
+            with monkeypatch.context() as patch:
+                patch.setattr(Own, "append", refuse)
+                with pytest.raises(GroupSendError):
+                    await ROOM.asend(["refused"])
+            await asyncio.sleep(breaker.RETRY_INTERVAL)
+            await eventually(lambda: not breaker.breaker_of("default").is_open)
+            await ROOM.asend(["kept, too"])
+            assert (await one.next())["data"] == ["kept, too"]
+        async with client(app, f"room.1:{before}") as two:
+            assert (await two.until("joined"))["recovered"] is True
+            assert (await two.until("message"))["data"] == ["kept, too"]
+        assert counters["unkept"] == 0
 
     run(main)

@@ -567,21 +567,60 @@ def test_a_server_that_forgets_at_will(redis: RedisServer, settings: Any, caplog
     assert "maxmemory-policy allkeys-lru" in text
 
 
-def test_a_group_without_a_kind_costs_no_command(redis: RedisServer, settings: Any) -> None:
-    use(settings, redis)
-    redis_call(redis, "CONFIG", "RESETSTAT")
+async def send_with_groups() -> None:
+    async with Group("plain").subscribe() as messages:
+        for number in range(20):
+            await Group("plain").asend([number])
+        assert [await anext(messages) for _ in range(20)] == [[number] for number in range(20)]
 
-    async def main() -> None:
-        async with Group("plain").subscribe() as messages:
-            await Group("plain").asend(["hi"])
-            assert await anext(messages) == ["hi"]
-        await channel_layers["default"].flush()
 
-    run(main)
-    commands = redis_call(redis, "INFO", "commandstats").keys()
-    used = {name.removeprefix("cmdstat_").partition("|")[0] for name in commands}
-    ours = {"config", "info", "client", "hello", "select", "ping"}
-    assert used - ours == {"publish", "subscribe", "unsubscribe"}
+async def send_with_channels() -> None:
+    layer = channel_layers["default"]
+    channel = await layer.new_channel()
+    await layer.group_add("plain", channel)
+    for number in range(20):
+        await layer.group_send("plain", {"type": "message", "number": number})
+    assert [(await layer.receive(channel))["number"] for _ in range(20)] == [*range(20)]
+    await layer.group_discard("plain", channel)
+    waiting = asyncio.ensure_future(layer.receive(channel))  # as a hub does until its last member leaves
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+
+
+@pytest.mark.parametrize("backend", [PUBSUB, CORE])
+def test_a_group_without_a_kind_costs_not_one_command_more_than_channels(
+    redis: RedisServer, settings: Any, backend: str
+) -> None:
+    use(settings, redis, backend)
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True, "presence": True}}}
+
+    def used(main: Callable[[], Awaitable[None]]) -> dict[str, int]:
+        redis_call(redis, "FLUSHALL")
+        redis_call(redis, "SCRIPT", "FLUSH")
+        redis_call(redis, "CONFIG", "RESETSTAT")
+
+        async def work() -> None:
+            await main()
+            layer = channel_layers["default"]
+            await (layer.flush() if backend == PUBSUB else layer.close_pools())
+
+        run(work)
+        stats = redis_call(redis, "INFO", "commandstats")
+        calls = {
+            name.removeprefix("cmdstat_").partition("|")[0]: each["calls"] for name, each in stats.items()
+        }
+        for name in ("config", "info", "client", "hello", "select", "ping", "script", "flushall"):
+            calls.pop(name, None)
+        return calls
+
+    channels, groups = used(send_with_channels), used(send_with_groups)
+    assert groups.keys() == channels.keys()
+    if backend == PUBSUB:  # on the other layer, a reader also waits for a message that does not come
+        assert groups == channels
+    assert not any("fastws" in key for key in redis_call(redis, "KEYS", "*"))
+    ours = [servers.script(path.stem).sha for path in servers.SCRIPTS.glob("*.lua")]
+    assert not any(map(int, redis_call(redis, "SCRIPT", "EXISTS", *ours)))
 
 
 # Which store a layer has

@@ -13,6 +13,8 @@ from fastws_compat.types import Message
 
 # The size in memory of an entry without content, in bytes.
 OVERHEAD = 250
+# The maximum size of a key in bytes; the head of a binary frame, which contains it, has 64 KiB.
+MAX_KEY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,14 @@ class Kept:
 
 
 def key_text(key: object) -> str:
-    """A key as text that every server can write; it often comes from a client."""
-    return str(key).encode("utf-8", "replace").decode()
+    """A key, which often comes from a client, as text that every server can write.
+
+    Raises ValueError if it is too long.
+    """
+    data = str(key).encode("utf-8", "replace")
+    if len(data) > MAX_KEY:
+        raise ValueError(f"A key of {len(data)} bytes exceeds the maximum of {MAX_KEY}.")
+    return data.decode()
 
 
 def text_frame(kind: str, **fields: Any) -> Message:

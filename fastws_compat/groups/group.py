@@ -261,6 +261,7 @@ async def join(
     if has_ended(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
     wanted = list(dict.fromkeys(map(_group, groups)))
+    presence_key = None if presence_key is None else key_text(presence_key)
     if presence is not None or watch:
         for group in wanted:
             kind_with(group.name, "presence")

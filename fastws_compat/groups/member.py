@@ -64,9 +64,6 @@ class Member:
         # Group messages are sent with the context variables that middleware has set for the connection.
         self._context = copy_context()
 
-    def deliver(self, delivery: Delivery) -> None:
-        self._deliver(delivery)
-
     def tell(self, frame: Frame) -> None:
         """Do nothing: the client would mistake the frame for a message."""
 
@@ -106,7 +103,7 @@ class Member:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    def _deliver(self, delivery: Frame) -> None:
+    def deliver(self, delivery: Frame) -> None:
         websocket = self.websocket
         if websocket.client_state is DISCONNECTED or websocket.application_state is DISCONNECTED:
             return
@@ -261,11 +258,11 @@ class LiveMember(Member):
         super().__init__(websocket)
         self._claims = claims
 
-    def deliver(self, delivery: Delivery) -> None:
-        self._deliver(delivery.envelope)
+    def deliver(self, delivery: Frame) -> None:
+        super().deliver(delivery.envelope if isinstance(delivery, Delivery) else delivery)
 
     def tell(self, frame: Frame) -> None:
-        self._deliver(frame)
+        super().deliver(frame)
 
     @property
     def ids(self) -> Collection[str]:

@@ -19,11 +19,8 @@ from fastws_compat.groups.stores import Appended, Draft, Hole, StoreError, Store
 from fastws_compat.layers.client import counters, send_succeeded, start_of_send, with_timeout
 from fastws_compat.layers.wire import Payload
 
-# The maximum size of a key in bytes; the head of a binary frame, which contains it, has 64 KiB.
-MAX_KEY = 1_000
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Route:
     """How a message reaches the members of a group."""
 
@@ -40,10 +37,8 @@ async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, A
 
     Raises ValueError for a message or a key that is too big, and GroupSendError if it may not have been sent.
     """
-    history, key_size = history_of(kind), len((key or "").encode())
-    if key_size > MAX_KEY:
-        raise ValueError(f"A key of {key_size} bytes exceeds the maximum of {MAX_KEY}.")
-    size = len(payload.data.encode() if isinstance(payload.data, str) else payload.data) + key_size
+    history, data = history_of(kind), payload.data
+    size = len(data.encode() if isinstance(data, str) else data) + (0 if key is None else len(key.encode()))
     if size > history.bytes:
         raise ValueError(f"A message of {size} bytes exceeds the {history.bytes} `bytes` of its kind.")
     draft = Draft(draft_id(extra), payload, extra.get("exclude"), key)
@@ -51,7 +46,7 @@ async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, A
     try:
         place = await deliver(route, kind, draft, named)
     except StoreRefused as exc:
-        if history.on_failure == "raise":
+        if history.on_failure == "raise" or not breaker_of(route.alias).store.notes_holes:
             raise failure(route.alias, route.group, exc) from exc
         await _send_unkept(route, kind, {**named, "kept": False})
         return True
@@ -75,16 +70,19 @@ async def deliver(route: Route, kind: Kind, draft: Draft, extra: dict[str, Any])
 
     GroupSendError if that is unknown.
     """
-    if (layer := spliced_layer(route.alias)) is None:
-        place = await _in_two_steps(route, kind, draft, extra)
+    breaker = breaker_of(route.alias)
+    if (layer := spliced_layer(route.alias, breaker.store)) is None:
+        place = await _in_two_steps(route, kind, draft, extra, breaker)
     else:
-        place = await _in_one_step(route, kind, draft, route.pack({**extra, **PLACE}), layer)
+        place = await _in_one_step(route, kind, draft, route.pack({**extra, **PLACE}), layer, breaker)
     counters["kept"] += place.is_new
     return place
 
 
-async def _in_two_steps(route: Route, kind: Kind, draft: Draft, extra: dict[str, Any]) -> Appended:
-    place = await keep(route.alias, route.group, kind, draft)
+async def _in_two_steps(
+    route: Route, kind: Kind, draft: Draft, extra: dict[str, Any], breaker: Breaker
+) -> Appended:
+    place = await keep(breaker, route.group, kind, draft)
     if place.is_new:
         with suppress(GroupSendError):  # every process finds the message in the store
             await route.send(route.pack({**extra, "epoch": place.epoch, "offset": place.offset}))
@@ -92,23 +90,25 @@ async def _in_two_steps(route: Route, kind: Kind, draft: Draft, extra: dict[str,
 
 
 async def _in_one_step(
-    route: Route, kind: Kind, draft: Draft, message: dict[str, Any], layer: Any
+    route: Route, kind: Kind, draft: Draft, message: dict[str, Any], layer: Any, breaker: Breaker
 ) -> Appended:
     if hooks.sending is None:
-        return await _splice(route, kind, draft, message, layer)
+        return await _splice(route, kind, draft, message, layer, breaker)
     found: list[Appended] = []
 
     async def call() -> None:
-        found.append(await _splice(route, kind, draft, message, layer))
+        found.append(await _splice(route, kind, draft, message, layer, breaker))
 
     await hooks.wrapped(hooks.sending, call(), route.alias, route.group, message)
     return found[0]
 
 
-async def _splice(route: Route, kind: Kind, draft: Draft, message: dict[str, Any], layer: Any) -> Appended:
+async def _splice(
+    route: Route, kind: Kind, draft: Draft, message: dict[str, Any], layer: Any, breaker: Breaker
+) -> Appended:
     begun = start_of_send()
     draft.copy = cut(layer.serialize(message))
-    place = await keep(route.alias, route.group, kind, draft)
+    place = await keep(breaker, route.group, kind, draft)
     if place.is_new:
         send_succeeded(route.alias, begun)
     return place
@@ -118,9 +118,8 @@ def draft_id(extra: dict[str, Any]) -> str:
     return f"{extra['from']}.{extra['number']}"
 
 
-async def keep(alias: str, group: str, kind: Kind, draft: Draft) -> Appended:
+async def keep(breaker: Breaker, group: str, kind: Kind, draft: Draft) -> Appended:
     """Append to the store. StoreRefused if it was certainly not done, GroupSendError if that is unknown."""
-    breaker = breaker_of(alias)
     if breaker.is_open:
         raise StoreRefused("it has failed less than a second ago")
     hole = breaker.hole(group)

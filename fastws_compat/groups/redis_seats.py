@@ -70,9 +70,8 @@ class RedisSeats:
     async def versions(self, groups: Sequence[str]) -> list[tuple[str, int]]:
         found: list[tuple[str, int]] = []
         for at in range(0, len(groups), PAGE):
-            calls = [self._head(group) for group in groups[at : at + PAGE]]
-            replies = await self._store.servers.run_all(self._server, calls)
-            found += map(_version, replies)
+            heads = await self._heads(groups[at : at + PAGE])
+            found += [(epoch, version) for epoch, version, _ in heads]
         return found
 
     async def people(self, group: str) -> tuple[str, int, People]:
@@ -107,15 +106,19 @@ class RedisSeats:
                 return
 
     async def count(self, group: str) -> int:
-        keys = [self._of(group, "m"), self._of(group, "p")]
-        _, _, number = await self._run("presence_head", keys)
-        return int(number)
+        [(_, _, number)] = await self._heads([group])
+        return number
 
     def abandon(self, process: str) -> None:
         """Do nothing: the lease expires, and users may have reconnected to other processes by then."""
 
-    def _head(self, group: str) -> Call:
-        return Call(script("presence_head"), [self._of(group, "m"), self._of(group, "p")])
+    async def _heads(self, groups: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Epoch, version and number of people of each group."""
+        from msgpack import unpackb
+
+        keys = [self._of(group, part) for group in groups for part in ("m", "p")]
+        fields = unpackb(await self._run("presence_head", keys))
+        return list(zip(fields[::3], fields[1::3], fields[2::3], strict=True))
 
     async def _run(self, name: str, keys: list[str], *args: Any) -> Any:
         [reply] = await self._store.servers.run_all(self._server, [Call(script(name), keys, args)])
@@ -143,10 +146,3 @@ def _new_epoch() -> str:
 
 def _at(seats: Sequence[Seat], numbers: Sequence[int]) -> People:
     return {seats[number].key: seats[number].info for number in numbers}
-
-
-def _version(reply: Any) -> tuple[str, int]:
-    if isinstance(reply, Exception):
-        raise StoreRefused(str(reply)) from reply
-    epoch, version, _ = reply
-    return epoch.decode(), version

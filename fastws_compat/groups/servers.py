@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from hashlib import sha1
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from fastws_compat.logger import logger
 # The maximum number of connections of one event loop to one server.
 MAX_CONNECTIONS = 8
 SCRIPTS = Path(__file__).parent / "scripts"
+# The number of keys above which a call is for many groups, and its head is not remembered.
+MAX_KEYS_OF_A_GROUP = 8
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,17 @@ class Call:
     keys: Sequence[str]
     arguments: Sequence[Any] = ()
 
-    def command(self, run_id: str, *, whole: bool = False) -> tuple[Any, ...]:
-        """The command that runs it, by its digest or with its whole text."""
-        script = ("EVAL", self.script.text) if whole else ("EVALSHA", self.script.sha)
+    def packed(self, run_id: str, *, whole: bool = False) -> bytes:
+        """The command that runs it, by its digest or with its whole text, in the protocol of Redis."""
         arguments = [run_id if argument is RUN_ID else argument for argument in self.arguments]
-        return (*script, len(self.keys), *self.keys, *arguments)
+        size = 3 + len(self.keys) + len(arguments)
+        if whole:
+            head = _packed("EVAL", self.script.text, len(self.keys), *self.keys)
+        elif len(self.keys) > MAX_KEYS_OF_A_GROUP:
+            head = _packed("EVALSHA", self.script.sha, len(self.keys), *self.keys)
+        else:
+            head = _packed_head(self.script.sha, tuple(self.keys))
+        return b"*%d\r\n%b%b" % (size, head, _packed(*arguments))
 
 
 RUN_ID = object()
@@ -165,26 +173,34 @@ def _warn_of_eviction(policy: str) -> None:
 async def _ask(link: Link, calls: Sequence[Call]) -> list[Any]:
     from redis.exceptions import NoScriptError
 
-    replies = await _send(link, [call.command(link.run_id) for call in calls])
+    replies = await _send(link, [call.packed(link.run_id) for call in calls])
     unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
     if unknown:
-        again = await _send(link, [calls[number].command(link.run_id, whole=True) for number in unknown])
+        again = await _send(link, [calls[number].packed(link.run_id, whole=True) for number in unknown])
         for number, reply in zip(unknown, again, strict=True):
             replies[number] = reply
     return replies
 
 
-async def _send(link: Link, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+async def _send(link: Link, commands: Sequence[bytes]) -> list[Any]:
     connection = link.connection
-    await connection.send_packed_command(b"".join(map(_packed, commands)))
+    await connection.send_packed_command(b"".join(commands))
     return [await _reply(connection) for _ in commands]
 
 
-def _packed(command: tuple[Any, ...]) -> bytes:
-    """A command in the protocol of Redis; redis-py's own function takes four times as long."""
-    arguments = [part if type(part) is bytes else str(part).encode() for part in command]
-    parts = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
-    return b"*%d\r\n%b" % (len(parts), b"".join(parts))
+@lru_cache(maxsize=1_000)
+def _packed_head(sha: str, keys: tuple[str, ...]) -> bytes:
+    """The part of a command that is the same in each call for a group."""
+    return _packed("EVALSHA", sha, len(keys), *keys)
+
+
+def _packed(*parts: Any) -> bytes:
+    """Parts of a command in the protocol of Redis; redis-py's own function takes four times as long."""
+    arguments = [
+        part if type(part) is bytes else part.encode() if type(part) is str else b"%d" % part
+        for part in parts
+    ]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments])
 
 
 async def _reply(connection: Any) -> Any:

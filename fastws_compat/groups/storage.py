@@ -70,10 +70,10 @@ def _shares_servers(layer: Any, hosts: list[Any]) -> bool:
     return is_pubsub(layer) and bool(decode_hosts(hosts_of(layer)) == hosts)
 
 
-def spliced_layer(alias: str) -> Any:
+def spliced_layer(alias: str, store: Store) -> Any:
     """The layer, if its store also publishes what it keeps; else None."""
-    layer = layer_of(alias)
-    return layer if _found(alias, layer).splices and not _has_own_group_send(layer) else None
+    layer = layer_of(alias) if store.splices else None
+    return None if layer is None or _has_own_group_send(layer) else layer
 
 
 def _has_own_group_send(layer: Any) -> bool:

@@ -84,11 +84,17 @@ class Store:
     """The protocol of a store. A project's own store needs `append`, `read` and `head`.
 
     Methods raise StoreRefused if the store has certainly not executed the call, and StoreError if that is
-    unknown.
+    unknown. A message that the store has refused is sent without being kept only if there is a `mark_hole`:
+    clients that missed it would otherwise be told that they have everything.
     """
 
     # Whether it publishes the `copy` of a draft on the layer.
     splices = False
+
+    @property
+    def notes_holes(self) -> bool:
+        """Whether it can remember that a message was sent and is not kept."""
+        return type(self).mark_hole is not Store.mark_hole
 
     async def append(
         self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None

@@ -22,6 +22,14 @@ async def joined(websocket: WebSocket, room: str) -> None:
         await Group(room).asend(data)
 
 
+@app.websocket("/present/{room}/{user}")
+async def present(websocket: WebSocket, room: str, user: str) -> None:
+    await websocket.accept()
+    await websocket.join(room, presence=user, presence_key=user)
+    async for _ in websocket.iter_json():
+        pass
+
+
 class Lossy:
     """Loses a tenth of the messages that are kept, and hands a twentieth out after the one that follows."""
 

@@ -231,8 +231,9 @@ def test_a_killed_process_leaves_no_ghosts(
     no_traceback(lives)
 
 
-def test_a_stopped_process_is_removed_and_registers_again(redis_server: RedisServer, daphne: Server) -> None:
-    lives, stops = start(daphne, redis_server), start(daphne, redis_server)
+@on_servers("uvicorn")
+def test_a_stopped_process_is_removed_and_registers_again(redis_server: RedisServer, server: Server) -> None:
+    lives, stops = start(server, redis_server), start(server, redis_server)
 
     async def main() -> None:
         async with clients() as connect:
@@ -335,8 +336,9 @@ def test_a_rolling_deploy_is_no_event(redis_server: RedisServer, server: Server)
     no_traceback(*servers)
 
 
-def test_of_many_people_only_the_count_is_sent(redis_server: RedisServer, daphne: Server) -> None:
-    running = start(daphne, redis_server)
+@on_servers("daphne")
+def test_of_many_people_only_the_count_is_sent(redis_server: RedisServer, server: Server) -> None:
+    running = start(server, redis_server)
 
     async def main() -> None:
         seats = RedisSeats(RedisStore(Servers(redis_server.hosts, "asgi")), 0)

@@ -8,7 +8,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
+import threading
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -23,13 +27,14 @@ from redis import Redis
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from fastws_compat.groups.kinds import kind_with
+from fastws_compat.groups.servers import SCRIPTS, script
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, in_turn, on_servers
 from tests.sizes import size
 
 pytestmark = [
@@ -84,11 +89,11 @@ class Client:
 
     async def listen(self, url: str, reads: asyncio.Event | None = None) -> None:
         """Read until the end; with `reads`, read nothing between the first message and that event."""
-        claim = f"room.1:{self.position}" if self.position else ""
         async with websockets.connect(
-            f"{url}?fastws={quote(claim)}",
+            f"{url}?fastws={quote(self.claim)}",
             compression=None,
             proxy=None,
+            open_timeout=60,
             max_queue=None if reads is None else 4,
         ) as connection:
             with suppress(websockets.ConnectionClosed):
@@ -98,6 +103,10 @@ class Client:
                         await reads.wait()
             self.close = (connection.close_code or 0, connection.close_reason or "")
             self._changed.set()
+
+    @property
+    def claim(self) -> str:
+        return f"room.1:{self.position}" if self.position else ""
 
     def _take(self, frame: dict[str, Any]) -> None:
         self.frames.append(frame)
@@ -202,9 +211,9 @@ async def send_until(text: str, done: Callable[[], Any]) -> None:
 
 
 @pytest.mark.sized
-@pytest.mark.parametrize("kind", ["pubsub", "core"])
+@in_turn("kind", {"pubsub": "pubsub", "core": "core"})
 def test_a_layer_that_loses_messages_is_not_noticed(
-    kind: str, redis_server: RedisServer, settings: Any, daphne: Server
+    kind: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
     """The core layer also has a capacity of 10, beyond which it drops."""
     site = Site(settings, redis_server, LAYER_TIMEOUT=30)
@@ -213,7 +222,7 @@ def test_a_layer_that_loses_messages_is_not_noticed(
         settings.CHANNEL_LAYERS = {
             "default": site.config("channels_redis.core.RedisChannelLayer", capacity=10)
         }
-    servers = [site.start(daphne, f"tests.servers.recovery.{backend}", **config) for _ in range(PROCESSES)]
+    servers = [site.start(server, f"tests.servers.recovery.{backend}", **config) for _ in range(PROCESSES)]
 
     async def send(sender: int) -> None:
         for number in range(MESSAGES // 3):
@@ -274,13 +283,13 @@ def test_a_restarted_server_and_a_page_that_returns_elsewhere(
 
 
 def test_a_sender_that_dies_before_the_layer_has_the_message(
-    redis_server: RedisServer, settings: Any, daphne: Server
+    redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
-    server = Site(settings, redis_server).start(daphne)
+    running = Site(settings, redis_server).start(server)
 
     async def main() -> None:
         async with connections() as connect:
-            client = await connect(server)
+            client = await connect(running)
             kind = kind_with("room.1", "history")
             await store_of("default").append("room.1", kind, Draft("dead.1", Payload("json", '["kept"]')))
             await client.until(lambda: client.offset == 1, CHECK_SECONDS + 5)
@@ -288,15 +297,16 @@ def test_a_sender_that_dies_before_the_layer_has_the_message(
             assert client.of("lost") == []
 
     run(main)
-    no_traceback(server)
+    no_traceback(running)
 
 
-def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
-    server = Site(settings, redis_server).start(daphne)
+@on_servers("uvicorn")
+def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    running = Site(settings, redis_server).start(server)
 
     async def main() -> None:
         async with connections() as connect:
-            client = await connect(server)
+            client = await connect(running)
             for number in range(5):
                 await ROOM.asend([number])
             await client.until(lambda: client.offset == 5)
@@ -312,11 +322,11 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, daphne
             assert offsets == list(range(lost[-1]["offset"] + 1, lost[-1]["offset"] + 1 + len(offsets)))
             stranger = Client()
             stranger.position = old
-            await connect(server, stranger)
+            await connect(running, stranger)
             assert stranger.of("joined")[0]["recovered"] is False
 
     run(main)
-    no_own_traceback(server)
+    no_own_traceback(running)
 
 
 @pytest.mark.parametrize("fault", ["restored from a file", "flushed"])
@@ -364,12 +374,13 @@ def test_redis_has_lost_messages(
     no_own_traceback(running)
 
 
-def test_redis_hangs(redis_server: RedisServer, settings: Any, daphne: Server) -> None:
-    server = Site(settings, redis_server).start(daphne)
+@on_servers("daphne")
+def test_redis_hangs(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    running = Site(settings, redis_server).start(server)
 
     async def main() -> None:
         async with connections() as connect:
-            client = await connect(server)
+            client = await connect(running)
             await ROOM.asend(["before"])
             await client.until(lambda: client.offset == 1)
             redis_server.freeze()
@@ -381,7 +392,7 @@ def test_redis_hangs(redis_server: RedisServer, settings: Any, daphne: Server) -
             assert client.of("lost") == []
 
     run(main)
-    no_traceback(server)
+    no_traceback(running)
 
 
 @pytest.fixture
@@ -390,21 +401,22 @@ def store_server() -> Iterator[RedisServer]:
         yield server
 
 
+@on_servers("uvicorn")
 def test_the_store_is_away_and_the_layer_is_not(
-    redis_server: RedisServer, store_server: RedisServer, settings: Any, daphne: Server
+    redis_server: RedisServer, store_server: RedisServer, settings: Any, server: Server
 ) -> None:
     site = Site(settings, redis_server, STORE={"default": store_server.hosts}, STORE_DURABLE=True)
-    server = site.start(daphne)
+    running = site.start(server)
 
     async def main() -> None:
         async with connections() as connect:
-            client = await connect(server)
+            client = await connect(running)
             await ROOM.asend("kept")
             await client.until(lambda: client.offset == 1)
             store_server.kill()
             unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
             await send_until("not kept", lambda: unkept in client.frames)
-            late = await connect(server)
+            late = await connect(running)
             assert late.of("joined") == [
                 {"fastws": "joined", "group": "room.1", "epoch": None, "offset": 0, "recovered": False}
             ]
@@ -416,12 +428,12 @@ def test_the_store_is_away_and_the_layer_is_not(
             await ROOM.asend("last")
             again = Client()
             again.position = after
-            await connect(server, again)
+            await connect(running, again)
             assert again.of("joined")[0]["recovered"] is True
             await again.until(lambda: again.frames[-1].get("text") == "last")
 
     run(main)
-    no_traceback(server)
+    no_traceback(running)
 
 
 def test_a_server_that_is_killed_under_load(redis_server: RedisServer, settings: Any, server: Server) -> None:
@@ -525,3 +537,129 @@ def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server)
 
     run(main)
     no_traceback(running)
+
+
+# A deploy
+
+RETURNING = size("FASTWS_RETURNING", 40, 2000)
+SPREAD = size("FASTWS_SPREAD", 1, 5)
+
+
+class Visitor(Client):
+    """A client that comes back by itself, as `live.js` does, and says which list of people it knows."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+        self.version = ""
+        self.count = 0
+        self.waits: list[float] = []
+        self._gone_at = 0.0
+
+    @property
+    def claim(self) -> str:
+        return f"room.1:{self.position}:{self.version}" if self.position else ""
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        if frame["fastws"] == "presence":
+            self.version, self.count = frame["version"], frame["count"]
+        elif frame["fastws"] == "joined" and self._gone_at:
+            self.waits.append(time.monotonic() - self._gone_at)
+            self._gone_at = 0.0
+        super()._take(frame)
+
+    async def stay(self, servers: list[Running]) -> None:
+        """Connect to one of the servers, and to another one when it has stopped."""
+        while True:
+            with suppress(OSError, websockets.InvalidHandshake, websockets.InvalidMessage):
+                await self.listen(random.choice(servers).url(f"/present/room.1/{self.name}"))
+            if self.close is not None:
+                self.close, self._gone_at = None, time.monotonic()
+            await asyncio.sleep(random.uniform(0, SPREAD))
+
+
+class Monitor:
+    """How often each script runs on a Redis server."""
+
+    def __init__(self, redis: RedisServer) -> None:
+        self.calls: Counter[str] = Counter()
+        self._url = redis.url
+        self._names = {script(path.stem).sha: path.stem for path in SCRIPTS.glob("*.lua")}
+        self._is_on = threading.Event()
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+
+    def _listen(self) -> None:
+        with Redis.from_url(self._url) as client, client.monitor() as monitor:
+            self._is_on.set()
+            for each in monitor.listen():
+                command = each["command"].split()
+                if command[:2] == ["ECHO", "end"]:
+                    return
+                if command[0] == "EVALSHA":
+                    self.calls[self._names.get(command[1], "")] += 1
+
+    def __enter__(self) -> Counter[str]:
+        self._thread.start()
+        assert self._is_on.wait(10)
+        return self.calls
+
+    def __exit__(self, *exc_info: object) -> None:
+        with Redis.from_url(self._url) as client:
+            client.echo("end")
+        self._thread.join(10)
+
+
+@pytest.mark.sized
+def test_a_deploy_with_everybody_returning(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    """Nothing is lost or comes twice, nobody is seen leaving, and everybody is back soon."""
+    kind = {"history": {"count": 10_000}, "presence": True}
+    site = Site(settings, redis_server, GROUPS={"room.*": kind}, LAYER_TIMEOUT=30, RECONNECT_SPREAD=SPREAD)
+    servers = [site.start(server) for _ in range(PROCESSES)]
+    visitors = [Visitor(f"u{number}") for number in range(RETURNING)]
+
+    async def load() -> None:
+        number = 0
+        while True:
+            await ROOM.asend([number])
+            number += 1
+            await asyncio.sleep(0.2)
+
+    async def main() -> None:
+        staying = [asyncio.create_task(visitor.stay(servers)) for visitor in visitors]
+        for visitor in visitors:
+            await visitor.until(lambda visitor=visitor: visitor.count == RETURNING, 120)
+        for visitor in visitors:
+            visitor.frames.clear()
+        sending = asyncio.create_task(load())
+        with Monitor(redis_server) as calls:
+            for index in range(PROCESSES):
+                old, new = servers[index], await asyncio.to_thread(site.start, server)
+                servers[index] = new
+                await asyncio.to_thread(old.stop, 30)
+                assert "Traceback" not in old.logs()
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+            await ROOM.asend(["last"])
+            expected = [entry.message for entry in await ROOM.ahistory()]
+            for visitor in visitors:
+                await visitor.until(lambda visitor=visitor: visitor.offset == len(expected), 120)
+        for task in staying:
+            task.cancel()
+        await asyncio.gather(*staying, return_exceptions=True)
+        waits = sorted(wait for visitor in visitors for wait in visitor.waits)
+        figures = {"back": len(waits), "median": waits[len(waits) // 2], "longest": waits[-1], **calls}
+        print(f"{RETURNING} sockets, {PROCESSES} processes: {figures}")
+        for visitor in visitors:
+            assert [frame["data"] for frame in visitor.of("message")] == expected
+            assert visitor.offsets == list(range(1, len(expected) + 1))
+            assert visitor.of("lost") == []
+            assert {frame["recovered"] for frame in visitor.of("joined")} <= {True}
+            # Nobody has left or joined; who comes back with another version may get the whole list.
+            assert {frame["count"] for frame in visitor.of("presence")} <= {RETURNING}
+            assert [
+                frame for frame in visitor.of("presence") if frame.get("left") or frame.get("joined")
+            ] == []
+        assert len(waits) >= RETURNING
+
+    run(main, 500)
+    no_traceback(*servers)

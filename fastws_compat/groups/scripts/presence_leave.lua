@@ -19,8 +19,12 @@ for _, id in ipairs(ids) do
   local key = redis.call('HGET', sockets, id)
   if key then
     redis.call('HDEL', sockets, id)
-    if redis.call('HINCRBY', counts, key, -1) <= 0 then
-      redis.call('HDEL', counts, key)
+    local count = redis.call('HGET', counts, key)
+    if count == '2' then
+      redis.call('HDEL', counts, key) -- one is not counted
+    elseif count then
+      redis.call('HINCRBY', counts, key, -1)
+    else
       local known = redis.call('HGET', people, key)
       if known then
         redis.call('HDEL', people, key)

@@ -1,0 +1,227 @@
+"""What groups keep, at its boundaries, on every layer. Redis layers are distributed over three servers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from channels.layers import channel_layers
+from redis import Redis
+
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.exceptions import GroupStoreError
+from fastws_compat.groups import Group
+from fastws_compat.groups.kinds import kind_with
+from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.stores import Draft
+from fastws_compat.layers import client as layers
+from fastws_compat.layers.wire import Payload
+from tests.live_clients import client, eventually, joining_app
+from tests.redis_server import RedisServer, running
+
+pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
+
+BACKENDS = {
+    "memory": None,
+    "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+    "core": "channels_redis.core.RedisChannelLayer",
+}
+ROOM = Group("room.1")
+FASTWS = {
+    "CHECK_SECONDS": 0.3,
+    "GROUPS": {
+        "room.*": {"history": {"count": 5}},
+        "single.*": {"history": {"count": 1}},
+        "brief.*": {"history": {"age": 0.3}},
+        "seen.*": {"presence": True},
+        "*": {"history": True, "presence": True, "state": True},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(params=BACKENDS)
+def run(request: pytest.FixtureRequest, settings: Any) -> Callable[[Callable[[], Awaitable[None]]], None]:
+    """Run a coroutine function on a layer with nothing in its store."""
+    settings.FASTWS = FASTWS
+    settings.CHANNEL_LAYERS = {}
+    layers.local_layer.cache_clear()
+    if request.param != "memory":
+        server: RedisServer = request.getfixturevalue("redis")
+        with Redis.from_url(server.url) as admin:
+            admin.flushall()
+        hosts = [{**server.hosts[0], "address": f"redis://127.0.0.1:{server.port}/{db}"} for db in (1, 2, 3)]
+        layer = {"BACKEND": BACKENDS[request.param], "CONFIG": {"hosts": hosts}}
+        settings.CHANNEL_LAYERS = {"default": layer}
+
+    async def limited(main: Callable[[], Awaitable[None]]) -> None:
+        async with asyncio.timeout(60):
+            try:
+                await main()
+            finally:
+                if request.param != "memory":
+                    used = channel_layers["default"]
+                    await (used.close_pools() if request.param == "core" else used.flush())
+
+    return lambda main: asyncio.run(limited(main))
+
+
+async def epoch_of(group: Group) -> str:
+    return (await group.aposition()).partition(":")[0]
+
+
+async def returns(group: Group, position: str, newest: int) -> tuple[Any, list[int]]:
+    """Whether a client with this position recovers, and the offsets of the messages that it gets."""
+    async with client(joining_app(group), f"{group.name}:{position}") as socket:
+        joined = await socket.until("joined")
+        if joined["offset"] < newest:
+            await socket.until_offset(newest)
+        return joined["recovered"], socket.offsets
+
+
+async def keep_silently(group: Group, *texts: str) -> None:
+    """Keep messages of which the layer learns nothing, as if their sender had died."""
+    for text in texts:
+        draft = Draft(f"dead.{text}", Payload("text", text))
+        await store_of("default").append(group.name, kind_with(group.name, "history"), draft)
+
+
+def test_what_is_just_kept_and_what_is_just_gone(run: Any) -> None:
+    single = Group("single.1")
+
+    async def main() -> None:
+        epoch, other = await epoch_of(ROOM), await epoch_of(single)
+        for number in range(6):
+            await ROOM.asend([number])
+            await single.asend([number])
+        for offset, found in {
+            0: (False, []),
+            1: (True, [2, 3, 4, 5, 6]),
+            5: (True, [6]),
+            6: (True, []),
+            7: (False, []),
+        }.items():
+            assert await returns(ROOM, f"{epoch}:{offset}", 6) == found
+        for offset, found in {4: (False, []), 5: (True, [6]), 6: (True, [])}.items():
+            assert await returns(single, f"{other}:{offset}", 6) == found
+
+    run(main)
+
+
+def test_what_is_over_age_is_gone_and_its_position_is_not(run: Any) -> None:
+    brief = Group("brief.1")
+
+    async def main() -> None:
+        epoch = await epoch_of(brief)
+        await brief.asend(["old"])
+        await asyncio.sleep(0.5)
+        assert await returns(brief, f"{epoch}:0", 1) == (False, [])
+        assert await returns(brief, f"{epoch}:1", 1) == (True, [])
+        await keep_silently(brief, "new")
+        assert [entry.offset for entry in await brief.ahistory()] == [2]
+
+    run(main)
+
+
+def test_no_position_of_before_a_clear_is_valid(run: Any) -> None:
+    async def main() -> None:
+        epoch = await epoch_of(ROOM)
+        for _ in range(2):
+            await ROOM.asend(["x"])
+        await ROOM.aclear()
+        for _ in range(2):
+            await ROOM.asend(["y"])
+        for offset in range(6):
+            assert await returns(ROOM, f"{epoch}:{offset}", 4) == (False, [])
+
+    run(main)
+
+
+def test_more_than_the_history_keeps_was_not_announced(run: Any) -> None:
+    async def main() -> None:
+        async with client(joining_app(ROOM)) as socket:
+            await socket.until("joined")
+            await ROOM.asend(["first"])
+            await socket.until_offset(1)
+            await keep_silently(ROOM, *"abcdefghi")
+            await socket.until_offset(10)
+            assert [frame["offset"] for frame in socket.of("lost")] == [5]
+            assert socket.offsets == [1, 6, 7, 8, 9, 10]
+
+    run(main)
+
+
+def test_a_kind_for_all_names_includes_those_of_the_library(run: Any) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join("x", Group.everyone(), presence={"a": 1})
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        async with client(app) as one, client(app) as two:
+            for socket in (one, two):
+                await eventually(
+                    lambda socket=socket: [f["count"] for f in socket.of("presence")][-1:] == [2]
+                )
+            await Group.everyone().asend(["all"])
+            for socket in (one, two):
+                await socket.until_offset(1)
+        await Group.for_user(SimpleNamespace(pk=7)).asend(["you"])  # type: ignore[arg-type]
+        assert [entry.message for entry in await Group.everyone().ahistory()] == [["all"]]
+
+    run(main)
+
+
+def test_a_socket_that_is_present_under_another_key(run: Any) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        for info, key in ((1, "a"), (2, "b"), (3, "b")):
+            await websocket.join("seen.1", presence=info, presence_key=key)
+        people = await Group("seen.1").apresence()
+        await websocket.send_json([[person.key, person.info, person.sockets] for person in people])
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        async with client(app, None) as socket:
+            assert await socket.next() == [["b", 3, 1]]
+
+    run(main)
+
+
+@pytest.mark.parametrize("run", ["pubsub", "core"], indirect=True)
+def test_something_else_in_the_place_of_a_group(run: Any) -> None:
+    """Messages are delivered without being kept, and everybody learns that nothing is known."""
+
+    async def main() -> None:
+        store: Any = store_of("default")
+        servers = store.servers
+        links = servers._here().links[servers.index("room.1")]
+        link = await links._take()
+        await link.ask("SET", servers.key("room.1", "m"), "something else")
+        await link.close()
+        async with client(joining_app(ROOM)) as socket:
+            joined = await socket.until("joined")
+            assert (joined["epoch"], joined["recovered"]) == (None, False)
+            await ROOM.asend(["live"])
+            assert await socket.until("message") == {"fastws": "message", "group": "room.1", "data": ["live"]}
+        with pytest.raises(GroupStoreError):
+            await ROOM.ahistory()
+        assert await ROOM.aposition() == ""
+
+    run(main)
