@@ -222,6 +222,23 @@ def test_a_message_for_a_waiting_receiver_keeps_its_place_if_that_is_cancelled()
     asyncio.run(main())
 
 
+def test_receivers_may_be_cancelled_one_after_the_other() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        first, second = asyncio.create_task(inbox.get()), asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        inbox.put({"type": "x"}, 0)
+        first.cancel()
+        # When the first has offered the message to the second, which has not run since.
+        asyncio.get_running_loop().call_soon(second.cancel)
+        await asyncio.wait([first, second])
+        assert first.cancelled()
+        assert second.cancelled()
+        assert await inbox.get() == {"type": "x"}
+
+    asyncio.run(main())
+
+
 def test_a_message_is_not_handed_to_a_receiver_that_was_cancelled_before() -> None:
     async def main() -> None:
         inbox = Inbox(asyncio.get_running_loop())

@@ -108,11 +108,8 @@ class Cleanup:
     def __exit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> Any:
-        _cleaning.discard(self._task)
-        suppressed = None
-        if self._scope is not None:
-            self._scope.shield = False
-            suppressed = self._scope.__exit__(kind, exc, traceback)
+        self.end()
+        suppressed = None if self._scope is None else self._scope.__exit__(kind, exc, traceback)
         timed_out = self._expired and not suppressed and isinstance(exc, asyncio.CancelledError)
         if timed_out and absorb_cancellation(self._expired):
             seconds = conf.get("CLEANUP_TIMEOUT")

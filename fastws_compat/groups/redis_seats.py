@@ -10,7 +10,7 @@ from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.roster import Diff, People
 from fastws_compat.groups.seats import BATCH, Listed, Seat, Tick
 from fastws_compat.groups.servers import Call, script
-from fastws_compat.groups.stores import StoreRefused
+from fastws_compat.groups.stores import StoreRefused, new_epoch
 
 # The number of people or groups that one call reads.
 PAGE = 500
@@ -33,7 +33,7 @@ class RedisSeats:
             for field in (seat.socket, seat.key, seal(seat.info), "1" if seat.renewed else "")
         ]
         epoch, version, joined, changed = await self._run(
-            "presence_enter", self._keys(group, process), TTL, _new_epoch(), group, *fields
+            "presence_enter", self._keys(group, process), TTL, new_epoch(), group, *fields
         )
         return Diff(epoch.decode(), version, _at(seats, joined), [], _at(seats, changed))
 
@@ -47,7 +47,7 @@ class RedisSeats:
     async def _leave(self, group: str, process: str, size: int, *sockets: str) -> tuple[Diff, bool]:
         keys = [*self._keys(group, process), self._key("leases"), self._key("tokens")]
         epoch, version, left, remaining = await self._run(
-            "presence_leave", keys, _new_epoch(), group, process, size, *sockets
+            "presence_leave", keys, new_epoch(), group, process, size, *sockets
         )
         last = {key.decode(): self._info(info) for key, info in zip(left[::2], left[1::2], strict=True)}
         return Diff(epoch.decode(), version, {}, list(last), {}, last), remaining > 0
@@ -138,10 +138,6 @@ class RedisSeats:
 
     def _info(self, value: bytes) -> str:
         return self._store.open(value.partition(b" ")[2]).decode()
-
-
-def _new_epoch() -> str:
-    return uuid4().hex[:8]
 
 
 def _at(seats: Sequence[Seat], numbers: Sequence[int]) -> People:

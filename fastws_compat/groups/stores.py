@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import random
-import string
+import os
 import threading
 import time
 from collections import OrderedDict, deque
@@ -20,7 +19,6 @@ from fastws_compat.layers.wire import Change, Payload
 MAX_GROUPS = 10_000
 # The number of entries that are searched for one that may have been appended before.
 LOOK_BACK = 100
-EPOCH_LETTERS = string.ascii_lowercase + string.digits
 
 
 class StoreError(Exception):
@@ -134,7 +132,8 @@ class Store:
 
 
 def new_epoch() -> str:
-    return "".join(random.choices(EPOCH_LETTERS, k=8))
+    """A new name, from the operating system: processes that seed `random` equally must not agree on one."""
+    return os.urandom(4).hex()
 
 
 def history_of(kind: Kind) -> History:

@@ -253,10 +253,10 @@ def test_a_heartbeat_notices_a_server_that_hangs(talking: playwright_api.Page, t
             talking.clock.run_for(5_000)
         assert talking.evaluate("log[1]") == ["waiting", 1006]
         assert talking.evaluate("lost") == "connection lost"
+        talking.evaluate("() => { window.echoed = new Promise((resolve) => talk.on('echoed', resolve)); }")
         assert talking.evaluate("talk.send({ type: 'echo', id: 1, text: 'y' })") == "kept"
     finally:
         talking_site.signal(signal.SIGCONT)
-    talking.evaluate("() => { window.echoed = new Promise((resolve) => talk.on('echoed', resolve)); }")
     talking.clock.resume()
     assert talking.evaluate("echoed") == {"type": "echoed", "id": 1, "text": "y"}
     talking.evaluate("talk.close()")
