@@ -12,7 +12,7 @@ MAX_BYTES = 256 * 1024
 MESSAGE_OVERHEAD = 320
 
 
-# A message with what it counts, or None: look into the queue.
+# What a waiting receiver is given: a message and its size, or None if it is to look into the queue.
 Taken = tuple[Message, int] | None
 
 

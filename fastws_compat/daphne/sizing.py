@@ -28,7 +28,6 @@ class MeasuringProtocol(WebSocketProtocol):
         return written
 
     async def send(self, message: Message) -> None:
-        before = self.messages_out
         await super().send(message)
-        if self.messages_out != before:
+        if message["type"] == "websocket.send":
             self.sizes[1].add(message_size(message))

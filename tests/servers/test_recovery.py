@@ -163,7 +163,7 @@ async def connections() -> AsyncIterator[Callable[..., Any]]:
 
 
 async def recovers(connect: Callable[..., Any], running: Running, position: str) -> bool:
-    """Whether a client that returns from this position is told that it has missed nothing."""
+    """Whether a client that comes back with this position is told that it has missed nothing."""
     client = Client()
     client.position = position
     await connect(running, client)
@@ -609,7 +609,7 @@ class Monitor:
 
 @pytest.mark.sized
 def test_a_deploy_with_everybody_returning(redis_server: RedisServer, settings: Any, server: Server) -> None:
-    """Nothing is lost or comes twice, nobody is seen leaving, and everybody is back soon."""
+    """No message is lost or delivered twice, nobody appears to leave, and everybody is back soon."""
     # Even on a busy machine, everybody is back before they count as gone.
     kind = {"history": {"count": 10_000}, "presence": {"linger": 60}}
     site = Site(settings, redis_server, GROUPS={"room.*": kind}, LAYER_TIMEOUT=30, RECONNECT_SPREAD=SPREAD)
@@ -653,7 +653,7 @@ def test_a_deploy_with_everybody_returning(redis_server: RedisServer, settings: 
             assert visitor.offsets == list(range(1, len(expected) + 1))
             assert visitor.of("lost") == []
             assert {frame["recovered"] for frame in visitor.of("joined")} <= {True}
-            # Nobody has left or joined; who comes back with another version may get the whole list.
+            # Nobody has left or joined. A client that returns with another version may get the whole list.
             assert {frame["count"] for frame in visitor.of("presence")} <= {RETURNING}
             assert [
                 frame for frame in visitor.of("presence") if frame.get("left") or frame.get("joined")
