@@ -183,8 +183,19 @@ def test_what_waits_for_the_end_of_the_server_ends_before_the_process_exits(
         ended.append("ended")
 
     monkeypatch.setattr(registry, "shutdowns", [end, end])
-    asyncio.run(registry.drain(0))
-    assert ended == ["ended", "ended"]
+
+    class Ending:
+        is_ending = True
+        task: asyncio.Task[None]
+
+    async def stop() -> None:
+        connection = Ending()
+        connection.task = asyncio.create_task(end())
+        registry.registry().connections.add(connection)  # type: ignore[arg-type]
+        await registry.drain(20)
+
+    asyncio.run(stop())
+    assert ended == ["ended"] * 3
 
 
 def test_sockets_are_closed_evenly_over_the_spread() -> None:

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.db.backends.signals import connection_created
 
 from fastws_compat.concurrency import run_in_threadpool
 from fastws_compat.threads import databases
-from fastws_compat.threads.pool import own_thread, run_in
+from fastws_compat.threads.pool import OwnThread, own_thread, run_in
 
 
 def test_cancelled_work_that_has_not_begun_is_dropped() -> None:
@@ -128,3 +129,14 @@ def test_another_thread_is_importing_the_caches(monkeypatch: pytest.MonkeyPatch)
     spec._initializing = True  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, spec.name, module_from_spec(spec))
     asyncio.run(run_in_threadpool(translation.activate, "de"))
+
+
+def test_a_thread_in_a_project_without_django_counts_no_references(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "has_django", lambda: False)
+    connection_created.disconnect(dispatch_uid="fastws_compat.connections")
+    OwnThread().shutdown()
+    assert not connection_created.disconnect(dispatch_uid="fastws_compat.connections")
+    monkeypatch.undo()
+    OwnThread().shutdown()
+    assert connection_created.disconnect(dispatch_uid="fastws_compat.connections")
+    databases.count_references()

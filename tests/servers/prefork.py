@@ -124,6 +124,7 @@ class Parent:
             raise RuntimeError("The process that forks the servers has ended.")
         pid, code = json.loads(data)
         if code is None:
+            self._codes.pop(pid, None)  # of an earlier process with the same pid, for which nobody waited
             return int(pid)
         self._codes[pid] = code
         return None
@@ -173,7 +174,7 @@ def main(control: int) -> None:
         with suppress(ModuleNotFoundError):  # an optional package
             importlib.import_module(name)
     assert not {"fastws_compat", "uvloop", "twisted.internet.reactor"} & {*sys.modules}
-    gc.freeze()  # what all processes share is not collected, not even when one of them ends
+    gc.freeze()  # each process would copy what a collection visits
     if (new := serve(socket.socket(fileno=control))) is not None:
         become(*new)
 
@@ -224,6 +225,8 @@ def become(request: Mapping[str, Any], output: int) -> None:
     os.environ.update(env)
     resource.setrlimit(resource.RLIMIT_NOFILE, request["files"])
     random.seed()
+    gc.unfreeze()  # servers look whether the project has frozen objects
+    atexit.register(gc.freeze)
     if env.get(COVERAGE):
         coverage.process_startup(slug="pth")
     name, *sys.argv[1:] = request["args"]
