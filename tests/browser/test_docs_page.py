@@ -436,8 +436,15 @@ def test_search(open_page):
     expect(links).to_have_count(everything)
 
 
-@pytest.mark.parametrize("size", ["desktop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "size"),
+    [
+        ("light", "desktop"),
+        ("dark", "phone"),
+        pytest.param("light", "phone", marks=pytest.mark.slow),
+        pytest.param("dark", "desktop", marks=pytest.mark.slow),
+    ],
+)
 @on_daphne
 def test_how_it_looks(open_page, picture, size, scheme):
     context = {"color_scheme": scheme, **({"viewport": PHONE} if size == "phone" else {})}

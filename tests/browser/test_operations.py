@@ -165,7 +165,7 @@ def test_dark(open_list: Any, visit: Any, picture: Any, toggled: bool) -> None:
     picture(page, f"operations-dark-{toggled}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", [pytest.param("light", marks=pytest.mark.slow), "dark"])
 def test_every_text_can_be_read_on_a_phone(open_list: Any, visit: Any, picture: Any, scheme: str) -> None:
     chat(visit)
     page = open_list(color_scheme=scheme, viewport=SMALL)

@@ -29,7 +29,7 @@ def diagnostics(modules: Path, folder: Path, documents: dict[str, str]) -> str:
 
 
 @pytest.mark.node
-@pytest.mark.parametrize("version", ["3.1.0", "3.0.0"])
+@pytest.mark.parametrize("version", ["3.1.0", pytest.param("3.0.0", marks=pytest.mark.slow)])
 def test_the_official_parser_has_nothing_to_say(asyncapi_parser: Path, tmp_path: Path, version: str) -> None:
     documents = {
         f"{name}.json": asyncapi.text(asyncapi.document(site, server="wss://example.com/x", version=version))

@@ -127,7 +127,7 @@ def test_a_client_that_does_not_answer_pings_is_dropped(daphne: Server) -> None:
 
 
 def test_pings_of_a_client_that_does_not_read_do_not_pile_up(daphne: Server) -> None:
-    running = daphne.start(APP)
+    running = daphne.start(APP, env=UNMEASURED)
     before = memory(running)
     with Raw(running, "/echo").accepted() as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -608,6 +608,7 @@ class Monitor:
 
 
 @pytest.mark.sized
+@on_servers("daphne")
 def test_a_deploy_with_everybody_returning(redis_server: RedisServer, settings: Any, server: Server) -> None:
     """No message is lost or delivered twice, nobody appears to leave, and everybody is back soon."""
     # Even on a busy machine, everybody is back before they count as gone.

@@ -76,6 +76,7 @@ def tell(control: ClientConnection, what: str) -> dict[str, list[str]]:
     return answer
 
 
+@on_servers("daphne")
 @pytest.mark.parametrize(
     ("path", "kinds"), [("/storm/members", 2), pytest.param("/storm/viewers", 4, marks=pytest.mark.slow)]
 )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from tests.servers.client import KEY
-from tests.servers.conftest import Running, Server
+from tests.servers.conftest import Running, Server, on_servers
 from tests.servers.test_bad_input import new_lines
 from tests.servers.test_specification import talk
 from tests.sizes import size
@@ -232,6 +232,7 @@ def check(running: Running, count: int) -> None:
     assert len(new_lines(running)) <= count
 
 
+@on_servers("daphne")
 def test_frames(server: Server) -> None:
     running = server.start(APP)
     # Each handshake is complete, so it is answered, possibly late on a busy machine.
