@@ -90,6 +90,12 @@ EXCEPTIONS = [cls for cls in CLASSES if issubclass(cls, Exception)]
 ROUTES = [cls for cls in CLASSES if issubclass(cls, starlette.routing.BaseRoute)]
 
 each_class = pytest.mark.parametrize("cls", CLASSES, ids=label)
+# For combinations with every place: the gate tries each fourth class in all of them, `.ci/slow` each class.
+each_class_everywhere = pytest.mark.parametrize(
+    "cls",
+    [pytest.param(cls, marks=[pytest.mark.slow] * bool(n % 4)) for n, cls in enumerate(CLASSES)],
+    ids=label,
+)
 each_marker = pytest.mark.parametrize("marker", MARKERS, ids=label)
 each_exception = pytest.mark.parametrize("cls", EXCEPTIONS, ids=label)
 
@@ -268,7 +274,7 @@ def test_class_as_a_default(cls: type) -> None:
     assert passed == []
 
 
-@each_class
+@each_class_everywhere
 def test_class_in_every_kind_of_function(cls: type) -> None:
     passed = [
         (name, value)
@@ -385,7 +391,7 @@ def methods_of(cls: type) -> Iterator[Any]:
         yield method
 
 
-@each_class
+@each_class_everywhere
 def test_class_as_a_dependency(cls: type) -> None:
     passed = [
         (call, place)
