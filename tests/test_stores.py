@@ -465,6 +465,11 @@ def test_an_encrypting_layer_has_an_encrypted_history(redis: RedisServer, settin
             redis_call(redis, "HVALS", key(redis, "st")),
         )
         assert "confidential" not in str(dump)
+        other = use(settings, redis, symmetric_encryption_keys=["another secret"])
+        for read in (other.read("g", roomy, 0, 9), other.read("g", roomy, state=True)):
+            with pytest.raises(StoreError, match=r"cannot be decrypted \(InvalidToken\)"):
+                await read
+        assert (await other.head("g", roomy)).top == 2
 
     run(main)
 

@@ -15,6 +15,7 @@ from fastws_compat.groups.stores import (
     Hole,
     Reading,
     Store,
+    StoreError,
     history_of,
     new_epoch,
     too_many_bytes,
@@ -149,8 +150,13 @@ class RedisStore(Store):
         return plain if self.crypter is None else bytes(self.crypter.encrypt(plain))
 
     def open(self, data: bytes) -> bytes:
-        """What `seal` was given, as bytes."""
-        return data if self.crypter is None else bytes(self.crypter.decrypt(data))
+        """What `seal` was given, as bytes; StoreError if the layer cannot decrypt it."""
+        if self.crypter is None:
+            return data
+        try:
+            return bytes(self.crypter.decrypt(data))
+        except Exception as exc:  # a crypter may raise anything
+            raise StoreError(f"it has data that cannot be decrypted ({type(exc).__name__})") from exc
 
     def _open_text(self, data: bytes) -> str:
         return self.open(data).decode()
