@@ -95,7 +95,8 @@ class FaultyStore(Store):
         self.kind = Kind("*", History(count, 1e9))
         self.life: Life | None = None
         self.is_up = True
-        self.is_frozen = False
+        self.responds = asyncio.Event()
+        self.responds.set()
         self.run = 1
         # The run that the group was last read in.
         self.known_run: int | None = None
@@ -104,8 +105,7 @@ class FaultyStore(Store):
 
     async def _travel(self) -> None:
         await asyncio.sleep(self.world.random() * 0.01)
-        while self.is_frozen:
-            await asyncio.sleep(0.05)
+        await self.responds.wait()
         if not self.is_up:
             raise StoreRefused("away")
 
@@ -527,9 +527,9 @@ class World:
 
     async def freeze(self) -> None:
         """The store answers nobody for a time, and then everybody."""
-        self.store.is_frozen = True
+        self.store.responds.clear()
         await asyncio.sleep(self.random() * 3)
-        self.store.is_frozen = False
+        self.store.responds.set()
 
     async def restart(self) -> None:
         """The store comes back with everything, which nobody can know."""
