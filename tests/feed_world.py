@@ -95,6 +95,8 @@ class FaultyStore(Store):
         self.kind = Kind("*", History(count, 1e9))
         self.life: Life | None = None
         self.is_up = True
+        self.responds = asyncio.Event()
+        self.responds.set()
         self.run = 1
         # The run that the group was last read in.
         self.known_run: int | None = None
@@ -103,6 +105,7 @@ class FaultyStore(Store):
 
     async def _travel(self) -> None:
         await asyncio.sleep(self.world.random() * 0.01)
+        await self.responds.wait()
         if not self.is_up:
             raise StoreRefused("away")
 
@@ -158,6 +161,9 @@ class FaultyStore(Store):
         life = self._group()
         if epoch in (None, life.epoch):
             life.note_hole(hole)
+
+    def restart(self) -> None:
+        self.run += 1
 
     def flush(self) -> None:
         self.run += 1
@@ -284,7 +290,10 @@ class Client:
             return
         self.world.recovered += 1
         assert self.position == (frame["epoch"], frame["offset"])
-        if any(self.left < moment < self.came for moment in self.world.unkept):
+        self.check_recovery(self.position)
+
+    def check_recovery(self, position: Position) -> None:
+        if any(self.left < moment < self.came for moment, _ in self.world.unkept):
             self.world.problem("recovered, although something was sent meanwhile that is not kept")
 
     def on_lost(self, frame: Any) -> None:
@@ -302,6 +311,34 @@ class Client:
             self.trail.append(("message", position.epoch, offset, frame["data"]))
 
 
+class Liar(Client):
+    """A client that was at another place than it says, each time that it comes."""
+
+    def forge(self) -> None:
+        """Invent a position: of now or of the past, ahead of everybody, or of no epoch at all."""
+        choose, store = self.world.choose, self.world.store
+        epoch, offset, _ = choose(store.log) if store.log else ("00000000", 0, "")
+        if store.life is not None and self.world.random() < 0.5:
+            epoch, offset = store.life.epoch, max(0, store.life.top + choose(range(-40, 3)))
+        self.position = Position(
+            choose([epoch, epoch, epoch, "ffffffff"]), choose([offset, offset, 0, 10**39])
+        )
+        self.trail.append(("claim", *self.position, None))
+
+    def start(self, epoch: str | None, offset: int) -> None:
+        self.position = None
+        super().start(epoch, offset)
+
+    def on_message(self, frame: Any) -> None:
+        if self.position is not None:  # else the store was away when it came
+            super().on_message(frame)
+
+    def check_recovery(self, position: Position) -> None:
+        places = [place for _, place in self.world.unkept if place is not None]
+        if any(epoch == position.epoch and top >= position.offset for epoch, top in places):
+            self.world.problem("a forged position is called recovered, although something is not kept")
+
+
 class Member:
     """One connection of a client, which sometimes reads slowly."""
 
@@ -313,7 +350,7 @@ class Member:
         self.id = id
         self.ids = (id,)
         self.is_open = True
-        self._claim = client.world.forge(client.position)
+        self._claim = client.position
 
     def claim(self, group: str) -> Claim:
         return Claim(self._claim, None)
@@ -335,7 +372,7 @@ class Member:
     def deliver_unkept(self, envelope: Envelope) -> None:
         pass
 
-    def forget(self, group: str) -> None: ...
+    def forget(self, layer: str, group: str) -> None: ...
 
     def close(self, close: Any) -> None:
         self.is_open = False
@@ -352,14 +389,24 @@ class World:
     def __init__(self, seed: int, *, faults: bool = True, count: int = 0) -> None:
         self._random = random.Random(seed)
         self.random = self._random.random
+        self.choose: Callable[[Any], Any] = self._random.choice
         self.faults = faults
         self.checks = True
-        self.troubles = [self.save, self.outage, self.flush, self.roll_back, self.kill]
+        self.troubles = [
+            self.save,
+            self.outage,
+            self.freeze,
+            self.restart,
+            self.flush,
+            self.roll_back,
+            self.kill,
+        ]
         self.drop = self._random.choice([0, 0.1, 0.3])
         self.store = FaultyStore(self, count or self._random.choice([30, 100, 300]))
         self.hubs: list[Hub] = []
-        self.clients = [Client(self) for _ in range(4)]
-        self.unkept: list[float] = []
+        self.clients = [*(Client(self) for _ in range(3)), Liar(self)]
+        # What was sent and is not kept: when, and where the history stood.
+        self.unkept: list[tuple[float, tuple[str, int] | None]] = []
         # How often clients recovered, and how often they were told that something may be missing.
         self.recovered = 0
         self.told = 0
@@ -382,10 +429,6 @@ class World:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         return task
-
-    def forge(self, position: Position | None) -> Position | None:
-        """Where a client says that it was: the truth, because what a liar gets is of no interest."""
-        return position
 
     @property
     def now(self) -> float:
@@ -419,7 +462,8 @@ class World:
 
             async def send(envelope: dict[str, Any], message: dict[str, Any] = message) -> None:
                 if envelope.get("kept") is False:
-                    self.unkept.append(self.now)
+                    life = self.store.life
+                    self.unkept.append((self.now, life and (life.epoch, life.top)))
                 elif self.random() < 0.02:
                     return  # killed between the two steps
                 await self.send(message, envelope)
@@ -442,6 +486,8 @@ class World:
             await asyncio.sleep(self.random() * (2 if self.random() < 0.9 else 10))
 
     def join(self, client: Client, hub: Hub, id: str) -> asyncio.Task[None]:
+        if isinstance(client, Liar):
+            client.forge()
         member: Any = Member(client, hub, id)
         client.member, client.came = member, self.now
 
@@ -478,6 +524,16 @@ class World:
         await asyncio.sleep(self.random() * 3)
         then()
         self.store.is_up = True
+
+    async def freeze(self) -> None:
+        """The store answers nobody for a time, and then everybody."""
+        self.store.responds.clear()
+        await asyncio.sleep(self.random() * 3)
+        self.store.responds.set()
+
+    async def restart(self) -> None:
+        """The store comes back with everything, which nobody can know."""
+        await self.outage(self.store.restart)
 
     async def flush(self) -> None:
         await self.outage(self.store.flush)
@@ -541,7 +597,8 @@ class World:
                 if at is not None and at[0] is not None and at != (epoch, offset - 1):
                     self.problem(f"{at} is followed by {epoch}:{offset}")
             at = (epoch, offset)
-        if repeated := [id for id, count in seen.items() if count > 1]:
+        repeated = [id for id, count in seen.items() if count > 1]
+        if repeated and not isinstance(client, Liar):
             self.problem(f"twice: {repeated[:5]}")
 
 
@@ -549,17 +606,18 @@ def run(world: World, monkeypatch: Any) -> World:
     """Let the world live, on a clock of its own."""
     loop = VirtualLoop()
     breaker = FakeBreaker(world.store)
-    monkeypatch.setattr(feeds, "store_of", lambda alias: world.store)
-    monkeypatch.setattr(publishing, "spliced_layer", lambda alias, store: None)
-    for module in (publishing, feeds):
-        monkeypatch.setattr(module, "breaker_of", lambda alias: breaker)
-    try:
-        loop.run_until_complete(world.live())
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
+    with monkeypatch.context() as patch:  # undone now: it would keep this world, and its tasks, alive
+        patch.setattr(feeds, "store_of", lambda alias: world.store)
+        patch.setattr(publishing, "spliced_layer", lambda alias, store: None)
+        for module in (publishing, feeds):
+            patch.setattr(module, "breaker_of", lambda alias: breaker)
+        try:
+            loop.run_until_complete(world.live())
+        finally:
+            for task in asyncio.all_tasks(loop):
+                task.cancel()
+            loop.run_until_complete(asyncio.sleep(0))
+            loop.close()
     return world
 
 

@@ -136,7 +136,7 @@ def test_a_store_that_fails_delays_the_list_and_breaks_nothing(monkeypatch: pyte
     async def steps() -> None:
         here, screen = attendance_of("default"), Screen()
         await watched(here, screen)
-        await here.enter("m", "room.1", "7", None)
+        await here.enter("m", "room.1", "7", "null")
         await until(
             lambda: screen.frames and "7" in screen.frames[-1].get("joined", screen.frames[-1].get("all"))
         )
@@ -152,7 +152,7 @@ def test_a_layer_that_fails_is_no_error_of_the_member(monkeypatch: pytest.Monkey
         here = attendance_of("default")
         monkeypatch.setattr(type(layers.layer_of("default")), "group_send", None)
         with caplog.at_level(logging.DEBUG, "fastws_compat"):
-            await here.enter("m", "room.1", "7", None)
+            await here.enter("m", "room.1", "7", "null")
             await until(lambda: not here._sending)
         here.leave("m", "room.1")
         await until(lambda: not here._sending)
@@ -197,7 +197,7 @@ def test_more_viewers_than_one_turn_serves(monkeypatch: pytest.MonkeyPatch) -> N
 def test_at_a_shutdown_nobody_leaves_and_the_lease_ends_after_the_linger() -> None:
     async def steps() -> None:
         here = attendance_of("default")
-        await here.enter("m", "room.1", "7", None)
+        await here.enter("m", "room.1", "7", "null")
         seats, keeper = seats_here(), here._keepers[seats_here()]
         await release_all()
         here.leave("m", "room.1")
@@ -213,7 +213,7 @@ def test_at_a_shutdown_nobody_leaves_and_the_lease_ends_after_the_linger() -> No
 
 def test_the_end_of_a_loop_without_a_shutdown_leaves_nobody_in_memory() -> None:
     async def steps() -> MemorySeats:
-        await attendance_of("default").enter("m", "room.1", "7", None)
+        await attendance_of("default").enter("m", "room.1", "7", "null")
         return seats_here()
 
     seats = asyncio.run(steps())
@@ -234,7 +234,7 @@ def test_who_is_not_in_a_group_is_shown_nothing() -> None:
     async def steps() -> None:
         here, screen = Attendance("default"), Screen()
         here.show(screen, "room.1", None)  # type: ignore[arg-type]
-        await here.enter(screen.id, "room.1", "7", None)
+        await here.enter(screen.id, "room.1", "7", "null")
         here.show(screen, "room.1", None)  # type: ignore[arg-type]
         assert screen.frames == []
         here.leave(screen.id, "room.1")

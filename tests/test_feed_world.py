@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from fastws_compat.groups import arrivals
 from fastws_compat.groups.arrivals import Arrival
 from fastws_compat.groups.entries import Kept
-from fastws_compat.groups.feed import Feed, Step
+from fastws_compat.groups.feed import Feed, Hand, Step
 from fastws_compat.groups.feeds import GroupFeed
+from fastws_compat.groups.kinds import History, Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.stores import Reading
+from fastws_compat.layers.wire import Payload
 from tests.feed_world import FaultyStore, World, run
 from tests.sizes import size
 
@@ -117,8 +119,12 @@ def without_passing_by(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
 
 
 def without_judge(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """A position of the present epoch is good enough."""
-    monkeypatch.setattr(arrivals, "can_recover", lambda position, reading: position.epoch == reading.epoch)
+    """A position of the present epoch is good enough, unless it is in the future."""
+
+    def is_possible(position: Position, reading: Reading) -> bool:
+        return position.epoch == reading.epoch and position.offset <= reading.top
+
+    monkeypatch.setattr(arrivals, "can_recover", is_possible)
 
 
 def without_holes(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
@@ -126,6 +132,51 @@ def without_holes(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setattr(
         arrivals, "can_recover", lambda position, reading: judge(position, reading._replace(hole=-1))
     )
+
+
+def without_reports(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Nobody tells the store that something was sent which it does not keep."""
+
+    async def forget(self: Any, *arguments: Any) -> None: ...
+
+    append = FaultyStore.append
+
+    async def append_only(self: Any, group: str, kind: Kind, draft: Any, **options: Any) -> Any:
+        return await append(self, group, kind, draft, **options | {"hole": None})
+
+    monkeypatch.setattr(FaultyStore, "mark_hole", forget)
+    monkeypatch.setattr(FaultyStore, "append", append_only)
+
+
+def without_saying_what_is_gone(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """The first entry that is still kept counts as the next one."""
+    jump = Feed._jump
+
+    def be_silent(self: Feed, epoch: str, offset: int) -> Any:
+        step = jump(self, epoch, offset)
+        return step if self.epoch is None else Hand(Kept(offset, "", 0, Payload("json", '"gone"')))
+
+    take = Feed._take
+
+    def take_silently(self: Feed, reading: Reading) -> list[Step]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Feed, "_jump", be_silent)
+            return take(self, reading)
+
+    world.store.kind = Kind("*", History(5, 1e9))
+    monkeypatch.setattr(Feed, "_take", take_silently)
+
+
+def without_reading_after_joining(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A client is judged by what its process has, which may be behind."""
+    confirm = GroupFeed.confirm
+
+    async def from_memory(self: GroupFeed) -> Reading | None:
+        if self.given is None:
+            return await confirm(self)
+        return Reading(self.given.epoch, self.given.offset, first=max(1, self.given.offset - 20))
+
+    monkeypatch.setattr(GroupFeed, "confirm", from_memory)
 
 
 def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
@@ -158,6 +209,9 @@ def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -
         without_passing_by,
         without_judge,
         without_holes,
+        without_reports,
+        without_saying_what_is_gone,
+        without_reading_after_joining,
         without_the_end_of_an_epoch,
     ],
 )

@@ -468,6 +468,14 @@ def test_a_check_passes_over_a_store_that_fails_and_a_group_that_it_does_not_kno
         breaker = feeds.breaker_of("default")
         assert breaker.is_open
         breaker.succeeded()
+
+        async def fail(*arguments: Any) -> Any:
+            raise ZeroDivisionError("an error of a store of the project")
+
+        monkeypatch.setattr(store, "heads", fail)
+        await check_heads(world.hub, [world.feed])
+        assert not breaker.is_open
+        breaker.succeeded()
         world.feed.close()
 
     settings.CHANNEL_LAYERS = {}

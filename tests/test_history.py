@@ -428,6 +428,83 @@ def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> Non
     run(main)
 
 
+def test_a_member_that_comes_back_in_its_connection_gets_only_what_it_missed() -> None:
+    room, app, held = Group("room.1"), FastAPI(), asyncio.Event()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        app.state.joined = [await websocket.join(room)]
+        async for word in websocket.iter_text():
+            if word == "leave":
+                await websocket.leave(room)
+                held.set()
+            else:
+                app.state.joined.append(await websocket.join(room))
+
+    async def main() -> None:
+        position = Position(*(await room.aposition()).split(":"))  # type: ignore[arg-type]
+        await room.asend([1])
+        await room.asend([2])
+        async with client(app, f"room.1:{position}") as one:
+            await one.until_offset(2)
+            await room.asend([3])
+            await one.until_offset(3)
+            one.say("leave")
+            await held.wait()
+            await room.asend([4])
+            one.say("join")
+            await one.until_offset(4)
+            await room.asend([5])
+            await one.until_offset(5)
+            assert [(frame["offset"], frame["recovered"]) for frame in one.of("joined")] == [
+                (0, True),
+                (3, True),
+            ]
+            assert one.offsets == [1, 2, 3, 4, 5]
+
+    run(main)
+
+
+def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() -> None:
+    room, app = Group("room.1"), FastAPI()
+    sends, may_go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hold(message: dict[str, Any]) -> None:
+        if '"offset":4' in message.get("text", "") and not sends.is_set():
+            sends.set()
+            await may_go_on.wait()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        first = asyncio.create_task(websocket.join(room))
+        await sends.wait()
+        await websocket.leave(room)
+        may_go_on.set()
+        await first
+        assert (await websocket.join(room)).recovered is True
+        ended.set()
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        position = await room.aposition()
+        for number in range(1, 7):
+            await room.asend([number])
+        one = Client({"type": "websocket.connect"}, on_send=hold)
+        one.start(app, websocket_scope(query_string=f"fastws=room.1:{position}".encode()))
+        async with asyncio.timeout(30):
+            await ended.wait()
+        await one.until_offset(6)
+        # The fourth was on its way, and comes again: the client drops it.
+        assert one.offsets == [1, 2, 3, 4, 4, 5, 6]
+        assert [frame["offset"] for frame in one.of("joined")] == [0, 3]
+        await one.leave()
+
+    run(main)
+
+
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> None:
     room, app = Group("room.1"), FastAPI()

@@ -39,12 +39,13 @@ def test_a_client_of_ours_is_told_over_how_many_seconds_to_reconnect(settings: A
     assert set(ours.ids) == {ours.id}
 
 
-def test_a_member_forgets_a_group_on_every_layer() -> None:
+def test_a_member_forgets_a_group_of_one_layer() -> None:
     member = Member(socket_of())
     here = cast(Hub, object())
     member.joined.update({("default", "a"): here, ("other", "a"): here, ("default", "b"): here})
-    member.forget("a")
-    assert list(member.joined) == [("default", "b")]
+    member.forget("default", "a")
+    member.forget("default", "never joined")
+    assert list(member.joined) == [("other", "a"), ("default", "b")]
 
 
 # Sends that fail

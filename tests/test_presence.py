@@ -13,6 +13,8 @@ import pytest
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups import Group, kinds
+from fastws_compat.groups.attendance import attendance_of
+from fastws_compat.groups.seats import MemorySeats
 from fastws_compat.layers import client as layers
 from fastws_compat.signals import presence_joined, presence_left
 from fastws_compat.testclient import TestClient
@@ -345,3 +347,62 @@ def test_only_who_is_present_can_update() -> None:
         with pytest.raises(WebSocketDisconnect):
             socket.receive_json()
     assert [str(exc)[:42] for exc in errors] == ["The socket is not present in 'room.7': joi"] * 2
+
+
+@pytest.mark.parametrize("info", [object(), {"at": float("nan")}, {"name": "\ud800"}, {1, object()}])
+def test_an_info_that_is_no_json_is_refused_and_changes_nothing(info: Any) -> None:
+    local, seen = FastAPI(), []
+
+    @local.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with pytest.raises((TypeError, ValueError)):
+            await websocket.join(ROOM, presence=info)
+        seen.append(await ROOM.acount())
+        await ROOM.asend("to nobody")
+        await websocket.join(ROOM, presence={"name": "Ann"}, presence_key="1")
+        with pytest.raises((TypeError, ValueError)):
+            await websocket.update(ROOM, info)
+        seen.extend(person.info for person in await ROOM.apresence())
+        await websocket.send_json("done")
+        await websocket.close()
+
+    with TestClient(local) as client, client.websocket_connect("/ws") as socket:
+        assert socket.receive_json() == "done"
+    assert seen == [0, {"name": "Ann"}]
+
+
+@pytest.mark.parametrize("claim", ["", "?fastws="])
+def test_who_leaves_while_the_store_is_slow_is_not_present(
+    claim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local, counts = FastAPI(), []
+    entering, may_go_on = asyncio.Event(), asyncio.Event()
+    enter = MemorySeats.enter
+
+    async def slowly(*arguments: Any) -> Any:
+        entering.set()
+        await may_go_on.wait()
+        return await enter(*arguments)
+
+    monkeypatch.setattr(MemorySeats, "enter", slowly)
+
+    @local.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        joining = asyncio.create_task(websocket.join(ROOM, "room.8", presence={}))
+        await entering.wait()
+        await websocket.leave(ROOM, "room.8")
+        may_go_on.set()
+        await joining
+        while await ROOM.acount():
+            await asyncio.sleep(0.01)
+        here = attendance_of("default")
+        counts.extend([await Group("room.8").acount(), len(here._watches), any(here._places.values())])
+        await websocket.close()
+
+    with TestClient(local) as client, client.websocket_connect("/ws" + claim) as socket:
+        with pytest.raises(WebSocketDisconnect):
+            while True:
+                socket.receive_json()
+    assert counts == [0, 0, False]

@@ -320,8 +320,38 @@ def test_several_heads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     async def main() -> None:
         for name in ("a", "b", "c"):
             await store.append(name, KIND, draft(name))
-        heads = await store.heads(dict.fromkeys(["a", "b", "c", "d"], KIND))
-        assert {name: head.top for name, head in heads.items()} == {"a": 1, "b": 1, "c": 1, "d": 0}
+        other = Kind("d*", History(1, 1))
+        kinds = {"a": KIND, "d": other, "b": KIND, "c": KIND, "e": KIND, "d2": other}
+        heads = await store.heads(kinds)
+        tops = {name: head.top for name, head in heads.items()}
+        assert tops == {"a": 1, "b": 1, "c": 1, "d": 0, "d2": 0, "e": 0}
+        assert len({head.epoch for head in heads.values()}) == 6
+        for name, kind in kinds.items():
+            assert (await store.head(name, kind))[:5] == heads[name][:5]
+
+    run(main)
+
+
+def test_heads_of_groups_that_cannot_be_read_are_left_out(
+    redis: RedisServer, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastws_compat.groups import redis as module
+
+    monkeypatch.setattr(module, "PAGE", 2)
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+    kinds = dict.fromkeys("abcd", KIND)
+    redis_call(redis, "SET", store.servers.key("b", "m"), "something else")
+
+    async def main() -> None:
+        assert list(await store.heads(kinds)) == ["a", "c", "d"]
+        run_all = store.servers.run_all
+
+        async def refuse_the_first(*arguments: Any) -> list[Any]:
+            return [StoreRefused("away"), *(await run_all(*arguments))[1:]]
+
+        monkeypatch.setattr(store.servers, "run_all", refuse_the_first)
+        assert list(await store.heads(kinds)) == ["c", "d"]
 
     run(main)
 
@@ -465,6 +495,11 @@ def test_an_encrypting_layer_has_an_encrypted_history(redis: RedisServer, settin
             redis_call(redis, "HVALS", key(redis, "st")),
         )
         assert "confidential" not in str(dump)
+        other = use(settings, redis, symmetric_encryption_keys=["another secret"])
+        for read in (other.read("g", roomy, 0, 9), other.read("g", roomy, state=True)):
+            with pytest.raises(StoreError, match=r"cannot be decrypted \(InvalidToken\)"):
+                await read
+        assert (await other.head("g", roomy)).top == 2
 
     run(main)
 

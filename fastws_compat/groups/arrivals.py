@@ -82,13 +82,19 @@ async def arrive(arrivals: list[Arrival], found: dict[str, bool | None]) -> dict
 async def listen(hub: Hub, group: str, kind: Kind, subscriber: Participant) -> None:
     """Add a participant that has no client: it receives everything from now on, in order."""
     feed = feed_of(hub, group, kind)
-    feed.catchers[subscriber.id] = subscriber
+    feed.catchers[subscriber.id] = Waiting()
     hub.add(group, subscriber)
     try:
         await hub.wait_synced(group)
         await feed.confirm()
     finally:
         feed.catchers.pop(subscriber.id, None)
+
+
+class Waiting:
+    """A participant that has no position before it has joined."""
+
+    given: Position | None = None
 
 
 class Arrival:
@@ -100,6 +106,8 @@ class Arrival:
         self._hub = hub
         self._wish = wish
         self._feed: GroupFeed | None = None
+        # The position that the member has reached.
+        self.given: Position | None = None
         self._is_new = member.id not in hub.members.get(group, {})
         if kind.history is not None and self._is_new:
             self._feed = feed_of(hub, group, kind)
@@ -117,7 +125,7 @@ class Arrival:
             if self._is_member():
                 # It would have a gap.
                 self._hub.discard(self.group, self._member)
-                self._member.forget(self.group)
+                self._member.forget(self._hub.alias, self.group)
             raise
         finally:
             if self._feed.catchers.get(self._member.id) is self:
@@ -166,6 +174,7 @@ class Arrival:
             self._member.tell(frame)
 
     async def _catch_up(self, feed: GroupFeed, position: Position) -> None:
+        self.given = position
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._chase(feed, position)
@@ -187,7 +196,7 @@ class Arrival:
                     await self._send(feed, entry)
                     if not self._is_member():
                         return None
-                position = position._replace(offset=entries[-1].offset)
+                    self.given = position = Position(position.epoch, entry.offset)
             rounds += 1
             if rounds >= MAX_ROUNDS:
                 position = self._queue_rest(feed, position)
@@ -203,7 +212,7 @@ class Arrival:
         for entry in feed.feed.ring.after(position.offset, given.offset - position.offset):
             if frame := self._frame(feed, entry):
                 self._member.put(frame)
-            position = position._replace(offset=entry.offset)
+            position = self.given = position._replace(offset=entry.offset)
         return position
 
     def _give_up(self, feed: GroupFeed) -> None:

@@ -32,7 +32,6 @@ from fastws_compat.groups.seats import Listed, Seat, Seats
 from fastws_compat.groups.upkeep import start_once
 from fastws_compat.groups.watch import Viewer, Watch
 from fastws_compat.layers.client import layer_of, with_timeout
-from fastws_compat.layers.content import dump
 from fastws_compat.layers.wire import Payload, pack
 from fastws_compat.logger import logger
 
@@ -87,22 +86,21 @@ class Attendance:
 
     # Members
 
-    async def enter(self, member_id: str, group: str, key: str, info: Any) -> None:
-        """Make a member present, or replace its info, and wait until the store has it."""
+    async def enter(self, member_id: str, group: str, key: str, info: str) -> None:
+        """Make a member present, or replace its info, which is JSON, and wait until the store has it."""
         kind_with(group, "presence")
-        place = self._place(member_id, group)
-        old, text = place.seat, dump(info)
-        keeper = self._keeper(group)
+        place, keeper = self._place(member_id, group), self._keeper(group)
+        old = place.seat
         if old is not None and old.key == key:
-            place.seat = replace(old, info=text, renewed=True)
+            place.seat = replace(old, info=info, renewed=True)
         else:
-            place.seat = Seat(f"{next(_numbers):x}", key, text)
+            place.seat = Seat(f"{next(_numbers):x}", key, info)
         keeper.enter(group, place.seat)
         if old is not None and old.key != key:
             keeper.exit(group, old.socket)
         await keeper.wait_settled(group)
 
-    async def update(self, member_id: str, group: str, info: Any) -> None:
+    async def update(self, member_id: str, group: str, info: str) -> None:
         """Replace the info of a member that is present."""
         place = self._places.get(member_id, {}).get(group)
         if place is None or place.seat is None:
@@ -253,14 +251,18 @@ async def release_all() -> None:
         await attendance.release()
 
 
-async def attend(member: Member, alias: str, group: str, info: Any, key: str | None) -> None:
-    """Make a member present, if there is an info, and show a client of `live.js` who is present."""
+async def attend(member: Member, alias: str, group: str, info: str | None, key: str | None) -> None:
+    """Make a member present, if there is an info, and show a client of `live.js` who is present.
+
+    The member may have left the group in the meantime, or may leave it while this waits for the store.
+    """
     attendance = attendance_of(alias)
-    attendance.expect_end(member)
-    if info is not None:
+    if info is not None and (alias, group) in member.joined:
+        attendance.expect_end(member)
         key = presence_key_of(member.websocket.scope.get("user"), member.id) if key is None else key
         await attendance.enter(member.id, group, key_text(key), info)
-    if member.is_ours:
+    if member.is_ours and (alias, group) in member.joined:
+        attendance.expect_end(member)
         await attendance.watch(member.id, group)
         attendance.show(member, group, member.claim(group).version)
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from fastws_compat.connections.states import message_size
 from fastws_compat.groups.entries import message_frame
+from fastws_compat.groups.positions import Position
 from fastws_compat.layers.wire import Close, Envelope, Payload
 from fastws_compat.types import Message
 
@@ -94,5 +95,8 @@ class Receiver(Protocol):
 
     async def receive(self, envelope: Envelope) -> bool:
         """Take a message, unless it is to be delivered at once."""
+
+    def position_of(self, member_id: str) -> Position | None:
+        """The position that a member has reached; None if it has not been told one."""
 
     def close(self) -> None: ...

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import Context
-from typing import Any
+from typing import Any, Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.jsontext import dumps
@@ -22,7 +22,7 @@ from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
 from fastws_compat.groups.storage import store_of
-from fastws_compat.groups.stores import Hole, Reading, Store, StoreError, StoreRefused, history_of
+from fastws_compat.groups.stores import Hole, Reading, Store, StoreRefused, history_of
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Change, Close, Envelope, Payload
 from fastws_compat.logger import logger
@@ -61,6 +61,13 @@ class Values:
             self.texts.pop(key, None)
 
 
+class Catcher(Protocol):
+    """What catches up for a member."""
+
+    # The position that the member has reached; None if it has not been told one.
+    given: Position | None
+
+
 class GroupFeed:
     """The feed of one group in one hub, with the tasks and timers that it needs."""
 
@@ -70,7 +77,7 @@ class GroupFeed:
         self.kind = kind
         self.feed = Feed(ring)
         # What catches up for members, by their ids. Deliveries skip these members.
-        self.catchers: dict[str, object] = {}
+        self.catchers: dict[str, Catcher] = {}
         # The position that members have reached; the feed itself may be ahead.
         self.given: Position | None = None
         # Whether the store is unavailable, as far as is known.
@@ -122,6 +129,10 @@ class GroupFeed:
                 "A message to group %r was not kept: its sender has other settings or an older release",
                 self.group,
             )
+
+    def position_of(self, member_id: str) -> Position | None:
+        catcher = self.catchers.get(member_id)
+        return self.given if catcher is None else catcher.given
 
     def check(self, reading: Reading, seen: int) -> None:
         """Compare with what the store has."""
@@ -444,7 +455,7 @@ async def check_heads(hub: Hub, feeds: list[GroupFeed]) -> None:
     seen = {feed.group: feed.feed.seen for feed in feeds}
     try:
         heads = await store_of(hub.alias).heads({feed.group: feed.kind for feed in feeds})
-    except StoreError as exc:
+    except Exception as exc:  # a store of the project may raise anything, and the checks must go on
         breaker_of(hub.alias).failed(exc)
         return
     for feed in feeds:

@@ -30,6 +30,7 @@ from fastws_compat.groups.member import Member, has_ended, member_of
 from fastws_compat.groups.publishing import publish
 from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, layer_of
+from fastws_compat.layers.content import dump
 from fastws_compat.layers.sequence import Numbering
 from fastws_compat.layers.wire import Close, Payload, encode, pack, pack_close
 
@@ -262,7 +263,8 @@ async def join(
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
     wanted = list(dict.fromkeys(map(_group, groups)))
     presence_key = None if presence_key is None else key_text(presence_key)
-    if presence is not None or watch:
+    info = None if presence is None else dump(presence)
+    if info is not None or watch:
         for group in wanted:
             kind_with(group.name, "presence")
     member = member_of(websocket)
@@ -277,16 +279,16 @@ async def join(
         await hub.wait_synced(group.name)
     found = dict.fromkeys([group.name for group, _ in hubs])
     joined = Joined(await arrive(arrivals, found) if arrivals else found)
-    if presence is not None or watch:
+    if info is not None or watch:
         for group, _ in hubs:
-            await attend(member, group.layer, group.name, presence, presence_key)
+            await attend(member, group.layer, group.name, info, presence_key)
     return joined
 
 
 async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
     """Replace the info of a socket that is present in a group; RuntimeError if it is not present."""
     group, member = _group(group), member_of(websocket)
-    await attendance_of(group.layer).update(member.id, group.name, info)
+    await attendance_of(group.layer).update(member.id, group.name, dump(info))
 
 
 def _join(member: Member, group: Group) -> Hub:
@@ -306,6 +308,7 @@ def discard(websocket: Socket, group: Group) -> Hub | None:
     member: Member | None = websocket.scope.get(MEMBER)
     hub = None if member is None else member.joined.pop((group.layer, group.name), None)
     if member is not None and hub is not None:
+        member.leaving(group.name, hub)
         hub.discard(group.name, member)
         if kind_of(group.name) is not None:
             attendance_of(group.layer).leave(member.id, group.name)

@@ -80,11 +80,12 @@ class Member:
         """The reason for a close after which the client may reconnect."""
         return reason
 
-    def forget(self, group: str) -> None:
-        """Note that the member is no longer in a group."""
-        for layer, name in list(self.joined):
-            if name == group:
-                del self.joined[layer, name]
+    def forget(self, layer: str, group: str) -> None:
+        """Note that the member is no longer in a group of a layer."""
+        self.joined.pop((layer, group), None)
+
+    def leaving(self, group: str, hub: Hub) -> None:
+        """Note the position that the member has reached in a group, if it may recover from there."""
 
     def put(self, frame: Frame) -> None:
         """Queue a frame behind what is queued already."""
@@ -270,6 +271,12 @@ class LiveMember(Member):
 
     def claim(self, group: str) -> Claim:
         return self._claims.of(group)
+
+    def leaving(self, group: str, hub: Hub) -> None:
+        if (claim := self._claims.groups.get(group)) is not None:
+            # It has received more than its URL says, and must not get that again if it comes back.
+            position = hub.feeds[group].position_of(self.id) if group in hub.feeds else None
+            self._claims.groups[group] = Claim(position or claim.position, None)
 
     def close_reason(self, reason: str) -> str:
         """The reason, with the seconds over which clients spread their reconnects."""

@@ -15,6 +15,7 @@ from fastws_compat.groups.stores import (
     Hole,
     Reading,
     Store,
+    StoreError,
     history_of,
     new_epoch,
     too_many_bytes,
@@ -23,8 +24,9 @@ from fastws_compat.groups.stores import (
 from fastws_compat.layers.wire import Change, Payload
 
 DAY = 86_400
-# The maximum number of groups whose heads are read in one call.
+# The maximum number of groups whose heads are read in one call, and by one run of the script.
 BATCH = 500
+PAGE = 50
 # The type of an entry in the stream.
 CODES = {"json": "j", "text": "t", "bytes": "b"}
 KINDS: dict[str, Any] = {code: kind for kind, code in CODES.items()}
@@ -87,7 +89,10 @@ class RedisStore(Store):
     def _reading(self, reply: Any) -> Reading:
         from msgpack import unpackb
 
-        epoch, top, base, hole, first, entries, state = unpackb(reply, raw=True)
+        return self._made(unpackb(reply, raw=True))
+
+    def _made(self, fields: list[Any]) -> Reading:
+        epoch, top, base, hole, first, entries, state = fields
         kept = tuple(self._kept(_text(id), fields) for id, fields in entries)
         values = dict(zip(map(_text, state[::2]), map(self._open_text, state[1::2]), strict=True))
         return Reading(_text(epoch), top, base, hole, first, kept, values)
@@ -111,18 +116,30 @@ class RedisStore(Store):
         )
 
     async def heads(self, groups: dict[str, Kind]) -> dict[str, Reading]:
-        by_server: dict[int, list[str]] = defaultdict(list)
-        for group in groups:
-            by_server[self.servers.index(group)].append(group)
+        by_place: dict[tuple[int, Kind], list[str]] = defaultdict(list)
+        for group, kind in groups.items():
+            by_place[self.servers.index(group), kind].append(group)
         found: dict[str, Reading] = {}
-        for index, names in by_server.items():
+        for (index, kind), names in by_place.items():
             for start in range(0, len(names), BATCH):
-                batch = names[start : start + BATCH]
-                calls = [self._read(group, groups[group]) for group in batch]
-                replies = await self.servers.run_all(index, calls)
-                answered = zip(batch, replies, strict=True)
-                found |= {name: self._reading(reply) for name, reply in answered if isinstance(reply, bytes)}
+                found |= await self._heads(index, kind, names[start : start + BATCH])
         return found
+
+    async def _heads(self, index: int, kind: Kind, groups: list[str]) -> dict[str, Reading]:
+        """The heads of groups of one kind on one server, without those that cannot be read."""
+        from msgpack import unpackb
+
+        pages = [groups[at : at + PAGE] for at in range(0, len(groups), PAGE)]
+        wanted = [new_epoch(), RUN_ID, 0, 0, _milliseconds(history_of(kind).age), ttl(kind), "several"]
+        keys = [[key for name in page for key in self._keys(name)] for page in pages]
+        replies = await self.servers.run_all(index, [Call(script("read"), each, wanted) for each in keys])
+        answered = [found for found in zip(pages, replies, strict=True) if isinstance(found[1], bytes)]
+        return {
+            name: self._made(fields)
+            for page, reply in answered
+            for name, fields in zip(page, unpackb(reply, raw=True), strict=True)
+            if fields
+        }
 
     async def begin_epoch(self, group: str, kind: Kind, epoch: str, top: int) -> None:
         await self._mark(group, kind, "epoch", epoch, top)
@@ -149,8 +166,13 @@ class RedisStore(Store):
         return plain if self.crypter is None else bytes(self.crypter.encrypt(plain))
 
     def open(self, data: bytes) -> bytes:
-        """What `seal` was given, as bytes."""
-        return data if self.crypter is None else bytes(self.crypter.decrypt(data))
+        """What `seal` was given, as bytes; StoreError if the layer cannot decrypt it."""
+        if self.crypter is None:
+            return data
+        try:
+            return bytes(self.crypter.decrypt(data))
+        except Exception as exc:  # a crypter may raise anything
+            raise StoreError(f"it has data that cannot be decrypted ({type(exc).__name__})") from exc
 
     def _open_text(self, data: bytes) -> str:
         return self.open(data).decode()

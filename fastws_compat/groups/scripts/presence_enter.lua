@@ -6,15 +6,15 @@
 local meta, people, counts, sockets, groups = unpack(KEYS)
 local ttl = tonumber(ARGV[1])
 local time = redis.call('TIME')
-local since = time[1] .. string.format('%03d', math.floor(time[2] / 1000)) .. ' '
+local since = time[1] * 1000 + math.floor(time[2] / 1000) .. ' '
 local joined, changed, step = {}, {}, 0
-local sat, came, is_new = 0, 0, false
+local sat, is_new = 0, false
 for at = 4, #ARGV, 4 do
   local id, key, info, renewed = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local new = redis.call('HSETNX', sockets, id, key) == 1
   if new then sat = sat + 1 end
   if redis.call('HSETNX', people, key, since .. info) == 1 then
-    joined[key], step, came = (at - 4) / 4, 1, came + 1
+    joined[key], step = (at - 4) / 4, 1
   elseif new or renewed == '1' then
     if new and redis.call('HINCRBY', counts, key, 1) == 1 then
       redis.call('HSET', counts, key, 2)
@@ -29,21 +29,22 @@ for at = 4, #ARGV, 4 do
     end
   end
 end
-if #ARGV > 3 then redis.call('SADD', groups, ARGV[3]) end
-local epoch, version = unpack(redis.call('HMGET', meta, 'pe', 'v'))
+-- The first socket of a process in a group: its keys begin to exist, and those of the group may, too.
+local is_first = redis.call('SADD', groups, ARGV[3]) == 1
+local epoch = redis.call('HGET', meta, 'pe')
 if not epoch then
-  epoch, version = ARGV[2], 0
+  epoch = ARGV[2]
   redis.call('HSET', meta, 'pe', epoch, 'v', 0)
   is_new = true
 end
-if step > 0 then version = redis.call('HINCRBY', meta, 'v', 1) end
+local version = redis.call('HINCRBY', meta, 'v', step)
 -- Keys expire anew when one of them begins to exist, and when a process registers its sockets again.
 local again = sat < (#ARGV - 3) / 4
-if is_new or again or redis.call('HLEN', sockets) == sat or redis.call('HLEN', people) == came then
+if is_new or is_first or again then
   if redis.call('TTL', meta) < ttl then redis.call('EXPIRE', meta, ttl) end -- a history may need it for longer
   for at = 2, 5 do redis.call('EXPIRE', KEYS[at], ttl) end
 end
 local first, second = {}, {}
 for _, at in pairs(joined) do first[#first + 1] = at end
 for _, at in pairs(changed) do second[#second + 1] = at end
-return {epoch, tonumber(version), first, second}
+return {epoch, version, first, second}
