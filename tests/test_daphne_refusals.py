@@ -114,6 +114,36 @@ def test_a_handshake_that_is_not_answered_in_time_is_refused(caplog: pytest.LogC
     assert caplog.text.count("The handshake was not answered in time") == 1
 
 
+def test_an_answer_that_comes_after_the_refusal_raises() -> None:
+    raised: list[Exception] = []
+
+    async def late(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await may_answer.wait()
+        try:
+            await send({"type": "websocket.accept"})
+        except Exception as exc:
+            raised.append(exc)
+
+    async def main() -> None:
+        connection = Connection(late)
+        connection.receive(REQUEST)
+        await settle()
+        check_timeouts(connection, websocket_connect_timeout=0)
+        assert connection.transport.take().startswith(UNAVAILABLE)
+        may_answer.set()
+        await settle()
+        assert connection.transport.take() == b""
+        connection.lose()
+        await settle()
+
+    may_answer = asyncio.Event()
+    asyncio.run(main())
+    [error] = raised
+    assert isinstance(error, OSError)
+    assert str(error) == "The server has refused the handshake."
+
+
 def test_a_refused_client_that_does_not_read_is_not_refused_again() -> None:
     async def refuse(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "websocket.close"})

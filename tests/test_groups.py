@@ -698,6 +698,23 @@ def test_the_last_of_concurrent_joins_and_leaves_wins(watched):
     run(main)
 
 
+def test_a_group_that_is_left_and_joined_again_at_once_stays_joined(watched):
+    async def main() -> None:
+        member = SimpleNamespace(id="a", deliver=None, close=None)
+        mine = hub.hub_of("default")
+        assert mine.add("g", member)
+        await mine.wait_synced("g")
+        mine.discard("g", member)
+        mine.add("g", member)
+        await mine.wait_synced("g")
+        assert list(watched.groups) == ["g"]
+        mine.discard("g", member)
+        await mine.wait_synced("g")
+
+    run(main)
+    assert (watched.count("group_add"), watched.count("group_discard")) == (1, 1)
+
+
 def test_every_member_receives_the_messages_of_a_sender_in_order():
     app = member_app("g")
     texts = [str(number) for number in range(300)]

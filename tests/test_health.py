@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from fastws_compat import FastAPI, WebSocket, health
 from fastws_compat.asgi import get_asgi_application
+from fastws_compat.connections import registry
 from fastws_compat.daphne import shutdown
 from tests.fake_server import CONNECT, DENIAL, FakeServer, websocket_scope
 
@@ -170,6 +171,20 @@ def test_the_process_is_not_ready_from_the_first_moment_of_a_shutdown() -> None:
         return state
 
     assert asyncio.run(stop()) == "draining"
+
+
+def test_what_waits_for_the_end_of_the_server_ends_before_the_process_exits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ended: list[str] = []
+
+    async def end() -> None:
+        await asyncio.sleep(0)
+        ended.append("ended")
+
+    monkeypatch.setattr(registry, "shutdowns", [end, end])
+    asyncio.run(registry.drain(0))
+    assert ended == ["ended", "ended"]
 
 
 def test_sockets_are_closed_evenly_over_the_spread() -> None:

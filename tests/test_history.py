@@ -19,7 +19,7 @@ from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups import Group, counters, hub, record
 from fastws_compat.groups.positions import Claim, Position, claims_of, parse_claims, parse_position
 from fastws_compat.layers import client as layers
-from tests.fake_server import websocket_scope
+from tests.fake_server import CONNECT, FakeServer, websocket_scope
 from tests.live_clients import Client, client, eventually, joining_app
 from tests.redis_server import RedisServer, running
 
@@ -529,6 +529,22 @@ def test_the_server_shows_that_it_lives(settings: Any) -> None:
                 assert await each.until("beat") == {"fastws": "beat"}
                 await each.until("beat")
             assert raw.frames == []
+
+    run(main)
+
+
+def test_a_client_that_is_refused_is_not_greeted() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.close(4003)
+
+    async def main() -> None:
+        server = FakeServer(CONNECT)
+        await app(websocket_scope("/ws", query_string=b"fastws="), server.receive, server.send)
+        assert [message["type"] for message in server.sent] == ["websocket.close"]
+        assert server.closes == [4003]
 
     run(main)
 

@@ -10,10 +10,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.contrib.sessions.backends import db
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
 
 from fastws_compat.auth import login_required, permission_required, user_passes_test
+from fastws_compat.connections import census
+from fastws_compat.logins.registry import checks
 from tests.test_revalidation import check_now, committed, connected, end_of, nothing_is_left
 from tests.users import make_user
 
@@ -39,6 +42,17 @@ def test_sessions_of_an_own_engine_are_read_as_it_reads_them(settings: Any) -> N
         SessionStore.get_model_class().objects.all().delete()
         check_now()
         assert end_of(websocket) == 4401
+
+
+def test_the_queries_of_a_round_are_counted_while_somebody_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(make_user(), login_required):
+        before = checks["queries"]
+        check_now()
+        assert checks["queries"] == before
+        monkeypatch.setattr(census, "is_on", True)
+        with CaptureQueriesContext(connection) as queries:
+            check_now()
+        assert checks["queries"] - before == len(queries) > 0
 
 
 def test_a_login_or_logout_without_a_session_closes_nothing() -> None:

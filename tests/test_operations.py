@@ -40,6 +40,7 @@ from fastws_compat.operations import (
     totals,
 )
 from fastws_compat.operations import answers as control
+from fastws_compat.operations import line as operations_line
 from fastws_compat.operations.line import Line
 from fastws_compat.operations.records import Row
 from tests.fake_server import DENIAL, FakeServer, connected
@@ -897,6 +898,28 @@ def test_line_answers_once_per_process(shared: Layer, caplog: pytest.LogCaptureF
     assert "An operator's question could not be answered (KeyError: 'reply')" in caplog.messages
 
 
+def test_an_answer_is_lost_once_the_asker_takes_none(
+    shared: Layer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for pause in ("MIN_PAUSE", "MAX_PAUSE"):
+        monkeypatch.setattr(operations_line, pause, 0)
+
+    async def test() -> None:
+        line = Line()
+        line.begin()
+        shared.full = 2 * operations_line.MAX_RETRIES + 1
+        for id in ("lost", "late"):  # the second needs all its attempts
+            shared.queue.put_nowait({"type": "fastws.control", "op": "count", "id": id, "reply": "asker"})
+            async with asyncio.timeout(20):
+                while not (shared.sent or "ChannelFull" in caplog.text):
+                    await asyncio.sleep(0)
+        [answer] = await shared.sent_soon(1)
+        assert answer["id"] == "late"
+
+    run(test())
+    assert len([text for text in caplog.messages if "(ChannelFull: )" in text]) == 1
+
+
 def test_survey_waits_for_those_it_knows(shared: Layer, settings: Any) -> None:
     settings.FASTWS = {"OPERATIONS_TIMEOUT": 0.5}
 
@@ -954,6 +977,19 @@ def test_survey_of_a_layer_that_fails(shared: Layer, caplog: pytest.LogCaptureFi
     run(test())
     assert len([text for text in caplog.messages if "cannot be asked" in text]) == 1
     survey._note_success()
+
+
+def test_nobody_is_told_of_an_act_before_the_signals_are_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fastws_compat.signals", raising=False)
+
+    async def test() -> None:
+        site = Site()
+        server = await site.open()
+        assert await akick(route="/none") == Done(0, 0, [])
+        await server.leave()
+
+    run(test())
+    assert "fastws_compat.signals" not in sys.modules
 
 
 def test_drain_closes_the_sockets_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:

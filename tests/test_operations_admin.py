@@ -300,7 +300,11 @@ def test_nul_reaches_no_database(as_user: Callable[..., Client], sockets: Socket
 
     with connection.execute_wrapper(refuse_nul):
         nul = "%00"
-        for address in ("a%00b/", f"?q={nul}&user={nul}&route={nul}&o={nul}", f"data/?q={nul}&process={nul}"):
+        for address in (
+            "a%00b/",
+            f"?q={nul}&username={nul}&route={nul}&o={nul}",
+            f"data/?q={nul}&process={nul}",
+        ):
             assert client.get(LIST + address).status_code == 200
         assert client.post(f"{LIST}a%00b/tap/", {"action": "start"}).status_code == 302
         assert kick(client.post(f"{LIST}?group=a%00b", {"action": "kick_all"})) == "group:a\ufffdb"
@@ -372,6 +376,24 @@ def test_kick_all_that_match(as_user: Callable[..., Client], sockets: Sockets) -
         LIST + "kick/", {"selection": hidden(client.post(LIST, {"action": "kick_all"})), "code": "1012"}
     )
     assert LogEntry.objects.latest("pk").object_id == "*"
+
+
+@pytest.mark.parametrize("filters", ["user=1", "login=maybe", "state=opened", "_route=/ws/{room}"])
+def test_an_unknown_filter_selects_nothing(
+    filters: str, as_user: Callable[..., Client], sockets: Sockets
+) -> None:
+    sockets.open("1")
+    client = as_user(*OPERATOR)
+    address = f"?{filters}&process=here&q=ws"
+    refused = f"The list has no such filter or value: {filters.partition('=')[0]}."
+    listed = client.get(LIST + address, follow=True)
+    assert listed.redirect_chain == [(f"{LIST}?q=ws&process=here", 302)]
+    assert refused in listed.content.decode()
+    for path in (LIST, f"{LIST}kick/"):
+        page = client.post(path + address, {"action": "kick_all"}, follow=True)
+        assert page.redirect_chain == [(LIST, 302)]
+        assert refused in page.content.decode()
+    assert not LogEntry.objects.exists()
 
 
 def test_sockets_of_a_superuser_stay_open(

@@ -103,6 +103,9 @@ class LiveSocketAdmin(Base):
         if request.method == "POST":
             return self._choose(request)
         query = Query.from_request(request.GET)
+        if query.unknown:
+            messages.error(request, unknown_filters(query))
+            return HttpResponseRedirect(self.url("changelist") + query.address())
         page, rates = listing.ask(query, may(request, "view_personal"))
         is_ready = Permission.objects.filter(content_type__app_label=APP, codename="kick_livesocket").exists()
         return self.page(
@@ -261,8 +264,10 @@ class LiveSocketAdmin(Base):
         if "selection" in request.POST:
             return selections.signed(request.POST["selection"], action, request.user)
         if request.POST.get("action") == "kick_all":
-            where = Query.from_request(request.GET).where
-            return Selection(where or {"everything": True})
+            query = Query.from_request(request.GET)
+            if query.unknown:
+                raise Gone(unknown_filters(query))
+            return Selection(query.where or {"everything": True})
         ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if not ids:
             raise Gone(_("Select the sockets first."))
@@ -391,6 +396,10 @@ def texts(query: Query, page: Any, rates: Rates) -> dict[str, Any]:
         "warnings": listing.warnings(page),
         "empty": listing.empty(query, page),
     }
+
+
+def unknown_filters(query: Query) -> str:
+    return _("The list has no such filter or value: %s.") % ", ".join(query.unknown)
 
 
 def totals(page: Any) -> dict[str, Any]:

@@ -41,6 +41,10 @@ STATES = {
     "handshaking": gettext_lazy("handshaking"),
     "closing": gettext_lazy("closing"),
 }
+# The filters with a fixed set of values.
+VALUES = {"login": LOGINS, "state": STATES}
+# The parameters of the page that select nothing: the order, and the search, which may be empty.
+OTHERS = ("o", "q")
 ORDERS = {
     "since": (gettext_lazy("oldest first"), gettext_lazy("newest first")),
     "messages": (gettext_lazy("fewest messages first"), gettext_lazy("most messages first")),
@@ -58,13 +62,19 @@ class Query:
     search: str
     filters: dict[str, str]
     order: str
+    # The parameters that the page does not know: a list without them would be longer than what was asked for.
+    unknown: tuple[str, ...] = ()
 
     @classmethod
     def from_request(cls, values: Mapping[str, str]) -> Query:
         order = values.get("o", "")
         filters = {name: values[name] for name in FILTERS if values.get(name)}
+        wrong = [name for name, value in filters.items() if value not in VALUES.get(name, (value,))]
+        for name in wrong:
+            del filters[name]
+        unknown = (*wrong, *(name for name in values if name not in (*FILTERS, *OTHERS)))
         known = order.removeprefix("-") in census.KEYS
-        return cls(values.get("q", "").strip(), filters, order if known else census.NEWEST)
+        return cls(values.get("q", "").strip(), filters, order if known else census.NEWEST, unknown)
 
     @property
     def where(self) -> dict[str, Any]:
@@ -251,7 +261,7 @@ def sidebar(query: Query, page: Page) -> list[dict[str, Any]]:
 
 def _choices(name: str, query: Query, counts: Mapping[str, int]) -> list[dict[str, Any]]:
     chosen = query.filters.get(name)
-    names: Mapping[str, Any] = {"login": LOGINS, "state": STATES}.get(name, {})
+    names: Mapping[str, Any] = VALUES.get(name, {})
     values = [*counts, *([chosen] if chosen and chosen not in counts else [])]
     return [
         {"url": query.address(**{name: None}), "text": _("All"), "count": None, "selected": chosen is None},

@@ -13,7 +13,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +22,8 @@ from typing import IO, Any
 import pytest
 
 from tests.ports import free_port
+from tests.servers.prefork import ROOT, Process, start
 
-ROOT = Path(__file__).resolve().parents[2]
 # In the environment of a server: its coverage is not measured, so that a large load takes half the time.
 UNMEASURED = {"COVERAGE_PROCESS_CONFIG": ""}
 LOOP = os.environ.get("FASTWS_TEST_LOOP", "asyncio")
@@ -48,7 +47,7 @@ def wait_for(condition: Callable[[], bool], timeout: float = 20) -> None:
 class Running:
     """A server process that listens on loopback, as seen by a test."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes] | Process, port: int, log: IO[bytes]) -> None:
         self.process = process
         self.port = port
         self.pid = process.pid
@@ -159,13 +158,7 @@ def launch(
     if settings:
         environ["DJANGO_SETTINGS_MODULE"] = settings
     log = tempfile.NamedTemporaryFile(prefix=f"fastws-{name}-", suffix=".log")  # noqa: SIM115
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command(name, port, environ), *args, app],
-        cwd=ROOT,
-        env=environ,
-        stdout=log,
-        stderr=log,
-    )
+    process = start([*command(name, port, environ), *args, app], environ, log)
     running = Running(process, port, log)
     if ready:
         wait_until_ready(running)
@@ -195,7 +188,7 @@ def wait_until_ready(running: Running, timeout: float = 60) -> None:
     pytest.fail(f"The server did not come up:\n{log}")
 
 
-def has_ended(process: subprocess.Popen[bytes]) -> bool:
+def has_ended(process: subprocess.Popen[bytes] | Process) -> bool:
     try:
         process.wait(0.02)
     except subprocess.TimeoutExpired:
