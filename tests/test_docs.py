@@ -6,7 +6,10 @@ import ast
 import asyncio
 import importlib
 import inspect
+import os
 import re
+import shutil
+import subprocess
 import sys
 import unittest
 from pathlib import Path
@@ -247,3 +250,28 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 def test_every_setting_is_documented() -> None:
     page = (DOCS / "reference" / "settings.md").read_text()
     assert set(re.findall(r"^\| `([A-Z_]+)` \|", page, re.MULTILINE)) == set(conf.DEFAULTS)
+
+
+UNIT = re.compile(r"^```ini\n# /etc/systemd/system/([\w@.]+).*\n((?:.*\n)*?)```$", re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+@pytest.mark.parametrize("page", [DOCS / "deployment.md", DOCS / "howto/draining.md"], ids=label)
+def test_units_of_systemd(page: Path, tmp_path: Path) -> None:
+    """systemd-analyze has nothing to say about them, once the programs are those of this environment."""
+    units = UNIT.findall(page.read_text())
+    assert units
+    for name, text in units:
+        ours = text.replace("/srv/mysite/.venv/bin", str(Path(sys.executable).parent))
+        for line in re.findall(r"^ExecStop=.*$", page.read_text(), re.M):
+            stop = line.replace("/srv/mysite/.venv/bin", str(Path(sys.executable).parent))
+            ours = ours.replace("Restart=always\n", f"Restart=always\n{stop}\n")
+        (tmp_path / name.replace("@", "@8001")).write_text(ours)
+    ran = subprocess.run(
+        ["systemd-analyze", "verify", *map(str, sorted(tmp_path.iterdir()))],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        text=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")

@@ -86,8 +86,8 @@ class Demo:
         self._process = process
         deadline = time.monotonic() + 40
         while time.monotonic() < deadline:
-            if answers(f"http://127.0.0.1:{port}/"):
-                self.passwords = dict(re.findall(r"Log in as: +(\S+) / (\S+)", self.log()))
+            self.passwords = dict(re.findall(r"Log in as: +(\S+) / (\S+)", self.log()))
+            if self.passwords and answers(f"http://127.0.0.1:{port}/"):  # a stranger may answer before it
                 return True
             try:
                 process.wait(0.05)

@@ -195,6 +195,72 @@ def test_every_text_can_be_read_on_a_phone(open_list: Any, visit: Any, picture: 
     look("socket")
 
 
+# What is wider than its box, and would scroll sideways or stick out.
+WIDE = """() => [...document.querySelectorAll('html, #main, #content, #content-main, #content-main *')]
+  .filter(each => each.checkVisibility() && each.scrollWidth > each.clientWidth && each.clientWidth > 1
+    && getComputedStyle(each).display !== 'inline')
+  .map(each => `${each.tagName}#${each.id}.${each.className} ${each.scrollWidth} > ${each.clientWidth}`)"""
+LONG = {
+    "user": "a.person.with.a.long.name@department.example.com",
+    "route": "/tenants/{tenant}/ws/projects/{project_id}/rooms/{slug}",
+    "since": "59 min",
+    "messages": "12,345 / 1,234,567",
+    "address": "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
+    "agent": "SomebodysOwnProgram/12.34.56 (Linux; x86_",
+    "bytes": "1,023 MiB / 1,023 MiB",
+    "process": "website-production-7d9f8b6c5-x2x4z:4123456",
+}
+
+
+def lengthen(route: Any) -> None:
+    """Answer with rows that have long texts."""
+    answer = route.fetch()
+    values = answer.json()
+    for cell in (cell for row in values["rows"] for cell in row["cells"]):
+        cell["text"] = LONG.get(cell["name"], cell["text"])
+    route.fulfill(response=answer, json=values)
+
+
+def test_nothing_overflows(open_list: Any, visit: Any, picture: Any) -> None:
+    chat(visit)
+    page = open_list()
+    expect(rows(page)).to_have_count(1)
+    wide = page.locator("#result_list thead .column-agent")
+
+    def look(where: str) -> None:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            assert page.evaluate(WIDE) == [], f"{where}-{scheme}"
+
+    for length in ("short", "long"):
+        for width in (1920, 1440, 1280, 1024, 768, 390):
+            page.set_viewport_size({"width": width, "height": 800})
+            for sidebar in ("open", "closed"):
+                look(f"{width}-{sidebar}-{length}")
+                assert wide.is_visible() == (width >= (1920 if sidebar == "open" else 1280)), (width, sidebar)
+                if width > 767:
+                    page.locator("#toggle-nav-sidebar").click()
+        page.route("**/data/**", lengthen)
+        expect(rows(page).first).to_contain_text(LONG["route"])
+    page.set_viewport_size({"width": 1280, "height": 800})
+    picture(page, "operations-long")
+    page.goto(page.url.split("?")[0] + "processes/")
+    for width in (1440, 1280, 1024, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        look(f"processes-{width}")
+
+
+def test_filter_can_be_used_after_a_phone_is_turned(open_list: Any, visit: Any) -> None:
+    chat(visit)
+    page = open_list(viewport=SMALL)
+    choice = page.get_by_role("link", name="logged in")
+    expect(choice.first).not_to_be_visible()
+    page.set_viewport_size({"width": 1280, "height": 800})
+    expect(choice.first).to_be_visible()
+    page.set_viewport_size(SMALL)
+    expect(choice.first).not_to_be_visible()
+
+
 def test_phone(open_list: Any, visit: Any, picture: Any) -> None:
     chat(visit)
     page = open_list(viewport=SMALL)

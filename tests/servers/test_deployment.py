@@ -43,7 +43,9 @@ def documented(server: Server) -> list[str]:
     """The command of the guide that serves fd 3."""
     if server.is_daphne:
         found = re.search(
-            r"^ExecStart=/srv/site/.venv/bin/(daphne --fd 3 )site.asgi:application$", GUIDE, re.M
+            r"^ExecStart=/srv/mysite/.venv/bin/(daphne --fd 3 --proxy-headers )mysite.asgi:application$",
+            GUIDE,
+            re.M,
         )
     else:
         found = re.search(r"`(uvicorn --fd 3)` works too", GUIDE)

@@ -150,7 +150,22 @@ async function ask() {
   }
 }
 
-if (matchMedia("(max-width: 767px)").matches) byId("live-filter")?.removeAttribute("open");
+// The filter is folded where the style sheet shows its summary, and cannot be folded elsewhere.
+
+const filter = byId("live-filter");
+let isNarrow = false;
+
+function fold() {
+  const wasNarrow = isNarrow;
+  isNarrow = getComputedStyle(filter.firstElementChild).display !== "none";
+  if (isNarrow !== wasNarrow) filter.open = !isNarrow;
+}
+
+if (filter) {
+  fold();
+  new ResizeObserver(fold).observe(byId("content-main"));
+}
+
 pause.hidden = false;
 pause.addEventListener("click", () => {
   paused = !paused;
