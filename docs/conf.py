@@ -124,10 +124,12 @@ def listed(module: ModuleType, text: str) -> list[str]:
 def api(page: str, text: str) -> str:
     """The docstrings of the names that a module's page lists."""
     module = MODULES[page.removeprefix("docs/reference/")]
-    names = listed(module, text)
-    lines = [
-        line for name in names for line in (f".. {directive(module, name)}:: {module.__name__}.{name}", "")
-    ]
+    lines = []
+    for name in listed(module, text):
+        lines += [f".. {directive(module, name)}:: {module.__name__}.{name}"]
+        if repr(getattr(module, name)).startswith("<"):  # a value such as `<Signal object>` says nothing
+            lines += ["   :no-value:"] if directive(module, name) == "autodata" else []
+        lines += [""]
     return "\n## API\n\n```{eval-rst}\n" + "\n".join(lines) + "```\n"
 
 

@@ -82,6 +82,7 @@ class Starlette:
 
     @property
     def routes(self) -> list[BaseRoute]:
+        """The routes, in the order in which they are tried."""
         return self.router.routes
 
     def match(self, scope: Scope) -> tuple[BaseRoute, Scope] | None:
@@ -132,6 +133,7 @@ class Starlette:
     def add_exception_handler(
         self, exc_class_or_status_code: int | type[Exception], handler: ExceptionHandler
     ) -> None:
+        """Register a handler for a class of exceptions or for a status code."""
         _refuse_foreign_handlers({exc_class_or_status_code: handler})
         self.exception_handlers[exc_class_or_status_code] = handler
 
@@ -239,6 +241,7 @@ class FastAPI(Starlette):
         dependencies: Sequence[Depends] | None = None,
         **options: Unpack[RouteOptions],
     ) -> None:
+        """Add an endpoint without the decorator."""
         check_route_options(options, "FastAPI.add_api_websocket_route")
         self.router.add_api_websocket_route(path, endpoint, name, dependencies=dependencies, **options)
 

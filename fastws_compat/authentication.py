@@ -81,10 +81,12 @@ class AuthenticationBackend:
     """Identifies the client: returns its credentials and user or None, or raises AuthenticationError."""
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        """Return the credentials and the user of a connection, or None for a visitor."""
         raise NotImplementedError
 
 
 def has_required_scope(conn: HTTPConnection, scopes: Sequence[str]) -> bool:
+    """Whether the credentials of a connection include all of the scopes."""
     return all(scope in conn.auth.scopes for scope in scopes)
 
 

@@ -33,6 +33,7 @@ class BackgroundTasks(BackgroundTask):
         self.tasks = list(tasks or ())
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Add a function and its arguments; tasks run in the order in which they were added."""
         self.tasks.append(BackgroundTask(func, *args, **kwargs))
 
     async def __call__(self) -> None:

@@ -17,9 +17,11 @@ class Convertor(Generic[T]):
     regex: ClassVar[str] = ""
 
     def convert(self, value: str) -> T:
+        """Return the value of a part of a path."""
         raise NotImplementedError
 
     def to_string(self, value: T) -> str:
+        """Return the part of a path for a value."""
         raise NotImplementedError
 
 

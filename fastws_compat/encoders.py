@@ -33,6 +33,7 @@ SEQUENCES = (list, set, frozenset, GeneratorType, tuple, deque)
 
 
 def isoformat(moment: datetime.date | datetime.time) -> str:
+    """Return a date or time in the ISO 8601 format."""
     return moment.isoformat()
 
 

@@ -134,6 +134,7 @@ class ValidationException(Exception):
         self.endpoint_line = context.get("line")
 
     def errors(self) -> Sequence[Any]:
+        """Return the errors as pydantic lists them."""
         return self._errors
 
     def __sentry_repr__(self) -> str:

@@ -126,6 +126,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @property
     def app(self) -> Any:
+        """The application that handles the connection."""
         return self.scope["app"]
 
     @lazy
@@ -149,6 +150,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @property
     def path_params(self) -> dict[str, Any]:
+        """The parameters of the path, converted to their types."""
         params: dict[str, Any] = self.scope.get("path_params", {})
         return params
 
@@ -163,11 +165,13 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @property
     def client(self) -> Address | None:
+        """The host and port of the client, or None if the server does not know them."""
         client = self.scope.get("client")
         return None if client is None else Address(*client)
 
     @property
     def session(self) -> Any:
+        """The session that Django or a session middleware has loaded."""
         session = self._of_middleware("session", "SessionMiddleware")
         if hasattr(session, "mark_accessed"):  # Starlette's; its middleware then adds `Vary: Cookie`
             session.mark_accessed()
@@ -175,10 +179,12 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @property
     def auth(self) -> Any:
+        """What the authentication middleware has set, such as `AuthCredentials`."""
         return self._of_middleware("auth", "AuthenticationMiddleware")
 
     @property
     def user(self) -> Any:
+        """The user that Django or an authentication middleware has found."""
         return self._of_middleware("user", "AuthenticationMiddleware")
 
     def _of_middleware(self, name: str, middleware: str) -> Any:
@@ -243,6 +249,7 @@ class Request(HTTPConnection[StateT]):
 
     @property
     def method(self) -> str:
+        """The HTTP method, in capitals."""
         return cast(str, self.scope["method"])
 
 

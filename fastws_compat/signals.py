@@ -14,23 +14,27 @@ from fastws_compat.connections import lifecycle
 from fastws_compat.connections.lifecycle import Session
 from fastws_compat.connections.pipe import Place, Stage, pipe_of
 from fastws_compat.connections.states import SESSION
-from fastws_compat.groups.attendance import presence_joined as presence_joined
-from fastws_compat.groups.attendance import presence_left as presence_left
+from fastws_compat.groups import attendance
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket
 
-# The handshake was accepted.
+#: The handshake was accepted.
 connected = Signal()
-# The connection has ended; `code` is the code of the first close, 1006 if there was no close frame.
+#: The accepted connection has ended. `code` is the code of the first close, 1006 if there was no close frame.
 disconnected = Signal()
-# `message` is the ASGI message, `{"type": "websocket.receive", "text": ...}`.
+#: A message arrived. `message` is the ASGI message, `{"type": "websocket.receive", "text": ...}`.
 message_received = Signal()
-# `message` is the ASGI message, `{"type": "websocket.send", "text": ...}`.
+#: A message was sent. `message` is the ASGI message, `{"type": "websocket.send", "text": ...}`.
 message_sent = Signal()
-# An operator has closed sockets, sent a message, drained processes or watched a socket: `action` is "kick",
-# "send", "drain", "undrain", "tap" or "untap", `where` the filters, `by` who did it, as far as that is known,
-# and `done` the result, whose class `fastws_compat.operations.Done` is the sender.
+#: An operator has closed sockets, sent a message, drained processes or watched a socket. `action` is
+#: `"kick"`, `"send"`, `"drain"`, `"undrain"`, `"tap"` or `"untap"`, `where` holds the filters, `by` says who
+#: did it as far as that is known, and `done` is the result, whose class `fastws_compat.operations.Done` is
+#: the sender.
 operated = Signal()
+#: Somebody has joined a group. `group` is its name, and `key` and `info` are those of the person.
+presence_joined = attendance.presence_joined
+#: Somebody has left a group. `group` is its name, and `key` and `info` are those of the person.
+presence_left = attendance.presence_left
 
 
 def observe(websocket: WebSocket) -> None:

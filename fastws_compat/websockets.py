@@ -414,6 +414,7 @@ class WebSocket(HTTPConnection[StateT]):
             pass
 
     async def send_text(self, data: str) -> None:
+        """Send a text message."""
         if self.application_state is self._direct:
             # As `send` does; see receive_text.
             try:
@@ -424,6 +425,7 @@ class WebSocket(HTTPConnection[StateT]):
             await self.send({"type": "websocket.send", "text": data})
 
     async def send_bytes(self, data: bytes) -> None:
+        """Send a binary message."""
         if self.application_state is self._direct:
             try:
                 await self._send({"type": "websocket.send", "bytes": data})

@@ -39,8 +39,17 @@ def test_parameters_are_refused_in_one_sentence() -> None:
     async def several(websocket: WebSocket, amount: Annotated[list[Decimal], Query()]) -> None: ...
 
     async def one_of(websocket: WebSocket, amount: Asked | Decimal) -> None: ...
+    async def generic(websocket: WebSocket, amount: list[int] | Decimal) -> None: ...
+    async def provided(websocket: WebSocket, amount: Annotated[Asked | Decimal, Depends()]) -> None: ...
 
-    named = {plain: "Decimal", optional: "Decimal | None", several: "Decimal", one_of: "Asked | Decimal"}
+    named = {
+        plain: "Decimal",
+        optional: "Decimal | None",
+        several: "Decimal",
+        one_of: "Asked | Decimal",
+        generic: "list[int] | Decimal",
+        provided: "Asked | Decimal",
+    }
     for endpoint, name in named.items():
         assert refusal(endpoint) == (
             f"Annotation {name!r} of parameter 'amount' of {endpoint.__name__} cannot be resolved: import or "

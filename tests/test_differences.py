@@ -220,6 +220,16 @@ def test_part_of_an_annotation_that_cannot_be_resolved(annotation):
         FastAPI().websocket("/ws")(chat)
 
 
+def test_dependency_whose_class_cannot_be_resolved():
+    """FastAPI's refusal is a TypeError that names neither the parameter nor the function."""
+
+    async def chat(websocket: WebSocket, amount: Annotated["Decimal", Depends()]):
+        pass
+
+    with pytest.raises(DeclarationError, match=r"^Annotation 'Decimal' of parameter 'amount' of chat cannot"):
+        FastAPI().websocket("/ws")(chat)
+
+
 def test_metadata_of_an_annotation_is_not_a_name():
     async def chat(websocket: WebSocket, amounts: list[Annotated[int, "Decimal"]] = Query()):
         pass

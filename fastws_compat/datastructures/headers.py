@@ -36,6 +36,7 @@ class Headers(Mapping[str, str]):
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
+        """The headers as pairs of bytes, as ASGI has them."""
         return list(self._list)
 
     def keys(self) -> list[str]:  # type: ignore[override]
@@ -62,10 +63,12 @@ class Headers(Mapping[str, str]):
         return default
 
     def getlist(self, key: str) -> list[str]:
+        """Return all values of a header."""
         wanted = _name(key)
         return [value.decode("latin-1") for name, value in self._list if name == wanted]
 
     def mutablecopy(self) -> MutableHeaders:
+        """Return a copy that can be changed."""
         return MutableHeaders(raw=self._list[:])
 
     def __getitem__(self, key: str) -> str:
@@ -100,6 +103,7 @@ class MutableHeaders(Headers):
 
     @property
     def raw(self) -> list[tuple[bytes, bytes]]:
+        """The headers as pairs of bytes, as ASGI has them."""
         return self._list
 
     def __setitem__(self, key: str, value: str) -> None:
@@ -153,6 +157,7 @@ class MutableHeaders(Headers):
         self._list.append((_name(key), value.encode("latin-1")))
 
     def add_vary_header(self, vary: str) -> None:
+        """Add a name to the `Vary` header."""
         self["vary"] = ", ".join([*self.getlist("vary"), vary])
 
 

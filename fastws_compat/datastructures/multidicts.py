@@ -29,6 +29,7 @@ class ImmutableMultiDict(Mapping[K, V]):
         self._dict = dict(self._list)
 
     def getlist(self, key: Any) -> list[V]:
+        """Return all values of a key."""
         return [value for name, value in self._list if name == key]
 
     def keys(self) -> KeysView[K]:
@@ -41,6 +42,7 @@ class ImmutableMultiDict(Mapping[K, V]):
         return self._dict.items()
 
     def multi_items(self) -> list[tuple[K, V]]:
+        """Return all pairs of key and value, with repeated keys."""
         return list(self._list)
 
     def __getitem__(self, key: K) -> V:
@@ -105,6 +107,7 @@ class MultiDict(ImmutableMultiDict[Any, Any]):
         return key, value
 
     def poplist(self, key: Any) -> list[Any]:
+        """Remove a key and return all of its values."""
         values = self.getlist(key)
         self.pop(key)
         return values
@@ -119,6 +122,7 @@ class MultiDict(ImmutableMultiDict[Any, Any]):
         return self._dict[key]
 
     def setlist(self, key: Any, values: list[Any]) -> None:
+        """Replace all values of a key."""
         if values:
             self._list = [*self._without(key), *((key, value) for value in values)]
             self._dict[key] = values[-1]
@@ -126,6 +130,7 @@ class MultiDict(ImmutableMultiDict[Any, Any]):
             self.pop(key)
 
     def append(self, key: Any, value: Any) -> None:
+        """Add a value to those of a key."""
         self._list.append((key, value))
         self._dict[key] = value
 

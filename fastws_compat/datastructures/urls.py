@@ -126,6 +126,7 @@ class URL:
 
     @property
     def is_secure(self) -> bool:
+        """Whether the scheme is `https` or `wss`."""
         return self.scheme in ("https", "wss")
 
     def replace(self, **kwargs: Any) -> URL:
@@ -153,14 +154,17 @@ class URL:
         return host if host.endswith("]") else host.rsplit(":", 1)[0]
 
     def include_query_params(self, **kwargs: Any) -> URL:
+        """Return the URL with parameters added to the query, or replaced in it."""
         params = self._params()
         params.update({name: str(value) for name, value in kwargs.items()})
         return self.replace(query=urlencode(params.multi_items()))
 
     def replace_query_params(self, **kwargs: Any) -> URL:
+        """Return the URL with these parameters as its whole query."""
         return self.replace(query=urlencode([(name, str(value)) for name, value in kwargs.items()]))
 
     def remove_query_params(self, keys: str | Sequence[str]) -> URL:
+        """Return the URL without these parameters in the query."""
         params = self._params()
         for key in [keys] if isinstance(keys, str) else keys:
             params.pop(key)

@@ -109,7 +109,7 @@ def quoted_name(annotation: Any) -> str | None:
     if isinstance(annotation, str | ForwardRef):
         source, own_names = unquoted(annotation)
         for name, value in own_names.items():  # pragma: no cover - only since Python 3.14
-            source = source.replace(name, getattr(value, "__name__", repr(value)))
+            source = source.replace(name, value.__name__ if isinstance(value, type) else repr(value))
         return source
     return next(filter(None, map(quoted_name, _types_in(annotation))), None)
 

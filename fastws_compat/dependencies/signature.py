@@ -178,8 +178,9 @@ def _refuse_unresolved(call: Callable[..., Any], name: str, bare: Any) -> None:
         )
 
 
-def _dependency(name: str, depends: Depends, bare: Any, where: str) -> Dependency:
+def _dependency(call: Callable[..., Any], name: str, depends: Depends, bare: Any, where: str) -> Dependency:
     if depends.dependency is None:
+        _refuse_unresolved(call, name, bare)
         depends = dataclasses.replace(depends, dependency=bare)
     foreign.refuse_call(depends.dependency, where)
     return Dependency(name, depends)
@@ -207,7 +208,7 @@ def _analyze(
     bare = get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
     depends, param = _declared(name, annotation, bare, default, name in path_names)
     if depends is not None:
-        return _dependency(name, depends, bare, where)
+        return _dependency(call, name, depends, bare, where)
     kind = injection_of(bare)
     if kind is not None:
         if param is not None:

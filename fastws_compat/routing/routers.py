@@ -357,9 +357,11 @@ class Router:
         return first_url(self.routes, name, path_params)
 
     def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
+        """Add an ASGI application below a path."""
         self.routes.append(Mount(path, app=app, name=name))
 
     def host(self, host: str, app: ASGIApp, name: str | None = None) -> None:
+        """Add an ASGI application for a host name."""
         self.routes.append(Host(host, app=app, name=name))
 
     def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:

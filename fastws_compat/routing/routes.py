@@ -43,6 +43,8 @@ class NoMatchFound(Exception):
 
 
 class Match(enum.Enum):
+    """How well a route fits a connection."""
+
     NONE = 0
     PARTIAL = 1
     FULL = 2

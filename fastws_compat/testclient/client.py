@@ -82,6 +82,7 @@ class TestClient:
 
     @property
     def headers(self) -> ClientHeaders:
+        """Headers that are sent with every handshake."""
         return self._headers
 
     @headers.setter
@@ -92,6 +93,7 @@ class TestClient:
 
     @property
     def cookies(self) -> Cookies:
+        """The cookie jar that all connections of the client share."""
         return self._cookies
 
     @cookies.setter

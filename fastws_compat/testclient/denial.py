@@ -42,18 +42,21 @@ class WebSocketDenialResponse(WebSocketDisconnect):
 
     @property
     def text(self) -> str:
+        """The body as text."""
         mime = MimeHeaders()
         mime["content-type"] = self.headers.get("content-type", "")
         return self.content.decode(mime.get_content_charset("utf-8"), errors="replace")
 
     @property
     def cookies(self) -> dict[str, str]:
+        """The cookies that the refusal sets."""
         jar = SimpleCookie()
         for value in self.headers.getlist("set-cookie"):
             jar.load(value)
         return {name: morsel.value for name, morsel in jar.items()}
 
     def json(self) -> Any:
+        """Return the body, parsed as JSON."""
         return json.loads(self.content)
 
     def __str__(self) -> str:

@@ -99,12 +99,15 @@ class WebSocketTestSession:
         self._conversation.put(message)
 
     def send_text(self, data: str) -> None:
+        """Send a text message to the endpoint."""
         self.send({"type": "websocket.receive", "text": data})
 
     def send_bytes(self, data: bytes) -> None:
+        """Send a binary message to the endpoint."""
         self.send({"type": "websocket.receive", "bytes": data})
 
     def send_json(self, data: Any, mode: Mode = "text") -> None:
+        """Send an object as JSON, in a text message or a binary one."""
         text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
         if mode == "text":
             self.send_text(text)
@@ -136,12 +139,15 @@ class WebSocketTestSession:
         return self._get("message", timeout)
 
     def receive_text(self, *, timeout: float | None = None) -> str:
+        """Return the text of the next message from the endpoint."""
         return cast(str, self._receive_frame(timeout)["text"])
 
     def receive_bytes(self, *, timeout: float | None = None) -> bytes:
+        """Return the content of the next message from the endpoint, which must be binary."""
         return cast(bytes, self._receive_frame(timeout)["bytes"])
 
     def receive_json(self, mode: Mode = "text", *, timeout: float | None = None) -> Any:
+        """Return the next message from the endpoint, parsed as JSON."""
         message = self._receive_frame(timeout)
         return json.loads(message["text"] if mode == "text" else message["bytes"].decode())
 

@@ -488,8 +488,10 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
             await ROOM.asend("first")
             await slow.until(lambda: slow.offset == 1)
             before = memory(running)
-            for _ in range(ENTRIES):
+            for offset in range(2, ENTRIES + 2):
                 await ROOM.asend(text)
+                if offset % 500 == 1:  # what waits for the fast reader is not what this measures
+                    await fast.until(lambda offset=offset: fast.offset == offset)
             await fast.until(lambda: fast.offset == ENTRIES + 1)
             assert memory(running) - before < ENTRIES * len(text)
             reads.set()
