@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def draw(table: dict[str, Any], path: Path) -> None:
     for index, peer in enumerate(peers):
         places = [place + index * height for place, case in enumerate(cases) if peer in table["rows"][case]]
         values = [table["rows"][case][peer] for case in cases if peer in table["rows"][case]]
-        bars = axes.barh(places, values, height * 0.9, color=OURS_COLOUR if peer.startswith(OURS) else OTHERS)
+        bars = axes.barh(places, values, height * 0.9, color=colour(peer, peers))
         labels = [f"{f'{value:,.0f}' if value >= 100 else f'{value:.3g}'}  {peer}" for value in values]
         axes.bar_label(bars, labels, padding=3, fontsize=7)
     values = [value for row in table["rows"].values() for value in row.values()]
@@ -53,9 +54,7 @@ def draw_curve(table: dict[str, Any], path: Path) -> None:
         points = [
             (int(case.replace(",", "")), row[peer]) for case, row in table["rows"].items() if peer in row
         ]
-        axes.plot(
-            *zip(*points, strict=True), marker="o", color=OURS_COLOUR if peer.startswith(OURS) else OTHERS
-        )
+        axes.plot(*zip(*points, strict=True), marker="o", color=colour(peer, peers))
         axes.annotate(peer, points[-1], xytext=(6, 0), textcoords="offset points", fontsize=7, va="center")
     axes.set_xscale("log")
     axes.set_ylim(bottom=0)
@@ -65,6 +64,12 @@ def draw_curve(table: dict[str, Any], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
     pyplot.close(figure)
+
+
+def colour(peer: str, peers: Iterable[str]) -> str:
+    """That of this library, or of another one; in a table without others, all bars are its own."""
+    is_ours = peer.startswith(OURS) or not any(each.startswith(OURS) for each in peers)
+    return OURS_COLOUR if is_ours else OTHERS
 
 
 def slug(title: str) -> str:
