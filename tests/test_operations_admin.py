@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,6 +257,28 @@ def test_data_keeps_no_session(as_user: Callable[..., Client], sockets: Sockets,
     assert answer["Cache-Control"] == "no-store" or "no-store" in answer["Cache-Control"]
 
 
+def reads_session(get_response: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Middleware of a project that looks into the session after the view."""
+
+    def respond(request: Any) -> Any:
+        response = get_response(request)
+        response["X-Seen"] = request.session.get("_auth_user_id", "") + str("other" in request.session)
+        return response
+
+    return respond
+
+
+def test_middleware_reads_the_session_after_data(
+    as_user: Callable[..., Client], sockets: Sockets, settings: Any
+) -> None:
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    settings.MIDDLEWARE = [*settings.MIDDLEWARE, f"{__name__}.reads_session"]
+    client = as_user("view_livesocket")
+    answer = client.get(LIST + "data/")
+    assert (answer.status_code, answer.cookies) == (200, {})
+    assert answer["X-Seen"] == f"{client.session['_auth_user_id']}False"
+
+
 def test_answers_are_kept_for_a_second(
     as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +334,79 @@ def test_nul_reaches_no_database(as_user: Callable[..., Client], sockets: Socket
         form = {"selection": hidden(client.post(LIST + "kick/", {"_selected_action": "a"})), "code": "1012"}
         page = client.post(LIST + "kick/", {**form, "reason": "a\0"})
         assert "Null characters are not allowed" in page.content.decode()
+
+
+ODD_QUERIES = ["o=-", "o=--since", "login=maybe", "route=a&route=b", "q=%ff&state=%ed%a0%80", "&&&=", "%00=1"]
+ODD_IDS = [
+    "a/b/c",
+    "%2F",
+    "x/change",
+    "x/delete",
+    "..%2f",
+    "%ff",
+    "a" * 4000,
+    "2_20sockets",
+    "_",
+]
+
+
+def test_odd_addresses(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    one = sockets.open("1")
+    client = as_user(*OPERATOR)
+    for query in ODD_QUERIES:
+        for view in ("", "data/"):
+            assert client.get(f"{LIST}{view}?{query}").status_code == 200, query
+        for action in ("kick", "kick_all", "message", "kicked", "other"):
+            answer = client.post(f"{LIST}?{query}", {"action": action, "_selected_action": [one, ""]})
+            assert answer.status_code in (200, 302), (query, action)
+    for id in ODD_IDS:
+        answer = client.get(f"{LIST}{id}/")
+        assert (answer.status_code, answer.get("X")) == (200, None), id
+    assert LogEntry.objects.count() == 0
+    assert sockets.servers[0].closes == []
+
+
+PROJECTS: dict[str, dict[str, Any]] = {
+    "no translation": {"USE_I18N": False, "LANGUAGE_CODE": "de"},
+    "German": {"LANGUAGE_CODE": "de", "USE_THOUSAND_SEPARATOR": True},
+    "naive times": {"USE_TZ": False},
+    "no layer": {"CHANNEL_LAYERS": {}},
+    "cookies": {
+        "SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies",
+        "SESSION_SAVE_EVERY_REQUEST": True,
+    },
+    "all in the session": {
+        "CSRF_USE_SESSIONS": True,
+        "MESSAGE_STORAGE": "django.contrib.messages.storage.session.SessionStorage",
+    },
+}
+
+
+@pytest.mark.parametrize("project", PROJECTS)
+def test_settings_of_projects(
+    as_user: Callable[..., Client], sockets: Sockets, settings: Any, project: str
+) -> None:
+    for name, value in PROJECTS[project].items():
+        setattr(settings, name, value)
+    one = sockets.open("1")
+    client = as_user(superuser=True)
+    for view in ("", "processes/", f"{one}/"):
+        assert client.get(LIST + view).status_code == 200
+    assert not client.get(LIST + "data/").cookies
+    page = client.post(LIST, {"action": "kick", "_selected_action": one})
+    answer = client.post(
+        LIST + "kick/", {"selection": hidden(page), "code": "1012", "over": "0"}, follow=True
+    )
+    assert sockets.closed(0) == (1012, "")
+    assert "Closed 1 socket in 1 process." in answer.content.decode()
+
+
+def test_bare_user_model_and_a_second_site() -> None:
+    """Users without PermissionsMixin, and an admin site of the project's own, need a separate process."""
+    script = Path(__file__).parent / "bare_user" / "run.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    said = "True True\nTrue\nTrue\nTrue True\n4403\n['Began', 'Closed']\n"
+    assert done.stdout == said, done.stderr
 
 
 def test_before_migrate(as_user: Callable[..., Client], sockets: Sockets) -> None:
@@ -367,7 +465,12 @@ def test_kick_all_that_match(as_user: Callable[..., Client], sockets: Sockets) -
     assert "route:/ws/{room}" in page.content.decode()
     client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012", "over": "0"})
     assert sockets.closed(0) == (1012, "")
-    assert LogEntry.objects.get().object_id == "route:/ws/{room}"
+    entry = LogEntry.objects.get()
+    assert entry.object_id == "route:/ws/{room}"
+    client.get(LIST)  # shows what was done
+    history = client.get(entry.get_admin_url()).content.decode()
+    assert "Closed 1 socket (code 1012)" in history
+    assert "This socket is not open" not in history
     client.post(
         LIST + "kick/", {"selection": hidden(client.post(LIST, {"action": "kick_all"})), "code": "1012"}
     )

@@ -394,6 +394,7 @@ def test_page(as_user: Callable[..., Client], sockets: Sockets) -> None:
     [line] = news.json()["lines"]
     assert (line["number"], line["way"], line["text"], line["size"]) == (2, "out", "hello", "5 B")
     assert len(client.post(page + "tap/", {"action": "renew", "after": "x"}).json()["lines"]) == 2
+    assert len(client.post(page + "tap/", {"action": "renew", "after": "9" * 5000}).json()["lines"]) == 2
     rows = as_user("view_livesocket").get(LIST + "data/").json()["rows"]
     assert rows[0]["cells"][0]["text"] == "– (watched)"
     client.post(page + "tap/", {"action": "stop"})
@@ -405,6 +406,20 @@ def test_page(as_user: Callable[..., Client], sockets: Sockets) -> None:
         "Stopped watching 1 socket (2 messages, 33 bytes)",
     ]
     assert {entry.object_repr for entry in LogEntry.objects.all()} == {"– /ws/{room} 203.0.113.x"}
+
+
+@pytest.mark.django_db
+def test_numbers_of_messages_are_for_the_script(
+    as_user: Callable[..., Client], sockets: Sockets, settings: Any
+) -> None:
+    settings.USE_THOUSAND_SEPARATOR = True
+    one = sockets.open("lobby")
+    client = as_user(*WATCHER)
+    client.post(f"{LIST}{one}/tap/", {"action": "start"})
+    tapped[one].count = 1233
+    sockets.run(sockets.say(0, "hello"))
+    assert 'data-number="1234"' in client.get(f"{LIST}{one}/").content.decode()
+    client.post(f"{LIST}{one}/tap/", {"action": "stop"})
 
 
 @pytest.mark.django_db

@@ -9,6 +9,7 @@ from asgiref.sync import async_to_sync
 from django import forms
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.core.signing import BadSignature
@@ -139,13 +140,13 @@ class LiveSocketAdmin(Base):
         rows = [listing.shown(row, self.admin_site.name) for row in page.rows]
         answer = JsonResponse({"rows": rows, "totals": totals(page), **texts(query, page, rates)})
         answer["Cache-Control"] = "no-store"
-        # Without this attribute, SESSION_SAVE_EVERY_REQUEST has nothing to save.
-        del request.session
+        leave_session(request)
         return answer
 
     # One socket
 
     def socket_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        object_id = unquote(object_id)  # the admin quotes it in the URLs of its log entries
         found = self._rows(request, [object_id])
         watch = self._watch(request, found)
         return self.page(
@@ -155,6 +156,7 @@ class LiveSocketAdmin(Base):
             subtitle=object_id,
             object_id=object_id,
             row=found[0] if found else None,
+            is_one=object_id.isalnum(),
             fields=details.fields(found[0]) if found else [],
             entries=audit.entries(object_id)[:MAX_ENTRIES],
             may_kick=may(request, "kick_livesocket"),
@@ -190,11 +192,11 @@ class LiveSocketAdmin(Base):
 
     def _news(self, request: HttpRequest, id: str) -> HttpResponse:
         after = request.POST.get("after", "")
-        answer = self._tap(request, id, "renew", int(after) if after.isdecimal() else 0)
+        answer = self._tap(request, id, "renew", int(after) if after.isdecimal() and len(after) < 16 else 0)
         lines = details.lines(answer.get("messages") or ())
         news = JsonResponse({"is_on": bool(answer["matched"]), "lines": lines})
         news["Cache-Control"] = "no-store"
-        del request.session  # as in data_view
+        leave_session(request)
         return news
 
     def _record_tap(self, request: HttpRequest, id: str, action: str) -> None:
@@ -214,8 +216,7 @@ class LiveSocketAdmin(Base):
             messages.error(request, REFUSALS[answer["refused"]])
 
     def _tap(self, request: HttpRequest, id: str, action: str, after: int = 0) -> dict[str, Any]:
-        user: Any = request.user
-        return async_to_sync(api.tap)(id, action, by=user, spare=not user.is_superuser, after=after)
+        return async_to_sync(api.tap)(id, action, by=request.user, spare=spares(request), after=after)
 
     def _rows(self, request: HttpRequest, ids: Sequence[str]) -> list[Row]:
         where = {"id": list(ids)}
@@ -302,7 +303,7 @@ class LiveSocketAdmin(Base):
         done, spared = async_to_sync(api.close)(
             selection.where,
             by=user,
-            spare=not user.is_superuser,
+            spare=spares(request),
             personal=may(request, "view_personal"),
             **values,
         )
@@ -369,6 +370,16 @@ REFUSALS = {
 def may(request: HttpRequest, permission: str) -> bool:
     user: Any = request.user
     return bool(user.has_perm(f"{APP}.{permission}"))
+
+
+def spares(request: HttpRequest) -> bool:
+    """Whether the user may not act on the sockets of superusers."""
+    return not getattr(request.user, "is_superuser", False)
+
+
+def leave_session(request: HttpRequest) -> None:
+    """Let nothing save the session, not even SESSION_SAVE_EVERY_REQUEST; middleware can still read it."""
+    request.session = dict(request.session.items())  # type: ignore[assignment]
 
 
 def actions_of(request: HttpRequest) -> list[tuple[str, str]]:
