@@ -11,10 +11,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import override_settings
 
-from fastws_compat import FastAPI, WebSocket, logs
+from fastws_compat import FastAPI, WebSocket, WebSocketException, logs
 from fastws_compat.concurrency import run_in_threadpool
-from fastws_compat.connections import census, hooks, refusal
-from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
+from fastws_compat.connections import census, hooks, refusal, sweeper
+from fastws_compat.operations import akick
+from tests.fake_server import CONNECT, DENIAL, FakeServer, connected, disconnect, text, websocket_scope
 
 app_log = logging.getLogger("tests.logs")
 
@@ -159,6 +160,98 @@ def test_an_end_leaves_one_line(access: Any) -> None:
     assert record.route == "/ws/rooms/{slug}"
     assert 0 <= record.seconds < 60
     assert "secret" not in str(vars(record))
+
+
+def app_of_endings() -> FastAPI:
+    app = FastAPI(max_message_size=100)
+
+    @app.websocket("/receives")
+    @app.websocket("/idle", idle_timeout=0.05)
+    async def receives(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while True:
+            await websocket.receive_text()
+
+    @app.websocket("/sends")
+    async def sends(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while True:
+            await websocket.send_text("tick")
+            await asyncio.sleep(0.001)
+
+    @app.websocket("/swallows")
+    async def swallows(websocket: WebSocket) -> None:
+        await websocket.accept()
+        try:
+            while True:
+                await websocket.receive_text()
+        finally:
+            return
+
+    @app.websocket("/returns")
+    async def returns(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    @app.websocket("/closes")
+    async def closes(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.close(4001, "enough")
+
+    @app.websocket("/raises")
+    async def raises(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise ZeroDivisionError
+
+    @app.websocket("/rejects")
+    async def rejects(websocket: WebSocket) -> None:
+        await websocket.accept()
+        raise WebSocketException(4003)
+
+    return app
+
+
+LOST, GONE = disconnect(1006), disconnect(1001)
+
+
+@pytest.mark.parametrize(
+    ("path", "last", "code", "by"),
+    [
+        ("/receives", GONE, 1001, "client"),
+        ("/receives", LOST, 1006, "lost"),
+        ("/receives", text("x" * 101), 1009, "server"),
+        ("/receives", "kick", 4403, "operator"),
+        ("/sends", GONE, 1001, "client"),
+        ("/sends", LOST, 1006, "lost"),
+        ("/sends", "kick", 4403, "operator"),
+        ("/swallows", GONE, 1001, "client"),
+        ("/swallows", "kick", 4403, "operator"),
+        ("/idle", None, 4408, "server"),
+        ("/returns", None, 1000, "server"),
+        ("/closes", None, 4001, "server"),
+        ("/raises", None, 1011, "server"),
+        ("/rejects", None, 4003, "server"),
+    ],
+)
+def test_each_ending_leaves_one_line(
+    access: Any, monkeypatch: pytest.MonkeyPatch, path: str, last: Any, code: int, by: str
+) -> None:
+    monkeypatch.setattr(sweeper, "INTERVAL", 0.01)
+
+    async def end() -> None:
+        server = connected(app_of_endings(), path=path)
+        await server.wait_sent("websocket.accept")
+        if last == "kick":
+            assert (await akick(route=path, code=code)).count == 1
+            await server.wait_sent("websocket.close")
+            server.hang_up(code)  # the client's answer
+        elif last is not None:
+            server.put(last)
+        await server.wait_ended()
+
+    asyncio.run(end())
+    [record] = access()
+    assert record.getMessage().startswith(f"{path} closed {code} by {by} after ")
+    assert (record.code, record.by, record.status) == (code, by, 101)
 
 
 def test_a_refusal_leaves_one_line(access: Any) -> None:

@@ -155,6 +155,25 @@ def test_only_those_who_may(as_user: Callable[..., Client], sockets: Sockets) ->
             assert client.post(LIST + action, {"_selected_action": one}).status_code == statuses[1]
 
 
+def test_each_action_has_its_permission(as_user: Callable[..., Client], sockets: Sockets) -> None:
+    one = sockets.open("1")
+    forms = {"kick": {"code": "1012"}, "message": {"text": "hello"}}
+    for action, values in forms.items():
+        client = as_user("view_livesocket", f"{action}_livesocket")
+        [other] = forms.keys() - {action}
+        assert client.post(f"{LIST}{other}/", {"_selected_action": one}).status_code == 403
+        page = client.post(f"{LIST}{action}/", {"_selected_action": one})
+        assert page.status_code == 200
+        # What was allowed when the confirmation was shown is checked again.
+        User.objects.get(pk=client.session["_auth_user_id"]).user_permissions.remove(
+            Permission.objects.get(codename=f"{action}_livesocket")
+        )
+        answer = client.post(f"{LIST}{action}/", {"selection": hidden(page), **values})
+        assert answer.status_code == 403
+    assert not LogEntry.objects.exists()
+    assert (sockets.servers[0].closes, sockets.servers[0].texts) == ([], [])
+
+
 def test_verbs(as_user: Callable[..., Client]) -> None:
     client = as_user(superuser=True)
     assert client.get(LIST + "kick/").status_code == 405

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -92,6 +93,27 @@ def _none_made() -> None:
     Server.made = 0
 
 
+@pytest.fixture(params=["off", "instrumented"])
+def _instrumented(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Everything off, and then OpenTelemetry and Sentry on: neither may hide the server's method."""
+    if request.param == "off":
+        yield
+        return
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    pytest.importorskip("sentry_sdk")
+    from fastws_compat.contrib.opentelemetry import FastWSInstrumentor
+    from tests.test_sentry import client
+
+    instrumentor = FastWSInstrumentor()
+    instrumentor.instrument(tracer_provider=sdk.TracerProvider())
+    try:
+        with client(True):
+            yield
+    finally:
+        instrumentor.uninstrument()
+
+
+@pytest.mark.usefixtures("_instrumented")
 def test_members_share_one_frame():
     async def run() -> None:
         app, servers = app_with(), [Server() for _ in range(3)]
