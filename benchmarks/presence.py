@@ -76,6 +76,12 @@ async def enter_one_by_one(seats: RedisSeats, group: str, found: list[Seat]) -> 
         await seats.enter(group, "p1", [seat])
 
 
+async def enter_at_once(seats: RedisSeats, group: str, found: list[Seat]) -> None:
+    """Each socket has a call of its own, as from many processes: Redis goes from one to the next."""
+    for at in range(0, len(found), BATCH):
+        await asyncio.gather(*(seats.enter(group, "p1", [seat]) for seat in found[at : at + BATCH]))
+
+
 async def plain(redis: Any, found: list[Seat]) -> None:
     """The lower bound: one field for each socket."""
     for at in range(0, len(found), BATCH):
@@ -96,6 +102,8 @@ async def measure(redis: Any, seats: RedisSeats) -> None:
     report("    memory of Redis, for each", taken / MEMBERS, "bytes")
     _, busy, calls, _ = await measured.spent(lambda: enter_one_by_one(seats, "alone", found))
     report("    one by one: Redis, for each", busy / calls * 1e6, "µs")
+    _, busy, calls, _ = await measured.spent(lambda: enter_at_once(seats, "at once", found))
+    report("    each in a call, many calls at once: Redis, for each", busy / calls * 1e6, "µs")
     wall, busy, _, _ = await measured.spent(lambda: plain(redis, found), ("hset",))
     report("    a plain HSET, Redis, for each", busy / MEMBERS * 1e6, "µs")
     wall, busy, _, _ = await measured.spent(lambda: seats.tick("p1", 20))

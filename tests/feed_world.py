@@ -18,7 +18,8 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from fastws_compat.groups import arrivals, feeds, publishing
+from fastws_compat.exceptions import GroupStoreError
+from fastws_compat.groups import Group, arrivals, feeds, keeping, publishing
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.kinds import History, Kind
@@ -35,7 +36,7 @@ from fastws_compat.groups.stores import (
     StoreRefused,
     history_of,
 )
-from fastws_compat.layers.wire import Envelope, Payload
+from fastws_compat.layers.wire import Envelope, Payload, unpack
 
 GROUP = "g"
 CHECK = 2.0
@@ -161,6 +162,12 @@ class FaultyStore(Store):
         life = self._group()
         if epoch in (None, life.epoch):
             life.note_hole(hole)
+
+    async def clear(self, group: str, kind: Kind) -> None:
+        await self._travel()
+        life = self._group()
+        life.entries.clear()
+        life.begin_epoch()
 
     def restart(self) -> None:
         self.run += 1
@@ -300,6 +307,9 @@ class Client:
         self.world.told += 1
         self.start(frame["epoch"], frame["offset"])
 
+    def on_state(self, frame: Any) -> None:
+        self.world.problem("the news of a deleted history took the place of a message")
+
     def on_message(self, frame: Any) -> None:
         if "offset" not in frame:
             return
@@ -396,6 +406,7 @@ class World:
             self.save,
             self.outage,
             self.freeze,
+            self.clear,
             self.restart,
             self.flush,
             self.roll_back,
@@ -440,13 +451,13 @@ class World:
             await asyncio.sleep(self.random() * 0.005)
         content, kept = Payload("json", json.dumps(message["id"])), envelope.get("kept")
         place = {"epoch": envelope.get("epoch"), "offset": envelope.get("offset", 0)}
+        self.carry(Envelope(GROUP, content, None, message["sender"], message["number"], **place, kept=kept))
+
+    def carry(self, envelope: Envelope) -> None:
         for hub in self.hubs:
             if self.random() >= self.drop:
                 delay = self.random() * (0.004 if self.random() < 0.95 else 0.2)
-                arrived = Envelope(
-                    GROUP, content, None, message["sender"], message["number"], **place, kept=kept
-                )
-                asyncio.get_running_loop().call_later(delay, self._arrive, hub, arrived)
+                asyncio.get_running_loop().call_later(delay, self._arrive, hub, envelope)
 
     def _arrive(self, hub: Hub, envelope: Envelope) -> None:
         self.spawn(hub.arrive(envelope))
@@ -531,6 +542,16 @@ class World:
         await asyncio.sleep(self.random() * 3)
         self.store.responds.set()
 
+    async def clear(self) -> None:
+        """Somebody deletes the history, and the news of that travel as fast as the next messages."""
+        with suppress(GroupStoreError):
+            await Group(GROUP).aclear()
+
+    async def send_news(self, message: dict[str, Any]) -> None:
+        envelope = unpack(message)
+        assert envelope is not None
+        self.carry(envelope)
+
     async def restart(self) -> None:
         """The store comes back with everything, which nobody can know."""
         await self.outage(self.store.restart)
@@ -608,6 +629,9 @@ def run(world: World, monkeypatch: Any) -> World:
     breaker = FakeBreaker(world.store)
     with monkeypatch.context() as patch:  # undone now: it would keep this world, and its tasks, alive
         patch.setattr(feeds, "store_of", lambda alias: world.store)
+        patch.setattr(keeping, "store_of", lambda alias: world.store)
+        patch.setattr(keeping, "kind_with", lambda *arguments: world.store.kind)
+        patch.setattr(Group, "_asend", world.send_news)
         patch.setattr(publishing, "spliced_layer", lambda alias, store: None)
         for module in (publishing, feeds):
             patch.setattr(module, "breaker_of", lambda alias: breaker)

@@ -691,6 +691,11 @@ def test_sending_on_commit() -> None:
         Group("room.1").set_on_commit("a", 1)
 
 
+def test_a_key_that_is_too_long_is_refused_before_the_commit() -> None:
+    with pytest.raises(ValueError, match="1001 bytes"):
+        Group("room.1").send_on_commit("x", key="k" * 1001)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_what_a_savepoint_rolls_back_is_not_kept() -> None:
     from django.db import transaction

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from channels.layers import channel_layers
@@ -14,6 +14,8 @@ from redis import Redis
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupStoreError
 from fastws_compat.groups import Group
+from fastws_compat.groups.feeds import GroupFeed
+from fastws_compat.groups.hub import hub_of
 from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Draft
@@ -141,6 +143,33 @@ def test_no_position_of_before_a_clear_is_valid(run: Any) -> None:
             await ROOM.asend(["y"])
         for offset in range(6):
             assert await returns(ROOM, f"{epoch}:{offset}", 4) == (False, [])
+
+    run(main)
+
+
+def test_the_news_of_a_clear_take_the_place_of_no_message(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with client(joining_app(ROOM)) as socket:
+            await socket.until("joined")
+            await ROOM.asend(["before"])
+            await socket.until_offset(1)
+            store, feed = store_of("default"), cast(GroupFeed, hub_of("default").feeds["room.1"])
+            head = store.head
+
+            async def head_after_another_message(*arguments: Any) -> Any:
+                await feed.confirm()
+                await keep_silently(ROOM, "after")
+                return await head(*arguments)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(store, "head", head_after_another_message)
+                await ROOM.aclear()
+            await socket.until_offset(2)
+            assert [(frame["offset"], frame["epoch"]) for frame in socket.of("lost")] == [
+                (1, await epoch_of(ROOM))
+            ]
+            assert socket.of("message")[-1]["text"] == "after"
+            assert socket.of("state") == []
 
     run(main)
 

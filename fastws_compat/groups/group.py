@@ -168,6 +168,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
         refuse_running_loop("send_on_commit", "asend")
         if key is not None:
             kind_with(self.name, "history")
+            key = key_text(key)
         send = partial(self._send_encoded, message, self._encode(message), exclude, key)
         self._on_commit(send, using)
 

@@ -126,8 +126,8 @@ class Keeping:
         with self._reading():
             await store.clear(self.name, kind)
             head = await store.head(self.name, kind)
-        # Members must learn of the new epoch.
-        place = {"epoch": head.epoch, "offset": head.top}
+        # Members must learn of the new epoch. The offset is that of no entry, though some may follow already.
+        place = {"epoch": head.epoch, "offset": head.base}
         await self._asend(pack_change(self.name, NOTHING, {**self._extra(None), **place}))
 
     def clear(self) -> None:
