@@ -250,6 +250,24 @@ def test_nothing_overflows(open_list: Any, visit: Any, picture: Any) -> None:
         look(f"processes-{width}")
 
 
+def test_layout_is_the_same_with_every_django(open_list: Any, visit: Any) -> None:
+    """Django 6.0 and 6.1 changed the admin's own markup and styles of lists, buttons and breadcrumbs."""
+    chat(visit)
+    page = open_list(viewport={"width": 1280, "height": 800})
+    expect(rows(page).first).to_be_visible()
+
+    def box(selector: str) -> dict[str, float]:
+        return page.locator(selector).first.bounding_box()
+
+    tools, search, table, choices = map(box, ("#live-pause", "#toolbar", "#result_list", "#live-filter"))
+    assert tools["y"] < search["y"] < table["y"]
+    assert search["x"] <= table["x"] < search["x"] + 40
+    assert abs(choices["y"] - search["y"]) < 10
+    assert choices["x"] >= search["x"] + search["width"]
+    trail = page.locator(".breadcrumbs")
+    assert trail.evaluate("e => getComputedStyle(e).backgroundColor") != "rgba(0, 0, 0, 0)"
+
+
 def test_filter_can_be_used_after_a_phone_is_turned(open_list: Any, visit: Any) -> None:
     chat(visit)
     page = open_list(viewport=SMALL)
