@@ -126,10 +126,11 @@ def api(page: str, text: str) -> str:
     module = MODULES[page.removeprefix("docs/reference/")]
     lines = []
     for name in listed(module, text):
-        lines += [f".. {directive(module, name)}:: {module.__name__}.{name}"]
-        if repr(getattr(module, name)).startswith("<"):  # a value such as `<Signal object>` says nothing
-            lines += ["   :no-value:"] if directive(module, name) == "autodata" else []
-        lines += [""]
+        kind = directive(module, name)
+        lines.append(f".. {kind}:: {module.__name__}.{name}")
+        if kind == "autodata" and repr(getattr(module, name)).startswith("<"):
+            lines.append("   :no-value:")  # `<Signal object>` says nothing
+        lines.append("")
     return "\n## API\n\n```{eval-rst}\n" + "\n".join(lines) + "```\n"
 
 

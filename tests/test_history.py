@@ -381,25 +381,32 @@ def test_a_time_without_a_zone_is_local() -> None:
     run(main)
 
 
+class Hold:
+    """Lets the first message with a certain text wait on its way to the client."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self.reached, self.may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, message: dict[str, Any]) -> None:
+        if self._text in message.get("text", "") and not self.reached.is_set():
+            self.reached.set()
+            await self.may_go_on.wait()
+
+
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> None:
     """The recovery that it has left sends nothing more."""
-    room, app = Group("room.1"), FastAPI()
-    sends, may_go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def hold(message: dict[str, Any]) -> None:
-        if '"message"' in message.get("text", "") and not sends.is_set():
-            sends.set()
-            await may_go_on.wait()
+    room, app, hold, ended = Group("room.1"), FastAPI(), Hold('"message"'), asyncio.Event()
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         first = asyncio.create_task(websocket.join(room))
-        await sends.wait()
+        await hold.reached.wait()
         await websocket.leave(room)
         assert (await websocket.join(room)).recovered is True
-        may_go_on.set()
+        hold.may_go_on.set()
         await first
         ended.set()
         async for _ in websocket.iter_text():
@@ -467,21 +474,15 @@ def test_a_member_that_comes_back_in_its_connection_gets_only_what_it_missed() -
 
 
 def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() -> None:
-    room, app = Group("room.1"), FastAPI()
-    sends, may_go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
-
-    async def hold(message: dict[str, Any]) -> None:
-        if '"offset":4' in message.get("text", "") and not sends.is_set():
-            sends.set()
-            await may_go_on.wait()
+    room, app, hold, ended = Group("room.1"), FastAPI(), Hold('"offset":4'), asyncio.Event()
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
         first = asyncio.create_task(websocket.join(room))
-        await sends.wait()
+        await hold.reached.wait()
         await websocket.leave(room)
-        may_go_on.set()
+        hold.may_go_on.set()
         await first
         assert (await websocket.join(room)).recovered is True
         ended.set()

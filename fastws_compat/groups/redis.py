@@ -89,9 +89,9 @@ class RedisStore(Store):
     def _reading(self, reply: Any) -> Reading:
         from msgpack import unpackb
 
-        return self._made(unpackb(reply, raw=True))
+        return self._reading_of(unpackb(reply, raw=True))
 
-    def _made(self, fields: list[Any]) -> Reading:
+    def _reading_of(self, fields: list[Any]) -> Reading:
         epoch, top, base, hole, first, entries, state = fields
         kept = tuple(self._kept(_text(id), fields) for id, fields in entries)
         values = dict(zip(map(_text, state[::2]), map(self._open_text, state[1::2]), strict=True))
@@ -135,7 +135,7 @@ class RedisStore(Store):
         replies = await self.servers.run_all(index, [Call(script("read"), each, wanted) for each in keys])
         answered = [found for found in zip(pages, replies, strict=True) if isinstance(found[1], bytes)]
         return {
-            name: self._made(fields)
+            name: self._reading_of(fields)
             for page, reply in answered
             for name, fields in zip(page, unpackb(reply, raw=True), strict=True)
             if fields

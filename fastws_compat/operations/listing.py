@@ -43,7 +43,7 @@ STATES = {
 }
 # The filters with a fixed set of values.
 VALUES = {"login": LOGINS, "state": STATES}
-# The parameters of the page that select nothing: the order, and the search, which may be empty.
+# The other parameters of the page: the order and the search.
 OTHERS = ("o", "q")
 ORDERS = {
     "since": (gettext_lazy("oldest first"), gettext_lazy("newest first")),

@@ -45,8 +45,8 @@ MODULES = (
 )
 # More than enough for a command line with its environment.
 MAX_MESSAGE = 1 << 17
-# What the interpreter reads only when it starts; a process that differs in another one is not forked.
-OWN_VARIABLES = ("PYTHONPATH", "PYTHONUNBUFFERED")
+# What `become` applies to a forked process. The interpreter reads its other variables only when it starts.
+OWN_VARIABLES = {"PYTHONPATH", "PYTHONUNBUFFERED"}
 COVERAGE = "COVERAGE_PROCESS_CONFIG"
 
 
@@ -162,7 +162,7 @@ def start(
 
 def can_fork(env: Mapping[str, str]) -> bool:
     """Whether the interpreter would start in the same way with this environment."""
-    read_at_start = {name for name in {*env, *os.environ} if name.startswith("PYTHON")} - {*OWN_VARIABLES}
+    read_at_start = {name for name in {*env, *os.environ} if name.startswith("PYTHON")} - OWN_VARIABLES
     return all(env.get(name) == os.environ.get(name) for name in read_at_start)
 
 
