@@ -258,6 +258,47 @@ def test_values_from_before_a_loss_are_read_again() -> None:
 # Catching up
 
 
+def test_who_joins_waits_until_every_page_has_been_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "PAGE", 2)
+
+    async def main() -> None:
+        world, member = World(), Listener("m")
+        world.join(member)
+        await world.feed.confirm()
+        place = await world.send(5)
+        reading = await world.feed.confirm()
+        assert reading is not None
+        assert (reading.top, world.feed.given) == (5, Position(place.epoch, 5))
+        assert member.offsets == [1, 2, 3, 4, 5]
+
+    run(main)
+
+
+def test_a_store_that_lost_what_members_have_begins_an_epoch() -> None:
+    async def main() -> None:
+        world, member = World(), Listener("m")
+        world.join(member)
+        await world.feed.confirm()
+        place = await world.send(3)
+        await world.feed.confirm()
+        assert member.offsets == [1, 2, 3]
+        member.told.clear()
+        life = world.store._groups["g"]
+        life.top = 1
+        while len(life.entries) > 1:
+            life.entries.pop()
+        reading = await world.feed.confirm()
+        assert reading is not None
+        assert reading.epoch != place.epoch
+        assert world.feed.given == Position(reading.epoch, reading.top)
+        assert member.kinds() == ["lost", "state"]
+        kept = await world.send()
+        await world.feed.confirm()
+        assert member.offsets == [1, 2, 3, kept.offset]
+
+    run(main)
+
+
 def test_members_that_catch_up_get_only_what_continues_their_position() -> None:
     async def main() -> None:
         kind = Kind("*", History(count=5))
