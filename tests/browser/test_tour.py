@@ -59,6 +59,9 @@ def test_logging_out_in_another_tab_closes_the_socket(visit):
 
 @pytest.mark.parametrize("path", ["/", "/tour/code/chat/", "/tour/code/messages/"])
 def test_phone(visit, picture, path):
+    staff = visit("staff", viewport={**PHONE, "width": 320}, has_touch=True, is_mobile=True).tab(path)
+    widths = staff.evaluate("[document.documentElement.scrollWidth, innerWidth]")
+    assert widths[0] <= widths[1], widths
     page = visit("member", viewport={**PHONE, "width": 360}, has_touch=True, is_mobile=True).tab(path)
     widths = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert widths[0] <= widths[1], widths
