@@ -5,7 +5,6 @@ from __future__ import annotations
 import select
 import socket
 import ssl
-import subprocess
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from tests.servers.client import KEY, Raw, event, frame, open_socket
 from tests.servers.conftest import Running, Server, free_port, has_ended
+from tests.servers.tls import certificate, client_context
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
@@ -123,7 +123,7 @@ def test_a_paused_client_that_leaves_over_tls_is_noticed(daphne: Server, tmp_pat
     running = daphne.start(
         APP, *AT_ONCE, "--endpoint", f"ssl:port={port}:interface=127.0.0.1:privateKey={pem}"
     )
-    context = ssl.create_default_context(cafile=str(pem))
+    context = client_context(pem)
     with socket.create_connection(("127.0.0.1", port), 5) as plain:
         with context.wrap_socket(plain, server_hostname="127.0.0.1") as client:
             client.sendall(HANDSHAKE)
@@ -136,12 +136,3 @@ HANDSHAKE = (
     b"GET /deaf HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
 )
-
-
-def certificate(folder: Path) -> Path:
-    key, both = folder / "key.pem", folder / "server.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*command, *names, "-keyout", key, "-out", both], check=True, capture_output=True)
-    both.write_bytes(key.read_bytes() + both.read_bytes())
-    return both

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import ssl
-import subprocess
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,6 +12,7 @@ from websockets.sync.client import connect
 
 from tests.servers.client import KEY, Raw, event, frame, open_socket, unique
 from tests.servers.conftest import Running, Server, free_port, has_ended
+from tests.servers.tls import certificate, client_context
 
 pytestmark = [pytest.mark.servers, pytest.mark.loops]
 
@@ -149,21 +148,10 @@ def test_behind_a_proxy_the_scheme_and_the_client_are_the_real_ones(daphne: Serv
     assert scope(daphne.shared(APP), "/scope", headers)["scheme"] == "ws"
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    path = tmp_path / "server.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
-    names = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    files = ["-keyout", str(path), "-out", str(tmp_path / "cert.pem")]
-    subprocess.run([*command, *names, *files], check=True, capture_output=True)
-    path.write_bytes(path.read_bytes() + (tmp_path / "cert.pem").read_bytes())
-    return path
-
-
-def test_tls_takes_the_ordinary_way(daphne: Server, certificate: Path) -> None:
-    port = free_port()
-    running = daphne.start(APP, "--endpoint", f"ssl:port={port}:interface=127.0.0.1:privateKey={certificate}")
-    context = ssl.create_default_context(cafile=str(certificate))
+def test_tls_takes_the_ordinary_way(daphne: Server, tmp_path: Path) -> None:
+    port, pem = free_port(), certificate(tmp_path)
+    running = daphne.start(APP, "--endpoint", f"ssl:port={port}:interface=127.0.0.1:privateKey={pem}")
+    context = client_context(pem)
     with connect(f"wss://127.0.0.1:{port}/scope", ssl=context, proxy=None) as client:
         assert json.loads(client.recv(timeout=10))["scheme"] == "wss"
     with connect(f"wss://127.0.0.1:{port}/echo", ssl=context, proxy=None) as client:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from tests.servers.client import OPEN_TIMEOUT
 from tests.servers.conftest import ROOT, Running, Server, free_port
+from tests.servers.tls import certificate, client_context
 
 pytestmark = pytest.mark.servers
 
@@ -32,31 +32,12 @@ FORGED = {
 }
 
 
-def certificate(folder: Path) -> None:
-    command = [
-        *(
-            "openssl",
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=example.com",
-        ),
-        *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-
-
 @contextmanager
 def nginx(folder: Path, *backends: Running, balance: str = "", directives: str = "") -> Iterator[int]:
     """The port on which nginx serves TLS for the servers; `balance` is its balancing method."""
     if shutil.which("nginx") is None or shutil.which("openssl") is None:
         pytest.skip("nginx and openssl are needed: apt-get install nginx openssl")
-    certificate(folder)
+    pem = certificate(folder)
     port, plain = free_port(), free_port()
     upstream = [balance, *(f"server 127.0.0.1:{backend.port};" for backend in backends)]
     text = CONFIGURATION.read_text()
@@ -64,8 +45,8 @@ def nginx(folder: Path, *backends: Running, balance: str = "", directives: str =
         ("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
         ("listen 80;", f"listen 127.0.0.1:{plain};"),
         ("server 127.0.0.1:8001;", "\n".join(upstream)),
-        ("/etc/ssl/example.com.pem", str(folder / "cert.pem")),
-        ("/etc/ssl/example.com.key", str(folder / "key.pem")),
+        ("/etc/ssl/example.com.pem", str(pem)),
+        ("/etc/ssl/example.com.key", str(pem)),
     ):
         assert text.count(old) == 1, old
         text = text.replace(old, new)
@@ -102,13 +83,10 @@ def wait_for(port: int, process: subprocess.Popen[bytes], output: Path) -> None:
 
 
 def through(port: int, path: str, **options: object) -> ClientConnection:
-    """A socket through nginx, with the test's own certificate."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    """A socket through nginx."""
     return connect(
         f"wss://127.0.0.1:{port}{path}",
-        ssl=context,
+        ssl=client_context(),
         server_hostname="example.com",
         compression=None,
         proxy=None,
