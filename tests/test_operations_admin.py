@@ -433,6 +433,24 @@ def test_bare_user_model_and_a_second_site() -> None:
     assert done.stdout == said, done.stderr
 
 
+PEOPLE = dict.fromkeys(("auth", "contenttypes", "routed"), "people")
+PLACES: dict[str, dict[str, str]] = {
+    "everything elsewhere": {**PEOPLE, "admin": "people", "sessions": "people"},
+    "only the log elsewhere": {"admin": "log"},
+    "all but the log elsewhere": {**PEOPLE, "sessions": "people"},
+    "four databases": {**PEOPLE, "admin": "log", "sessions": "keys"},
+}
+
+
+@pytest.mark.parametrize("places", PLACES)
+def test_a_router_spreads_the_tables_over_databases(places: str, tmp_path: Path) -> None:
+    script = Path(__file__).parent / "routed" / "run.py"
+    command = [sys.executable, script, tmp_path, json.dumps(PLACES[places])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    said = "4403\n4000\nTrue True\n['Began', 'Closed', 'Sent', 'Stopped']\nTrue\n"
+    assert done.stdout == said, done.stderr
+
+
 def test_before_migrate(as_user: Callable[..., Client], sockets: Sockets) -> None:
     sockets.open("1")
     client = as_user(superuser=True)

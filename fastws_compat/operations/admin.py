@@ -209,12 +209,12 @@ class LiveSocketAdmin(Base):
             answer = self._tap(request, id, "stop")
             if answer["matched"]:
                 deed = taps.untap(id, shown, answer["count"], answer["size"])
-                audit.complete(audit.enter(deed, request.user), deed, (), taps.ONE)
+                audit.complete(audit.enter(deed, request.user), request.user, deed, (), taps.ONE)
             return
         deed = Deed("tap", id, shown, "for a minute, or as long as the page is open")
         entry = audit.enter(deed, request.user)
         answer = self._tap(request, id, "start")
-        audit.complete(entry, deed, (), Done(answer["matched"], answer["matched"], []))
+        audit.complete(entry, request.user, deed, (), Done(answer["matched"], answer["matched"], []))
         if not answer["matched"]:
             messages.error(request, REFUSALS[answer["refused"]])
 
@@ -312,7 +312,7 @@ class LiveSocketAdmin(Base):
             personal=may(request, "view_personal"),
             **values,
         )
-        audit.complete(entry, deed, selection.ids, done)
+        audit.complete(entry, user, deed, selection.ids, done)
         self._tell(request, ngettext("Closed %d socket", "Closed %d sockets", done.count), done)
         if spared:
             text = _("Left open, because only a superuser may close the sockets of a superuser: %s.")
@@ -323,7 +323,7 @@ class LiveSocketAdmin(Base):
         deed = Deed("send", selection.subject, shown, f"{len(text.encode())} bytes")
         entry = audit.enter(deed, request.user, selection.ids)
         done = async_to_sync(api.send_payload)(selection.where, "text", text, by=request.user)
-        audit.complete(entry, deed, selection.ids, done)
+        audit.complete(entry, request.user, deed, selection.ids, done)
         sent = ngettext("Sent a message to %d socket", "Sent a message to %d sockets", done.count)
         self._tell(request, sent, done)
 

@@ -7,6 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.auth import get_user_model
+from django.db import router
+from django.db.models import Prefetch
+
 from fastws_compat.logger import audit
 from fastws_compat.operations import masks
 from fastws_compat.operations.records import Done
@@ -71,7 +75,7 @@ def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
 
     entry = LogEntry(
         user_id=user.pk,
-        content_type=content_type(),
+        content_type_id=content_type().pk,  # the object may be in another database
         object_id=printable(deed.subject),  # PostgreSQL refuses NUL, which an address may contain
         object_repr=printable(deed.shown)[:MAX_REPR],
         action_flag=CHANGE,
@@ -81,19 +85,17 @@ def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
     return entry
 
 
-def complete(entry: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
-    """Add the outcome to the entry, and write the line."""
+def complete(entry: Any, user: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
+    """Add the outcome to the user's entry, and write the line."""
     entry.change_message = _message(deed, ids, done)
     entry.save(update_fields=["change_message"])
-    log(deed, entry.user.get_username(), done)
+    log(deed, user.get_username(), done)
 
 
 def record(deed: Deed, user_id: str, done: Done) -> None:
     """Write an entry and the line for what a user's action has led to later."""
-    from django.contrib.auth import get_user_model
-
-    user = get_user_model()._base_manager.get(pk=user_id)
-    complete(enter(deed, user), deed, (), done)
+    user = _users().get(pk=user_id)
+    complete(enter(deed, user), user, deed, (), done)
 
 
 def _message(deed: Deed, ids: Sequence[str], done: Done | None) -> str:
@@ -105,8 +107,14 @@ def entries(subject: str) -> Any:
     """The entries about what a filter selects, such as the id of a socket; the newest first."""
     from django.contrib.admin.models import LogEntry
 
-    found = LogEntry.objects.filter(content_type=content_type(), object_id=printable(subject))
-    return found.select_related("user").order_by("-action_time", "-pk")
+    found = LogEntry.objects.filter(content_type_id=content_type().pk, object_id=printable(subject))
+    return found.prefetch_related(Prefetch("user", _users())).order_by("-action_time", "-pk")
+
+
+def _users() -> Any:
+    """All users, in their own database: that of the log may be another one."""
+    model = get_user_model()
+    return model._base_manager.using(router.db_for_read(model))
 
 
 def masked(address: str | None) -> str:

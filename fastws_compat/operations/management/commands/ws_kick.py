@@ -102,5 +102,5 @@ def kick(where: dict[str, Any], options: dict[str, Any], staff: Any) -> Done:
     if entry is None:
         audit.log(deed, by, done)
     else:
-        audit.complete(entry, deed, where.get("id", ()), done)
+        audit.complete(entry, staff, deed, where.get("id", ()), done)
     return done
