@@ -442,6 +442,7 @@ def test_beside_django_prometheus(environment: dict[str, str], answers: str, tmp
     [
         (None, None, "127.0.0.1", 200),
         (None, None, "10.0.0.7", 403),
+        ("", "Bearer ", "10.0.0.7", 403),
         ("secret", None, "10.0.0.7", 403),
         ("secret", "Bearer wrong", "10.0.0.7", 403),
         ("secret", "Bearer secret", "10.0.0.7", 200),

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core import signing
+from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -449,6 +451,17 @@ def test_a_router_spreads_the_tables_over_databases(places: str, tmp_path: Path)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     said = "4403\n4000\nTrue True\n['Began', 'Closed', 'Sent', 'Stopped']\nTrue\n"
     assert done.stdout == said, done.stderr
+
+
+def test_what_goes_through_all_models_needs_no_table(admin_user: User) -> None:
+    for options in ({}, {"use_base_manager": True}):
+        said = StringIO()
+        call_command("dumpdata", stdout=said, **options)
+        models = {each["model"] for each in json.loads(said.getvalue())}
+        assert "auth.user" in models
+        assert "fastws_operations.livesocket" not in models
+    assert LiveSocket.objects.count() == 0
+    call_command("makemigrations", "fastws_operations", check=True, dry_run=True, verbosity=0)
 
 
 def test_before_migrate(as_user: Callable[..., Client], sockets: Sockets) -> None:

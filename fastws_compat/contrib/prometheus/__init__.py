@@ -241,7 +241,7 @@ def may_gather(request: HttpRequest) -> bool:
     """Whether the client has sent the token, or is on this machine."""
     token = conf.get("METRICS_TOKEN")
     given = request.headers.get("Authorization", "")
-    if token is not None and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         return True
     return request.META.get("REMOTE_ADDR") in LOOPBACK and not is_forwarded(request)
 

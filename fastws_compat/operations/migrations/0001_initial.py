@@ -18,6 +18,7 @@ class Migration(migrations.Migration):
                 "verbose_name": "socket",
                 "verbose_name_plural": "sockets",
                 "managed": False,
+                "base_manager_name": "objects",
                 "default_permissions": ("view",),
                 "permissions": [
                     ("kick_livesocket", "Can close sockets"),
