@@ -116,10 +116,12 @@ def test_kick_dry_run(asked: Any) -> None:
         ((), "Say which sockets"),
         (("--everything", "--code", "1005"), "not a code that can be sent"),
         (("--user", "nobody", "--yes"), "There is no user 'nobody'"),
+        (("--user", "\udcff", "--yes"), "There is no user"),
         (("--everything", "--as", "nobody", "--yes"), "There is no user 'nobody'"),
         (("--everything", "--over", "-1", "--yes"), "'-1' is not a number of seconds"),
         (("--everything", "--over", "nan", "--yes"), "'nan' is not a number of seconds"),
         (("--everything", "--over", "soon", "--yes"), "'soon' is not a number of seconds"),
+        (("--everything", "--over", "1e300", "--yes"), "'1e300' is not a number of seconds"),
     ],
 )
 def test_kick_mistakes(asked: Any, args: tuple[str, ...], error: str) -> None:
@@ -443,6 +445,24 @@ def test_connect_cuts_a_long_reason(site: FastAPI, monkeypatch: pytest.MonkeyPat
     stdin(monkeypatch, f"/close 1000 {'x' * 200}\n")
     status, lines = connect("/echo")
     assert (status, without_time(lines)[-1]) == (0, f"closed 1000 {'x' * 123}")
+
+
+def test_connect_sends_only_what_is_text(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff\nb\n"), encoding="utf-8"))
+    status, lines = connect("/echo", "--send", "\udcff", "--wait", "0.5")
+    said = without_time(lines)
+    assert "'\\udcff' is not UTF-8 and is not sent." in said
+    assert "'a\\udcff' is not UTF-8 and is not sent." in said
+    assert [line for line in said if line.startswith(">")] == ["> b"]
+    assert "< echo b" in said
+    assert status == 0
+
+
+def test_connect_to_a_path_that_is_no_text(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    stdin(monkeypatch, "")
+    _, lines = connect("/named/\udcff?q=\udcff", "--header", "X-Name: x", "--wait", "5")
+    [said] = [json.loads(line[2:]) for line in without_time(lines) if line.startswith("<")]
+    assert said[:2] == ["\ufffd", "\ufffd"]
 
 
 @pytest.mark.parametrize("path", ["/named/my café?q=é x", "/named/my%20caf%C3%A9?q=%C3%A9%20x"])

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from http import HTTPStatus
+from io import TextIOWrapper
 from typing import Any
 
 from fastws_compat.connections.closing import close_reason, is_close_code
@@ -66,6 +67,15 @@ class Printer:
 def _shown(answer: Answer) -> list[tuple[str, str]]:
     """The headers without cookies: the session's key must not be shown."""
     return [pair for pair in answer.headers if pair[0].lower() != "set-cookie"]
+
+
+def is_text(line: str) -> bool:
+    """Whether a line of stdin or of the command line is UTF-8, as a text frame must be."""
+    try:
+        line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _now() -> str:
@@ -136,6 +146,8 @@ class Dialogue:
 
         def read() -> None:
             try:
+                if isinstance(sys.stdin, TextIOWrapper):
+                    sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text ends nothing
                 for line in sys.stdin:
                     loop.call_soon_threadsafe(self._lines.put_nowait, line.rstrip("\r\n"))
                 loop.call_soon_threadsafe(self._lines.put_nowait, None)
@@ -153,8 +165,11 @@ class Dialogue:
             self._printer.failed(f"{line!r} is unknown: write /close CODE REASON or /ping, or a message.")
 
     async def _send(self, text: str) -> None:
-        self._printer.message(">", text)
-        await self._client.send(text)
+        if is_text(text):
+            self._printer.message(">", text)
+            await self._client.send(text)
+        else:
+            self._printer.failed(f"{text!r} is not UTF-8 and is not sent.")
 
     async def _close(self, code: int, reason: str) -> None:
         if not self._closing:

@@ -6,6 +6,7 @@ import math
 import sys
 from argparse import ArgumentTypeError
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -20,7 +21,7 @@ def user_named(name: str) -> Any:
     model: Any = get_user_model()
     try:
         return model._default_manager.get_by_natural_key(name)
-    except model.DoesNotExist:
+    except (model.DoesNotExist, UnicodeError):  # bytes that are no text are nobody's name
         raise CommandError(f"There is no user {name!r}.") from None
 
 
@@ -30,7 +31,7 @@ def seconds(argument: str) -> float:
         value = float(argument)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
+    if not 0 <= value <= TIMEOUT_MAX:
         raise ArgumentTypeError(f"{argument!r} is not a number of seconds")
     return value
 

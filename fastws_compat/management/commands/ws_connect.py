@@ -115,11 +115,16 @@ def target_of(options: dict[str, Any]) -> Target:
     full = url.path.rstrip("/") + "/" + path.lstrip("/")
     host = options["host"] or url.netloc.rpartition("@")[2]
     return Target(
-        urlunsplit((scheme, host, quote(full, SAFE), quote(query, SAFE), "")),
+        urlunsplit((scheme, host, quoted(full), quoted(query), "")),
         address,
         headers_of(options, host, is_secure or options["secure"]),
         options["subprotocol"],
     )
+
+
+def quoted(text: str) -> str:
+    """A part of the URL, with the bytes of the command line that are not ASCII percent-encoded."""
+    return quote(text, SAFE, errors="surrogateescape")
 
 
 def headers_of(options: dict[str, Any], host: str, is_secure: bool) -> Headers:
