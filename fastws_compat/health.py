@@ -6,6 +6,7 @@ from typing import Literal
 
 from fastws_compat import conf
 from fastws_compat.connections.registry import everywhere
+from fastws_compat.requests import get_route_path
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 State = Literal["starting", "ready", "draining"]
@@ -76,7 +77,8 @@ class Probes:
         self._probes = {f"{path}live": live, f"{path}ready": ready, f"{path}ready/sockets": ready_for_sockets}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        probe = self._probes.get(scope["path"])
+        # uvicorn puts --root-path before the path of every request, also of one that did not pass the proxy.
+        probe = self._probes.get(get_route_path(scope))
         if probe is None or scope["method"] not in ("GET", "HEAD"):
             await self.application(scope, receive, send)
             return

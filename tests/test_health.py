@@ -34,12 +34,13 @@ def app() -> Iterator[Any]:
         yield get_asgi_application(sockets)
 
 
-def ask(app: Any, path: str, method: str = "GET") -> tuple[int, bytes]:
+def ask(app: Any, path: str, method: str = "GET", root_path: str = "") -> tuple[int, bytes]:
     server = FakeServer({"type": "http.request", "body": b"", "more_body": False})
     scope = {
         "type": "http",
         "method": method,
         "path": path,
+        "root_path": root_path,
         "headers": [(b"host", b"wrong.example")],
         "query_string": b"",
     }
@@ -63,6 +64,12 @@ def test_a_process_that_serves_is_live_and_ready(app: Any) -> None:
     assert ask(app, "/-/ready", "HEAD") == (200, b"")
     assert ask(app, "/-/other")[0] in (400, 404)
     assert ask(app, "/-/live", "POST")[0] in (400, 404)
+
+
+def test_probes_below_a_root_path(app: Any) -> None:
+    for path in ("/app/-/live", "/-/live"):
+        assert ask(app, path, root_path="/app") == (200, b"live")
+    assert ask(app, "/app/-/live")[0] in (400, 404)
 
 
 @pytest.mark.parametrize(

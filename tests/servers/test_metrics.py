@@ -199,6 +199,11 @@ def test_probes_touch_neither_hosts_nor_redirects_nor_the_database(server: Serve
         assert answer(running, f"/-/{path}", "HEAD", host="wrong.example") == (200, "")
 
 
+def test_probes_are_found_below_a_root_path(server: Server) -> None:
+    running = server.start(SITE, "--root-path", "/app")
+    assert answer(running, "/-/ready", host="wrong.example") == (200, "ready")
+
+
 def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) -> None:
     running = daphne.start(SITE)
     assert "Stopping takes up to 5.9 s" in running.logs()
