@@ -14,7 +14,7 @@ from django.test import override_settings
 from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import Gauge, Histogram, InMemoryMetricReader, Sum
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, Sampler, SamplingResult
@@ -806,4 +806,35 @@ def test_a_tracer_that_fails_harms_no_message(caplog: pytest.LogCaptureFixture) 
             asyncio.run(exchange("hi"))
     messages = [record.getMessage() for record in caplog.records]
     assert [each for each in messages if "_sending failed" in each]
+    assert len(messages) == len(set(messages))
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_end"])
+def test_a_span_processor_that_fails_harms_no_message(caplog: pytest.LogCaptureFixture, where: str) -> None:
+    def fail(*args: Any, **values: Any) -> None:
+        raise RuntimeError(where)
+
+    broken = SpanProcessor()
+    setattr(broken, where, fail)
+    provider = TracerProvider()
+    provider.add_span_processor(broken)
+
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        await websocket.join(room)
+        async for text in websocket.iter_text():
+            await Group(room).asend(text)
+
+    hooks._broken.clear()
+    with override_settings(FASTWS={"TRACE_MESSAGES": True}):
+        for _ in instrumented(tracer_provider=provider):
+            with TestClient(app_with(endpoint)).websocket_connect("/rooms/1") as websocket:
+                for text in ("a", "b", "c"):
+                    websocket.send_text(text)
+                    assert websocket.receive_text() == text
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages
+    assert all(
+        each.endswith(f"its further failures are not logged: RuntimeError('{where}')") for each in messages
+    )
     assert len(messages) == len(set(messages))

@@ -188,6 +188,44 @@ def test_verbs(as_user: Callable[..., Client]) -> None:
         assert client.head(LIST + view).status_code == 200
 
 
+# What each role may at most get of a URL: the status for reading, and that for the action of a POST.
+ROLES: dict[str, tuple[tuple[str, ...], dict[str, bool], int, int]] = {
+    "nobody": ((), {"staff": False}, 302, 302),
+    "staff": ((), {}, 403, 403),
+    "viewer": (("view_livesocket",), {}, 200, 403),
+    "all but view": (("kick_livesocket", "message_livesocket", "tap_livesocket"), {}, 403, 403),
+    "superuser": ((), {"superuser": True}, 200, 200),
+}
+VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_every_url_with_every_verb(as_user: Callable[..., Client], sockets: Sockets, role: str) -> None:
+    """Nothing happens without a POST that is allowed, and no answer shows more than the role may see."""
+    one = sockets.open("secret", agent="secret-agent")
+    options, reads, acts = ROLES[role]
+    client = as_user(
+        *options.get("permissions", ()), **{k: v for k, v in options.items() if k != "permissions"}
+    )
+    for verb in VERBS:
+        for url in ("", "data/", "processes/", f"{one}/"):
+            answer = client.generic(verb, LIST + url)
+            allowed = (reads, 302) if not url and verb == "POST" and reads == 200 else (reads, 405)
+            assert answer.status_code in (allowed if reads == 200 else (reads,)), (verb, url)
+            assert reads == 200 or b"secret" not in answer.content
+        for url in ("kick/", "message/", f"{one}/tap/"):
+            answer = client.generic(verb, LIST + url)
+            if reads != 200:
+                assert answer.status_code == reads, (verb, url)
+            elif verb != "POST":
+                assert answer.status_code == 405, (verb, url)
+            else:
+                # Nothing is selected, so that an operator is sent back to the list or the socket.
+                assert answer.status_code == (302 if acts == 200 else 403), url
+    assert not LogEntry.objects.exists()
+    assert (sockets.servers[0].closes, sockets.servers[0].texts) == ([], [])
+
+
 def test_post_without_token(sockets: Sockets, as_user: Callable[..., Client]) -> None:
     client = as_user(superuser=True)
     client.handler.enforce_csrf_checks = True

@@ -1,6 +1,6 @@
 """A site with metrics, probes, an access log and a slow drain.
 
-Its pages redirect to HTTPS; $DATABASE is its database as JSON.
+Its pages redirect to HTTPS; $DATABASE is its database as JSON, and $FASTWS has further values of FASTWS.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ if not settings.configured:
             "DRAIN_DELAY": 3,
             "DRAIN_SPREAD": 1,
             "SHUTDOWN_GRACE": 1,
+            **json.loads(os.environ.get("FASTWS", "{}")),
         },
     )
 

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import AsyncExitStack, ExitStack, closing
 from http.client import HTTPConnection
 from typing import Any
 
@@ -227,3 +227,33 @@ def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) 
     running.wait(10)
     lines = [line for line in running.logs().splitlines() if line.startswith("ACCESS")]
     assert sum("closed 1012 by server" in line for line in lines) == 21
+
+
+@pytest.mark.sized
+def test_three_hundred_sockets_are_closed_over_the_spread(daphne: Server) -> None:
+    count, spread = size("FASTWS_DRAINED", 100, 300), 3
+    running = daphne.start(SITE, env={"FASTWS": json.dumps({"DRAIN_DELAY": 0, "DRAIN_SPREAD": spread})})
+
+    async def one(stack: AsyncExitStack) -> websockets.ClientConnection:
+        client = websockets.connect(running.url("/rooms/a"), compression=None, proxy=None, open_timeout=60)
+        return await stack.enter_async_context(client)
+
+    async def closed(client: websockets.ClientConnection) -> float:
+        with pytest.raises(websockets.ConnectionClosed) as caught:
+            await asyncio.wait_for(client.recv(), 60)
+        assert caught.value.rcvd is not None
+        assert caught.value.rcvd.code == 1012
+        return time.monotonic()
+
+    async def drained() -> list[float]:
+        async with AsyncExitStack() as stack:
+            clients = [await one(stack) for _ in range(count)]
+            running.signal(signal.SIGTERM)
+            began = time.monotonic()
+            return sorted(at - began for at in await asyncio.gather(*map(closed, clients)))
+
+    times = asyncio.run(drained())
+    most = max(sum(start <= at < start + 1 for at in times) for start in times)
+    print(f"{count} sockets were closed within {times[-1]:.2f} s, at most {most} in a second")
+    assert most <= count / 2
+    running.wait(10)
