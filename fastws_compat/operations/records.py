@@ -168,7 +168,7 @@ class Process:
     lag: float | None
     #: The memory of the process in bytes.
     rss: int | None
-    #: The class of the channel layer.
+    #: The class of the channel layer that reaches other processes; None if there is none.
     layer: str | None
     #: Whether the channel layer works.
     layer_up: bool
