@@ -31,10 +31,9 @@ def classified(prefix: str) -> list[str]:
 def nox_list(name: str) -> list[str]:
     """A list of the noxfile, which cannot be imported without nox."""
     tree = ast.parse((ROOT / "noxfile.py").read_text())
-    assigned = {
-        ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)
-    }
-    return list(ast.literal_eval(assigned[name]))
+    lists = [node for node in tree.body if isinstance(node, ast.Assign)]
+    [value] = [node.value for node in lists if ast.unparse(node.targets[0]) == name]
+    return list(ast.literal_eval(value))
 
 
 PYTHONS = classified("Programming Language :: Python")
