@@ -73,7 +73,22 @@ def bare() -> Any:
 
 def ours() -> Any:
     django()
-    return fastapi_style(importlib.import_module(OURS))
+    app = fastapi_style(importlib.import_module(OURS))
+    if os.environ.get("BENCH_METRICS"):
+        add_switch(app)
+    return app
+
+
+def add_switch(app: Any) -> None:
+    """Let a client turn the counting for metrics off and on."""
+    from fastws_compat import WebSocket
+    from fastws_compat.connections import census
+
+    @app.websocket("/counting/{on}")
+    async def switch(websocket: WebSocket, on: bool) -> None:
+        if on is not census.is_on:
+            (census.start if on else census.stop)()
+        await websocket.accept()
 
 
 def fastapi() -> Any:

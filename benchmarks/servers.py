@@ -54,7 +54,8 @@ _folders: list[tempfile.TemporaryDirectory[str]] = []
 class Serving:
     """One peer on one server; `daphne` is "complete" or "stock", `layer` the URL of a channel layer.
 
-    `gc_freeze` is this library's setting; `metrics` installs the collector for Prometheus.
+    `gc_freeze` is this library's setting; `metrics` installs the collector for Prometheus, and a client of
+    `/counting/{on}` turns the counting off and on.
     """
 
     peer: str

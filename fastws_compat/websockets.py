@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from math import inf
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from fastws_compat.connections import census, jsontext
+from fastws_compat.connections import hooks, jsontext
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import can_deny as can_deny
 from fastws_compat.connections.closing import close_message, closing_messages
@@ -64,8 +65,8 @@ class WebSocket(HTTPConnection[StateT]):
     _instant_errors = 0
     # How many calls of `receive` have raised.
     _receive_failures = 0
-    # Whether the handshake has been accepted; the first close by this process, and the server's disconnect.
-    _accepted = False
+    # When the handshake was accepted; the first close by this process, and the server's disconnect.
+    _accepted_at: float | None = None
     _closed: Closed | None = None
     _disconnect: Message | None = None
     # The stages between the server and this socket, if there are any.
@@ -222,8 +223,8 @@ class WebSocket(HTTPConnection[StateT]):
                 raise await self._answer_error(exc)
             raise
         if after is CONNECTED:
-            self._accepted = True
-        if before is CONNECTING and (after is not CONNECTED or census.is_on):
+            self._accepted_at = monotonic()
+        if before is CONNECTING and (after is not CONNECTED or hooks.answered):
             note_answer(self.scope, answer)
         if TURN in self.scope:
             self.scope[TURN].end()  # the next handshake may begin

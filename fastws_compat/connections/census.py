@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import threading
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from time import monotonic
@@ -64,11 +64,13 @@ class Histogram:
 
     def add_all(self, values: Iterable[float]) -> None:
         """Add values; the observers are not called."""
-        bounds, counts, total = self.bounds, self.counts, self.sum
-        for value in values:
-            counts[bisect_left(bounds, value)] += 1
-            total += value
-        self.sum = total
+        ordered, below = sorted(values), 0
+        for place, bound in enumerate(self.bounds):
+            upto = bisect_right(ordered, bound, below)
+            self.counts[place] += upto - below
+            below = upto
+        self.counts[-1] += len(ordered) - below
+        self.sum += sum(ordered)
 
     def merge(self, other: Histogram) -> None:
         self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
@@ -84,8 +86,8 @@ def new_sizes() -> Sizes:
 
 
 # A connection that was accepted and has ended: its template, the seconds until its handshake was answered
-# (None if nobody measured them) and until its end, its first close, the sizes of its messages, its counts.
-Ended = tuple[str, float | None, float, Closed, Sizes | None, int | None, int | None, int | None, int | None]
+# and until its end, its first close, the sizes of its messages, its counts.
+Ended = tuple[str, float, float, Closed, Sizes | None, int | None, int | None, int | None, int | None]
 
 
 class Totals:
@@ -116,13 +118,16 @@ class Totals:
         """Add connections that were accepted and have ended."""
         _, waits, ages, closed, sizes, *counts = zip(*ended, strict=True)
         self.opened += len(ended)
-        self.handshakes.add_all([wait for wait in waits if wait is not None])
+        self.handshakes.add_all(waits)
         self.durations.add_all(ages)
         for (code, by), number in Counter(closed).items():
             self.closed[_label(code, by)] += number
         for name, column in zip(COUNTED, counts, strict=True):
-            setattr(self, name, getattr(self, name) + sum(filter(None, column)))
-        self.unknown |= {name for name, column in zip(COUNTED, counts, strict=True) if None in column}
+            known = column
+            if None in column:
+                known = tuple(count for count in column if count is not None)
+                self.unknown |= {name}
+            setattr(self, name, getattr(self, name) + sum(known))
         for each in filter(None, sizes):
             self.add_sizes(each)
 
@@ -137,7 +142,9 @@ class Counted(Protocol):
     """A connection at its end."""
 
     begun: float
-    waited: float | None
+
+    @property
+    def waited(self) -> float | None: ...
 
     @property
     def template(self) -> str: ...

@@ -42,10 +42,9 @@ class Counted:
     close_code: int | None = None
     # The reason for a refusal, noted before it is known whether the handshake will be refused.
     reason: Reason | None = None
-    # Seconds until the handshake was answered, if somebody measured them.
-    waited: float | None = None
     _tally: Tally | None = None
     _accepted = False
+    _waited: float | None = None
     _refusal: Refusal | None = None
     _closed: Closed | None = None
     # Kept when the connection lets go of its scope and its socket.
@@ -54,14 +53,14 @@ class Counted:
 
     def note_accepted(self) -> None:
         if not self._accepted:
-            self._accepted, self.waited = True, monotonic() - self.begun
+            self._accepted, self._waited = True, monotonic() - self.begun
             if hooks.answered:
                 hooks.run(hooks.answered, self)
 
     def note_refusal(self, status: int, reason: Reason = "endpoint") -> None:
         """Note the answer that refuses the handshake; a reason that was noted earlier takes precedence."""
         if self.refusal is None and not self.is_accepted:
-            self._refusal, self.waited = (status, self.reason or reason), monotonic() - self.begun
+            self._refusal, self._waited = (status, self.reason or reason), monotonic() - self.begun
             hooks.run(hooks.answered, self)
 
     def note_close(self, code: int, by: By) -> None:
@@ -83,7 +82,13 @@ class Counted:
 
     @property
     def is_accepted(self) -> bool:
-        return self._accepted or (self.websocket is not None and self.websocket._accepted)
+        return self._accepted or (self.websocket is not None and self.websocket._accepted_at is not None)
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds until the handshake was answered; None if it was not, or by the server itself."""
+        at = None if self.websocket is None else self.websocket._accepted_at
+        return self._waited if at is None else at - self.begun
 
     @property
     def refusal(self) -> Refusal | None:
@@ -184,14 +189,28 @@ class Counted:
 
         Returns what is added to the sums; None if the connection was not accepted.
         """
-        counts, websocket = self.counts, self.websocket
+        websocket, closed = self.websocket, getattr(self.server, "closed", None)
+        if type(closed) is tuple and websocket is not None and websocket._accepted_at is not None:
+            noted = self._closed or websocket._closed
+            if noted is None or noted[1] != "operator":
+                return self._settle_on_daphne(websocket, closed)
+        counts = self.counts
         self._heard = counts[0]
         self._template = template = self._template or self.template
-        if websocket is not None and websocket._accepted:
-            self._accepted = True
-        if not self._accepted:
+        self._accepted, waited = self.is_accepted, self.waited
+        if not self._accepted or waited is None:
             return None
-        return template, self.waited, monotonic() - self.begun, self.closed, self.sizes, *counts
+        self._waited = waited
+        return template, waited, monotonic() - self.begun, self.closed, self.sizes, *counts
+
+    def _settle_on_daphne(self, websocket: Any, closed: Closed) -> Ended:
+        """Settle nearly every connection of a completed daphne, at a third of the cost."""
+        server, begun = self.server, self.begun
+        waited: float = websocket._accepted_at - begun
+        self._accepted, self._waited = True, waited
+        self._template = template = template_of(websocket.scope)
+        counts = server.messages_in, server.messages_out, server.bytes_in, server.bytes_out
+        return template, waited, monotonic() - begun, closed, server.sizes, *counts
 
 
 def _heard_by(websocket: Any) -> int:

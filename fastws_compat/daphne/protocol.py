@@ -73,6 +73,8 @@ class WebSocketProtocol(MessageReader):
     refusal: tuple[int, Reason] | None = None
     # The handshake's place among those that the process works on, until it is answered.
     _turn: Turn | None = None
+    # The sizes of the messages in and out, where a subclass measures them.
+    sizes: Any = None
 
     # The handshakes that the application is working on.
     unanswered: Deadlines[WebSocketProtocol]
