@@ -30,7 +30,7 @@ class Listener:
     """A member that records what it receives."""
 
     def __init__(self, id: str, on_message: Callable[[], None] = lambda: None) -> None:
-        self.id = id
+        self.id, self.ids = id, (id,)
         self.offsets: list[int] = []
         self.told: list[dict[str, Any]] = []
         self._on_message = on_message

@@ -286,6 +286,38 @@ def test_who_is_excluded_moves_on() -> None:
     run(main)
 
 
+def test_who_is_excluded_stays_so_over_several_connections() -> None:
+    """A client may lose its connection again before it has got what an earlier one was excluded from."""
+    room, sockets, app = Group("room.1"), [], FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(room)
+        sockets.append(websocket)
+        await websocket.receive()
+
+    async def main() -> None:
+        ids = []
+        position = await room.aposition()
+        for _ in range(2):
+            async with client(app, ",".join(f"@{id}" for id in ids)) as one:
+                ids.append((await one.until("hello"))["id"])
+                await one.until("joined")
+                await eventually(lambda: len(sockets) == len(ids))
+        for socket in sockets:
+            await room.asend(["mine"], exclude=socket)
+        async with client(app, f"@{ids[0]},@{ids[1]},room.1:{position}") as one:
+            await one.until_offset(2)
+            # The endpoint of an earlier connection may still be sending.
+            await room.asend(["mine"], exclude=sockets[0])
+            await room.asend(["another's"])
+            await one.until_offset(4)
+            assert [frame.get("data") for frame in one.of("message")] == [None, None, None, ["another's"]]
+
+    run(main)
+
+
 def test_an_endpoint_says_where_a_raw_client_was() -> None:
     room = Group("room.1")
 
@@ -894,9 +926,9 @@ def test_a_typed_group_has_a_history() -> None:
 def test_claims() -> None:
     assert claims_of(b"a=b") is None
     assert claims_of(b"x=fastws") is None
-    claims = claims_of(b"a=b&fastws=%40abc.1%2Croom.7%3Ak3x9ab2c%3A17%3Av1%2Cwho%3A%3A0%3Av2&c=d")
+    claims = claims_of(b"a=b&fastws=%40abc.1%2C%40abc.2%2Croom.7%3Ak3x9ab2c%3A17%3Av1%2Cwho%3A%3A0%3Av2&c=d")
     assert claims is not None
-    assert claims.last_id == "abc.1"
+    assert claims.ids == {"abc.1", "abc.2"}
     assert claims.of("room.7") == Claim(Position("k3x9ab2c", 17), "v1")
     assert claims.of("who") == Claim(None, "v2")
     assert claims.of("other") == Claim(None, None)

@@ -238,7 +238,7 @@ class Arrival:
     def _is_hidden(self, entry: Kept) -> bool:
         since = self._wish.since
         is_older = since is not None and entry.moment < since
-        return is_older or (entry.exclude is not None and entry.exclude in self._member.ids)
+        return is_older or entry.exclude in self._member.ids
 
     def _is_member(self) -> bool:
         """Whether the socket has neither left nor joined again in the meantime."""

@@ -69,7 +69,7 @@ class Member:
 
     @property
     def ids(self) -> Collection[str]:
-        """The id of this connection, and that of the previous one if the client names it."""
+        """The id of this connection, and those of earlier ones if the client names them."""
         return (self.id,)
 
     def claim(self, group: str) -> Claim:
@@ -258,6 +258,7 @@ class LiveMember(Member):
     def __init__(self, websocket: Socket, claims: Claims) -> None:
         super().__init__(websocket)
         self._claims = claims
+        self._ids = claims.ids | {self.id}
 
     def deliver(self, delivery: Frame) -> None:
         super().deliver(delivery.envelope if isinstance(delivery, Delivery) else delivery)
@@ -267,7 +268,7 @@ class LiveMember(Member):
 
     @property
     def ids(self) -> Collection[str]:
-        return (self.id, self._claims.last_id or self.id)
+        return self._ids
 
     def claim(self, group: str) -> Claim:
         return self._claims.of(group)
