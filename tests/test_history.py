@@ -52,6 +52,7 @@ def layer(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
             "board.*": {"history": True, "state": {"keys": 2, "bytes": 100}},
             "who.*": {"presence": True},
             "room.*": {"history": {"count": 1000}},
+            "long.*": {"history": {"count": 1000}, "state": True},
         }
     }
     layers.health.cache_clear()
@@ -625,6 +626,82 @@ def test_a_join_before_accept() -> None:
             assert [(await one.next())["fastws"] for _ in range(2)] == ["hello", "joined"]
             await one.until_offset(2)
             assert [frame["data"] for frame in one.of("message")] == [["before"], ["early"]]
+
+    run(main)
+
+
+def before_accept(may_accept: asyncio.Event, answer: str = "accept") -> FastAPI:
+    """An application that joins a group before it accepts or refuses the socket."""
+    app = FastAPI()
+    app.state.joined = []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        app.state.joined.append(await websocket.join("long.1"))
+        await may_accept.wait()
+        await getattr(websocket, answer)()
+        await websocket.send_json({"mine": True})
+        async for _ in websocket.iter_text():
+            pass
+
+    return app
+
+
+def test_a_long_recovery_before_accept_is_not_slow(settings: Any) -> None:
+    """What a member has missed waits in the history until the socket is accepted, not in its queue."""
+    settings.FASTWS |= {"SLOW_CONSUMER_QUEUE": 10}
+    room, may_accept, missed = Group("long.1"), asyncio.Event(), 150
+    app = before_accept(may_accept)
+
+    async def main() -> None:
+        position = await room.aposition()
+        for number in range(missed):
+            await room.asend([number])
+        await room.aset("x", 1)
+        async with client(app, f"long.1:{position}") as back, client(app) as new:
+            await eventually(lambda: len(app.state.joined) == 2)
+            assert {joined.recovered for joined in app.state.joined} == {True, None}
+            for number in range(20):
+                await room.asend(["late", number])
+            may_accept.set()
+            for each in (back, new):
+                await each.until_offset(missed + 21)
+            await room.asend(["last"])
+            for each in (back, new):
+                await each.until_offset(missed + 22)
+                assert each.of("lost") == []
+            assert back.offsets == [*range(1, missed + 1), *range(missed + 2, missed + 23)]
+            assert [frame["offset"] for frame in back.of("state")] == [missed + 1]
+            assert new.offsets == list(range(missed + 2, missed + 23))
+            [snapshot] = new.of("state")
+            assert snapshot["all"] == {"x": 1}
+            for each in (back, new):
+                assert next(frame for frame in each.frames if "group" in frame)["fastws"] == "joined"
+
+    run(main)
+
+
+@pytest.mark.parametrize("answer", ["close", "accept"])
+def test_a_recovery_that_waits_for_accept_ends_with_its_connection(answer: str) -> None:
+    room, may_accept = Group("long.1"), asyncio.Event()
+    app = before_accept(may_accept, answer)
+
+    async def main() -> None:
+        position = await room.aposition()
+        await room.asend([1])
+        async with client(joining_app(room)) as other:  # so that the feed outlives the one that leaves
+            await other.until("joined")
+            feed: Any = hub.hub_of("default").feeds[room.name]
+            async with client(app, f"long.1:{position}") as one:
+                await eventually(lambda: app.state.joined)
+                assert len(feed.catchers) == 1
+                if answer == "close":
+                    may_accept.set()
+                    await eventually(lambda: not feed.catchers)
+                    assert one.of("message") == []
+            await eventually(lambda: not feed.catchers)
+            await room.asend([2])
+            await other.until_offset(2)
 
     run(main)
 
