@@ -353,6 +353,7 @@ class Member:
     """One connection of a client, which sometimes reads slowly."""
 
     is_ours = True
+    is_connecting = False
 
     def __init__(self, client: Client, hub: Hub, id: str) -> None:
         self.client = client

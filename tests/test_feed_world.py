@@ -97,7 +97,7 @@ def without_checks(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
 def without_chasing(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """A member goes live before it has caught up."""
 
-    async def at_once(self: Arrival, feed: GroupFeed, position: Position) -> None: ...
+    async def at_once(self: Arrival, feed: GroupFeed, position: Position, **options: bool) -> None: ...
 
     monkeypatch.setattr(Arrival, "_catch_up", at_once)
 
