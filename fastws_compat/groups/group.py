@@ -308,8 +308,8 @@ def _refuse_namesakes(member: Member, groups: Iterable[Group]) -> None:
         aliases = aliases or {name: alias for alias, name in member.joined}
         if (alias := aliases.setdefault(group.name, group.layer)) != group.layer:
             raise GroupNameError(
-                f"The socket cannot join {group.name!r} on layer {group.layer!r}, because it joins a group of "
-                f"this name on layer {alias!r}: groups that keep something need different names."
+                f"The socket cannot join {group.name!r} on layer {group.layer!r}, because it joins a group "
+                f"of this name on layer {alias!r}: groups that keep something need different names."
             )
 
 
