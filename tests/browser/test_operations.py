@@ -91,11 +91,14 @@ def test_ticks_focus_and_rows_survive_polls(open_list: Any, visit: Any) -> None:
     expect(rows(page)).to_have_count(1)
     page.locator(".action-select").check()
     page.locator("#live-rows th a").focus()
-    for _ in range(3):
+    for _ in range(5):
         with page.expect_response("**/data/**"):
             pass
     chat(visit)
     expect(rows(page)).to_have_count(2)
+    for _ in range(5):
+        with page.expect_response("**/data/**"):
+            pass
     assert page.locator(".action-select:checked").count() == 1
     assert page.evaluate("document.activeElement.closest('tr') !== null")
     expect(page.locator(".action-counter")).to_have_text("1 of 2 selected")
