@@ -33,12 +33,14 @@ class Starlette:
     `max_body_size` is accepted and has no effect: only HTTP requests have bodies.
     """
 
-    # The keys of the handler for every exception that has no other handler, as in Starlette.
+    #: The keys of the handler for every exception that has no other handler, as in Starlette.
     CATCH_ALL: ClassVar[tuple[Any, ...]] = (500, Exception)
-    # Handlers that every application has.
+    #: Handlers that every application has.
     DEFAULT_HANDLERS: ClassVar[Mapping[Any, ExceptionHandler]] = STARLETTE_HANDLERS
 
+    #: The path below which a proxy serves the application; empty if the server says it.
     root_path = ""
+    #: The router that has the application's routes.
     router: Router
 
     def __init__(
@@ -52,6 +54,7 @@ class Starlette:
         max_body_size: int | None = None,
     ) -> None:
         self.router = Router(routes, lifespan=lifespan)
+        #: Accepted for Starlette's sake; it has no effect.
         self.max_body_size = max_body_size
         self._begin(debug, middleware, exception_handlers)
 
@@ -61,13 +64,18 @@ class Starlette:
         middleware: Sequence[Middleware] | None,
         exception_handlers: Mapping[Any, ExceptionHandler] | None,
     ) -> None:
+        #: Accepted for Starlette's sake; Django's `DEBUG` applies.
         self.debug = debug
+        #: Data for the whole application.
         self.state = State()
+        #: The handlers by exception class or status.
         self.exception_handlers = dict(exception_handlers or {})
         _refuse_foreign_handlers(self.exception_handlers)
+        #: The middleware that was added, the outermost first.
         self.user_middleware = list(middleware or [])
         for item in self.user_middleware:
             foreign.refuse(item, "middleware=")
+        #: The middleware around the router; None until the first connection.
         self.middleware_stack: ASGIApp | None = None
 
     @property
@@ -156,6 +164,7 @@ class FastAPI(Starlette):
     Options that only matter for HTTP (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
     """
 
+    #: The router that has the application's routes.
     router: APIRouter
 
     def __init__(
@@ -178,13 +187,19 @@ class FastAPI(Starlette):
         **extra: Any,
     ) -> None:
         self._begin(debug, middleware, {**DEFAULT_HANDLERS, **(exception_handlers or {})})
+        #: The title in documents about the sockets.
         self.title = title
+        #: One line about the application, in documents.
         self.summary = summary
+        #: More about the application, in documents.
         self.description = description
+        #: The application's own version, in documents.
         self.version = version
         self.root_path = root_path
         limits, extra = split(extra)
+        #: The options for HTTP and for documents, as they were passed.
         self.extra = router_options(extra, APP_OPTIONS, "FastAPI.__init__")
+        #: The replacements of dependencies, by the dependency, for tests.
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.router = APIRouter(
             routes=routes,

@@ -16,6 +16,7 @@ from fastws_compat.websockets import WebSocket
 class WebSocketEndpoint:
     """Three methods to override, for `websocket_route`; `encoding` is the type of the messages."""
 
+    #: The type of the client's messages; None takes text and bytes as they come.
     encoding: Literal["text", "bytes", "json"] | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -23,8 +24,11 @@ class WebSocketEndpoint:
             raise AssertionError(
                 f"A WebSocketEndpoint needs a scope of type 'websocket', not {scope['type']!r}"
             )
+        #: The scope of the connection.
         self.scope = scope
+        #: ASGI's callable that receives messages.
         self.receive = receive
+        #: ASGI's callable that sends messages.
         self.send = send
 
     def __await__(self) -> Generator[Any, None, None]:

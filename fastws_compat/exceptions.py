@@ -32,9 +32,13 @@ PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 class EndpointContext(TypedDict, total=False):
     """The location of an endpoint in the source, for errors."""
 
+    #: The name of the endpoint.
     function: str
+    #: The path of its route.
     path: str
+    #: The file that defines it.
     file: str
+    #: The line of its definition.
     line: int
 
 
@@ -50,8 +54,11 @@ class HTTPException(Exception):
     def __init__(
         self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
     ) -> None:
+        #: The HTTP status of the refusal; after accept, the close code is 4000 more.
         self.status_code = status_code
+        #: What the client is told: the body of a refusal or the reason of the close frame.
         self.detail = PHRASES.get(status_code, "") if detail is None else detail
+        #: Further headers of the refusal.
         self.headers = headers
 
     def __str__(self) -> str:
@@ -67,7 +74,9 @@ class WebSocketException(Exception):
     _refusal = "endpoint"
 
     def __init__(self, code: int, reason: str | None = None) -> None:
+        #: The close code.
         self.code = code
+        #: The reason in the close frame.
         self.reason = reason or ""
 
     def __str__(self) -> str:
@@ -126,11 +135,16 @@ class ValidationException(Exception):
 
     def __init__(self, errors: Sequence[Any], *, endpoint_ctx: EndpointContext | None = None) -> None:
         self._errors = errors
+        #: Where the endpoint is, if it is known.
         self.endpoint_ctx = endpoint_ctx
         context = endpoint_ctx or EndpointContext()
+        #: The name of the endpoint.
         self.endpoint_function = context.get("function")
+        #: The path of its route.
         self.endpoint_path = context.get("path")
+        #: The file that defines it.
         self.endpoint_file = context.get("file")
+        #: The line of its definition.
         self.endpoint_line = context.get("line")
 
     def errors(self) -> Sequence[Any]:
@@ -161,6 +175,7 @@ class RequestValidationError(ValidationException):
         self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None
     ) -> None:
         super().__init__(errors, endpoint_ctx=endpoint_ctx)
+        #: The body that was validated; a handshake has none.
         self.body = body
 
 
@@ -177,4 +192,5 @@ class ResponseValidationError(ValidationException):
         self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None
     ) -> None:
         super().__init__(errors, endpoint_ctx=endpoint_ctx)
+        #: What should have been sent.
         self.body = body

@@ -27,9 +27,13 @@ DependencyScope = Literal["function", "request"]
 class ParamTypes(Enum):
     """Where in the handshake a parameter is read."""
 
+    #: In the query string.
     query = "query"
+    #: In a header.
     header = "header"
+    #: In the path.
     path = "path"
+    #: In a cookie.
     cookie = "cookie"
 
 
@@ -79,12 +83,16 @@ class Declaration(_FieldInfo):  # type: ignore[misc]
     It subclasses FieldInfo, as FastAPI's markers do, so that pydantic recognizes it inside models.
     """
 
+    #: Where the value is read: "path", "query", "header", "cookie" or "body".
     source: ClassVar[Source]
 
     def __init__(self, default: Any = PydanticUndefined, **options: Unpack[FieldOptions]) -> None:
         self._check(options)
+        #: An example for documents; `examples` is the newer way.
         self.example = options.pop("example", None)
+        #: Examples in OpenAPI's own form.
         self.openapi_examples = options.pop("openapi_examples", None)
+        #: Whether documents have the parameter.
         self.include_in_schema = options.pop("include_in_schema", True)
         regex = options.pop("regex", None)
         if regex is not None:
@@ -109,6 +117,7 @@ class Declaration(_FieldInfo):  # type: ignore[misc]
 class Param(Declaration):
     """A parameter that the handshake sends as text."""
 
+    #: Where the handshake has the value, as FastAPI's enum.
     in_: ClassVar[ParamTypes] = ParamTypes.query
     source: ClassVar[Source] = "query"
 
@@ -142,6 +151,7 @@ class Header(Param):
         convert_underscores: bool = True,
         **options: Unpack[FieldOptions],
     ) -> None:
+        #: Whether the underscores of the parameter stand for hyphens.
         self.convert_underscores = convert_underscores
         super().__init__(default, **options)
 
@@ -166,7 +176,9 @@ class Body(Declaration):
         media_type: str = "application/json",
         **options: Unpack[FieldOptions],
     ) -> None:
+        #: Whether FastAPI expects the value under the name of the parameter.
         self.embed = embed
+        #: The media type of the body.
         self.media_type = media_type
         super().__init__(default, **options)
 
@@ -201,11 +213,15 @@ class File(Form):
 class Depends:
     """Call `dependency` and pass its result. A declaration with a limit equals only copies of itself."""
 
+    #: The callable; None for the class that the parameter is annotated with.
     dependency: Callable[..., Any] | None = None
+    #: Whether one call serves every parameter of the connection that declares the same.
     use_cache: bool = True
+    #: When the code after `yield` runs: "function" means when the endpoint has returned.
     scope: DependencyScope | None = None
+    #: Maximum number of calls at a time in this process.
     max_concurrency: int | None = field(default=None, kw_only=True)
-    # This is a field so that `dataclasses.replace` keeps the limit when the callable is inferred.
+    #: The limit itself. As a field, it survives `dataclasses.replace`.
     concurrency: Concurrency | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -222,6 +238,7 @@ class Depends:
 class Security(Depends):
     """`Depends` with OAuth2 scopes, which `SecurityScopes` collects."""
 
+    #: The OAuth2 scopes that are required here.
     scopes: Sequence[str] | None = None
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fastws_compat.groups import arrivals
+from fastws_compat.groups import arrivals, keeping
 from fastws_compat.groups.arrivals import Arrival
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.feed import Feed, Hand, Step
@@ -16,7 +16,7 @@ from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.kinds import History, Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.stores import Reading
-from fastws_compat.layers.wire import Payload
+from fastws_compat.layers.wire import Change, Payload
 from tests.feed_world import FaultyStore, World, run
 from tests.sizes import size
 
@@ -97,7 +97,7 @@ def without_checks(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
 def without_chasing(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """A member goes live before it has caught up."""
 
-    async def at_once(self: Arrival, feed: GroupFeed, position: Position) -> None: ...
+    async def at_once(self: Arrival, feed: GroupFeed, position: Position, **options: bool) -> None: ...
 
     monkeypatch.setattr(Arrival, "_catch_up", at_once)
 
@@ -179,6 +179,18 @@ def without_reading_after_joining(monkeypatch: pytest.MonkeyPatch, world: World)
     monkeypatch.setattr(GroupFeed, "confirm", from_memory)
 
 
+def with_news_in_the_place_of_a_message(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """The news of a clear have the offset of the newest message, and not of the last one before the clear."""
+    pack = keeping.pack_change
+
+    def pack_at_the_top(group: str, change: Change, extra: dict[str, Any]) -> Any:
+        life = world.store.life
+        return pack(group, change, extra if life is None else {**extra, "offset": life.top})
+
+    world.troubles = [world.clear]
+    monkeypatch.setattr(keeping, "pack_change", pack_at_the_top)
+
+
 def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """Of another epoch, everything that the store has is handed out."""
 
@@ -212,6 +224,7 @@ def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -
         without_reports,
         without_saying_what_is_gone,
         without_reading_after_joining,
+        with_news_in_the_place_of_a_message,
         without_the_end_of_an_epoch,
     ],
 )

@@ -30,7 +30,7 @@ class Listener:
     """A member that records what it receives."""
 
     def __init__(self, id: str, on_message: Callable[[], None] = lambda: None) -> None:
-        self.id = id
+        self.id, self.ids = id, (id,)
         self.offsets: list[int] = []
         self.told: list[dict[str, Any]] = []
         self._on_message = on_message
@@ -340,6 +340,7 @@ class Newcomer:
     id = "newcomer"
     ids = (id,)
     is_ours = True
+    is_connecting = False
 
     def __init__(self) -> None:
         self.frames: list[Any] = []
@@ -389,7 +390,7 @@ def test_who_catches_up_too_slowly_comes_again(monkeypatch: pytest.MonkeyPatch) 
         world, member = World(), Newcomer()
         arrival: Any = arrival_in(world, member)
         arrival._chase = lambda *arguments: asyncio.sleep(20)
-        await arrival._catch_up(world.feed, Position("e", 0))
+        await arrival._catch_up(world.feed, Position("e", 0), wants_values=False)
         assert member.closed == [Close(1013, "caught up too slowly; spread=1")]
 
     run(main)

@@ -52,6 +52,7 @@ def layer(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
             "board.*": {"history": True, "state": {"keys": 2, "bytes": 100}},
             "who.*": {"presence": True},
             "room.*": {"history": {"count": 1000}},
+            "long.*": {"history": {"count": 1000}, "state": True},
         }
     }
     layers.health.cache_clear()
@@ -282,6 +283,38 @@ def test_who_is_excluded_moves_on() -> None:
             await again.until_offset(2)
             assert again.of("message")[0] == moved
             assert again.of("message")[1]["data"] == ["raw"]
+
+    run(main)
+
+
+def test_who_is_excluded_stays_so_over_several_connections() -> None:
+    """A client may lose its connection again before it has got what an earlier one was excluded from."""
+    room, sockets, app = Group("room.1"), [], FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(room)
+        sockets.append(websocket)
+        await websocket.receive()
+
+    async def main() -> None:
+        ids = []
+        position = await room.aposition()
+        for _ in range(2):
+            async with client(app, ",".join(f"@{id}" for id in ids)) as one:
+                ids.append((await one.until("hello"))["id"])
+                await one.until("joined")
+                await eventually(lambda: len(sockets) == len(ids))
+        for socket in sockets:
+            await room.asend(["mine"], exclude=socket)
+        async with client(app, f"@{ids[0]},@{ids[1]},room.1:{position}") as one:
+            await one.until_offset(2)
+            # The endpoint of an earlier connection may still be sending.
+            await room.asend(["mine"], exclude=sockets[0])
+            await room.asend(["another's"])
+            await one.until_offset(4)
+            assert [frame.get("data") for frame in one.of("message")] == [None, None, None, ["another's"]]
 
     run(main)
 
@@ -597,6 +630,82 @@ def test_a_join_before_accept() -> None:
     run(main)
 
 
+def before_accept(may_accept: asyncio.Event, answer: str = "accept") -> FastAPI:
+    """An application that joins a group before it accepts or refuses the socket."""
+    app = FastAPI()
+    app.state.joined = []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        app.state.joined.append(await websocket.join("long.1"))
+        await may_accept.wait()
+        await getattr(websocket, answer)()
+        await websocket.send_json({"mine": True})
+        async for _ in websocket.iter_text():
+            pass
+
+    return app
+
+
+def test_a_long_recovery_before_accept_is_not_slow(settings: Any) -> None:
+    """What a member has missed waits in the history until the socket is accepted, not in its queue."""
+    settings.FASTWS |= {"SLOW_CONSUMER_QUEUE": 10}
+    room, may_accept, missed = Group("long.1"), asyncio.Event(), 150
+    app = before_accept(may_accept)
+
+    async def main() -> None:
+        position = await room.aposition()
+        for number in range(missed):
+            await room.asend([number])
+        await room.aset("x", 1)
+        async with client(app, f"long.1:{position}") as back, client(app) as new:
+            await eventually(lambda: len(app.state.joined) == 2)
+            assert {joined.recovered for joined in app.state.joined} == {True, None}
+            for number in range(20):
+                await room.asend(["late", number])
+            may_accept.set()
+            for each in (back, new):
+                await each.until_offset(missed + 21)
+            await room.asend(["last"])
+            for each in (back, new):
+                await each.until_offset(missed + 22)
+                assert each.of("lost") == []
+            assert back.offsets == [*range(1, missed + 1), *range(missed + 2, missed + 23)]
+            assert [frame["offset"] for frame in back.of("state")] == [missed + 1]
+            assert new.offsets == list(range(missed + 2, missed + 23))
+            [snapshot] = new.of("state")
+            assert snapshot["all"] == {"x": 1}
+            for each in (back, new):
+                assert next(frame for frame in each.frames if "group" in frame)["fastws"] == "joined"
+
+    run(main)
+
+
+@pytest.mark.parametrize("answer", ["close", "accept"])
+def test_a_recovery_that_waits_for_accept_ends_with_its_connection(answer: str) -> None:
+    room, may_accept = Group("long.1"), asyncio.Event()
+    app = before_accept(may_accept, answer)
+
+    async def main() -> None:
+        position = await room.aposition()
+        await room.asend([1])
+        async with client(joining_app(room)) as other:  # so that the feed outlives the one that leaves
+            await other.until("joined")
+            feed: Any = hub.hub_of("default").feeds[room.name]
+            async with client(app, f"long.1:{position}") as one:
+                await eventually(lambda: app.state.joined)
+                assert len(feed.catchers) == 1
+                if answer == "close":
+                    may_accept.set()
+                    await eventually(lambda: not feed.catchers)
+                    assert one.of("message") == []
+            await eventually(lambda: not feed.catchers)
+            await room.asend([2])
+            await other.until_offset(2)
+
+    run(main)
+
+
 def test_the_server_shows_that_it_lives(settings: Any) -> None:
     settings.FASTWS = {"BEAT_SECONDS": 0.05}
     app = joining_app()
@@ -894,9 +1003,9 @@ def test_a_typed_group_has_a_history() -> None:
 def test_claims() -> None:
     assert claims_of(b"a=b") is None
     assert claims_of(b"x=fastws") is None
-    claims = claims_of(b"a=b&fastws=%40abc.1%2Croom.7%3Ak3x9ab2c%3A17%3Av1%2Cwho%3A%3A0%3Av2&c=d")
+    claims = claims_of(b"a=b&fastws=%40abc.1%2C%40abc.2%2Croom.7%3Ak3x9ab2c%3A17%3Av1%2Cwho%3A%3A0%3Av2&c=d")
     assert claims is not None
-    assert claims.last_id == "abc.1"
+    assert claims.ids == {"abc.1", "abc.2"}
     assert claims.of("room.7") == Claim(Position("k3x9ab2c", 17), "v1")
     assert claims.of("who") == Claim(None, "v2")
     assert claims.of("other") == Claim(None, None)

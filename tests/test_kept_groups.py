@@ -12,7 +12,7 @@ from channels.layers import channel_layers
 from redis import Redis
 
 from fastws_compat import FastAPI, WebSocket
-from fastws_compat.exceptions import GroupStoreError
+from fastws_compat.exceptions import GroupNameError, GroupStoreError
 from fastws_compat.groups import Group
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.hub import hub_of
@@ -211,6 +211,40 @@ def test_a_kind_for_all_names_includes_those_of_the_library(run: Any) -> None:
         assert [entry.message for entry in await Group.everyone().ahistory()] == [["all"]]
 
     run(main)
+
+
+def test_two_layers_with_a_group_of_the_same_name(settings: Any) -> None:
+    """A client would take the messages of one for those of the other: it has one position for a name."""
+    layer = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+    settings.CHANNEL_LAYERS = {"default": layer, "other": layer}
+    settings.FASTWS = {"GROUPS": {"room.*": {"history": True}}}
+    app, failures = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join("plain", Group("plain", layer="other"), "room.1")
+        for groups in (
+            [Group("room.1", layer="other")],
+            ["room.2", Group("room.3"), Group("room.2", layer="other")],
+        ):
+            with pytest.raises(GroupNameError, match="different names") as caught:
+                await websocket.join(*groups)
+            failures.append(str(caught.value))
+        await websocket.leave("room.1")
+        await websocket.join(Group("room.1", layer="other"))
+        await websocket.receive()
+
+    async def main() -> None:
+        async with client(app) as one:
+            async with asyncio.timeout(20):
+                await one.until("left")
+                await one.until("joined")
+            assert [frame["group"] for frame in one.of("joined")] == ["room.1", "room.1"]
+            assert "'room.1' on layer 'other'" in failures[0]
+            assert "'room.2' on layer 'other'" in failures[1]
+
+    asyncio.run(main())
 
 
 def test_a_socket_that_is_present_under_another_key(run: Any) -> None:

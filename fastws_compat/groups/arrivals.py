@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, Literal, TypedDict
 
 from fastws_compat.groups.delivery import Frame, Participant
@@ -19,7 +20,7 @@ from fastws_compat.groups.hub import Hub
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.member import TRY_AGAIN_LATER, Member
 from fastws_compat.groups.positions import Position, parse_position
-from fastws_compat.groups.stores import Reading, StoreError
+from fastws_compat.groups.stores import Reading
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Change, Close
 
@@ -38,7 +39,7 @@ class Joined:
     None means that there was nothing to recover.
     """
 
-    # By the name of the group.
+    #: The results by the name of the group.
     groups: dict[str, bool | None] = field(default_factory=dict)
 
     @property
@@ -108,6 +109,7 @@ class Arrival:
         self._feed: GroupFeed | None = None
         # The position that the member has reached.
         self.given: Position | None = None
+        self._is_postponed = False
         self._is_new = member.id not in hub.members.get(group, {})
         if kind.history is not None and self._is_new:
             self._feed = feed_of(hub, group, kind)
@@ -128,8 +130,13 @@ class Arrival:
                 self._member.forget(self._hub.alias, self.group)
             raise
         finally:
-            if self._feed.catchers.get(self._member.id) is self:
-                del self._feed.catchers[self._member.id]
+            if not self._is_postponed:
+                self._end(self._feed)
+
+    def _end(self, feed: GroupFeed) -> None:
+        """Let the member receive what arrives."""
+        if feed.catchers.get(self._member.id) is self:
+            del feed.catchers[self._member.id]
 
     async def _join(self, feed: GroupFeed) -> bool | None:
         position = self._wish.position(self._member, self.group)
@@ -142,15 +149,24 @@ class Arrival:
         if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
             counters["recovered"] += 1
             self._tell("joined", **position._asdict(), recovered=True)
-            await self._catch_up(feed, position)
+            await self._continue(feed, position, wants_values=False)
             return True
         recovered = None if position is None else False
         counters["unrecovered"] += recovered is False
         start = self._start(feed.given, reading) if recovered is None else feed.given
         self._tell("joined", **start._asdict(), recovered=recovered)
-        await self._catch_up(feed, start)
-        self._send_values(feed)
+        await self._continue(feed, start, wants_values=True)
         return recovered
+
+    async def _continue(self, feed: GroupFeed, position: Position, *, wants_values: bool) -> None:
+        """Catch up now; or after the socket has been accepted, because what waits for that must be little."""
+        self.given = position
+        work = partial(self._catch_up, feed, position, wants_values=wants_values)
+        if self._member.is_connecting:
+            self._is_postponed = True
+            self._member.after_accept(work).add_done_callback(lambda _: self._end(feed))
+        else:
+            await work()
 
     def _join_blindly(self, position: Position | None) -> bool | None:
         """Join while the store is unavailable: the first position follows when it is back."""
@@ -173,13 +189,16 @@ class Arrival:
         else:
             self._member.tell(frame)
 
-    async def _catch_up(self, feed: GroupFeed, position: Position) -> None:
-        self.given = position
+    async def _catch_up(self, feed: GroupFeed, position: Position, *, wants_values: bool) -> None:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._chase(feed, position)
         except TimeoutError:
             self._member.close(Close(TRY_AGAIN_LATER, self._member.close_reason("caught up too slowly")))
+        if wants_values:
+            self._send_values(feed)
+        # In the step in which nothing is missing: the next message must not pass it by.
+        self._end(feed)
 
     async def _chase(self, feed: GroupFeed, position: Position) -> None:
         """Send what follows a position until nothing is missing."""
@@ -188,7 +207,7 @@ class Arrival:
             while position.offset < target.offset and position.epoch == target.epoch:
                 try:
                     entries = await feed.entries_after(position)
-                except StoreError:
+                except Exception:  # a store of the project may raise anything
                     entries = []
                 if not entries:
                     return self._give_up(feed)
@@ -238,7 +257,7 @@ class Arrival:
     def _is_hidden(self, entry: Kept) -> bool:
         since = self._wish.since
         is_older = since is not None and entry.moment < since
-        return is_older or (entry.exclude is not None and entry.exclude in self._member.ids)
+        return is_older or entry.exclude in self._member.ids
 
     def _is_member(self) -> bool:
         """Whether the socket has neither left nor joined again in the meantime."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from itertools import count
 from typing import Protocol
 from uuid import uuid4
@@ -81,6 +81,10 @@ class Participant(Protocol):
     """A member of a group as its hub sees it: a socket or a subscriber."""
 
     id: str
+
+    @property
+    def ids(self) -> Collection[str]:
+        """Its id, and those of the client's earlier connections."""
 
     def deliver(self, delivery: Delivery) -> None: ...
 

@@ -323,7 +323,7 @@ class GroupFeed:
         for number, member in enumerate(self._live(), 1):
             if member.id not in members or member.id in self.catchers:
                 continue  # it has left, or has joined again
-            if member.id == entry.exclude:
+            if entry.exclude is not None and entry.exclude in member.ids:
                 member.tell(self.moved(entry.offset))
             else:
                 member.deliver(delivery)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,7 +62,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
 
     __slots__ = ("layer", "name", "type")
 
-    # The types of the messages; None if the group takes any.
+    #: The types of the messages; None if the group takes any.
     outgoing: ClassVar[Outgoing | None] = None
     # Turns a message into the payload of its frame.
     _encode: ClassVar[Any] = staticmethod(encode)
@@ -80,8 +80,11 @@ class Group(Keeping, Attended, Generic[MessageT]):
                 f"{name!r} is not a valid group name: use 1 to 99 ASCII letters, digits, hyphens, "
                 "underscores and periods."
             )
+        #: The name that sockets join.
         self.name = name
+        #: The `type` of messages to plain Channels consumers; None if there are none.
         self.type = type
+        #: The alias of the channel layer.
         self.layer = layer
 
     @classmethod
@@ -225,8 +228,11 @@ class Group(Keeping, Attended, Generic[MessageT]):
 class Sent:
     """A message that was sent to a group."""
 
+    #: The group that it was sent to.
     group: Group[Any]
+    #: The message as it was passed to the group.
     message: Any
+    #: The content of the frame that members receive.
     payload: Payload
 
 
@@ -258,7 +264,8 @@ async def join(
 ) -> Joined:
     """Add a socket to groups; it leaves them when its connection ends.
 
-    Raises WebSocketDisconnected if the socket has been closed.
+    Raises WebSocketDisconnected if the socket has been closed, and GroupNameError for a group that keeps
+    something if the socket is in a group of that name on another layer.
     """
     if has_ended(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
@@ -269,12 +276,14 @@ async def join(
         for group in wanted:
             kind_with(group.name, "presence")
     member = member_of(websocket)
+    kinds = {group: kind for group in wanted if (kind := kind_of(group.name)) is not None}
+    _refuse_namesakes(member, kinds)
     hubs = [(group, _join(member, group)) for group in wanted]
     wish = Wish(recover, None if since is None else since.astimezone(), last)
     arrivals = []
     for group, hub in hubs:
-        if (kind := kind_of(group.name)) is not None:
-            arrivals.append(Arrival(member, hub, group.name, kind, wish))
+        if group in kinds:
+            arrivals.append(Arrival(member, hub, group.name, kinds[group], wish))
         hub.add(group.name, member)
     for group, hub in hubs:
         await hub.wait_synced(group.name)
@@ -290,6 +299,18 @@ async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
     """Replace the info of a socket that is present in a group; RuntimeError if it is not present."""
     group, member = _group(group), member_of(websocket)
     await attendance_of(group.layer).update(member.id, group.name, dump(info))
+
+
+def _refuse_namesakes(member: Member, groups: Iterable[Group]) -> None:
+    """A client tells groups that keep something apart by their names, and has one position for each."""
+    aliases: dict[str, str] = {}
+    for group in groups:
+        aliases = aliases or {name: alias for alias, name in member.joined}
+        if (alias := aliases.setdefault(group.name, group.layer)) != group.layer:
+            raise GroupNameError(
+                f"The socket cannot join {group.name!r} on layer {group.layer!r}, because it joins a group "
+                f"of this name on layer {alias!r}: groups that keep something need different names."
+            )
 
 
 def _join(member: Member, group: Group) -> Hub:

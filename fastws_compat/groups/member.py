@@ -46,6 +46,9 @@ class Member:
 
     # Whether the client is `live.js`, which understands envelopes.
     is_ours = False
+    # Set when the socket is accepted; None if nothing waits for that.
+    _accepted: asyncio.Event | None = None
+    _postponed: tuple[asyncio.Task[None], ...] = ()
 
     def __init__(self, websocket: Socket) -> None:
         self.id = new_id()
@@ -69,7 +72,7 @@ class Member:
 
     @property
     def ids(self) -> Collection[str]:
-        """The id of this connection, and that of the previous one if the client names it."""
+        """The id of this connection, and those of earlier ones if the client names them."""
         return (self.id,)
 
     def claim(self, group: str) -> Claim:
@@ -117,8 +120,23 @@ class Member:
             self._enqueue(delivery.message)
             self.flush()
 
+    @property
+    def is_connecting(self) -> bool:
+        """Whether the endpoint has neither accepted nor refused the socket."""
+        return self.websocket.application_state is CONNECTING
+
+    def after_accept(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Do something in a task of its own, once the socket has been accepted."""
+        self._accepted = self._accepted or asyncio.Event()
+        waiting = _after(self._accepted, work)
+        task = asyncio.get_running_loop().create_task(waiting, context=self._context)
+        self._postponed = (*self._postponed, task)
+        return task
+
     def flush(self) -> None:
         """Start to send the queue. Also called when the socket has been accepted."""
+        if self._accepted is not None and self._may_send():
+            self._accepted.set()
         if self._task is None and self._queue and self._may_send():
             self._start_task(None)
 
@@ -140,6 +158,8 @@ class Member:
         """Leave every group; a close that has been started gets `CLOSE_TIMEOUT` to finish."""
         stale = [(hub, name) for (_, name), hub in self.joined.items() if hub.discard(name, self)]
         self.joined.clear()
+        for task in self._postponed:
+            task.cancel()
         for hub, name in stale:
             await hub.wait_synced(name)
         if self._task is not None:
@@ -258,6 +278,7 @@ class LiveMember(Member):
     def __init__(self, websocket: Socket, claims: Claims) -> None:
         super().__init__(websocket)
         self._claims = claims
+        self._ids = claims.ids | {self.id}
 
     def deliver(self, delivery: Frame) -> None:
         super().deliver(delivery.envelope if isinstance(delivery, Delivery) else delivery)
@@ -267,7 +288,7 @@ class LiveMember(Member):
 
     @property
     def ids(self) -> Collection[str]:
-        return (self.id, self._claims.last_id or self.id)
+        return self._ids
 
     def claim(self, group: str) -> Claim:
         return self._claims.of(group)
@@ -302,6 +323,11 @@ def _resume(sending: Any, waits_for: Any) -> Generator[Any, Any, None]:
             waits_for = step(argument)
         except StopIteration:
             return
+
+
+async def _after(event: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    await event.wait()
+    await work()
 
 
 async def _as_coroutine(awaitable: Any) -> None:

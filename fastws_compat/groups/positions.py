@@ -15,7 +15,7 @@ MAX_LENGTH = 4096
 
 POSITION = re.compile(r"([A-Za-z0-9]{1,32}):([0-9]{1,40})", re.ASCII)
 CLAIM = re.compile(r"([A-Za-z0-9\-_.]{1,99}):(|[A-Za-z0-9]{1,32}):([0-9]{1,40})(?::([^:,]{1,64}))?", re.ASCII)
-LAST_ID = re.compile(r"@([A-Za-z0-9.\-]{1,64})", re.ASCII)
+ID = re.compile(r"@([A-Za-z0-9.\-]{1,64})", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -46,8 +46,8 @@ class Claim:
 class Claims:
     """The claims in a client's URL. They are not authenticated."""
 
-    # The id of its previous connection.
-    last_id: str | None = None
+    # The ids of its earlier connections.
+    ids: frozenset[str] = frozenset()
     groups: dict[str, Claim] = field(default_factory=dict)
 
     def of(self, group: str) -> Claim:
@@ -71,15 +71,15 @@ def _pairs(query: bytes) -> Iterator[tuple[str, str]]:
 
 def parse_claims(text: str) -> Claims:
     """The claims in the value of the parameter; malformed parts count as absent."""
-    last_id: str | None = None
+    ids: set[str] = set()
     groups: dict[str, Claim] = {}
     for item in _items(text):
-        if match := LAST_ID.fullmatch(item):
-            last_id = match[1]
+        if match := ID.fullmatch(item):
+            ids.add(match[1])
         elif match := CLAIM.fullmatch(item):
             name, epoch, offset, version = match.groups()
             groups.setdefault(name, Claim(Position(epoch, int(offset)) if epoch else None, version))
-    return Claims(last_id, groups)
+    return Claims(frozenset(ids), groups)
 
 
 def _items(text: str) -> list[str]:

@@ -19,6 +19,7 @@ class Subscriber:
 
     def __init__(self) -> None:
         self.id = new_id()
+        self.ids = (self.id,)
         self._queue: deque[Payload] = deque()
         self._arrived = asyncio.Event()
         self._has_warned = False

@@ -43,6 +43,7 @@ class Watch:
 
     def __init__(self, group: str, seats: Seats, limit: int) -> None:
         self.id = new_id()
+        self.ids = (self.id,)
         self.group = group
         self.seats = seats
         self.roster = Roster(conf.get("PRESENCE_TTL"))

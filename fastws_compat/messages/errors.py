@@ -33,13 +33,16 @@ class MessageValidationError(ValidationException):
     the code that closes the socket if the exception is not handled.
     """
 
-    # The handlers of an application get it instead of an answer, not when it leaves the endpoint.
+    #: Handlers of an application get it instead of an answer, not when it leaves the endpoint.
     is_unanswered = True
 
     def __init__(self, errors: Sequence[Any], *, body: str | bytes, status: int = MISFIT) -> None:
         super().__init__(errors)
+        #: The frame that the client sent.
         self.body = body
+        #: The HTTP status of the answer: 400, 415 or 422.
         self.status = status
+        #: The close code that means the same.
         self.close_code = CLOSE_CODES[status]
 
     @property

@@ -48,13 +48,20 @@ class APIRouter(Router):
         if lifespan is None:
             self.lifespan_context = self._run_events
         check_prefix(prefix)
+        #: What precedes the paths of its routes.
         self.prefix = prefix
+        #: The dependencies of all its routes.
         self.dependencies = list(dependencies or [])
+        #: The object whose `dependency_overrides` apply, usually the application.
         self.dependency_overrides_provider = dependency_overrides_provider
         limits, extra = split(extra)
+        #: The limits of all its routes.
         self.limits = Limits(limits)
+        #: The functions that run when the server starts.
         self.on_startup = list(on_startup or [])
+        #: The functions that run when the server stops.
         self.on_shutdown = list(on_shutdown or [])
+        #: The options for HTTP and for documents, as they were passed.
         self.extra = router_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
 
     @property
@@ -107,6 +114,7 @@ class APIRouter(Router):
         return decorator
 
     def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:
+        """Serve `endpoint(websocket)`; the router's prefix and dependencies do not apply (Starlette)."""
         self.routes.append(WebSocketRoute(path, endpoint, name=name, limits=self.limits))
 
     def websocket_route(
@@ -164,6 +172,7 @@ class APIRouter(Router):
         self.lifespan_context = merged(self.lifespan_context, router.lifespan_context)
 
     def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
+        """Run a function at "startup" or "shutdown"; `lifespan` is the newer way."""
         if event_type not in ("startup", "shutdown"):
             raise AssertionError(f"There is no event {event_type!r}, only 'startup' and 'shutdown'")
         (self.on_startup if event_type == "startup" else self.on_shutdown).append(func)

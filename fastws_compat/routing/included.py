@@ -54,12 +54,17 @@ class IncludedRouter(BaseRoute):
         dependencies: Sequence[Depends],
         options: Mapping[str, Any] = {},
     ) -> None:
+        #: The router that is included.
         self.original_router = router
+        #: What precedes the paths of its routes here.
         self.prefix = parent.prefix + prefix
+        #: The dependencies that its routes get here.
         self.dependencies = [*parent.dependencies, *dependencies]
+        #: The limits of the router that includes it.
         self.limits = parent.limits
-        # What the documentation says about all the routes: the options of `include_router`, and the parent's.
+        #: What documents say about its routes: the options of the inclusion, and those of the parent.
         self.options = (options, parent.extra)
+        #: The object whose `dependency_overrides` apply here.
         self.owner = parent.dependency_overrides_provider
         self._version: Version = (-1,)
         self._routes: list[BaseRoute] = []
@@ -99,11 +104,13 @@ class IncludedRouter(BaseRoute):
 class RouteContext:
     """A route as it was declared, with the attributes that it has where it is served (FastAPI)."""
 
+    #: The route as it was declared.
     route: BaseRoute
     _served: BaseRoute | None = field(default=None, repr=False)
 
     @property
     def original_route(self) -> BaseRoute:
+        """The same as `route`, under the name that FastAPI uses."""
         return self.route
 
     def __getattr__(self, name: str) -> Any:

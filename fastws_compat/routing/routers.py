@@ -56,7 +56,9 @@ class Mount(BaseRoute):
             raise AssertionError("Routed paths must start with '/'")
         if app is None and routes is None:
             raise AssertionError("Either 'app=...', or 'routes=' must be specified")
+        #: The application that was mounted.
         self.base_app: Any = Router(routes) if app is None else app
+        #: The same with the middleware of the mount.
         self.app = wrap(self.base_app, middleware)
         self.name = name
         self._compile(path)
@@ -67,6 +69,7 @@ class Mount(BaseRoute):
 
     @property
     def routes(self) -> list[BaseRoute]:
+        """The routes of the mounted application; empty if it does not list any."""
         return getattr(self.base_app, "routes", [])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -148,13 +151,17 @@ class Host(BaseRoute):
     def __init__(self, host: str, app: ASGIApp, name: str | None = None) -> None:
         if host.startswith("/"):
             raise AssertionError("Host must not start with '/'")
+        #: The host as it was declared.
         self.host = host
+        #: The application for the host.
         self.app: Any = app
         self.name = name
+        #: The host, compiled: the regular expression, the format for URLs, and the convertors by name.
         self.host_regex, self.host_format, self.param_convertors = compile_path(host)
 
     @property
     def routes(self) -> list[BaseRoute]:
+        """The routes of the application; empty if it does not list any."""
         return getattr(self.app, "routes", [])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -241,21 +248,26 @@ class Router:
         # The index, and the version of the routes that it holds.
         self._index = Index([], _indexed_path)
         self._indexed: Version = (-1,)
+        #: Whether an HTTP request to a mount without the final slash is redirected.
         self.redirect_slashes = redirect_slashes
-        # Whether the user gave a lifespan; `lifespan_context` is always set.
+        #: Whether the user gave a lifespan; `lifespan_context` is always set.
         self.has_lifespan = lifespan is not None
+        #: The application that serves what no route takes.
         self.default: ASGIApp = self.not_found if default is None else default
+        #: Returns the context manager that runs around the server's life.
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
+        #: The router with its own middleware around it.
         self.middleware_stack = wrap(self.app, middleware)
         # Connections may go straight to the routes: there is no middleware and no method of a subclass.
         self._is_plain = not middleware and all(
             getattr(type(self), name) is getattr(Router, name) for name in ("__call__", "app")
         )
-        # Gives the application for a connection. Calling it directly saves the frames of the router itself.
+        #: Gives the application for a connection. Calling it directly saves the frames of the router itself.
         self.target: Callable[[Scope], ASGIApp] = self._target if self._is_plain else self._whole
 
     @property
     def routes(self) -> Routes:
+        """The routes in the order in which they are tried; the list may be changed."""
         return self._routes
 
     @routes.setter
@@ -299,6 +311,7 @@ class Router:
             await self.middleware_stack(scope, receive, send)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection without the router's middleware."""
         await self._target(scope)(scope, receive, send)
 
     def _whole(self, scope: Scope) -> ASGIApp:

@@ -14,21 +14,26 @@ T = TypeVar("T")
 class SecurityBase:
     """The base class of schemes, also of those outside this package."""
 
+    #: The description of the scheme, for documents and for subclasses.
     model: models.SecurityBase
+    #: The name of the scheme in documents.
     scheme_name: str
 
 
 class Scheme(SecurityBase):
     """A scheme that refuses the handshake with 401, or gives None if `auto_error` is off."""
 
+    #: The scheme that the WWW-Authenticate header names.
     challenge: ClassVar[str] = "Bearer"
 
     def __init__(self, model: models.SecurityBase, scheme_name: str | None, auto_error: bool) -> None:
         self.model = model
         self.scheme_name = scheme_name or type(self).__name__
+        #: Whether missing credentials refuse the handshake.
         self.auto_error = auto_error
 
     def make_authenticate_headers(self) -> dict[str, str]:
+        """The headers of a refusal, which name the scheme."""
         return {"WWW-Authenticate": self.challenge}
 
     def make_not_authenticated_error(self) -> HTTPException:

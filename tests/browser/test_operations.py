@@ -293,6 +293,11 @@ def test_phone(open_list: Any, visit: Any, picture: Any) -> None:
     for selector in ("#live-filter > summary", ".actions select", ".actions button", "#live-rows th a"):
         assert page.locator(selector).first.bounding_box()["height"] >= 44, selector
     picture(page, "operations-phone")
+    page.locator("#live-rows th a").first.click()
+    label, value = page.locator("#socket-fields th").first, page.locator("#socket-fields td").first
+    expect(label).to_be_visible()
+    assert fits(page)
+    assert label.bounding_box()["width"] < value.bounding_box()["width"]
 
 
 def press_until(page: Any, key: str, selector: str) -> None:

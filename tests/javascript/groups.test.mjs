@@ -44,6 +44,20 @@ test("messages are passed on in order, each once, and the position goes into the
   assert.deepEqual(log, [5, 6, 7, 8]);
 });
 
+test("the URL names the last connections, none of which gets its own messages", async () => {
+  await member();
+  joined(4, null);
+  await reconnect();
+  server().open(); // lost before it is greeted
+  for (let number = 2; number < 10; number += 1) {
+    await reconnect();
+    server().open();
+    server().say({ fastws: "hello", id: `s${number}`, beat: 25 });
+  }
+  await reconnect();
+  assert.equal(claims(), "@s2,@s3,@s4,@s5,@s6,@s7,@s8,@s9,room.7:aaaa:4");
+});
+
 test("a position of the page is claimed by the first attempt", async () => {
   const live = await client("/ws?x=1", {});
   live.close();

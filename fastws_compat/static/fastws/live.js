@@ -44,7 +44,7 @@ function unwrap(raw, isText) {
   return [frame, rest ?? (frame.data === undefined ? frame.text : frame.data)];
 }
 
-/** Random, so that clients that lost a server together do not return together. */
+/** Random, so that clients of one server do not return together. */
 function delayOf(attempt, { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
   // A client that is too slow (1013) again and again returns later each time.
@@ -192,7 +192,7 @@ export class Live extends Events {
   #calls = new Map();
   #queue = [];
   #link = null; // the connection, or the attempt at one
-  #id = "";
+  #ids = []; // for `exclude`
   #attempt = 0;
   #unopened = 0;
   #ended = true;
@@ -309,7 +309,7 @@ export class Live extends Events {
 
   async #open() {
     if (this.#link || this.#ended) return;
-    // The deadline is for handshakes that stall.
+    // For handshakes that stall.
     const link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
@@ -336,11 +336,11 @@ export class Live extends Events {
       url.searchParams.delete(name);
       for (const one of [item ?? []].flat()) url.searchParams.append(name, one);
     }
-    let claims = this.#id && `@${this.#id}`;
+    const claims = this.#ids.map((id) => `@${id}`);
     for (const [name, { claim }] of [...this.#groups].reverse()) {
-      if (claim && claims.length + name.length + claim.length < 4000) claims += `,${name}${claim}`;
+      if (claim && `${claims}${name}${claim}`.length < 4000) claims.push(name + claim);
     }
-    url.searchParams.set("fastws", claims.replace(/^,/, ""));
+    url.searchParams.set("fastws", claims.join());
     return url.href.replace(/^http/, "ws").replace(/#.*/, "");
   }
 
@@ -393,7 +393,7 @@ export class Live extends Events {
 
   #receive(raw) {
     const [frame, data] = unwrap(raw, this.#options.text);
-    if (frame?.fastws === "hello") [this.#id, this.#link.beat] = [frame.id, frame.beat];
+    if (frame?.id) [this.#ids, this.#link.beat] = [[...this.#ids, frame.id].slice(-8), frame.beat]; // hello
     this.#heard();
     if (!frame) return this.#deliver(data, {});
     if (frame.key !== undefined) this.settle(frame.key);
