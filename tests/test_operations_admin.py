@@ -203,10 +203,8 @@ VERBS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def test_every_url_with_every_verb(as_user: Callable[..., Client], sockets: Sockets, role: str) -> None:
     """Nothing happens without a POST that is allowed, and no answer shows more than the role may see."""
     one = sockets.open("secret", agent="secret-agent")
-    options, reads, acts = ROLES[role]
-    client = as_user(
-        *options.get("permissions", ()), **{k: v for k, v in options.items() if k != "permissions"}
-    )
+    permissions, options, reads, acts = ROLES[role]
+    client = as_user(*permissions, **options)
     for verb in VERBS:
         for url in ("", "data/", "processes/", f"{one}/"):
             answer = client.generic(verb, LIST + url)
