@@ -610,6 +610,7 @@ def test_questions_that_cannot_be_answered() -> None:
         {"op": "close", "where": {"colour": "red"}},
         {"op": "send", "where": {"id": ["x"]}, "kind": "sound", "data": ""},
         {"op": "send", "where": {"id": ["x"]}, "kind": "text", "data": 1},
+        {"op": "list", "where": "everything"},
     ]:
         found = answer(**question)
         assert found == {
@@ -623,6 +624,7 @@ def test_questions_that_cannot_be_answered() -> None:
 
 def test_old_question_is_stale(settings: Any) -> None:
     assert not control.is_stale({})
+    assert not control.is_stale({"at": "now"})  # it is answered with an error, or not at all
     assert not control.is_stale({"at": time.time() - 1.5})
     assert control.is_stale({"at": time.time() - 2.5})
 

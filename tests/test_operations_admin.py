@@ -538,7 +538,8 @@ def test_kick_several(as_user: Callable[..., Client], sockets: Sockets) -> None:
     ids = [sockets.open("1"), sockets.open("2")]
     sockets.open("3")
     client = as_user(*OPERATOR)
-    page = client.post(LIST + "kick/", {"_selected_action": ids})
+    page = client.post(LIST + "kick/", {"_selected_action": [*ids, ids[0]]})
+    assert "close 2 sockets?" in page.content.decode()
     client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"})
     assert [sockets.closed(n) for n in (0, 1)] == [(1012, "")] * 2
     assert sockets.servers[2].closes == []

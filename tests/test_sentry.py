@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -175,3 +179,27 @@ def test_without_the_integration_events_stay_as_they_are() -> None:
     finally:
         sentry_sdk.get_client().close()
         sentry_sdk.get_global_scope().set_client(None)
+
+
+EARLY = """
+import sentry_sdk
+from fastws_compat.contrib.sentry import FastWSIntegration
+
+sentry_sdk.init(dsn="http://key@localhost/1", integrations=[FastWSIntegration(isolate=True)])
+INSTALLED_APPS = ["django.contrib.contenttypes", "django.contrib.auth", "fastws_compat"]
+FASTWS = {"ACCESS_LOG": True}
+"""
+SET_UP = """
+import django, sentry_sdk
+django.setup()
+print(sentry_sdk.get_client().get_integration("fastws").isolate)
+"""
+
+
+def test_the_integration_is_made_in_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "early.py").write_text(EARLY)
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    environ = {**os.environ, "PYTHONPATH": path, "DJANGO_SETTINGS_MODULE": "early"}
+    command = [sys.executable, "-c", SET_UP]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
+    assert done.stdout == "True\n", done.stderr

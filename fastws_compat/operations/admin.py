@@ -269,7 +269,7 @@ class LiveSocketAdmin(Base):
             if query.unknown:
                 raise Gone(unknown_filters(query))
             return Selection(query.where or {"everything": True})
-        ids = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        ids = list(dict.fromkeys(request.POST.getlist(ACTION_CHECKBOX_NAME)))
         if not ids:
             raise Gone(_("Select the sockets first."))
         return Selection({"id": ids})

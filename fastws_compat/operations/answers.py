@@ -118,7 +118,9 @@ OPERATIONS: dict[str, Callable[[Question], Awaitable[Answer]]] = {
 def is_stale(question: Question) -> bool:
     """Whether a question is too old to be answered: the asker no longer waits."""
     asked = question.get("at")
-    return asked is not None and time.time() - asked > conf.get("OPERATIONS_TIMEOUT") + MARGIN
+    if not isinstance(asked, int | float):
+        return False
+    return time.time() - asked > float(conf.get("OPERATIONS_TIMEOUT")) + MARGIN
 
 
 async def respond(question: Question) -> Answer:
@@ -129,7 +131,7 @@ async def respond(question: Question) -> Answer:
         return {**head, "error": "unknown"}
     try:
         return {**head, **await operation(question)}
-    except (KeyError, TypeError, ValueError) as exc:
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
         logger.warning("A question on the control line could not be answered (%s)", type(exc).__name__)
         return {**head, "error": "unknown"}
 
