@@ -458,6 +458,13 @@ def test_connect_sends_only_what_is_text(site: FastAPI, monkeypatch: pytest.Monk
     assert status == 0
 
 
+def test_connect_with_a_stdin_of_another_kind(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("one\n"))
+    status, lines = connect("/echo", "--wait", "0.5")
+    assert status == 0
+    assert "< echo one" in without_time(lines)
+
+
 def test_connect_to_a_path_that_is_no_text(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     stdin(monkeypatch, "")
     _, lines = connect("/named/\udcff?q=\udcff", "--header", "X-Name: x", "--wait", "5")
