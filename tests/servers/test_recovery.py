@@ -651,6 +651,9 @@ def test_a_deploy_with_everybody_returning(redis_server: RedisServer, settings: 
         waits = sorted(wait for visitor in visitors for wait in visitor.waits)
         figures = {"back": len(waits), "median": waits[len(waits) // 2], "longest": waits[-1], **calls}
         print(f"{RETURNING} sockets, {PROCESSES} processes: {figures}")
+        # Besides heads, which a join and a check read.
+        heads = calls["read"] + calls["presence_head"]
+        assert calls.total() - heads <= 100 + RETURNING / 10
         for visitor in visitors:
             assert [frame["data"] for frame in visitor.of("message")] == expected
             assert visitor.offsets == list(range(1, len(expected) + 1))
