@@ -34,7 +34,7 @@ def pytest(session: nox.Session, *quick: str) -> None:
 def tests(session: nox.Session, django: str) -> None:
     """The tests without servers, for each Python and each Django that supports it."""
     if django >= "6" and str(session.python) < "3.12":
-        session.skip(f"Django {django} needs Python 3.12.")
+        session.skip(f"Django {django} needs Python 3.12")
     session.install("-e", ".[test]", f"django=={django}.*")
     pytest(session, *QUICK)
 

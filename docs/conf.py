@@ -6,9 +6,12 @@ work in both. The API reference below each page of a module is made from the nam
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import sys
+from functools import cache
+from http import HTTPStatus
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -19,8 +22,10 @@ sys.path.insert(0, str(ROOT))
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "wsproject.settings")
 
 import django  # noqa: E402
+from sphinx.pycode import ModuleAnalyzer  # noqa: E402
 
 import fastws_compat  # noqa: E402
+from fastws_compat.porting.http_only import HTTPOnly  # noqa: E402
 
 django.setup()
 # autodoc would import them while it pretends that `typing.TYPE_CHECKING` is true.
@@ -45,7 +50,7 @@ myst_heading_anchors_html_ids = True
 default_role = "code"  # docstrings have single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"members": True, "undoc-members": False}
+autodoc_default_options = {"undoc-members": True}
 python_maximum_signature_line_length = 90
 python_use_unqualified_type_names = True
 toc_object_entries = False
@@ -124,21 +129,68 @@ def listed(module: ModuleType, text: str) -> list[str]:
 def api(page: str, text: str) -> str:
     """The docstrings of the names that a module's page lists."""
     module = MODULES[page.removeprefix("docs/reference/")]
-    lines = []
-    for name in listed(module, text):
-        kind = directive(module, name)
-        lines.append(f".. {kind}:: {module.__name__}.{name}")
-        if kind == "autodata" and repr(getattr(module, name)).startswith("<"):
-            lines.append("   :no-value:")  # `<Signal object>` says nothing
-        lines.append("")
-    return "\n## API\n\n```{eval-rst}\n" + "\n".join(lines) + "```\n"
+    names = constants(module) or listed(module, text)
+    return "\n## API\n\n```{eval-rst}\n" + "\n".join(entry(module, name, text) for name in names) + "```\n"
 
 
-def directive(module: ModuleType, name: str) -> str:
-    value = getattr(module, name)
+def constants(module: ModuleType) -> list[str]:
+    """The names of a module of numbers, which are too many for its page to list."""
+    names = [name for name in vars(module) if name.isupper()]
+    return names if module.__name__.endswith(".status") else []
+
+
+def entry(module: ModuleType, name: str, text: str) -> str:
+    """The directive for one name, with the members of a class."""
+    value, full = getattr(module, name), f"{module.__name__}.{name}"
     if isinstance(value, type):
-        return "autoexception" if issubclass(value, BaseException) else "autoclass"
-    return "autofunction" if callable(value) and hasattr(value, "__code__") else "autodata"
+        kind = "autoexception" if issubclass(value, BaseException) else "autoclass"
+        return f".. {kind}:: {full}\n   :members: {', '.join(members(value))}\n"
+    if callable(value) and hasattr(value, "__code__"):
+        return f".. autofunction:: {full}\n"
+    if ("", name) in ModuleAnalyzer.for_module(module.__name__).find_attr_docs():
+        no_value = "   :no-value:\n" if repr(value).startswith("<") else ""  # `<Signal object>` says nothing
+        return f".. autodata:: {full}\n{no_value}"
+    shown = f"   :value: {value}\n" if isinstance(value, int) else ""
+    return f".. py:data:: {full}\n{shown}\n   {sentence(name, value, text)}\n"
+
+
+def sentence(name: str, value: Any, text: str) -> str:
+    """The description of data without one in its module: its item on the page, or the phrase of a status."""
+    if name.startswith("HTTP_"):
+        known = value in iter(HTTPStatus)
+        return f"{HTTPStatus(value).phrase if known else name[9:].replace('_', ' ').capitalize()}."
+    [item] = re.findall(rf"^- `{name}`: (.+(?:\n  .+)*)", text, re.MULTILINE)
+    return str(item[0].upper() + " ".join(item[1:].split()))
+
+
+def members(cls: type) -> list[str]:
+    """The public members of a class, except those of a base that has its own place in the reference."""
+    found: dict[str, Any] = {}
+    for base in cls.__mro__:
+        if base.__module__.startswith("fastws_compat") and (base is cls or base not in documented_classes()):
+            found = {**inspect.get_annotations(base), **vars(base), **set_in_init(base), **found}
+    return [name for name, value in found.items() if name[0] != "_" and not is_foreign(name, value)]
+
+
+def set_in_init(cls: type) -> dict[str, Any]:
+    """The attributes that a class documents where it sets them, with `#:`."""
+    comments = ModuleAnalyzer.for_module(cls.__module__).find_attr_docs()
+    return {name: None for owner, name in comments if owner == cls.__qualname__}
+
+
+def is_foreign(name: str, value: Any) -> bool:
+    """Whether a member is FastAPI's for HTTP, which raises an error, or pydantic's."""
+    return name == "model_config" or isinstance(value, HTTPOnly)
+
+
+@cache
+def documented_classes() -> set[type]:
+    """The classes that the pages of the reference list."""
+    found = set()
+    for page, module in MODULES.items():
+        names = listed(module, (ROOT / "docs" / "reference" / f"{page}.md").read_text())
+        found |= {value for name in names if isinstance(value := getattr(module, name), type)}
+    return found
 
 
 def add_generated_parts(app: Any, docname: str, source: list[str]) -> None:

@@ -33,12 +33,14 @@ class Starlette:
     `max_body_size` is accepted and has no effect: only HTTP requests have bodies.
     """
 
-    # The keys of the handler for every exception that has no other handler, as in Starlette.
+    #: The keys of the handler for every exception that has no other handler, as in Starlette.
     CATCH_ALL: ClassVar[tuple[Any, ...]] = (500, Exception)
-    # Handlers that every application has.
+    #: Handlers that every application has.
     DEFAULT_HANDLERS: ClassVar[Mapping[Any, ExceptionHandler]] = STARLETTE_HANDLERS
 
+    #: The path below which a proxy serves the application; empty if the server says it.
     root_path = ""
+    #: The router that has the application's routes.
     router: Router
 
     def __init__(
@@ -156,6 +158,7 @@ class FastAPI(Starlette):
     Options that only matter for HTTP (`docs_url`, `openapi_url` ...) are accepted and kept in `extra`.
     """
 
+    #: The router that has the application's routes.
     router: APIRouter
 
     def __init__(

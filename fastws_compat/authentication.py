@@ -23,6 +23,7 @@ class AuthCredentials:
     """The scopes that a connection was granted (`websocket.auth`)."""
 
     def __init__(self, scopes: Sequence[str] | None = None) -> None:
+        #: The names of the scopes.
         self.scopes = list(scopes or ())
 
 
@@ -31,14 +32,17 @@ class BaseUser:
 
     @property
     def is_authenticated(self) -> bool:
+        """Whether the client has identified itself."""
         raise NotImplementedError
 
     @property
     def display_name(self) -> str:
+        """The name to show to people."""
         raise NotImplementedError
 
     @property
     def identity(self) -> str:
+        """The value that tells this user from all others."""
         raise NotImplementedError
 
 
@@ -46,6 +50,7 @@ class SimpleUser(BaseUser):
     """A user with a name and nothing else."""
 
     def __init__(self, username: str) -> None:
+        #: The name.
         self.username = username
 
     @property

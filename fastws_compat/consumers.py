@@ -44,6 +44,7 @@ class RouteConsumer(AsyncConsumer):  # type: ignore[misc]
     a handler would never receive anything. It also opens a channel for a socket that may not need one.
     """
 
+    #: The route whose endpoint the consumer calls.
     route: ClassVar[ConsumedRoute]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -54,6 +55,7 @@ class RouteConsumer(AsyncConsumer):  # type: ignore[misc]
 
     @property
     def channel_layer(self) -> Any:
+        """The channel layer of the consumer's alias; None if there is none."""
         return get_channel_layer(self.channel_layer_alias)
 
 

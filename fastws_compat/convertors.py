@@ -14,6 +14,7 @@ T = TypeVar("T")
 class Convertor(Generic[T]):
     """One kind of path parameter. A subclass sets `regex`, which it matches, and writes both methods."""
 
+    #: The regular expression of what the parameter matches.
     regex: ClassVar[str] = ""
 
     def convert(self, value: str) -> T:

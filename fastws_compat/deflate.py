@@ -10,16 +10,17 @@ from fastws_compat.exceptions import DeclarationError
 class DeflateOptions(TypedDict, total=False):
     """What `deflate=True` means in detail; the parameters have their names from RFC 7692."""
 
-    # Whether each message is compressed by itself. Only then does a group compress a message once for all.
+    #: Compress each message by itself. Only then does a group compress a message once for all.
     server_no_context_takeover: bool
-    # Whether the client must do the same. Otherwise every socket keeps the state of an inflater.
+    #: Have the client do the same. Otherwise every socket keeps the state of an inflater.
     client_no_context_takeover: bool
-    # The sizes of the windows as powers of two, 9 to 15; the client may ask for less.
+    #: The size of the server's window as a power of two, 9 to 15; the client may ask for less.
     server_max_window_bits: int
+    #: The size of the client's window as a power of two, 9 to 15.
     client_max_window_bits: int
-    # Shorter messages are sent as they are; in bytes.
+    #: The size in bytes below which a message is sent as it is.
     threshold: int
-    # zlib's compression level, 1 (fast) to 9 (small).
+    #: The compression level of zlib, from 1 (fast) to 9 (small).
     level: int
 
 

@@ -16,6 +16,7 @@ from fastws_compat.websockets import WebSocket
 class WebSocketEndpoint:
     """Three methods to override, for `websocket_route`; `encoding` is the type of the messages."""
 
+    #: The type of the client's messages; None takes text and bytes as they come.
     encoding: Literal["text", "bytes", "json"] | None = None
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -32,9 +32,13 @@ PHRASES: dict[int, str] = {status.value: status.phrase for status in HTTPStatus}
 class EndpointContext(TypedDict, total=False):
     """The location of an endpoint in the source, for errors."""
 
+    #: The name of the endpoint.
     function: str
+    #: The path of its route.
     path: str
+    #: The file that defines it.
     file: str
+    #: The line of its definition.
     line: int
 
 
@@ -50,8 +54,11 @@ class HTTPException(Exception):
     def __init__(
         self, status_code: int, detail: Any = None, headers: Mapping[str, str] | None = None
     ) -> None:
+        #: The HTTP status of the refusal; after accept, the close code is 4000 more.
         self.status_code = status_code
+        #: What the client is told: the body of a refusal or the reason of the close frame.
         self.detail = PHRASES.get(status_code, "") if detail is None else detail
+        #: Further headers of the refusal.
         self.headers = headers
 
     def __str__(self) -> str:
@@ -67,7 +74,9 @@ class WebSocketException(Exception):
     _refusal = "endpoint"
 
     def __init__(self, code: int, reason: str | None = None) -> None:
+        #: The close code.
         self.code = code
+        #: The reason in the close frame.
         self.reason = reason or ""
 
     def __str__(self) -> str:

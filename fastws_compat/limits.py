@@ -24,22 +24,25 @@ MAX_MESSAGE_SIZE = conf.DEFAULTS["MAX_MESSAGE_SIZE"]
 class LimitOptions(TypedDict, total=False):
     """Limits of an application, a router or a route. The innermost value wins; None means no limit."""
 
-    # Maximum size of a message in bytes; a larger one closes the connection with 1009.
+    #: Maximum size of a message in bytes; a larger one closes the connection with 1009.
     max_message_size: int | None
-    # "20/s", "100/m", "64KiB/s", or several of them; exceeding one closes the connection with 4429.
+    #: "20/s", "100/m", "64KiB/s", or several of them; exceeding one closes the connection with 4429.
     rate_limit: str | Sequence[str] | None
-    # Seconds without a message in either direction, and seconds in total; then it is closed with 4408.
+    #: Seconds without a message in either direction, after which the connection is closed with 4408.
     idle_timeout: float | None
+    #: Seconds after which the connection is closed with 4408.
     max_age: float | None
-    # Maximum number of open connections. More are refused with 503, or with 429 for one user or address.
+    #: Maximum number of open connections; more are refused with 503.
     max_connections: int | None
+    #: Maximum number of open connections of one user; more are refused with 429.
     max_connections_per_user: int | None
+    #: Maximum number of open connections of one address; more are refused with 429.
     max_connections_per_address: int | None
-    # Whether to compress messages on the completed daphne, and how.
+    #: Whether to compress messages on the completed daphne, and how.
     deflate: bool | DeflateOptions | None
-    # What happens to an invalid message from the client of a TypedWebSocket: "answer" (the default), "close"
-    # or "raise"; and the maximum number of them in a row.
+    #: What happens to an invalid message for a TypedWebSocket: "answer" (the default), "close" or "raise".
     on_invalid: Literal["answer", "close", "raise"]
+    #: Maximum number of invalid messages in a row.
     max_invalid: int | None
 
 

@@ -27,9 +27,13 @@ DependencyScope = Literal["function", "request"]
 class ParamTypes(Enum):
     """Where in the handshake a parameter is read."""
 
+    #: In the query string.
     query = "query"
+    #: In a header.
     header = "header"
+    #: In the path.
     path = "path"
+    #: In a cookie.
     cookie = "cookie"
 
 
@@ -79,6 +83,7 @@ class Declaration(_FieldInfo):  # type: ignore[misc]
     It subclasses FieldInfo, as FastAPI's markers do, so that pydantic recognizes it inside models.
     """
 
+    #: Where the value is read: "path", "query", "header", "cookie" or "body".
     source: ClassVar[Source]
 
     def __init__(self, default: Any = PydanticUndefined, **options: Unpack[FieldOptions]) -> None:
@@ -109,6 +114,7 @@ class Declaration(_FieldInfo):  # type: ignore[misc]
 class Param(Declaration):
     """A parameter that the handshake sends as text."""
 
+    #: Where the handshake has the value, as FastAPI's enum.
     in_: ClassVar[ParamTypes] = ParamTypes.query
     source: ClassVar[Source] = "query"
 
@@ -201,11 +207,15 @@ class File(Form):
 class Depends:
     """Call `dependency` and pass its result. A declaration with a limit equals only copies of itself."""
 
+    #: The callable; None for the class that the parameter is annotated with.
     dependency: Callable[..., Any] | None = None
+    #: Whether one call serves every parameter of the connection that declares the same.
     use_cache: bool = True
+    #: When the code after `yield` runs: "function" means when the endpoint has returned.
     scope: DependencyScope | None = None
+    #: Maximum number of calls at a time in this process.
     max_concurrency: int | None = field(default=None, kw_only=True)
-    # This is a field so that `dataclasses.replace` keeps the limit when the callable is inferred.
+    #: The limit itself. As a field, it survives `dataclasses.replace`.
     concurrency: Concurrency | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -222,6 +232,7 @@ class Depends:
 class Security(Depends):
     """`Depends` with OAuth2 scopes, which `SecurityScopes` collects."""
 
+    #: The OAuth2 scopes that are required here.
     scopes: Sequence[str] | None = None
 
 

@@ -79,6 +79,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
     def __init__(self, scope: Scope, receive: Receive | None = None) -> None:
         if scope["type"] not in ("http", "websocket"):
             raise AssertionError(f"A connection needs a scope of type 'websocket', not {scope['type']!r}")
+        #: The scope of the connection.
         self.scope = scope
 
     def __class_getitem__(cls, item: Any) -> type[HTTPConnection[Any]]:
@@ -131,6 +132,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @lazy
     def url(self) -> URL:
+        """The URL of the handshake."""
         return URL(scope=self.scope)
 
     @lazy
@@ -142,10 +144,12 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
     @lazy
     def headers(self) -> Headers:
+        """The headers of the handshake."""
         return Headers(scope=self.scope)
 
     @lazy
     def query_params(self) -> QueryParams:
+        """The parameters of the query string."""
         return QueryParams(self.scope["query_string"])
 
     @property

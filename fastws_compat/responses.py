@@ -25,7 +25,9 @@ ContentStream = AsyncContentStream | SyncContentStream
 class Response:
     """An HTTP response. Called with a WebSocket scope, it refuses the handshake."""
 
+    #: The media type of the body, for the Content-Type header.
     media_type: str | None = None
+    #: The encoding of text in the body.
     charset = "utf-8"
 
     def __init__(
@@ -44,6 +46,7 @@ class Response:
         self.init_headers(headers)
 
     def render(self, content: Any) -> bytes | memoryview:
+        """Return the body for `content`; a subclass overrides it for another format."""
         if content is None:
             return b""
         if isinstance(content, memoryview):
@@ -73,6 +76,7 @@ class Response:
 
     @cached_property
     def headers(self) -> MutableHeaders:
+        """The headers, which can be changed until the response is sent."""
         return MutableHeaders(raw=self.raw_headers)
 
     def set_cookie(
@@ -209,6 +213,7 @@ class StreamingResponse(Response):
         self.init_headers(headers)
 
     async def stream_response(self, send: Send) -> None:
+        """Send the status, the headers and each part of the body."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         async for chunk in self.body_iterator:
             body = chunk.encode(self.charset) if isinstance(chunk, str) else chunk

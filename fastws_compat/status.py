@@ -69,20 +69,35 @@ HTTP_508_LOOP_DETECTED = 508
 HTTP_510_NOT_EXTENDED = 510
 HTTP_511_NETWORK_AUTHENTICATION_REQUIRED = 511
 
+#: The connection has served its purpose.
 WS_1000_NORMAL_CLOSURE = 1000
+#: The server stops, or the browser leaves the page.
 WS_1001_GOING_AWAY = 1001
+#: A frame violated the protocol.
 WS_1002_PROTOCOL_ERROR = 1002
+#: The type of a message is not accepted, such as bytes instead of text.
 WS_1003_UNSUPPORTED_DATA = 1003
+#: The close frame had no code; it is never sent.
 WS_1005_NO_STATUS_RCVD = 1005
+#: The connection ended without a close frame; it is never sent.
 WS_1006_ABNORMAL_CLOSURE = 1006
+#: A text was not valid UTF-8.
 WS_1007_INVALID_FRAME_PAYLOAD_DATA = 1007
+#: A message or the handshake violated a rule of the application.
 WS_1008_POLICY_VIOLATION = 1008
+#: A message was too large.
 WS_1009_MESSAGE_TOO_BIG = 1009
+#: The server lacks an extension that the client needs.
 WS_1010_MANDATORY_EXT = 1010
+#: The server failed.
 WS_1011_INTERNAL_ERROR = 1011
+#: The server restarts.
 WS_1012_SERVICE_RESTART = 1012
+#: The server is overloaded; the client may try again later.
 WS_1013_TRY_AGAIN_LATER = 1013
+#: A gateway got an invalid answer from the server behind it.
 WS_1014_BAD_GATEWAY = 1014
+#: The TLS handshake failed; it is never sent.
 WS_1015_TLS_HANDSHAKE = 1015
 
 _renamed = {

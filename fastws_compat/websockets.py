@@ -53,8 +53,9 @@ MAX_BYTES_PER_CHARACTER = 4
 class WebSocket(HTTPConnection[StateT]):
     """One WebSocket connection: what the client sent in its handshake, and the messages both ways."""
 
-    # Limit in bytes. A text this short cannot exceed it: UTF-8 needs at most 4 bytes per character.
+    #: The largest message in bytes that the client may send; None if there is no limit.
     max_message_size: int | None = None
+    # A text this short cannot exceed the limit: UTF-8 needs at most 4 bytes per character.
     _surely_fits: float = inf
     # How the server may compress the messages; None for a server that cannot, or shall not.
     _deflate: Message | None = None
@@ -81,11 +82,13 @@ class WebSocket(HTTPConnection[StateT]):
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "websocket":
             raise AssertionError(f"A WebSocket needs a scope of type 'websocket', not {scope['type']!r}")
+        #: The scope of the connection.
         self.scope = scope
         self._receive = receive
         self._send = send
         # An instance attribute is found faster, and every message needs it twice.
         self._direct = self._shortcut
+        #: A `WebSocketState`: `client_state` for what was received, `application_state` for what was sent.
         self.client_state = self.application_state = CONNECTING
         # An error that a frame of the client caused, and the close code that answers it.
         self._client_error: tuple[BaseException, int] | None = None

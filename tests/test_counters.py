@@ -165,6 +165,44 @@ def test_who_closed_first(ended: list[Ended], what: str, closed: tuple[int, str]
     assert totals().exceptions == ({"ValueError": 1} if what == "raises" else {})
 
 
+class DaphneLike(FakeServer):
+    """A server that closes the connections of cancelled applications, as the completed daphne does."""
+
+    def close_from_server(self, code: int, reason: str = "") -> None:
+        raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("path", "server", "refused", "closed"),
+    [
+        ("/before", FakeServer(CONNECT), (500, "error"), None),
+        ("/after", FakeServer(CONNECT), None, (1006, "lost")),
+        ("/after", DaphneLike(CONNECT), None, (1011, "server")),
+        ("/left", FakeServer(CONNECT), None, None),
+    ],
+)
+def test_a_cancellation_that_nobody_handles(
+    ended: list[Ended], path: str, server: FakeServer, refused: Any, closed: Any
+) -> None:
+    """The server answers after the application: with 500, or with the close code 1011."""
+    app = FastAPI()
+
+    @app.websocket("/{when}")
+    async def endpoint(websocket: WebSocket, when: str) -> None:
+        if when == "after":
+            await websocket.accept()
+        server.gone = when == "left"
+        task = asyncio.create_task(asyncio.sleep(20))
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        run(app, server, path)
+    [end] = ended
+    assert end.refusal == refused
+    assert end.closed == closed
+
+
 def refusing() -> FastAPI:
     app = FastAPI(max_connections_per_address=0)
     other = FastAPI()

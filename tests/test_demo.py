@@ -209,8 +209,21 @@ def test_serve_runs_daphne_quietly(settings, monkeypatch):
 def test_landing_page_is_for_everybody(client):
     response = client.get("/")
     assert response.status_code == 200
-    for name in ("login", "chat:rooms", "ops:live"):
-        assert f'href="{reverse(name)}"' in response.text
+    for address in (f"{reverse('login')}?next=/", reverse("chat:rooms"), reverse("ops:live")):
+        assert f'href="{address}"' in response.text
+
+
+def test_the_page_of_the_login_does_not_lead_back_to_itself(client):
+    page = client.get(reverse("login")).text
+    assert f'href="{reverse("login")}"' in page
+    assert "?next=" not in page
+
+
+def test_whoever_logs_in_returns_to_the_page(client):
+    make_user("ann", password="secret")
+    [link] = set(re.findall(r'href="(/login/[^"]*)"', client.get("/").text))
+    answer = client.post(link, {"username": "ann", "password": "secret"})
+    assert answer.headers["location"] == "/"
 
 
 @pytest.mark.parametrize("path", ["/chat/", "/chat/lab/", "/chat/lab/messages/"])

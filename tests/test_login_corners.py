@@ -72,11 +72,11 @@ def test_a_user_who_was_deactivated_may_not_come_in_with_a_session() -> None:
 
 def test_a_condition_that_is_required_twice_is_kept_once() -> None:
     login = Login.__new__(Login)
-    login.conditions = []
+    login.conditions = ()
     condition: Any = object()
     login.require(condition)
     login.require(condition)
-    assert login.conditions == [condition]
+    assert login.conditions == (condition,)
 
 
 def test_a_login_that_ends_during_a_refusal_changes_nothing_about_it(monkeypatch: pytest.MonkeyPatch) -> None:

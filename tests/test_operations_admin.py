@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -682,6 +683,92 @@ def test_few_pages_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         listing.ask(listing.Query(search, {}, "-since"), personal=True)
     assert len(listing._cache) == 1
     listing.forget()
+
+
+class Asking:
+    """Stands for `api.page`: its questions are answered when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.changed = threading.Condition()
+        self.release = threading.Event()
+
+    async def page(self, where: dict[str, Any], order: str, personal: bool) -> Page:
+        with self.changed:
+            self.asked.append(where["search"])
+            total = len(self.asked)
+            self.changed.notify_all()
+        await asyncio.to_thread(self.release.wait, 20)
+        if where["search"] == "broken":
+            raise RuntimeError("no layer")
+        return page(total=total)
+
+    def wait_asked(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.asked) == count, 20), self.asked
+
+
+@pytest.fixture
+def asking(monkeypatch: pytest.MonkeyPatch) -> Iterator[Asking]:
+    asking = Asking()
+    monkeypatch.setattr(api, "page", asking.page)
+    listing.forget()
+    yield asking
+    asking.release.set()
+    listing.forget()
+
+
+def ask(search: str) -> int:
+    return listing.ask(listing.Query(search, {}, "-since"), personal=True)[0].total
+
+
+class Joined(Future[Any]):
+    """A future that tells how many threads have begun to wait for it."""
+
+    waiting = threading.Semaphore(0)
+
+    def result(self, timeout: float | None = None) -> Any:
+        self.waiting.release()
+        return super().result(20)
+
+
+def test_polls_at_the_same_time_share_a_question(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "Future", Joined)
+    with ThreadPoolExecutor(8) as threads:
+        first = threads.submit(ask, "a")
+        asking.wait_asked(1)
+        others = [threads.submit(ask, "a") for _ in range(3)]
+        for _ in others:
+            assert Joined.waiting.acquire(timeout=20)
+        # Another query is asked meanwhile, and what an operator changed is not in the answer to come.
+        other = threads.submit(ask, "b")
+        asking.wait_asked(2)
+        listing.forget()
+        later = threads.submit(ask, "a")
+        asking.wait_asked(3)
+        asking.release.set()
+        assert [each.result(20) for each in (first, *others, other, later)] == [1, 1, 1, 1, 2, 3]
+    assert asking.asked == ["a", "b", "a"]
+    assert ask("a") == 3  # the late answer to the first question has not replaced it
+    assert asking.asked == ["a", "b", "a"]
+
+
+def test_a_question_that_fails_fails_for_all_who_wait(
+    asking: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "Future", Joined)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(ask, "broken")
+        asking.wait_asked(1)
+        second = threads.submit(ask, "broken")
+        assert Joined.waiting.acquire(timeout=20)
+        asking.release.set()
+        for each in (first, second):
+            with pytest.raises(RuntimeError, match="no layer"):
+                each.result(20)
+    with pytest.raises(RuntimeError, match="no layer"):
+        ask("broken")
+    assert asking.asked == ["broken"] * 2
 
 
 def test_processes_page(as_user: Callable[..., Client], sockets: Sockets) -> None:

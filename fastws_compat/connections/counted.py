@@ -18,7 +18,7 @@ from fastws_compat.connections.outcomes import (
     reported,
     template_of,
 )
-from fastws_compat.connections.peers import silence_of
+from fastws_compat.connections.peers import has_left, silence_of
 from fastws_compat.connections.tally import Counts, Tally
 from fastws_compat.types import Receive, Scope, Send
 
@@ -66,6 +66,14 @@ class Counted:
     def note_close(self, code: int, by: By) -> None:
         """Note a close on the endpoint's behalf; the first one counts."""
         self._closed = self._closed or (code, by)
+
+    def note_cancelled(self) -> None:
+        """Note how the server ends a connection whose application was cancelled, which happens later."""
+        if self.is_accepted:
+            if hasattr(self.server, "close_from_server"):  # daphne, completed; uvicorn sends no close frame
+                self.close_code = 1011
+        elif not has_left(self.server):
+            self.note_refusal(500, "error")
 
     @property
     def template(self) -> str:

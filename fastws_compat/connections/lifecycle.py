@@ -310,6 +310,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.fail(exc)
     except asyncio.CancelledError:
         if not session.absorb_cancellation():
+            session.note_cancelled()
             raise
     else:
         websocket = session.websocket

@@ -37,9 +37,13 @@ ORIGIN_CHECKED = "fastws_compat.origin_checked"
 class WebSocketState(enum.Enum):
     """The state of one side of the connection. The numbers are those of the project's specification."""
 
+    #: The handshake has not been answered.
     CONNECTING = 0
+    #: The handshake was accepted.
     CONNECTED = 1
+    #: The handshake is being refused with an HTTP response.
     RESPONSE = 2
+    #: The connection has ended.
     DISCONNECTED = 3
 
 
@@ -57,7 +61,9 @@ class WebSocketDisconnect(Exception):
     """The client has left; `code` is its close code (1005 without one, 1006 for a lost connection)."""
 
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
+        #: The close code; 1006 if there was no close frame.
         self.code = code
+        #: The reason in the close frame; empty if there was none.
         self.reason = reason or ""
 
 

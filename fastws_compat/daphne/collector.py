@@ -1,9 +1,9 @@
 """Full passes of the garbage collector that take no longer the more sockets are open.
 
-A full pass visits every container object of the process, and each socket has dozens. What survives a pass
-is therefore frozen (`gc.freeze`), and the next one visits only what is newer. Cyclic garbage among frozen
-objects is found by a complete pass, which comes when as many objects have been frozen as were alive at the
-last one.
+A full pass visits every container object of the process, and each socket has dozens. What was imported when
+the server starts, and later what survives a pass, is therefore frozen (`gc.freeze`), and the next one visits
+only what is newer. Cyclic garbage among frozen objects is found by a complete pass, which comes when as many
+objects have been frozen as were alive at the last one.
 
 A timer of the server's loop looks whether there has been a pass. `gc.callbacks` would tell it at once, but
 Python reports an exception of a callback and goes on: a Ctrl-C that arrived in one would be lost.
@@ -28,14 +28,16 @@ IS_INCREMENTAL = (3, 14) <= sys.version_info < (3, 14, 5)
 
 
 class Freezer:
-    """Freezes what survives the full passes of the collector, soon after each of them."""
+    """Freezes what is alive at first, and what survives the full passes of the collector, soon after each."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._passes = full_passes()
-        # How many objects were alive at the last complete pass, and have been frozen since.
-        self._alive = self._frozen_since = 0
-        self._is_complete = True  # nothing is frozen yet
+        # How many objects were alive at the last complete pass (at first, the start counts as one), and have
+        # been frozen since.
+        self._alive, self._frozen_since = len(gc.get_objects()), 0
+        gc.freeze()
+        self._is_complete = False
         self._timer = self._start_timer()
 
     def _start_timer(self) -> asyncio.TimerHandle:

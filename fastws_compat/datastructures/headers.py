@@ -40,12 +40,15 @@ class Headers(Mapping[str, str]):
         return list(self._list)
 
     def keys(self) -> list[str]:  # type: ignore[override]
+        """The names in lower case; a repeated name appears more than once."""
         return [name.decode("latin-1") for name, _ in self._list]
 
     def values(self) -> list[str]:  # type: ignore[override]
+        """The values, in the order of `keys`."""
         return [value.decode("latin-1") for _, value in self._list]
 
     def items(self) -> list[tuple[str, str]]:  # type: ignore[override]
+        """The pairs of name and value, also of repeated names."""
         return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in self._list]
 
     @overload
@@ -55,6 +58,7 @@ class Headers(Mapping[str, str]):
     @overload
     def get(self, key: str, default: T) -> str | T: ...
     def get(self, key: str, default: Any = None) -> Any:
+        """Return the first value of a header, or `default`."""
         # Mapping's own `get` catches a KeyError, which takes most of its time.
         wanted = key.lower().encode("latin-1")
         for name, value in self._list:
@@ -149,6 +153,7 @@ class MutableHeaders(Headers):
         return value
 
     def update(self, other: Mapping[str, str]) -> None:
+        """Set every header of a mapping, and remove its previous values."""
         for key, value in other.items():
             self[key] = value
 

@@ -33,12 +33,15 @@ class ImmutableMultiDict(Mapping[K, V]):
         return [value for name, value in self._list if name == key]
 
     def keys(self) -> KeysView[K]:
+        """The keys, each once."""
         return self._dict.keys()
 
     def values(self) -> ValuesView[V]:
+        """The last value of each key."""
         return self._dict.values()
 
     def items(self) -> ItemsView[K, V]:
+        """Each key with its last value; `multi_items` returns all pairs."""
         return self._dict.items()
 
     def multi_items(self) -> list[tuple[K, V]]:
@@ -52,6 +55,7 @@ class ImmutableMultiDict(Mapping[K, V]):
     if not TYPE_CHECKING:  # pragma: no branch - type checkers do not run it
 
         def get(self, key, default=None):
+            """Return the last value of a key, or `default`."""
             return self._dict.get(key, default)
 
     def __contains__(self, key: object) -> bool:
@@ -98,10 +102,12 @@ class MultiDict(ImmutableMultiDict[Any, Any]):
         return [(name, value) for name, value in self._list if name != key]
 
     def pop(self, key: Any, default: Any = None) -> Any:
+        """Remove a key with all its values and return the last, or `default`."""
         self._list = self._without(key)
         return self._dict.pop(key, default)
 
     def popitem(self) -> tuple[Any, Any]:
+        """Remove the newest key with all its values, and return the key and its last value."""
         key, value = self._dict.popitem()
         self._list = self._without(key)
         return key, value
@@ -113,10 +119,12 @@ class MultiDict(ImmutableMultiDict[Any, Any]):
         return values
 
     def clear(self) -> None:
+        """Remove everything."""
         self._dict.clear()
         self._list.clear()
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
+        """Return the last value of a key. If it has none, add `default` first."""
         if key not in self._dict:
             self.append(key, default)
         return self._dict[key]
@@ -135,6 +143,7 @@ class MultiDict(ImmutableMultiDict[Any, Any]):
         self._dict[key] = value
 
     def update(self, *args: MultiDict | Mapping[Any, Any] | list[tuple[Any, Any]], **kwargs: Any) -> None:
+        """Replace the values of all keys that the arguments have."""
         new = MultiDict(*args, **kwargs)
         self._list = [pair for pair in self._list if pair[0] not in new] + new._list
         self._dict.update(new._dict)

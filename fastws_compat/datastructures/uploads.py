@@ -23,27 +23,36 @@ class UploadFile:
         filename: str | None = None,
         headers: Headers | None = None,
     ) -> None:
+        #: The file object with the content.
         self.file = file
+        #: The number of bytes; None if it is unknown.
         self.size = size
+        #: The name that the client gave to the file.
         self.filename = filename
+        #: The headers of this part of the form.
         self.headers = headers or Headers()
 
     @property
     def content_type(self) -> str | None:
+        """The media type that the client declared; None if it did not."""
         return self.headers.get("content-type")
 
     async def write(self, data: bytes) -> None:
+        """Append bytes to the file, and to its `size`."""
         if self.size is not None:
             self.size += len(data)
         self.file.write(data)
 
     async def read(self, size: int = -1) -> bytes:
+        """Return the next `size` bytes, or all the rest."""
         return self.file.read(size)
 
     async def seek(self, offset: int) -> None:
+        """Continue reading or writing at this position, counted from the start."""
         self.file.seek(offset)
 
     async def close(self) -> None:
+        """Close the file."""
         self.file.close()
 
     def __repr__(self) -> str:
@@ -72,6 +81,7 @@ class FormData(ImmutableMultiDict[str, UploadFile | str]):
     """The fields of a form; `close` closes its files."""
 
     async def close(self) -> None:
+        """Close the files among the fields."""
         for _, value in self.multi_items():
             if isinstance(value, UploadFile):
                 await value.close()

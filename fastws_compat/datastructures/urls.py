@@ -30,22 +30,30 @@ _HOST = re.compile(
 
 
 class Address(NamedTuple):
+    """One end of a connection."""
+
+    #: The name or IP address of the host.
     host: str
+    #: The number of the port.
     port: int
 
 
 class ParsedHost(NamedTuple):
     """The two parts of a Host header; an IPv6 host keeps its brackets."""
 
+    #: The name or IP address; an IPv6 address keeps its brackets.
     host: str
+    #: The port as text; None if the header has none.
     port: str | None
 
     @property
     def authority(self) -> str:
+        """The host, and the port if there is one, as in a URL."""
         return self.host if self.port is None else f"{self.host}:{self.port}"
 
     @property
     def is_valid_port(self) -> bool:
+        """Whether the port is missing or a number up to 65535."""
         digits = (self.port or "").lstrip("0")
         return len(digits) <= 5 and int(digits or 0) <= 65535
 
@@ -86,42 +94,52 @@ class URL:
 
     @cached_property
     def components(self) -> SplitResult:
+        """The parts of the URL, as `urllib.parse.urlsplit` returns them."""
         return urlsplit(self._url)
 
     @property
     def scheme(self) -> str:
+        """What precedes `://`, such as `wss`."""
         return self.components.scheme
 
     @property
     def netloc(self) -> str:
+        """The host with its port and credentials, if the URL has them."""
         return self.components.netloc
 
     @property
     def path(self) -> str:
+        """The path, without the query."""
         return self.components.path
 
     @property
     def query(self) -> str:
+        """What follows `?`, without the question mark."""
         return self.components.query
 
     @property
     def fragment(self) -> str:
+        """What follows `#`, without the number sign."""
         return self.components.fragment
 
     @property
     def username(self) -> str | None:
+        """The user name before the host; None if there is none."""
         return self.components.username
 
     @property
     def password(self) -> str | None:
+        """The password before the host; None if there is none."""
         return self.components.password
 
     @property
     def hostname(self) -> str | None:
+        """The host in lower case, without the port; None for a relative URL."""
         return self.components.hostname
 
     @property
     def port(self) -> int | None:
+        """The number of the port; None if the URL does not name one."""
         return self.components.port
 
     @property

@@ -39,7 +39,7 @@ class Joined:
     None means that there was nothing to recover.
     """
 
-    # By the name of the group.
+    #: The results by the name of the group.
     groups: dict[str, bool | None] = field(default_factory=dict)
 
     @property

@@ -21,8 +21,11 @@ MAX_KEY = 1_000
 class Entry:
     """A message as `Group.history` returns it."""
 
+    #: The number of the message in its group, for as long as the history has the same epoch.
     offset: int
+    #: When it was sent.
     time: datetime
+    #: What was sent.
     message: Any
 
 

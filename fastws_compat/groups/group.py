@@ -62,7 +62,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
 
     __slots__ = ("layer", "name", "type")
 
-    # The types of the messages; None if the group takes any.
+    #: The types of the messages; None if the group takes any.
     outgoing: ClassVar[Outgoing | None] = None
     # Turns a message into the payload of its frame.
     _encode: ClassVar[Any] = staticmethod(encode)
@@ -80,8 +80,11 @@ class Group(Keeping, Attended, Generic[MessageT]):
                 f"{name!r} is not a valid group name: use 1 to 99 ASCII letters, digits, hyphens, "
                 "underscores and periods."
             )
+        #: The name that sockets join.
         self.name = name
+        #: The `type` of messages to plain Channels consumers; None if there are none.
         self.type = type
+        #: The alias of the channel layer.
         self.layer = layer
 
     @classmethod
@@ -225,8 +228,11 @@ class Group(Keeping, Attended, Generic[MessageT]):
 class Sent:
     """A message that was sent to a group."""
 
+    #: The group that it was sent to.
     group: Group[Any]
+    #: The message as it was passed to the group.
     message: Any
+    #: The content of the frame that members receive.
     payload: Payload
 
 

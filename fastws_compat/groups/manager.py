@@ -23,8 +23,10 @@ class ConnectionManager:
     """
 
     def __init__(self, name: str = "connections") -> None:
+        #: The group behind the manager.
         self.group = Group(name)
         # The sockets of this process, as they were given to `connect`.
+        #: The connections of this process.
         self.active_connections: list[Any] = []
 
     async def connect(self, websocket: ManagedSocket) -> None:
@@ -39,6 +41,7 @@ class ConnectionManager:
         discard(websocket, self.group)
 
     async def send_personal_message(self, message: str, websocket: ManagedSocket) -> None:
+        """Send a text to one connection."""
         await websocket.send_text(message)
 
     async def broadcast(self, message: str) -> None:

@@ -20,9 +20,13 @@ MAX_DIFFS = 256
 class Person:
     """A person who is present: the key, the info, since when, and with how many sockets."""
 
+    #: The key that identifies the person in the group.
     key: str
+    #: The newest info that one of the person's sockets gave.
     info: Any
+    #: When the first of the sockets joined.
     since: datetime
+    #: The number of sockets that the person has in the group.
     sockets: int
 
 

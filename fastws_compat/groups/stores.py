@@ -86,7 +86,7 @@ class Store:
     clients that missed it would otherwise be told that they have everything.
     """
 
-    # Whether it publishes the `copy` of a draft on the layer.
+    #: Whether it publishes the `copy` of a draft on the layer.
     splices = False
 
     @property

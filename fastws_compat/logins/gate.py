@@ -71,7 +71,7 @@ class Login(Stage):
         self.session_key = session_key
         self.digest = session_digest(session_name) if session_name else None
         self.location = location
-        self.conditions: list[Condition] = []
+        self.conditions: tuple[Condition, ...] = ()
         # The close code and reason, once the login has ended.
         self.ended: tuple[int, str] | None = None
         self.loop = asyncio.get_running_loop()
@@ -81,7 +81,8 @@ class Login(Stage):
         self._connection = connection
         self._state_at_end = CONNECTING
         self._holds = 0
-        self._released = asyncio.Event()
+        # Set when the socket is no longer held; only a socket whose client sends meanwhile needs it.
+        self._released: asyncio.Event | None = None
         self._interrupt = Interrupt()
         self._close_task: asyncio.Task[None] | None = None
         pipe_of(websocket).insert(self)
@@ -92,13 +93,12 @@ class Login(Stage):
 
     @property
     def claim(self) -> Claim:
-        conditions = tuple(self.conditions)
-        return Claim(self.user_id, self.session_key, conditions, self.location.using, self.context)
+        return Claim(self.user_id, self.session_key, self.conditions, self.location.using, self.context)
 
     def require(self, condition: Condition) -> None:
         """Require the user to meet `condition` for as long as the socket is open."""
         if condition not in self.conditions:
-            self.conditions.append(condition)
+            self.conditions = *self.conditions, condition
 
     async def receive(self) -> Message:
         message: Message | None = None
@@ -107,7 +107,7 @@ class Login(Stage):
             while self._holds and self.ended is None:
                 if (pending := self._websocket._pending_disconnect) is not None:
                     return pending
-                self._released.clear()
+                self._released = asyncio.Event()
                 await self._interrupt.wait(self._released.wait)
         if self.ended is None and message is not None:
             return message
@@ -160,7 +160,8 @@ class Login(Stage):
             await self._close_task
 
     def cut(self) -> None:
-        self._released.set()
+        if self._released is not None:
+            self._released.set()
 
     def hold(self) -> None:
         """Hold back what the client sends until `release`, while the login is being checked."""
@@ -171,7 +172,7 @@ class Login(Stage):
         with _lock:
             self._holds -= 1
         if not self._holds:
-            self._released.set()
+            self.cut()
 
 
 def call_in_loop(loop: asyncio.AbstractEventLoop, context: Context, callback: Callable[[], None]) -> None:

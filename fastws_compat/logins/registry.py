@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -206,9 +207,11 @@ def enter(
     login = Login(websocket, connection, user_id, session_key, session_name, location)
     websocket.scope[LOGIN] = login
     with _lock:
-        registry = _registries.setdefault(login.loop, LoginRegistry(login.loop))
+        registry = _registries.get(login.loop)
+        if registry is None:
+            registry = _registries[login.loop] = LoginRegistry(login.loop)
         registry.add(login)
-    connection.at_end(lambda: registry.remove(login))
+    connection.at_end(partial(registry.remove, login))
     _catch_up(registry, login, websocket.scope.get(IDENTIFIED_AT, connection.begun))
 
 
@@ -233,6 +236,8 @@ class RecentChange:
 
 def _catch_up(registry: LoginRegistry, login: Login, since: float) -> None:
     """Apply the changes since the session was read: the login could not be found before."""
+    if not _recent_changes or _recent_changes[-1].at < since:
+        return
     missed = list(takewhile(lambda change: change.at >= since, reversed(list(_recent_changes))))
     changes = [change for change in missed if change.concerns(login)]
     for change in changes:

@@ -33,7 +33,7 @@ class MessageValidationError(ValidationException):
     the code that closes the socket if the exception is not handled.
     """
 
-    # The handlers of an application get it instead of an answer, not when it leaves the endpoint.
+    #: Handlers of an application get it instead of an answer, not when it leaves the endpoint.
     is_unanswered = True
 
     def __init__(self, errors: Sequence[Any], *, body: str | bytes, status: int = MISFIT) -> None:

@@ -23,15 +23,20 @@ class ErrorFrame(BaseModel):
     `id` is that of the call or message that caused the error; a frame without one does not have the key.
     """
 
+    #: Always `error`, which tells the frame from other messages.
     type: Literal["error"] = "error"
+    #: The HTTP status for what was wrong, such as 422 for an invalid message.
     status: int
+    #: What was wrong, as FastAPI's `detail`.
     detail: Any = None
+    #: The id of the call or message that caused the error; None if it has none.
     id: Id | None = None
 
 
 class Reply(BaseModel):
     """The answer to a `Call`. `WebSocket.reply` fills in `id`, which is that of the call."""
 
+    #: The id of the call, which `WebSocket.reply` fills in.
     id: Id = Field(default="", alias="id")  # no alias generator of a project renames it
 
 
@@ -41,6 +46,7 @@ ReplyT = TypeVar("ReplyT", bound=Reply)
 class Call(BaseModel, Generic[ReplyT]):
     """A message that requests a reply of the class in brackets. The client chooses `id`."""
 
+    #: What the client chose to recognize the reply by.
     id: Id = Field(alias="id")
 
 

@@ -66,7 +66,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     _handshake: Any = None
     # Called when the socket has been accepted.
     _on_accept: Callable[[], None] | None = None
-    # In and Out; None for the class itself, which is no annotation yet.
+    #: In and Out; None for the class itself, which is no annotation yet.
     forms: ClassVar[tuple[Any, Any] | None] = None
 
     def __class_getitem__(cls, item: Any) -> Any:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -95,28 +97,62 @@ class Query:
 
 # Asking
 
+Answer = tuple[Page, Rates]
+
+# Held for moments only: while processes are asked, nobody waits for it.
 _lock = threading.Lock()
-_cache: dict[Any, tuple[float, Page, Rates]] = {}
+_cache: dict[Any, tuple[float, Answer]] = {}
+# The questions that are being asked, with the answers to come.
+_asked: dict[Any, Future[Answer]] = {}
 _meter = Meter()
 
 
-def ask(query: Query, personal: bool) -> tuple[Page, Rates]:
-    """The page for a query, at most a second old, and the rates. Open browsers share queries."""
+def ask(query: Query, personal: bool) -> Answer:
+    """The page for a query, at most a second old, and the rates.
+
+    Open browsers with the same query share a question; different queries are asked at the same time.
+    """
     key = (repr(sorted(query.where.items())), query.order, personal)
     with _lock:
-        found = _cache.get(key)
-        if found is None or time.monotonic() - found[0] > FRESH:
-            page = async_to_sync(api.page)(query.where, query.order, personal=personal)
-            if len(_cache) >= MAX_CACHED:
-                _cache.clear()
+        at, cached = _cache.get(key, (-math.inf, None))
+        if cached is not None and time.monotonic() - at <= FRESH:
+            return cached
+        other = _asked.get(key)
+        own = _asked.setdefault(key, Future())
+    return _ask(key, query, personal, own) if other is None else other.result()
+
+
+def _ask(key: Any, query: Query, personal: bool, coming: Future[Answer]) -> Answer:
+    """Ask the processes, and give the answer to everybody who waits for it."""
+    try:
+        page = async_to_sync(api.page)(query.where, query.order, personal=personal)
+        with _lock:
             now = time.monotonic()
-            found = _cache[key] = now, page, _meter.read(now, page.traffic)
-    return found[1:]
+            answer = page, _meter.read(now, page.traffic)
+            if _asked.get(key) is coming:
+                _keep(key, now, answer)
+    except BaseException as exc:
+        coming.set_exception(exc)
+        raise
+    finally:
+        with _lock:
+            if _asked.get(key) is coming:
+                del _asked[key]
+    coming.set_result(answer)
+    return answer
+
+
+def _keep(key: Any, now: float, answer: Answer) -> None:
+    if len(_cache) >= MAX_CACHED:
+        _cache.clear()
+    _cache[key] = now, answer
 
 
 def forget() -> None:
-    """Drop the cached pages, because an operator has changed something."""
-    _cache.clear()
+    """Drop the cached pages and those to come, because an operator has changed something."""
+    with _lock:
+        _cache.clear()
+        _asked.clear()
 
 
 # Texts

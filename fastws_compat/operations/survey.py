@@ -162,8 +162,10 @@ class Survey:
     def _patience(self) -> float:
         """Seconds to wait for the next message."""
         now = time.monotonic()
-        missing = self._known.keys() - self._complete
-        is_expected = any(self._known[name].answers for name in missing if name in self._known)
+        # A copy: other threads may be asking too.
+        is_expected = any(
+            heard.answers for name, heard in list(self._known.items()) if name not in self._complete
+        )
         if is_expected or not self._complete:
             return self._deadline - now
         quiet = QUIET if self._known else FIRST_QUIET
@@ -175,7 +177,7 @@ class Survey:
             heard.answers = name in self._complete
         for name in self._complete:
             self._known[name] = Heard(time.monotonic())
-        self._answers.silent = sorted(self._known.keys() - self._complete - {process_name()})
+        self._answers.silent = sorted({*self._known} - self._complete - {process_name()})
         self._answers.unreached_since = None if is_local() else _failing_since
         return self._answers
 

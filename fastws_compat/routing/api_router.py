@@ -107,6 +107,7 @@ class APIRouter(Router):
         return decorator
 
     def add_websocket_route(self, path: str, endpoint: Callable[..., Any], name: str | None = None) -> None:
+        """Serve `endpoint(websocket)`; the router's prefix and dependencies do not apply (Starlette)."""
         self.routes.append(WebSocketRoute(path, endpoint, name=name, limits=self.limits))
 
     def websocket_route(
@@ -164,6 +165,7 @@ class APIRouter(Router):
         self.lifespan_context = merged(self.lifespan_context, router.lifespan_context)
 
     def add_event_handler(self, event_type: str, func: Callable[[], Any]) -> None:
+        """Run a function at "startup" or "shutdown"; `lifespan` is the newer way."""
         if event_type not in ("startup", "shutdown"):
             raise AssertionError(f"There is no event {event_type!r}, only 'startup' and 'shutdown'")
         (self.on_startup if event_type == "startup" else self.on_shutdown).append(func)

@@ -99,11 +99,13 @@ class IncludedRouter(BaseRoute):
 class RouteContext:
     """A route as it was declared, with the attributes that it has where it is served (FastAPI)."""
 
+    #: The route as it was declared.
     route: BaseRoute
     _served: BaseRoute | None = field(default=None, repr=False)
 
     @property
     def original_route(self) -> BaseRoute:
+        """The same as `route`, under the name that FastAPI uses."""
         return self.route
 
     def __getattr__(self, name: str) -> Any:

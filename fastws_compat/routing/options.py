@@ -69,10 +69,15 @@ def has_message_options(options: Mapping[str, Any]) -> bool:
 class Described:
     """What the documentation says about a route."""
 
+    #: One line about the route: the option, or the first paragraph of the endpoint's docstring.
     summary: str
+    #: More about it: the option, or the rest of the docstring.
     description: str
+    #: The tags under which the documentation lists it.
     tags: list[str | Enum]
+    #: Whether the documentation marks it as deprecated.
     deprecated: bool | None
+    #: Whether the documentation has it.
     include_in_schema: bool
 
     def describe(self, endpoint: Any, options: Mapping[str, Any]) -> None:

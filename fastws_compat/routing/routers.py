@@ -67,6 +67,7 @@ class Mount(BaseRoute):
 
     @property
     def routes(self) -> list[BaseRoute]:
+        """The routes of the mounted application; empty if it does not list any."""
         return getattr(self.base_app, "routes", [])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -155,6 +156,7 @@ class Host(BaseRoute):
 
     @property
     def routes(self) -> list[BaseRoute]:
+        """The routes of the application; empty if it does not list any."""
         return getattr(self.app, "routes", [])
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -256,6 +258,7 @@ class Router:
 
     @property
     def routes(self) -> Routes:
+        """The routes in the order in which they are tried; the list may be changed."""
         return self._routes
 
     @routes.setter
@@ -299,6 +302,7 @@ class Router:
             await self.middleware_stack(scope, receive, send)
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection without the router's middleware."""
         await self._target(scope)(scope, receive, send)
 
     def _whole(self, scope: Scope) -> ASGIApp:

@@ -45,8 +45,11 @@ class NoMatchFound(Exception):
 class Match(enum.Enum):
     """How well a route fits a connection."""
 
+    #: The route does not take the connection.
     NONE = 0
+    #: Only the path fits; no WebSocket route returns it.
     PARTIAL = 1
+    #: The route takes the connection.
     FULL = 2
 
 
@@ -56,8 +59,9 @@ FULL, NONE = Match.FULL, Match.NONE
 class BaseRoute:
     """What a router needs from its entries."""
 
+    #: The name for `url_path_for`; None if there is none.
     name: str | None
-    # The regular expression for Channels' `URLRouter`; the path starts with a slash here.
+    #: The regular expression for Channels' `URLRouter`; the path starts with a slash here.
     url_regex: str
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
@@ -65,9 +69,11 @@ class BaseRoute:
         raise NotImplementedError
 
     def url_path_for(self, name: str, /, **path_params: Any) -> URLPath:
+        """The path of the route with this name and these parameters; NoMatchFound for any other."""
         raise NotImplementedError
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection that `matches` has taken."""
         raise NotImplementedError
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -149,6 +155,7 @@ class WebSocketRoute(BaseRoute):
         return FULL, self.child_scope(scope, params)
 
     def child_scope(self, scope: Scope, params: dict[str, Any]) -> Scope:
+        """The additions to the scope of a connection with these path parameters."""
         if outer := scope.get("path_params"):
             params = {**outer, **params}
         return {"endpoint": self.endpoint, "path_params": params, "route": self}

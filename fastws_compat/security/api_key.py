@@ -13,6 +13,7 @@ class APIKeyBase(Scheme):
     """An API key somewhere in the handshake."""
 
     challenge = "APIKey"
+    #: Where the key is sent.
     location: ClassVar[APIKeyIn]
     model: APIKey
 
@@ -28,6 +29,7 @@ class APIKeyBase(Scheme):
         super().__init__(model, scheme_name, auto_error)
 
     def check_api_key(self, api_key: str | None) -> str | None:
+        """Return the key. Without one, refuse the handshake unless `auto_error` is off."""
         return self.require(api_key or None)
 
 

@@ -14,13 +14,16 @@ T = TypeVar("T")
 class SecurityBase:
     """The base class of schemes, also of those outside this package."""
 
+    #: The description of the scheme, for documents and for subclasses.
     model: models.SecurityBase
+    #: The name of the scheme in documents.
     scheme_name: str
 
 
 class Scheme(SecurityBase):
     """A scheme that refuses the handshake with 401, or gives None if `auto_error` is off."""
 
+    #: The scheme that the WWW-Authenticate header names.
     challenge: ClassVar[str] = "Bearer"
 
     def __init__(self, model: models.SecurityBase, scheme_name: str | None, auto_error: bool) -> None:
@@ -29,6 +32,7 @@ class Scheme(SecurityBase):
         self.auto_error = auto_error
 
     def make_authenticate_headers(self) -> dict[str, str]:
+        """The headers of a refusal, which name the scheme."""
         return {"WWW-Authenticate": self.challenge}
 
     def make_not_authenticated_error(self) -> HTTPException:

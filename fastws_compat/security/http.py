@@ -15,7 +15,9 @@ from fastws_compat.security.utils import read_authorization
 class HTTPBasicCredentials(BaseModel):
     """The credentials that `HTTPBasic` gives."""
 
+    #: The user name.
     username: str
+    #: The password.
     password: str
 
     def __sentry_repr__(self) -> str:
@@ -25,7 +27,9 @@ class HTTPBasicCredentials(BaseModel):
 class HTTPAuthorizationCredentials(BaseModel):
     """The credentials that the other schemes give: both parts of the header, as the client wrote them."""
 
+    #: The scheme, as the client wrote it.
     scheme: str
+    #: What follows the scheme, such as a token.
     credentials: str
 
     def __sentry_repr__(self) -> str:
@@ -36,7 +40,7 @@ class HTTPBase(Scheme):
     """Credentials of any scheme. `scheme` is used only in the challenge."""
 
     model: models.HTTPBase
-    # The scheme that the header must have, in lower case; None accepts any.
+    #: The scheme that the header must have, in lower case; None accepts any.
     accepts: str | None = None
 
     def __init__(

@@ -24,20 +24,26 @@ class WebSocketDenialResponse(WebSocketDisconnect):
         content: bytes = b"",
     ) -> None:
         super().__init__(code=1006)  # the code that a browser reports
+        #: The HTTP status.
         self.status_code = status_code
+        #: The headers of the response.
         self.headers = Headers(raw=[(name.lower(), value) for name, value in headers])
+        #: The body in bytes.
         self.content = content
 
     @property
     def reason_phrase(self) -> str:
+        """The phrase of the status, such as "Forbidden"."""
         return http.client.responses.get(self.status_code, "")
 
     @property
     def is_success(self) -> bool:
+        """Whether the status is between 200 and 299."""
         return 200 <= self.status_code < 300
 
     @property
     def is_error(self) -> bool:
+        """Whether the status is between 400 and 599."""
         return 400 <= self.status_code < 600
 
     @property

@@ -32,9 +32,12 @@ class WebSocketTestSession:
         grace: float,
     ) -> None:
         self.app = app
+        #: The scope of the connection.
         self.scope = scope
         self.portal_factory = portal_factory
+        #: The subprotocol that the endpoint accepted; None if it accepted none.
         self.accepted_subprotocol: str | None = None
+        #: The headers that the endpoint passed to `accept`.
         self.extra_headers: list[tuple[bytes, bytes]] | None = None
         self._timeout = timeout
         self._grace = grace

@@ -91,11 +91,14 @@ def test_ticks_focus_and_rows_survive_polls(open_list: Any, visit: Any) -> None:
     expect(rows(page)).to_have_count(1)
     page.locator(".action-select").check()
     page.locator("#live-rows th a").focus()
-    for _ in range(3):
+    for _ in range(5):
         with page.expect_response("**/data/**"):
             pass
     chat(visit)
     expect(rows(page)).to_have_count(2)
+    for _ in range(5):
+        with page.expect_response("**/data/**"):
+            pass
     assert page.locator(".action-select:checked").count() == 1
     assert page.evaluate("document.activeElement.closest('tr') !== null")
     expect(page.locator(".action-counter")).to_have_text("1 of 2 selected")
@@ -290,6 +293,11 @@ def test_phone(open_list: Any, visit: Any, picture: Any) -> None:
     for selector in ("#live-filter > summary", ".actions select", ".actions button", "#live-rows th a"):
         assert page.locator(selector).first.bounding_box()["height"] >= 44, selector
     picture(page, "operations-phone")
+    page.locator("#live-rows th a").first.click()
+    label, value = page.locator("#socket-fields th").first, page.locator("#socket-fields td").first
+    expect(label).to_be_visible()
+    assert fits(page)
+    assert label.bounding_box()["width"] < value.bounding_box()["width"]
 
 
 def press_until(page: Any, key: str, selector: str) -> None:

@@ -29,7 +29,7 @@ def test_it_needs_no_build_step_and_no_policy() -> None:
 
 
 @pytest.mark.node
-@pytest.mark.parametrize("name", ["live.test.mjs", "groups.test.mjs"])
+@pytest.mark.parametrize("name", ["live.test.mjs", "groups.test.mjs", "documented.test.mjs"])
 def test_against_a_scripted_server_and_clock(node_tests: Node, name: str) -> None:
     node_tests(name)
 

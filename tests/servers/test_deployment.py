@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -18,7 +19,8 @@ from typing import Any
 import pytest
 import websockets
 from django.core.management import call_command
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.sync.client import ClientConnection as SyncConnection
 
 from fastws_compat.operations import sockets
 from tests.redis_server import RedisServer
@@ -30,7 +32,7 @@ from tests.servers.test_operations import Cluster, name
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
 GUIDE = (ROOT / "docs/howto/draining.md").read_text()
-CLIENTS = 25
+CLIENTS = 100
 # Passes fd 3 to the command as systemd does, and becomes the command: the variables name the process itself.
 ACTIVATE = (
     "import os, sys; os.dup2(int(sys.argv[1]), 3); os.set_inheritable(3, True); "
@@ -76,33 +78,44 @@ def activated(server: Server, held: socket.socket, folder: Path) -> Iterator[sub
         process.wait(10)
 
 
+async def hello(url: str) -> ClientConnection:
+    """A client that has opened a socket and got an answer."""
+    client = await connect(url, open_timeout=60, compression=None, proxy=None)
+    await client.send("hello")
+    assert await asyncio.wait_for(client.recv(), 60) == "hello"
+    return client
+
+
+async def come_back(client: ClientConnection, url: str) -> None:
+    """Open another socket as soon as the server has closed this one."""
+    with pytest.raises(websockets.ConnectionClosed) as closed:
+        await asyncio.wait_for(client.recv(), 60)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1012
+    await (await hello(url)).close()
+
+
+async def restart(server: Server, held: socket.socket, folder: Path) -> None:
+    """Restart a server with clients that come back while no process accepts."""
+    url = f"ws://127.0.0.1:{held.getsockname()[1]}/rooms/a"
+    with activated(server, held, folder) as old:
+        clients = await asyncio.gather(*(hello(url) for _ in range(CLIENTS)))
+        old.send_signal(signal.SIGTERM)
+        returning = [asyncio.create_task(come_back(client, url)) for client in clients]
+        assert await asyncio.to_thread(old.wait, 60) in (0, -signal.SIGTERM)
+        # A probe of a load balancer waits in the kernel's queue like the clients.
+        reader, writer = await asyncio.open_connection(*held.getsockname())
+        writer.write(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    with activated(server, held, folder) as new:
+        assert (await asyncio.wait_for(reader.readline(), 60)).startswith(b"HTTP/1.1 200 ")
+        writer.close()
+        await asyncio.gather(*returning)
+        assert new.poll() is None
+
+
 def test_no_client_is_refused_while_a_held_socket_changes_hands(server: Server, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0), backlog=4096) as held, ExitStack() as stack:
-        url = f"ws://127.0.0.1:{held.getsockname()[1]}/rooms/a"
-
-        def arrive() -> ClientConnection:
-            client = stack.enter_context(connect(url, open_timeout=60, compression=None, proxy=None))
-            client.send("hello")
-            assert client.recv(timeout=60) == "hello"
-            return client
-
-        with activated(server, held, tmp_path) as old:
-            clients = [arrive() for _ in range(CLIENTS)]
-            old.send_signal(signal.SIGTERM)
-            for client in clients:
-                with pytest.raises(websockets.ConnectionClosed) as closed:
-                    client.recv(timeout=60)
-                assert closed.value.rcvd is not None
-                assert closed.value.rcvd.code == 1012
-            assert old.wait(60) in (0, -signal.SIGTERM)
-        # No process accepts now: the first of the returning clients waits in the kernel's queue.
-        early = stack.enter_context(socket.create_connection(held.getsockname(), 60))
-        with activated(server, held, tmp_path) as new:
-            for _ in range(CLIENTS):
-                arrive()
-            early.sendall(b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            assert early.recv(64).startswith(b"HTTP/1.1 200 ")
-            assert new.poll() is None
+    with socket.create_server(("127.0.0.1", 0), backlog=4096) as held:
+        asyncio.run(restart(server, held, tmp_path))
 
 
 @pytest.mark.redis
@@ -114,7 +127,7 @@ def test_no_client_of_nginx_sees_that_a_process_drains(
     first, second = cluster.start(daphne, daphne)
     with nginx(tmp_path, first, second, directives=directive) as port, ExitStack() as stack:
 
-        def arrive() -> ClientConnection:
+        def arrive() -> SyncConnection:
             client = stack.enter_context(through(port, "/ws/1", open_timeout=20))
             assert client.recv(timeout=20) == "ready"
             return client

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 import websockets
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.servers.client import open_socket
 from tests.servers.conftest import Running, Server, wait_for
+from tests.sizes import size
 from tests.test_database import running as postgresql
+from tests.test_metrics import FAMILIES
 
 pytestmark = pytest.mark.servers
 
@@ -80,6 +86,95 @@ def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
         "ACCESS /rooms/{room} closed 1006 by lost",
         "ACCESS /rooms/{room} closed 4001 by server",
     ]
+
+
+SCRAPES = size("FASTWS_SCRAPES", 40, 200)
+SOCKETS_PER_SECOND = 50
+
+
+class Load:
+    """Clients that come, send two messages, get two, and leave."""
+
+    def __init__(self, running: Running) -> None:
+        self._url = running.url("/rooms/load")
+        self.sockets = self.bytes = 0
+
+    async def visit(self) -> None:
+        async with websockets.connect(self._url, compression=None, proxy=None, open_timeout=60) as client:
+            for text in ("one", "three"):
+                await client.send(text)
+                assert await asyncio.wait_for(client.recv(), 60) == text
+                self.bytes += len(text)
+        self.sockets += 1
+
+    async def run(self, until: threading.Event) -> None:
+        loop = asyncio.get_running_loop()
+        due = loop.time()
+        async with asyncio.TaskGroup() as visits:
+            while not until.is_set():
+                visits.create_task(self.visit())
+                due += 1 / SOCKETS_PER_SECOND
+                await asyncio.sleep(due - loop.time())
+
+
+def scrape(running: Running, is_open: bool) -> dict[str, Any]:
+    """The families in one of the two formats; the parser of OpenMetrics is the strict one."""
+    parser, accept = (
+        (parse_openmetrics, "application/openmetrics-text")
+        if is_open
+        else (text_string_to_metric_families, "")
+    )
+    request = urllib.request.Request(running.http("/metrics/sockets"), headers={"Accept": accept})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return {family.name: family for family in parser(response.read().decode())}
+
+
+def rising(families: dict[str, Any]) -> dict[Any, float]:
+    """The samples that never fall."""
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in families.values()
+        if family.type in ("counter", "histogram")
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    }
+
+
+@pytest.mark.sized
+def test_scrapes_while_sockets_come_and_go(server: Server) -> None:
+    running, done = server.start(SITE), threading.Event()
+    load, began = Load(running), time.monotonic()
+    before: dict[Any, float] = {}
+    with ThreadPoolExecutor(1) as threads:
+        loading = threads.submit(lambda: asyncio.run(load.run(done)))
+        try:
+            for number in range(SCRAPES):
+                found = scrape(running, is_open=bool(number % 2))
+                for name, family in found.items():
+                    kind, labels = FAMILIES[name]
+                    assert family.type == kind, name
+                    for sample in family.samples:
+                        assert {*sample.labels} - {"le"} == labels, sample
+                now = rising(found)
+                assert before.keys() <= now.keys()
+                assert {key: value for key, value in before.items() if now[key] < value} == {}
+                before = now
+        finally:
+            done.set()
+        loading.result(120)
+    route = {"route": "/rooms/{room}"}
+    wait_for(lambda: figures(running)["fastws_connections", frozenset(route.items())] == 0)
+    found = figures(running)
+    assert load.sockets > 10
+    assert found["fastws_connections_opened_total", frozenset(route.items())] == load.sockets
+    ended = {**route, "code": "1000", "by": "client"}
+    assert found["fastws_connections_closed_total", frozenset(ended.items())] == load.sockets
+    for direction in ("in", "out"):
+        labels = frozenset({**route, "direction": direction}.items())
+        assert found["fastws_messages_total", labels] == 2 * load.sockets
+        assert found["fastws_message_bytes_total", labels] == load.bytes
+    rate = load.sockets / (time.monotonic() - began)
+    print(f"{SCRAPES} scrapes while {load.sockets} sockets came and went, {rate:.0f} per second")
 
 
 def answer(running: Running, path: str, method: str = "GET", host: str = "127.0.0.1") -> tuple[int, str]:

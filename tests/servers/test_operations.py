@@ -12,7 +12,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from io import StringIO
@@ -51,6 +52,7 @@ class Cluster:
         layer = {"BACKEND": LAYERS[backend], "CONFIG": {"hosts": redis.hosts}}
         settings.CHANNEL_LAYERS = {"default": layer}
         self._values: dict[str, Any] = {"CHANNEL_LAYERS": {"default": layer}}
+        self._database: dict[str, str] = {}
 
     def configure(self, **values: Any) -> None:
         """Set values of FASTWS in the servers that are started from now on."""
@@ -58,7 +60,17 @@ class Cluster:
 
     @property
     def env(self) -> dict[str, str]:
-        return {"SETTINGS": json.dumps(self._values)}
+        return {"SETTINGS": json.dumps(self._values), **self._database}
+
+    def prepare(self, database: Path) -> dict[str, str]:
+        """Create the users of `django_site` in a database; returns the keys of their sessions."""
+        self._database = {"DATABASE_PATH": str(database)}
+        environ = {**os.environ, **UNMEASURED, **self.env}
+        environ["DJANGO_SETTINGS_MODULE"] = "tests.servers.django_settings"
+        command = [sys.executable, str(ROOT / "tests/servers/django_site.py")]
+        made = subprocess.run(command, cwd=ROOT, env=environ, check=True, timeout=60, capture_output=True)
+        keys: dict[str, str] = json.loads(made.stdout)
+        return keys
 
     def start(self, *servers: Server) -> list[Running]:
         """Start a process of each server, and wait until all answer."""
@@ -204,6 +216,58 @@ def test_stopped_process_is_named_and_obeys_no_old_kick(
     client.send("still here")
     assert client.recv(timeout=20) == "still here"
     client.close()
+
+
+def timed(work: Callable[[Any], Any], items: Iterable[Any]) -> list[tuple[float, Any]]:
+    """Do work on all items at the same time; each result with the seconds that it took."""
+
+    def do(item: Any) -> tuple[float, Any]:
+        began = time.monotonic()
+        result = work(item)
+        return time.monotonic() - began, result
+
+    chosen = list(items)
+    with ThreadPoolExecutor(len(chosen)) as threads:
+        return list(threads.map(do, chosen))
+
+
+OPERATORS = 12
+
+
+def test_all_operators_are_answered_at_once_while_a_process_is_silent(
+    cluster: Cluster, daphne: Server, tmp_path: Path, settings: Any
+) -> None:
+    """In a server and in a worker without a loop."""
+    cluster.configure(OPERATIONS_TIMEOUT=2)
+    settings.FASTWS = {**settings.FASTWS, "OPERATIONS_TIMEOUT": 2}
+    root = cluster.prepare(tmp_path / "site.sqlite3")["root"]
+    stopped, admin = cluster.start(daphne, daphne)
+    open_socket(admin, "/ws/1")
+    data = admin.http("/admin/fastws_operations/livesocket/data/?q=")
+
+    def poll(search: int) -> list[str]:
+        request = urllib.request.Request(f"{data}{search}", headers={"Cookie": f"sessionid={root}"})
+        with urllib.request.urlopen(request, timeout=60) as response:
+            warnings: list[str] = json.load(response)["warnings"]
+            return warnings
+
+    def look(search: int) -> list[str]:
+        page, _ = listing.ask(listing.Query(str(search), {}, "-since"), personal=True)
+        return page.silent
+
+    silent = f"No answer from {name(stopped)}; its sockets are not listed."
+    assert [found for _, found in timed(poll, range(OPERATORS))] == [[]] * OPERATORS
+    stopped.signal(signal.SIGSTOP)
+    try:
+        polls = timed(poll, [*range(100, 100 + OPERATORS), 100, 100])
+        looks = timed(look, range(OPERATORS))
+    finally:
+        stopped.signal(signal.SIGCONT)
+    assert [found for _, found in polls] == [[silent]] * (OPERATORS + 2)
+    assert [found for _, found in looks] == [[name(stopped)]] * OPERATORS
+    slowest = [max(seconds for seconds, _ in each) for each in (polls, looks)]
+    print(f"the slowest of {OPERATORS} polls took {slowest[0]:.2f} s, in a worker {slowest[1]:.2f} s")
+    assert max(slowest) < 3  # in turn, it would take 2 s and 0.15 s more for each of the others
 
 
 def test_redis_that_fails(

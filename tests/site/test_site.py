@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -17,7 +16,9 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 import fastws_compat
+from fastws_compat import status
 from fastws_compat.checks.messages import DOCS as CHECKS
+from fastws_compat.porting.http_only import HTTPOnly
 from tests.site.conftest import SITE
 from tests.test_docs import ROOT, module_pages
 
@@ -34,13 +35,17 @@ SECTIONS = [
 
 
 class Content(HTMLParser):
-    """The ids of a page, what it links to, and what a browser loads to show it."""
+    """The ids of a page, what it links to, what a browser loads to show it, and what it says about names."""
 
     def __init__(self) -> None:
         super().__init__()
         self.ids: set[str] = set()
         self.links: list[str] = []
         self.loaded: list[str] = []
+        # The text below the heading of each name, by the name.
+        self.described: dict[str, str] = {}
+        self._name = ""
+        self._open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
@@ -49,6 +54,19 @@ class Content(HTMLParser):
             self.links.append(values["href"] or "")
         elif tag in ("script", "img", "link", "iframe", "source") and values.get("rel") != "canonical":
             self.loaded.append(values.get("src") or values.get("href") or "")
+        elif tag == "dt":
+            self._name = values.get("id") or ""
+        elif tag == "dd":
+            self._open.append(self._name)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "dd":
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        # The `dt` of a member stands in the `dd` of its class, before the `dd` of its own.
+        if self._open and self._name == self._open[-1]:
+            self.described[self._name] = self.described.get(self._name, "") + data.strip()
 
 
 @cache
@@ -148,7 +166,60 @@ INTERNAL = {
 def test_a_public_name_is_in_the_reference(name: str) -> None:
     module = name.rpartition(".")[0]
     page = SITE / "docs" / "reference" / f"{module}.html"
-    assert f"fastws_compat.{name}" in content(page).ids
+    assert content(page).described.get(f"fastws_compat.{name}")
+
+
+def public_classes() -> dict[type, str]:
+    """Every public class and its full name."""
+    found = {}
+    for name in sorted(set(public_names()) - INTERNAL):
+        module, _, attribute = name.rpartition(".")
+        value = getattr(importlib.import_module(f"fastws_compat.{module}"), attribute)
+        if isinstance(value, type):
+            found[value] = f"fastws_compat.{name}"
+    return found
+
+
+def own_bases(cls: type) -> list[type]:
+    return [base for base in cls.__mro__ if base.__module__.startswith("fastws_compat")]
+
+
+def public_members(cls: type) -> set[str]:
+    """The members of a class and of its bases in the package, without those of FastAPI that only raise."""
+    found: dict[str, object] = {}
+    for base in own_bases(cls):
+        found = {**inspect.get_annotations(base), **vars(base), **found}
+    found.pop("model_config", None)  # pydantic's
+    return {name for name, value in found.items() if name[0] != "_" and not isinstance(value, HTTPOnly)}
+
+
+def is_inherited_text(cls: type, member: str) -> bool:
+    """Whether the docstring of a method comes from a class of somebody else, such as Mapping."""
+    found = [vars(base)[member] for base in own_bases(cls) if member in vars(base)]
+    return bool(found) and inspect.isroutine(found[0]) and not any(each.__doc__ for each in found)
+
+
+def test_every_public_member_is_described_in_the_reference() -> None:
+    known: dict[str, str] = {}
+    for page in (SITE / "docs" / "reference").glob("*.html"):
+        known |= content(page).described
+    classes = public_classes()
+    assert len(classes) > 100
+    missing = [
+        f"{classes[cls]}.{member}"
+        for cls in classes
+        for member in public_members(cls)
+        if is_inherited_text(cls, member)
+        or not any(known.get(f"{classes[base]}.{member}") for base in own_bases(cls) if base in classes)
+    ]
+    assert sorted(missing) == []
+
+
+def test_every_status_is_in_the_reference() -> None:
+    known = content(SITE / "docs" / "reference" / "status.html").described
+    names = [name for name in vars(status) if name.isupper()]
+    assert len(names) > 70
+    assert [name for name in names if not known.get(f"fastws_compat.status.{name}")] == []
 
 
 # ---- In a browser, from the file system ------------------------------------------------------------
@@ -200,9 +271,15 @@ def test_light_and_dark(offline: Page) -> None:
 
 
 @pytest.mark.browser
-def test_a_phone_needs_no_scrolling_to_the_side(offline: Page) -> None:
-    offline.set_viewport_size({"width": 360, "height": 740})
-    for name in ("start", "porting", "reference/settings"):
-        offline.goto((SITE / "docs" / f"{name}.html").as_uri())
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_page_needs_scrolling_to_the_side(offline: Page, width: int) -> None:
+    offline.set_viewport_size({"width": width, "height": 740})
+    wide = []
+    for page in HTML:
+        if page == SITE / "index.html":
+            continue  # it only leads to another page
+        offline.goto(page.as_uri())
         widths = offline.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-        assert widths[0] <= widths[1], f"{name}: {json.dumps(widths)}"
+        if widths[0] > widths[1]:
+            wide.append((relative(page), *widths))
+    assert wide == []

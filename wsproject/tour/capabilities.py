@@ -187,6 +187,14 @@ CAPABILITIES = (
         needs="staff",
     ),
     Capability(
+        "types",
+        "A generated client",
+        "manage.py ws_types writes a client with the types of all messages. The chat’s page uses it.",
+        ("chat/static/chat/sockets.d.ts", "chat/static/chat/room.js"),
+        view="chat:rooms",
+        needs="login",
+    ),
+    Capability(
         "setup",
         "Set up in one import",
         "asgi.py differs from Django’s in one line.",
