@@ -110,7 +110,7 @@ class Links:
             except BaseException as exc:
                 await link.close()
                 if isinstance(exc, Exception):
-                    raise StoreError(f"{type(exc).__name__}: {exc}") from exc
+                    raise _failure(exc) from exc
                 raise
             self.free.append(link)
             return replies
@@ -139,6 +139,14 @@ class Links:
     async def close(self) -> None:
         while self.free:
             await self.free.pop().connection.disconnect()
+
+
+def _failure(exc: Exception) -> StoreError:
+    """The failure of a call. A server that is loading its data has certainly executed nothing."""
+    from redis.exceptions import BusyLoadingError
+
+    error = StoreRefused if isinstance(exc, BusyLoadingError) else StoreError
+    return error(f"{type(exc).__name__}: {exc}")
 
 
 async def _run_id(link: Link) -> str:
