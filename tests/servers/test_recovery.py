@@ -231,7 +231,7 @@ def test_a_layer_that_loses_messages_is_not_noticed(
 
     def send_from_sync_code() -> None:
         for number in range(MESSAGES // 3):
-            ROOM.send([2, number])
+            ROOM.send_on_commit([2, number])
 
     async def main() -> None:
         async with connections() as connect:
