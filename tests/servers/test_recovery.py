@@ -22,6 +22,7 @@ from urllib.parse import quote
 import pytest
 import websockets
 from channels.layers import channel_layers
+from django.db import connection, transaction
 from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
@@ -211,6 +212,7 @@ async def send_until(text: str, done: Callable[[], Any]) -> None:
 
 
 @pytest.mark.sized
+@pytest.mark.django_db(transaction=True)
 @in_turn("kind", {"pubsub": "pubsub", "core": "core"})
 def test_a_layer_that_loses_messages_is_not_noticed(
     kind: str, redis_server: RedisServer, settings: Any, server: Server
@@ -231,7 +233,9 @@ def test_a_layer_that_loses_messages_is_not_noticed(
 
     def send_from_sync_code() -> None:
         for number in range(MESSAGES // 3):
-            ROOM.send_on_commit([2, number])
+            with transaction.atomic():
+                ROOM.send_on_commit([2, number])
+        connection.close()
 
     async def main() -> None:
         async with connections() as connect:
