@@ -17,6 +17,7 @@ from redis import Redis
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupNameError, GroupStoreError
 from fastws_compat.groups import Group
+from fastws_compat.groups.breaker import breaker_of
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.hub import hub_of
 from fastws_compat.groups.kinds import kind_with
@@ -289,6 +290,39 @@ def test_something_else_in_the_place_of_a_group(run: Any) -> None:
         with pytest.raises(GroupStoreError):
             await ROOM.ahistory()
         assert await ROOM.aposition() == ""
+
+    run(main)
+
+
+@pytest.mark.parametrize("run", ["pubsub"], indirect=True)
+def test_a_group_that_the_store_refuses_does_not_stand_in_the_way_of_others(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are kept at once, and what they lack is reported. One group is no outage."""
+    monkeypatch.setattr("fastws_compat.groups.breaker.RETRY_INTERVAL", 0.05)
+    bad, good = Group("room.bad"), Group("room.good")
+
+    async def main() -> None:
+        servers, breaker = cast(Any, store_of("default")).servers, breaker_of("default")
+
+        async def ask(*command: str) -> None:
+            link = await servers._here().links[servers.index(bad.name)]._take()
+            await link.ask(*command)
+            await link.close()
+
+        await ask("SET", servers.key(bad.name, "m"), "something else")
+        position = await good.aposition()
+        for number in range(3):
+            await bad.asend([number])
+            await good.asend([number])
+        assert [entry.offset for entry in await good.ahistory()] == [1, 2, 3]
+        assert await returns(good, position, 3) == (True, [1, 2, 3])
+        breaker.add_hole(good.name, kind_with(good.name, "history"))
+        await eventually(lambda: breaker.hole(good.name) is None)
+        assert breaker.hole(bad.name) is not None
+        assert (await returns(good, position, 3))[0] is False
+        await ask("DEL", servers.key(bad.name, "m"))
+        await eventually(lambda: breaker.hole(bad.name) is None)
 
     run(main)
 

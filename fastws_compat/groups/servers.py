@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastws_compat import conf
-from fastws_compat.groups.stores import StoreError, StoreRefused
+from fastws_compat.groups.stores import StoreError, StoreRefused, StoreRejected
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.logger import logger
 
@@ -260,10 +260,10 @@ class Servers:
         return int(self._hash(self.place(group), len(self.hosts)))
 
     async def run(self, group: str, call: Call) -> Any:
-        """The reply to one call; StoreRefused if the server refuses it, StoreError if that is unknown."""
+        """The reply to one call; StoreRejected if the server rejects it, StoreError if that is unknown."""
         [reply] = await self.run_all(self.index(group), [call])
         if isinstance(reply, Exception):
-            raise StoreRefused(str(reply)) from reply
+            raise StoreRejected(str(reply)) from reply
         return reply
 
     async def run_all(self, index: int, calls: Sequence[Call]) -> list[Any]:
