@@ -86,6 +86,7 @@ def test_a_change_that_the_layer_lost_is_found_at_the_next_check() -> None:
         assert (await screen.next(1))["joined"] == {"7": "7"}
         here.leave(screen.id, "room.1")
         here.leave(screen.id, "room.1")
+        await until(lambda: here._tasks["checks"].done())
 
     asyncio.run(steps())
 

@@ -81,7 +81,7 @@ class Breaker:
                 self._start_timer()
 
     async def mark_holes(self) -> None:
-        """Report the holes to the store; raises what it raises, and begins with another group the next time."""
+        """Report the holes to the store. If one fails, this raises, and begins with another one next time."""
         for group, (kind, hole) in list(self._holes.items()):
             try:
                 await self.store.mark_hole(group, kind, None, hole)
