@@ -513,6 +513,31 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
     no_traceback(running)
 
 
+def test_a_long_recovery_before_accept(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    """More has been missed than the queue of a slow client takes, and the socket is accepted later."""
+    running = Site(settings, redis_server).start(server)
+    missed = 1_500
+
+    async def main() -> None:
+        client = Client()
+        client.position = await ROOM.aposition()
+        for number in range(missed):
+            await ROOM.asend([number])
+        listening = asyncio.create_task(client.listen(running.url("/early/room.1")))
+        await client.until(lambda: client.offset == missed)
+        await ROOM.asend(["live"])
+        await client.until(lambda: client.offset == missed + 1)
+        assert client.offsets == list(range(1, missed + 2))
+        assert [frame["recovered"] for frame in client.of("joined")] == [True]
+        assert client.of("lost") == []
+        assert client.close is None
+        listening.cancel()
+        await asyncio.wait([listening])
+
+    run(main)
+    no_traceback(running)
+
+
 def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server) -> None:
     """Messages are delivered but not kept. No client recovers across them; those that leave later do."""
     running = Site(settings, redis_server).start(server)
