@@ -229,7 +229,8 @@ class World:
     def connect(self, user: str, hub: Hub) -> None:
         self.number += 1
         id = f"s{self.number}"
-        hub.keeper.enter(GROUP, Seat(id, user, f'"{user}"'))
+        is_urgent = user not in hub.watch.roster.people
+        hub.keeper.enter(GROUP, Seat(id, user, f'"{user}"'), is_urgent=is_urgent)
         self.sockets.setdefault(user, {})[id] = hub
 
     def disconnect(self, user: str, *, at_once: bool) -> None:

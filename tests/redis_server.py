@@ -36,16 +36,16 @@ class RedisServer:
         """For the `hosts` of channels_redis; redis-py 8 drops a connection that is silent for 5 s."""
         return [{"address": self.url, "socket_timeout": None}]
 
-    def start(self) -> None:
-        """Start again, empty, on the same port."""
+    def start(self, *more: str, answer: bytes = b"+PONG") -> None:
+        """Start again, on the same port, with what was saved; wait until it gives this answer."""
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self._folder.name]
         self._process = subprocess.Popen(
-            [self.executable, "--port", str(self.port), *options],
+            [self.executable, "--port", str(self.port), *options, *more],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
-        while not self._answers():
+        while not self._answers(answer):
             if time.monotonic() > deadline or self._process.poll() is not None:
                 self.stop()
                 pytest.fail("redis-server did not come up")
@@ -81,11 +81,11 @@ class RedisServer:
         assert found is not None
         return int(found[1]) - 1
 
-    def _answers(self) -> bool:
+    def _answers(self, answer: bytes) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1) as client:
                 client.sendall(b"PING\r\n")
-                return client.recv(16).startswith(b"+PONG")
+                return client.recv(16).startswith(answer)
         except OSError:
             return False
 

@@ -86,6 +86,7 @@ def test_a_change_that_the_layer_lost_is_found_at_the_next_check() -> None:
         assert (await screen.next(1))["joined"] == {"7": "7"}
         here.leave(screen.id, "room.1")
         here.leave(screen.id, "room.1")
+        await until(lambda: here._tasks["checks"].done())
 
     asyncio.run(steps())
 
@@ -336,8 +337,87 @@ def test_a_keeper_that_has_stopped_takes_nobody() -> None:
         keeper = Keeper(seats, lambda group, diff: None)
         await keeper.release(0)
         keeper.enter("room.1", seat("a", "7"))
+        async with asyncio.timeout(10):
+            await keeper.wait_settled("room.1")
         assert keeper.task is None
         assert await seats.count("room.1") == 0
+
+    asyncio.run(steps())
+
+
+class Calls(MemorySeats):
+    """Seats that note which sockets each call has registered or removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[str, list[str]]] = []
+
+    async def enter(self, group: str, process: str, found: Any) -> Diff:
+        self.calls.append(("enter", [each.socket for each in found]))
+        return await super().enter(group, process, found)
+
+    async def leave(self, group: str, process: str, sockets: Any) -> Diff:
+        self.calls.append(("leave", list(sockets)))
+        return await super().leave(group, process, sockets)
+
+
+def test_sockets_that_make_no_difference_are_registered_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deploy with thousands of users who come back costs few calls, and nobody waits for them."""
+    monkeypatch.setattr("fastws_compat.groups.keeper.COLLECTING", 0.05)
+    seats, here, screen = Calls(), Attendance("default"), Screen()
+    monkeypatch.setattr(attendance, "seats_of", lambda alias, group: seats)
+
+    async def steps() -> None:
+        users = [str(number) for number in range(20)]
+        for user in users:  # at first nobody shows who is there
+            await here.enter(f"old {user}", "room.1", user, "null")
+        await watched(here, screen)
+        await screen.next(0)
+        seats.calls.clear()
+        for user in users:
+            await here.enter(f"new {user}", "room.1", user, "null")
+            await asyncio.sleep(0)
+        await here.enter("new", "room.1", "new", "null")
+        await here.enter("other info", "room.1", "0", "1")
+        assert [len(sockets) for _, sockets in seats.calls] == [1, 1]
+        await until(lambda: len(seats.calls) == 3)
+        assert len(seats.calls[2][1]) == 20
+        assert (await seats.listed("room.1"))["1"].sockets == 2
+        here.leave(screen.id, "room.1")
+
+    asyncio.run(steps())
+
+
+def test_who_opens_a_tab_and_closes_another_has_not_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    seats, here, screen = Calls(), Attendance("default"), Screen()
+    monkeypatch.setattr(attendance, "seats_of", lambda alias, group: seats)
+
+    async def steps() -> None:
+        await here.enter("one", "room.1", "7", "null")
+        await watched(here, screen)
+        await screen.next(0)
+        await here.enter("two", "room.1", "7", "null")
+        here.leave("one", "room.1")
+        await until(lambda: len(seats.calls) == 3)
+        assert [what for what, _ in seats.calls] == ["enter", "enter", "leave"]
+        assert await seats.versions(["room.1"]) == [(screen.frames[0]["version"].split(".")[0], 1)]
+        here.leave(screen.id, "room.1")
+
+    asyncio.run(steps())
+
+
+@pytest.mark.parametrize("linger", [0, 0.5])
+def test_without_a_linger_every_socket_is_registered_at_once(settings: Any, linger: float) -> None:
+    settings.FASTWS["GROUPS"] = {"room.*": {"presence": {"linger": linger}}}
+
+    async def steps() -> None:
+        here, screen = attendance_of("default"), Screen()
+        await here.enter("one", "room.1", "7", "null")
+        await watched(here, screen)
+        await screen.next(0)
+        await here.enter("two", "room.1", "7", "null")
+        assert (await seats_here().listed("room.1"))["7"].sockets == 2
+        here.leave(screen.id, "room.1")
 
     asyncio.run(steps())
 

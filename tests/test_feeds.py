@@ -425,6 +425,10 @@ def test_who_never_catches_up_gets_the_rest_at_once() -> None:
         member.is_ours, member.frames = False, []
         arrival_in(world, member)._queue_rest(world.feed, Position(epoch, 2))
         assert member.frames == ["x"]  # a plain client does not learn what it misses
+        # What the ring has may be of another epoch, of which members have not been told yet.
+        old = Position("old", 2)
+        assert arrival_in(world, member)._queue_rest(world.feed, old) == old
+        assert member.frames == ["x"]
         world.feed.close()
 
     run(main)

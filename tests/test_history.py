@@ -287,6 +287,30 @@ def test_who_is_excluded_moves_on() -> None:
     run(main)
 
 
+def test_who_is_excluded_stays_so_without_a_history() -> None:
+    app, gone = joining_app("plain"), []
+
+    @app.websocket("/gone")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join("plain")
+        gone.append(websocket)
+
+    async def main() -> None:
+        one = Client({"type": "websocket.connect"})
+        one.start(app, websocket_scope("/gone", query_string=b"fastws="))
+        hello = await one.until("hello")
+        await eventually(lambda: gone)
+        async with client(app, f"@{hello['id']}") as again:
+            await eventually(lambda: app.state.joined)
+            await Group("plain").asend(["mine"], exclude=gone[0])
+            await Group("plain").asend(["another's"])
+            assert (await again.until("message"))["data"] == ["another's"]
+        await one.leave()
+
+    run(main)
+
+
 def test_who_is_excluded_stays_so_over_several_connections() -> None:
     """A client may lose its connection again before it has got what an earlier one was excluded from."""
     room, sockets, app = Group("room.1"), [], FastAPI()

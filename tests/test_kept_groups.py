@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +17,7 @@ from redis import Redis
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupNameError, GroupStoreError
 from fastws_compat.groups import Group
+from fastws_compat.groups.breaker import breaker_of
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.hub import hub_of
 from fastws_compat.groups.kinds import kind_with
@@ -288,3 +292,102 @@ def test_something_else_in_the_place_of_a_group(run: Any) -> None:
         assert await ROOM.aposition() == ""
 
     run(main)
+
+
+@pytest.mark.parametrize("run", ["pubsub"], indirect=True)
+def test_a_group_that_the_store_refuses_does_not_stand_in_the_way_of_others(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others are kept at once, and what they lack is reported. One group is no outage."""
+    monkeypatch.setattr("fastws_compat.groups.breaker.RETRY_INTERVAL", 0.05)
+    bad, good = Group("room.bad"), Group("room.good")
+
+    async def main() -> None:
+        servers, breaker = cast(Any, store_of("default")).servers, breaker_of("default")
+
+        async def ask(*command: str) -> None:
+            link = await servers._here().links[servers.index(bad.name)]._take()
+            await link.ask(*command)
+            await link.close()
+
+        await ask("SET", servers.key(bad.name, "m"), "something else")
+        position = await good.aposition()
+        for number in range(3):
+            await bad.asend([number])
+            await good.asend([number])
+        assert [entry.offset for entry in await good.ahistory()] == [1, 2, 3]
+        assert await returns(good, position, 3) == (True, [1, 2, 3])
+        breaker.add_hole(good.name, kind_with(good.name, "history"))
+        await eventually(lambda: breaker.hole(good.name) is None)
+        assert breaker.hole(bad.name) is not None
+        assert (await returns(good, position, 3))[0] is False
+        await ask("DEL", servers.key(bad.name, "m"))
+        await eventually(lambda: breaker.hole(bad.name) is None)
+
+    run(main)
+
+
+# Connections
+
+
+def use_from_sync_code() -> int:
+    """What a view, a command or the shell does; returns how many messages there are."""
+    ROOM.send("sync")
+    assert ROOM.position()
+    return len(ROOM.history())
+
+
+def in_threads() -> None:
+    threads = [threading.Thread(target=use_from_sync_code) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+
+
+def in_two_loops() -> None:
+    async def main() -> None:
+        async with client(joining_app(ROOM)) as one:
+            await one.until("joined")
+            await ROOM.asend("async")
+            await one.until("message")
+
+    for _ in range(2):
+        asyncio.run(main())
+
+
+def in_a_child_of_a_process_with_connections() -> None:
+    """The parent's loop has connections, which the child inherits and must not use."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(ROOM.asend("parent"))
+    child = os.fork()
+    if not child:  # pragma: no cover - coverage ends with the fork
+        try:
+            os._exit(0 if use_from_sync_code() == 2 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    loop.run_until_complete(ROOM.asend("parent"))
+    assert len(loop.run_until_complete(ROOM.ahistory())) == 3
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    "work", [use_from_sync_code, in_threads, in_two_loops, in_a_child_of_a_process_with_connections]
+)
+@pytest.mark.parametrize("backend", ["pubsub", "core"])
+def test_no_connection_is_left_open(redis: RedisServer, settings: Any, backend: str, work: Any) -> None:
+    with Redis.from_url(redis.url) as admin:
+        admin.flushall()
+    settings.FASTWS = FASTWS
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": BACKENDS[backend], "CONFIG": {"hosts": redis.hosts}}}
+    asyncio.run(until_connections(redis, 0))
+    work()
+    gc.collect()
+    asyncio.run(until_connections(redis, 0))
+    assert use_from_sync_code() > 1
+
+
+async def until_connections(redis: RedisServer, number: int) -> None:
+    await eventually(lambda: redis.connections() == number)

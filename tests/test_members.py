@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from fastws_compat.connections.states import CONNECTED
+from fastws_compat.connections.states import CONNECTED, DISCONNECTED
 from fastws_compat.groups import attendance, greeting, hub
 from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import text_frame
@@ -73,6 +73,24 @@ def test_a_lost_connection_is_no_error_and_anything_else_is(
 
     asyncio.run(main())
     assert caplog.text.count("A group message could not be sent to a member") == 2 * is_logged
+
+
+@pytest.mark.parametrize("state", [CONNECTED, DISCONNECTED])
+def test_a_closed_socket_gets_no_more_of_what_it_missed(state: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not a slow one, however much it has missed, and nothing follows a close."""
+
+    async def main() -> None:
+        member = failing_member(AssertionError("sent"))
+        if state is DISCONNECTED:
+            member.websocket.client_state = DISCONNECTED
+        else:
+            member._close_send = cast(Any, object())
+        for _ in range(1_001):
+            await member.send(Frame(text_frame("hello")))
+        assert not member._queue
+
+    asyncio.run(main())
+    assert caplog.text == ""
 
 
 def test_a_close_that_waits_for_nobody_stays_in_the_queue() -> None:

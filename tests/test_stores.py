@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -517,6 +518,31 @@ def test_a_server_that_is_away(redis_server: RedisServer, settings: Any) -> None
             await store.append("g", KIND, draft("two"))
         redis_server.start()
         assert (await store.append("g", KIND, draft("three"))).offset == 1
+
+    run(main)
+
+
+def test_a_server_that_loads_its_data(redis_server: RedisServer, settings: Any) -> None:
+    """It has refused the command for certain, so a message may be delivered without being kept."""
+    store = use(settings, redis_server)
+    redis_call(redis_server, "EVAL", "for i = 1, 1000 do redis.call('SET', i, string.rep('x', 100)) end", 0)
+    redis_call(redis_server, "SAVE")
+    redis_server.kill()
+    slowly = ("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024")
+    redis_server.start(*slowly, answer=b"-LOADING")
+
+    async def main() -> None:
+        with pytest.raises(StoreRefused, match="loading"):
+            await store.append("g", KIND, draft("one"))
+        with pytest.raises(StoreRefused, match="loading"):
+            await store.head("g", KIND)
+        async with asyncio.timeout(20):
+            while True:
+                with suppress(StoreRefused):
+                    place = await store.append("g", KIND, draft("two"))
+                    break
+                await asyncio.sleep(0.05)
+        assert place.offset == 1
 
     run(main)
 

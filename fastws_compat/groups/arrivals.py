@@ -228,7 +228,7 @@ class Arrival:
     def _queue_rest(self, feed: GroupFeed, position: Position) -> Position:
         """Queue what the ring has, without waiting for the client."""
         given = feed.given or position
-        for entry in feed.feed.ring.after(position.offset, given.offset - position.offset):
+        for entry in feed.known_after(position, given.offset - position.offset):
             if frame := self._frame(feed, entry):
                 self._member.put(frame)
             position = self.given = position._replace(offset=entry.offset)

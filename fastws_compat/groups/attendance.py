@@ -23,7 +23,7 @@ from fastws_compat.connections.registry import shutdowns
 from fastws_compat.connections.states import SESSION
 from fastws_compat.groups.entries import key_text
 from fastws_compat.groups.hub import Hub, hub_of
-from fastws_compat.groups.keeper import Keeper
+from fastws_compat.groups.keeper import COLLECTING, Keeper
 from fastws_compat.groups.kinds import Presence, kind_with
 from fastws_compat.groups.member import Member
 from fastws_compat.groups.roster import Diff, Person
@@ -95,10 +95,17 @@ class Attendance:
             place.seat = replace(old, info=info, renewed=True)
         else:
             place.seat = Seat(f"{next(_numbers):x}", key, info)
-        keeper.enter(group, place.seat)
+        is_urgent = old is not None or not self._is_shown(group, key, info)
+        keeper.enter(group, place.seat, is_urgent=is_urgent)
         if old is not None and old.key != key:
             keeper.exit(group, old.socket)
         await keeper.wait_settled(group)
+
+    def _is_shown(self, group: str, key: str, info: str) -> bool:
+        """Whether everybody sees this already: the user has another socket, or had one until just now."""
+        watch, _ = self._watches.get(group, (None, None))
+        is_known = watch is not None and watch.roster.people.get(key) == info
+        return is_known and _presence_of(group).linger > COLLECTING
 
     async def update(self, member_id: str, group: str, info: str) -> None:
         """Replace the info of a member that is present."""

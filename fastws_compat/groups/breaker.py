@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync
 
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.storage import store_of
-from fastws_compat.groups.stores import Hole, Store, StoreError, StoreRefused
+from fastws_compat.groups.stores import Hole, Store, StoreRefused, StoreRejected
 from fastws_compat.logger import logger
 
 # Seconds between two attempts while the store fails.
@@ -35,8 +35,8 @@ class Breaker:
         return time.monotonic() < self._retry_at
 
     def failed(self, exc: Exception) -> None:
-        """Begin an outage, and log it. Sends do not wait for the store during an outage."""
-        if isinstance(exc, StoreRefused):
+        """Begin an outage, and log it. Sends do not wait for a store that is away."""
+        if isinstance(exc, StoreRefused) and not isinstance(exc, StoreRejected):
             self._retry_at = time.monotonic() + RETRY_INTERVAL
         if self._failing_since is None:
             self._failing_since = time.monotonic()
@@ -76,16 +76,26 @@ class Breaker:
     def _probe(self) -> None:
         try:
             async_to_sync(self.mark_holes)()
-        except StoreError:
+        except Exception:  # a store of the project may raise anything
             with self._lock:
                 self._start_timer()
 
     async def mark_holes(self) -> None:
-        """Report the holes to the store; raises StoreError if it fails."""
+        """Report the holes to the store. If one fails, this raises, and begins with another one next time."""
         for group, (kind, hole) in list(self._holes.items()):
-            await self.store.mark_hole(group, kind, None, hole)
+            try:
+                await self.store.mark_hole(group, kind, None, hole)
+            except Exception:
+                self._put_last(group)
+                raise
             self.fill_hole(group, hole)
         self.succeeded()
+
+    def _put_last(self, group: str) -> None:
+        """Let the other groups come first: it may be this one alone that the store refuses."""
+        with self._lock:
+            if group in self._holes:
+                self._holes[group] = self._holes.pop(group)
 
 
 _breakers: WeakKeyDictionary[Store, Breaker] = WeakKeyDictionary()

@@ -397,14 +397,15 @@ class GroupFeed:
 
         Raises StoreError if the store fails. Members that catch up at the same time share one read.
         """
-        if not (found := self._ring_after(position)):
+        if not (found := self.known_after(position)):
             async with self._page_lock:
-                found = self._ring_after(position) or await self._page(position)
+                found = self.known_after(position) or await self._page(position)
         given = self.given or position
         return [entry for entry in found if entry.offset <= given.offset]
 
-    def _ring_after(self, position: Position) -> list[Kept]:
-        return self.feed.ring.after(position.offset, PAGE) if self.feed.epoch == position.epoch else []
+    def known_after(self, position: Position, limit: int = PAGE) -> list[Kept]:
+        """The entries after a position that are in memory; the ring may already be of another epoch."""
+        return self.feed.ring.after(position.offset, limit) if self.feed.epoch == position.epoch else []
 
     async def _page(self, position: Position) -> list[Kept]:
         reading = await self._store.read(self.group, self.kind, position.offset, PAGE)

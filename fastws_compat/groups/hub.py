@@ -262,7 +262,7 @@ class Hub:
         delivery = Delivery(content, envelope.group) if isinstance(content, Payload) else None
         health(self.alias).counts["deliveries"] += len(members)
         for number, (id, member) in enumerate(tuple(members.items()), 1):
-            if id == exclude or id not in members:
+            if id not in members or (exclude is not None and exclude in member.ids):
                 continue
             if delivery is not None:
                 member.deliver(delivery)

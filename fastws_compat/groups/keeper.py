@@ -23,6 +23,8 @@ RETRY_INTERVAL = 1.0
 TICKS_PER_LEASE = 4
 # Seconds after which all sockets are registered again, so that those open for days never expire in Redis.
 RENEWAL_INTERVAL = 6 * 3600
+# Seconds for which sockets are collected that make no difference to anybody yet.
+COLLECTING = 0.5
 # The maximum number of concurrent calls to the store.
 MAX_CONCURRENT_CALLS = 16
 
@@ -44,6 +46,9 @@ class Keeper:
         # The ids whose state in the store may be out of date.
         self._stale: dict[str, dict[str, None]] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
+        # By group, the ids that are marked as stale later, all at once.
+        self._collected: dict[str, list[str]] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._token: str | None = None
         self._tick_at = 0.0
@@ -51,10 +56,24 @@ class Keeper:
         self._is_failing = False
         self._is_stopping = False
 
-    def enter(self, group: str, seat: Seat) -> None:
-        """Register a socket, or update its info."""
+    def enter(self, group: str, seat: Seat, *, is_urgent: bool = True) -> None:
+        """Register a socket, or update its info; one that is not urgent soon, together with others."""
         self._wanted.setdefault(group, {})[seat.socket] = seat
-        self._mark_stale(group, seat.socket)
+        if is_urgent:
+            self._mark_stale(group, seat.socket)
+            return
+        self._collected.setdefault(group, []).append(seat.socket)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(COLLECTING, self._enter_collected)
+
+    def _enter_collected(self) -> None:
+        self._timer = None
+        for group in list(self._collected):
+            self._enter_collected_of(group)
+
+    def _enter_collected_of(self, group: str) -> None:
+        for socket in self._collected.pop(group, ()):
+            self._mark_stale(group, socket)
 
     def exit(self, group: str, socket: str, linger: float = 0) -> None:
         """Remove a socket after a delay in which its user may come back."""
@@ -68,6 +87,7 @@ class Keeper:
             return
         if not self._wanted[group]:
             del self._wanted[group]
+        self._enter_collected_of(group)  # first: it may be the same user, who has not left
         self._mark_stale(group, socket)
 
     async def wait_settled(self, group: str) -> None:
@@ -90,12 +110,14 @@ class Keeper:
                 await with_timeout(self._seats.release(self.process, seconds))
 
     def _mark_stale(self, group: str, socket: str) -> None:
+        if self._is_stopping:
+            return
         loop = asyncio.get_running_loop()
         self._stale.setdefault(group, {})[socket] = None
         if group not in self._waiters:
             self._waiters[group] = loop.create_future()
         self._wake.set()
-        if self.task is None and not self._is_stopping:
+        if self.task is None:
             # In an empty context: that of the first connection would be shared with all others.
             self.task = loop.create_task(self._keep(), context=Context())
 

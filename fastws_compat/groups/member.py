@@ -96,16 +96,18 @@ class Member:
         self.flush()
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame, and wait while the client reads too slowly."""
-        if self._task is None and not self._queue and self._may_send():
+        """Send a frame, unless the socket is closed, and wait while the client reads too slowly."""
+        if self._close_send is not None or not self._may_send():
+            return
+        if self._task is None and not self._queue:
             try:
                 await self.websocket._send({**frame.message})
             except Exception as exc:
                 self._send_failed(exc)
             return
         self.put(frame)
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        assert self._task is not None, "it sends the queue"
+        await asyncio.wait([self._task])
 
     def deliver(self, delivery: Frame) -> None:
         websocket = self.websocket

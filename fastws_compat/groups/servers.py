@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fastws_compat import conf
-from fastws_compat.groups.stores import StoreError, StoreRefused
+from fastws_compat.groups.stores import StoreError, StoreRefused, StoreRejected
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.logger import logger
 
@@ -110,7 +110,7 @@ class Links:
             except BaseException as exc:
                 await link.close()
                 if isinstance(exc, Exception):
-                    raise StoreError(f"{type(exc).__name__}: {exc}") from exc
+                    raise _failure(exc) from exc
                 raise
             self.free.append(link)
             return replies
@@ -139,6 +139,14 @@ class Links:
     async def close(self) -> None:
         while self.free:
             await self.free.pop().connection.disconnect()
+
+
+def _failure(exc: Exception) -> StoreError:
+    """The failure of a call. A server that is loading its data has certainly executed nothing."""
+    from redis.exceptions import BusyLoadingError
+
+    error = StoreRefused if isinstance(exc, BusyLoadingError) else StoreError
+    return error(f"{type(exc).__name__}: {exc}")
 
 
 async def _run_id(link: Link) -> str:
@@ -252,10 +260,10 @@ class Servers:
         return int(self._hash(self.place(group), len(self.hosts)))
 
     async def run(self, group: str, call: Call) -> Any:
-        """The reply to one call; StoreRefused if the server refuses it, StoreError if that is unknown."""
+        """The reply to one call; StoreRejected if the server rejects it, StoreError if that is unknown."""
         [reply] = await self.run_all(self.index(group), [call])
         if isinstance(reply, Exception):
-            raise StoreRefused(str(reply)) from reply
+            raise StoreRejected(str(reply)) from reply
         return reply
 
     async def run_all(self, index: int, calls: Sequence[Call]) -> list[Any]:

@@ -29,6 +29,10 @@ class StoreRefused(StoreError):
     """The store failed, and has certainly not executed the call."""
 
 
+class StoreRejected(StoreRefused):
+    """The store works, and has rejected this call: others may succeed, and no call has to wait for it."""
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Hole:
     """A message that was sent and is not kept. Without a sender, it is still being sent."""

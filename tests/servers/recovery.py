@@ -22,6 +22,14 @@ async def joined(websocket: WebSocket, room: str) -> None:
         await Group(room).asend(data)
 
 
+@app.websocket("/early/{room}")
+async def joined_before_accept(websocket: WebSocket, room: str) -> None:
+    await websocket.join(room)
+    await websocket.accept()
+    async for _ in websocket.iter_json():
+        pass
+
+
 @app.websocket("/present/{room}/{user}")
 async def present(websocket: WebSocket, room: str, user: str) -> None:
     await websocket.accept()

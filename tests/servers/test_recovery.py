@@ -22,6 +22,7 @@ from urllib.parse import quote
 import pytest
 import websockets
 from channels.layers import channel_layers
+from django.db import connection, transaction
 from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
@@ -211,6 +212,7 @@ async def send_until(text: str, done: Callable[[], Any]) -> None:
 
 
 @pytest.mark.sized
+@pytest.mark.django_db(transaction=True)
 @in_turn("kind", {"pubsub": "pubsub", "core": "core"})
 def test_a_layer_that_loses_messages_is_not_noticed(
     kind: str, redis_server: RedisServer, settings: Any, server: Server
@@ -231,7 +233,9 @@ def test_a_layer_that_loses_messages_is_not_noticed(
 
     def send_from_sync_code() -> None:
         for number in range(MESSAGES // 3):
-            ROOM.send([2, number])
+            with transaction.atomic():
+                ROOM.send_on_commit([2, number])
+        connection.close()
 
     async def main() -> None:
         async with connections() as connect:
@@ -509,6 +513,31 @@ def test_a_reader_that_is_too_slow_gets_the_rest_later(
     no_traceback(running)
 
 
+def test_a_long_recovery_before_accept(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    """More has been missed than the queue of a slow client takes, and the socket is accepted later."""
+    running = Site(settings, redis_server).start(server)
+    missed = 1_500
+
+    async def main() -> None:
+        client = Client()
+        client.position = await ROOM.aposition()
+        for number in range(missed):
+            await ROOM.asend([number])
+        listening = asyncio.create_task(client.listen(running.url("/early/room.1")))
+        await client.until(lambda: client.offset == missed)
+        await ROOM.asend(["live"])
+        await client.until(lambda: client.offset == missed + 1)
+        assert client.offsets == list(range(1, missed + 2))
+        assert [frame["recovered"] for frame in client.of("joined")] == [True]
+        assert client.of("lost") == []
+        assert client.close is None
+        listening.cancel()
+        await asyncio.wait([listening])
+
+    run(main)
+    no_traceback(running)
+
+
 def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server) -> None:
     """Messages are delivered but not kept. No client recovers across them; those that leave later do."""
     running = Site(settings, redis_server).start(server)
@@ -651,6 +680,9 @@ def test_a_deploy_with_everybody_returning(redis_server: RedisServer, settings: 
         waits = sorted(wait for visitor in visitors for wait in visitor.waits)
         figures = {"back": len(waits), "median": waits[len(waits) // 2], "longest": waits[-1], **calls}
         print(f"{RETURNING} sockets, {PROCESSES} processes: {figures}")
+        # Besides heads, which a join and a check read.
+        heads = calls["read"] + calls["presence_head"]
+        assert calls.total() - heads <= 100 + RETURNING / 10
         for visitor in visitors:
             assert [frame["data"] for frame in visitor.of("message")] == expected
             assert visitor.offsets == list(range(1, len(expected) + 1))
