@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -182,11 +183,9 @@ def app_of_endings() -> FastAPI:
     @app.websocket("/swallows")
     async def swallows(websocket: WebSocket) -> None:
         await websocket.accept()
-        try:
+        with suppress(BaseException):
             while True:
                 await websocket.receive_text()
-        finally:
-            return
 
     @app.websocket("/returns")
     async def returns(websocket: WebSocket) -> None:
