@@ -94,8 +94,7 @@ class Breaker:
     def _put_last(self, group: str) -> None:
         """Let the other groups come first: it may be this one alone that the store refuses."""
         with self._lock:
-            if group in self._holes:
-                self._holes[group] = self._holes.pop(group)
+            self._holes = dict(sorted(self._holes.items(), key=lambda item: item[0] == group))
 
 
 _breakers: WeakKeyDictionary[Store, Breaker] = WeakKeyDictionary()
