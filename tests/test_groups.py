@@ -631,7 +631,7 @@ def watched(layer):
 
 @pytest.fixture
 def impatient(settings, monkeypatch):
-    settings.FASTWS = {"LAYER_TIMEOUT": 0.05}
+    settings.FASTWS = {"LAYER_TIMEOUT": 0.25}  # a busy machine takes 0.05 s for anything
     monkeypatch.setattr(hub, "RETRY_INTERVAL", 0.02)
 
 
