@@ -54,6 +54,7 @@ class Starlette:
         max_body_size: int | None = None,
     ) -> None:
         self.router = Router(routes, lifespan=lifespan)
+        #: Accepted for Starlette's sake; it has no effect.
         self.max_body_size = max_body_size
         self._begin(debug, middleware, exception_handlers)
 
@@ -63,13 +64,18 @@ class Starlette:
         middleware: Sequence[Middleware] | None,
         exception_handlers: Mapping[Any, ExceptionHandler] | None,
     ) -> None:
+        #: Accepted for Starlette's sake; Django's `DEBUG` applies.
         self.debug = debug
+        #: Data for the whole application.
         self.state = State()
+        #: The handlers by exception class or status.
         self.exception_handlers = dict(exception_handlers or {})
         _refuse_foreign_handlers(self.exception_handlers)
+        #: The middleware that was added, the outermost first.
         self.user_middleware = list(middleware or [])
         for item in self.user_middleware:
             foreign.refuse(item, "middleware=")
+        #: The middleware around the router; None until the first connection.
         self.middleware_stack: ASGIApp | None = None
 
     @property
@@ -181,13 +187,19 @@ class FastAPI(Starlette):
         **extra: Any,
     ) -> None:
         self._begin(debug, middleware, {**DEFAULT_HANDLERS, **(exception_handlers or {})})
+        #: The title in documents about the sockets.
         self.title = title
+        #: One line about the application, in documents.
         self.summary = summary
+        #: More about the application, in documents.
         self.description = description
+        #: The application's own version, in documents.
         self.version = version
         self.root_path = root_path
         limits, extra = split(extra)
+        #: The options for HTTP and for documents, as they were passed.
         self.extra = router_options(extra, APP_OPTIONS, "FastAPI.__init__")
+        #: The replacements of dependencies, by the dependency, for tests.
         self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
         self.router = APIRouter(
             routes=routes,

@@ -14,9 +14,13 @@ class BackgroundTask:
     """A deferred call: `await task()` runs it, in a thread if the function is sync."""
 
     def __init__(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:
+        #: What to call.
         self.func = func
+        #: The positional arguments of the call.
         self.args = args
+        #: The keyword arguments of the call.
         self.kwargs = kwargs
+        #: Whether `func` is a coroutine function; others run in a thread.
         self.is_async = is_async(func)
 
     async def __call__(self) -> None:
@@ -30,6 +34,7 @@ class BackgroundTasks(BackgroundTask):
     """Tasks that run one after another, in the order in which they were added, until one raises."""
 
     def __init__(self, tasks: Sequence[BackgroundTask] | None = None) -> None:
+        #: The tasks in the order in which they run.
         self.tasks = list(tasks or ())
 
     def add_task(self, func: Callable[P, Any], *args: P.args, **kwargs: P.kwargs) -> None:

@@ -24,8 +24,11 @@ class WebSocketEndpoint:
             raise AssertionError(
                 f"A WebSocketEndpoint needs a scope of type 'websocket', not {scope['type']!r}"
             )
+        #: The scope of the connection.
         self.scope = scope
+        #: ASGI's callable that receives messages.
         self.receive = receive
+        #: ASGI's callable that sends messages.
         self.send = send
 
     def __await__(self) -> Generator[Any, None, None]:

@@ -135,11 +135,16 @@ class ValidationException(Exception):
 
     def __init__(self, errors: Sequence[Any], *, endpoint_ctx: EndpointContext | None = None) -> None:
         self._errors = errors
+        #: Where the endpoint is, if it is known.
         self.endpoint_ctx = endpoint_ctx
         context = endpoint_ctx or EndpointContext()
+        #: The name of the endpoint.
         self.endpoint_function = context.get("function")
+        #: The path of its route.
         self.endpoint_path = context.get("path")
+        #: The file that defines it.
         self.endpoint_file = context.get("file")
+        #: The line of its definition.
         self.endpoint_line = context.get("line")
 
     def errors(self) -> Sequence[Any]:
@@ -170,6 +175,7 @@ class RequestValidationError(ValidationException):
         self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None
     ) -> None:
         super().__init__(errors, endpoint_ctx=endpoint_ctx)
+        #: The body that was validated; a handshake has none.
         self.body = body
 
 
@@ -186,4 +192,5 @@ class ResponseValidationError(ValidationException):
         self, errors: Sequence[Any], *, body: Any = None, endpoint_ctx: EndpointContext | None = None
     ) -> None:
         super().__init__(errors, endpoint_ctx=endpoint_ctx)
+        #: What should have been sent.
         self.body = body

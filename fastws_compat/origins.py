@@ -113,7 +113,9 @@ class OriginCheck:
     """
 
     def __init__(self, inner: ASGIApp, exempt: Exempt | None = None) -> None:
+        #: The application that gets the handshakes that are allowed.
         self.inner = inner
+        #: Says whether a client may have a session cookie without an Origin; None allows it to nobody.
         self.exempt = exempt
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

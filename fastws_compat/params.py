@@ -88,8 +88,11 @@ class Declaration(_FieldInfo):  # type: ignore[misc]
 
     def __init__(self, default: Any = PydanticUndefined, **options: Unpack[FieldOptions]) -> None:
         self._check(options)
+        #: An example for documents; `examples` is the newer way.
         self.example = options.pop("example", None)
+        #: Examples in OpenAPI's own form.
         self.openapi_examples = options.pop("openapi_examples", None)
+        #: Whether documents have the parameter.
         self.include_in_schema = options.pop("include_in_schema", True)
         regex = options.pop("regex", None)
         if regex is not None:
@@ -148,6 +151,7 @@ class Header(Param):
         convert_underscores: bool = True,
         **options: Unpack[FieldOptions],
     ) -> None:
+        #: Whether the underscores of the parameter stand for hyphens.
         self.convert_underscores = convert_underscores
         super().__init__(default, **options)
 
@@ -172,7 +176,9 @@ class Body(Declaration):
         media_type: str = "application/json",
         **options: Unpack[FieldOptions],
     ) -> None:
+        #: Whether FastAPI expects the value under the name of the parameter.
         self.embed = embed
+        #: The media type of the body.
         self.media_type = media_type
         super().__init__(default, **options)
 

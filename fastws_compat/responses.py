@@ -38,10 +38,13 @@ class Response:
         media_type: str | None = None,
         background: BackgroundTask | None = None,
     ) -> None:
+        #: The HTTP status.
         self.status_code = status_code
         if media_type is not None:
             self.media_type = media_type
+        #: The task that runs after the response; None if there is none.
         self.background = background
+        #: The body in bytes.
         self.body = self.render(content)
         self.init_headers(headers)
 
@@ -203,12 +206,15 @@ class StreamingResponse(Response):
         media_type: str | None = None,
         background: BackgroundTask | None = None,
     ) -> None:
+        #: The parts of the body.
         self.body_iterator: AsyncContentStream = (
             content if isinstance(content, AsyncIterable) else iterate_in_threadpool(content)
         )
+        #: The HTTP status.
         self.status_code = status_code
         if media_type is not None:
             self.media_type = media_type
+        #: The task that runs after the response; None if there is none.
         self.background = background
         self.init_headers(headers)
 

@@ -714,7 +714,7 @@ def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def main() -> None:
         plain = await Connection(app).open()
-        assert not hasattr(plain.protocol, "sizes")
+        assert plain.protocol.sizes is None
         with override_settings(FASTWS={"METRICS_SIZES": True}):
             connection = Connection(app)
         protocol = (await connection.open()).protocol

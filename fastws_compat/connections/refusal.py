@@ -43,7 +43,9 @@ class WebSocketClose:
     """An ASGI application that closes at once."""
 
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
+        #: The close code.
         self.code = code
+        #: The reason of the close frame.
         self.reason = close_reason(reason)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -48,6 +48,7 @@ class DefaultPlaceholder:
     """A default that can be distinguished from the same value passed by a caller."""
 
     def __init__(self, value: Any) -> None:
+        #: The default itself.
         self.value = value
 
     def __bool__(self) -> bool:

@@ -249,7 +249,9 @@ class URLPath(str):
         return str.__new__(cls, _relative(path.replace("\\", "%5C")))
 
     def __init__(self, path: str, protocol: Literal["http", "websocket", ""] = "", host: str = "") -> None:
+        #: "http" or "websocket"; empty if it is unknown.
         self.protocol = protocol
+        #: The host of the route; empty if it has none of its own.
         self.host = host
 
     def make_absolute_url(self, base_url: str | URL) -> URL:

@@ -38,8 +38,11 @@ class MessageValidationError(ValidationException):
 
     def __init__(self, errors: Sequence[Any], *, body: str | bytes, status: int = MISFIT) -> None:
         super().__init__(errors)
+        #: The frame that the client sent.
         self.body = body
+        #: The HTTP status of the answer: 400, 415 or 422.
         self.status = status
+        #: The close code that means the same.
         self.close_code = CLOSE_CODES[status]
 
     @property

@@ -26,7 +26,9 @@ class MessageRouter:
 
     def __init__(self, *, dependencies: Sequence[Depends] | None = None) -> None:
         foreign.refuse_dependencies(dependencies or [], "dependencies= of MessageRouter")
+        #: The dependencies of every function.
         self.dependencies = tuple(dependencies or ())
+        #: The functions, each with the dependencies that are called before it.
         self.handlers: list[Handler] = []
 
     @overload

@@ -20,8 +20,11 @@ class Middleware:
             # A backend that derives from Starlette's class must not decide about access here.
             for value in (*args, *kwargs.values()):
                 foreign.refuse(value, f"An argument of {cls.__name__}")
+        #: The class of the middleware.
         self.cls = cls
+        #: The positional arguments after the application.
         self.args = args
+        #: The keyword arguments.
         self.kwargs = kwargs
 
     def __iter__(self) -> Iterator[Any]:

@@ -48,13 +48,20 @@ class APIRouter(Router):
         if lifespan is None:
             self.lifespan_context = self._run_events
         check_prefix(prefix)
+        #: What precedes the paths of its routes.
         self.prefix = prefix
+        #: The dependencies of all its routes.
         self.dependencies = list(dependencies or [])
+        #: The object whose `dependency_overrides` apply, usually the application.
         self.dependency_overrides_provider = dependency_overrides_provider
         limits, extra = split(extra)
+        #: The limits of all its routes.
         self.limits = Limits(limits)
+        #: The functions that run when the server starts.
         self.on_startup = list(on_startup or [])
+        #: The functions that run when the server stops.
         self.on_shutdown = list(on_shutdown or [])
+        #: The options for HTTP and for documents, as they were passed.
         self.extra = router_options(extra, ROUTER_OPTIONS, "APIRouter.__init__")
 
     @property

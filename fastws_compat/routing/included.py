@@ -54,12 +54,17 @@ class IncludedRouter(BaseRoute):
         dependencies: Sequence[Depends],
         options: Mapping[str, Any] = {},
     ) -> None:
+        #: The router that is included.
         self.original_router = router
+        #: What precedes the paths of its routes here.
         self.prefix = parent.prefix + prefix
+        #: The dependencies that its routes get here.
         self.dependencies = [*parent.dependencies, *dependencies]
+        #: The limits of the router that includes it.
         self.limits = parent.limits
-        # What the documentation says about all the routes: the options of `include_router`, and the parent's.
+        #: What documents say about its routes: the options of the inclusion, and those of the parent.
         self.options = (options, parent.extra)
+        #: The object whose `dependency_overrides` apply here.
         self.owner = parent.dependency_overrides_provider
         self._version: Version = (-1,)
         self._routes: list[BaseRoute] = []

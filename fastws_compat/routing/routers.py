@@ -56,7 +56,9 @@ class Mount(BaseRoute):
             raise AssertionError("Routed paths must start with '/'")
         if app is None and routes is None:
             raise AssertionError("Either 'app=...', or 'routes=' must be specified")
+        #: The application that was mounted.
         self.base_app: Any = Router(routes) if app is None else app
+        #: The same with the middleware of the mount.
         self.app = wrap(self.base_app, middleware)
         self.name = name
         self._compile(path)
@@ -149,9 +151,12 @@ class Host(BaseRoute):
     def __init__(self, host: str, app: ASGIApp, name: str | None = None) -> None:
         if host.startswith("/"):
             raise AssertionError("Host must not start with '/'")
+        #: The host as it was declared.
         self.host = host
+        #: The application for the host.
         self.app: Any = app
         self.name = name
+        #: The host, compiled: the regular expression, the format for URLs, and the convertors by name.
         self.host_regex, self.host_format, self.param_convertors = compile_path(host)
 
     @property
@@ -243,17 +248,21 @@ class Router:
         # The index, and the version of the routes that it holds.
         self._index = Index([], _indexed_path)
         self._indexed: Version = (-1,)
+        #: Whether an HTTP request to a mount without the final slash is redirected.
         self.redirect_slashes = redirect_slashes
-        # Whether the user gave a lifespan; `lifespan_context` is always set.
+        #: Whether the user gave a lifespan; `lifespan_context` is always set.
         self.has_lifespan = lifespan is not None
+        #: The application that serves what no route takes.
         self.default: ASGIApp = self.not_found if default is None else default
+        #: Returns the context manager that runs around the server's life.
         self.lifespan_context: Callable[[Any], AbstractAsyncContextManager[Any]] = as_context(lifespan)
+        #: The router with its own middleware around it.
         self.middleware_stack = wrap(self.app, middleware)
         # Connections may go straight to the routes: there is no middleware and no method of a subclass.
         self._is_plain = not middleware and all(
             getattr(type(self), name) is getattr(Router, name) for name in ("__call__", "app")
         )
-        # Gives the application for a connection. Calling it directly saves the frames of the router itself.
+        #: Gives the application for a connection. Calling it directly saves the frames of the router itself.
         self.target: Callable[[Scope], ASGIApp] = self._target if self._is_plain else self._whole
 
     @property

@@ -117,13 +117,19 @@ class WebSocketRoute(BaseRoute):
     ) -> None:
         self._check_path(path)
         self._check_endpoint(endpoint)
+        #: The limits of the route, with those of its routers.
         self.limits = limits or Limits()
+        #: The path as it was declared.
         self.path = path
+        #: The function, class or application that was declared.
         self.endpoint = endpoint
         self.name = name_of(endpoint) if name is None else name
+        #: The middleware of this route.
         self.middleware = middleware
+        #: The path, compiled: the regular expression, the format for URLs, and the convertors by name.
         self.path_regex, self.path_format, self.param_convertors = compile_path(path)
         self._converts = any(map(changes_text, self.param_convertors.values()))
+        #: The ASGI application that serves the route, with its middleware.
         self.app: ASGIApp = wrap(self._application(), middleware)
 
     def _check_path(self, path: str) -> None:
@@ -236,16 +242,23 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         options: RouteOptions | None = None,
     ) -> None:
         foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
+        #: The application that the route belongs to, or None.
         self.owner = dependency_overrides_provider
+        #: The dependencies that the endpoint does not name.
         self.dependencies = list(dependencies or [])
         super().__init__(path, endpoint, name=name, limits=limits)
+        #: The options as they were declared.
         self.options = options or RouteOptions()
         self.describe(endpoint, self.options)
+        #: The endpoint as a coroutine function.
         self.call = _as_coroutine(endpoint)
+        #: The compiled dependencies and parameters.
         self.plan = compile_plan(self.call, self.path_format, self.dependencies)
+        #: The types of the messages, compiled; None if the route declares none.
         self.messages: RouteMessages | None = None
         if self.plan.socket is not None or has_message_options(self.options):
             self._declare_messages()
+        #: Where the endpoint is, for error messages.
         self.context: EndpointContext = {**source_of(endpoint), "path": self.path_format}
 
     def _check_path(self, path: str) -> None:

@@ -29,6 +29,7 @@ class Scheme(SecurityBase):
     def __init__(self, model: models.SecurityBase, scheme_name: str | None, auto_error: bool) -> None:
         self.model = model
         self.scheme_name = scheme_name or type(self).__name__
+        #: Whether missing credentials refuse the handshake.
         self.auto_error = auto_error
 
     def make_authenticate_headers(self) -> dict[str, str]:

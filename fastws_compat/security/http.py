@@ -77,6 +77,7 @@ class HTTPBasic(HTTPBase):
         super().__init__(
             scheme="basic", scheme_name=scheme_name, description=description, auto_error=auto_error
         )
+        #: The realm that the challenge names; None for none.
         self.realm = realm
 
     def make_authenticate_headers(self) -> dict[str, str]:

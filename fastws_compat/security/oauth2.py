@@ -30,11 +30,17 @@ class OAuth2PasswordRequestForm:
         client_id: OptionalText = None,
         client_secret: OptionalSecret = None,
     ) -> None:
+        #: The kind of grant, which is "password".
         self.grant_type = grant_type
+        #: The user name.
         self.username = username
+        #: The password.
         self.password = password
+        #: The scopes that the client requests.
         self.scopes = scope.split()
+        #: The id of the client; None if it sent none.
         self.client_id = client_id
+        #: The secret of the client; None if it sent none.
         self.client_secret = client_secret
 
 
@@ -135,5 +141,7 @@ class SecurityScopes:
     """The scopes that all `Security(...)` from the endpoint down to this parameter require."""
 
     def __init__(self, scopes: list[str] | None = None) -> None:
+        #: The scopes that the dependencies above require.
         self.scopes: list[str] = scopes or []
+        #: The same, separated by spaces.
         self.scope_str = " ".join(self.scopes)

@@ -39,8 +39,10 @@ class WebSocketBearer(HTTPBearer):
             raise DeclarationError(
                 f"WebSocketBearer got the scheme {scheme!r}: pass one word, such as 'Token', without a token."
             )
+        #: The scheme of the header: as it was declared, and in lower case.
         self.scheme, self.accepts = scheme, scheme.lower()
         self.model = self.model.model_copy(update={"scheme": self.accepts})
+        #: The marker that precedes the token among the subprotocols.
         self.subprotocol = subprotocol
 
     def make_authenticate_headers(self) -> dict[str, str]:

@@ -68,14 +68,23 @@ class TestClient:
     ) -> None:
         if backend != "asyncio" or backend_options:
             raise ValueError("TestClient supports only asyncio: leave out backend and backend_options.")
+        #: The application under test.
         self.app: ASGIApp = _single_callable(app)
+        #: The state that the lifespan has set.
         self.app_state: dict[str, Any] = {}
+        #: The URL of the application, for HTTP only.
         self.base_url = base_url
+        #: Whether an exception of the endpoint is raised in the test.
         self.raise_server_exceptions = raise_server_exceptions
+        #: The path below which the application is served.
         self.root_path = root_path
+        #: Accepted for Starlette's sake; it has no effect on sockets.
         self.follow_redirects = follow_redirects
+        #: The host and port of the client in the scope.
         self.client = client
+        #: Seconds until waiting for the application raises TimeoutError.
         self.timeout = timeout
+        #: Seconds that an endpoint may work on after its connection has ended.
         self.grace = grace
         self.headers = headers
         self.cookies = cookies or {}

@@ -31,9 +31,11 @@ class WebSocketTestSession:
         timeout: float | None,
         grace: float,
     ) -> None:
+        #: The application under test.
         self.app = app
         #: The scope of the connection.
         self.scope = scope
+        #: Returns the portal to the event loop that the application runs in.
         self.portal_factory = portal_factory
         #: The subprotocol that the endpoint accepted; None if it accepted none.
         self.accepted_subprotocol: str | None = None

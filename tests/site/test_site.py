@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from textwrap import dedent
 from types import ModuleType
 from urllib.parse import unquote, urlsplit
 
@@ -188,9 +189,18 @@ def public_members(cls: type) -> set[str]:
     """The members of a class and of its bases in the package, without those of FastAPI that only raise."""
     found: dict[str, object] = {}
     for base in own_bases(cls):
-        found = {**inspect.get_annotations(base), **vars(base), **found}
+        found = {**inspect.get_annotations(base), **vars(base), **set_in_init(base), **found}
     found.pop("model_config", None)  # pydantic's
     return {name for name, value in found.items() if name[0] != "_" and not isinstance(value, HTTPOnly)}
+
+
+def set_in_init(cls: type) -> dict[str, None]:
+    """The attributes that the source of `__init__` assigns."""
+    init = vars(cls).get("__init__")
+    if not inspect.isfunction(init) or init.__code__.co_filename != inspect.getsourcefile(cls):
+        return {}  # generated, as those of dataclasses are
+    source = dedent(inspect.getsource(init))
+    return dict.fromkeys(re.findall(r"\bself\.(\w+)(?=[^=\n]*(?<![=!<>])=(?!=))", source))
 
 
 def is_inherited_text(cls: type, member: str) -> bool:

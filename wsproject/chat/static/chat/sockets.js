@@ -45,7 +45,7 @@ function unwrap(/** @type {any} */ raw, /** @type {any} */ isText) {
   return [frame, rest ?? (frame.data === undefined ? frame.text : frame.data)];
 }
 
-/** Random, so that clients that lost a server together do not return together. */
+/** Random, so that clients of one server do not return together. */
 function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
   // A client that is too slow (1013) again and again returns later each time.
@@ -193,7 +193,7 @@ export class Live extends Events {
   /** @type {any} */ #calls = new Map();
   /** @type {any} */ #queue = [];
   /** @type {any} */ #link = null; // the connection, or the attempt at one
-  /** @type {any} */ #id = "";
+  /** @type {any} */ #ids = []; // for `exclude`
   /** @type {any} */ #attempt = 0;
   /** @type {any} */ #unopened = 0;
   /** @type {any} */ #ended = true;
@@ -310,7 +310,7 @@ export class Live extends Events {
 
   async #open() {
     if (this.#link || this.#ended) return;
-    // The deadline is for handshakes that stall.
+    // For handshakes that stall.
     const /** @type {any} */ link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
@@ -337,11 +337,11 @@ export class Live extends Events {
       url.searchParams.delete(name);
       for (const one of [item ?? []].flat()) url.searchParams.append(name, one);
     }
-    let claims = this.#id && `@${this.#id}`;
+    const claims = this.#ids.map((/** @type {any} */ id) => `@${id}`);
     for (const [name, { claim }] of [...this.#groups].reverse()) {
-      if (claim && claims.length + name.length + claim.length < 4000) claims += `,${name}${claim}`;
+      if (claim && `${claims}${name}${claim}`.length < 4000) claims.push(name + claim);
     }
-    url.searchParams.set("fastws", claims.replace(/^,/, ""));
+    url.searchParams.set("fastws", claims.join());
     return url.href.replace(/^http/, "ws").replace(/#.*/, "");
   }
 
@@ -394,7 +394,7 @@ export class Live extends Events {
 
   #receive(/** @type {any} */ raw) {
     const [frame, data] = unwrap(raw, this.#options.text);
-    if (frame?.fastws === "hello") [this.#id, this.#link.beat] = [frame.id, frame.beat];
+    if (frame?.id) [this.#ids, this.#link.beat] = [[...this.#ids, frame.id].slice(-8), frame.beat]; // hello
     this.#heard();
     if (!frame) return this.#deliver(data, {});
     if (frame.key !== undefined) this.settle(frame.key);
