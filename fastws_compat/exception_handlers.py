@@ -155,9 +155,12 @@ async def answer(websocket: WebSocket, response: Any, exc: Exception) -> None:
     """Send the response that a handler returned, in the form that the connection's state allows.
 
     Before accept, it refuses the handshake (with 403 if the server cannot send another status). After
-    accept, where FastAPI's behavior is undefined, it closes with 4000 + status.
+    accept, where FastAPI's behavior is undefined, it closes with 4000 + status. After the endpoint's own
+    close, nobody is left to receive it.
     """
     state = websocket.application_state
+    if state is WebSocketState.DISCONNECTED:
+        return
     if state is WebSocketState.CONNECTED:
         status = getattr(response, "status_code", 500)
         detail = exc.detail if isinstance(exc, HTTPException) else None

@@ -19,6 +19,7 @@ from fastws_compat.testclient.headers import (
     CookieTypes,
     HeaderTypes,
     cookie_pairs,
+    header_pairs,
     merged,
 )
 from fastws_compat.testclient.portal import Portal, in_sync_thread, keep_open, open_portal
@@ -143,13 +144,15 @@ class TestClient:
     def _handshake_headers(
         self, target: SplitResult, subprotocols: Sequence[str] | None, headers: Mapping[str, str]
     ) -> list[tuple[str, str]]:
-        own = dict(headers)
-        own.setdefault("connection", "upgrade")
-        own.setdefault("sec-websocket-key", "testserver==")
-        own.setdefault("sec-websocket-version", "13")
+        defaults = {
+            "connection": "upgrade",
+            "sec-websocket-key": "testserver==",
+            "sec-websocket-version": "13",
+        }
         if subprotocols is not None:
-            own.setdefault("sec-websocket-protocol", ", ".join(subprotocols))
-        headers_sent = merged(self.headers, own)
+            defaults["sec-websocket-protocol"] = ", ".join(subprotocols)
+        missing = [pair for pair in defaults.items() if pair[0] not in dict(headers)]
+        headers_sent = merged(self.headers, [*header_pairs(headers), *missing])
         has_host = any(name == "host" for name, _ in headers_sent)
         return headers_sent if has_host else [("host", urls.host_header(target)), *headers_sent]
 

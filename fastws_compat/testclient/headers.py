@@ -68,10 +68,14 @@ class ClientHeaders(MutableMapping[str, str]):
 
 def header_pairs(headers: HeaderTypes) -> list[tuple[str, str]]:
     """The headers as pairs of text, with names in lower case."""
-    if isinstance(headers, ClientHeaders):
-        return headers.multi_items()
-    pairs = headers.items() if isinstance(headers, Mapping) else headers
-    return [(_text(name).lower(), _text(value)) for name, value in pairs]
+    return [(_text(name).lower(), _text(value)) for name, value in all_items(headers)]
+
+
+def all_items(values: Any) -> Iterable[tuple[Any, Any]]:
+    """All pairs of a mapping or an iterable of pairs, with the repeated names of httpx's own types."""
+    if hasattr(values, "get_list"):  # httpx's Headers and QueryParams, and ClientHeaders
+        return values.multi_items()  # type: ignore[no-any-return]
+    return values.items() if isinstance(values, Mapping) else values
 
 
 def _text(part: str | bytes) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, unquote, urlencode
 
+from fastws_compat.testclient.headers import all_items
+
 ParamTypes = Mapping[str, Any] | Iterable[tuple[str, Any]] | str
 
 PORTS = {"ws": 80, "wss": 443}
@@ -48,7 +50,7 @@ def encode_params(params: ParamTypes) -> str:
         values: dict[str, list[Any]] = dict(parse_qs(params, keep_blank_values=True))
     else:
         values = {}
-        for name, value in params.items() if isinstance(params, Mapping) else params:
+        for name, value in all_items(params):
             values.setdefault(name, []).extend(value if isinstance(value, (list, tuple)) else [value])
     return urlencode([(name, _as_text(value)) for name, items in values.items() for value in items])
 

@@ -277,6 +277,39 @@ def test_websocket_exception_after_own_close(lib):
             websocket.receive()
 
 
+@pytest.mark.parametrize("handled", [False, True], ids=["default", "handler"])
+def test_response_of_a_handler_after_own_close_before_accept(lib, handled):
+    app = lib.FastAPI()
+    if handled:
+
+        @app.exception_handler(LookupError)
+        async def handler(websocket, exc):
+            return lib.module("fastapi.responses").JSONResponse({"detail": "gone"}, status_code=404)
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: lib.WebSocket):
+        await websocket.close(4000, "no")
+        raise LookupError if handled else lib.HTTPException(401)
+
+    with pytest.raises(lib.WebSocketDisconnect) as caught:
+        with lib.TestClient(app).websocket_connect("/ws"):
+            pass
+    assert (caught.value.code, caught.value.reason) == (4000, "no")
+
+
+def test_http_exception_after_own_close(lib):
+    app = lib.FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: lib.WebSocket):
+        await websocket.accept()
+        await websocket.close(4000, "no")
+        raise lib.HTTPException(401)
+
+    with lib.TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.receive() == {"type": "websocket.close", "code": 4000, "reason": "no"}
+
+
 # Validation
 
 

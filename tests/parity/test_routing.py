@@ -1223,6 +1223,18 @@ def test_scope_of_a_route(lib):
     assert (seen["path"], seen["root_path"]) == ("/5", "")
 
 
+def test_scope_of_a_raw_route(lib):
+    app, router = lib.FastAPI(), lib.APIRouter()
+    look = tells(lib, lambda websocket: getattr(websocket.scope.get("route"), "path", None))
+    app.router.add_websocket_route("/own", look)
+    router.add_websocket_route("/included", look)
+    app.include_router(router, prefix="/i")
+
+    # Starlette's own routes set no route; ours do.
+    expected = [None, None] if lib.is_oracle else ["/own", "/i/included"]
+    assert [answer(lib, app, "/own"), answer(lib, app, "/i/included")] == expected
+
+
 def test_scope_of_an_included_route(lib):
     app, router = lib.FastAPI(), lib.APIRouter(prefix="/r")
 

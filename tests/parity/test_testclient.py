@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
+from starlette.datastructures import MutableHeaders
 
 # Keys for internal use by our client and our applications; Starlette's client has none.
 PRIVATE = "fastws_compat."
@@ -197,6 +198,49 @@ def test_headers_of_the_client_may_repeat(lib):
     ]
     headers = client.websocket_connect("/").scope["headers"]
     assert [value for name, value in headers if name == b"x-two"] == [b"4", b"5"]
+
+
+TWICE = [("X-One", "1"), ("x-one", "2"), ("Connection", "keep-alive")]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        httpx2.Headers,
+        lambda pairs: MutableHeaders(raw=[(name.lower().encode(), value.encode()) for name, value in pairs]),
+    ],
+    ids=["httpx", "starlette"],
+)
+def test_headers_of_a_multi_dict_repeat(lib, headers):
+    for client_options, options in (({}, {"headers": headers(TWICE)}), ({"headers": headers(TWICE)}, {})):
+        sent = lib.TestClient(None, **client_options).websocket_connect("/ws", **options).scope["headers"]
+        assert [value for name, value in sent if name == b"x-one"] == [b"1", b"2"]
+    sent = lib.TestClient(None).websocket_connect("/ws", headers=headers(TWICE)).scope["headers"]
+    assert [value for name, value in sent if name == b"connection"] == [b"keep-alive"]
+
+
+def test_params_of_httpx_repeat():
+    params = httpx2.QueryParams([("a", "1"), ("b", "x y"), ("a", "2")])
+    assert same_scope(dict, "/ws", params=params)["query_string"] == b"a=1&a=2&b=x+y"
+
+
+@pytest.mark.parametrize("option", ["json", "extensions", "follow_redirects"])
+def test_options_for_http(lib, option):
+    connect = lib.TestClient(None).websocket_connect
+    if lib.is_oracle:
+        assert connect("/ws", **{option: {}}).scope["path"] == "/ws"
+    else:
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+            connect("/ws", **{option: {}})
+
+
+def test_url_for_http(lib):
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    with pytest.raises(RuntimeError if lib.is_oracle else ValueError):
+        lib.TestClient(app).websocket_connect("http://other/ws")
 
 
 def test_cookies_and_headers_set_on_the_client(lib):
