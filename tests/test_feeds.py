@@ -526,3 +526,31 @@ def test_a_check_passes_over_a_store_that_fails_and_a_group_that_it_does_not_kno
 
     settings.CHANNEL_LAYERS = {}
     run(main)
+
+
+def test_a_gap_that_opens_while_the_store_is_read_is_looked_up_later() -> None:
+    """The message that is missing may only be slower than the next one."""
+
+    async def main() -> None:
+        world = World()
+        await world.feed.confirm()
+        listener = Listener("a")
+        world.join(listener)
+        first = await world.send()
+        read = world.store.read
+        late: list[Appended] = []
+
+        async def read_slowly(*arguments: Any) -> Reading:
+            reading = await read(*arguments)
+            if not late:
+                late.append(await world.send(2))
+                await world.arrive(late[0])
+            return reading
+
+        world.store.read = read_slowly  # type: ignore[method-assign]
+        await world.feed.confirm()
+        assert listener.offsets == [first.offset]
+        await until(lambda: listener.offsets == [1, 2, 3])
+        world.feed.close()
+
+    run(main)
