@@ -17,7 +17,7 @@ playwright_api = pytest.importorskip("playwright.sync_api", reason="playwright i
 from playwright.sync_api import expect  # noqa: E402
 
 from tests.redis_server import running as running_redis  # noqa: E402
-from tests.servers.conftest import ROOT, Running, launch  # noqa: E402
+from tests.servers.conftest import ROOT, Running, launch, wait_for  # noqa: E402
 from tests.servers.test_nginx import nginx  # noqa: E402
 from wsproject.settings import FASTWS  # noqa: E402
 
@@ -86,6 +86,10 @@ class Deployment:
         accepted = f'"WSCONNECT /ws/chat/{room}"'
         return {name: running.logs().count(accepted) for name, running in self.processes.items()}
 
+    def wait_for_sockets(self, room: str, **numbers: int) -> None:
+        """Wait until the processes have accepted so many: daphne logs it after the page has the answer."""
+        wait_for(lambda: self.sockets(room) == numbers)
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
@@ -126,9 +130,9 @@ def test_a_chat_across_processes_that_outlives_one_of_them(visit, picture, demo)
     staff.log_in("staff", "/admin/login/?next=/chat/")
     member.log_in("member")
     one = online(staff.tab("/chat/general/"))
-    assert demo.sockets("general") == {"left": 1, "right": 0}
+    demo.wait_for_sockets("general", left=1, right=0)
     two = online(member.tab("/chat/general/"))
-    assert demo.sockets("general") == {"left": 1, "right": 1}
+    demo.wait_for_sockets("general", left=1, right=1)
 
     write(one, "Hello over there", two, "staff")
     one.get_by_label("Message", exact=True).press("Enter")
@@ -148,7 +152,7 @@ def test_a_chat_across_processes_that_outlives_one_of_them(visit, picture, demo)
         expect(said(page, "Written in between")).to_have_count(1)
         expect(page.locator("#outbox li")).to_have_count(0)
     assert one.evaluate("states[0]") == "waiting"
-    assert demo.sockets("general") == {"left": 1, "right": 2}
+    demo.wait_for_sockets("general", left=1, right=2)
 
     write(one, "Here I am", two, "staff")
     one.get_by_label("Message", exact=True).press("Enter")
