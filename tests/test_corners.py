@@ -34,13 +34,13 @@ from fastws_compat.daphne.server import Server
 from fastws_compat.exception_handlers import from_django, request_validation_exception_handler
 from fastws_compat.exceptions import DeclarationError, RequestValidationError
 from fastws_compat.groups import Group
-from fastws_compat.groups.breaker import Breaker
+from fastws_compat.groups.breaker import Breaker, Call
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import History, Kind
 from fastws_compat.groups.seats import MemorySeats, Seat
 from fastws_compat.groups.servers import Link
-from fastws_compat.groups.stores import MemoryStore, StoreError
+from fastws_compat.groups.stores import MemoryStore, StoreError, StoreRefused, StoreRejected
 from fastws_compat.layers.content import dump_model
 from fastws_compat.management.clients import NetworkClient
 from fastws_compat.management.commands import ws_send
@@ -149,14 +149,51 @@ def test_metrics_of_other_processes_come_with_the_operations_app(
 # Groups
 
 
+ONE: Call = ("append", "one")
+OTHER: Call = ("append", "other")
+
+
+def outages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Which lines about the store have been logged, in order."""
+    return [
+        record.getMessage().split("layer 'default' ")[1].split(": messages")[0] for record in caplog.records
+    ]
+
+
 def test_an_outage_that_is_known_is_logged_once_and_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     breaker = Breaker("default", MemoryStore())
-    breaker.failed(StoreError("reset"))
+    breaker.failed(StoreError("reset"), ONE)
     assert not breaker.is_open  # the next call may succeed
-    breaker.failed(StoreError("reset"))
-    assert caplog.text.count("messages are not kept until it recovers") == 1
-    breaker.succeeded()
-    assert "has recovered" in caplog.text
+    breaker.failed(StoreError("reset"), ONE)
+    assert outages(caplog) == ["fails (group 'one': reset)"]
+    breaker.succeeded(ONE)
+    breaker.succeeded(ONE)
+    assert outages(caplog)[1:] == ["has recovered after 0.0 s"]
+
+
+def test_the_success_of_one_group_is_no_recovery_while_another_one_fails(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    breaker = Breaker("default", MemoryStore())
+    for _ in range(3):
+        breaker.failed(StoreRejected("wrong"), ONE)
+        breaker.succeeded(OTHER)
+    assert outages(caplog) == ["fails (group 'one': wrong)"]
+    breaker.failed(StoreRefused("away"), OTHER)
+    breaker.succeeded(OTHER)
+    assert len(outages(caplog)) == 1  # it has come back, and group one still fails
+    breaker.succeeded(ONE)
+    assert outages(caplog)[1:] == ["has recovered after 0.0 s"]
+
+
+def test_a_failing_group_that_nobody_uses_any_longer_is_no_outage(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaker = Breaker("default", MemoryStore())
+    breaker.failed(StoreRejected("wrong"), ONE)
+    monkeypatch.setattr("fastws_compat.groups.breaker.MEMORY", -1)
+    breaker.succeeded(OTHER)
+    assert outages(caplog)[1:] == ["has recovered after 0.0 s"]
 
 
 def test_a_newer_hole_stays_when_an_older_one_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:

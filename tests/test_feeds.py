@@ -12,7 +12,7 @@ import pytest
 
 from fastws_compat.groups import arrivals, feeds
 from fastws_compat.groups.arrivals import Arrival, Wish
-from fastws_compat.groups.breaker import Breaker
+from fastws_compat.groups.breaker import HEADS, Breaker
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.feed import Lost
 from fastws_compat.groups.feeds import GroupFeed, Values, check_heads, feed_of
@@ -513,7 +513,7 @@ def test_a_check_passes_over_a_store_that_fails_and_a_group_that_it_does_not_kno
         await check_heads(world.hub, [world.feed])
         breaker = feeds.breaker_of("default")
         assert breaker.is_open
-        breaker.succeeded()
+        breaker.succeeded(HEADS)
 
         async def fail(*arguments: Any) -> Any:
             raise ZeroDivisionError("an error of a store of the project")
@@ -521,7 +521,7 @@ def test_a_check_passes_over_a_store_that_fails_and_a_group_that_it_does_not_kno
         monkeypatch.setattr(store, "heads", fail)
         await check_heads(world.hub, [world.feed])
         assert not breaker.is_open
-        breaker.succeeded()
+        breaker.succeeded(HEADS)
         world.feed.close()
 
     settings.CHANNEL_LAYERS = {}

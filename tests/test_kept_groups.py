@@ -327,6 +327,41 @@ def test_a_group_that_the_store_refuses_does_not_stand_in_the_way_of_others(
     run(main)
 
 
+@pytest.mark.parametrize("run", ["pubsub"], indirect=True)
+def test_the_log_says_once_that_a_group_fails_while_others_work(
+    run: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its position can be written, but its messages cannot, so that only some of its calls fail."""
+    monkeypatch.setattr("fastws_compat.groups.breaker.RETRY_INTERVAL", 0.05)
+    bad, good = Group("room.bad"), Group("room.good")
+
+    async def main() -> None:
+        servers, breaker = cast(Any, store_of("default")).servers, breaker_of("default")
+
+        async def ask(*command: str) -> None:
+            link = await servers._here().links[servers.index(bad.name)]._take()
+            await link.ask(*command)
+            await link.close()
+
+        await bad.asend(["kept"])
+        await ask("SET", servers.key(bad.name, "s"), "something else")
+        await bad.asend(["not kept"])
+        begun = breaker._failing_since
+        for number in range(3):
+            await good.asend([number])
+            timer = breaker._timer
+            await eventually(lambda timer=timer: breaker._timer is not timer)  # it has reported in vain
+            await bad.asend([number])
+        assert breaker._failing_since == begun is not None
+        assert caplog.text.count(" fails (group 'room.bad': ") == 1
+        await ask("DEL", servers.key(bad.name, "s"))
+        await eventually(lambda: breaker.hole(bad.name) is None)
+        await eventually(lambda: breaker._failing_since is None)
+        assert caplog.text.count(" fails (group 'room.bad': ") == 1
+
+    run(main)
+
+
 # Connections
 
 

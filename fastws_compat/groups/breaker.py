@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
@@ -15,6 +16,13 @@ from fastws_compat.logger import logger
 
 # Seconds between two attempts while the store fails.
 RETRY_INTERVAL = 1.0
+# Seconds after which a failing call that nobody repeats no longer counts.
+MEMORY = 60.0
+
+# What is called, and for which group; "" for all of them.
+Call = tuple[Literal["append", "read", "any"], str]
+HEADS: Call = ("read", "")
+ANY: Call = ("any", "")
 
 
 class Breaker:
@@ -28,28 +36,48 @@ class Breaker:
         self._retry_at = 0.0
         self._timer: threading.Timer | None = None
         self._failing_since: float | None = None
+        # When each call failed last. While one group fails, the success of others is not a recovery.
+        self._failing: dict[Call, float] = {}
 
     @property
     def is_open(self) -> bool:
         """Whether it is too early to try the store again."""
         return time.monotonic() < self._retry_at
 
-    def failed(self, exc: Exception) -> None:
+    def failed(self, exc: Exception, call: Call) -> None:
         """Begin an outage, and log it. Sends do not wait for a store that is away."""
         if isinstance(exc, StoreRefused) and not isinstance(exc, StoreRejected):
-            self._retry_at = time.monotonic() + RETRY_INTERVAL
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
+            self._retry_at, call = time.monotonic() + RETRY_INTERVAL, ANY
+        with self._lock:
+            self._failing[call] = time.monotonic()
+            is_new, self._failing_since = self._failing_since is None, self._failing_since or time.monotonic()
+        if is_new:
             logger.error(
-                "The store of channel layer %r fails (%s): messages are not kept until it recovers",
+                "The store of channel layer %r fails (%s%s): messages are not kept until it recovers",
                 self.alias,
+                f"group {call[1]!r}: " if call[1] else "",
                 exc,
             )
 
-    def succeeded(self) -> None:
-        if self._failing_since is not None:
-            seconds, self._failing_since, self._retry_at = time.monotonic() - self._failing_since, None, 0.0
+    def succeeded(self, call: Call) -> None:
+        """End an outage, unless it consists of other calls that still fail."""
+        if self._failing_since is None:
+            return
+        self.forget(call, ANY)
+        with self._lock:
+            begun, self._failing_since = self._failing_since, self._failing_since if self._failing else None
+        if begun is not None and self._failing_since is None:
+            self._retry_at = 0.0
+            seconds = time.monotonic() - begun
             logger.warning("The store of channel layer %r has recovered after %.1f s", self.alias, seconds)
+
+    def forget(self, *calls: Call) -> None:
+        """Stop counting these calls as failing, and those that nobody has tried for long."""
+        with self._lock:
+            oldest = time.monotonic() - MEMORY
+            self._failing = {
+                call: at for call, at in self._failing.items() if call not in calls and at >= oldest
+            }
 
     def hole(self, group: str) -> Hole | None:
         """The hole of a group that the store does not know of."""
@@ -85,11 +113,13 @@ class Breaker:
         for group, (kind, hole) in list(self._holes.items()):
             try:
                 await self.store.mark_hole(group, kind, None, hole)
-            except Exception:
+            except Exception as exc:
                 self._put_last(group)
+                if isinstance(exc, StoreRejected):
+                    self.failed(exc, ("append", group))
                 raise
             self.fill_hole(group, hole)
-        self.succeeded()
+            self.succeeded(("append", group))
 
     def _put_last(self, group: str) -> None:
         """Let the other groups come first: it may be this one alone that the store refuses."""

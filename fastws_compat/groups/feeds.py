@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.jsontext import dumps
-from fastws_compat.groups.breaker import Breaker, breaker_of
+from fastws_compat.groups.breaker import HEADS, Breaker, breaker_of
 from fastws_compat.groups.delivery import Delivery, Frame, Participant
 from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
 from fastws_compat.groups.feed import Feed, Lost, Step
@@ -155,6 +155,7 @@ class GroupFeed:
         self._is_closed = True
         self.catchers.clear()
         self.feed.ring.close()
+        self._breaker.forget(("read", self.group))
         if not self.hub.feeds and self.hub.checker is not None:
             self.hub.checker.cancel()
         if self._timer is not None:
@@ -264,7 +265,7 @@ class GroupFeed:
         if not self._failures:
             self._failing_since = now
         self._failures += 1
-        self._breaker.failed(exc)
+        self._breaker.failed(exc, ("read", self.group))
         self.feed.doubts = True
         is_late = self._failures >= MAX_FAILURES or now - self._failing_since >= PATIENCE
         if self.feed.epoch is not None and not is_late:
@@ -277,7 +278,7 @@ class GroupFeed:
     def _succeeded(self) -> None:
         self._failures, self.is_blind = 0, False
         if not self.feed.has_hole:
-            self._breaker.succeeded()
+            self._breaker.succeeded(("read", self.group))
 
     def _answer(self, reading: Reading | None) -> None:
         for future in self._waiting:
@@ -457,8 +458,9 @@ async def check_heads(hub: Hub, feeds: list[GroupFeed]) -> None:
     try:
         heads = await store_of(hub.alias).heads({feed.group: feed.kind for feed in feeds})
     except Exception as exc:  # a store of the project may raise anything, and the checks must go on
-        breaker_of(hub.alias).failed(exc)
+        breaker_of(hub.alias).failed(exc, HEADS)
         return
+    breaker_of(hub.alias).forget(HEADS)
     for feed in feeds:
         if feed.group in heads:
             feed.check(heads[feed.group], seen[feed.group])

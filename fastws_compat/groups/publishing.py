@@ -126,9 +126,9 @@ async def keep(breaker: Breaker, group: str, kind: Kind, draft: Draft) -> Append
     try:
         place = await _append(breaker, group, kind, draft, hole)
     except StoreRefused as exc:
-        breaker.failed(exc)
+        breaker.failed(exc, ("append", group))
         raise
-    breaker.succeeded()
+    breaker.succeeded(("append", group))
     if hole is not None:
         breaker.fill_hole(group, hole)
     return place

@@ -15,6 +15,9 @@ if ARGV[2] == 'clear' then
   redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1, 'sb', 0)
 elseif ARGV[3] == '' or ARGV[3] == epoch then
   if ARGV[2] == 'hole' then
+    -- Fails if appending fails because of these keys: who notes a hole, learns whether the group works again.
+    redis.call('XLEN', KEYS[2])
+    redis.call('HLEN', KEYS[3])
     local sender, number = string.match(ARGV[6], '^(.*)%.(%d+)$')
     local at, unkept = n, redis.call('HGET', m, 'u') or ''
     if sender then
