@@ -198,7 +198,7 @@ def test_a_failing_group_that_nobody_uses_any_longer_is_no_outage(
 
 def test_a_newer_hole_stays_when_an_older_one_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker = Breaker("default", MemoryStore())
-    monkeypatch.setattr(breaker, "_start_timer", lambda: None)
+    monkeypatch.setattr(breaker._retry, "arm", lambda interval: None)
     kind = Kind("*", History())
     breaker.add_hole("g", kind)
     older = breaker.hole("g")

@@ -349,8 +349,10 @@ def test_the_log_says_once_that_a_group_fails_while_others_work(
         begun = breaker._failing_since
         for number in range(3):
             await good.asend([number])
-            timer = breaker._timer
-            await eventually(lambda timer=timer: breaker._timer is not timer)  # it has reported in vain
+            timer = breaker._retry._timer
+            await eventually(
+                lambda timer=timer: breaker._retry._timer is not timer
+            )  # it has reported in vain
             await bad.asend([number])
         assert breaker._failing_since == begun is not None
         assert caplog.text.count(" fails (group 'room.bad': ") == 1

@@ -7,12 +7,11 @@ import time
 from typing import Literal
 from weakref import WeakKeyDictionary
 
-from asgiref.sync import async_to_sync
-
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Hole, Store, StoreRefused, StoreRejected
 from fastws_compat.logger import logger
+from fastws_compat.threads.retries import Retry
 
 # Seconds between two attempts while the store fails.
 RETRY_INTERVAL = 1.0
@@ -34,7 +33,7 @@ class Breaker:
         self._holes: dict[str, tuple[Kind, Hole]] = {}
         self._lock = threading.Lock()
         self._retry_at = 0.0
-        self._timer: threading.Timer | None = None
+        self._retry = Retry(self.mark_holes)
         self._failing_since: float | None = None
         # When each call failed last. While one group fails, the success of others is not a recovery.
         self._failing: dict[Call, float] = {}
@@ -93,20 +92,7 @@ class Breaker:
         """Report the hole as soon as the store responds, from a thread, because the loop may end earlier."""
         with self._lock:
             self._holes[group] = (kind, hole or Hole())
-            if self._timer is None or not self._timer.is_alive():
-                self._start_timer()
-
-    def _start_timer(self) -> None:
-        self._timer = threading.Timer(RETRY_INTERVAL, self._probe)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _probe(self) -> None:
-        try:
-            async_to_sync(self.mark_holes)()
-        except Exception:  # a store of the project may raise anything
-            with self._lock:
-                self._start_timer()
+        self._retry.arm(RETRY_INTERVAL)
 
     async def mark_holes(self) -> None:
         """Report the holes to the store. If one fails, this raises, and begins with another one next time."""

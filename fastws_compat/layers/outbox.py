@@ -7,10 +7,9 @@ from collections import deque
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
-from asgiref.sync import async_to_sync
-
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.logger import logger
+from fastws_compat.threads.retries import Retry
 
 # Seconds until a layer that failed is tried again, and that sending one message may take.
 RETRY_INTERVAL, SEND_TIMEOUT = 5, 2
@@ -27,7 +26,7 @@ class Outbox:
         self._overflow = overflow
         self._waiting: deque[dict[str, Any]] = deque()
         self._lock = threading.Lock()
-        self._timer: threading.Timer | None = None
+        self._retry = Retry(self.flush)
 
     async def send(self, message: dict[str, Any]) -> None:
         """Send a message. While the layer fails, which is logged once, messages are only kept."""
@@ -55,27 +54,12 @@ class Outbox:
                 self._waiting.clear()
                 self._waiting.append(self._overflow)
             self._waiting.append(message)
-            if self._timer is None or not self._timer.is_alive():  # a fork has the timer, but not its thread
-                self._start_timer()
-
-    def _start_timer(self) -> None:
-        # A thread, because most processes that save users run no event loop.
-        self._timer = threading.Timer(RETRY_INTERVAL, self._retry)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _retry(self) -> None:
-        if self._layer() is None:
-            return
-        try:
-            async_to_sync(self.flush)()
-        except Exception as exc:
-            logger.debug("The channel layer still fails: %r", exc)
-            with self._lock:
-                self._start_timer()
+        self._retry.arm(RETRY_INTERVAL)
 
     async def flush(self) -> None:
         """Send what waits; raises if the layer fails."""
+        if not self._waiting or self._layer() is None:
+            return
         while self._waiting:
             await self._send(self._waiting[0])
             with self._lock:
