@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import nullcontext
+from functools import partial
 from math import inf
 from time import monotonic, time
 from typing import Any
@@ -23,6 +24,7 @@ from twisted.internet.defer import Deferred
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.admission import admission, admission_of
+from fastws_compat.connections.interrupt import is_from_operator
 from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
 from fastws_compat.daphne.arrivals import Arrival
@@ -143,10 +145,12 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     stopping = False
     deadline: float | None = None
     emptied: asyncio.Event | None = None
+    application: Any
 
     def run(self) -> None:
         hooks.run_callbacks(self.application)
         self.lifespan = Lifespan(self.application)
+        self.application = partial(call, self.application)  # daphne itself calls it for HTTP
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
         loop = prepare_loop(reactor)
@@ -237,9 +241,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 
     def start_application(self, protocol: WebSocketProtocol, scope: Scope) -> None:
         scope["state"] = dict(self.lifespan.state)
-        task = asyncio.get_event_loop().create_task(
-            call(self.application, scope, protocol.receive, protocol.send)
-        )
+        task = asyncio.get_event_loop().create_task(self.application(scope, protocol.receive, protocol.send))
         self.connections[protocol]["application_instance"] = task
         self.websockets.add(protocol)
         task.add_done_callback(protocol.application_done)
@@ -314,8 +316,17 @@ def limit_accepts(port: Any) -> None:
 
 
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call the application in a coroutine, so that an error before its first `await` ends the task too."""
-    await application(scope, receive, send)
+    """Call the application in a coroutine, so that an error before its first `await` ends the task too.
+
+    A SystemExit or KeyboardInterrupt becomes an ordinary error, as on uvicorn: asyncio would raise it in the
+    loop too, and the process would end without a shutdown.
+    """
+    try:
+        await application(scope, receive, send)
+    except (SystemExit, KeyboardInterrupt) as exc:
+        if is_from_operator(exc):
+            raise
+        raise RuntimeError(f"The application raised {type(exc).__name__}") from exc
 
 
 def _spare_or_inform(protocol: WebSocketProtocol, details: dict[str, Any], ending: set[Any]) -> None:
