@@ -41,7 +41,7 @@ from fastws_compat.layers import subscription
 from fastws_compat.logins import registry, remote, session_digest
 from fastws_compat.logins.judge import Claim, Condition, judge, load_sessions
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from tests.fake_server import CONNECT, DENIAL, TIMEOUT, FakeServer, websocket_scope
+from tests.fake_server import CONNECT, DENIAL, TIMEOUT, FakeServer, until, websocket_scope
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
 pytestmark = pytest.mark.django_db
@@ -598,6 +598,35 @@ def test_messages_wait_for_the_decision_and_are_handled_then():
         websocket.send_text("one")
         websocket.send_text("two")
         assert [websocket.receive_text(), websocket.receive_text()] == ["one", "two"]
+
+
+def test_message_that_waits_for_the_decision_survives_a_receive_that_is_cancelled():
+    """`asyncio.wait_for(websocket.receive_text(), 1)` must lose nothing while a slow database decides."""
+    waiting = []
+
+    async def body(websocket, met):
+        await websocket.accept()
+        while len(met) < 3:
+            task = asyncio.create_task(websocket.receive_text())
+            waiting.append(task)
+            await asyncio.wait([task])
+            if not task.cancelled():
+                met.append(task.result())
+
+    async def decide(user, server):
+        await until(lambda: registry.registries() and waiting)
+        [login] = registry.registries()[0].logins
+        login.hold()
+        server.say("one")
+        server.say("two")
+        server.say("three")
+        for count in (2, 3):
+            await until(lambda: len(server.incoming) == 2)  # it has been read, and waits
+            waiting[-1].cancel()
+            await until(lambda count=count: len(waiting) == count)
+        login.release()
+
+    assert run_against(body, decide)[0] == ["one", "two", "three"]
 
 
 def run_against(endpoint_body, decide):
