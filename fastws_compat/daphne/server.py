@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import nullcontext
+from contextvars import Context, copy_context
 from functools import partial
 from math import inf
 from time import monotonic, time
@@ -146,8 +147,12 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     deadline: float | None = None
     emptied: asyncio.Event | None = None
     application: Any
+    # Every application begins in a copy of it. The running context may be that of another connection, which
+    # has made room for this one or has resumed what Twisted reads.
+    context = Context()
 
     def run(self) -> None:
+        self.context = copy_context()
         hooks.run_callbacks(self.application)
         self.lifespan = Lifespan(self.application)
         self.application = partial(call, self.application)  # daphne itself calls it for HTTP
@@ -226,7 +231,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     def pause_listening(self, paused: bool) -> None:
         """Leave new connections to the kernel while the process works on as many handshakes as it may."""
         for port in [] if self.stopping else self.ports:
-            port.stopReading() if paused else port.startReading()
+            # The loop calls a port in the context in which it was told to watch it.
+            self.context.copy().run(port.stopReading if paused else port.startReading)
 
     def stop_listening(self) -> None:
         self.stopping = True
@@ -237,11 +243,13 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 
     def create_application(self, protocol: Any, scope: Scope) -> Any:
         scope["state"] = dict(self.lifespan.state)
-        return super().create_application(protocol, scope)
+        return self.context.copy().run(super().create_application, protocol, scope)
 
     def start_application(self, protocol: WebSocketProtocol, scope: Scope) -> None:
         scope["state"] = dict(self.lifespan.state)
-        task = asyncio.get_event_loop().create_task(self.application(scope, protocol.receive, protocol.send))
+        task = asyncio.get_event_loop().create_task(
+            self.application(scope, protocol.receive, protocol.send), context=self.context.copy()
+        )
         self.connections[protocol]["application_instance"] = task
         self.websockets.add(protocol)
         task.add_done_callback(protocol.application_done)
