@@ -136,23 +136,28 @@ class Session(Monitored, Counted):
             self.guard.stop()
         if self.read_ahead is not None:
             self.read_ahead.stop()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
-            for task in late:
-                task.cancel()
-        if self._at_end:
-            await self._call_at_end()
+        try:
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
+                for task in late:
+                    task.cancel()
+        finally:
+            if self._at_end:
+                await self._call_at_end(self._at_end)
 
-    async def _call_at_end(self) -> None:
+    async def _call_at_end(self, callbacks: list[Callable[[], Awaitable[None]]]) -> None:
         """Call the callbacks. The exception of one is logged and does not stop the others."""
         cleanup = Cleanup()
         cleanup.begin()  # each callback has a time limit of its own
         try:
-            while self._at_end:
+            while callbacks:
                 try:
                     async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
-                        await self._at_end.pop()()
-                except Exception as exc:
+                        await callbacks.pop()()
+                except (Exception, asyncio.CancelledError) as exc:
+                    if isinstance(exc, asyncio.CancelledError) and current_task().cancelling():
+                        await self._call_at_end(callbacks)  # the server cancels one callback at a time
+                        raise
                     logger.error("The end of a WebSocket session failed", exc_info=for_log(exc))
         finally:
             cleanup.end()
