@@ -96,7 +96,7 @@ async def handle(
             handler, meaning = found
             note_reason(websocket.scope, reason_of(meaning))
             await run(handler, websocket, meaning)
-            exc.__traceback__ = None  # as in run(), which may have been called with the translated exception
+            exc.with_traceback(None)  # as in run(), which may have been called with the translated exception
             return True
     return False
 
@@ -141,7 +141,7 @@ async def run(handler: ExceptionHandler, websocket: WebSocket, exc: Exception) -
     if response is not None:
         await answer(websocket, response, exc)
     # An exception object that is raised again would collect the frames of every connection.
-    exc.__traceback__ = None
+    exc.with_traceback(None)
 
 
 def _encodable(errors: Any) -> Any:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, Protocol, TypedDict
 
 from fastws_compat import conf
+from fastws_compat.connections.addresses import counted
 from fastws_compat.connections.guard import Guard, Rate
 from fastws_compat.connections.outcomes import Reason, refusal
 from fastws_compat.connections.refusal import retry_after
@@ -223,7 +224,7 @@ def owner(scope: Scope, of: str) -> Any:
     """The owner that a connection counts for; None if there is none, for example for an anonymous user."""
     if of == "address":
         client = scope.get("client")
-        return client[0] if client else None
+        return counted(client[0]) if client else None
     if of == "user":
         user = scope.get("user")
         if not getattr(user, "is_authenticated", False):

@@ -6,6 +6,7 @@ raises, and the socket is not affected.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, ClassVar
 
 from django.dispatch import Signal
@@ -56,7 +57,7 @@ def observe(websocket: WebSocket) -> None:
 class Observer(Stage):
     """The stage that sends the signals of one connection."""
 
-    __slots__ = ("_accepted", "_close_code", "_listened", "_route", "_session", "_websocket")
+    __slots__ = ("_accepted", "_close_code", "_kept", "_listened", "_route", "_session", "_websocket")
 
     place: ClassVar[Place] = Place.SIGNALS
 
@@ -66,6 +67,8 @@ class Observer(Stage):
         self._listened = listened
         self._accepted = False
         self._close_code: int | None = None
+        # A message whose signal was sent, if the call that had received it was cancelled meanwhile.
+        self._kept: Message | None = None
         self._session: Session = websocket.scope[SESSION]
         if disconnected in listened:
             self._session.at_end(self._send_disconnected)
@@ -79,9 +82,16 @@ class Observer(Stage):
         return not self.passes
 
     async def receive(self) -> Message:
+        if self._kept is not None:
+            message, self._kept = self._kept, None
+            return message
         message = await self._receive()
         if message["type"] == "websocket.receive":
-            await self._send_signal(message_received, message=message)
+            try:
+                await self._send_signal(message_received, message=message)
+            except asyncio.CancelledError:
+                self._kept = message  # for the next call: only this one has been given up
+                raise
         elif message["type"] == "websocket.disconnect":
             self._note_close(message.get("code") or 1005)
         return message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
 
@@ -495,3 +496,19 @@ def test_handshake_whose_look_up_hangs_is_refused(settings, monkeypatch, caplog)
 
     asyncio.run(main())
     assert caplog.text.count("its user was not found in 0.1 s") == 3
+
+
+def test_handshake_that_waits_begins_in_its_own_context(settings):
+    settings.FASTWS = {"MAX_HANDSHAKES": 1}
+    name, found = ContextVar("name", default="nobody"), []
+
+    async def main():
+        turns, ended = admission(), []
+        assert turns.request(None, ended.append)
+        name.set("second")
+        assert not turns.request(None, lambda turn: found.append(name.get()))
+        name.set("first")
+        ended[0].end()
+
+    asyncio.run(main())
+    assert found == ["second"]

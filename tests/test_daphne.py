@@ -1021,6 +1021,48 @@ def test_an_application_that_ended_reports_once_before_daphne_checks(
     assert caplog.text.count("Exception inside application: once") == 1
 
 
+def test_an_error_that_cannot_be_logged_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(error: BaseException) -> None:
+        raise RecursionError
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await receive()
+        raise LookupError
+
+    async def main() -> None:
+        connection = await Connection(application).open()
+        monkeypatch.setattr("fastws_compat.daphne.protocol.for_log", fail)
+        connection.receive(masked(frames.TEXT, b"go"))
+        await settle()
+        assert connection.transport.take() == frames.build(0x8, (1011).to_bytes(2, "big"))
+        connection.lose()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+def test_an_application_cannot_end_the_process(
+    kind: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fastws_compat.daphne.server import call
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        raise kind
+
+    async def main() -> None:
+        unused: Any = None
+        with pytest.raises(RuntimeError, match=f"The application raised {kind.__name__}"):
+            await call(application, {}, unused, unused)
+        monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+        ends = KeyboardInterrupt if kind is KeyboardInterrupt else RuntimeError
+        with pytest.raises(ends):  # Ctrl-C, where the server does not handle it
+            await call(application, {}, unused, unused)
+
+    asyncio.run(main())
+
+
 # Closing from the server's side
 
 

@@ -734,6 +734,48 @@ def test_end_of_a_session_that_hangs_is_left_behind(caplog):
     assert records(caplog) == ["The end of a WebSocket session failed"]
 
 
+@pytest.mark.parametrize("while_waiting", ["for a callback", "for a task", "for nothing"])
+def test_cancellation_at_the_end_of_a_session_leaves_no_callback_out(while_waiting, caplog):
+    """They free what is counted: the places of users, members of groups, logins."""
+    app, seen, release = FastAPI(), [], asyncio.Event()
+    waits = asyncio.Event()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        async def works():
+            seen.append("left")
+
+        async def hangs():
+            waits.set()
+            await release.wait()
+
+        async def raises():
+            raise asyncio.CancelledError  # by awaiting a task that was cancelled, for example
+
+        session = websocket.scope["fastws_compat.session"]
+        session.at_end(works)
+        if while_waiting == "for a task":
+            session.spawn(hangs())
+        else:
+            session.at_end(hangs if while_waiting == "for a callback" else raises)
+
+    async def run():
+        line = connected(app)
+        if while_waiting == "for nothing":
+            await line.wait_ended()
+            return
+        await asyncio.wait_for(waits.wait(), TIMEOUT)
+        line.task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await line.task
+        release.set()
+
+    asyncio.run(run())
+    assert seen == ["left"]
+    failed = ["The end of a WebSocket session failed"] if while_waiting == "for nothing" else []
+    assert records(caplog) == failed
+
+
 def test_cancelled_sync_dependency_has_left_its_thread_before_the_teardown():
     app, seen = FastAPI(), []
     entered, release = threading.Event(), threading.Event()

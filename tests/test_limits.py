@@ -426,6 +426,25 @@ def test_connection_of_one_address_over_the_cap_is_refused_with_429():
 
 
 @pytest.mark.parametrize(
+    ("address", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),  # a client chooses the last 64 bits itself
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::1", "::2", True),
+        ("a:b", "a:b", True),
+        ("a:b", "a:c", False),
+    ],
+)
+def test_address_that_a_client_counts_as(address, other, is_same):
+    owners = [limits.owner({"client": (text, 1)}, "address") for text in (address, other)]
+    assert (owners[0] == owners[1]) is is_same
+
+
+@pytest.mark.parametrize(
     ("name", "status"),
     [("MAX_CONNECTIONS", 503), ("MAX_CONNECTIONS_PER_USER", 429), ("MAX_CONNECTIONS_PER_ADDRESS", 429)],
 )

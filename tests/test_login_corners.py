@@ -19,6 +19,8 @@ from fastws_compat.connections.states import LOGIN, RESPONSE, SESSION
 from fastws_compat.logins import gate, judge, lookups, receivers, registry, session_digest, tenants
 from fastws_compat.logins.batches import Batches
 from fastws_compat.logins.gate import Login
+from fastws_compat.logins.lookups import new_session
+from fastws_compat.requests import parse_cookie
 
 
 def test_a_user_model_without_fallback_keys_has_one_hash() -> None:
@@ -57,6 +59,12 @@ def test_a_cache_of_a_thread_can_be_copied() -> None:
     cache = lookups.ThreadCache("default")
     assert isinstance(copy.copy(cache), lookups.ThreadCache)
     assert not hasattr(cache, "__deepcopy__")
+
+
+def test_a_key_with_a_null_character_reaches_no_database() -> None:
+    """A quoted cookie may contain one, and PostgreSQL raises an error for it."""
+    assert new_session(parse_cookie(r'sessionid="\000abcdefgh"')["sessionid"]).session_key is None
+    assert new_session("abcdefgh").session_key == "abcdefgh"
 
 
 def test_a_session_of_nobody_lets_nobody_in() -> None:

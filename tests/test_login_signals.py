@@ -1,11 +1,14 @@
 """Django's signals about users through other models, and logouts whose session has no stable key."""
 
 import functools
+from importlib import import_module
 
 import pytest
 from django.conf import settings as django_settings
-from django.contrib.auth.models import Group, Permission, User
+from django.contrib.auth import login, logout
+from django.contrib.auth.models import AnonymousUser, Group, Permission, User
 from django.db import connection, models
+from django.http import HttpRequest
 from django.test.utils import isolate_apps
 
 from fastws_compat.auth import disconnect_user, login_required, permission_required, user_passes_test
@@ -210,3 +213,75 @@ def test_logout_after_the_key_has_changed(settings, tmp_path, engine):
             client.logout()
             assert [end_of(after), end_of(before)] == [4401, 4401]
     assert registry.registries() == []
+
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+def request_of(client, user):
+    """The request of a page that the client opens, as middleware leaves it."""
+    request = HttpRequest()
+    key = request.COOKIES["sessionid"] = client.cookies["sessionid"]
+    request.session = import_module(django_settings.SESSION_ENGINE).SessionStore(key)
+    request.user = user
+    return request
+
+
+@pytest.mark.parametrize("engine", ["db", "cached_db", "cache", "file", "signed_cookies"])
+def test_login_of_somebody_else_in_the_same_browser(settings, tmp_path, engine):
+    """Django replaces the session without a signal for the user who was logged in to it."""
+    settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
+    settings.SESSION_FILE_PATH = str(tmp_path)
+    ann, bob = make_user(), make_user("bob")
+    here, there = client_of(ann, app_for(login_required)), client_of(ann, app_for(login_required))
+    with here.websocket_connect("/ws") as one, there.websocket_connect("/ws") as other:
+        assert [one.receive_text(), other.receive_text()] == ["in", "in"]
+        login(request_of(here, ann), ann, BACKEND)  # again, and the session stays
+        other.send_text("wait")
+        assert other.receive_text() == "wait"
+        one.send_text("still there?")
+        assert one.receive_text() == "still there?"
+        login(request_of(here, ann), bob, BACKEND)
+        assert [end_of(one), end_of(other)] == [4401, "open"]
+
+
+def test_login_of_somebody_else_takes_effect_with_its_transaction(monkeypatch):
+    waiting = []
+
+    def on_commit(call, using=None, robust=False):
+        waiting.append((call, using))
+
+    monkeypatch.setattr("django.db.transaction.on_commit", on_commit)
+    ann, bob = make_user(), make_user("bob")
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "in"
+        waiting.clear()
+        login(request_of(client, ann), bob, BACKEND)
+        assert end_of(websocket) == "open"
+        [(committed, using)] = waiting
+        assert using == "default"
+        committed()
+        assert end_of(websocket) == 4401
+
+
+@pytest.mark.parametrize("shown", ["somebody else", "nobody"])
+def test_logout_while_middleware_shows_another_user(shown):
+    """The session's own user is logged out, whoever `request.user` is (impersonation)."""
+    ann, bob = make_user(), make_user("bob")
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket, connected(bob, login_required) as other:
+        assert websocket.receive_text() == "in"
+        logout(request_of(client, bob if shown == "somebody else" else AnonymousUser()))
+        assert [end_of(websocket), end_of(other)] == [4401, "open"]
+
+
+def test_logout_of_a_session_without_a_login_ends_nothing():
+    store = import_module(django_settings.SESSION_ENGINE).SessionStore()
+    store["cart"] = []
+    store.save()
+    request = HttpRequest()
+    request.session, request.user = store, AnonymousUser()
+    with connected(make_user(), login_required) as websocket:
+        logout(request)
+        assert end_of(websocket) == "open"

@@ -17,6 +17,7 @@ from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.models import Session
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import OperationalError, connection
 from django.http import HttpRequest
 from django.test import Client
@@ -40,7 +41,7 @@ from fastws_compat.layers import subscription
 from fastws_compat.logins import registry, remote, session_digest
 from fastws_compat.logins.judge import Claim, Condition, judge, load_sessions
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from tests.fake_server import CONNECT, DENIAL, TIMEOUT, FakeServer, websocket_scope
+from tests.fake_server import CONNECT, DENIAL, TIMEOUT, FakeServer, until, websocket_scope
 from tests.users import ORIGIN, InScope, client_of, cookie_of, headers_of, make_user
 
 pytestmark = pytest.mark.django_db
@@ -303,6 +304,114 @@ def test_backend_that_finds_users_in_its_own_way(settings):
         assert end_of(websocket) == 4401
 
 
+class Brittle(ModelBackend):
+    """A backend whose methods raise for some users."""
+
+    def get_user(self, user_id):
+        user = User.objects.get(pk=user_id)  # raises DoesNotExist, where Django's backend returns None
+        if user.last_name == "Raises":
+            raise LookupError("no directory")
+        return None if user.last_name == "Banned" else user
+
+
+class BrittleRule(ModelBackend):
+    """A backend that looks users up as Django's does."""
+
+    def user_can_authenticate(self, user):
+        if user.last_name == "Raises":
+            raise LookupError("no directory")
+        return user.last_name != "Banned"
+
+
+KEPT = "The user of an open WebSocket cannot be checked, so the socket stays open"
+
+
+@pytest.mark.parametrize("backend", [Brittle, BrittleRule])
+def test_user_who_cannot_be_checked_keeps_nobody_else_from_being_checked(settings, caplog, backend):
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.{backend.__name__}"]
+    ann, bob, eve = (make_user(name) for name in ("ann", "bob", "eve"))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(connected(user, login_required)) for user in (ann, bob, eve)]
+        User.objects.filter(pk=ann.pk).update(last_name="Raises")
+        User.objects.filter(pk=bob.pk).update(last_name="Banned")
+        User.objects.filter(pk=eve.pk)._raw_delete("default")
+        check_now()
+        assert [end_of(websocket) for websocket in sockets] == ["open", 4401, 4401]
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [KEPT]
+        assert "no directory" in caplog.text
+
+
+def test_hash_that_cannot_be_made_ends_nothing(monkeypatch, caplog):
+    def fail(self):
+        raise LookupError("no key")
+
+    with connected(make_user(), login_required) as websocket:
+        monkeypatch.setattr(User, "get_session_auth_hash", fail)
+        check_now()
+        assert end_of(websocket) == "open"
+    assert caplog.messages[0] == KEPT
+
+
+def test_many_errors_are_an_outage(settings, monkeypatch, caplog):
+    """The service behind a backend may be down, and each call may take long to notice it."""
+    monkeypatch.setattr("fastws_compat.logins.judge.MAX_ERRORS", 2)
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Brittle"]
+    with ExitStack() as stack:
+        for number in range(4):
+            stack.enter_context(connected(make_user(f"user{number}"), login_required))
+        User.objects.update(last_name="Raises")
+        check_now()
+    failed = "Open WebSockets could not be revalidated (LookupError: no directory)"
+    assert caplog.messages == [KEPT, KEPT, failed]
+
+
+def test_backend_without_its_database_ends_nothing(settings, monkeypatch, caplog):
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Brittle"]
+    with connected(make_user(), login_required) as websocket:
+        monkeypatch.setattr(Brittle, "get_user", fail_with(ConnectionError("down")))
+        check_now()
+        assert end_of(websocket) == "open"
+    assert caplog.messages == ["Open WebSockets could not be revalidated (ConnectionError: down)"]
+
+
+def fail_with(error):
+    def fail(*args):
+        raise error
+
+    return fail
+
+
+def test_cache_of_the_sessions_that_is_down_ends_nothing(settings, monkeypatch, caplog):
+    """Django's engine finds no session while the cache fails, which would log everybody out."""
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+    with connected(make_user(), login_required) as websocket:
+        for name in ("get", "get_many"):
+            monkeypatch.setattr(LocMemCache, name, fail_with(ConnectionError("down")))
+        check_now()
+        assert end_of(websocket) == "open"
+    assert caplog.messages == ["Open WebSockets could not be revalidated (ConnectionError: down)"]
+
+
+def stop(*args):
+    return next(iter(()))
+
+
+def test_look_up_that_raises_stop_iteration(settings, monkeypatch, caplog):
+    """A future cannot hold a StopIteration, so whoever awaited it would wait for ever."""
+    settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Brittle"]
+    ann = make_user()
+    with connected(ann, login_required) as websocket:
+        monkeypatch.setattr(Brittle, "get_user", stop)
+        check_now()
+        assert end_of(websocket) == "open"
+    assert caplog.messages == [KEPT]
+    with pytest.raises(RuntimeError, match="A look-up raised StopIteration"):
+        client_of(ann, app_for(login_required)).websocket_connect("/ws").__enter__()
+    monkeypatch.setattr(Brittle, "get_user", lambda self, pk: ann)
+    with pytest.raises(RuntimeError, match="A look-up raised StopIteration"):
+        client_of(ann, app_for(user_passes_test(stop))).websocket_connect("/ws").__enter__()
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_own_test_is_made_again(is_async):
     async def async_test(user):
@@ -489,6 +598,35 @@ def test_messages_wait_for_the_decision_and_are_handled_then():
         websocket.send_text("one")
         websocket.send_text("two")
         assert [websocket.receive_text(), websocket.receive_text()] == ["one", "two"]
+
+
+def test_message_that_waits_for_the_decision_survives_a_receive_that_is_cancelled():
+    """`asyncio.wait_for(websocket.receive_text(), 1)` must lose nothing while a slow database decides."""
+    waiting = []
+
+    async def body(websocket, met):
+        await websocket.accept()
+        while len(met) < 3:
+            task = asyncio.create_task(websocket.receive_text())
+            waiting.append(task)
+            await asyncio.wait([task])
+            if not task.cancelled():
+                met.append(task.result())
+
+    async def decide(user, server):
+        await until(lambda: registry.registries() and waiting)
+        [login] = registry.registries()[0].logins
+        login.hold()
+        server.say("one")
+        server.say("two")
+        server.say("three")
+        for count in (2, 3):
+            await until(lambda: len(server.incoming) == 2)  # it has been read, and waits
+            waiting[-1].cancel()
+            await until(lambda count=count: len(waiting) == count)
+        login.release()
+
+    assert run_against(body, decide)[0] == ["one", "two", "three"]
 
 
 def run_against(endpoint_body, decide):

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import signal
+from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
@@ -21,7 +23,17 @@ from fastws_compat import (
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.responses import Response
 from fastws_compat.websockets import WebSocketDisconnected
-from tests.fake_server import DENIAL, binary, connected, converse, disconnect, text
+from tests.fake_server import (
+    CONNECT,
+    DENIAL,
+    FakeServer,
+    binary,
+    connected,
+    converse,
+    disconnect,
+    text,
+    websocket_scope,
+)
 
 ACCEPT = {"type": "websocket.accept", "subprotocol": None, "headers": []}
 BYE = disconnect()
@@ -747,11 +759,109 @@ def test_generators_end_once_when_the_connection_is_cancelled():
 def test_cancelled_connection_is_not_logged(caplog):
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        raise asyncio.CancelledError
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
 
     with pytest.raises(asyncio.CancelledError):
         converse(serving(endpoint))
     assert records(caplog) == []
+
+
+class Abort(BaseException):
+    """Not an Exception, like the exceptions of pytest and of some libraries."""
+
+
+async def await_cancelled():
+    task = asyncio.create_task(asyncio.sleep(20))
+    task.cancel()
+    await task
+
+
+RAISED = [
+    (asyncio.CancelledError, "CancelledError"),
+    (await_cancelled, "CancelledError"),
+    (Abort, "Abort"),
+    (lambda: SystemExit(3), "SystemExit"),
+    (lambda: BaseExceptionGroup("", [Abort()]), "Abort"),
+]
+
+
+async def raise_(make):
+    made = make()
+    raise (await made) if asyncio.iscoroutine(made) else made
+
+
+@pytest.mark.parametrize(("make", "name"), RAISED)
+@pytest.mark.parametrize("when", ["before accept", "after accept", "in a dependency", "in its end"])
+def test_every_exception_of_the_project_is_an_error(when, make, name, caplog):
+    """Servers do not close a socket for a BaseException, or end the process."""
+
+    async def dependency():
+        if when == "in a dependency":
+            await raise_(make)
+        yield
+        if when == "in its end":
+            await raise_(make)
+
+    async def endpoint(websocket: WebSocket):
+        if when != "before accept":
+            await websocket.accept()
+        if when.endswith("accept"):
+            await raise_(make)
+
+    app = FastAPI()
+    app.websocket("/ws", dependencies=[Depends(dependency)])(endpoint)
+    accepted = [ACCEPT] if when in ("after accept", "in its end") else []
+    assert converse(app) == [*accepted, close(1011)]
+    [record] = records(caplog)
+    assert record.message == "Exception in WebSocket /ws"
+    assert record.exc_info[0].__name__ == name
+
+
+async def interrupt(websocket: WebSocket):
+    raise KeyboardInterrupt
+
+
+def test_keyboard_interrupt_of_the_project(monkeypatch, caplog):
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    assert converse(serving(interrupt)) == [close(1011)]
+    assert len(records(caplog)) == 1
+
+
+def test_control_c_that_the_server_leaves_to_python(monkeypatch, caplog):
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.default_int_handler)
+
+    async def main():
+        server = FakeServer(CONNECT)
+        with pytest.raises(KeyboardInterrupt):  # in a task of its own it would end the loop too
+            await serving(interrupt)(websocket_scope(), server.receive, server.send)
+        assert server.sent == []
+
+    asyncio.run(main())
+    assert records(caplog) == []
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """A dataclass that refuses every assignment, also to `__traceback__`."""
+
+    detail: str
+
+
+@pytest.mark.parametrize("handled", [False, True])
+def test_frozen_dataclass_as_an_exception(handled, caplog):
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        raise Frozen("secret")
+
+    async def answer(websocket: WebSocket, exc: Frozen):
+        await websocket.close(4000)
+
+    app = serving(endpoint)
+    if handled:
+        app.add_exception_handler(Frozen, answer)
+    assert converse(app) == [ACCEPT, close(4000 if handled else 1011)]
+    assert [record.exc_info[0] for record in records(caplog)] == ([] if handled else [Frozen])
 
 
 def test_generators_end_before_the_close_is_sent():

@@ -15,7 +15,7 @@ from fastws_compat.connections.pipe import pipe_of
 from fastws_compat.groups import Group
 from fastws_compat.signals import connected, disconnected, message_received, message_sent
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from tests.fake_server import CONNECT, FakeServer, disconnect, text, websocket_scope
+from tests.fake_server import CONNECT, FakeServer, disconnect, text, until, websocket_scope
 
 ALL = {
     "connected": connected,
@@ -276,3 +276,38 @@ def test_a_broadcast_is_direct_unless_somebody_listens_to_what_is_sent(listened,
             assert websocket.receive_text() == "hi"
     assert found == [(is_direct, not is_direct)]
     assert heard == ([] if is_direct else [("message_sent", "hi")])
+
+
+def test_message_survives_a_receive_that_is_cancelled_while_its_signal_is_sent():
+    """`asyncio.wait_for(websocket.receive_text(), 1)` must lose nothing while a receiver writes its log."""
+    heard, met, app = [], [], FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        while len(met) < 2:
+            task = asyncio.create_task(websocket.receive_text())
+            tasks.append(task)
+            await asyncio.wait([task])
+            if not task.cancelled():
+                met.append(task.result())
+
+    async def receive(sender, message, **values):
+        heard.append(message["text"])
+        if len(heard) == 1:
+            await asyncio.Event().wait()
+
+    async def main():
+        server = FakeServer(CONNECT, text("one"), text("two"))
+        server.start(app, websocket_scope())
+        await until(lambda: heard)
+        tasks[0].cancel()
+        await server.wait_ended()
+
+    tasks = []
+    message_received.connect(receive)
+    try:
+        asyncio.run(main())
+    finally:
+        message_received.disconnect(receive)
+    assert met == heard == ["one", "two"]

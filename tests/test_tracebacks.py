@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import traceback
 from typing import Any
@@ -106,6 +107,22 @@ def test_a_bare_exception_has_neither_frames_nor_causes() -> None:
     exc = caught(lambda: Headers()["missing"])
     exc.__context__ = ValueError(SECRET)
     assert as_text(bare(exc)) == "KeyError: 'missing'"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses every assignment to its attributes."""
+
+
+def test_a_frozen_exception_loses_its_frames_and_causes() -> None:
+    exc = Frozen().with_traceback(caught(lambda: Headers()["missing"]).__traceback__)
+    exc.with_traceback(exc.__traceback__.tb_next.tb_next)  # type: ignore[union-attr]
+    # As `raise ... from` does it, which does not ask the class.
+    BaseException.__dict__["__cause__"].__set__(exc, WebSocketRequestValidationError([{"input": SECRET}]))
+    assert for_log(exc) is exc
+    assert (exc.__traceback__, exc.__cause__) == (None, None)
+    BaseException.__dict__["__context__"].__set__(exc, ValueError(SECRET))
+    assert SECRET not in as_text(bare(exc))
 
 
 class Route:

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import Context
+from contextvars import Context, copy_context
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -67,7 +67,8 @@ class Admission:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # By age, because each is added when it begins.
         self._turns: dict[Turn, None] = {}
-        self._waiting: deque[tuple[Any, Begin]] = deque()
+        # Each with the context in which it was requested, because the one that makes room is another's.
+        self._waiting: deque[tuple[Any, Begin, Context]] = deque()
         # Weakly, because a closed loop takes its admission with it.
         self._loop = ref(loop)
         self._is_armed = self._is_beginning = False
@@ -86,7 +87,7 @@ class Admission:
         if self.free > 0:
             begin(self._turn(server))
             return True
-        self._waiting.append((server, begin))
+        self._waiting.append((server, begin, copy_context()))
         self._tell()
         return False
 
@@ -129,8 +130,8 @@ class Admission:
         self._is_beginning = True
         try:
             while self._waiting and self.free + len(self._waiting) > 0:
-                server, begin = self._waiting.popleft()
-                begin(self._turn(server))
+                server, begin, context = self._waiting.popleft()
+                context.run(begin, self._turn(server))
         finally:
             self._is_beginning = False
 

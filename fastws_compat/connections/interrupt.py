@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import TracebackType
@@ -29,6 +30,12 @@ def absorb_cancellation(times: int = 1) -> bool:
     for _ in range(times):
         task.uncancel()
     return task.cancelling() == 0
+
+
+def is_from_operator(exc: BaseException) -> bool:
+    """Whether an exception may be a Ctrl-C that the server leaves to Python; otherwise code raised it."""
+    is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return is_default and isinstance(exc, KeyboardInterrupt)
 
 
 class Interrupt:

@@ -17,7 +17,7 @@ from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.guard import Guard
-from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.interrupt import Cleanup, current_task, is_from_operator
 from fastws_compat.connections.monitor import Monitored
 from fastws_compat.connections.outcomes import Reason, note_answer
 from fastws_compat.connections.pipe import pipe_of
@@ -136,23 +136,28 @@ class Session(Monitored, Counted):
             self.guard.stop()
         if self.read_ahead is not None:
             self.read_ahead.stop()
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
-            for task in late:
-                task.cancel()
-        if self._at_end:
-            await self._call_at_end()
+        try:
+            if self._tasks:
+                _, late = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT)
+                for task in late:
+                    task.cancel()
+        finally:
+            if self._at_end:
+                await self._call_at_end(self._at_end)
 
-    async def _call_at_end(self) -> None:
+    async def _call_at_end(self, callbacks: list[Callable[[], Awaitable[None]]]) -> None:
         """Call the callbacks. The exception of one is logged and does not stop the others."""
         cleanup = Cleanup()
         cleanup.begin()  # each callback has a time limit of its own
         try:
-            while self._at_end:
+            while callbacks:
                 try:
                     async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
-                        await self._at_end.pop()()
-                except Exception as exc:
+                        await callbacks.pop()()
+                except (Exception, asyncio.CancelledError) as exc:
+                    if isinstance(exc, asyncio.CancelledError) and current_task().cancelling():
+                        await self._call_at_end(callbacks)  # the server cancels one callback at a time
+                        raise
                     logger.error("The end of a WebSocket session failed", exc_info=for_log(exc))
         finally:
             cleanup.end()
@@ -236,7 +241,7 @@ class Session(Monitored, Counted):
         """Refuse the handshake with a status."""
         await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 
-    async def fail(self, exc: Exception) -> None:
+    async def fail(self, exc: BaseException) -> None:
         """Log an exception once, and close with 1011 or the code for the client's frame that caused it."""
         exc = _innermost(exc)
         census.failed(self.template, exc)
@@ -308,10 +313,16 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.finish()
         else:
             await session.fail(exc)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as exc:
         if not session.absorb_cancellation():
-            session.note_cancelled()
+            await _end_cancelled(session, exc)
+    except GeneratorExit:  # the loop is closed; nothing can be awaited
+        raise
+    except BaseException as exc:
+        # Servers differ in what they do with these, and uvicorn sends no close frame.
+        if scope.get(RAISE_EXCEPTIONS) or is_from_operator(exc):
             raise
+        await session.fail(exc)
     else:
         websocket = session.websocket
         if websocket is None or websocket.application_state is not DISCONNECTED or session._sent is not None:
@@ -331,6 +342,17 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             if orm.lent_to_tests and not open_here:
                 orm.release_after_test()
             session.let_go()
+
+
+async def _end_cancelled(session: Session, exc: asyncio.CancelledError) -> None:
+    """End the connection after a CancelledError; raises it again if the server has cancelled the application.
+
+    Otherwise code of the project has raised it, for example by awaiting a task that was cancelled.
+    """
+    if current_task().cancelling() or session.scope.get(RAISE_EXCEPTIONS):
+        session.note_cancelled()
+        raise exc
+    await session.fail(exc)
 
 
 def with_handlers(target: Callable[[Scope], ASGIApp], handlers: Mapping[Any, ExceptionHandler]) -> ASGIApp:
@@ -370,8 +392,8 @@ def _means_disconnect(exc: BaseException) -> bool:
     return foreign.means(exc, WebSocketDisconnect)
 
 
-def _innermost(exc: Exception) -> Exception:
+def _innermost(exc: BaseException) -> BaseException:
     """The exception inside task groups of which only one task failed."""
-    while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
+    while isinstance(exc, BaseExceptionGroup) and len(exc.exceptions) == 1:
         [exc] = exc.exceptions
     return exc

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastws_compat.exceptions import ValidationException
 
@@ -20,15 +21,20 @@ RUNNERS = frozenset({"anyio", "asgiref", "asyncio", "concurrent", "contextlib", 
 
 ExceptionT = TypeVar("ExceptionT", bound=BaseException)
 
+# An exception may be a frozen dataclass, which refuses an assignment to its attributes.
+_set_cause: Any = BaseException.__dict__["__cause__"].__set__
+_set_context: Any = BaseException.__dict__["__context__"].__set__
+
 
 def for_log(exc: ExceptionT) -> ExceptionT:
     """The exception itself, without the library's frames in its traceback and in those of its causes."""
     place = _place_of(exc)
     for link in list(_chain(exc)):
-        link.__traceback__ = _without_own(link.__traceback__)
+        link.with_traceback(_without_own(link.__traceback__))
         _cut_off_inputs(link)
     if exc.__traceback__ is None and place is not None:
-        exc.add_note(place)
+        with suppress(AttributeError):  # a frozen dataclass has no notes
+            exc.add_note(place)
     return exc
 
 
@@ -39,8 +45,9 @@ def as_text(exc: BaseException) -> str:
 
 def bare(exc: ExceptionT) -> ExceptionT:
     """The exception itself, without frames, cause and context."""
-    exc.__cause__ = exc.__context__ = exc.__traceback__ = None
-    return exc
+    _set_cause(exc, None)
+    _set_context(exc, None)
+    return exc.with_traceback(None)
 
 
 def _chain(exc: BaseException) -> Iterator[BaseException]:
@@ -83,9 +90,9 @@ def _package(tb: TracebackType) -> str:
 def _cut_off_inputs(exc: BaseException) -> None:
     """Drop a validation error from the causes of an exception, because its text contains client data."""
     if isinstance(exc.__cause__, ValidationException):
-        exc.__cause__ = None
+        _set_cause(exc, None)
     if isinstance(exc.__context__, ValidationException):
-        exc.__context__ = None
+        _set_context(exc, None)
 
 
 def _place_of(exc: BaseException) -> str | None:

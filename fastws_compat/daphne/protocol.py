@@ -402,11 +402,13 @@ class WebSocketProtocol(MessageReader):
         if not self.server.application_ended(self) and error is not None:
             return  # daphne's own check, once a second, came first and called handle_exception
         failed = error is not None or task.cancelled()
-        if error is not None:
-            self._application_raised(error)
-        elif not failed and self._is_unanswered:
-            logger.error("The application returned without answering the handshake on %r.", self)
-        self._end(failed=failed)
+        try:
+            if error is not None:
+                self._application_raised(error)
+            elif not failed and self._is_unanswered:
+                logger.error("The application returned without answering the handshake on %r.", self)
+        finally:  # an exception that cannot be logged ends the connection too
+            self._end(failed=failed)
 
     def _application_raised(self, error: BaseException) -> None:
         if not isinstance(error, ClientDisconnected):

@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 from contextlib import nullcontext
+from contextvars import Context, copy_context
+from functools import partial
 from math import inf
 from time import monotonic, time
 from typing import Any
@@ -23,6 +25,7 @@ from twisted.internet.defer import Deferred
 from fastws_compat import conf
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.admission import admission, admission_of
+from fastws_compat.connections.interrupt import is_from_operator
 from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
 from fastws_compat.daphne.arrivals import Arrival
@@ -143,10 +146,16 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     stopping = False
     deadline: float | None = None
     emptied: asyncio.Event | None = None
+    application: Any
+    # Every application begins in a copy of it. The running context may be that of another connection, which
+    # has made room for this one or has resumed what Twisted reads.
+    context = Context()
 
     def run(self) -> None:
+        self.context = copy_context()
         hooks.run_callbacks(self.application)
         self.lifespan = Lifespan(self.application)
+        self.application = partial(call, self.application)  # daphne itself calls it for HTTP
         self.websockets: set[WebSocketProtocol] = set()
         self.ports: list[Any] = []
         loop = prepare_loop(reactor)
@@ -222,7 +231,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     def pause_listening(self, paused: bool) -> None:
         """Leave new connections to the kernel while the process works on as many handshakes as it may."""
         for port in [] if self.stopping else self.ports:
-            port.stopReading() if paused else port.startReading()
+            # The loop calls a port in the context in which it was told to watch it.
+            self.context.copy().run(port.stopReading if paused else port.startReading)
 
     def stop_listening(self) -> None:
         self.stopping = True
@@ -233,12 +243,12 @@ class Server(daphne.server.Server):  # type: ignore[misc]
 
     def create_application(self, protocol: Any, scope: Scope) -> Any:
         scope["state"] = dict(self.lifespan.state)
-        return super().create_application(protocol, scope)
+        return self.context.copy().run(super().create_application, protocol, scope)
 
     def start_application(self, protocol: WebSocketProtocol, scope: Scope) -> None:
         scope["state"] = dict(self.lifespan.state)
         task = asyncio.get_event_loop().create_task(
-            call(self.application, scope, protocol.receive, protocol.send)
+            self.application(scope, protocol.receive, protocol.send), context=self.context.copy()
         )
         self.connections[protocol]["application_instance"] = task
         self.websockets.add(protocol)
@@ -314,8 +324,17 @@ def limit_accepts(port: Any) -> None:
 
 
 async def call(application: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Call the application in a coroutine, so that an error before its first `await` ends the task too."""
-    await application(scope, receive, send)
+    """Call the application in a coroutine, so that an error before its first `await` ends the task too.
+
+    A SystemExit or KeyboardInterrupt becomes an ordinary error, as on uvicorn: asyncio would raise it in the
+    loop too, and the process would end without a shutdown.
+    """
+    try:
+        await application(scope, receive, send)
+    except (SystemExit, KeyboardInterrupt) as exc:
+        if is_from_operator(exc):
+            raise
+        raise RuntimeError(f"The application raised {type(exc).__name__}") from exc
 
 
 def _spare_or_inform(protocol: WebSocketProtocol, details: dict[str, Any], ending: set[Any]) -> None:

@@ -85,6 +85,8 @@ class Login(Stage):
         self._released: asyncio.Event | None = None
         self._interrupt = Interrupt()
         self._close_task: asyncio.Task[None] | None = None
+        # A message that arrived while the socket was held, if the call that had received it was cancelled.
+        self._kept: Message | None = None
         pipe_of(websocket).insert(self)
 
     @property
@@ -103,12 +105,17 @@ class Login(Stage):
     async def receive(self) -> Message:
         message: Message | None = None
         if self.ended is None:
-            message = await self._interrupt.wait(self._receive)
+            kept, self._kept = self._kept, None
+            message = kept or await self._interrupt.wait(self._receive)
             while self._holds and self.ended is None:
                 if (pending := self._websocket._pending_disconnect) is not None:
                     return pending
                 self._released = asyncio.Event()
-                await self._interrupt.wait(self._released.wait)
+                try:
+                    await self._interrupt.wait(self._released.wait)
+                except asyncio.CancelledError:
+                    self._kept = message  # for the next call: only this one has been given up
+                    raise
         if self.ended is None and message is not None:
             return message
         code, reason = self.ended or (LOGGED_OUT, "")

@@ -20,7 +20,7 @@ from django.contrib.auth import (
     get_user_model,
     load_backend,
 )
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db import Error, router
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
@@ -29,6 +29,7 @@ from fastws_compat.concurrency import is_async
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
 from fastws_compat.logins import stores
+from fastws_compat.logins.lookups import new_session
 from fastws_compat.logins.tenants import remember_schema
 
 T = TypeVar("T")
@@ -42,6 +43,11 @@ BATCH = 1000
 
 # Instead of a result: this one cannot be found together with others.
 ALONE: Any = object()
+
+# Instead of a user: code of the project raised an error, so this login cannot be judged.
+UNKNOWN: Any = object()
+# So many errors in one batch are probably an outage, which ends the check of the whole batch.
+MAX_ERRORS = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,19 +93,48 @@ def judge(claims: Sequence[Claim]) -> list[int | None]:
     """For each claim the code to close with, or None if it is valid; raises if the database fails.
 
     It takes at most `BATCH` claims, whose sessions and users are in the databases that the router chooses in
-    the current context.
+    the current context. A claim for which code of the project raises counts as valid: the others are judged
+    all the same.
     """
+    attempt = _Attempts().call
     sessions = load_sessions({claim.session_key for claim in claims if claim.session_key})
     identities = [claimed_identity(claim, sessions) for claim in claims]
-    users = load_users({identity for identity in identities if identity})
+    users = load_users({identity for identity in identities if identity}, attempt)
     found = [
-        _owner(claim, users.get(identity) if identity else None, sessions)
+        attempt(_owner, claim, users.get(identity) if identity else None, sessions)
         for claim, identity in zip(claims, identities, strict=True)
     ]
     load_permissions(
         user for claim, user in zip(claims, found, strict=True) if user and _may_query(claim.conditions)
     )
     return [_verdict(claim, user) for claim, user in zip(claims, found, strict=True)]
+
+
+def _directly(call: Callable[..., Any], *arguments: Any) -> Any:
+    return call(*arguments)
+
+
+class _Attempts:
+    """Calls of the project's code for the claims of one batch."""
+
+    def __init__(self) -> None:
+        self._errors = 0
+
+    def call(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a call; None if a row that it needs does not exist, and UNKNOWN if it raises."""
+        try:
+            return call(*arguments)
+        except ObjectDoesNotExist:
+            return None
+        except (Error, OSError):  # the database is down for all of them
+            raise
+        except Exception as exc:
+            self._errors += 1
+            if self._errors > MAX_ERRORS:
+                raise
+            message = "The user of an open WebSocket cannot be checked, so the socket stays open"
+            logger.error(message, exc_info=for_log(exc))
+            return UNKNOWN
 
 
 def _may_query(conditions: Iterable[Condition]) -> bool:
@@ -207,8 +242,13 @@ def claimed_identity(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Ident
 
 
 def _owner(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
-    """The user; None if the password has changed since the session began."""
-    if user is None or claim.session_key is None or not hasattr(user, "get_session_auth_hash"):
+    """The user, or UNKNOWN; None if the password has changed since the session began."""
+    if (
+        user is None
+        or user is UNKNOWN
+        or claim.session_key is None
+        or not hasattr(user, "get_session_auth_hash")
+    ):
         return user
     sent = sessions[claim.session_key].get(HASH_SESSION_KEY) or ""
     return user if any(constant_time_compare(sent, valid) for valid in _hashes(user)) else None
@@ -223,6 +263,8 @@ def _hashes(user: Any) -> Iterator[str]:
 def _verdict(claim: Claim, user: Any) -> int | None:
     if user is None:
         return LOGGED_OUT
+    if user is UNKNOWN:
+        return None
     return None if all(_meets(claim, condition, user) for condition in claim.conditions) else FORBIDDEN
 
 
@@ -273,6 +315,8 @@ def load_sessions(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         return {}
     if hasattr(store, "get_model_class"):  # db or cached_db, which writes to the database too
         return _sessions_of_database(store, keys)
+    if stores.is_in_cache(store):
+        return _sessions_of_cache(keys)
     return {key: data for key in keys if (data := store(key).load())}
 
 
@@ -281,24 +325,36 @@ def _sessions_of_database(store: Any, keys: Sequence[str]) -> dict[str, dict[str
     return {key: store().decode(data) for key, data in rows.values_list("session_key", "session_data")}
 
 
+def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Raises if the cache fails; the engine's own `load` would find no session then."""
+    sessions = [new_session(key) for key in keys]
+    found = sessions[0]._cache.get_many([session.cache_key for session in sessions])
+    return {session.session_key: data for session in sessions if (data := found.get(session.cache_key))}
+
+
 # Users
 
 
-def load_users(identities: Iterable[Identity]) -> dict[Identity, Any]:
-    """The users who may still log in; one query for all backends that look users up as Django's does."""
+def load_users(
+    identities: Iterable[Identity], attempt: Callable[..., Any] = _directly
+) -> dict[Identity, Any]:
+    """The users who may still log in; one query for all backends that look users up as Django's does.
+
+    `attempt` calls the methods of backends.
+    """
     users: dict[Identity, Any] = {}
     of_model: list[tuple[Identity, Callable[[Any], bool]]] = []
     for identity in identities:
         backend = _backend(identity.backend)
         if _looks_up_as_django(backend):
             of_model.append((identity, backend.user_can_authenticate))
-        elif (user := backend.get_user(_key(identity.user_id))) is not None:
+        elif (user := attempt(backend.get_user, _key(identity.user_id))) is not None:
             users[identity] = user
     fresh = _users_of_model(identity for identity, _ in of_model)
     users |= {
         identity: user
         for identity, is_allowed in of_model
-        if (user := fresh.get((identity.using, identity.user_id))) is not None and is_allowed(user)
+        if (user := fresh.get((identity.using, identity.user_id))) is not None and attempt(is_allowed, user)
     }
     return users
 

@@ -76,6 +76,8 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
     """Make the call and then close the caches, as Django does at the end of a request."""
     try:
         return call(*arguments)
+    except StopIteration as exc:  # a future cannot hold one: whoever awaits it would wait for ever
+        raise RuntimeError("A look-up raised StopIteration") from exc
     finally:
         for client, _ in _clients().values():
             client.close()
@@ -85,8 +87,11 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
 
 
 def new_session(key: str | None) -> Any:
-    """The session with that key, not loaded yet. It holds no cache client and leaves none in the context."""
-    return copy_context().run(_new_session, key)
+    """The session with that key, not loaded yet. It holds no cache client and leaves none in the context.
+
+    A key with a null character is nobody's, and PostgreSQL would raise an error for it.
+    """
+    return copy_context().run(_new_session, None if key and "\0" in key else key)
 
 
 def _new_session(key: str | None) -> Any:

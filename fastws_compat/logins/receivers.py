@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth import get_user_model
+from django.contrib.auth import SESSION_KEY, get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import router, transaction
 from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
@@ -71,25 +71,46 @@ def _rows_between(through: Any, receiver: Callable[..., None]) -> Iterator[Subje
 
 
 def logged_in(sender: Any, request: Any, **kwargs: Any) -> None:
-    """Name the session, so that the logout finds its sockets."""
+    """Name the session, so that the logout finds its sockets; close those of the session that it replaces.
+
+    Django replaces the session if another user was logged in to it, and sends no signal for that logout.
+    """
     session = getattr(request, "session", None)
     if session is not None:
         from fastws_compat.logins import session_names
 
         session_names.give_name(session)
+        before = session_names.name_before(request)
+        if before is not None and before != session_names.name_of(session):
+            _end_replaced(session_names.session_digest(before), type(session))
+
+
+def _end_replaced(digest: str, store: Any) -> None:
+    """Close the sockets of a session that a new one has replaced, once that is committed."""
+    from fastws_compat.logins import registry, remote
+
+    using = router.db_for_write(store.get_model_class()) if hasattr(store, "get_model_class") else None
+    transaction.on_commit(
+        lambda: remote.publish(registry.end_logins(None, digest, tenant=None)), using=using, robust=True
+    )
 
 
 def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     """Close the sockets of the session. Channels' `logout` sends no request; the next round notices it."""
     session = getattr(request, "session", None)
-    if user is None or not getattr(session, "session_key", None):
+    if not getattr(session, "session_key", None):
+        return
+    # Not that of `user`: middleware may have put somebody else in the place of the user of the session.
+    owner = session.get(SESSION_KEY)  # type: ignore[union-attr]
+    if owner is None:
         return
     from fastws_compat.logins import registry, remote, session_names, tenants
 
     # A session without a name may be the session of any socket of the user, so all of them are closed.
     name = session_names.name_of(session)
     digest = name and session_names.session_digest(name)
-    remote.publish(registry.end_logins(user_key(user), digest, tenant=tenants.tenant_of(user)))
+    tenant = tenants.current_tenant() if user is None else tenants.tenant_of(user)
+    remote.publish(registry.end_logins(str(owner), digest, tenant=tenant))
 
 
 def user_saved(

@@ -44,6 +44,12 @@ def name_of(session: Any) -> str | None:
     return name
 
 
+def name_before(request: Any) -> str | None:
+    """The name of the session that the client sent, which a login may have replaced by another one."""
+    key = getattr(request, "COOKIES", {}).get(settings.SESSION_COOKIE_NAME)
+    return name_of_key(key) if key else None
+
+
 def name_of_key(key: str) -> str | None:
     """The name of the session that has this key, or this cookie."""
     store: Any = import_module(settings.SESSION_ENGINE).SessionStore

@@ -20,6 +20,11 @@ def reads_many(session: Any) -> bool:
     return _reader_of(session) is not None
 
 
+def is_in_cache(store: Any) -> bool:
+    """Whether an engine keeps its sessions in the cache only, as Django's does."""
+    return _reader(store) is _from_cache
+
+
 def load(sessions: Iterable[Any]) -> None:
     """Read those sessions of one engine that are not loaded and can be read together with others.
 

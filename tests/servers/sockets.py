@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from fastws_compat import (
     Depends,
@@ -54,6 +55,26 @@ async def fail(websocket: WebSocket, when: str) -> None:
     if when == "after":
         await websocket.accept()
     raise ValueError("secret detail")
+
+
+@dataclass(frozen=True)
+class Frozen(Exception):
+    """Refuses every assignment to its attributes, also those that Python sets."""
+
+
+NO_EXCEPTIONS = {
+    "exit": SystemExit(3),
+    "interrupt": KeyboardInterrupt(),
+    "cancelled": asyncio.CancelledError(),
+    "frozen": Frozen(),
+}
+
+
+@app.websocket("/raise/{when}/{what}", dependencies=[Depends(counted)])
+async def fail_otherwise(websocket: WebSocket, when: str, what: str) -> None:
+    if when == "after":
+        await websocket.accept()
+    raise NO_EXCEPTIONS[what]
 
 
 @app.websocket("/return/{when}", dependencies=[Depends(counted)])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 import websockets
+import websockets.sync.client
 
 from tests.servers.conftest import Running, Server
 from tests.servers.test_specification import refusal, talk
@@ -134,6 +135,21 @@ def test_end_of_a_socket_before_accept(server: Server, path: str, status: int) -
         answered, body = refusal(running.url(path))
     assert answered == status
     assert b"secret" not in body
+
+
+@pytest.mark.parametrize("what", ["exit", "interrupt", "cancelled", "frozen"])
+def test_error_that_is_no_ordinary_exception(server: Server, what: str) -> None:
+    """It ends its own connection only, and neither the process nor other sockets."""
+    running = server.shared(APP)
+    with websockets.sync.client.connect(running.url("/text/1")) as other:
+        with one_ending(running, f"/raise/after/{what}"):
+            assert close_after(running.url(f"/raise/after/{what}")) == (1011, "")
+        with one_ending(running, f"/raise/before/{what}"):
+            assert refusal(running.url(f"/raise/before/{what}"))[0] == 500
+        other.send("still there")
+        assert other.recv(timeout=10) == "still there"
+    lines = [line for line in new_lines(running) if "Exception in WebSocket" in line]
+    assert lines == ["LOG ERROR Exception in WebSocket /raise/{when}/{what}"] * 2
 
 
 def test_exception_is_logged_once_with_its_route(server: Server) -> None:

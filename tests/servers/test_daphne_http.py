@@ -81,3 +81,15 @@ def test_a_target_is_not_another_path(daphne: Server, ask: Ask, target: str) -> 
     assert found["raw_path"] == target
     assert found["path"] == target.replace("%2e", ".")
     assert found["query_string"] == "a=/b?c"
+
+
+def test_a_page_cannot_end_the_process(daphne: Server) -> None:
+    """asyncio would raise SystemExit in the event loop, and every socket would be cut off."""
+    running = daphne.start(APP)
+    with Raw(running, "/echo").accepted() as other:
+        with running.connect() as client:
+            client.sendall(b"GET /exit HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert client.recv(65536).startswith(b"HTTP/1.1 500 ")
+        other.send(1, b"still there")
+        assert other.data_frame() == (1, b"still there")
+    assert "The application raised SystemExit" in running.logs()

@@ -22,6 +22,7 @@ from urllib.request import Request, urlopen
 
 import pytest
 import websockets
+from django.contrib.auth.hashers import make_password
 from websockets.sync.client import ClientConnection, connect
 
 from tests.origins import HOSTS, ORIGINS, SITE
@@ -216,6 +217,19 @@ def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> N
         bob.send("still here")
         assert (code, bob.recv(timeout=10)) == (4401, "still here")
     assert seconds < 1
+    assert site.status(running, "/members", "ann") == 401
+
+
+def test_login_of_somebody_else_ends_the_sockets_of_the_session(server: Server, site: Site) -> None:
+    running = site.start(server)
+    site.execute(f"UPDATE auth_user SET password = '{make_password('secret')}' WHERE username = 'staff'")
+    with site.open(running, "/members", "ann") as ann, site.open(running, "/members", "bob") as bob:
+        assert (ann.recv(timeout=10), bob.recv(timeout=10)) == ("ann", "bob")
+        site.post(running, "/admin/login/", "ann", username="staff", password="secret", next="/")
+        code, _, seconds = closing(ann)
+        bob.send("still here")
+        assert (code, bob.recv(timeout=10)) == (4401, "still here")
+    assert seconds < 5  # long before the next round
     assert site.status(running, "/members", "ann") == 401
 
 

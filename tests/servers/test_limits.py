@@ -66,6 +66,17 @@ def test_connections_over_the_cap_are_refused_before_accept(server: Server) -> N
     assert "Traceback" not in running.logs()
 
 
+def test_client_with_many_ipv6_addresses_counts_once(server: Server) -> None:
+    running = server.start(APP, "--proxy-headers", settings=SETTINGS)
+
+    def open_from(address: str) -> Raw:
+        return Raw(running, "/address", {"X-Forwarded-For": address})
+
+    with open_from("2001:db8::1").accepted(), open_from("2001:db8::2").accepted():
+        with open_from("2001:db8::3") as third, open_from("2001:db8:0:1::1").accepted():
+            assert third.answer().startswith(b"HTTP/1.1 429 ")
+
+
 def test_handshake_that_is_not_answered_is_refused(running: Running) -> None:
     with Raw(running, "/never") as client:
         assert client.answer().startswith(b"HTTP/1.1 503 ")
