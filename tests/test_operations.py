@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from fastws_compat.logins.remote import sender_id
 from fastws_compat.operations import (
     Done,
     Page,
+    acts,
     akick,
     api,
     aprocesses,
@@ -1008,5 +1009,54 @@ def test_drain_closes_the_sockets_of_one_process(monkeypatch: pytest.MonkeyPatch
             await api.drain({"everything": True}, over=0, undo=True)
         assert server.closes == [1012]
         await server.leave()
+
+    run(test())
+
+
+def test_an_undone_drain_leaves_the_other_sockets_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[tuple[float, Callable[[], None]]] = []
+    monkeypatch.setattr(acts, "soon", lambda found, act, seconds=0: later.append((seconds, act)))
+
+    async def test() -> None:
+        site = Site()
+        opened = [await site.open(f"/ws/{n}") for n in range(3)]
+        try:
+            assert await api.drain({"process": HERE}, over=60, undo=False) == Done(3, 1, [])
+            assert [seconds for seconds, _ in later] == [0, 20, 40]
+            (_, first), *others = later
+            first()
+        finally:
+            await api.drain({"process": HERE}, over=0, undo=True)
+        for _, act in others:
+            act()
+        ends = [asyncio.create_task(each.wait_sent("websocket.close")) for each in opened]
+        _, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in pending:
+            end.cancel()
+        for server in opened:
+            await server.leave()
+        assert sorted(server.closes for server in opened) == [[], [], [1012]]
+
+    run(test())
+
+
+def test_a_drain_refuses_a_handshake_with_503() -> None:
+    """Clients and proxies try elsewhere after a 503, and not after a 403."""
+
+    async def test() -> None:
+        site = Site()
+        server = connected(site.app, path="/slow", extensions=DENIAL)
+        await site.entered.wait()
+        try:
+            assert await api.drain({"process": HERE}, over=0, undo=False) == Done(1, 1, [])
+            await server.wait_sent("websocket.http.response.body")
+        finally:
+            await api.drain({"process": HERE}, over=0, undo=True)
+        site.release.set()
+        await server.wait_ended()
+        start = server.sent[0]
+        assert start["status"] == 503
+        assert b"Retry-After" in dict(start["headers"])
+        assert [exc.code for exc in site.ended if exc] == [1012]
 
     run(test())

@@ -42,7 +42,9 @@ class Deed:
     def text(self, done: Done) -> str:
         """The sentence for the logs."""
         what = WORDS.get(self.action, self.action)
-        silent = f"; no answer from {', '.join(done.silent)}" if done.silent else ""
+        missing = [*done.silent, *done.older]
+        silent = f"; no answer from {', '.join(missing)}" if missing else ""
+        silent += "; the channel layer failed" if done.unreached_since is not None else ""
         sockets = "1 socket" if done.count == 1 else f"{done.count} sockets"
         return f"{what} {sockets} ({self.details}){silent}"
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fastws_compat.connections.closing import is_close_code
-from fastws_compat.management.input import seconds, user_named
+from fastws_compat.management import base
+from fastws_compat.management.input import seconds, user_named, utf8
 from fastws_compat.operations import api, audit
 from fastws_compat.operations.management import replies
 from fastws_compat.operations.records import Done
@@ -23,17 +24,16 @@ FILTERS = {
 }
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = "Closes open sockets in all processes. Filters combine: a socket must match each of them."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         for name, text in FILTERS.items():
             action = "append" if name == "id" else "store"
-            parser.add_argument(f"--{name}", action=action, metavar=name.upper(), help=text)
+            parser.add_argument(f"--{name}", action=action, type=utf8, metavar=name.upper(), help=text)
         parser.add_argument("--everything", action="store_true", help="every socket")
         parser.add_argument("--code", type=int, default=api.COME_BACK, help="the close code (%(default)s)")
-        parser.add_argument("--reason", default="", help="the reason, which the client sees")
+        parser.add_argument("--reason", type=utf8, default="", help="the reason, which the client sees")
         parser.add_argument(
             "--over", type=seconds, default=0, metavar="S", help="seconds to spread them over"
         )
@@ -52,12 +52,14 @@ class Command(BaseCommand):
         if options["dry_run"] or not options["yes"]:
             self.confirm(where, options)
         if not options["dry_run"]:
-            replies.report(self, "Closed", kick(where, options, staff))
+            done = kick(where, options, staff)
+            replies.require_reply(self, done, where)
+            replies.report(self, "Closed", done)
 
     def confirm(self, where: dict[str, Any], options: dict[str, Any]) -> None:
         """Print how many sockets match. Unless that is all, ask whether to close them."""
         found: Answers = async_to_sync(ask)("count", where)
-        replies.warn(self, found.silent)
+        replies.require_reply(self, found, where)
         processes = sum(1 for answer in found.last if answer["matched"])
         found_here = f"{replies.sockets(found.sum('matched'))} in {replies.plural(processes, 'process')}"
         self.stdout.write(f"{found_here} would be closed.")
@@ -66,10 +68,10 @@ class Command(BaseCommand):
 
 
 def agrees(question: str) -> bool:
-    """Whether the answer is yes; the end of stdin is no answer."""
+    """Whether the answer is yes; the end of stdin, or a closed one, is no answer."""
     try:
         return input(question).strip().lower() in ("y", "yes")
-    except EOFError:
+    except (EOFError, RuntimeError):
         return False
 
 
