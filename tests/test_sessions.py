@@ -747,11 +747,27 @@ def test_generators_end_once_when_the_connection_is_cancelled():
 def test_cancelled_connection_is_not_logged(caplog):
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        raise asyncio.CancelledError
+        asyncio.current_task().cancel()
+        await asyncio.sleep(0)
 
     with pytest.raises(asyncio.CancelledError):
         converse(serving(endpoint))
     assert records(caplog) == []
+
+
+def test_a_cancellation_that_nobody_asked_for_is_an_error_of_the_endpoint(caplog):
+    """Such as that of a task which the endpoint awaits: a server would drop the connection."""
+
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        task = asyncio.create_task(asyncio.sleep(9))
+        task.cancel()
+        await task
+
+    sent = converse(serving(endpoint))
+    assert sent == [ACCEPT, {"type": "websocket.close", "code": 1011, "reason": ""}]
+    [record] = records(caplog)
+    assert record.exc_info[0] is asyncio.CancelledError
 
 
 def test_generators_end_before_the_close_is_sent():

@@ -17,7 +17,7 @@ from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.guard import Guard
-from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.interrupt import Cleanup, current_task
 from fastws_compat.connections.monitor import Monitored
 from fastws_compat.connections.outcomes import Reason, note_answer
 from fastws_compat.connections.pipe import pipe_of
@@ -236,7 +236,14 @@ class Session(Monitored, Counted):
         """Refuse the handshake with a status."""
         await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 
-    async def fail(self, exc: Exception) -> None:
+    async def end_cancelled(self, exc: asyncio.CancelledError) -> None:
+        """Pass on the server's cancellation. One that nobody asked for is an error of the endpoint."""
+        if current_task().cancelling() or self.scope.get(RAISE_EXCEPTIONS):
+            self.note_cancelled()
+            raise exc
+        await self.fail(exc)
+
+    async def fail(self, exc: BaseException) -> None:
         """Log an exception once, and close with 1011 or the code for the client's frame that caused it."""
         exc = _innermost(exc)
         census.failed(self.template, exc)
@@ -308,10 +315,9 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.finish()
         else:
             await session.fail(exc)
-    except asyncio.CancelledError:
+    except asyncio.CancelledError as exc:
         if not session.absorb_cancellation():
-            session.note_cancelled()
-            raise
+            await session.end_cancelled(exc)
     else:
         websocket = session.websocket
         if websocket is None or websocket.application_state is not DISCONNECTED or session._sent is not None:
@@ -370,7 +376,7 @@ def _means_disconnect(exc: BaseException) -> bool:
     return foreign.means(exc, WebSocketDisconnect)
 
 
-def _innermost(exc: Exception) -> Exception:
+def _innermost(exc: BaseException) -> BaseException:
     """The exception inside task groups of which only one task failed."""
     while isinstance(exc, ExceptionGroup) and len(exc.exceptions) == 1:
         [exc] = exc.exceptions
