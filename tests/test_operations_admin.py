@@ -23,6 +23,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.operations import api, listing, selections
@@ -882,3 +883,7 @@ def test_texts() -> None:
         "3 GiB",
     ]
     assert json.dumps(listing.number(None)) == '"\\u2013"'
+    numbers = [lambda: listing.number(1204), lambda: listing.size(1000 * 2**20), lambda: listing.rate(3.44)]
+    assert [text() for text in numbers] == ["1,204", "1,000 MiB", "3.4"]
+    with translation.override("de"):  # where "1,204" is little more than one
+        assert [text() for text in numbers] == ["1.204", "1.000 MiB", "3,4"]

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from asgiref.sync import async_to_sync
 from django.urls import reverse
+from django.utils import formats
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
@@ -174,8 +175,11 @@ def duration(seconds: float) -> str:
     return _("%d d") % (seconds // 86400)
 
 
-def number(value: int | None) -> str:
-    return DASH if value is None else f"{value:,}"
+def number(value: float | None, decimals: int = 0) -> str:
+    """A number as the language groups it: 1,204 in English, 1.204 in German."""
+    if value is None:
+        return DASH
+    return formats.number_format(f"{value:.{decimals}f}", decimals, force_grouping=True)
 
 
 def size(value: int | None) -> str:
@@ -183,9 +187,9 @@ def size(value: int | None) -> str:
         return DASH
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
-            return f"{value:,.0f} {unit}"
+            return f"{number(value)} {unit}"
         value //= 1024
-    return f"{value:,.0f} GiB"
+    return f"{number(value)} GiB"
 
 
 def rate(value: float | None) -> str:
@@ -193,14 +197,14 @@ def rate(value: float | None) -> str:
     if value is None:
         return DASH
     if 0 < value < 10:
-        return f"{max(value, 0.1):.1f}"
-    return f"{value:,.0f}"
+        return number(max(value, 0.1), 1)
+    return number(value)
 
 
 def lag(seconds: float | None) -> str:
     if seconds is None:
         return DASH
-    return "< 1 ms" if seconds < 0.001 else f"{seconds * 1000:,.0f} ms"
+    return "< 1 ms" if seconds < 0.001 else f"{number(seconds * 1000)} ms"
 
 
 def _user(row: Row) -> str:

@@ -66,9 +66,9 @@ def open_list(operated: Demo, visit: Callable[..., Visitor]) -> Callable[..., An
     def open_page(path: str = LIST, **options: Any) -> Any:
         operator = visit(**options)
         page = operator.tab("/admin/login/?next=" + path)
-        page.get_by_label("Username").fill("staff")
-        page.get_by_label("Password").fill(operated.passwords["staff"])
-        page.get_by_role("button", name="Log in").click()
+        page.locator("#id_username").fill("staff")
+        page.locator("#id_password").fill(operated.passwords["staff"])
+        page.locator("#login-form [type=submit]").click()
         page.wait_for_url("**" + path)
         return page
 
