@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -464,11 +465,14 @@ def test_settings_of_projects(
     assert "Closed 1 socket in 1 process." in answer.content.decode()
 
 
-def test_bare_user_model_and_a_second_site() -> None:
+@pytest.mark.parametrize("name", ["text", "number", "uuid"])
+def test_bare_user_model_and_a_second_site(name: str) -> None:
     """Users without PermissionsMixin, and an admin site of the project's own, need a separate process."""
     script = Path(__file__).parent / "bare_user" / "run.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    said = "True True\nTrue\nTrue\nTrue True\n4403\n['Began', 'Closed']\n"
+    environ = {**os.environ, "BADGE": name}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, env=environ)
+    said = "1 0 0\n1 1 1 True\n[True] 1\nTrue 0\nTrue\nTrue\nTrue\n"
+    said += "True True\nTrue\nTrue\nTrue True\n4403\n['Began', 'Closed']\n"
     assert done.stdout == said, done.stderr
 
 
