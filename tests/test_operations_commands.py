@@ -19,6 +19,8 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.test import override_settings
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.asgi import get_asgi_application
@@ -86,6 +88,52 @@ def test_kick_in_the_name_of_a_user(asked: Any, admin_user: User) -> None:
     [entry] = LogEntry.objects.all()
     assert (entry.user, entry.object_id) == (admin_user, f"user:{ann.pk}")
     assert "Closed 2 sockets (code 1012)" in entry.change_message
+
+
+def test_kick_while_the_database_fails(
+    asked: Any, admin_user: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then nobody is looked up, and what cannot be recorded is not done; but others can still be kicked."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("the server closed the connection")
+
+    caplog.set_level(logging.INFO, "fastws_compat.audit")
+    with monkeypatch.context() as patch:
+        patch.setattr(LogEntry, "save", fail)
+        with pytest.raises(
+            CommandError, match="Nothing was closed, because it cannot be recorded: the server"
+        ):
+            call("ws_kick", "--everything", "--yes", "--as", "admin")
+        patch.setattr(User.objects, "get_by_natural_key", fail)
+        with pytest.raises(CommandError, match="'admin' cannot be looked up: the server"):
+            call("ws_kick", "--user", "admin", "--yes")
+        assert asked == []
+        assert "Closed 2 sockets" in call("ws_kick", "--route", "/ws", "--yes")
+    assert "route:/ws Closed 2 sockets (code 1012)" in caplog.text
+    caplog.clear()
+    entered = audit.enter
+
+    def enter(*args: Any) -> Any:
+        entry = entered(*args)
+        monkeypatch.setattr(LogEntry, "save", fail)
+        return entry
+
+    monkeypatch.setattr(audit, "enter", enter)
+    with pytest.raises(OperationalError):
+        call("ws_kick", "--everything", "--yes", "--as", "admin")
+    assert "admin: * Closed 2 sockets (code 1012)" in caplog.text  # it has been done
+    assert LogEntry.objects.get().change_message == "Not yet done (code 1012)"
+
+
+def test_kick_without_the_admin_or_users(asked: Any, settings: Any) -> None:
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "django.contrib.admin"]
+    with pytest.raises(CommandError, match=r"--as needs 'django\.contrib\.admin'"):
+        call("ws_kick", "--everything", "--yes", "--as", "admin")
+    with override_settings(AUTH_USER_MODEL="nowhere.User"):
+        with pytest.raises(CommandError, match="This project has no users: AUTH_USER_MODEL refers"):
+            call("ws_kick", "--user", "ann", "--yes")
+    assert asked == []
 
 
 def test_kick_asks_first(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,19 +9,25 @@ from pathlib import Path
 from threading import TIMEOUT_MAX
 from typing import Any
 
-from django.core.exceptions import ValidationError
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.management.base import CommandError
+from django.db import DatabaseError
 
 STDIN = "-"
 
 
 def user_named(name: str) -> Any:
-    """The user with this name; CommandError if there is none."""
+    """The user with this name; CommandError if there is none, or if that cannot be found out."""
     from django.contrib.auth import get_user_model
 
-    model: Any = get_user_model()
+    try:
+        model: Any = get_user_model()
+    except ImproperlyConfigured as exc:
+        raise CommandError(f"This project has no users: {exc}") from exc
     try:
         return model._default_manager.get_by_natural_key(name)
+    except DatabaseError as exc:
+        raise CommandError(f"The user {name!r} cannot be looked up: {exc}") from exc
     except (model.DoesNotExist, ValueError, ValidationError):  # names may be numbers, and bytes are no text
         raise CommandError(f"There is no user {name!r}.") from None
 

@@ -88,10 +88,10 @@ def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
 
 
 def complete(entry: Any, user: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
-    """Add the outcome to the user's entry, and write the line."""
+    """Write the line, and add the outcome to the user's entry."""
+    log(deed, user.get_username(), done)  # first, because the database may fail now
     entry.change_message = _message(deed, ids, done)
     entry.save(update_fields=["change_message"])
-    log(deed, user.get_username(), done)
 
 
 def record(deed: Deed, user_id: str, done: Done) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.apps import apps
 from django.core.management.base import CommandError, CommandParser
+from django.db import DatabaseError
 
 from fastws_compat.connections.closing import is_close_code
 from fastws_compat.management import base
@@ -48,7 +51,7 @@ class Command(base.Command):
         where = filters(options)
         if not is_close_code(options["code"]):
             raise CommandError(f"--code {options['code']} is not a code that can be sent.")
-        staff = None if options["staff"] is None else user_named(options["staff"])
+        staff = None if options["staff"] is None else operator_named(options["staff"])
         if options["dry_run"] or not options["yes"]:
             self.confirm(where, options)
         if not options["dry_run"]:
@@ -90,6 +93,21 @@ def filters(options: dict[str, Any]) -> dict[str, Any]:
     return where
 
 
+def operator_named(name: str) -> Any:
+    """The user in whose name the admin logs the action; CommandError without the admin."""
+    if not apps.is_installed("django.contrib.admin"):
+        raise CommandError("--as needs 'django.contrib.admin' in INSTALLED_APPS.")
+    return user_named(name)
+
+
+def enter(deed: audit.Deed, staff: Any, ids: Sequence[str]) -> Any:
+    """The admin's log entry; CommandError if it cannot be written, because then nothing is done."""
+    try:
+        return audit.enter(deed, staff, ids)
+    except DatabaseError as exc:
+        raise CommandError(f"Nothing was closed, because it cannot be recorded: {exc}") from exc
+
+
 def kick(where: dict[str, Any], options: dict[str, Any], staff: Any) -> Done:
     """Close the sockets, and log who did it."""
     code, reason, over = options["code"], options["reason"], options["over"]
@@ -99,7 +117,7 @@ def kick(where: dict[str, Any], options: dict[str, Any], staff: Any) -> Done:
     subject = audit.subject_of(where)
     deed = audit.Deed("kick", subject, subject, details)
     by = audit.system_user() if staff is None else staff
-    entry = None if staff is None else audit.enter(deed, staff, where.get("id", ()))
+    entry = None if staff is None else enter(deed, staff, where.get("id", ()))
     done, _ = async_to_sync(api.close)(where, code=code, reason=reason, over=over, by=by)
     if entry is None:
         audit.log(deed, by, done)
