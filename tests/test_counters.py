@@ -9,9 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import override_settings
 
 from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, figures
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.auth import user_passes_test
 from fastws_compat.connections import census, hooks, sweeper, tally
 from fastws_compat.connections.interrupt import current_task
 from fastws_compat.connections.outcomes import closed_on
@@ -284,6 +289,44 @@ def test_why_a_handshake_was_refused(
     assert (ended[0].template, ended[0].refusal, ended[0].closed) == (template, refusal, None)
     assert totals(template).refused == {refusal: 1}
     assert totals(template).opened == 0
+
+
+def limited() -> FastAPI:
+    app = FastAPI()
+    everybody = user_passes_test(lambda user: user.username == "boss")
+
+    @app.websocket("/forbidden", dependencies=[Depends(everybody)])
+    @app.websocket("/once", max_connections_per_user=0)
+    async def endpoint(websocket: WebSocket) -> None: ...
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"), [("/forbidden", (403, "forbidden")), ("/once", (429, "limit_user"))]
+)
+def test_why_a_user_was_refused(ended: list[Ended], path: str, refusal: tuple[int, str]) -> None:
+    run(limited(), FakeServer(CONNECT), path, extensions=DENIAL, user=User(pk=5, username="ann"))
+    assert ended[0].refusal == refusal
+    assert totals(path).refused == {refusal: 1}
+
+
+def test_a_user_who_cannot_be_looked_up_is_refused_because_of_the_database(
+    ended: list[Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def owner(session: Any, turn: Any) -> Any:
+        raise OperationalError("the database is down")
+
+    monkeypatch.setattr("fastws_compat.logins.identify.owner", owner)
+    app = get_asgi_application(limited())
+    headers = [
+        (b"host", b"testserver"),
+        (b"origin", b"http://testserver"),
+        (b"cookie", f"{settings.SESSION_COOKIE_NAME}={'k' * 32}".encode()),
+    ]
+    run(app, FakeServer(CONNECT), "/once", extensions=DENIAL, headers=headers)
+    refused = {each for found in census.snapshot(everywhere)[1].values() for each in found.refused}
+    assert refused == {(503, "database")}
 
 
 def test_a_handshake_that_is_not_answered_in_time(
