@@ -555,6 +555,40 @@ def test_send_a_text_json_and_bytes() -> None:
     run(test())
 
 
+def test_a_message_waits_in_the_queue_of_the_groups(settings: Any) -> None:
+    """A client that does not read is closed, and in the same order with what its groups send."""
+    settings.FASTWS = {"SLOW_CONSUMER_QUEUE": 5}
+
+    async def test() -> None:
+        site, blocked = Site(), asyncio.Event()
+
+        async def block(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                await blocked.wait()
+
+        server = connected(site.app, path="/ws/1", on_send=block)
+        await server.wait_sent("websocket.accept")
+        id = await newest()
+        async with asyncio.timeout(20):
+            while not (await asockets(state="slow")).rows:
+                await Group("room.1").asend("by its group")
+                await asyncio.sleep(0)
+            waiting = (await asockets()).rows[0].waiting
+            for number in range(5 - waiting):
+                assert await asend(id, f"by an operator {number}") == Done(1, 1, [])
+                await asyncio.sleep(0)
+            assert (await asockets()).rows[0].waiting == 5
+            while (await asockets(state="slow")).rows:
+                await asend(id, "one too many")
+                await asyncio.sleep(0)
+        blocked.set()
+        await server.wait_sent("websocket.close")
+        assert server.closes == [1013]
+        await server.leave()
+
+    run(test())
+
+
 # Other interfaces
 
 

@@ -31,6 +31,7 @@ from fastws_compat.operations import api, listing, selections
 from fastws_compat.operations.models import LiveSocket
 from fastws_compat.operations.rates import Meter, Rates
 from fastws_compat.operations.records import Done, Page, Row, Traffic
+from fastws_compat.operations.survey import Answers
 from tests.fake_server import FakeServer, connected
 
 pytestmark = pytest.mark.django_db
@@ -698,7 +699,7 @@ def test_what_the_list_lacks() -> None:
     lacking = page(silent=["web:2", "web:3"], older=["web:4"], unreached_since=since)
     assert listing.warnings(lacking) == [
         "No answer from web:2, web:3; its sockets are not listed.",
-        "web:4 runs an older version, which does not answer.",
+        "No answer from web:4, which runs an older version.",
         "Other processes are not reached since 12:04 UTC.",
     ]
     query = listing.Query("", {}, "-since")
@@ -851,6 +852,13 @@ def test_processes_page(as_user: Callable[..., Client], sockets: Sockets) -> Non
     assert "serving" in html
 
 
+UNHEARD = (
+    "No answer from web:9.",
+    "No answer from web:8, which runs an older version.",
+    "Other processes are not reached since 12:04 UTC.",
+)
+
+
 def test_order_by_bytes_and_silent_processes_after_an_action(
     as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -861,12 +869,22 @@ def test_order_by_bytes_and_silent_processes_after_an_action(
     selection = hidden(client.post(LIST + "message/", {"_selected_action": one}))
 
     async def send(*args: Any, **values: Any) -> Done:
-        return Done(1, 1, ["web:9"])
+        return Done(1, 1, ["web:9"], ["web:8"], datetime(2026, 11, 27, 12, 4, tzinfo=UTC))
 
     monkeypatch.setattr(api, "send_payload", send)
     answer = client.post(LIST + "message/", {"selection": selection, "text": "x"}, follow=True)
-    assert "No answer from web:9." in answer.content.decode()
-    assert LogEntry.objects.get().change_message.endswith("no answer from web:9")
+    for warning in UNHEARD:
+        assert warning in answer.content.decode()
+    message = LogEntry.objects.get().change_message
+    assert message.endswith("; no answer from web:9, web:8; the channel layer failed")
+
+    async def survey() -> Any:
+        return [], Answers({}, ["web:9"], ["web:8"], datetime(2026, 11, 27, 12, 4, tzinfo=UTC))
+
+    monkeypatch.setattr(api, "survey_processes", survey)
+    page = client.get(LIST + "processes/").content.decode()
+    for warning in (*UNHEARD, "No process answers."):
+        assert warning in page
     assert str(LiveSocket(pk="abc")) == "abc"
 
 

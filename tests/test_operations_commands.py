@@ -240,7 +240,7 @@ def test_what_an_answer_lacks_is_printed(
     since = f"{SINCE.astimezone():%H:%M}"
     assert err.getvalue().splitlines() == [
         "No answer from web:9.",
-        "web:8 runs an older version, which does not answer.",
+        "No answer from web:8, which runs an older version.",
         f"Other processes are not reached since {since}: the channel layer fails.",
     ]
 

@@ -331,8 +331,8 @@ class LiveSocketAdmin(Base):
         """Show what was done, and which processes did not reply."""
         where = ngettext("in %d process", "in %d processes", done.processes) % done.processes
         messages.success(request, f"{sentence % done.count} {where}.")
-        if done.silent:
-            messages.warning(request, _("No answer from %s.") % ", ".join(done.silent))
+        for warning in listing.missing(done):
+            messages.warning(request, warning)
 
     # Processes
 
@@ -344,8 +344,7 @@ class LiveSocketAdmin(Base):
             title=_("Processes"),
             processes=[details.process_cells(each) for each in found],
             heads=details.PROCESS_HEADS,
-            silent=answers.silent,
-            older=answers.older,
+            warnings=listing.missing(answers),
         )
 
 

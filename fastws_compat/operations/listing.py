@@ -21,7 +21,8 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from fastws_compat.operations import api, census, masks
 from fastws_compat.operations.rates import Meter, Rates
-from fastws_compat.operations.records import Page, Row
+from fastws_compat.operations.records import Done, Page, Row
+from fastws_compat.operations.survey import Answers
 
 URLS = "fastws_operations_livesocket"
 DASH = "–"
@@ -351,11 +352,23 @@ def warnings(page: Page) -> list[str]:
     if page.silent:
         names = ", ".join(page.silent)
         found.append(_("No answer from %s; its sockets are not listed.") % names)
-    if page.older:
-        found.append(_("%s runs an older version, which does not answer.") % ", ".join(page.older))
-    if page.unreached_since is not None:
-        found.append(_("Other processes are not reached since %s.") % f"{page.unreached_since:%H:%M} UTC")
-    return found
+    return [*found, *unheard(page)]
+
+
+def missing(found: Answers | Done) -> list[str]:
+    """Warnings about the processes that have not answered."""
+    silent = [_("No answer from %s.") % ", ".join(found.silent)] if found.silent else []
+    return [*silent, *unheard(found)]
+
+
+def unheard(found: Answers | Done | Page) -> list[str]:
+    """Warnings about the processes that do not know the question, or have not got it."""
+    texts = []
+    if found.older:
+        texts.append(_("No answer from %s, which runs an older version.") % ", ".join(found.older))
+    if found.unreached_since is not None:
+        texts.append(_("Other processes are not reached since %s.") % f"{found.unreached_since:%H:%M} UTC")
+    return texts
 
 
 def empty(query: Query, page: Page) -> str:

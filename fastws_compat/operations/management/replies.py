@@ -38,7 +38,7 @@ def problems(found: Answers | Done) -> list[str]:
     if found.silent:
         lines.append(f"No answer from {', '.join(found.silent)}.")
     if found.older:
-        lines.append(f"{', '.join(found.older)} runs an older version, which does not answer.")
+        lines.append(f"No answer from {', '.join(found.older)}, which runs an older version.")
     if found.unreached_since is not None:
         since = found.unreached_since.astimezone()
         lines.append(f"Other processes are not reached since {since:%H:%M}: the channel layer fails.")
