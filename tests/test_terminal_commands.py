@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import pty
+import signal
 import socket
 import subprocess
 import sys
@@ -129,6 +130,16 @@ def test_a_file_that_ends_hangs_up() -> None:
     os.close(read)
 
 
+def test_a_terminal_that_fails_hangs_up(typed: tuple[Keyboard, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(terminal: int, size: int) -> bytes:
+        raise OSError("input/output error")
+
+    keyboard, terminal = typed
+    os.write(terminal, b"a")
+    monkeypatch.setattr("fastws_compat.operations.management.keyboard.os.read", read)
+    assert keyboard.pressed(9) == HANG_UP
+
+
 @pytest.mark.parametrize("key", ["\x1b[A", "\x1b[15~", "\x1bOP", "é"])
 def test_an_arrow_key_does_not_quit(key: str) -> None:
     view = View()
@@ -178,6 +189,16 @@ def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit) as ended:
         call_command("ws_top")
     assert ended.value.code == base.INTERRUPTED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_block_normally(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, base.interruptible():
+        os.kill(os.getpid(), number)
+        signal.pause()
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is before
 
 
 COMMANDS = {
