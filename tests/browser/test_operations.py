@@ -270,6 +270,9 @@ def test_layout_is_the_same_with_every_django(open_list: Any, visit: Any) -> Non
     assert choices["x"] >= search["x"] + search["width"]
     trail = page.locator(".breadcrumbs")
     assert trail.evaluate("e => getComputedStyle(e).backgroundColor") != "rgba(0, 0, 0, 0)"
+    page.locator("#content > h1").evaluate("title => title.remove()")  # as django-jazzmin does
+    assert box("#live-pause")["y"] >= box("#content-main")["y"]
+    assert box("#live-head")["y"] >= box("#live-pause")["y"] + box("#live-pause")["height"]
 
 
 def test_filter_can_be_used_after_a_phone_is_turned(open_list: Any, visit: Any) -> None:
