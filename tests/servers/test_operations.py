@@ -28,6 +28,7 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection, connect
 
 from fastws_compat.operations import Done, api, count, kick, listing, send, sockets, survey
@@ -59,6 +60,10 @@ class Cluster:
     def configure(self, **values: Any) -> None:
         """Set values of FASTWS in the servers that are started from now on."""
         self._values["FASTWS"] = values
+
+    def with_urls(self, module: str) -> None:
+        """Set the URLs of the servers that are started from now on."""
+        self._values["ROOT_URLCONF"] = module
 
     @property
     def env(self) -> dict[str, str]:
@@ -218,6 +223,48 @@ def test_stopped_process_is_named_and_obeys_no_old_kick(
     client.send("still here")
     assert client.recv(timeout=20) == "still here"
     client.close()
+
+
+def gathered(running: Running) -> dict[str, dict[str, float]]:
+    """The samples of each process, by the name of the sample, from the metrics of all processes."""
+    status, text = fetch(running, "/metrics/sockets?all=1")
+    assert status == 200
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = sample.labels
+            assert labels.get("process"), sample
+            name = f"{sample.name} {labels.get('route', '')}".strip()
+            found.setdefault(labels["process"], {})[name] = sample.value
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_metrics_of_all_processes_while_one_of_them_stops(
+    number: signal.Signals, daphne: Server, uvicorn: Server, redis_server: RedisServer, settings: Any
+) -> None:
+    """What it has counted is missing, which is a gap and no fall; the others are there."""
+    cluster = Cluster(redis_server, "pubsub", settings)
+    cluster.with_urls("tests.servers.gathered")
+    first, second = cluster.start(daphne, uvicorn)
+    for each in (first, second):
+        open_socket(each, f"/ws/{each.pid}")
+    names = {name(first), name(second)}
+    found = gathered(first)
+    assert {*found} == names
+    assert gathered(second).keys() == names
+    for each in names:
+        assert found[each]["fastws_connections /ws/{room}"] == 1
+        assert found[each]["fastws_connections_opened_total /ws/{room}"] == 1
+    second.signal(number)
+    try:
+        for _ in range(3):  # the first of them waits for it
+            assert {*gathered(first)} == {name(first)}
+    finally:
+        second.signal(signal.SIGCONT if number == signal.SIGSTOP else 0)
+    if number == signal.SIGSTOP:
+        wait_for(lambda: gathered(first).keys() == names)
+        assert gathered(first)[name(second)]["fastws_connections_opened_total /ws/{room}"] == 1
 
 
 def timed(work: Callable[[Any], Any], items: Iterable[Any]) -> list[tuple[float, Any]]:
