@@ -181,6 +181,21 @@ def test_output_that_nobody_reads_ends_a_command(is_file: bool) -> None:
     os.close(read)
 
 
+class Says(base.Command):
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write("Zoë \N{WAVING HAND SIGN}")
+
+
+def test_a_terminal_without_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1"))
+    Says().run_from_argv(["manage.py", "says"])
+    assert shown.getvalue() == b"Zo\xeb \\U0001f44b\n"
+    monkeypatch.setattr(sys, "stdout", text := io.StringIO())
+    Says().run_from_argv(["manage.py", "says"])
+    assert text.getvalue() == "Zoë \N{WAVING HAND SIGN}\n"
+
+
 def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -17,9 +18,14 @@ INTERRUPTED, NO_READER = 128 + signal.SIGINT, 141
 
 
 class Command(BaseCommand):
-    """A command that needs no system check and prints no traceback for Ctrl-C or a closed pipe."""
+    """A command without system checks. Ctrl-C, a closed pipe and a poor terminal cause no traceback."""
 
     requires_system_checks = ()
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # clients send what some terminals cannot show
+        super().run_from_argv(argv)
 
     def execute(self, *args: Any, **options: Any) -> Any:
         try:
