@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -922,6 +923,7 @@ def test_line_answers_once_per_process(shared: Layer, caplog: pytest.LogCaptureF
         for message in [
             {"type": "other"},
             {"type": "fastws.control", "op": "count", "asker": sender_id(), "reply": "own"},
+            {"type": "fastws.control", "op": "count", "at": time.time() - 60.4, "reply": "old"},
             {"type": "fastws.control", "op": "count", "at": 1.0, "reply": "old"},
             {"type": "fastws.control", "op": "count"},
             {"type": "fastws.control", "op": "count", "id": "q", "reply": "asker"},
@@ -933,6 +935,8 @@ def test_line_answers_once_per_process(shared: Layer, caplog: pytest.LogCaptureF
 
     run(test())
     assert "An operator's question could not be answered (KeyError: 'reply')" in caplog.messages
+    [late] = [each for each in caplog.messages if "is not answered" in each]
+    assert re.match(r"An operator's question that was sent 6\d s ago is not answered: this process", late)
 
 
 def test_an_answer_is_lost_once_the_asker_takes_none(
