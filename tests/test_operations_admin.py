@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core import signing
@@ -677,6 +678,26 @@ def test_what_cannot_be_logged_is_not_done(
     with pytest.raises(RuntimeError, match="disk"):
         client.post(LIST + "kick/", {"selection": hidden(page), "code": "1012"})
     assert sockets.servers[0].closes == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_record_is_committed_before_the_action(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each request is a transaction, which could still fail when the sockets are closed."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    close, atomic = api.close, []
+
+    async def closing(*args: Any, **values: Any) -> Any:
+        atomic.append(await sync_to_async(lambda: connection.in_atomic_block)())
+        return await close(*args, **values)
+
+    monkeypatch.setattr(api, "close", closing)
+    client = as_user(*OPERATOR)
+    selection = hidden(client.post(LIST + "kick/", {"_selected_action": sockets.open("1")}))
+    client.post(LIST + "kick/", {"selection": selection, "code": "1012"})
+    assert sockets.closed(0) == (1012, "")
+    assert atomic == [False]
 
 
 def page(**values: Any) -> Page:

@@ -13,6 +13,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.core.signing import BadSignature
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -81,6 +82,8 @@ class LiveSocketAdmin(Base):
                 raise PermissionDenied
             return view(request, **values)
 
+        for alias in connections:  # the record of an action is committed before the action
+            transaction.non_atomic_requests(using=alias)(checked)
         return checked
 
     def url(self, name: str, *args: Any) -> str:
