@@ -236,12 +236,12 @@ class Session(Monitored, Counted):
         """Refuse the handshake with a status."""
         await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 
-    async def end_cancelled(self, exc: asyncio.CancelledError) -> None:
-        """Pass on the server's cancellation. One that nobody asked for is an error of the endpoint."""
+    def passes_cancellation(self) -> bool:
+        """Whether the task was cancelled. A CancelledError that nobody asked for is the endpoint's error."""
         if current_task().cancelling() or self.scope.get(RAISE_EXCEPTIONS):
             self.note_cancelled()
-            raise exc
-        await self.fail(exc)
+            return True
+        return False
 
     async def fail(self, exc: BaseException) -> None:
         """Log an exception once, and close with 1011 or the code for the client's frame that caused it."""
@@ -317,7 +317,9 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
             await session.fail(exc)
     except asyncio.CancelledError as exc:
         if not session.absorb_cancellation():
-            await session.end_cancelled(exc)
+            if session.passes_cancellation():
+                raise
+            await session.fail(exc)
     else:
         websocket = session.websocket
         if websocket is None or websocket.application_state is not DISCONNECTED or session._sent is not None:
