@@ -47,6 +47,8 @@ from fastws_compat.operations.line import Line
 from fastws_compat.operations.records import Row
 from tests.fake_server import DENIAL, FakeServer, connected
 
+ROOT = Path(__file__).resolve().parents[1]
+
 HERE = census.process_name()
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
 
@@ -1049,6 +1051,46 @@ def test_drain_closes_the_sockets_of_one_process(monkeypatch: pytest.MonkeyPatch
         await server.leave()
 
     run(test())
+
+
+WITHOUT_ADMIN = """
+import sys
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="x",
+    INSTALLED_APPS=[
+        "django.contrib.contenttypes", "django.contrib.auth", "fastws_compat", "fastws_compat.operations"
+    ],
+)
+django.setup()
+from django.core.checks import run_checks
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.operations import audit, kick, processes, sockets
+from fastws_compat.testclient import TestClient
+
+app = FastAPI()
+
+@app.websocket("/ws")
+async def endpoint(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for _ in websocket.iter_text():
+        pass
+
+with TestClient(app).websocket_connect("/ws") as websocket:
+    [row] = sockets().rows
+    audit.log(audit.Deed("kick", row.id, "/ws", "code 4000"), "me", kick(id=row.id, code=4000))
+    print(row.route, websocket.receive()["code"], len(processes()))
+print([each.id for each in run_checks() if each.id.startswith("fastws_operations")])
+print([name for name in sys.modules if name.startswith("django.contrib.admin")])
+"""
+
+
+def test_only_the_pages_need_the_admin() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ADMIN], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout == "/ws 4000 1\n[]\n[]\n", done.stderr
 
 
 def test_an_undone_drain_leaves_the_other_sockets_open(monkeypatch: pytest.MonkeyPatch) -> None:
