@@ -11,7 +11,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from channels.exceptions import ChannelFull
@@ -21,6 +22,7 @@ from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, sign
 from fastws_compat.connections import census as counted
 from fastws_compat.connections import sweeper
 from fastws_compat.connections.census import Histogram
+from fastws_compat.connections.states import MEMBER
 from fastws_compat.groups import Group
 from fastws_compat.layers import subscription
 from fastws_compat.logins.gate import Login
@@ -250,6 +252,60 @@ def test_order_and_limit() -> None:
             await server.leave()
 
     run(test())
+
+
+# Of three sockets: user, messages in and out, bytes in and out, waiting messages, last heard.
+SORTED: dict[str, tuple[Any, ...]] = {
+    "a": ("zoe", 1, 9, 100, None, 2, 30.0),
+    "b": ("ann", 5, None, 7, 8, 4, 20.0),
+    "c": (None, None, None, None, None, 0, None),
+}
+IN_ORDER = {
+    "since": "abc",
+    "-since": "cba",
+    "messages": "bac",
+    "-messages": "abc",
+    "user": "bac",
+    "-user": "abc",
+    "bytes": "bac",
+    "-bytes": "abc",
+    "waiting": "cab",
+    "-waiting": "bac",
+    "last_in": "bac",
+    "-last_in": "abc",
+}
+
+
+def sortable(id: str) -> tuple[dict[str, Any], census.Found]:
+    """A socket as a row of an answer, and as its process has it."""
+    user, messages_in, messages_out, bytes_in, bytes_out, waiting, last_in = SORTED[id]
+    values = {
+        "since": float(ord(id)),
+        "messages_in": messages_in,
+        "messages_out": messages_out,
+        "bytes_in": bytes_in,
+        "bytes_out": bytes_out,
+        "last_in": last_in,
+    }
+    member = SimpleNamespace(_queue=[b""] * waiting)
+    scope = {"user": User(pk=1, username=user) if user else None, MEMBER: member}
+    session = SimpleNamespace(id=id, scope=scope, **values)
+    return {"id": id, "user": user, "waiting": waiting, **values}, census.Found(cast(Any, None), session)
+
+
+@pytest.mark.parametrize("order", IN_ORDER)
+def test_every_order(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process and among the answers of several; what is unknown is last in both directions."""
+    wire, found = zip(*map(sortable, "cab"), strict=True)
+    assert "".join(each.session.id for each in census.best(found, order, 9)) == IN_ORDER[order]
+    assert "".join(each.session.id for each in census.best(found, order, 2)) == IN_ORDER[order][:2]
+
+    async def ask(op: str, where: Any, **values: Any) -> survey.Answers:
+        return survey.Answers({f"web:{row['id']}": [{"rows": [row]}] for row in wire})
+
+    monkeypatch.setattr(api, "ask", ask)
+    assert "".join(row.id for row in sockets(order=order).rows) == IN_ORDER[order]
+    assert {each.removeprefix("-") for each in IN_ORDER} == {*census.KEYS}
 
 
 def test_facets() -> None:
