@@ -185,7 +185,11 @@ class Identify:
             logger.error("WebSocket refused: the user cannot be identified\n%s", text, exc_info=bare(exc))
             await refuse(scope, send, 500, reason="error")
         else:
-            await self.inner(scope, receive, send)
+            # Meanwhile it may have waited for its turn and for the database, and does not count as open yet.
+            if health.is_closed:
+                await refuse(scope, send, 503, reason="stopping")
+            else:
+                await self.inner(scope, receive, send)
 
 
 def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:

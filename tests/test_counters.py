@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
+import random
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import OperationalError
 from django.test import override_settings
 
 from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, figures
-from fastws_compat.connections import census, hooks, tally
+from fastws_compat.asgi import get_asgi_application
+from fastws_compat.auth import user_passes_test
+from fastws_compat.connections import census, hooks, sweeper, tally
+from fastws_compat.connections.interrupt import current_task
 from fastws_compat.connections.outcomes import closed_on
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.registry import everywhere
@@ -192,7 +200,7 @@ def test_a_cancellation_that_nobody_handles(
         if when == "after":
             await websocket.accept()
         server.gone = when == "left"
-        asyncio.current_task().cancel()  # type: ignore[union-attr]
+        current_task().cancel()
         await asyncio.sleep(20)
 
     with pytest.raises(asyncio.CancelledError):
@@ -200,6 +208,32 @@ def test_a_cancellation_that_nobody_handles(
     [end] = ended
     assert end.refusal == refused
     assert end.closed == closed
+
+
+@pytest.mark.parametrize(
+    ("path", "refused", "closed"),
+    [("/before", (500, "error"), None), ("/after", None, (1011, "server"))],
+)
+def test_a_cancellation_that_nobody_asked_for(
+    ended: list[Ended], path: str, refused: Any, closed: Any
+) -> None:
+    """The library answers, as for any other exception."""
+    app = FastAPI()
+    server = FakeServer(CONNECT)
+
+    @app.websocket("/{when}")
+    async def endpoint(websocket: WebSocket, when: str) -> None:
+        if when == "after":
+            await websocket.accept()
+        task = asyncio.create_task(asyncio.sleep(20))
+        task.cancel()
+        await task
+
+    run(app, server, path, extensions=DENIAL)
+    [end] = ended
+    assert end.refusal == refused
+    assert end.closed == closed
+    assert totals("/{when}").exceptions == {"CancelledError": 1}
 
 
 def refusing() -> FastAPI:
@@ -255,6 +289,44 @@ def test_why_a_handshake_was_refused(
     assert (ended[0].template, ended[0].refusal, ended[0].closed) == (template, refusal, None)
     assert totals(template).refused == {refusal: 1}
     assert totals(template).opened == 0
+
+
+def limited() -> FastAPI:
+    app = FastAPI()
+    everybody = user_passes_test(lambda user: user.username == "boss")
+
+    @app.websocket("/forbidden", dependencies=[Depends(everybody)])
+    @app.websocket("/once", max_connections_per_user=0)
+    async def endpoint(websocket: WebSocket) -> None: ...
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("path", "refusal"), [("/forbidden", (403, "forbidden")), ("/once", (429, "limit_user"))]
+)
+def test_why_a_user_was_refused(ended: list[Ended], path: str, refusal: tuple[int, str]) -> None:
+    run(limited(), FakeServer(CONNECT), path, extensions=DENIAL, user=User(pk=5, username="ann"))
+    assert ended[0].refusal == refusal
+    assert totals(path).refused == {refusal: 1}
+
+
+def test_a_user_who_cannot_be_looked_up_is_refused_because_of_the_database(
+    ended: list[Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def owner(session: Any, turn: Any) -> Any:
+        raise OperationalError("the database is down")
+
+    monkeypatch.setattr("fastws_compat.logins.identify.owner", owner)
+    app = get_asgi_application(limited())
+    headers = [
+        (b"host", b"testserver"),
+        (b"origin", b"http://testserver"),
+        (b"cookie", f"{settings.SESSION_COOKIE_NAME}={'k' * 32}".encode()),
+    ]
+    run(app, FakeServer(CONNECT), "/once", extensions=DENIAL, headers=headers)
+    refused = {each for found in census.snapshot(everywhere)[1].values() for each in found.refused}
+    assert refused == {(503, "database")}
 
 
 def test_a_handshake_that_is_not_answered_in_time(
@@ -447,3 +519,100 @@ class Connection:
 )
 def test_uvicorns_protocols_show_who_closed(connection: Connection, closed: tuple[int, str]) -> None:
     assert closed_on(connection) == closed
+
+
+class Busy:
+    """An endpoint that handles one message after the other, each until the test says that it is done."""
+
+    def __init__(self) -> None:
+        self.app = FastAPI()
+        self.app.add_api_websocket_route("/ws", self._handle)
+        self.servers: list[FakeServer] = []
+        self._done: dict[int, asyncio.Semaphore] = {}
+        self._websockets: dict[int, WebSocket] = {}
+
+    async def _handle(self, websocket: WebSocket, number: int) -> None:
+        self._websockets[number] = websocket
+        await websocket.accept()
+        async for _ in websocket.iter_text():
+            await self._done[number].acquire()
+
+    async def open(self, number: int) -> None:
+        self._done[number] = asyncio.Semaphore(0)
+        server = FakeServer(CONNECT)
+        server.start(self.app, websocket_scope("/ws", query_string=b"number=%d" % number))
+        self.servers.append(server)
+        await server.wait_sent("websocket.accept")
+        await self._until(number, receiving=True)
+
+    async def begin(self, number: int) -> None:
+        self.servers[number].say("work")
+        await self._until(number, receiving=False)
+
+    async def end(self, number: int) -> None:
+        self._done[number].release()
+        await self._until(number, receiving=True)
+
+    async def _until(self, number: int, receiving: bool) -> None:
+        websocket = self._websockets[number]
+        while (websocket._receive_calls > websocket._receive_returns) is not receiving:
+            await asyncio.sleep(0)
+
+    def sweep(self) -> None:
+        for session in everywhere():
+            session.sweep(0)
+
+    async def leave(self) -> None:
+        for number, server in enumerate(self.servers):
+            self._done[number].release()
+            await server.leave()
+
+
+def test_an_endpoint_is_away_while_it_handles_a_message(ended: list[Ended]) -> None:
+    async def main() -> None:
+        busy = Busy()
+        await busy.open(0)
+        for _ in range(3):
+            busy.sweep()
+        assert "/ws" not in census.snapshot(everywhere)[1]
+        for number in range(3):  # each is shorter than the time between two sweeps
+            await busy.begin(0)
+            busy.sweep()
+            await busy.end(0)
+            assert totals().away == (number + 1) * sweeper.INTERVAL
+        busy.sweep()
+        assert totals().away == 3 * sweeper.INTERVAL
+        await busy.leave()
+
+    asyncio.run(main())
+
+
+def test_the_mean_time_of_a_message_is_the_time_away_per_message(ended: list[Ended]) -> None:
+    """Little's law, for ten endpoints with random handling times on a clock of the test's own."""
+    chance, count, seconds, handling, pause = random.Random(1), 10, 1200.0, 0.2, 0.3
+
+    async def main() -> tuple[float, float]:
+        busy = Busy()
+        for number in range(count):
+            await busy.open(number)
+        due = [(chance.expovariate(1 / pause), number, True) for number in range(count)]
+        due.append((sweeper.INTERVAL, count, True))
+        heapq.heapify(due)
+        spent = 0.0
+        while due[0][0] < seconds:
+            now, number, begins = heapq.heappop(due)
+            if number == count:
+                busy.sweep()
+                heapq.heappush(due, (now + sweeper.INTERVAL, count, True))
+                continue
+            lasts = chance.expovariate(1 / (handling if begins else pause))
+            spent += lasts if begins else 0
+            await (busy.begin(number) if begins else busy.end(number))
+            heapq.heappush(due, (now + lasts, number, not begins))
+        received = sum(session.messages_in for session in everywhere())
+        estimate = totals().away / received
+        await busy.leave()
+        return estimate, spent / received
+
+    estimate, mean = asyncio.run(main())
+    assert abs(estimate / mean - 1) < 0.03

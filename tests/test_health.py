@@ -111,6 +111,22 @@ def test_a_process_that_an_operator_drains_refuses_handshakes(app: Any) -> None:
     assert not health.is_draining()
 
 
+def test_a_handshake_that_waits_while_the_process_is_drained_is_refused(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not yet among the connections that the drain closes."""
+
+    async def identify(scope: Any) -> Any:
+        health.drain()
+        return scope
+
+    monkeypatch.setattr("fastws_compat.logins.identify.identify", identify)
+    server = FakeServer(CONNECT)
+    scope = websocket_scope(extensions=DENIAL, headers=[(b"host", b"example.com")])
+    asyncio.run(app(scope, server.receive, server.send))
+    assert server.sent[0]["status"] == 503
+
+
 def test_the_process_is_starting_until_its_lifespan_has_begun() -> None:
     states: list[str] = []
 

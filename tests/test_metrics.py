@@ -485,7 +485,8 @@ def test_an_answer_to_another_process_keeps_every_sample() -> None:
 
     run(app_with_routes(), "/rooms/lobby", disconnect(1000))
     answer = asyncio.run(answers.respond({"op": gathering.OPERATION, "id": "1"}))
-    families = {family.name: family for family in map(gathering.unpacked, answer["families"])}
+    newer = [[*family, {"unit": "seconds"}] for family in answer["families"]]
+    families = {family.name: family for family in map(gathering.unpacked, newer)}
     assert value(families, "fastws_connections_opened_total", route="/rooms/{room}") == 1
     assert families["fastws_connection_duration_seconds"].type == "histogram"
 

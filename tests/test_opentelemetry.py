@@ -192,6 +192,21 @@ def test_the_span_of_the_handshake_ends_when_it_is_accepted(spans: Spans) -> Non
     assert select.context.trace_id != handshake.context.trace_id
 
 
+def test_an_accept_in_a_sub_task_ends_the_span_of_the_handshake(spans: Spans) -> None:
+    """It cannot change the endpoint's context, whose later spans keep their parent; the links hold."""
+
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await asyncio.create_task(websocket.accept())
+        assert spans.names == ["GET /rooms/{room}"]
+        with spans.provider.get_tracer("orm").start_as_current_span("SELECT"):
+            pass
+
+    run(app_with(endpoint))
+    handshake, select = spans.one("GET /rooms/{room}"), spans.one("SELECT")
+    assert select.parent == handshake.context
+    assert [link.context for link in spans.one("close /rooms/{room}").links] == [handshake.context]
+
+
 def test_a_header_that_names_no_span_begins_a_trace(spans: Spans) -> None:
     run(app_with(echo), disconnect(), scope=scope_of(traceparent="nonsense"))
     assert spans.one("GET /rooms/{room}").parent is None

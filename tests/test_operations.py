@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from channels.exceptions import ChannelFull
@@ -20,6 +22,7 @@ from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, sign
 from fastws_compat.connections import census as counted
 from fastws_compat.connections import sweeper
 from fastws_compat.connections.census import Histogram
+from fastws_compat.connections.states import MEMBER
 from fastws_compat.groups import Group
 from fastws_compat.layers import subscription
 from fastws_compat.logins.gate import Login
@@ -27,6 +30,7 @@ from fastws_compat.logins.remote import sender_id
 from fastws_compat.operations import (
     Done,
     Page,
+    acts,
     akick,
     api,
     aprocesses,
@@ -44,6 +48,8 @@ from fastws_compat.operations import line as operations_line
 from fastws_compat.operations.line import Line
 from fastws_compat.operations.records import Row
 from tests.fake_server import DENIAL, FakeServer, connected
+
+ROOT = Path(__file__).resolve().parents[1]
 
 HERE = census.process_name()
 FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
@@ -246,6 +252,60 @@ def test_order_and_limit() -> None:
             await server.leave()
 
     run(test())
+
+
+# Of three sockets: user, messages in and out, bytes in and out, waiting messages, last heard.
+SORTED: dict[str, tuple[Any, ...]] = {
+    "a": ("zoe", 1, 9, 100, None, 2, 30.0),
+    "b": ("ann", 5, None, 7, 8, 4, 20.0),
+    "c": (None, None, None, None, None, 0, None),
+}
+IN_ORDER = {
+    "since": "abc",
+    "-since": "cba",
+    "messages": "bac",
+    "-messages": "abc",
+    "user": "bac",
+    "-user": "abc",
+    "bytes": "bac",
+    "-bytes": "abc",
+    "waiting": "cab",
+    "-waiting": "bac",
+    "last_in": "bac",
+    "-last_in": "abc",
+}
+
+
+def sortable(id: str) -> tuple[dict[str, Any], census.Found]:
+    """A socket as a row of an answer, and as its process has it."""
+    user, messages_in, messages_out, bytes_in, bytes_out, waiting, last_in = SORTED[id]
+    values = {
+        "since": float(ord(id)),
+        "messages_in": messages_in,
+        "messages_out": messages_out,
+        "bytes_in": bytes_in,
+        "bytes_out": bytes_out,
+        "last_in": last_in,
+    }
+    member = SimpleNamespace(_queue=[b""] * waiting)
+    scope = {"user": User(pk=1, username=user) if user else None, MEMBER: member}
+    session = SimpleNamespace(id=id, scope=scope, **values)
+    return {"id": id, "user": user, "waiting": waiting, **values}, census.Found(cast(Any, None), session)
+
+
+@pytest.mark.parametrize("order", IN_ORDER)
+def test_every_order(order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process and among the answers of several; what is unknown is last in both directions."""
+    wire, found = zip(*map(sortable, "cab"), strict=True)
+    assert "".join(each.session.id for each in census.best(found, order, 9)) == IN_ORDER[order]
+    assert "".join(each.session.id for each in census.best(found, order, 2)) == IN_ORDER[order][:2]
+
+    async def ask(op: str, where: Any, **values: Any) -> survey.Answers:
+        return survey.Answers({f"web:{row['id']}": [{"rows": [row]}] for row in wire})
+
+    monkeypatch.setattr(api, "ask", ask)
+    assert "".join(row.id for row in sockets(order=order).rows) == IN_ORDER[order]
+    assert {each.removeprefix("-") for each in IN_ORDER} == {*census.KEYS}
 
 
 def test_facets() -> None:
@@ -549,6 +609,40 @@ def test_send_a_text_json_and_bytes() -> None:
             while message["type"] != "websocket.send":
                 message = await server.frame()
             assert expected in message.values()
+        await server.leave()
+
+    run(test())
+
+
+def test_a_message_waits_in_the_queue_of_the_groups(settings: Any) -> None:
+    """A client that does not read is closed, and in the same order with what its groups send."""
+    settings.FASTWS = {"SLOW_CONSUMER_QUEUE": 5}
+
+    async def test() -> None:
+        site, blocked = Site(), asyncio.Event()
+
+        async def block(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                await blocked.wait()
+
+        server = connected(site.app, path="/ws/1", on_send=block)
+        await server.wait_sent("websocket.accept")
+        id = await newest()
+        async with asyncio.timeout(20):
+            while not (await asockets(state="slow")).rows:
+                await Group("room.1").asend("by its group")
+                await asyncio.sleep(0)
+            waiting = (await asockets()).rows[0].waiting
+            for number in range(5 - waiting):
+                assert await asend(id, f"by an operator {number}") == Done(1, 1, [])
+                await asyncio.sleep(0)
+            assert (await asockets()).rows[0].waiting == 5
+            while (await asockets(state="slow")).rows:
+                await asend(id, "one too many")
+                await asyncio.sleep(0)
+        blocked.set()
+        await server.wait_sent("websocket.close")
+        assert server.closes == [1013]
         await server.leave()
 
     run(test())
@@ -887,6 +981,7 @@ def test_line_answers_once_per_process(shared: Layer, caplog: pytest.LogCaptureF
         for message in [
             {"type": "other"},
             {"type": "fastws.control", "op": "count", "asker": sender_id(), "reply": "own"},
+            {"type": "fastws.control", "op": "count", "at": time.time() - 60.4, "reply": "old"},
             {"type": "fastws.control", "op": "count", "at": 1.0, "reply": "old"},
             {"type": "fastws.control", "op": "count"},
             {"type": "fastws.control", "op": "count", "id": "q", "reply": "asker"},
@@ -898,6 +993,8 @@ def test_line_answers_once_per_process(shared: Layer, caplog: pytest.LogCaptureF
 
     run(test())
     assert "An operator's question could not be answered (KeyError: 'reply')" in caplog.messages
+    [late] = [each for each in caplog.messages if "is not answered" in each]
+    assert re.match(r"An operator's question that was sent 6\d s ago is not answered: this process", late)
 
 
 def test_an_answer_is_lost_once_the_asker_takes_none(
@@ -1008,5 +1105,94 @@ def test_drain_closes_the_sockets_of_one_process(monkeypatch: pytest.MonkeyPatch
             await api.drain({"everything": True}, over=0, undo=True)
         assert server.closes == [1012]
         await server.leave()
+
+    run(test())
+
+
+WITHOUT_ADMIN = """
+import sys
+import django
+from django.conf import settings
+settings.configure(
+    SECRET_KEY="x",
+    INSTALLED_APPS=[
+        "django.contrib.contenttypes", "django.contrib.auth", "fastws_compat", "fastws_compat.operations"
+    ],
+)
+django.setup()
+from django.core.checks import run_checks
+from fastws_compat import FastAPI, WebSocket
+from fastws_compat.operations import audit, kick, processes, sockets
+from fastws_compat.testclient import TestClient
+
+app = FastAPI()
+
+@app.websocket("/ws")
+async def endpoint(websocket: WebSocket) -> None:
+    await websocket.accept()
+    async for _ in websocket.iter_text():
+        pass
+
+with TestClient(app).websocket_connect("/ws") as websocket:
+    [row] = sockets().rows
+    audit.log(audit.Deed("kick", row.id, "/ws", "code 4000"), "me", kick(id=row.id, code=4000))
+    print(row.route, websocket.receive()["code"], len(processes()))
+print([each.id for each in run_checks() if each.id.startswith("fastws_operations")])
+print([name for name in sys.modules if name.startswith("django.contrib.admin")])
+"""
+
+
+def test_only_the_pages_need_the_admin() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_ADMIN], capture_output=True, text=True, timeout=60, cwd=ROOT
+    )
+    assert done.stdout == "/ws 4000 1\n[]\n[]\n", done.stderr
+
+
+def test_an_undone_drain_leaves_the_other_sockets_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    later: list[tuple[float, Callable[[], None]]] = []
+    monkeypatch.setattr(acts, "soon", lambda found, act, seconds=0: later.append((seconds, act)))
+
+    async def test() -> None:
+        site = Site()
+        opened = [await site.open(f"/ws/{n}") for n in range(3)]
+        try:
+            assert await api.drain({"process": HERE}, over=60, undo=False) == Done(3, 1, [])
+            assert [seconds for seconds, _ in later] == [0, 20, 40]
+            (_, first), *others = later
+            first()
+        finally:
+            await api.drain({"process": HERE}, over=0, undo=True)
+        for _, act in others:
+            act()
+        ends = [asyncio.create_task(each.wait_sent("websocket.close")) for each in opened]
+        _, pending = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in pending:
+            end.cancel()
+        for server in opened:
+            await server.leave()
+        assert sorted(server.closes for server in opened) == [[], [], [1012]]
+
+    run(test())
+
+
+def test_a_drain_refuses_a_handshake_with_503() -> None:
+    """Clients and proxies try elsewhere after a 503, and not after a 403."""
+
+    async def test() -> None:
+        site = Site()
+        server = connected(site.app, path="/slow", extensions=DENIAL)
+        await site.entered.wait()
+        try:
+            assert await api.drain({"process": HERE}, over=0, undo=False) == Done(1, 1, [])
+            await server.wait_sent("websocket.http.response.body")
+        finally:
+            await api.drain({"process": HERE}, over=0, undo=True)
+        site.release.set()
+        await server.wait_ended()
+        start = server.sent[0]
+        assert start["status"] == 503
+        assert b"Retry-After" in dict(start["headers"])
+        assert [exc.code for exc in site.ended if exc] == [1012]
 
     run(test())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.core import signing
@@ -23,12 +25,14 @@ from django.core.management import call_command
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from fastws_compat import FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.operations import api, listing, selections
 from fastws_compat.operations.models import LiveSocket
 from fastws_compat.operations.rates import Meter, Rates
 from fastws_compat.operations.records import Done, Page, Row, Traffic
+from fastws_compat.operations.survey import Answers
 from tests.fake_server import FakeServer, connected
 
 pytestmark = pytest.mark.django_db
@@ -463,11 +467,14 @@ def test_settings_of_projects(
     assert "Closed 1 socket in 1 process." in answer.content.decode()
 
 
-def test_bare_user_model_and_a_second_site() -> None:
+@pytest.mark.parametrize("name", ["text", "number", "uuid"])
+def test_bare_user_model_and_a_second_site(name: str) -> None:
     """Users without PermissionsMixin, and an admin site of the project's own, need a separate process."""
     script = Path(__file__).parent / "bare_user" / "run.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
-    said = "True True\nTrue\nTrue\nTrue True\n4403\n['Began', 'Closed']\n"
+    environ = {**os.environ, "BADGE": name}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, env=environ)
+    said = "1 0 0\n1 1 1 True\n[True] 1\nTrue 0\nTrue\nTrue\nTrue\n"
+    said += "True True\nTrue\nTrue\nTrue True\n4403\n['Began', 'Closed']\n"
     assert done.stdout == said, done.stderr
 
 
@@ -673,6 +680,26 @@ def test_what_cannot_be_logged_is_not_done(
     assert sockets.servers[0].closes == []
 
 
+@pytest.mark.django_db(transaction=True)
+def test_the_record_is_committed_before_the_action(
+    as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where each request is a transaction, which could still fail when the sockets are closed."""
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    close, atomic = api.close, []
+
+    async def closing(*args: Any, **values: Any) -> Any:
+        atomic.append(await sync_to_async(lambda: connection.in_atomic_block)())
+        return await close(*args, **values)
+
+    monkeypatch.setattr(api, "close", closing)
+    client = as_user(*OPERATOR)
+    selection = hidden(client.post(LIST + "kick/", {"_selected_action": sockets.open("1")}))
+    client.post(LIST + "kick/", {"selection": selection, "code": "1012"})
+    assert sockets.closed(0) == (1012, "")
+    assert atomic == [False]
+
+
 def page(**values: Any) -> Page:
     return Page(
         **{
@@ -693,7 +720,7 @@ def test_what_the_list_lacks() -> None:
     lacking = page(silent=["web:2", "web:3"], older=["web:4"], unreached_since=since)
     assert listing.warnings(lacking) == [
         "No answer from web:2, web:3; its sockets are not listed.",
-        "web:4 runs an older version, which does not answer.",
+        "No answer from web:4, which runs an older version.",
         "Other processes are not reached since 12:04 UTC.",
     ]
     query = listing.Query("", {}, "-since")
@@ -846,6 +873,13 @@ def test_processes_page(as_user: Callable[..., Client], sockets: Sockets) -> Non
     assert "serving" in html
 
 
+UNHEARD = (
+    "No answer from web:9.",
+    "No answer from web:8, which runs an older version.",
+    "Other processes are not reached since 12:04 UTC.",
+)
+
+
 def test_order_by_bytes_and_silent_processes_after_an_action(
     as_user: Callable[..., Client], sockets: Sockets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -856,12 +890,22 @@ def test_order_by_bytes_and_silent_processes_after_an_action(
     selection = hidden(client.post(LIST + "message/", {"_selected_action": one}))
 
     async def send(*args: Any, **values: Any) -> Done:
-        return Done(1, 1, ["web:9"])
+        return Done(1, 1, ["web:9"], ["web:8"], datetime(2026, 11, 27, 12, 4, tzinfo=UTC))
 
     monkeypatch.setattr(api, "send_payload", send)
     answer = client.post(LIST + "message/", {"selection": selection, "text": "x"}, follow=True)
-    assert "No answer from web:9." in answer.content.decode()
-    assert LogEntry.objects.get().change_message.endswith("no answer from web:9")
+    for warning in UNHEARD:
+        assert warning in answer.content.decode()
+    message = LogEntry.objects.get().change_message
+    assert message.endswith("; no answer from web:9, web:8; the channel layer failed")
+
+    async def survey() -> Any:
+        return [], Answers({}, ["web:9"], ["web:8"], datetime(2026, 11, 27, 12, 4, tzinfo=UTC))
+
+    monkeypatch.setattr(api, "survey_processes", survey)
+    page = client.get(LIST + "processes/").content.decode()
+    for warning in (*UNHEARD, "No process answers."):
+        assert warning in page
     assert str(LiveSocket(pk="abc")) == "abc"
 
 
@@ -882,3 +926,7 @@ def test_texts() -> None:
         "3 GiB",
     ]
     assert json.dumps(listing.number(None)) == '"\\u2013"'
+    numbers = [lambda: listing.number(1204), lambda: listing.size(1000 * 2**20), lambda: listing.rate(3.44)]
+    assert [text() for text in numbers] == ["1,204", "1,000 MiB", "3.4"]
+    with translation.override("de"):  # where "1,204" is little more than one
+        assert [text() for text in numbers] == ["1.204", "1.000 MiB", "3,4"]

@@ -7,7 +7,9 @@ import json
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -17,13 +19,15 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
+from django.db import OperationalError
+from django.test import override_settings
 
 from fastws_compat import Depends, FastAPI, WebSocket
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import login_required
 from fastws_compat.groups import record
+from fastws_compat.management import base, sessions
 from fastws_compat.management import input as inputs
-from fastws_compat.management import sessions
 from fastws_compat.management.commands import ws_connect
 from fastws_compat.operations import api, audit, census
 from fastws_compat.operations.management import replies, top
@@ -86,6 +90,52 @@ def test_kick_in_the_name_of_a_user(asked: Any, admin_user: User) -> None:
     assert "Closed 2 sockets (code 1012)" in entry.change_message
 
 
+def test_kick_while_the_database_fails(
+    asked: Any, admin_user: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then nobody is looked up, and what cannot be recorded is not done; but others can still be kicked."""
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise OperationalError("the server closed the connection")
+
+    caplog.set_level(logging.INFO, "fastws_compat.audit")
+    with monkeypatch.context() as patch:
+        patch.setattr(LogEntry, "save", fail)
+        with pytest.raises(
+            CommandError, match="Nothing was closed, because it cannot be recorded: the server"
+        ):
+            call("ws_kick", "--everything", "--yes", "--as", "admin")
+        patch.setattr(User.objects, "get_by_natural_key", fail)
+        with pytest.raises(CommandError, match="'admin' cannot be looked up: the server"):
+            call("ws_kick", "--user", "admin", "--yes")
+        assert asked == []
+        assert "Closed 2 sockets" in call("ws_kick", "--route", "/ws", "--yes")
+    assert "route:/ws Closed 2 sockets (code 1012)" in caplog.text
+    caplog.clear()
+    entered = audit.enter
+
+    def enter(*args: Any) -> Any:
+        entry = entered(*args)
+        monkeypatch.setattr(LogEntry, "save", fail)
+        return entry
+
+    monkeypatch.setattr(audit, "enter", enter)
+    with pytest.raises(OperationalError):
+        call("ws_kick", "--everything", "--yes", "--as", "admin")
+    assert "admin: * Closed 2 sockets (code 1012)" in caplog.text  # it has been done
+    assert LogEntry.objects.get().change_message == "Not yet done (code 1012)"
+
+
+def test_kick_without_the_admin_or_users(asked: Any, settings: Any) -> None:
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "django.contrib.admin"]
+    with pytest.raises(CommandError, match=r"--as needs 'django\.contrib\.admin'"):
+        call("ws_kick", "--everything", "--yes", "--as", "admin")
+    with override_settings(AUTH_USER_MODEL="nowhere.User"):
+        with pytest.raises(CommandError, match="This project has no users: AUTH_USER_MODEL refers"):
+            call("ws_kick", "--user", "ann", "--yes")
+    assert asked == []
+
+
 def test_kick_asks_first(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("builtins.input", lambda prompt: "y")
     out = call("ws_kick", "--id", "a", "--id", "b")
@@ -116,7 +166,7 @@ def test_kick_dry_run(asked: Any) -> None:
         ((), "Say which sockets"),
         (("--everything", "--code", "1005"), "not a code that can be sent"),
         (("--user", "nobody", "--yes"), "There is no user 'nobody'"),
-        (("--user", "\udcff", "--yes"), "There is no user"),
+        *(((f"--{name}", "\udcff", "--yes"), "is not UTF-8") for name in ("user", "route", "id", "reason")),
         (("--everything", "--as", "nobody", "--yes"), "There is no user 'nobody'"),
         (("--everything", "--over", "-1", "--yes"), "'-1' is not a number of seconds"),
         (("--everything", "--over", "nan", "--yes"), "'nan' is not a number of seconds"),
@@ -128,6 +178,84 @@ def test_kick_mistakes(asked: Any, args: tuple[str, ...], error: str) -> None:
     with pytest.raises(CommandError, match=error):
         call("ws_kick", *args)
     assert asked == []
+
+
+class Replies:
+    """What the processes answer, one after the other; the last one remains."""
+
+    def __init__(self, *answers: Answers) -> None:
+        self._answers = list(answers)
+
+    async def ask(self, op: str, where: Any, **values: Any) -> Answers:
+        return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+
+
+@pytest.fixture
+def replying(asked: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def reply(*answers: Answers) -> None:
+        ask = Replies(*answers).ask
+        for module in ("api", "management.commands.ws_kick", "management.commands.ws_drain"):
+            monkeypatch.setattr(f"fastws_compat.operations.{module}.ask", ask)
+
+    return reply
+
+
+SINCE = datetime(2026, 11, 27, 12, 4, tzinfo=UTC)
+NOBODY: list[tuple[Answers, str, str]] = [
+    (Answers(), "No process answers", "Closed 0 sockets (code 1012)"),
+    (Answers(silent=["web:9"]), "No process answers", "Closed 0 sockets (code 1012); no answer from web:9"),
+    (Answers(older=["web:1"]), "No process answers", "Closed 0 sockets (code 1012); no answer from web:1"),
+    (
+        Answers(unreached_since=SINCE),
+        "No process answers",
+        "Closed 0 sockets (code 1012); the channel layer failed",
+    ),
+    (
+        Answers({"web:1": [{"matched": 2}]}, unreached_since=SINCE),
+        "Not every process was reached",
+        "Closed 2 sockets (code 1012); the channel layer failed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "error", "entry"), NOBODY)
+def test_a_kick_that_may_not_have_been_heard_is_an_error(
+    replying: Callable[..., None], admin_user: User, answer: Answers, error: str, entry: str
+) -> None:
+    replying(answer)
+    with pytest.raises(CommandError, match=error):
+        call("ws_kick", "--everything", "--yes", "--as", "admin")
+    assert LogEntry.objects.get().change_message == entry
+    with pytest.raises(CommandError, match=error):
+        call("ws_kick", "--everything", "--dry-run")
+
+
+def test_what_an_answer_lacks_is_printed(
+    replying: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    replying(Answers(silent=["web:9"], older=["web:8"], unreached_since=SINCE))
+    err = io.StringIO()
+    with pytest.raises(CommandError):
+        call_command("ws_kick", "--everything", "--yes", stderr=err)
+    since = f"{SINCE.astimezone():%H:%M}"
+    assert err.getvalue().splitlines() == [
+        "No answer from web:9.",
+        "No answer from web:8, which runs an older version.",
+        f"Other processes are not reached since {since}: the channel layer fails.",
+    ]
+
+
+def test_the_process_that_was_named_must_answer(asked: Any) -> None:
+    with pytest.raises(CommandError, match="No such process answers"):
+        call("ws_kick", "--process", "web:7", "--yes")
+    assert "Closed 2 sockets in 1 process." in call("ws_kick", "--process", "web:2", "--yes")
+
+
+def test_a_closed_stdin_confirms_nothing(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CommandError, match="Nothing was closed"):
+        call("ws_kick", "--everything")
+    assert [question[0] for question in asked] == ["count"]
 
 
 def test_unknown_system_user(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +282,11 @@ def test_drain(asked: Any) -> None:
 
 @pytest.mark.parametrize("option", ["--process", "--host"])
 def test_drain_of_an_empty_name_is_not_a_drain_of_all(asked: Any, option: str) -> None:
-    call("ws_drain", option, "")
+    if option == "--process":
+        with pytest.raises(CommandError, match="No such process answers"):
+            call("ws_drain", option, "")
+    else:
+        call("ws_drain", option, "")
     assert asked == [("drain", {option[2:]: ""}, {"over": 0, "undo": False})]
     assert not census.concerns(asked[0][1])
 
@@ -170,16 +302,31 @@ def test_drain_waits(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([2, 0])
 
     async def ask(op: str, where: Any) -> Answers:
-        return Answers({"web:2": [{"matched": next(counts)}]})
+        return Answers(
+            {name: [{"matched": number}] for name, number in (("web:0", 0), ("web:2", next(counts)))}
+        )
 
     monkeypatch.setattr("fastws_compat.operations.management.commands.ws_drain.ask", ask)
     monkeypatch.setattr("fastws_compat.operations.management.commands.ws_drain.INTERVAL", 0)
     assert "No sockets are left." in call("ws_drain", "--all", "--wait", "5")
 
 
+def test_drain_does_not_take_silence_for_an_end(replying: Callable[..., None]) -> None:
+    """A process that hangs, or a layer that fails, does not say that no socket is left."""
+    drained = Answers({name: [{"matched": 1, "drained": True}] for name in ("web:1", "web:2", "db:1")})
+    replying(drained, Answers({"web:1": [{"matched": 0}]}))
+    with pytest.raises(CommandError, match=r"No answer from web:2 after 0\.1 s"):
+        call("ws_drain", "--host", "web", "--wait", "0.1")
+    replying(drained, Answers(unreached_since=SINCE))
+    with pytest.raises(CommandError, match="No answer from db:1, web:1, web:2 after"):
+        call("ws_drain", "--all", "--wait", "0.1")
+    replying(drained, Answers({"web:1": [{"matched": 0}]}))
+    assert "No sockets are left." in call("ws_drain", "--process", "web:1", "--wait", "0.1")
+
+
 def test_drain_of_nobody(asked: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async def drain(where: Any, **values: Any) -> Done:
-        return Done(0, 0, [])
+        return Done(0, 0, [], answered=["web:7"])
 
     monkeypatch.setattr(api, "drain", drain)
     with pytest.raises(CommandError, match="No such process"):
@@ -200,7 +347,7 @@ def counts(opened: int, messages: int, size: int) -> dict[str, int]:
 
 def test_top_rates() -> None:
     before = top.Sample(10, [process(a=counts(1, 10, 0))])
-    now = top.Sample(12, [process(a=counts(3, 10, 4096)), process("web:2", b=counts(1, 1, 1))], ["web:3"])
+    now = top.Sample(12, [process(a=counts(3, 10, 4096)), process("web:2", b=counts(1, 1, 1))])
     first, second = top.rows(before, now)
     assert first == {
         "process": "web:1",
@@ -253,36 +400,77 @@ def test_top_keys() -> None:
     view.sort = "route"
     assert press("") == ["a", "b"]
     assert press("/")
-    lines = "\n".join(top.screen(view, found, top.Sample(1, [process()], ["web:3"])))
-    assert "2 open · 1 processes · no answer from web:3" in lines
-    assert lines.endswith("/")
+    lines = [*top.screen(view, found, top.Sample(1, [process()], ["No answer from web:3."]), 200, 30)]
+    assert lines[0].endswith(" · 2 open · 1 process")
+    assert (lines[1], lines[-1]) == ("No answer from web:3.", "/")
     press("\rr")
-    assert "sorted by route · a" in "\n".join(top.screen(view, found, top.Sample(1, [process()])))
+    assert "sorted by route · a" in "\n".join(top.screen(view, found, top.Sample(1, [process()]), 200, 30))
     press("/b\rq")
     assert view.quits
 
 
 def test_top_once(monkeypatch: pytest.MonkeyPatch) -> None:
     async def survey() -> Any:
-        return [process(**{"/ws/\x1b{a}": counts(1, 1, 1)})], Answers(silent=["web:3"])
+        found = process(**{"/ws/\x1b{a}": counts(1, 1, 1)})
+        return [found], Answers({"web:1": [{}]}, silent=["web:3"])
 
     monkeypatch.setattr(api, "survey_processes", survey)
     monkeypatch.setattr(replies, "is_local", lambda: False)
     out = call("ws_top", "--once", "--interval", "0.1").splitlines()
-    assert out[0] == "No answer from web:3."
-    assert out[1].split() == " ".join(top.COLUMNS).split()
-    assert "/ws/\N{REPLACEMENT CHARACTER}{a}" in out[2]
-    found = json.loads(call("ws_top", "--json", "--interval", "0.1"))
+    assert out[0].split() == " ".join(top.COLUMNS).split()
+    assert "/ws/\N{REPLACEMENT CHARACTER}{a}" in out[1]
+    assert out[2] == "No answer from web:3."
+    found = json.loads(call("ws_top", "--json", "--interval", "0.1").splitlines()[0])
     assert (found["rows"][0]["route"], found["rows"][0]["open"]) == ("/ws/\x1b{a}", 2)
     assert found["silent"] == ["web:3"]
     stdin(monkeypatch, "")
     with pytest.raises(CommandError, match="needs a terminal"):
         call("ws_top")
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(CommandError, match="needs a terminal"):
+        call("ws_top")
+
+
+def test_the_live_table_fits_into_the_terminal() -> None:
+    counted = {f"/ws/{n}": counts(1, 1, 1) for n in range(100)}
+    sample = top.Sample(1, [process(**counted)], ["No answer from web:3."])
+    lines = [*top.screen(top.View(sort="route"), top.rows(None, sample), sample, 40, 20)]
+    assert len(lines) == 19  # the cursor is in the last line
+    assert max(map(len, lines)) == 40
+    assert lines[-3] == "… 89 more rows: / and r show fewer"
+    assert lines[-4].split()[:2] == ["web:1", "/ws/18"]
+    assert lines[4].split()[0] == "process"
+    assert sum(line.startswith("web:1") for line in lines) + 89 == 100
+    few = [*top.screen(top.View(), top.rows(None, sample), sample, 40, 1)]
+    assert few[-3] == "… 100 more rows: / and r show fewer"
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        (Answers(older=["web:8"]), "No process answers"),
+        (Answers(unreached_since=SINCE), "No process answers"),
+        (Answers({"web:1": [{}]}, unreached_since=SINCE), "Not every process"),
+    ],
+)
+@pytest.mark.parametrize("form", ["--once", "--json"])
+def test_top_without_all_answers_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, answers: Answers, error: str, form: str
+) -> None:
+    async def survey() -> Any:
+        return [], answers
+
+    monkeypatch.setattr(api, "survey_processes", survey)
+    monkeypatch.setattr(replies, "is_local", lambda: False)
+    with pytest.raises(CommandError, match=error):
+        call("ws_top", form, "--interval", "0.1")
 
 
 def test_top_of_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     async def survey() -> Any:
-        return [process(f"web-{n}:4121", **{"/ws": counts(1, 1, 1)}) for n in range(120)], Answers()
+        names = [f"web-{n}:4121" for n in range(120)]
+        found = [process(name, **{"/ws": counts(1, 1, 1)}) for name in names]
+        return found, Answers({name: [{}] for name in names})
 
     monkeypatch.setattr(api, "survey_processes", survey)
     monkeypatch.setattr(replies, "is_local", lambda: False)
@@ -332,7 +520,7 @@ def test_send_to_a_user_and_to_everyone(admin_user: User) -> None:
         (("no group", "{}"), "not a valid group name"),
         (("--user", "nobody", "{}"), "There is no user"),
         (("room.1", "--bytes", "/no/such/file"), "cannot be read: No such file"),
-        (("--id", "gone", "{}"), "There is no socket 'gone'"),
+        (("--id", "gone", "{}"), "No process answers"),
         (("--id", "gone", "--everyone", "{}"), "not allowed with"),
     ],
 )
@@ -347,11 +535,24 @@ def test_send_to_one(asked: Any) -> None:
     assert asked[0] == ("send", {"id": ["abc"]}, {"kind": "json", "data": "{}"})
 
 
+def test_send_to_one_that_is_gone(replying: Callable[..., None]) -> None:
+    replying(Answers({"web:1": [{"matched": 0}]}))
+    with pytest.raises(CommandError, match="There is no socket 'gone'"):
+        call("ws_send", "--id", "gone", "{}")
+
+
 def test_send_without_the_app(settings: Any) -> None:
     settings.INSTALLED_APPS = [app for app in settings.INSTALLED_APPS if app != "fastws_compat.operations"]
     assert "Sent to room.1.\n" in call("ws_send", "room.1", "{}")
     with pytest.raises(CommandError, match="needs 'fastws_compat"):
         call("ws_send", "--id", "abc", "{}")
+
+
+def test_message_from_a_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    for form in (["-"], ["--bytes", "-"]):
+        with pytest.raises(CommandError, match="There is no stdin"):
+            call("ws_send", "room", *form)
 
 
 def test_bytes_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -572,7 +773,7 @@ def test_signals_only_in_the_main_thread() -> None:
     entered = threading.Event()
 
     def enter() -> None:
-        with ws_connect.interruptible():
+        with base.interruptible():
             entered.set()
 
     thread = threading.Thread(target=enter)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -343,6 +344,29 @@ async def test_socket_of_another_library_is_refused() -> None:
     await server.wait_sent("websocket.accept")
     id = ids[-1]
     assert (await tap(id, "start"))["refused"] == "foreign"
+    await server.leave()
+
+
+@in_loop
+async def test_socket_that_is_closing_is_gone() -> None:
+    server, _ = await opened()
+    [found] = everybody()
+    found.session.leaving = True
+    assert taps.act(found, {"action": "start", "by": "1"}) == {"matched": 0, "refused": "gone"}
+    found.session.leaving = False
+    await server.leave()
+    assert taps.act(found, {"action": "start", "by": "1"}) == {"matched": 0, "refused": "gone"}
+    assert tapped == {}
+
+
+@in_loop
+async def test_socket_whose_loop_has_ended_is_gone() -> None:
+    server, _ = await opened()
+    [found] = everybody()
+    ended = asyncio.new_event_loop()
+    ended.close()
+    answer = taps.act(replace(found, loop=ended), {"action": "start", "by": "1"})
+    assert (answer, tapped) == ({"matched": 0, "refused": "gone"}, {})
     await server.leave()
 
 

@@ -6,9 +6,12 @@ import asyncio
 import io
 import os
 import pty
+import signal
 import socket
+import subprocess
 import sys
 import threading
+import tty
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,13 +20,17 @@ import pytest
 from channels.layers import InMemoryChannelLayer
 from django.core.management import CommandError, call_command
 
-from fastws_compat.management import clients, dialogue
+from fastws_compat.management import base, clients, dialogue
+from fastws_compat.management.clients import LocalClient
 from fastws_compat.operations import api
 from fastws_compat.operations.management import replies
 from fastws_compat.operations.management.commands.ws_top import CLEAR
+from fastws_compat.operations.management.keyboard import HANG_UP, Keyboard
+from fastws_compat.operations.management.top import View
 from fastws_compat.operations.records import Process
 from fastws_compat.operations.survey import Answers
 from tests.ports import free_port
+from tests.servers.conftest import ROOT
 
 # ws_top
 
@@ -81,7 +88,7 @@ def test_top_shows_a_table_until_q_is_pressed(monkeypatch: pytest.MonkeyPatch) -
         samples += 1
         counts = {"open": 2, "waiting": 1, "opened": 1, "closed": 0, "messages_in": samples, "bytes_in": 1}
         values = {"open": 2, "routes": {"/ws/rooms": counts}, "lag": 0.004, "rss": 1, "layer": "Redis"}
-        return [Process.from_wire(values, "web:1")], Answers()
+        return [Process.from_wire(values, "web:1")], Answers({"web:1": [{}]})
 
     monkeypatch.setattr(api, "survey_processes", survey)
     monkeypatch.setattr(replies, "is_local", lambda: False)
@@ -93,7 +100,153 @@ def test_top_shows_a_table_until_q_is_pressed(monkeypatch: pytest.MonkeyPatch) -
     assert "/ws/rooms" in here.shown
 
 
+@pytest.fixture
+def typed() -> Iterator[tuple[Keyboard, int]]:
+    """A keyboard, and where to write what is typed."""
+    terminal, there = os.openpty()
+    tty.setraw(there)
+    yield Keyboard(there), terminal
+    os.close(there)
+
+
+def test_keys_of_a_terminal(typed: tuple[Keyboard, int]) -> None:
+    keyboard, terminal = typed
+    assert keyboard.pressed(0) is None
+    os.write(terminal, "a\x1b[A\x1b[15~\x1bOPé\x1b".encode())
+    assert [keyboard.pressed(9) for _ in range(6)] == ["a", "\x1b[A", "\x1b[15~", "\x1bOP", "é", "\x1b"]
+    first, second = "é".encode()[:1], "é".encode()[1:]
+    os.write(terminal, first)
+    assert keyboard.pressed(0.1) is None  # half a character
+    os.write(terminal, second)
+    assert keyboard.pressed(9) == "é"
+    os.close(terminal)
+    assert keyboard.pressed(9) == HANG_UP
+
+
+def test_a_file_that_ends_hangs_up() -> None:
+    read, write = os.pipe()
+    os.close(write)
+    assert Keyboard(read).pressed(9) == HANG_UP
+    os.close(read)
+
+
+def test_a_terminal_that_fails_hangs_up(typed: tuple[Keyboard, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(terminal: int, size: int) -> bytes:
+        raise OSError("input/output error")
+
+    keyboard, terminal = typed
+    os.write(terminal, b"a")
+    monkeypatch.setattr("fastws_compat.operations.management.keyboard.os.read", read)
+    assert keyboard.pressed(9) == HANG_UP
+
+
+@pytest.mark.parametrize("key", ["\x1b[A", "\x1b[15~", "\x1bOP", "é"])
+def test_an_arrow_key_does_not_quit(key: str) -> None:
+    view = View()
+    view.press(key, ["/ws"])
+    assert view == View()
+    for each in ("/", *"größe", key, "\r"):
+        view.press(each, ["/ws"])
+    assert (view.text, view.quits) == ("größe" + key * (key == "é"), False)
+
+
+# All commands
+
+
+class Broken(io.StringIO):
+    """Output whose reader has left."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def fileno(self) -> int:
+        if self._number < 0:
+            raise OSError("no file")
+        return self._number
+
+    def flush(self) -> None:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("is_file", [True, False])
+def test_output_that_nobody_reads_ends_a_command(is_file: bool) -> None:
+    read, write = os.pipe()
+    with pytest.raises(SystemExit) as ended:
+        call_command("ws_routes", stdout=Broken(write if is_file else -1))
+    assert ended.value.code == base.NO_READER
+    assert os.write(write, b"rest") == 4
+    os.close(write)
+    assert os.read(read, 4) == (b"" if is_file else b"rest")  # Python's last write went nowhere
+    os.close(read)
+
+
+class Says(base.Command):
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.stdout.write("Zoë \N{WAVING HAND SIGN}")
+
+
+def test_a_terminal_without_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(shown, encoding="latin-1"))
+    Says().run_from_argv(["manage.py", "says"])
+    assert shown.getvalue() == b"Zo\xeb \\U0001f44b\n"
+    monkeypatch.setattr(sys, "stdout", text := io.StringIO())
+    Says().run_from_argv(["manage.py", "says"])
+    assert text.getvalue() == "Zoë \N{WAVING HAND SIGN}\n"
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replies, "require_layer", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        call_command("ws_top")
+    assert ended.value.code == base.INTERRUPTED
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_block_normally(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, base.interruptible():
+        os.kill(os.getpid(), number)
+        signal.pause()
+    assert ended.value.code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+COMMANDS = {
+    "ws_routes": ["ws_routes"],
+    "ws_connect": ["ws_connect", "/ws/tour/clock", "--in-process", "--wait", "3"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_in_a_pipe_whose_reader_leaves(name: str) -> None:
+    command = [sys.executable, "manage.py", *COMMANDS[name]]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.close()
+        error = process.stderr.read()
+    assert (process.returncode, error) == (base.NO_READER, "")
+
+
 # ws_connect
+
+
+def test_connect_with_a_closed_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda found: ended.set())
+    monkeypatch.setattr(sys, "stdin", None)
+
+    async def lines() -> str | None:
+        speaking = dialogue.Dialogue(LocalClient(None), dialogue.Printer(print, False), None)  # type: ignore[arg-type]
+        speaking._read_stdin()
+        return await asyncio.wait_for(speaking._lines.get(), 20)
+
+    assert asyncio.run(lines()) is None
+    assert not ended.is_set()
 
 
 def connect(*args: str) -> tuple[int, str]:

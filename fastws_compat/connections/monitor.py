@@ -100,9 +100,10 @@ class Monitored:
     def _check_client(self, websocket: WebSocket, now: float) -> None:
         """Read ahead for an endpoint that has not been receiving since the last sweep."""
         calls, read_ahead = websocket._receive_calls, self.read_ahead
-        is_busy = calls == websocket._receive_returns == self._receive_calls_seen
+        is_away = calls == websocket._receive_returns
+        is_busy = is_away and calls == self._receive_calls_seen
         self._receive_calls_seen = calls
-        if is_busy and census.is_on:
+        if is_away and census.is_on:
             census.totals_of(template_of(websocket.scope)).away += INTERVAL
         if not is_busy or websocket.client_state is not CONNECTED:
             self._deadline = None

@@ -33,7 +33,7 @@ def packed(metric: Metric) -> list[Any]:
 
 
 def unpacked(family: list[Any]) -> Metric:
-    name, documentation, kind, samples = family
+    name, documentation, kind, samples, *_ = family  # a newer version may send more
     metric = Metric(name, documentation, kind)
     for sample in samples:
         metric.add_sample(*sample)

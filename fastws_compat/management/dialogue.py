@@ -148,7 +148,7 @@ class Dialogue:
             try:
                 if isinstance(sys.stdin, TextIOWrapper):
                     sys.stdin.reconfigure(errors="surrogateescape")  # a line that is no text ends nothing
-                for line in sys.stdin:
+                for line in sys.stdin or ():  # None if it is closed
                     loop.call_soon_threadsafe(self._lines.put_nowait, line.rstrip("\r\n"))
                 loop.call_soon_threadsafe(self._lines.put_nowait, None)
             except (RuntimeError, ValueError, OSError):

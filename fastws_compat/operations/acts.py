@@ -9,8 +9,10 @@ from contextvars import Context
 from functools import partial
 from typing import Any
 
+from fastws_compat import health
 from fastws_compat.connections.closing import close_message, close_reason
 from fastws_compat.connections.lifecycle import Session
+from fastws_compat.connections.outcomes import Reason
 from fastws_compat.connections.pipe import hang_up, mark_disconnected
 from fastws_compat.connections.states import CONNECTING, disconnect_message
 from fastws_compat.groups.delivery import Frame
@@ -20,19 +22,42 @@ from fastws_compat.logger import logger
 from fastws_compat.operations.census import Found, is_superuser, route_of, state_of
 from fastws_compat.types import Send
 
+# The status of a handshake that is refused, and why.
+Refusal = tuple[int, Reason]
+
 # The maximum number of ids of spared connections in a reply.
 MAX_SPARED = 20
 
 
 def close(found: Sequence[Found], code: int, reason: str, over: float, spare: bool) -> tuple[int, list[str]]:
     """Close connections within `over` seconds. Returns how many, and which superusers' were spared."""
-    open_ones = [each for each in found if state_of(each.session) != "closing"]
+    open_ones = _open(found)
     spared = [each.session.id for each in open_ones if spare and is_superuser(each.session)]
     chosen = [each for each in open_ones if not (spare and is_superuser(each.session))]
+    _spread(chosen, lambda session: end(session, code, reason), over)
+    return len(chosen), spared[:MAX_SPARED]
+
+
+def drain(found: Sequence[Found], over: float) -> int:
+    """Close connections with 1012 within `over` seconds, unless the drain is undone. Returns how many."""
+    chosen = _open(found)
+    _spread(chosen, _end_drained, over)
+    return len(chosen)
+
+
+def _end_drained(session: Session) -> None:
+    if health.is_closed:
+        end(session, 1012, "", (503, "stopping"))
+
+
+def _open(found: Sequence[Found]) -> list[Found]:
+    return [each for each in found if state_of(each.session) != "closing"]
+
+
+def _spread(chosen: list[Found], act: Callable[[Session], None], over: float) -> None:
     random.shuffle(chosen)
     for number, each in enumerate(chosen):
-        soon(each, partial(end, each.session, code, reason), over * number / len(chosen))
-    return len(chosen), spared[:MAX_SPARED]
+        soon(each, partial(act, each.session), over * number / len(chosen))
 
 
 def soon(found: Found, act: Callable[[], None], seconds: float = 0) -> None:
@@ -44,8 +69,8 @@ def soon(found: Found, act: Callable[[], None], seconds: float = 0) -> None:
         loop.call_soon_threadsafe(act, context=Context())
 
 
-def end(session: Session, code: int, reason: str) -> None:
-    """Close a connection. Its endpoint sees WebSocketDisconnect; before accept, the client gets a 403."""
+def end(session: Session, code: int, reason: str, refusal: Refusal = (403, "forbidden")) -> None:
+    """Close a connection. Its endpoint sees WebSocketDisconnect; before accept, the client gets a refusal."""
     if state_of(session) == "closing":
         return
     websocket = session.websocket
@@ -55,18 +80,18 @@ def end(session: Session, code: int, reason: str) -> None:
     if session.state is CONNECTING:
         if websocket is not None:
             mark_disconnected(websocket, disconnect_message(code, reason), "operator")
-        _refuse(session)
+        _refuse(session, *refusal)
     elif websocket is not None:
         session.spawn(hang_up(websocket, code, close_reason(reason), "operator"))
     else:
         _close_foreign(session, code, reason)
 
 
-def _refuse(session: Session) -> None:
-    session.note_refusal(403, "forbidden")
+def _refuse(session: Session, status: int, why: Reason) -> None:
+    session.note_refusal(status, why)
     session.mark_closed()
     session.end_turn()
-    session.spawn(session.deny(403, "forbidden"))
+    session.spawn(session.deny(status, why))
     if session.websocket is None:
         session.cancel_foreign()
 

@@ -13,6 +13,7 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
 from django.core.signing import BadSignature
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -81,6 +82,8 @@ class LiveSocketAdmin(Base):
                 raise PermissionDenied
             return view(request, **values)
 
+        for alias in connections:  # the record of an action is committed before the action
+            transaction.non_atomic_requests(using=alias)(checked)
         return checked
 
     def url(self, name: str, *args: Any) -> str:
@@ -331,8 +334,8 @@ class LiveSocketAdmin(Base):
         """Show what was done, and which processes did not reply."""
         where = ngettext("in %d process", "in %d processes", done.processes) % done.processes
         messages.success(request, f"{sentence % done.count} {where}.")
-        if done.silent:
-            messages.warning(request, _("No answer from %s.") % ", ".join(done.silent))
+        for warning in listing.missing(done):
+            messages.warning(request, warning)
 
     # Processes
 
@@ -344,8 +347,7 @@ class LiveSocketAdmin(Base):
             title=_("Processes"),
             processes=[details.process_cells(each) for each in found],
             heads=details.PROCESS_HEADS,
-            silent=answers.silent,
-            older=answers.older,
+            warnings=listing.missing(answers),
         )
 
 

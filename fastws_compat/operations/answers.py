@@ -92,8 +92,7 @@ async def _drain(question: Question) -> Answer:
         health.undo()
         return {"drained": True, "matched": len(found)}
     health.drain()
-    closed, _ = acts.close(found, 1012, "", float(question.get("over") or 0), spare=False)
-    return {"drained": True, "matched": closed}
+    return {"drained": True, "matched": acts.drain(found, float(question.get("over") or 0))}
 
 
 async def _tap(question: Question) -> Answer:

@@ -14,6 +14,7 @@ from asgiref.sync import async_to_sync
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_reason, is_close_code
 from fastws_compat.operations import census
+from fastws_compat.operations.answers import Answer
 from fastws_compat.operations.records import Done, Page, Process, Row, Traffic
 from fastws_compat.operations.survey import Answers, ask, is_local
 
@@ -77,7 +78,7 @@ async def page(
         matched=answers.sum("matched"),
         silent=answers.silent,
         older=answers.older,
-        processes=sorted(answers.parts),
+        processes=answers.answered,
         facets=_facets(answers),
         traffic={name: Traffic.from_wire(parts[-1].get("traffic")) for name, parts in answers.parts.items()},
         unreached_since=answers.unreached_since,
@@ -184,7 +185,7 @@ async def drain(where: Mapping[str, Any], *, over: float, undo: bool, by: Any = 
     """Take the processes that `where` selects out of service, or put them back."""
     answers = await ask("drain", where, over=over, undo=undo)
     drained = [answer for answer in answers.last if answer.get("drained")]
-    done = Done(sum(answer["matched"] for answer in drained), len(drained), answers.silent)
+    done = _result(drained, answers)
     await _announce("undrain" if undo else "drain", where, by, done)
     return done
 
@@ -209,9 +210,20 @@ TAPS = {"start": "tap", "stop": "untap"}
 
 async def _done(action: str, where: Mapping[str, Any], by: Any, answers: Answers) -> Done:
     acted = [answer for answer in answers.last if answer.get("matched")]
-    done = Done(sum(answer["matched"] for answer in acted), len(acted), answers.silent)
+    done = _result(acted, answers)
     await _announce(action, where, by, done)
     return done
+
+
+def _result(acted: list[Answer], answers: Answers) -> Done:
+    return Done(
+        sum(answer["matched"] for answer in acted),
+        len(acted),
+        answers.silent,
+        answers.older,
+        answers.unreached_since,
+        answers.answered,
+    )
 
 
 async def _announce(action: str, where: Mapping[str, Any], by: Any, done: Done) -> None:

@@ -42,7 +42,9 @@ class Deed:
     def text(self, done: Done) -> str:
         """The sentence for the logs."""
         what = WORDS.get(self.action, self.action)
-        silent = f"; no answer from {', '.join(done.silent)}" if done.silent else ""
+        missing = [*done.silent, *done.older]
+        silent = f"; no answer from {', '.join(missing)}" if missing else ""
+        silent += "; the channel layer failed" if done.unreached_since is not None else ""
         sockets = "1 socket" if done.count == 1 else f"{done.count} sockets"
         return f"{what} {sockets} ({self.details}){silent}"
 
@@ -86,10 +88,10 @@ def enter(deed: Deed, user: Any, ids: Sequence[str] = ()) -> Any:
 
 
 def complete(entry: Any, user: Any, deed: Deed, ids: Sequence[str], done: Done) -> None:
-    """Add the outcome to the user's entry, and write the line."""
+    """Write the line, and add the outcome to the user's entry."""
+    log(deed, user.get_username(), done)  # first, because the database may fail now
     entry.change_message = _message(deed, ids, done)
     entry.save(update_fields=["change_message"])
-    log(deed, user.get_username(), done)
 
 
 def record(deed: Deed, user_id: str, done: Done) -> None:

@@ -258,9 +258,10 @@ FILTERS: dict[str, Callable[[Any, bool], Test]] = {
 }
 
 
-def concerns(where: Mapping[str, Any]) -> bool:
-    """Whether a question concerns this process."""
-    return where.get("process") in (None, process_name()) and where.get("host") in (None, host())
+def concerns(where: Mapping[str, Any], process: str = "") -> bool:
+    """Whether a question concerns a process, by default this one."""
+    name = process or process_name()
+    return where.get("process") in (None, name) and where.get("host") in (None, name.rpartition(":")[0])
 
 
 def tests(where: Mapping[str, Any], personal: bool) -> list[Test]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context
@@ -31,6 +32,7 @@ class Line:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._answers: set[asyncio.Task[None]] = set()
+        self._is_late = False
 
     def begin(self) -> None:
         """Join the line from the running loop, if the layer reaches other processes."""
@@ -52,12 +54,23 @@ class Line:
         return self._loop is loop
 
     def _hear(self, message: dict[str, Any]) -> None:
-        if message.get("type") != QUESTION or message.get("asker") == sender_id() or is_stale(message):
+        if message.get("type") != QUESTION or message.get("asker") == sender_id() or self._drops(message):
             return
         assert self._loop is not None
         task = self._loop.create_task(self._answer(message), context=Context())
         self._answers.add(task)
         task.add_done_callback(self._answers.discard)
+
+    def _drops(self, question: Mapping[str, Any]) -> bool:
+        """Whether a question is too old; the first of several in a row is logged."""
+        was_late, self._is_late = self._is_late, is_stale(question)
+        if self._is_late and not was_late:
+            logger.warning(
+                "An operator's question that was sent %.0f s ago is not answered: this process was suspended,"
+                " or the clocks of the machines differ",
+                time.time() - question["at"],
+            )
+        return self._is_late
 
     async def _answer(self, question: Mapping[str, Any]) -> None:
         try:

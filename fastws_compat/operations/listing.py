@@ -14,13 +14,15 @@ from urllib.parse import urlencode
 
 from asgiref.sync import async_to_sync
 from django.urls import reverse
+from django.utils import formats
 from django.utils.text import Truncator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from fastws_compat.operations import api, census, masks
 from fastws_compat.operations.rates import Meter, Rates
-from fastws_compat.operations.records import Page, Row
+from fastws_compat.operations.records import Done, Page, Row
+from fastws_compat.operations.survey import Answers
 
 URLS = "fastws_operations_livesocket"
 DASH = "–"
@@ -174,8 +176,11 @@ def duration(seconds: float) -> str:
     return _("%d d") % (seconds // 86400)
 
 
-def number(value: int | None) -> str:
-    return DASH if value is None else f"{value:,}"
+def number(value: float | None, decimals: int = 0) -> str:
+    """A number as the language groups it: 1,204 in English, 1.204 in German."""
+    if value is None:
+        return DASH
+    return formats.number_format(f"{value:.{decimals}f}", decimals, force_grouping=True)
 
 
 def size(value: int | None) -> str:
@@ -183,9 +188,9 @@ def size(value: int | None) -> str:
         return DASH
     for unit in ("B", "KiB", "MiB"):
         if value < 1024:
-            return f"{value:,.0f} {unit}"
+            return f"{number(value)} {unit}"
         value //= 1024
-    return f"{value:,.0f} GiB"
+    return f"{number(value)} GiB"
 
 
 def rate(value: float | None) -> str:
@@ -193,14 +198,14 @@ def rate(value: float | None) -> str:
     if value is None:
         return DASH
     if 0 < value < 10:
-        return f"{max(value, 0.1):.1f}"
-    return f"{value:,.0f}"
+        return number(max(value, 0.1), 1)
+    return number(value)
 
 
 def lag(seconds: float | None) -> str:
     if seconds is None:
         return DASH
-    return "< 1 ms" if seconds < 0.001 else f"{seconds * 1000:,.0f} ms"
+    return "< 1 ms" if seconds < 0.001 else f"{number(seconds * 1000)} ms"
 
 
 def _user(row: Row) -> str:
@@ -347,11 +352,23 @@ def warnings(page: Page) -> list[str]:
     if page.silent:
         names = ", ".join(page.silent)
         found.append(_("No answer from %s; its sockets are not listed.") % names)
-    if page.older:
-        found.append(_("%s runs an older version, which does not answer.") % ", ".join(page.older))
-    if page.unreached_since is not None:
-        found.append(_("Other processes are not reached since %s.") % f"{page.unreached_since:%H:%M} UTC")
-    return found
+    return [*found, *unheard(page)]
+
+
+def missing(found: Answers | Done) -> list[str]:
+    """Warnings about the processes that have not answered."""
+    silent = [_("No answer from %s.") % ", ".join(found.silent)] if found.silent else []
+    return [*silent, *unheard(found)]
+
+
+def unheard(found: Answers | Done | Page) -> list[str]:
+    """Warnings about the processes that do not know the question, or have not got it."""
+    texts = []
+    if found.older:
+        texts.append(_("No answer from %s, which runs an older version.") % ", ".join(found.older))
+    if found.unreached_since is not None:
+        texts.append(_("Other processes are not reached since %s.") % f"{found.unreached_since:%H:%M} UTC")
+    return texts
 
 
 def empty(query: Query, page: Page) -> str:

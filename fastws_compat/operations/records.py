@@ -124,14 +124,20 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The result of an operation: the numbers of connections and processes, and who did not reply."""
+    """The result of an operation: how many connections and processes it concerned, and who did not reply."""
 
     #: The number of connections that it concerned.
     count: int
-    #: The number of processes that replied.
+    #: The number of processes in which it concerned a connection, or which were drained.
     processes: int
     #: The processes that did not reply.
     silent: list[str]
+    #: The processes whose version does not know the operation.
+    older: list[str] = field(default_factory=list)
+    #: Since when the channel layer has failed; None if it works.
+    unreached_since: datetime | None = None
+    #: The processes that replied.
+    answered: list[str] = field(default_factory=list, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

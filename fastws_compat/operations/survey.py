@@ -50,6 +50,11 @@ class Answers:
     unreached_since: datetime | None = None
 
     @property
+    def answered(self) -> list[str]:
+        """The processes that answered."""
+        return sorted(self.parts)
+
+    @property
     def last(self) -> list[Answer]:
         """The final message of each process."""
         return [parts[-1] for parts in self.parts.values()]

@@ -210,17 +210,25 @@ def _refusal(session: Any, spare: bool) -> str | None:
         return "off"
     if spare and is_superuser(session):
         return "superuser"
-    return "foreign" if session.websocket is None else None
+    if session.websocket is not None:
+        return None
+    return "gone" if state_of(session) == "closing" else "foreign"
 
 
 def _start(found: Found, watcher: str, after: int) -> dict[str, Any]:
     id = found.session.id
+    if state_of(found.session) == "closing":
+        return {"matched": 0, "refused": "gone"}
     if id not in tapped and len(tapped) >= MAX_TAPS:
         return {"matched": 0, "refused": "busy"}
     tap = tapped.setdefault(id, Tap(found.session))
     tap.watchers.add(watcher)
     tap.renew()
-    soon(found, tap.begin)
+    try:
+        soon(found, tap.begin)
+    except RuntimeError:  # the loop has been closed meanwhile
+        tapped.pop(id, None)
+        return {"matched": 0, "refused": "gone"}
     return {"matched": 1}
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import django
 from django.conf import settings
@@ -58,11 +60,14 @@ django.setup()
 
 from django.contrib import admin  # noqa: E402
 from django.contrib.admin.models import LogEntry  # noqa: E402
-from django.core.management import call_command  # noqa: E402
+from django.core.management import CommandError, call_command  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.urls import path  # noqa: E402
 
-from fastws_compat import FastAPI, WebSocket  # noqa: E402
+from fastws_compat import Depends, FastAPI, WebSocket  # noqa: E402
+from fastws_compat.auth import login_required  # noqa: E402
+from fastws_compat.management.input import user_named  # noqa: E402
+from fastws_compat.operations import count, kick, sockets  # noqa: E402
 from fastws_compat.operations.admin import LiveSocketAdmin  # noqa: E402
 from fastws_compat.operations.models import LiveSocket  # noqa: E402
 from fastws_compat.testclient import TestClient  # noqa: E402
@@ -75,7 +80,7 @@ call_command("migrate", run_syncdb=True, verbosity=0)
 app = FastAPI()
 
 
-@app.websocket("/ws")
+@app.websocket("/ws", dependencies=[Depends(login_required)])
 async def endpoint(websocket: WebSocket) -> None:
     await websocket.accept()
     async for _ in websocket.iter_text():
@@ -84,7 +89,12 @@ async def endpoint(websocket: WebSocket) -> None:
 
 LIST = "/second/fastws_operations/livesocket/"
 client = Client()
-client.force_login(Operator.objects.create(badge="7"))
+NAMES = {"text": ("7", "8"), "number": (7, 8), "uuid": (UUID(int=7), UUID(int=8))}
+name, other = NAMES[os.environ.get("BADGE", "text")]
+operator = Operator.objects.create(badge=name)
+client.force_login(operator)
+visitor = TestClient(app)
+visitor.force_login(operator)
 
 
 def page(address: str, **values: Any) -> str:
@@ -95,7 +105,20 @@ def page(address: str, **values: Any) -> str:
     return html
 
 
-with TestClient(app).websocket_connect("/ws") as websocket:
+def shown(query: str) -> int:
+    return len(client.get(f"{LIST}data/?{query}").json()["rows"])
+
+
+with visitor.websocket_connect("/ws") as websocket:
+    print(shown(f"username={name}"), shown(f"username={other}"), shown("username=nonsense"))
+    print(shown(f"q={name}"), shown("o=user"), shown("o=-user"), str(name) in page(LIST))
+    print([row.user == str(name) for row in sockets(user=str(name)).rows], count(user=operator))
+    print(user_named(str(name)) == operator, kick(user=str(other)).count)
+    for unknown in (str(other), "nonsense", "\udcff"):
+        try:
+            print(user_named(unknown))
+        except CommandError as error:
+            print(error.args[0].startswith("There is no user"))
     [one] = re.findall(rf'href="{LIST}(\w{{32}})/"', page(LIST))
     assert one in page(f"{LIST}data/")
     print("1 process" in page(LIST), "daphne" not in page(f"{LIST}processes/"))

@@ -41,7 +41,7 @@ POINTS = (
     "in_sync_teardown",
 )
 # Faults of the application, and faults of the client.
-OWN_FAULTS = ("exception", "return", "cancel", "timeout")
+OWN_FAULTS = ("exception", "return", "cancel", "escape", "timeout")
 CLIENT_FAULTS = ("close", "reset", "half_close")
 MAX_SECONDS = 15
 # How long a connection may hold resources after its end.
@@ -119,6 +119,8 @@ class Case:
             case "cancel":
                 self.cancel()
                 await asyncio.sleep(0)
+            case "escape":
+                raise asyncio.CancelledError
             case "timeout":
                 async with asyncio.timeout(0.01):
                     await asyncio.Event().wait()
@@ -140,6 +142,8 @@ class Case:
             case "cancel":
                 self.loop.call_soon_threadsafe(self.cancel)
                 time.sleep(0.01)
+            case "escape":
+                raise asyncio.CancelledError
             case "timeout":
                 raise TimeoutError
             case "close" | "reset" | "half_close":

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.servers
 
 APP = "tests.servers.faults_logged:app"
 EARLY = POINTS[: POINTS.index("after_accept")]
-RAISED = ("exception", "timeout")
+RAISED = ("exception", "escape", "timeout")
 
 
 def ends(running: Running) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import threading
 import time
@@ -204,6 +205,26 @@ def test_probes_are_found_below_a_root_path(server: Server) -> None:
     assert answer(running, "/-/ready", host="wrong.example") == (200, "ready")
 
 
+def test_a_probe_says_so_within_100_ms_of_sigterm(daphne: Server) -> None:
+    """The best of three: the machine may be busy, but nothing waits for a timer."""
+
+    def took() -> float:
+        running = daphne.start(SITE)
+        assert fetch(running, "/-/ready") == (200, "ready")
+        running.signal(signal.SIGTERM)
+        began = time.monotonic()
+        while (found := fetch(running, "/-/ready")) == (200, "ready"):
+            pass
+        seconds = time.monotonic() - began
+        assert found == (503, "draining")
+        return seconds
+
+    times = [took()]
+    while times[-1] > 0.1 and len(times) < 3:
+        times.append(took())
+    assert times[-1] <= 0.1, times
+
+
 def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) -> None:
     running = daphne.start(SITE)
     assert "Stopping takes up to 5.9 s" in running.logs()
@@ -211,8 +232,7 @@ def test_sigterm_on_daphne_is_announced_before_the_server_stops(daphne: Server) 
         clients = [stack.enter_context(open_socket(running, f"/rooms/{number}")) for number in range(20)]
         running.signal(signal.SIGTERM)
         stopped = time.monotonic()
-        time.sleep(0.1)
-        assert fetch(running, "/-/ready") == (503, "draining")
+        wait_for(lambda: fetch(running, "/-/ready") == (503, "draining"))
         late = stack.enter_context(open_socket(running, "/rooms/late"))  # it still serves
         late.send("hello")
         assert late.recv() == "hello"
@@ -253,7 +273,9 @@ def test_three_hundred_sockets_are_closed_over_the_spread(daphne: Server) -> Non
             return sorted(at - began for at in await asyncio.gather(*map(closed, clients)))
 
     times = asyncio.run(drained())
+    running.wait(10)
+    [total] = re.findall(r"Stopping takes up to ([\d.]+) s", running.logs())
+    assert times[-1] < float(total)
     most = max(sum(start <= at < start + 1 for at in times) for start in times)
     print(f"{count} sockets were closed within {times[-1]:.2f} s, at most {most} in a second")
     assert most <= count / 2
-    running.wait(10)

@@ -11,11 +11,13 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -26,13 +28,14 @@ from asgiref.sync import async_to_sync
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.test import Client
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.sync.client import ClientConnection, connect
 
 from fastws_compat.operations import Done, api, count, kick, listing, send, sockets, survey
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
-from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, in_turn, on_servers, wait_for
+from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, in_turn, wait_for
 from tests.servers.test_metrics import fetch
 
 pytestmark = [pytest.mark.servers, pytest.mark.redis]
@@ -57,6 +60,10 @@ class Cluster:
     def configure(self, **values: Any) -> None:
         """Set values of FASTWS in the servers that are started from now on."""
         self._values["FASTWS"] = values
+
+    def with_urls(self, module: str) -> None:
+        """Set the URLs of the servers that are started from now on."""
+        self._values["ROOT_URLCONF"] = module
 
     @property
     def env(self) -> dict[str, str]:
@@ -216,6 +223,48 @@ def test_stopped_process_is_named_and_obeys_no_old_kick(
     client.send("still here")
     assert client.recv(timeout=20) == "still here"
     client.close()
+
+
+def gathered(running: Running) -> dict[str, dict[str, float]]:
+    """The samples of each process, by the name of the sample, from the metrics of all processes."""
+    status, text = fetch(running, "/metrics/sockets?all=1")
+    assert status == 200
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            labels = sample.labels
+            assert labels.get("process"), sample
+            name = f"{sample.name} {labels.get('route', '')}".strip()
+            found.setdefault(labels["process"], {})[name] = sample.value
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_metrics_of_all_processes_while_one_of_them_stops(
+    number: signal.Signals, daphne: Server, uvicorn: Server, redis_server: RedisServer, settings: Any
+) -> None:
+    """What it has counted is missing, which is a gap and no fall; the others are there."""
+    cluster = Cluster(redis_server, "pubsub", settings)
+    cluster.with_urls("tests.servers.gathered")
+    first, second = cluster.start(daphne, uvicorn)
+    for each in (first, second):
+        open_socket(each, f"/ws/{each.pid}")
+    names = {name(first), name(second)}
+    found = gathered(first)
+    assert {*found} == names
+    assert gathered(second).keys() == names
+    for each in names:
+        assert found[each]["fastws_connections /ws/{room}"] == 1
+        assert found[each]["fastws_connections_opened_total /ws/{room}"] == 1
+    second.signal(number)
+    try:
+        for _ in range(3):  # the first of them waits for it
+            assert {*gathered(first)} == {name(first)}
+    finally:
+        second.signal(signal.SIGCONT if number == signal.SIGSTOP else 0)
+    if number == signal.SIGSTOP:
+        wait_for(lambda: gathered(first).keys() == names)
+        assert gathered(first)[name(second)]["fastws_connections_opened_total /ws/{room}"] == 1
 
 
 def timed(work: Callable[[Any], Any], items: Iterable[Any]) -> list[tuple[float, Any]]:
@@ -396,7 +445,6 @@ def manage(env: dict[str, str], *args: str, **options: Any) -> subprocess.Popen[
     return subprocess.Popen(command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, **options)
 
 
-@on_servers("daphne")
 def test_connect(server: Server, tmp_path: Path) -> None:
     env = {"DATABASE_PATH": str(tmp_path / "site.sqlite3")}
     environ = {**os.environ, **UNMEASURED, **env, "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings"}
@@ -470,3 +518,69 @@ def test_drain_and_back(server: Server, redis_server: RedisServer, settings: Any
     assert "Back in service: 1 process with 0 sockets." in said.getvalue()
     assert fetch(running, "/-/ready") == (200, "ready")
     open_socket(running, "/ws/2").close()
+
+
+class Storm:
+    """Clients that come back as soon as they are refused or closed."""
+
+    def __init__(self, running: Running, count: int) -> None:
+        self._url, self._count = running.url("/ws/storm"), count
+        # The number of acceptances and of refusals since the last `clear`, by client.
+        self.accepted, self.refused = Counter[int](), Counter[int]()
+        # The codes of closes, and the statuses of refusals.
+        self.ends: set[int | None] = set()
+        self._done = threading.Event()
+
+    def clear(self) -> None:
+        self.accepted.clear()
+        self.refused.clear()
+
+    def stop(self) -> None:
+        self._done.set()
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        await asyncio.gather(*map(self._come_back, range(self._count)))
+
+    async def _come_back(self, number: int) -> None:
+        while not self._done.is_set():
+            try:
+                async with websockets.connect(self._url, compression=None, proxy=None) as client:
+                    self.accepted[number] += 1
+                    while not self._done.is_set():
+                        with suppress(TimeoutError):
+                            await asyncio.wait_for(client.recv(), 0.2)
+            except websockets.ConnectionClosed as closed:
+                self.ends.add(None if closed.rcvd is None else closed.rcvd.code)
+            except websockets.InvalidStatus as refused:
+                self.ends.add(refused.response.status_code)
+                self.refused[number] += 1
+
+
+def test_drain_while_everybody_comes_back(server: Server, redis_server: RedisServer, settings: Any) -> None:
+    cluster, count = Cluster(redis_server, "pubsub", settings), 30
+    cluster.configure(MAX_HANDSHAKES=2)  # so that most of them wait for their turn
+    [running] = cluster.start(server)
+    storm = Storm(running, count)
+    with ThreadPoolExecutor(1) as threads:
+        weather = threads.submit(storm.run)
+        try:
+            wait_for(lambda: len(storm.accepted) == count)
+            said = StringIO()
+            drain = ["ws_drain", "--process", name(running), "--wait", "20"]
+            call_command(*drain, "--over", "0.5", stdout=said)
+            assert said.getvalue() == f"Draining: 1 process with {count} sockets.\nNo sockets are left.\n"
+            storm.clear()
+            wait_for(lambda: len(storm.refused) == count)
+            assert not storm.accepted
+            call_command(*drain, stdout=said)
+            assert "Draining: 1 process with 0 sockets.\nNo sockets are left.\n" in said.getvalue()
+            call_command("ws_drain", "--all", "--undo", stdout=said)
+            wait_for(lambda: len(storm.accepted) == count)
+        finally:
+            storm.stop()
+        weather.result(60)
+    assert storm.ends == {1012, 503}
+    assert "Traceback" not in running.logs()

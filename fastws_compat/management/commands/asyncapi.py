@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.urls import get_script_prefix
 
+from fastws_compat.management import base
 from fastws_compat.schema import asyncapi
 from fastws_compat.schema.written import add_arguments, deliver, described_site
 
 VERSIONS = ("3.1.0", "3.0.0")
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = "Writes the AsyncAPI document of the project's WebSocket routes."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from fastws_compat.management import base
 from fastws_compat.management.clients import Client, Headers, LocalClient, NetworkClient, Target
 from fastws_compat.management.dialogue import Dialogue, Printer
 from fastws_compat.management.input import content, seconds, user_named
@@ -26,11 +24,10 @@ PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 SAFE = "/%:@!$&'()*+,;=?"
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = (
         "Opens a socket and prints its messages. Each line of stdin is sent; /close and /ping are commands."
     )
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("path", help="the path of the socket, such as /ws/rooms/lobby")
@@ -51,7 +48,7 @@ class Command(BaseCommand):
         client, printer = client_of(options), Printer(self.print_line, options["json"])
         target = target_of(options)
         user = None if options["user"] is None else user_named(options["user"])
-        with interruptible(), nullcontext(None) if user is None else logged_in(user) as cookie:
+        with base.interruptible(), nullcontext(None) if user is None else logged_in(user) as cookie:
             headers = target.headers if cookie is None else [*target.headers, ("Cookie", cookie)]
             dialogue = Dialogue(client, printer, options["wait"])
             status = asyncio.run(dialogue.run(replace(target, headers=headers), options["send"]))
@@ -61,23 +58,6 @@ class Command(BaseCommand):
     def print_line(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Exit normally on SIGTERM and SIGINT, so that the session is deleted."""
-
-    def leave(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
-
-    is_main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGTERM, signal.SIGINT) if is_main else ()
-    before = [(number, signal.signal(number, leave)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
 
 
 def client_of(options: dict[str, Any]) -> Client:

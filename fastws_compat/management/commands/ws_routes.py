@@ -7,17 +7,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
+from fastws_compat.management import base
 from fastws_compat.schema import catalogue
 from fastws_compat.schema.catalogue import Entry
 
 HEAD = ("Path", "Name", "Endpoint", "Dependencies", "Limits")
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = "Lists the project's WebSocket routes in the order in which they are matched."
-    requires_system_checks = ()  # the command helps to find what a check reports
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print a list of objects instead of a table")

@@ -6,19 +6,19 @@ import json
 from typing import Any
 
 from django.apps import apps
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fastws_compat.exceptions import GroupNameError, GroupSendError
 from fastws_compat.groups.group import Group
 from fastws_compat.logins.remote import shared_layer
+from fastws_compat.management import base
 from fastws_compat.management.input import content, text, user_named
 
 OPERATIONS = "fastws_compat.operations"
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = "Sends a message, which is JSON, a text or bytes, to the sockets that have joined a group."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -56,9 +56,11 @@ class Command(BaseCommand):
         if not apps.is_installed(OPERATIONS):
             raise CommandError(f"--id needs {OPERATIONS!r} in INSTALLED_APPS, here and in the servers.")
         from fastws_compat.operations.api import send
+        from fastws_compat.operations.management import replies
 
         done = send(id, message)
         if not done.count:
+            replies.require_reply(self, done, {})
             raise CommandError(f"There is no socket {id!r}.")
         self.stdout.write(f"Sent to {id}.")
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.management import base
 from fastws_compat.schema import typescript
 from fastws_compat.schema.written import add_arguments, deliver, described_site, target
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = "Writes the types of the project's WebSocket routes, and a client that has them."
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         add_arguments(parser)

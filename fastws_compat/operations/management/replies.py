@@ -1,11 +1,14 @@
-"""The texts that the commands print, and the layer that they need."""
+"""The texts that the commands print, and the replies that they need."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
 from fastws_compat.operations.records import Done
-from fastws_compat.operations.survey import is_local
+from fastws_compat.operations.survey import Answers, is_local
 
 
 def require_layer() -> None:
@@ -17,15 +20,34 @@ def require_layer() -> None:
         )
 
 
+def require_reply(command: BaseCommand, found: Answers | Done, where: Mapping[str, Any]) -> None:
+    """Print which processes did not reply. Raise CommandError if none did, or not the one that was named."""
+    for problem in problems(found):
+        command.stderr.write(problem)
+    if not found.answered:
+        raise CommandError("No process answers.")
+    if found.unreached_since is not None:
+        raise CommandError("Not every process was reached.")
+    if where.get("process", found.answered[0]) not in found.answered:
+        raise CommandError("No such process answers.")
+
+
+def problems(found: Answers | Done) -> list[str]:
+    """Sentences about what a reply lacks."""
+    lines = []
+    if found.silent:
+        lines.append(f"No answer from {', '.join(found.silent)}.")
+    if found.older:
+        lines.append(f"No answer from {', '.join(found.older)}, which runs an older version.")
+    if found.unreached_since is not None:
+        since = found.unreached_since.astimezone()
+        lines.append(f"Other processes are not reached since {since:%H:%M}: the channel layer fails.")
+    return lines
+
+
 def report(command: BaseCommand, verb: str, done: Done) -> None:
-    """Print what was done, and which processes did not reply."""
-    warn(command, done.silent)
+    """Print what was done."""
     command.stdout.write(f"{verb} {sockets(done.count)} in {plural(done.processes, 'process')}.")
-
-
-def warn(command: BaseCommand, silent: list[str]) -> None:
-    if silent:
-        command.stderr.write(f"No answer from {', '.join(silent)}.")
 
 
 def sockets(count: int) -> str:

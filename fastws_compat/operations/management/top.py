@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from fastws_compat.operations.management.replies import plural
 from fastws_compat.operations.records import Process
 from fastws_compat.terminal import printable
 
@@ -25,7 +26,8 @@ class Sample:
 
     at: float
     processes: Sequence[Process]
-    silent: Sequence[str] = ()
+    # Sentences about what the answers lack.
+    problems: Sequence[str] = ()
 
     def counts(self, process: str, route: str) -> dict[str, Any]:
         """The counts of a route in a process; none if it was not there."""
@@ -149,15 +151,26 @@ def _cell(value: Any) -> str:
     return DASH if value is None else printable(str(value))
 
 
-def screen(view: View, found: Sequence[dict[str, Any]], sample: Sample) -> Iterator[str]:
-    """The lines of the live display."""
+def screen(
+    view: View, found: Sequence[dict[str, Any]], sample: Sample, columns: int, lines: int
+) -> Iterator[str]:
+    """The lines of the live display, of which each fits into the terminal, and all together do."""
+    head = [_summary(sample), *map(printable, sample.problems), _choice(view), ""]
+    foot = ["", f"/{view.typing}" if view.typing is not None else "s sort   / filter   r route   q quit"]
+    body = list(table(view.of(found)))
+    room = max(lines - len(head) - len(foot) - 1, 2)  # the cursor is in the last line
+    if len(body) > room:
+        hidden = len(body) - room + 1
+        body[room - 1 :] = [f"… {hidden:,} more rows: / and r show fewer"]
+    return (line[:columns] for line in [*head, *body, *foot])
+
+
+def _summary(sample: Sample) -> str:
     total = sum(each.open for each in sample.processes)
-    silent = f" · no answer from {', '.join(sample.silent)}" if sample.silent else ""
     time = datetime.fromtimestamp(sample.at).strftime("%H:%M:%S")
-    yield f"{time} · {total:,} open · {len(sample.processes)} processes{silent}"
-    chosen = f"sorted by {view.sort}" + (f" · {view.route}" if view.route else "")
-    yield f"{chosen}{f' · {view.text!r}' if view.text else ''}"
-    yield ""
-    yield from table(view.of(found))
-    yield ""
-    yield f"/{view.typing}" if view.typing is not None else "s sort   / filter   r route   q quit"
+    return f"{time} · {total:,} open · {plural(len(sample.processes), 'process')}"
+
+
+def _choice(view: View) -> str:
+    chosen = f"sorted by {view.sort}" + (f" · {printable(view.route)}" if view.route else "")
+    return f"{chosen}{f' · {view.text!r}' if view.text else ''}"

@@ -6,10 +6,12 @@ import time
 from typing import Any
 
 from asgiref.sync import async_to_sync
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 
-from fastws_compat.management.input import seconds
+from fastws_compat.management import base
+from fastws_compat.management.input import seconds, utf8
 from fastws_compat.operations import api, audit
+from fastws_compat.operations.census import concerns
 from fastws_compat.operations.management import replies
 from fastws_compat.operations.records import Done
 from fastws_compat.operations.survey import ask
@@ -18,16 +20,15 @@ from fastws_compat.operations.survey import ask
 INTERVAL = 0.5
 
 
-class Command(BaseCommand):
+class Command(base.Command):
     help = (
         "Takes processes out of service: they refuse handshakes with 503 and close their sockets with 1012."
     )
-    requires_system_checks = ()
 
     def add_arguments(self, parser: CommandParser) -> None:
         which = parser.add_mutually_exclusive_group(required=True)
-        which.add_argument("--process", metavar="HOST:PID", help="this process")
-        which.add_argument("--host", help="the processes of this host")
+        which.add_argument("--process", type=utf8, metavar="HOST:PID", help="this process")
+        which.add_argument("--host", type=utf8, help="the processes of this host")
         which.add_argument("--all", action="store_true", help="every process")
         parser.add_argument(
             "--over", type=seconds, default=0, metavar="S", help="seconds to spread the closes over"
@@ -44,7 +45,7 @@ class Command(BaseCommand):
         where = where or {"everything": True}
         values = {"over": options["over"], "undo": options["undo"]}
         done: Done = async_to_sync(api.drain)(where, by=audit.system_user(), **values)
-        replies.warn(self, done.silent)
+        replies.require_reply(self, done, where)
         if not done.processes:
             raise CommandError("No such process answers.")
         verb = "Back in service" if options["undo"] else "Draining"
@@ -52,13 +53,22 @@ class Command(BaseCommand):
             f"{verb}: {replies.plural(done.processes, 'process')} with {replies.sockets(done.count)}."
         )
         if options["wait"] and not options["undo"]:
-            self.wait(where, options["wait"])
+            self.wait(where, {name for name in done.answered if concerns(where, name)}, options["wait"])
 
-    def wait(self, where: dict[str, Any], seconds: float) -> None:
-        """Wait until the processes have no sockets; raise CommandError after `seconds`."""
+    def wait(self, where: dict[str, Any], processes: set[str], seconds: float) -> None:
+        """Wait until each process says that it has no sockets; raise CommandError after `seconds`."""
         deadline = time.monotonic() + seconds
-        while left := async_to_sync(ask)("count", {"everything": True, **where}).sum("matched"):
+        while problem := remaining(where, processes):
             if time.monotonic() >= deadline:
-                raise CommandError(f"{replies.sockets(left)} still open after {seconds:g} s.")
+                raise CommandError(f"{problem} after {seconds:g} s.")
             time.sleep(INTERVAL)
         self.stdout.write("No sockets are left.")
+
+
+def remaining(where: dict[str, Any], processes: set[str]) -> str:
+    """What is known of the sockets of these processes; empty if all of them say that none is left."""
+    found = async_to_sync(ask)("count", {"everything": True, **where})
+    if left := found.sum("matched"):
+        return f"{replies.sockets(left)} still open"
+    silent = sorted(processes.difference(found.answered))
+    return f"No answer from {', '.join(silent)}" if silent else ""
