@@ -18,7 +18,7 @@ from django.utils.autoreload import StatReloader, autoreload_started
 from pydantic import BaseModel, Discriminator, Field, Tag, field_validator
 
 import wsproject.asgi  # noqa: F401 - imports the demo's sockets, which would be found unimported
-from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne
+from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne, installed
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
@@ -71,7 +71,7 @@ def test_silenced(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_message_is_documented_and_every_hint_leads_there() -> None:
     root = Path(__file__).resolve().parents[1]
     page = (root / messages.DOCS).read_text()
-    sources = Path(checks.__file__).parent.glob("*.py")
+    sources = [*Path(checks.__file__).parent.glob("*.py"), Path(installed.__file__)]
     used = {number for path in sources for number in re.findall(r'"([EWI]\d{3})"', path.read_text())}
     assert used == set(re.findall(r"^### fastws\.([EWI]\d{3})$", page, re.MULTILINE))
     [message] = messages.message(messages.Info, "I001", "Text.", "Hint.")
