@@ -300,6 +300,10 @@ def _applications() -> Iterator[tuple[str, FastAPI]]:
     yield from found.values()
 
 
+FIND_SOCKETS = "Call get_asgi_application() of fastws_compat.asgi in asgi.py, which imports it."
+MOVE_SOCKETS = "Move the routes to the sockets.py of the app, or import the module there."
+
+
 def check_unimported() -> Messages:
     """Modules whose source declares routes although they are not imported."""
     return [
@@ -310,8 +314,7 @@ def check_unimported() -> Messages:
             Warning,
             "W014",
             f"{path} declares WebSocket routes that are not served, because nothing imports it.",
-            "get_asgi_application() of fastws_compat.asgi imports the sockets.py of every app: call it in "
-            "asgi.py, and move the routes to sockets.py or import the module there.",
+            FIND_SOCKETS if path.name == "sockets.py" else MOVE_SOCKETS,
         )
     ]
 
