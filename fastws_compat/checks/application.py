@@ -99,14 +99,24 @@ def check_mounted(application: Any) -> Messages:
         Warning,
         "W002",
         f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} serves no WebSocket route of fastws_compat.",
-        ROUTE_IN_CHANNELS if _has_router(application) else CHANGE_IMPORT,
+        _advice(application),
     )
+
+
+def _advice(application: Any) -> str:
+    if _has_router(application):
+        return ROUTE_IN_CHANNELS
+    return REPLACE_FUNCTION if isinstance(application, FunctionType) else CHANGE_IMPORT
 
 
 CHANGE_IMPORT = "In asgi.py, import get_asgi_application from fastws_compat.asgi instead of django.core.asgi."
 ROUTE_IN_CHANNELS = (
     "In asgi.py, replace the ProtocolTypeRouter with get_asgi_application(fallback=...) of "
     "fastws_compat.asgi, and pass it the router of your consumers; docs/channels.md shows how."
+)
+REPLACE_FUNCTION = (
+    "In asgi.py, replace your own function with get_asgi_application() of fastws_compat.asgi, and pass "
+    "it the application of your other sockets, if any, as fallback=."
 )
 
 

@@ -12,6 +12,7 @@ from fastws_compat.consumers import ROUTER_ATTRIBUTE
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.routing.routers import Host, Mount, Router
 from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
+from fastws_compat.schema.dispatch import targets
 
 # The attributes in which Channels, Django and Starlette hold the application that they wrap.
 WRAPPED = ("application", "inner", "app")
@@ -111,6 +112,8 @@ def _lifespan_targets(node: Any) -> Iterator[Any]:
     if isinstance(mapping, dict):
         if "lifespan" in mapping:
             yield mapping["lifespan"]
+    elif isinstance(node, FunctionType):
+        yield from _inside_function(node, "lifespan")
     elif not isinstance(node, Router) and not _patterns(node):
         yield from _inside(node)
 
@@ -136,10 +139,10 @@ def entries(application: Any) -> list[Entry]:
     return list(map(_entry, places(application)))
 
 
-def _inside_function(function: FunctionType) -> Iterator[Any]:
-    """The route of a consumer's `as_asgi()`; what any other function closes over, as a decorator does."""
+def _inside_function(function: FunctionType, kind: str = "websocket") -> Iterator[Any]:
+    """The route of a consumer's `as_asgi()`; what any other function calls, or closes over as a decorator."""
     route = getattr(getattr(function, "consumer_class", None), "route", None)
-    return iter([route]) if route is not None else map(_content, function.__closure__ or ())
+    return iter([route] if route is not None else targets(function, kind))
 
 
 def _inside(node: Any) -> Iterator[Any]:
@@ -167,13 +170,6 @@ def _patterns(node: Any) -> list[Any]:
     if not isinstance(routes, list | tuple):
         return []
     return [route for route in routes if hasattr(route, "callback")]
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # the cell is still empty
-        return None
 
 
 def places(application: Any) -> Iterator[Place]:
