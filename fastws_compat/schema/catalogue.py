@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import FunctionType
@@ -48,14 +49,22 @@ class Place:
 
 
 def project() -> Any:
-    """The project's ASGI application; ImportError if `ASGI_APPLICATION` is missing or wrong."""
+    """The project's ASGI application; ImportError if `ASGI_APPLICATION` is missing or wrong.
+
+    Django's `import_string` would report an AttributeError inside the module as a missing attribute.
+    """
     from django.conf import settings
-    from django.utils.module_loading import import_string
 
     name = getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         raise ImportError("The setting ASGI_APPLICATION is missing.")
-    return import_string(name)
+    module, _, attribute = name.rpartition(".")
+    if not module or ":" in name:
+        raise ImportError('it is not a dotted name such as "mysite.asgi.application"')
+    found = importlib.import_module(module)
+    if not hasattr(found, attribute):
+        raise ImportError(f"module {module!r} has no {attribute!r}")
+    return getattr(found, attribute)
 
 
 def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None) -> Iterator[Any]:
