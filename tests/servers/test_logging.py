@@ -40,6 +40,11 @@ def test_everything_is_logged(server: Server) -> None:
     assert_everything_is_logged(visit(server.start(APP, settings=SETTINGS), "/boom", "/number"))
 
 
+def test_a_forgotten_await_is_shown(server: Server) -> None:
+    log = visit(server.start(APP, settings=SETTINGS), "/forgotten")
+    assert "RuntimeWarning: coroutine 'WebSocket.send_text' was never awaited" in log
+
+
 def test_what_the_completed_daphne_logs_is_logged(daphne: Server) -> None:
     log = visit(daphne.start(APP, settings=SETTINGS), "/elsewhere")
     assert "LOG daphne.server Exception inside application: broken fallback" in log
@@ -75,7 +80,9 @@ def runserver(tmp_path: Any) -> Iterator[Running]:
 
 
 def test_everything_is_logged_by_runserver(runserver: Running) -> None:
-    assert_everything_is_logged(visit(runserver, "/boom", "/number"))
+    log = visit(runserver, "/boom", "/number", "/forgotten")
+    assert_everything_is_logged(log)
+    assert "was never awaited" in log
 
 
 DJANGO_LOGS = {"LOGGERS": '{"django.request": {}}'}
