@@ -18,7 +18,7 @@ from fastws_compat.params import Depends
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import APP_OPTIONS, HTTP_ONLY, HTTPOnly
 from fastws_compat.routing.api_router import APIRouter
-from fastws_compat.routing.options import RouteOptions, check_route_options, router_options
+from fastws_compat.routing.options import RouteOptions, check_path, check_route_options, router_options
 from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import BaseRoute, wrap
 from fastws_compat.types import ASGIApp, DecoratedCallable, ExceptionHandler, Lifespan, Receive, Scope, Send
@@ -239,6 +239,7 @@ class FastAPI(Starlette):
         **options: Unpack[RouteOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself is not changed."""
+        check_path(path)
         check_route_options(options, "FastAPI.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
@@ -264,6 +265,7 @@ class FastAPI(Starlette):
         self, path: str, name: str | None = None
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
+        check_path(path)
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.router.add_websocket_route(path, func, name)

@@ -21,6 +21,7 @@ class FastWSConfig(AppConfig):
     def ready(self) -> None:
         from fastws_compat import checks as checks
         from fastws_compat import daphne, logs
+        from fastws_compat.connections import misdirected
         from fastws_compat.daphne import hooks
         from fastws_compat.logins import receivers
 
@@ -30,6 +31,7 @@ class FastWSConfig(AppConfig):
         logs.install()
         setting_changed.connect(logs.install, dispatch_uid="fastws_compat.logs")
         receivers.connect()
+        misdirected.install()
         autoreload_started.connect(watch, dispatch_uid="fastws_compat.watch")
 
 

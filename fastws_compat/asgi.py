@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from fastws_compat import conf, health
+from fastws_compat import conf, health, installed
 from fastws_compat.connections.admission import Turn, admit
 from fastws_compat.connections.outcomes import reason_of
 from fastws_compat.connections.refusal import refuse
@@ -47,6 +47,7 @@ def get_asgi_application(
 
     daphne.install()
     hooks.before_serving(print_routes)
+    installed.warn_if_absent()
     logs.install()
     receivers.connect()  # also for a project that is not listed in INSTALLED_APPS
     sockets = load(app)

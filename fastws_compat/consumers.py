@@ -10,7 +10,7 @@ from channels.layers import get_channel_layer
 from django.core.handlers.asgi import get_script_prefix
 from django.urls import URLPattern, re_path, set_script_prefix
 
-from fastws_compat import daphne
+from fastws_compat import daphne, installed
 from fastws_compat.types import Receive, Scope, Send
 
 # The attribute of a URL pattern that holds its router; the system checks read it.
@@ -76,6 +76,7 @@ def consumer_class(route: ConsumedRoute) -> type[RouteConsumer]:
 def urlpatterns(router: object, routes: Iterable[PatternRoute], owner: Any) -> list[URLPattern]:
     """The routes of `router` as entries for Channels' `URLRouter`; `owner` is the application they run in."""
     daphne.install()  # a project with its own ASGI application may not have called it yet
+    installed.warn_if_absent()
     return [_urlpattern(router, route, owner) for route in routes]
 
 

@@ -225,6 +225,12 @@ class Depends:
     concurrency: Concurrency | None = field(default=None, repr=False, kw_only=True)
 
     def __post_init__(self) -> None:
+        given: Any = self.dependency
+        if given is not None and not callable(given):
+            kind = type(given).__name__
+            raise TypeError(
+                f"Depends() got an object of type {kind}: pass the function itself, not its result."
+            )
         limit = self.max_concurrency
         if limit is not None and (type(limit) is not int or limit < 1):
             raise ValueError("max_concurrency must be a positive integer or None")

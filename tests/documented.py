@@ -57,6 +57,7 @@ MODULES = {
     "mysite.asgi": {"application": get_asgi_application(app)},
     "mysite.routing": {"legacy": URLRouter([path("ws/legacy/", Legacy.as_asgi())])},
     "mysite.sockets": {"app": FastAPI()},
+    "mysite.websocket": {"websocket_application": Legacy.as_asgi()},
     "mysite.models": {"Room": Room},
     "chat": {},
     "chat.routing": {"websocket_urlpatterns": [path("ws/chat/", Legacy.as_asgi())]},

@@ -13,12 +13,13 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
 from django.core.checks import run_checks
 from django.core.management import call_command
+from django.core.wsgi import get_wsgi_application
 from django.urls import path
 from django.utils.autoreload import StatReloader, autoreload_started
 from pydantic import BaseModel, Discriminator, Field, Tag, field_validator
 
 import wsproject.asgi  # noqa: F401 - imports the demo's sockets, which would be found unimported
-from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne
+from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne, installed
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
 from fastws_compat.origins import OriginCheck
@@ -71,7 +72,7 @@ def test_silenced(settings: Any, capsys: pytest.CaptureFixture[str]) -> None:
 def test_every_message_is_documented_and_every_hint_leads_there() -> None:
     root = Path(__file__).resolve().parents[1]
     page = (root / messages.DOCS).read_text()
-    sources = Path(checks.__file__).parent.glob("*.py")
+    sources = [*Path(checks.__file__).parent.glob("*.py"), Path(installed.__file__)]
     used = {number for path in sources for number in re.findall(r'"([EWI]\d{3})"', path.read_text())}
     assert used == set(re.findall(r"^### fastws\.([EWI]\d{3})$", page, re.MULTILINE))
     [message] = messages.message(messages.Info, "I001", "Text.", "Hint.")
@@ -120,7 +121,24 @@ def test_misspelled_application(settings: Any, tmp_path: Path, monkeypatch: pyte
     assert message.msg.endswith(f"'no_such' ({tmp_path / 'misspelled_asgi.py'}, line 3)")
     settings.ASGI_APPLICATION = "nonsense"
     [message] = checks.check_asgi_application()
-    assert message.msg.endswith("nonsense doesn't look like a module path")
+    assert message.msg.endswith('ImportError: it is not a dotted name such as "mysite.asgi.application"')
+    settings.ASGI_APPLICATION = "wsproject.asgi:application"
+    assert [again.msg for again in checks.check_asgi_application()] == [
+        message.msg.replace("nonsense", "wsproject.asgi:application")
+    ]
+    settings.ASGI_APPLICATION = "wsproject.asgi.app"
+    [message] = checks.check_asgi_application()
+    assert message.msg.endswith("ImportError: module 'wsproject.asgi' has no 'app'")
+
+
+def test_attribute_error_in_a_module(settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`import_string` would say that the module has no such application."""
+    (tmp_path / "http_asgi.py").write_text("from fastws_compat import FastAPI\n\nFastAPI().get('/')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.ASGI_APPLICATION = "http_asgi.application"
+    [message] = checks.check_asgi_application()
+    assert "AttributeError: FastAPI.get serves HTTP, which stays with Django" in message.msg
+    assert message.msg.endswith(f"({tmp_path / 'http_asgi.py'}, line 3)")
 
 
 # What `runserver` also watches: the reloader does not know a module whose import failed
@@ -142,6 +160,35 @@ def test_reloader_watches_modules_with_sockets(settings: Any, name: str, module:
     root = Path(__file__).resolve().parents[1]
     assert "sockets.py" in reloader.directory_globs[root / "wsproject" / "chat"]
     assert ("asgi.py" in reloader.directory_globs[root / "wsproject"]) is module
+
+
+def test_wsgi_instead_of_asgi(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, settings, get_wsgi_application())
+    [message] = checks.check_asgi_application()
+    assert message.id == "fastws.W002"
+    assert message.hint.startswith(application.NAME_ASGI)
+
+
+def test_an_application_without_routes(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve(monkeypatch, settings, get_asgi_application(FastAPI()))
+    [message] = checks.check_asgi_application()
+    assert message.id == "fastws.W002"
+    assert message.msg.endswith("has no WebSocket route: its application declares none.")
+
+
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("/ws/<room>", "Write '{room}', and declare its type in the function, as in 'room: int'."),
+        ("/ws/<int:pk>/x", "Write '{pk}', and declare its type in the function, as in 'pk: int'."),
+        (r"/ws/(?P<room>\w+)", "Write '{room}', and declare its type in the function, as in 'room: int'."),
+    ],
+)
+def test_path_with_parameters_of_django(path: str, hint: str) -> None:
+    [message] = application.check_paths(app_with(path))
+    assert message.id == "fastws.W022"
+    assert message.hint.startswith(hint)
+    assert application.check_paths(app_with("/ws/{room}/{pk:int}/<>/a<b")) == []
 
 
 def test_django_alone(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1429,7 +1429,6 @@ def test_runserver_says_why_a_handshake_was_refused(
     assert lines(caplog) == [
         "WebSocket HANDSHAKING /a [None]",
         f"WebSocket REJECT /a [None] {line}",
-        "WebSocket DISCONNECT /a [None]",
     ]
 
 

@@ -13,6 +13,7 @@ from unittest.mock import MagicMock
 import pytest
 from pydantic import BaseModel
 
+import fastws_compat
 from fastws_compat import (
     APIRouter,
     BackgroundTasks,
@@ -109,6 +110,25 @@ def test_def_endpoint():
 
     with pytest.raises(DeclarationError, match="endpoint chat is a plain 'def': write 'async def chat'"):
         FastAPI().websocket("/ws")(chat)
+
+
+@pytest.mark.parametrize(
+    "decorator",
+    [
+        FastAPI().websocket,
+        FastAPI().websocket_route,
+        APIRouter().websocket,
+        APIRouter().websocket_route,
+        fastws_compat.websocket,
+    ],
+)
+def test_decorator_without_parentheses(decorator):
+    """FastAPI takes the function for the path and declares no route."""
+
+    async def chat(websocket: WebSocket): ...
+
+    with pytest.raises(DeclarationError, match="decorator of chat has no path: write it with one"):
+        decorator(chat)
 
 
 def test_generator_endpoint():

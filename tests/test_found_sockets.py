@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fastws_compat.checks import application
+
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = """
 SECRET_KEY = "x"
@@ -145,7 +147,14 @@ def test_no_route_at_all(project: Project) -> None:
 @pytest.mark.parametrize("name", ["consumers.py", "ws.py"])
 def test_routes_in_a_module_that_is_not_imported(project: Project, name: str) -> None:
     project.write(f"chat/{name}", ROUTE)
-    assert warnings(project, f"chat/{name} declares") == ["W002", "W014"]
+    assert warnings(project, f"chat/{name} declares", application.MOVE_SOCKETS) == ["W002", "W014"]
+
+
+def test_sockets_that_asgi_does_not_look_for(project: Project) -> None:
+    project.write("chat/sockets.py", ROUTE)
+    project.write("asgi.py", ASGI.replace("fastws_compat.asgi", "django.core.asgi") % "")
+    expected = ["W002", "W014"]
+    assert warnings(project, "chat/sockets.py declares", application.FIND_SOCKETS) == expected
 
 
 def test_routes_in_a_module_that_is_not_imported_beside_others(project: Project) -> None:

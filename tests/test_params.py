@@ -91,3 +91,10 @@ def test_replace_with_another_limit_makes_another_object():
 def test_limit_is_not_in_the_repr():
     assert "concurrency=None" not in repr(params.Depends(max_concurrency=1))
     assert "Concurrency" not in repr(params.Depends(max_concurrency=1))
+
+
+@pytest.mark.parametrize("marker", [params.Depends, params.Security, param_functions.Depends])
+def test_result_of_a_call_as_a_dependency(marker):
+    """FastAPI raises TypeError too, when the route is declared."""
+    with pytest.raises(TypeError, match="got an object of type int: pass the function itself"):
+        marker(int("1"))

@@ -18,6 +18,7 @@ from channels.security.websocket import OriginValidator
 from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core.checks import Error, Warning
+from django.core.handlers.wsgi import WSGIHandler
 from django.utils import module_loading
 
 from fastws_compat import conf
@@ -62,6 +63,7 @@ def check() -> Messages:
         *check_mounted(application),
         *check_origin(application),
         *check_shadowed(application),
+        *check_paths(application),
         *check_overlaps(application),
         *check_lifespans(application),
         *check_unserved(application),
@@ -82,31 +84,50 @@ def _place(exc: Exception) -> str:
     return f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
 
 
+NO_ROUTE_FOUND = (
+    "no installed app declares one in its sockets.py",
+    "Declare routes with @websocket in the sockets.py of an app, or pass your own application to "
+    'get_asgi_application("module:attribute").',
+)
+NO_ROUTE_DECLARED = (
+    "its application declares none",
+    'Declare routes with @app.websocket("/path"), and import the modules that declare them.',
+)
+
+
 def check_mounted(application: Any) -> Messages:
     roots = catalogue.roots(application)
-    if default_app in roots and not any(root.routes for root in roots):
-        return message(
-            Warning,
-            "W002",
-            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: no installed app "
-            "declares one in its sockets.py.",
-            "Declare routes with @websocket in the sockets.py of an app, or pass your own application to "
-            'get_asgi_application("module:attribute").',
-        )
-    if roots:
+    if any(root.routes for root in roots):
         return []
+    if roots:
+        where, advice = NO_ROUTE_FOUND if default_app in roots else NO_ROUTE_DECLARED
+        text = f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} has no WebSocket route: {where}."
+        return message(Warning, "W002", text, advice)
     return message(
         Warning,
         "W002",
         f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} serves no WebSocket route of fastws_compat.",
-        ROUTE_IN_CHANNELS if _has_router(application) else CHANGE_IMPORT,
+        _advice(application),
     )
+
+
+def _advice(application: Any) -> str:
+    if isinstance(application, WSGIHandler):
+        return NAME_ASGI
+    if _has_router(application):
+        return ROUTE_IN_CHANNELS
+    return REPLACE_FUNCTION if isinstance(application, FunctionType) else CHANGE_IMPORT
 
 
 CHANGE_IMPORT = "In asgi.py, import get_asgi_application from fastws_compat.asgi instead of django.core.asgi."
 ROUTE_IN_CHANNELS = (
     "In asgi.py, replace the ProtocolTypeRouter with get_asgi_application(fallback=...) of "
     "fastws_compat.asgi, and pass it the router of your consumers; docs/channels.md shows how."
+)
+NAME_ASGI = 'Name the application of asgi.py instead of that of wsgi.py, as in "mysite.asgi.application".'
+REPLACE_FUNCTION = (
+    "In asgi.py, replace your own function with get_asgi_application() of fastws_compat.asgi, and pass "
+    "it the application of your other sockets, if any, as fallback=."
 )
 
 
@@ -181,6 +202,27 @@ def _overlaps(contract: Contract) -> Iterator[tuple[str, str, str]]:
     from fastws_compat.schema.overlaps import overlaps
 
     return overlaps(contract)
+
+
+# Paths
+
+# A parameter as Django writes it, also in a regular expression: <name>, <int:name>, (?P<name>...).
+DJANGO_PARAM = re.compile(r"<(?:\w+:)?(\w+)>")
+
+
+def check_paths(application: Any) -> Messages:
+    return [
+        found
+        for place in catalogue.places(application)
+        if (param := DJANGO_PARAM.search(place.route.path)) is not None
+        for found in message(
+            Warning,
+            "W022",
+            f"The WebSocket route {place.host_prefix + place.route.path!r} has no parameter {param[1]!r}: "
+            f"{param[0]!r} is ordinary text here.",
+            f"Write '{{{param[1]}}}', and declare its type in the function, as in '{param[1]}: int'.",
+        )
+    ]
 
 
 # Shadowed routes
@@ -300,6 +342,10 @@ def _applications() -> Iterator[tuple[str, FastAPI]]:
     yield from found.values()
 
 
+FIND_SOCKETS = "Call get_asgi_application() of fastws_compat.asgi in asgi.py, which imports it."
+MOVE_SOCKETS = "Move the routes to the sockets.py of the app, or import the module there."
+
+
 def check_unimported() -> Messages:
     """Modules whose source declares routes although they are not imported."""
     return [
@@ -310,8 +356,7 @@ def check_unimported() -> Messages:
             Warning,
             "W014",
             f"{path} declares WebSocket routes that are not served, because nothing imports it.",
-            "get_asgi_application() of fastws_compat.asgi imports the sockets.py of every app: call it in "
-            "asgi.py, and move the routes to sockets.py or import the module there.",
+            FIND_SOCKETS if path.name == "sockets.py" else MOVE_SOCKETS,
         )
     ]
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary, ref
 
+from fastws_compat import installed
 from fastws_compat.connections.sweeper import Sweeper, Swept
 from fastws_compat.threads import orm
 
@@ -60,6 +61,7 @@ def registry() -> Registry:
 def _begin(loop: asyncio.AbstractEventLoop) -> Registry:
     with _lock:
         found = _registries[loop] = Registry()
+    installed.warn_if_absent()
     for callback in on_begin:
         callback()
     return found

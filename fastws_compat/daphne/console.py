@@ -51,8 +51,9 @@ class Console(logging.Filter):
         self._log_action = log_action
         self._by_task: WeakKeyDictionary[asyncio.Task[Any], Note] = WeakKeyDictionary()
         self._by_socket: WeakKeyDictionary[Any, Note] = WeakKeyDictionary()
-        # Those whose handshakes were accepted.
+        # Those whose handshakes were accepted, and those whose handshakes were refused.
         self._open: WeakSet[Any] = WeakSet()
+        self._refused: WeakSet[Any] = WeakSet()
 
     def follow(self) -> None:
         """Begin to follow the connections of this process."""
@@ -95,11 +96,12 @@ class Console(logging.Filter):
         """What daphne's command does with an action, with more in the lines of two of them."""
         socket = details.pop("socket", None)
         if action == "rejected" and socket is not None:
+            self._refused.add(socket)
             # The reason is known once the application continues after the answer.
             asyncio.get_running_loop().call_soon(_reject, socket, details, self._note_here())
         elif action == "disconnected" and socket in self._open:
             _disconnect(socket, details, self._by_socket.get(socket, Note()))
-        else:
+        elif action != "disconnected" or socket not in self._refused:
             if action == "connected":
                 self._open.add(socket)
             self._log_action(protocol, action, details)

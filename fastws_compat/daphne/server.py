@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 import threading
+import warnings
 from contextlib import nullcontext
 from contextvars import Context, copy_context
 from functools import partial
@@ -167,6 +168,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
             sys.exit(1)
         self._stop_with_process()
         admission_of(loop).on_full.append(self.pause_listening)
+        # daphne starts Twisted's log, which takes Python's warnings, and then discards it.
+        reactor.callWhenRunning(setattr, warnings, "showwarning", warnings.showwarning)
         try:
             with frozen_survivors(loop) if conf.get("GC_FREEZE") else nullcontext():
                 super().run()

@@ -13,7 +13,7 @@ from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly
 from fastws_compat.routing.included import IncludedRouter, included_routers
 from fastws_compat.routing.lifespans import merged, run_all
-from fastws_compat.routing.options import RouteOptions, check_route_options, router_options
+from fastws_compat.routing.options import RouteOptions, check_path, check_route_options, router_options
 from fastws_compat.routing.routers import Router
 from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
 from fastws_compat.types import ASGIApp, DecoratedCallable, Lifespan
@@ -105,6 +105,7 @@ class APIRouter(Router):
         **options: Unpack[RouteOptions],
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a WebSocket; the function itself is not changed."""
+        check_path(path)
         check_route_options(options, "APIRouter.websocket")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
@@ -121,6 +122,7 @@ class APIRouter(Router):
         self, path: str, name: str | None = None
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
+        check_path(path)
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             self.add_websocket_route(path, func, name)

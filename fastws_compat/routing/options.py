@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import OPTIONS as LIMITS
 from fastws_compat.limits import LimitOptions
 from fastws_compat.porting.http_only import OPERATION_OPTIONS, http_options
@@ -36,6 +38,14 @@ OPTIONS = RouteOptions.__annotations__.keys()
 TYPED_ONLY = ("heartbeat", "binary_json", "handlers")
 TYPED_LIMITS = ("on_invalid", "max_invalid")
 MESSAGES = ("receives", "sends", *TYPED_ONLY, *TYPED_LIMITS)
+
+
+def check_path(path: str) -> None:
+    """DeclarationError if a decorator was written without parentheses: it would declare no route."""
+    if callable(path):
+        raise DeclarationError(
+            f"The decorator of {name_of(path)} has no path: write it with one, as in '@websocket(\"/ws\")'."
+        )
 
 
 def check_route_options(options: Mapping[str, Any], function: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import FunctionType
@@ -12,6 +13,7 @@ from fastws_compat.consumers import ROUTER_ATTRIBUTE
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.routing.routers import Host, Mount, Router
 from fastws_compat.routing.routes import APIWebSocketRoute, BaseRoute, WebSocketRoute, flatten
+from fastws_compat.schema.dispatch import targets
 
 # The attributes in which Channels, Django and Starlette hold the application that they wrap.
 WRAPPED = ("application", "inner", "app")
@@ -47,14 +49,22 @@ class Place:
 
 
 def project() -> Any:
-    """The project's ASGI application; ImportError if `ASGI_APPLICATION` is missing or wrong."""
+    """The project's ASGI application; ImportError if `ASGI_APPLICATION` is missing or wrong.
+
+    Django's `import_string` would report an AttributeError inside the module as a missing attribute.
+    """
     from django.conf import settings
-    from django.utils.module_loading import import_string
 
     name = getattr(settings, "ASGI_APPLICATION", None)
     if not name:
         raise ImportError("The setting ASGI_APPLICATION is missing.")
-    return import_string(name)
+    module, _, attribute = name.rpartition(".")
+    if not module or ":" in name:
+        raise ImportError('it is not a dotted name such as "mysite.asgi.application"')
+    found = importlib.import_module(module)
+    if not hasattr(found, attribute):
+        raise ImportError(f"module {module!r} has no {attribute!r}")
+    return getattr(found, attribute)
 
 
 def walk(application: Any, inside: Callable[[Any], Iterator[Any]] | None = None) -> Iterator[Any]:
@@ -111,6 +121,8 @@ def _lifespan_targets(node: Any) -> Iterator[Any]:
     if isinstance(mapping, dict):
         if "lifespan" in mapping:
             yield mapping["lifespan"]
+    elif isinstance(node, FunctionType):
+        yield from _inside_function(node, "lifespan")
     elif not isinstance(node, Router) and not _patterns(node):
         yield from _inside(node)
 
@@ -136,10 +148,10 @@ def entries(application: Any) -> list[Entry]:
     return list(map(_entry, places(application)))
 
 
-def _inside_function(function: FunctionType) -> Iterator[Any]:
-    """The route of a consumer's `as_asgi()`; what any other function closes over, as a decorator does."""
+def _inside_function(function: FunctionType, kind: str = "websocket") -> Iterator[Any]:
+    """The route of a consumer's `as_asgi()`; what any other function calls, or closes over as a decorator."""
     route = getattr(getattr(function, "consumer_class", None), "route", None)
-    return iter([route]) if route is not None else map(_content, function.__closure__ or ())
+    return iter([route] if route is not None else targets(function, kind))
 
 
 def _inside(node: Any) -> Iterator[Any]:
@@ -167,13 +179,6 @@ def _patterns(node: Any) -> list[Any]:
     if not isinstance(routes, list | tuple):
         return []
     return [route for route in routes if hasattr(route, "callback")]
-
-
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # the cell is still empty
-        return None
 
 
 def places(application: Any) -> Iterator[Place]:

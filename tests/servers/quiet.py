@@ -9,6 +9,8 @@ import json
 import logging
 import os
 
+from django.urls import include, path
+
 import fastws_compat.connections.lifecycle
 import fastws_compat.logger
 import fastws_compat.websockets  # noqa: F401
@@ -20,7 +22,7 @@ USE_TZ = True
 ALLOWED_HOSTS = ["*"]
 INSTALLED_APPS = ["daphne", "django.contrib.contenttypes", "django.contrib.auth", "fastws_compat"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
-ROOT_URLCONF = "tests.servers.runserver"
+ROOT_URLCONF = "tests.servers.quiet"
 ASGI_APPLICATION = "tests.servers.quiet_asgi.application"
 FASTWS = {"ALLOWED_ORIGINS": ["*"]}
 LOGGING = {
@@ -30,6 +32,7 @@ LOGGING = {
     "loggers": json.loads(os.environ.get("LOGGERS", "{}")),
     "root": {"handlers": ["console"], "level": "INFO"},
 }
+urlpatterns = [path("pages/", include([]))]  # without any, Django answers every path with its welcome page
 if silenced := os.environ.get("SILENCED"):
     logging.getLogger(silenced).disabled = True
 assert get_asgi_application

@@ -22,6 +22,12 @@ async def boom(websocket: WebSocket) -> None:
 async def number(websocket: WebSocket, number: int) -> None: ...
 
 
+@app.websocket("/forgotten")
+async def forgotten(websocket: WebSocket) -> None:
+    await websocket.accept()
+    websocket.send_text("without await")  # type: ignore[unused-coroutine]
+
+
 async def broken(scope: Any, receive: Any, send: Any) -> None:
     raise ZeroDivisionError("broken fallback")
 

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
@@ -36,6 +38,11 @@ def assert_everything_is_logged(log: str) -> None:
 
 def test_everything_is_logged(server: Server) -> None:
     assert_everything_is_logged(visit(server.start(APP, settings=SETTINGS), "/boom", "/number"))
+
+
+def test_a_forgotten_await_is_shown(server: Server) -> None:
+    log = visit(server.start(APP, settings=SETTINGS), "/forgotten")
+    assert "RuntimeWarning: coroutine 'WebSocket.send_text' was never awaited" in log
 
 
 def test_what_the_completed_daphne_logs_is_logged(daphne: Server) -> None:
@@ -73,4 +80,34 @@ def runserver(tmp_path: Any) -> Iterator[Running]:
 
 
 def test_everything_is_logged_by_runserver(runserver: Running) -> None:
-    assert_everything_is_logged(visit(runserver, "/boom", "/number"))
+    log = visit(runserver, "/boom", "/number", "/forgotten")
+    assert_everything_is_logged(log)
+    assert "was never awaited" in log
+
+
+DJANGO_LOGS = {"LOGGERS": '{"django.request": {}}'}
+HANDSHAKE = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+UPGRADE = {"Connection": "Upgrade", "Upgrade": "websocket"}
+
+
+def log_of_a_request(running: Running, headers: dict[str, str]) -> str:
+    """The log of a server after a request for a page that does not exist."""
+    with closing(HTTPConnection("127.0.0.1", running.port, timeout=15)) as connection:
+        connection.request("GET", "/number", headers=headers)
+        with connection.getresponse() as response:
+            assert response.status == 404
+    running.stop()
+    return running.logs()
+
+
+def test_a_handshake_whose_upgrade_a_proxy_dropped_is_explained(server: Server) -> None:
+    log = log_of_a_request(server.start(APP, settings=SETTINGS, env=DJANGO_LOGS), HANDSHAKE)
+    text = "LOG fastws_compat A view answered the WebSocket handshake for '/number' with 404: the proxy must"
+    assert log.count(text) == 1
+
+
+def test_uvicorn_without_a_library_for_websockets_is_explained(uvicorn: Server) -> None:
+    running = uvicorn.start(APP, "--ws", "none", settings=SETTINGS, env=DJANGO_LOGS)
+    log = log_of_a_request(running, {**HANDSHAKE, **UPGRADE})
+    text = "LOG fastws_compat A view answered the WebSocket handshake for '/number' with 404: this server"
+    assert log.count(text) == 1
