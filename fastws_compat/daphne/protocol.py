@@ -459,7 +459,7 @@ class WebSocketProtocol(MessageReader):
         if self.disconnected:
             return
         self.disconnected = True
-        self.inbox.put({"type": "websocket.disconnect", "code": code, "reason": reason}, 0)
+        self.inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
         self._wake_writers()
 
     def check_timeouts(self) -> None:
