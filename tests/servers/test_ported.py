@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from websockets.exceptions import ConnectionClosed
 
@@ -22,8 +20,8 @@ def running(request: pytest.FixtureRequest, shared_servers: dict[tuple[str, ...]
 
 
 @pytest.fixture
-def ours(server: Server) -> Iterator[Running]:
-    yield server.shared("tests.servers.ported:app")
+def ours(server: Server) -> Running:
+    return server.shared("tests.servers.ported:app")
 
 
 def note(running: Running) -> str:
