@@ -54,8 +54,8 @@ def refuse_call(call: Any, where: str) -> None:
     """Like `refuse`, for a callable and everything that it wraps or is bound to."""
     if type(call).__module__ == WIRING:
         raise DeclarationError(
-            f"{where} uses {type(call).__name__} of dependency-injector, which is not resolved in this Depends: "
-            "write a function that calls the container's provider."
+            f"{where} uses {type(call).__name__} of dependency-injector, which is not resolved in this "
+            "Depends: write a function that calls the container's provider."
         )
     for layer in layers(call):
         refuse(layer, where)
