@@ -264,6 +264,17 @@ def test_every_waiting_receiver_gets_the_last_message() -> None:
     asyncio.run(main())
 
 
+def test_only_the_first_last_message_counts() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        inbox.end({"type": "last"})
+        inbox.end({"type": "later"})
+        assert await inbox.get() == {"type": "last"}
+        assert inbox.is_empty
+
+    asyncio.run(main())
+
+
 def test_a_receiver_that_comes_after_the_last_message_was_taken_waits() -> None:
     """A loop that ignores the disconnect must not block the process."""
 

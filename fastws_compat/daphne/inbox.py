@@ -56,7 +56,12 @@ class Inbox:
         return self._bytes >= MAX_BYTES
 
     def end(self, message: Message) -> None:
-        """Add the last message. Every receiver that waits gets it, because nothing else will wake them."""
+        """Add the last message, unless there is one.
+
+        Every receiver that waits gets it, because nothing else will wake them.
+        """
+        if self._last is not None:
+            return
         self.put(message, 0)
         self._last = message
         self._wake()

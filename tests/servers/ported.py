@@ -52,6 +52,15 @@ def build(lib: Any) -> Any:
         tasks.add(asyncio.create_task(send()))
         await websocket.receive_text()
 
+    @app.websocket("/closed-by-another-task")
+    async def closed_by_another_task(websocket: lib.WebSocket):
+        await websocket.accept()
+        receiving = asyncio.create_task(websocket.receive_text())
+        await asyncio.sleep(0)
+        await websocket.close(4408, "idle")
+        [end] = await asyncio.gather(receiving, return_exceptions=True)
+        notes.put_nowait(f"{type(end).__name__} {end.code} {end.reason}")
+
     @app.websocket("/replaces/{name}")
     async def replaces(websocket: lib.WebSocket, name: str):
         await websocket.accept()

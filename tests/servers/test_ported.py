@@ -42,6 +42,13 @@ def test_every_task_that_receives_learns_of_the_disconnect(running: Running) -> 
     assert note(running) == "WebSocketDisconnect WebSocketDisconnect"
 
 
+def test_a_task_that_receives_while_another_closes(running: Running) -> None:
+    """It does not wait for the client to answer, which may have lost its network."""
+    with Raw(running, "/closed-by-another-task").accepted() as silent:
+        assert note(running) == "WebSocketDisconnect 4408 idle"
+        assert silent.close_frame() == (4408, "idle")
+
+
 def test_a_task_that_sends_after_the_endpoint_has_returned(running: Running) -> None:
     with open_socket(running, "/orphan") as client:
         assert client.recv(timeout=15) == "tick"
