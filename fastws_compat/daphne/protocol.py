@@ -327,7 +327,7 @@ class WebSocketProtocol(MessageReader):
         self._send_close(1000 if code is None else close_code(code), close_reason(message.get("reason")))
 
     def _send_close(self, code: int, reason: str) -> None:
-        """Send a close frame. The application receives the disconnect at once, without the client's answer."""
+        """Send a close frame. The application receives the disconnect at once, not with the answer."""
         self.phase = Phase.CLOSED
         self._note_close(code, "server")
         self._end_inbox(code, reason)
