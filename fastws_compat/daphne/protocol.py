@@ -279,8 +279,6 @@ class WebSocketProtocol(MessageReader):
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol") or None
-        if subprotocol is not None and subprotocol not in self.upgrade.subprotocols:
-            raise ValueError(f"The client did not offer the subprotocol {subprotocol!r}.")
         agreement = self._negotiate(message[DEFLATE]) if DEFLATE in message else None
         key, headers = self._wskey.encode(), message.get("headers") or ()
         extensions = agreement.response if agreement is not None else None
