@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Unpack
 
 from fastws_compat import daphne
-from fastws_compat.connections.lifecycle import Session, is_disconnect, serve, with_handlers
+from fastws_compat.connections.lifecycle import Session, serve, with_handlers
 from fastws_compat.connections.states import SESSION
 from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
@@ -301,9 +301,9 @@ def catching(app: ASGIApp, handler: ExceptionHandler) -> ASGIApp:
         try:
             await app(scope, receive, send)
         except Exception as exc:
-            if scope["type"] != "websocket" or is_disconnect(exc):
+            session: Session | None = scope.get(SESSION)
+            if session is None or session.is_normal_end(exc):
                 raise
-            session: Session = scope[SESSION]
             await run(handler, session.socket(receive, send), foreign.twin(exc) or exc)
 
     return caught

@@ -51,8 +51,9 @@ class WebSocketEndpoint:
         await self.on_connect(websocket)
         close_code = 1000
         try:
-            while (message := await websocket.receive())["type"] == "websocket.receive":
-                await self.on_receive(websocket, await self.decode(websocket, message))
+            while (message := await websocket.receive())["type"] != "websocket.disconnect":
+                if message["type"] == "websocket.receive":
+                    await self.on_receive(websocket, await self.decode(websocket, message))
             close_code = int(message.get("code") or 1000)
         except Exception:
             close_code = 1011

@@ -19,6 +19,7 @@ from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
 from fastws_compat.connections.refusal import refuse_with as refuse_with
 from fastws_compat.connections.states import (
     ANSWERS,
+    CLOSED_BY_SERVER,
     CONNECTED,
     CONNECTING,
     DEFAULT_SUBPROTOCOL,
@@ -42,9 +43,6 @@ if TYPE_CHECKING:
     from fastws_compat.groups.arrivals import Joined, JoinOptions
     from fastws_compat.groups.group import Group
     from fastws_compat.responses import Response
-
-# Part of uvicorn's error for a send after uvicorn itself closed the connection because of a client's frame.
-CLOSED_BY_SERVER = "after sending 'websocket.close'"
 
 # UTF-8 needs at most four bytes per character.
 MAX_BYTES_PER_CHARACTER = 4
@@ -188,6 +186,7 @@ class WebSocket(HTTPConnection[StateT]):
             await self._answer(message)
 
     async def _close(self, code: Any, reason: Any) -> None:
+        knows_the_end = self.client_state is DISCONNECTED and self._pending_disconnect is None
         try:
             answer = close_message(code, reason)
             # The new state is set before the message is sent, as in Starlette.
@@ -196,9 +195,10 @@ class WebSocket(HTTPConnection[StateT]):
             self._closed = self._closed or (answer["code"], "server")
         except BaseException as exc:
             self._restore(CONNECTED, DISCONNECTED, exc)
-            if isinstance(exc, Exception):
-                raise await self._send_error(exc)
-            raise
+            if not isinstance(exc, Exception):
+                raise
+            if not isinstance(error := await self._send_error(exc), WebSocketDisconnect) or not knows_the_end:
+                raise error
 
     async def _answer(self, message: Message) -> None:
         """Answer the handshake; WebSocketDisconnect if the client has left or the server has refused it."""
@@ -250,7 +250,7 @@ class WebSocket(HTTPConnection[StateT]):
         if isinstance(exc, OSError) or (isinstance(exc, RuntimeError) and CLOSED_BY_SERVER in str(exc)):
             self.application_state = DISCONNECTED
             self._note_failed_send()
-            error = WebSocketDisconnect(1006)
+            error = WebSocketDisconnect(code=1006)
         elif isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
             # While the message waited, the connection was closed on the endpoint's behalf.
             error, self._pending_disconnect = disconnect_exception(pending), None

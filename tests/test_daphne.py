@@ -252,6 +252,57 @@ def test_a_message_is_not_handed_to_a_receiver_that_was_cancelled_before() -> No
     asyncio.run(main())
 
 
+def test_every_waiting_receiver_gets_the_last_message() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        receivers = [asyncio.create_task(inbox.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        inbox.end({"type": "last"})
+        assert await asyncio.gather(*receivers) == [{"type": "last"}] * 3
+        assert inbox.is_empty
+
+    asyncio.run(main())
+
+
+def test_only_the_first_last_message_counts() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        inbox.end({"type": "last"})
+        inbox.end({"type": "later"})
+        assert await inbox.get() == {"type": "last"}
+        assert inbox.is_empty
+
+    asyncio.run(main())
+
+
+def test_a_receiver_that_comes_after_the_last_message_was_taken_waits() -> None:
+    """A loop that ignores the disconnect must not block the process."""
+
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        inbox.end({"type": "last"})
+        assert await inbox.get() == {"type": "last"}
+        late = asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        assert not late.done()
+        late.cancel()
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_receiver_leaves_the_last_message_to_another() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        first, second = asyncio.create_task(inbox.get()), asyncio.create_task(inbox.get())
+        await asyncio.sleep(0)
+        inbox.end({"type": "last"})
+        first.cancel()
+        assert await second == {"type": "last"}
+        assert inbox.is_empty
+
+    asyncio.run(main())
+
+
 # The lifespan
 
 

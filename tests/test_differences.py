@@ -33,6 +33,7 @@ from fastws_compat import (
     WebSocketDisconnect,
     WebSocketState,
 )
+from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.security import OAuth2PasswordRequestForm
@@ -286,6 +287,14 @@ def test_http_verbs():
     """FastAPI serves HTTP too; here it stays with Django."""
     with pytest.raises(AttributeError, match="serves HTTP, which stays with Django"):
         FastAPI().get("/")
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"), [("get", "urls.py"), ("middleware", "MIDDLEWARE"), ("openapi", "drf-spectacular")]
+)
+def test_advice_on_http(name, advice):
+    with pytest.raises(AttributeError, match=advice):
+        getattr(FastAPI(), name)
 
 
 # --- how a connection ends ---
@@ -791,6 +800,80 @@ def test_client_state_after_a_send_that_failed(send, error):
     assert asyncio.run(main()) == ["websocket.receive", "websocket.disconnect"]
     with pytest.raises(RuntimeError, match="once a disconnect message has been received"):
         asyncio.run(websocket.receive())
+
+
+@pytest.mark.parametrize("error", LOST, ids=lambda error: type(error).__name__)
+def test_close_after_the_disconnect_does_nothing(error):
+    """FastAPI raises WebSocketDisconnect if the server reports that the client is gone."""
+    server = FakeServer(CONNECT, disconnect(1001))
+    websocket = WebSocket(websocket_scope(), server.receive, server.send)
+
+    async def main() -> None:
+        await websocket.accept()
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.receive_text()
+        server.error = error
+        await websocket.close()
+
+    asyncio.run(main())
+    assert websocket.application_state is WebSocketState.DISCONNECTED
+
+
+def test_close_after_a_disconnect_that_the_endpoint_has_not_seen():
+    """The endpoint learns of it; it has to clean up."""
+    server = FakeServer(CONNECT)
+    websocket = WebSocket(websocket_scope(), server.receive, server.send)
+
+    async def main() -> None:
+        await websocket.accept()
+        mark_disconnected(websocket, disconnect(4000))
+        with pytest.raises(WebSocketDisconnect) as closed:
+            await websocket.close()
+        assert closed.value.code == 4000
+
+    asyncio.run(main())
+
+
+# --- a disconnect of another socket is an error ---
+
+
+def dead_socket() -> WebSocket:
+    server = client_gone(ConnectionResetError("gone"))
+    websocket = WebSocket(websocket_scope(), server.receive, server.send)
+    websocket.client_state = websocket.application_state = WebSocketState.CONNECTED
+    return websocket
+
+
+def test_disconnect_of_another_socket_is_an_error(caplog):
+    """FastAPI's server logs every WebSocketDisconnect that the endpoint does not catch."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await dead_socket().send_text("to a member that has left")
+
+    assert converse(app)[-1]["code"] == 1011
+    assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]
+
+
+def test_disconnect_of_another_socket_goes_to_the_handler_for_exceptions():
+    app, handled = FastAPI(), []
+
+    @app.exception_handler(Exception)
+    async def handle(websocket: WebSocket, exc: Exception):
+        handled.append(type(exc))
+
+    @app.websocket("/{member}")
+    async def endpoint(websocket: WebSocket, member: str):
+        await websocket.accept()
+        await (dead_socket() if member == "other" else websocket).send_text("hello")
+        await websocket.receive_text()
+
+    converse(app, disconnect(1001), path="/own")
+    assert handled == []
+    converse(app, path="/other")
+    assert handled == [WebSocketDisconnect]
 
 
 def test_client_state_after_an_accept_that_failed():

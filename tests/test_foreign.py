@@ -711,3 +711,25 @@ def test_a_handler_whose_annotations_cannot_be_read() -> None:
     handler = function_with("1 / 0")
     app.add_exception_handler(KeyError, handler)
     assert app.exception_handlers[KeyError] is handler
+
+
+class Provide:
+    """A marker of dependency-injector, which is not installed here."""
+
+    __module__ = "dependency_injector.wiring"
+
+    def __call__(self) -> "Provide":
+        return self
+
+
+@pytest.mark.parametrize("where", ["parameter", "list"])
+def test_marker_of_dependency_injector(where: str) -> None:
+    """Its `@inject` knows only FastAPI's `Depends`, so the endpoint would get the marker itself."""
+
+    async def chat(websocket: WebSocket, service: Annotated[Any, Depends(Provide())]) -> None: ...
+
+    with pytest.raises(DeclarationError, match="uses Provide of dependency-injector, which is not resolved"):
+        if where == "parameter":
+            FastAPI().websocket("/ws")(chat)
+        else:
+            FastAPI(dependencies=[Depends(Provide())])

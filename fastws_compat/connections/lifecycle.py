@@ -217,6 +217,15 @@ class Session(Monitored, Counted):
                 self.websocket.client_state = CONNECTED
         return self.websocket
 
+    def is_normal_end(self, exc: BaseException) -> bool:
+        """Whether an exception means that the client has left.
+
+        A disconnect of another socket, such as a dead member of a broadcast, is an error of the endpoint.
+        """
+        websocket = self.websocket
+        is_open = websocket is not None and websocket.client_state is CONNECTED is websocket.application_state
+        return is_disconnect(exc) and not is_open
+
     async def finish(self, code: int = 1000) -> None:
         """End the connection for the client, unless it has ended or the client has left."""
         state = self.state
@@ -309,7 +318,7 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     except Exception as exc:
         if scope.get(RAISE_EXCEPTIONS):
             raise
-        if is_disconnect(exc):
+        if session.is_normal_end(exc):
             await session.finish()
         else:
             await session.fail(exc)

@@ -57,6 +57,11 @@ ANSWERS = {
 }
 
 
+# Part of a server's error for a send after a close that the socket does not know of: the server closed the
+# connection because of a client's frame, or the lifecycle did because the endpoint has returned.
+CLOSED_BY_SERVER = "after sending 'websocket.close'"
+
+
 class WebSocketDisconnect(Exception):
     """The client has left; `code` is its close code (1005 without one, 1006 for a lost connection)."""
 

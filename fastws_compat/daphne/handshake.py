@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
-from fastws_compat.connections.answers import checked_headers
+from fastws_compat.connections.answers import check_subprotocol, checked_headers
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.types import Scope
 
@@ -127,6 +127,7 @@ def acceptance(
         (b"Sec-WebSocket-Accept", b64encode(sha1(key + GUID).digest())),
     ]
     if subprotocol is not None:
+        check_subprotocol(subprotocol)
         first.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
     if extensions is not None:
         first.append((b"Sec-WebSocket-Extensions", extensions.encode("latin-1")))

@@ -22,7 +22,7 @@ class Inbox:
     A message for a receiver that waits already is handed to it and never enters the queue.
     """
 
-    __slots__ = ("_bytes", "_loop", "_messages", "_waiters", "on_low")
+    __slots__ = ("_bytes", "_last", "_loop", "_messages", "_waiters", "on_low")
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
@@ -30,6 +30,8 @@ class Inbox:
         self._messages: list[tuple[Message, int]] = []
         self._waiters: list[Future[Taken]] = []
         self._bytes = 0
+        # The message after which no other follows, once it has been added.
+        self._last: Message | None = None
         # Called once when the inbox, which was full, is low.
         self.on_low: Callable[[], object] | None = None
 
@@ -53,6 +55,17 @@ class Inbox:
         self._bytes += size
         return self._bytes >= MAX_BYTES
 
+    def end(self, message: Message) -> None:
+        """Add the last message, unless there is one.
+
+        Every receiver that waits gets it, because nothing else will wake them.
+        """
+        if self._last is not None:
+            return
+        self.put(message, 0)
+        self._last = message
+        self._wake()
+
     async def get(self) -> Message:
         while not self._messages:
             waiter: Future[Taken] = self._loop.create_future()
@@ -67,6 +80,8 @@ class Inbox:
                 self._waiters.remove(waiter)
             if taken is not None:
                 return taken[0]
+            if self._last is not None and not self._messages:
+                return self._last
         message, size = self._messages.pop(0)
         self._bytes -= size
         if self.on_low is not None and self.is_low:
@@ -79,6 +94,10 @@ class Inbox:
         if taken is not None:
             self._messages.insert(0, taken)
             self._bytes += taken[1]
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let every waiting receiver look again."""
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
+from fastws_compat.connections.states import CLOSED_BY_SERVER
+
 
 class ClientDisconnected(OSError):
     """Raised by `send` once the connection is lost."""
@@ -30,4 +32,4 @@ def unexpected(kind: str | None, phase: Phase) -> RuntimeError:
     """The error for a message that the ASGI specification does not allow in this phase."""
     if expected := EXPECTED[phase]:
         return RuntimeError(f"Expected ASGI message {' or '.join(map(repr, expected))}, but got {kind!r}.")
-    return RuntimeError(f"Unexpected ASGI message {kind!r} after the connection was closed.")
+    return RuntimeError(f"Unexpected ASGI message {kind!r}, {CLOSED_BY_SERVER}.")

@@ -279,8 +279,6 @@ class WebSocketProtocol(MessageReader):
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol") or None
-        if subprotocol is not None and subprotocol not in self.upgrade.subprotocols:
-            raise ValueError(f"The client did not offer the subprotocol {subprotocol!r}.")
         agreement = self._negotiate(message[DEFLATE]) if DEFLATE in message else None
         key, headers = self._wskey.encode(), message.get("headers") or ()
         extensions = agreement.response if agreement is not None else None
@@ -327,9 +325,10 @@ class WebSocketProtocol(MessageReader):
         self._send_close(1000 if code is None else close_code(code), close_reason(message.get("reason")))
 
     def _send_close(self, code: int, reason: str) -> None:
-        """Send a close frame; `websocket.disconnect` follows when the client answers or time is up."""
+        """Send a close frame. The application receives the disconnect at once, not with the answer."""
         self.phase = Phase.CLOSED
         self._note_close(code, "server")
+        self._end_inbox(code, reason)
         self.sendCloseFrame(code, reason.encode())
         self._resume_reading()
 
@@ -461,8 +460,11 @@ class WebSocketProtocol(MessageReader):
         if self.disconnected:
             return
         self.disconnected = True
-        self.inbox.put({"type": "websocket.disconnect", "code": code, "reason": reason}, 0)
+        self._end_inbox(code, reason)
         self._wake_writers()
+
+    def _end_inbox(self, code: int, reason: str) -> None:
+        self.inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def check_timeouts(self) -> None:
         """Apply daphne's timeouts and send pings, once a second. A negative timeout is off."""

@@ -18,6 +18,8 @@ from fastws_compat.porting import names
 
 OURS = names.PACKAGE
 PACKAGES = ("fastapi", "starlette")
+# The module of dependency-injector's markers, which it replaces by services in FastAPI's `Depends` only.
+WIRING = "dependency_injector.wiring"
 
 
 def is_foreign_module(name: Any) -> bool:
@@ -50,6 +52,11 @@ def refuse(thing: Any, where: str) -> None:
 
 def refuse_call(call: Any, where: str) -> None:
     """Like `refuse`, for a callable and everything that it wraps or is bound to."""
+    if type(call).__module__ == WIRING:
+        raise DeclarationError(
+            f"{where} uses {type(call).__name__} of dependency-injector, which is not resolved in this "
+            "Depends: write a function that calls the container's provider."
+        )
     for layer in layers(call):
         refuse(layer, where)
 

@@ -58,6 +58,14 @@ SESSION_OPTIONS = frozenset(
 )
 
 
+VIEW = "write a view and put it into urls.py; only WebSocket routes belong here."
+ADVICE = {
+    "middleware": "put a Django middleware into MIDDLEWARE; add_middleware() takes an ASGI class, which also "
+    "runs for sockets.",
+    "openapi": "use django-ninja or drf-spectacular; `manage.py ws_routes` lists the sockets.",
+}
+
+
 class HTTPOnly:
     """A method that FastAPI has for HTTP; accessing it raises AttributeError with the alternative."""
 
@@ -65,10 +73,8 @@ class HTTPOnly:
         self.name = name
 
     def __get__(self, owner: object, kind: type) -> Any:
-        raise AttributeError(
-            f"{kind.__name__}.{self.name} serves HTTP, which stays with Django: write a view and put it into "
-            "urls.py; only WebSocket routes belong here."
-        )
+        advice = ADVICE.get(self.name, VIEW)
+        raise AttributeError(f"{kind.__name__}.{self.name} serves HTTP, which stays with Django: {advice}")
 
 
 def http_options(options: dict[str, Any], known: frozenset[str], function: str) -> dict[str, Any]:

@@ -41,7 +41,10 @@ from fastws_compat.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 
 class Mount(BaseRoute):
-    """An ASGI application, or routes, below a path."""
+    """An ASGI application, or routes, below a path.
+
+    `max_body_size` is accepted and has no effect: only HTTP requests have bodies.
+    """
 
     def __init__(
         self,
@@ -51,6 +54,7 @@ class Mount(BaseRoute):
         name: str | None = None,
         *,
         middleware: Sequence[Middleware] | None = None,
+        max_body_size: int | None = None,
     ) -> None:
         if path and not path.startswith("/"):
             raise AssertionError("Routed paths must start with '/'")
@@ -226,7 +230,10 @@ def _indexed_path(route: BaseRoute) -> str:
 
 
 class Router:
-    """Passes a connection to the first of its routes that matches (Starlette)."""
+    """Passes a connection to the first of its routes that matches (Starlette).
+
+    `max_body_size` is accepted and has no effect: only HTTP requests have bodies.
+    """
 
     add_route = HTTPOnly("add_route")
 
@@ -238,6 +245,7 @@ class Router:
         lifespan: Lifespan[Any] | None = None,
         *,
         middleware: Sequence[Middleware] | None = None,
+        max_body_size: int | None = None,
     ) -> None:
         if lifespan is not None:
             refuse_foreign(lifespan, "lifespan=")

@@ -88,7 +88,8 @@ class TestClient:
         self.grace = grace
         self.headers = headers
         self.cookies = cookies or {}
-        self._portal: Portal | None = None
+        #: Calls functions in the application's event loop; None outside of `with`.
+        self.portal: Portal | None = None
 
     @property
     def headers(self) -> ClientHeaders:
@@ -184,7 +185,7 @@ class TestClient:
         }
 
     def _open_portal(self) -> AbstractContextManager[Portal]:
-        return open_portal() if self._portal is None else keep_open(self._portal)
+        return open_portal() if self.portal is None else keep_open(self.portal)
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -193,8 +194,8 @@ class TestClient:
             stack.callback(lifespan.finish, self.grace)
             self._run_event(lifespan, "startup")
             stack.callback(self._run_event, lifespan, "shutdown")
-            self._portal = portal
-            stack.callback(setattr, self, "_portal", None)
+            self.portal = portal
+            stack.callback(setattr, self, "portal", None)
             self._stack = stack.pop_all()
         return self
 

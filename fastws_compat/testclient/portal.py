@@ -6,9 +6,10 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator, MutableMapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager, suppress
+from inspect import isawaitable
 from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
@@ -79,11 +80,23 @@ class Portal:
         else:
             thread_executors.pop(self.loop, None)
 
+    def call(self, func: Callable[..., Any], *args: Any) -> Any:
+        """The result of `func(*args)`, which runs in the event loop of the application."""
+        if threading.get_ident() == self._thread.ident:
+            raise RuntimeError("This method cannot be called from the event loop thread")
+        future = self.start_task_soon(func, *args)
+        self.pump.run_until(future.done)
+        return future.result()
+
+    def start_task_soon(self, func: Callable[..., Any], *args: Any, name: str | None = None) -> Future[Any]:
+        """Run `func(*args)` in a task of the event loop; the future has its result."""
+        future = asyncio.run_coroutine_threadsafe(_call(func, args, name), self.loop)
+        future.add_done_callback(lambda _: self.pump.wake())
+        return future
+
     def turn(self) -> bool:
         """Let the loop run everything that is ready; False if the application blocks the loop."""
-        future = asyncio.run_coroutine_threadsafe(_steps(), self.loop)
-        future.add_done_callback(lambda _: self.pump.wake())
-        return self.pump.run_until(future.done, CANCEL_TIMEOUT)
+        return self.pump.run_until(self.start_task_soon(_steps).done, CANCEL_TIMEOUT)
 
     def close(self) -> None:
         """End every task, then the loop, then the thread."""
@@ -105,6 +118,14 @@ class Portal:
         self._thread.join()
         if self._leftover:
             raise RuntimeError(f"{self._leftover} task(s) of the application did not end when cancelled.")
+
+
+async def _call(func: Callable[..., Any], args: Sequence[Any], name: str | None) -> Any:
+    task = asyncio.current_task()
+    if task is not None and name is not None:
+        task.set_name(name)
+    result = func(*args)
+    return await result if isawaitable(result) else result
 
 
 async def _steps() -> None:

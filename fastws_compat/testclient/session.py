@@ -37,6 +37,8 @@ class WebSocketTestSession:
         self.scope = scope
         #: Returns the portal to the event loop that the application runs in.
         self.portal_factory = portal_factory
+        #: Calls functions in the application's event loop, while the connection is open.
+        self.portal: Portal | None = None
         #: The subprotocol that the endpoint accepted; None if it accepted none.
         self.accepted_subprotocol: str | None = None
         #: The headers that the endpoint passed to `accept`.
@@ -56,7 +58,7 @@ class WebSocketTestSession:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            portal = stack.enter_context(self.portal_factory())
+            self.portal = portal = stack.enter_context(self.portal_factory())
             self._accepted = False
             self._opened = Conversation(portal, self.app, self.scope)
             stack.push(self._end)

@@ -338,3 +338,35 @@ def test_decode_may_be_overridden(lib):
 def test_http_scope_is_refused(lib):
     with pytest.raises(AssertionError):
         lib.WebSocketEndpoint({"type": "http"}, None, None)
+
+
+def test_class_that_refuses_learns_of_the_disconnect(lib):
+    seen = []
+
+    class Refusing(recorder(lib, seen)):
+        async def on_connect(self, websocket):
+            await websocket.close(4003)
+
+    server = FakeServer(CONNECT, disconnect(1006))
+    asyncio.run(Refusing({"type": "websocket", "headers": []}, server.receive, server.send).dispatch())
+    assert seen == [1006]
+
+
+def test_class_may_accept_later(lib):
+    class Waiting(lib.WebSocketEndpoint):
+        encoding = "text"
+
+        async def on_connect(self, websocket):
+            self.task = asyncio.create_task(self.admit(websocket))
+
+        async def admit(self, websocket):
+            while websocket.client_state is lib.WebSocketState.CONNECTING:
+                await asyncio.sleep(0)
+            await websocket.accept()
+
+        async def on_receive(self, websocket, data):
+            await websocket.send_text(data + "!")
+
+    with connect(lib, Waiting) as websocket:
+        websocket.send_text("a")
+        assert websocket.receive_text() == "a!"

@@ -103,6 +103,16 @@ def test_body_limit_is_taken(lib):
     assert visit(lib, app) == "hello"
 
 
+@pytest.mark.parametrize("kind", ["Router", "Mount"])
+def test_body_limit_of_a_router_is_taken(lib, kind):
+    routes = [lib.WebSocketRoute("/ws", says(lib))]
+    if kind == "Router":
+        app = lib.Router(routes, max_body_size=10)
+    else:
+        app = lib.Router([lib.Mount("", routes=routes, max_body_size=10)])
+    assert visit(lib, app) == "hello"
+
+
 def test_a_class_as_endpoint(lib):
     class Echo(lib.WebSocketEndpoint):
         encoding = "text"

@@ -536,3 +536,73 @@ def test_application_of_asgi_2(lib):
 
     with lib.TestClient(App).websocket_connect("/two") as websocket:
         assert websocket.receive_text() == "/two"
+
+
+# The portal, which calls functions in the application's event loop
+
+
+def broadcasting(lib):
+    """An application with a list of its sockets, which the test sends to."""
+    app, members = lib.FastAPI(), []
+
+    @app.websocket_route("/ws")
+    async def endpoint(websocket):
+        await websocket.accept()
+        members.append(websocket)
+        await websocket.receive_text()
+
+    async def broadcast(text):
+        for member in members:
+            await member.send_text(text)
+        return len(members)
+
+    return app, broadcast
+
+
+def test_portal_of_a_client_calls_in_the_loop(lib):
+    app, broadcast = broadcasting(lib)
+    client = lib.TestClient(app)
+    assert client.portal is None
+    with client, client.websocket_connect("/ws") as one, client.websocket_connect("/ws") as two:
+        assert client.portal.call(broadcast, "hello") == 2
+        assert one.receive_text() == two.receive_text() == "hello"
+        one.send_text("done")
+        two.send_text("done")
+    assert client.portal is None
+
+
+def test_portal_of_a_session(lib):
+    app, broadcast = broadcasting(lib)
+    with lib.TestClient(app).websocket_connect("/ws") as websocket:
+        assert websocket.portal.start_task_soon(broadcast, "hello", name="broadcast").result(10) == 1
+        assert websocket.receive_text() == "hello"
+        websocket.send_text("done")
+
+
+def test_portal_calls_a_function_that_is_not_async(lib):
+    with lib.TestClient(lib.FastAPI()) as client:
+        loop = client.portal.call(asyncio.get_running_loop)
+        assert loop is client.portal.call(asyncio.get_running_loop)
+
+
+def test_portal_names_the_task(lib):
+    async def name():
+        return asyncio.current_task().get_name()
+
+    with lib.TestClient(lib.FastAPI()) as client:
+        assert client.portal.start_task_soon(name, name="mine").result(10) == "mine"
+
+
+def test_portal_raises_what_the_function_raises(lib):
+    async def fail():
+        raise LookupError("in the loop")
+
+    with lib.TestClient(lib.FastAPI()) as client, pytest.raises(LookupError, match="in the loop"):
+        client.portal.call(fail)
+
+
+def test_portal_cannot_be_called_from_its_own_loop(lib):
+    with lib.TestClient(lib.FastAPI()) as client:
+        portal = client.portal
+        with pytest.raises(RuntimeError, match="cannot be called from the event loop thread"):
+            portal.call(lambda: portal.call(asyncio.get_running_loop))

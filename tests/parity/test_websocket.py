@@ -263,7 +263,7 @@ def test_send_to_a_lost_client(lib, error):
     server.error = error()
     with pytest.raises(lib.WebSocketDisconnect) as caught:
         run(websocket.send_text("x"))
-    assert (caught.value.code, caught.value.reason) == (1006, "")
+    assert (caught.value.code, caught.value.reason, str(caught.value)) == (1006, "", "")
     assert websocket.application_state.name == "DISCONNECTED"  # the client's state: test_differences
 
 

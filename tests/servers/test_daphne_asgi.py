@@ -169,8 +169,19 @@ def test_headers_that_break_out_are_not_sent(server: Server) -> None:
     assert "set-cookie" not in response.headers
 
 
-def test_a_subprotocol_that_was_not_offered_raises(daphne: Server) -> None:
-    assert refused(daphne.shared(APP), "/accept?subprotocol=c").status_code == 500
+@pytest.mark.parametrize("offered", [{}, {"Sec-WebSocket-Protocol": "a, b"}])
+def test_a_subprotocol_that_was_not_offered_is_sent(server: Server, offered: dict[str, str]) -> None:
+    """The client decides; browsers close such a socket, other clients do not care."""
+    with Raw(server.shared(APP), "/accept?subprotocol=c", offered) as client:
+        head = client.answer().lower()
+    assert head.startswith(b"http/1.1 101 ")
+    assert b"\r\nsec-websocket-protocol: c" in head
+
+
+def test_a_subprotocol_that_breaks_out_is_not_sent(daphne: Server) -> None:
+    response = refused(daphne.shared(APP), "/accept?subprotocol=c%0D%0ASet-Cookie:%20evil=1")
+    assert response.status_code == 500
+    assert "set-cookie" not in response.headers
 
 
 @pytest.mark.parametrize("path", ["/deny?", "/deny?stream=1&"])
