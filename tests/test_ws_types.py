@@ -53,6 +53,7 @@ def run(*arguments: str) -> str:
         ),
         ({"type": "object", "additionalProperties": {"type": "number"}}, "Record<string, number>"),
         ({"type": "object"}, "Record<string, unknown>"),
+        ({"type": "object", "patternProperties": {"^x": {"type": "number"}}}, "Record<string, number>"),
         (
             {"type": "object", "properties": {"a": {}, "b-c": {"type": "null"}}, "required": ["a"]},
             '{ a: unknown; "b-c"?: null }',
@@ -181,6 +182,11 @@ def test_two_names_that_meet_are_refused() -> None:
 def test_a_name_of_the_client_is_refused() -> None:
     with pytest.raises(DeclarationError, match="the Live of the generated file and Live are both Live"):
         written(app_with(model("Live")))
+
+
+def test_a_word_of_typescript_is_refused() -> None:
+    with pytest.raises(DeclarationError, match="the word string and string are both string in TypeScript"):
+        written(app_with(model("string")))
 
 
 # The command

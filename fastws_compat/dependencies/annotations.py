@@ -123,9 +123,34 @@ def _types_in(annotation: Any) -> tuple[Any, ...]:
 
 
 def unwrap_alias(annotation: Any) -> Any:
-    """The type behind a `type X = ...` statement (PEP 695), or behind several."""
-    is_alias = type(annotation).__name__ == "TypeAliasType"
-    return unwrap_alias(annotation.__value__) if is_alias else annotation
+    """The type behind a `type X = ...` or `type X[T] = ...` statement (PEP 695), or behind several."""
+    if _is_alias(annotation):
+        return unwrap_alias(annotation.__value__)
+    alias = get_origin(annotation)
+    if not _is_alias(alias):
+        return annotation
+    return unwrap_alias(
+        substituted(alias.__value__, dict(zip(alias.__type_params__, get_args(annotation), strict=False)))
+    )
+
+
+def _is_alias(annotation: Any) -> bool:
+    return type(annotation).__name__ == "TypeAliasType"
+
+
+def substituted(annotation: Any, arguments: Mapping[Any, Any]) -> Any:
+    """A generic type with these arguments for its type variables."""
+    if isinstance(annotation, TypeVar):
+        return arguments.get(annotation, annotation)
+    if is_union(annotation):  # does not know the variables of pydantic's classes in it
+        members = tuple(substituted(one, arguments) for one in get_args(annotation))
+        return Union[members]  # noqa: UP007 - as many as there are
+    if get_origin(annotation) is Annotated:
+        inside, *metadata = get_args(annotation)
+        return Annotated[(substituted(inside, arguments), *metadata)]
+    generic = getattr(annotation, "__pydantic_generic_metadata__", None)
+    variables = generic["parameters"] if generic else getattr(annotation, "__parameters__", ())
+    return annotation[tuple(arguments.get(one, one) for one in variables)] if variables else annotation
 
 
 def name_of(call: Callable[..., Any]) -> str:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastws_compat.dependencies.annotations import is_subclass
+from fastws_compat.dependencies.annotations import is_subclass, substituted
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import Limits
-from fastws_compat.messages.frames import Call, ErrorFrame, reply_type
+from fastws_compat.messages.frames import Call, ErrorFrame
 from fastws_compat.messages.incoming import PONG, Incoming, look_first, refuse_ping
-from fastws_compat.messages.members import base_of, bases_of, name_of_type, types_of
+from fastws_compat.messages.members import bases_of, name_of_type, types_of
+from fastws_compat.messages.names import base_of
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.messages.serializers import Serializer
 
@@ -94,13 +95,14 @@ def compile_contract(
     enforced: bool = True,
     binary_json: bool = False,
     heartbeat: bool = False,
+    has_functions: bool = False,
 ) -> Contract:
     """The contract of a route whose clients send `received` and get `sent`.
 
     Raises DeclarationError for types that cannot be messages, and its subclass MissingTypeError for a type
     that is not defined yet.
     """
-    incoming = Incoming(received, where, namespace, binary_json)
+    incoming = Incoming(received, where, namespace, binary_json, has_functions)
     outgoing = Outgoing(sent, where, namespace)
     if heartbeat:
         refuse_ping(incoming.members, where)
@@ -137,3 +139,23 @@ def _replies(incoming: Incoming, outgoing: Outgoing, where: str) -> dict[type[An
                 "that it sends: add it to Out."
             )
     return {kind: reply_type(call) for kind, call in calls.items()}
+
+
+def reply_type(call: type[Any]) -> Any:
+    """The R of a class that inherits from `Call[R]`, directly or not; None if there is no R."""
+    generics = list(filter(_is_call, map(_generic, call.__mro__)))
+    reply = next((found["args"][0] for found in generics if found["origin"] is Call), None)
+    for found in reversed(generics):  # from Call to the class itself
+        variables = _generic(found["origin"])["parameters"]
+        reply = substituted(reply, dict(zip(variables, found["args"], strict=True)))
+    return reply
+
+
+def _generic(kind: type[Any]) -> Any:
+    """What pydantic knows about the type arguments of a model; empty for another class."""
+    return getattr(kind, "__pydantic_generic_metadata__", {})
+
+
+def _is_call(generic: Any) -> bool:
+    """Whether a class is a generic subclass of Call with arguments."""
+    return is_subclass(generic.get("origin"), Call)

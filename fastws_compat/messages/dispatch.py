@@ -8,9 +8,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, 
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter, methodcaller
-from typing import Any, get_args, get_origin
-
-from typing_extensions import is_typeddict
+from typing import Any, get_args
 
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import CONNECTED, SESSION
@@ -41,7 +39,8 @@ from fastws_compat.exceptions import DeclarationError, HTTPException, WebSocketE
 from fastws_compat.logger import logger
 from fastws_compat.messages.contract import Contract, members_of_reply
 from fastws_compat.messages.frames import Call
-from fastws_compat.messages.members import MissingTypeError, base_of, bases_of, name_of_type, types_of
+from fastws_compat.messages.members import MissingTypeError, bases_of, name_of_type, types_of
+from fastws_compat.messages.names import base_of
 from fastws_compat.messages.router import Handler, MessageRouter
 from fastws_compat.messages.sockets import TypedWebSocket
 from fastws_compat.messages.users import with_fresh_user
@@ -95,7 +94,7 @@ class Dispatch:
 
     async def call(self, websocket: Any, message: Any) -> None:
         """Call the function for a message, and answer with what it returns or raises."""
-        program = self._programs.get(type(message)) or self._programs[self._member_of(message)]
+        program = self._program_for(websocket, message)
         solution = MessageSolution(websocket._handshake, message)
         try:
             answer = await _run(program, solution)
@@ -109,17 +108,14 @@ class Dispatch:
             else:
                 await _answer_exception(websocket, message, exc)
 
-    def _member_of(self, message: Any) -> Any:
-        """The member for a value whose own class is not a member, such as the dict of a TypedDict."""
-        if isinstance(message, dict) and (tag := message.get(self._contract.tag)) is not None:
-            return self._contract.received_by_tag[tag]
-        return next(kind for kind in self._programs if _is_instance(message, kind))
-
-
-def _is_instance(value: Any, member: Any) -> bool:
-    kind = base_of(member)
-    kind = get_origin(kind) or kind
-    return isinstance(value, dict if is_typeddict(kind) else kind)
+    def _program_for(self, websocket: Any, message: Any) -> Program:
+        if self._contract.incoming.gives_choices:
+            return self._programs[websocket._member]
+        found = self._programs.get(type(message))
+        # A validator may have returned an instance of a subclass; raw text and bytes may be annotated.
+        return found or next(
+            program for kind, program in self._programs.items() if isinstance(message, base_of(kind))
+        )
 
 
 def _run(program: Program, solution: MessageSolution) -> Coroutine[Any, Any, Any]:

@@ -48,12 +48,3 @@ class Call(BaseModel, Generic[ReplyT]):
 
     #: What the client chose to recognize the reply by.
     id: Id = Field(alias="id")
-
-
-def reply_type(call: type[Any]) -> Any:
-    """The R of a class that inherits from `Call[R]`; None if there is no R."""
-    for base in call.__mro__:
-        metadata = getattr(base, "__pydantic_generic_metadata__", None)
-        if metadata and metadata["origin"] is Call:
-            return metadata["args"][0]
-    return None

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.messages.choices import Choice, are_classes, with_choices
 from fastws_compat.messages.errors import misfit, not_json, wrong_frame
 from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type, raw_adapter
 
@@ -27,12 +28,22 @@ def look_first(text: str) -> Any:
 class Incoming:
     """The messages of one side, with a validator for each kind of frame."""
 
-    __slots__ = ("_bytes", "_text", "adapter", "binary_json", "members")
+    __slots__ = ("_bytes", "_text", "adapter", "binary_json", "gives_choices", "members")
 
-    def __init__(self, form: Any, where: str, namespace: Mapping[str, Any], binary_json: bool) -> None:
+    def __init__(
+        self,
+        form: Any,
+        where: str,
+        namespace: Mapping[str, Any],
+        binary_json: bool = False,
+        has_functions: bool = False,
+    ) -> None:
         self.members = members = members_of(form, "receives", where, namespace)
+        # Whether `read` returns each message as a Choice, from which its function is found.
+        self.gives_choices = has_functions and not are_classes(members)
         # pydantic's adapter for the JSON messages; None if there are none.
-        self.adapter = None if members.form is None else adapter_of(members.form, where)
+        form = with_choices(members, namespace) if self.gives_choices else members.form
+        self.adapter = None if form is None else adapter_of(form, where)
         self._text = raw_adapter(members.text, where)
         self._bytes = raw_adapter(members.binary, where)
         self.binary_json = binary_json
@@ -44,7 +55,9 @@ class Incoming:
         """What turns the text of a frame into a message; LookFirst if that takes more than one call."""
         if self.members.text is str:
             return _as_it_is
-        return look_first if self.adapter is None else self.adapter.validator.validate_json
+        if self.adapter is None or self.gives_choices:
+            return look_first
+        return self.adapter.validator.validate_json
 
     def read(self, frame: str | bytes, failure: ValidationError | None = None) -> Any:
         """The message in a frame; MessageValidationError if it does not fit.
@@ -62,7 +75,8 @@ class Incoming:
     ) -> Any:
         """A frame that is a message itself if there is such a member, else JSON."""
         if member is not None:
-            return _validated(adapter, frame)
+            valid = _validated(adapter, frame)
+            return Choice(member, valid) if self.gives_choices else valid
         if self.adapter is None or not takes_json:
             raise wrong_frame(frame, self._expected(frame))
         return _validated_json(self.adapter, frame)

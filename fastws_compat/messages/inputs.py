@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, get_args, get_origin
 
-from pydantic import AliasChoices, AliasGenerator, BaseModel
-from pydantic.fields import FieldInfo
-
-from fastws_compat.dependencies.annotations import is_subclass, is_union, unwrap_alias
-from fastws_compat.messages.members import base_of, constant_of, fields_of
+from fastws_compat.dependencies.annotations import is_union, unwrap_alias
+from fastws_compat.messages.members import constant_of
+from fastws_compat.messages.names import (
+    NO_CONFIG,
+    Config,
+    base_of,
+    config_of,
+    fields_of,
+    infos_of,
+    is_root,
+    read_name,
+    sent_name,
+)
 
 ARRAYS = (list, tuple, set, frozenset, Sequence)
 
-
-Config = Mapping[str, Any]
-NO_CONFIG: Config = {}
 # The key for a field, of which it gets the class, the name and the configuration.
 Naming = Callable[[Any, str, Config], str]
 
@@ -40,7 +45,7 @@ def _renamed(kind: Any, value: Any, config: Config, naming: Naming) -> Any:
         return [_renamed(*each, config, naming) for each in _items(kind, value)]
     if not isinstance(value, dict):
         return value
-    config, fields = _config_of(kind, config), fields_of(kind)
+    config, fields = config_of(kind, config), fields_of(kind)
     if not fields:
         return {key: _renamed(_item_type(kind), item, config, naming) for key, item in value.items()}
     return {
@@ -49,17 +54,10 @@ def _renamed(kind: Any, value: Any, config: Config, naming: Naming) -> Any:
     }
 
 
-def _config_of(kind: Any, outer: Config) -> Config:
-    """The configuration of a class, or else that of the model around it."""
-    config: Config = getattr(kind, "model_config", getattr(kind, "__pydantic_config__", outer))
-    return config
-
-
 def _plain(kind: Any) -> Any:
     """The type behind aliases, `Annotated[...]` and root models."""
     kind = unwrap_alias(base_of(unwrap_alias(kind)))
-    is_root = is_subclass(kind, BaseModel) and kind.__pydantic_root_model__
-    return _plain(kind.model_fields["root"].annotation) if is_root else kind
+    return _plain(kind.model_fields["root"].annotation) if is_root(kind) else kind
 
 
 def _member(kind: Any, value: Any, config: Config) -> Any:
@@ -81,14 +79,14 @@ def _has_fields(kind: Any, value: dict[str, Any], config: Config) -> bool:
     fields = fields_of(kind)
     return all(
         name in fields and constant_of(kind, name) in (None, value[key])
-        for key, name in _names(kind, value, _config_of(kind, config))
+        for key, name in _names(kind, value, config_of(kind, config))
     )
 
 
 def _items(kind: Any, values: list[Any]) -> Iterator[tuple[Any, Any]]:
     """Each item of an array with its type."""
     arguments = get_args(kind)
-    is_fixed = get_origin(kind) is tuple and len(arguments) == len(values)
+    is_fixed = get_origin(kind) is tuple and ... not in arguments and len(arguments) == len(values)
     kinds = arguments if is_fixed else [*arguments[:1], None][:1] * len(values)
     yield from zip(kinds, values, strict=True)
 
@@ -100,43 +98,12 @@ def _item_type(kind: Any) -> Any:
 
 def _names(kind: Any, value: dict[str, Any], config: Config) -> Iterator[tuple[str, str]]:
     """The keys of an object that are not computed, with the names of their fields."""
-    aliases = {_alias_of(name, info, config): name for name, info in _infos(kind).items()}
+    aliases = {sent_name(name, info, config): name for name, info in infos_of(kind).items()}
     computed = {info.alias or name for name, info in getattr(kind, "model_computed_fields", {}).items()}
     yield from ((key, aliases.get(key, key)) for key in value if key not in computed)
 
 
-def _infos(kind: Any) -> Mapping[str, FieldInfo]:
-    """What pydantic knows about the fields of a model, dataclass or TypedDict."""
-    infos = getattr(kind, "model_fields", getattr(kind, "__pydantic_fields__", None))
-    if infos is None:
-        hints = get_type_hints(get_origin(kind) or kind, include_extras=True)
-        infos = {name: FieldInfo.from_annotation(hint) for name, hint in hints.items()}
-    return infos
-
-
-def _alias_of(name: str, info: FieldInfo, config: Config) -> str:
-    """What a field is called when it is serialized."""
-    return info.serialization_alias or _generated(name, config, SERIALIZATION) or name
-
-
 def _read_name(kind: Any, name: str, config: Config) -> str:
     """What a field is called when it is validated; the first of several names."""
-    info = _infos(kind).get(name)
-    if info is None or config.get("validate_by_alias") is False:
-        return name
-    alias = info.validation_alias or _generated(name, config, VALIDATION)
-    alias = alias.choices[0] if isinstance(alias, AliasChoices) else alias
-    return alias if isinstance(alias, str) else name
-
-
-# Where an AliasGenerator returns the alias for one direction.
-VALIDATION, SERIALIZATION = 1, 2
-
-
-def _generated(name: str, config: Config, direction: int) -> Any:
-    """The alias that a model's generator makes for a field."""
-    generator = config.get("alias_generator")
-    if isinstance(generator, AliasGenerator):
-        aliases = generator.generate_aliases(name)
-        return aliases[direction] or aliases[0]
-    return generator and generator(name)
+    info = infos_of(kind).get(name)
+    return name if info is None else read_name(name, info, config)

@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import builtins
-import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
-from functools import reduce
-from operator import or_
-from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, Discriminator, Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator, core_schema, to_json
-from typing_extensions import is_typeddict
 
-from fastws_compat.dependencies.annotations import is_subclass, is_union, unquoted, unwrap_alias
+from fastws_compat.dependencies.annotations import is_union, unquoted, unwrap_alias
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.messages.names import Side, base_of, config_of, fields_of, infos_of, read_places, wire_name
 
 NOTHING = (None, type(None))
 # The members that are not JSON: the whole of a text frame, and of a binary frame.
 RAW = (str, bytes)
-Side = Literal["receives", "sends"]
 
 
 class MissingTypeError(DeclarationError):
@@ -53,7 +49,8 @@ def members_of(form: Any, side: Side, where: str, namespace: Mapping[str, Any]) 
     types = types_of(form, namespace)
     raw = {base_of(member): member for member in types if base_of(member) in RAW}
     json = tuple(member for member in types if base_of(member) not in RAW)
-    found = Members(types, json, raw.get(str), raw.get(bytes), _untagged_form(form, json))
+    untagged = rebuilt(form, _json_alone, namespace) if json else None
+    found = Members(types, json, raw.get(str), raw.get(bytes), untagged)
     _refuse_text_beside_json(found, where)
     field = _declared_tag(form) or _common_tag(json)
     if field is None:
@@ -73,11 +70,12 @@ def _tagged(members: Members, form: Any, field: str, side: Side) -> Members:
     values = [constant_of(member, field) for member in json]
     # A tag of several values, which a discriminator may have, stands for no member here.
     known = {value: member for value, member in zip(values, json, strict=True) if value is not None}
-    tag = _wire_name(json[0], field, side)
-    if len(known) + values.count(None) < len(json):  # as it is written, with a union inside of another
+    tag = wire_name(json[0], field, side)
+    is_told_inside = len(known) + values.count(None) < len(json) or _has_function(form)
+    if is_told_inside:  # as it is written, with a union inside of another
         unique = {value: member for value, member in known.items() if values.count(value) == 1}
         return members._replace(tag=tag, tagged=unique)
-    return members._replace(form=_tagged_form(form, json, field), tag=tag, tagged=known)
+    return members._replace(form=_tagged_form(form, json, field, side), tag=tag, tagged=known)
 
 
 class _Later(dict[str, Any]):
@@ -132,13 +130,18 @@ def name_of_type(form: Any) -> str:
 
 def _flat(form: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
     """The members of a union, of unions in it, and of aliases and annotated unions."""
-    form = unwrap_alias(_resolved(form, namespace))
-    inside = unwrap_alias(base_of(form))
+    form, inside = _unwrapped(form, namespace)
     if not is_union(inside):
         yield form
         return
     for member in get_args(inside):
         yield from _flat(member, namespace)
+
+
+def _unwrapped(form: Any, namespace: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A type without aliases and quotes, and what is inside its `Annotated[...]`."""
+    form = unwrap_alias(_resolved(form, namespace))
+    return form, unwrap_alias(base_of(form))
 
 
 def _resolved(form: Any, namespace: Mapping[str, Any]) -> Any:
@@ -150,11 +153,6 @@ def _resolved(form: Any, namespace: Mapping[str, Any]) -> Any:
         return eval(source, {**namespace, **own_names})
     except NameError as exc:
         raise MissingTypeError(exc.name or source) from None
-
-
-def base_of(member: Any) -> Any:
-    """The class behind `Annotated[...]`."""
-    return get_args(member)[0] if get_origin(member) is Annotated else member
 
 
 def bases_of(members: Iterable[Any]) -> set[Any]:
@@ -205,27 +203,42 @@ class _TaggedAlone:
         return core_schema.tagged_union_schema({self._value: handler(source)}, discriminator=self._places)
 
 
-def _tagged_form(form: Any, json: tuple[Any, ...], field: str) -> Any:
+def _tagged_form(form: Any, json: tuple[Any, ...], field: str, side: Side) -> Any:
     if len(json) == 1:
-        return Annotated[json[0], _TaggedAlone(_places(json[0], field), constant_of(json[0], field))]
+        return Annotated[json[0], _TaggedAlone(_places_of(json[0], field, side), constant_of(json[0], field))]
     own = _discriminator(form)
     return Annotated[_union(json), Field(discriminator=field) if own is None else own]
 
 
-def _untagged_form(form: Any, json: tuple[Any, ...]) -> Any:
-    """The union as it was written, which may have a way of its own to tell its messages apart."""
-    written = unwrap_alias(form)
-    arguments = get_args(written) if is_union(written) else (written,)
-    return form if json and all(map(_is_json, arguments)) else _union(json)
+def rebuilt(form: Any, member: Callable[[Any], Any], namespace: Mapping[str, Any] = {}) -> Any:
+    """A union, and the unions in it, with what `member` returns for each of their members.
+
+    A member for which it returns None is left out; None if no member is left.
+    """
+    form, inside = _unwrapped(form, namespace)
+    if not is_union(inside):
+        return member(form)
+    found = tuple(rebuilt(one, member, namespace) for one in get_args(inside))
+    union = _union(tuple(one for one in found if one is not None))
+    metadata = get_args(form)[1:] if get_origin(form) is Annotated else ()
+    return Annotated[(union, *metadata)] if metadata and union is not None else union
 
 
-def _is_json(member: Any) -> bool:
-    return not isinstance(member, str | ForwardRef) and base_of(member) not in RAW
+def _json_alone(member: Any) -> Any:
+    return None if base_of(member) in RAW else member
+
+
+def _places_of(member: Any, field: str, side: Side) -> list[list[str | int]]:
+    """Where validation looks for a field of a message: in what is sent, also under its name in Python."""
+    kind = base_of(member)
+    info = infos_of(kind).get(field)
+    places = [] if info is None else read_places(field, info, config_of(kind))
+    return places if side == "receives" and places else [*places, [field]]
 
 
 def _union(members: tuple[Any, ...]) -> Any:
     """One type for all; None for none."""
-    return reduce(or_, members) if members else None
+    return Union[members] if members else None  # noqa: UP007 - as many as there are
 
 
 # Tags
@@ -241,6 +254,18 @@ def _discriminator(form: Any) -> Any:
     written = unwrap_alias(form)
     marks = get_args(written)[1:] if get_origin(written) is Annotated else ()
     return next((mark for mark in marks if _tag_of(mark) is not None), None)
+
+
+def _has_function(form: Any) -> bool:
+    """Whether a function of the project tells apart the messages of a union inside another."""
+    _, inside = _unwrapped(form, {})
+    members = get_args(inside) if is_union(inside) else ()
+    return any(_calls_function(member) or _has_function(member) for member in members)
+
+
+def _calls_function(form: Any) -> bool:
+    mark = _discriminator(form)
+    return callable(getattr(_tag_of(mark), "discriminator", None)) if mark is not None else False
 
 
 def _tag_of(mark: Any) -> Any:
@@ -277,52 +302,3 @@ def _literal_of(member: Any, name: str) -> Any:
     annotation = unwrap_alias(fields_of(member).get(name))
     values = get_args(annotation) if get_origin(annotation) is Literal else ()
     return values[0] if len(values) == 1 else None
-
-
-def fields_of(member: Any) -> dict[str, Any]:
-    """The fields of a model, dataclass or TypedDict, with their types."""
-    kind = base_of(member)
-    if is_subclass(kind, BaseModel):
-        return {name: info.annotation for name, info in kind.model_fields.items()}
-    kind = get_origin(kind) or kind
-    return _hints(kind) if _has_hints(kind) else {}
-
-
-def _has_hints(kind: Any) -> bool:
-    return is_typeddict(kind) or dataclasses.is_dataclass(kind)
-
-
-def _hints(kind: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(kind)
-    except NameError:
-        return {}
-
-
-def _wire_name(member: Any, field: str, side: Side) -> str:
-    """What a field is called in a frame."""
-    info = getattr(base_of(member), "model_fields", {}).get(field)
-    return field if info is None else _alias_of(info, side) or field
-
-
-def _places(member: Any, field: str) -> list[list[str | int]]:
-    """Where validation looks for a field of a message."""
-    kind = base_of(member)
-    alias = getattr(getattr(kind, "model_fields", {}).get(field), "validation_alias", None)
-    places: list[list[str | int]]
-    if isinstance(alias, AliasChoices):
-        places = alias.convert_to_aliases()
-    else:
-        places = [alias.convert_to_aliases() if isinstance(alias, AliasPath) else [alias or field]]
-    return [*places, [field]] if _reads_names(kind) and [field] not in places else places
-
-
-def _reads_names(kind: Any) -> bool:
-    """Whether a model with aliases also takes the names of its fields."""
-    config = getattr(kind, "model_config", {})
-    return bool(config.get("populate_by_name") or config.get("validate_by_name"))
-
-
-def _alias_of(info: FieldInfo, side: Side) -> str | None:
-    own = info.validation_alias if side == "receives" else info.serialization_alias
-    return own if isinstance(own, str) else info.alias  # pydantic accepts no other alias of a tag

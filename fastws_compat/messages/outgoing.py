@@ -14,7 +14,8 @@ from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import MAX_FRAME, MISFIT, NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
 from fastws_compat.messages.inputs import as_input
-from fastws_compat.messages.members import Members, adapter_of, base_of, members_of, name_of_type
+from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type
+from fastws_compat.messages.names import base_of
 from fastws_compat.messages.serializers import Serializer, quick_serializer
 
 # Bytes of an error frame that its tag, status, detail and id may need.
@@ -62,7 +63,7 @@ class Outgoing:
         if self.adapter is None:
             raise _error(value, "message_type", f"Input should be {self._names()}")
         try:
-            valid = self.adapter.validator.validate_python(value)
+            valid = self.adapter.validator.validate_python(value, by_alias=True, by_name=True)
         except ValidationError as exc:
             raise _misfit(value, exc) from None
         for kind in type(valid).__mro__:  # of a subclass, only the fields of the member are sent

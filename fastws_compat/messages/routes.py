@@ -91,6 +91,7 @@ class RouteMessages:
             enforced=self._socket is not None,
             binary_json=options.get("binary_json", False),
             heartbeat=options.get("heartbeat", False),
+            has_functions=options.get("handlers") is not None,
         )
         if options.get("handlers") is not None:
             self.dispatch = self._compile_dispatch(None, contract)

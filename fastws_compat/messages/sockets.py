@@ -28,7 +28,8 @@ from fastws_compat.messages.errors import (
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import LookFirst, is_ping
-from fastws_compat.messages.members import base_of, bases_of, evaluate, name_of_type
+from fastws_compat.messages.members import bases_of, evaluate, name_of_type
+from fastws_compat.messages.names import base_of
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
 from fastws_compat.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
@@ -64,6 +65,8 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
     # What `serve` calls, and the values of the handshake for it.
     _dispatch: Dispatcher | None = None
     _handshake: Any = None
+    # The member of In that the last message is, where its class does not say it.
+    _member: Any = None
     # Called when the socket has been accepted.
     _on_accept: Callable[[], None] | None = None
     #: In and Out; None for the class itself, which is no annotation yet.
@@ -165,6 +168,8 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
             await self._refuse(error)
             return NOTHING
         self._misfits = 0
+        if contract.incoming.gives_choices:
+            self._member, valid = valid
         return valid
 
     def _is_ping(self, frame: str | bytes) -> bool:

@@ -1,7 +1,9 @@
+type Tag = string | number | boolean;
 type Down<P extends keyof Routes> = Routes[P]["down"];
 type Up<P extends keyof Routes> = Routes[P]["up"];
-type TagOf<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T> ? T & string : never;
+type TagOf<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T> ? Extract<T, Tag> : never;
 type Tagged<P extends keyof Routes, M, T> = M extends Record<Routes[P]["tag"], infer Own> ? (T extends Own ? M : never) : never;
+type Answered<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T extends Tag> ? (`${T}` extends keyof Routes[P]["replies"] ? M : never) : never;
 type WithoutId<M> = M extends unknown ? Omit<M, "id"> : never;
 type Given<Name extends string, T> = {} extends T ? { [K in Name]?: T } : { [K in Name]: T };
 type Asked<T> = T | (() => T | Promise<T>);
@@ -11,11 +13,11 @@ type AskedFor<Name extends string, T> = {} extends T ? { [K in Name]?: Asked<T> 
 export type Tags<P extends keyof Routes> = Exclude<TagOf<P, Down<P>>, "message" | "status">;
 
 /** The messages that a route replies to, without their `id`. */
-export type Requests<P extends keyof Routes> = WithoutId<Tagged<P, Up<P>, keyof Routes[P]["replies"]>>;
+export type Requests<P extends keyof Routes> = WithoutId<Answered<P, Up<P>>>;
 
 /** The reply to a request. */
 export type ReplyTo<P extends keyof Routes, M> =
-  TagOf<P, M> extends keyof Routes[P]["replies"] ? Routes[P]["replies"][TagOf<P, M>] : never;
+  `${TagOf<P, M>}` extends infer T extends keyof Routes[P]["replies"] ? Routes[P]["replies"][T] : never;
 
 /** `params` and `query` are those of the route; `base` is the server, such as `wss://example.com` (default: the page's). */
 export type ConnectOptions<P extends keyof Routes> = Given<"params", Routes[P]["params"]> &

@@ -25,10 +25,17 @@ STATIC = HERE.parent / "static" / "fastws"
 # must not hide them.
 CLIENT = """
     Live CallError Routes connect Connect Connection ConnectOptions Runtime Tags Requests ReplyTo
-    Down Up TagOf Tagged WithoutId Given Asked AskedFor live
-    Record Promise AsyncIterable AsyncGenerator Omit Exclude ArrayBuffer ArrayBufferView Array
+    Down Up Tag TagOf Tagged Answered WithoutId Given Asked AskedFor live
+    Record Extract Promise AsyncIterable AsyncGenerator Omit Exclude ArrayBuffer ArrayBufferView Array
 """
 OWN_NAMES = frozenset(CLIENT.split())
+# The words of TypeScript that no interface can be called, as far as a class can.
+WORDS = """
+    any bigint boolean never number object string symbol undefined unknown void
+    case catch const debugger default delete do enum export extends function implements instanceof
+    interface let new null package private protected public static super switch this throw typeof var
+"""
+RESERVED = frozenset(WORDS.split())
 TEXT_SCHEMA: Schema = {"type": "string"}
 BOUNDS = ("maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum")
 SCALARS = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
@@ -77,9 +84,18 @@ class Types:
 
     def _object(self, schema: Schema) -> str:
         if "properties" not in schema:
-            return f"Record<string, {self.type_of(schema.get('additionalProperties', {}))}>"
+            return f"Record<string, {self._values(schema)}>"
         members = [f"{name}: {written}" for name, written, _ in self.members(schema)]
         return f"{{ {'; '.join(members)} }}" if members else "{}"
+
+    def _values(self, schema: Schema) -> str:
+        """The type of the values of an object with any keys, or with keys of some patterns."""
+        schemas = schema.get("patternProperties", {}).values()
+        return (
+            _union(map(self.type_of, schemas))
+            if schemas
+            else self.type_of(schema.get("additionalProperties"))
+        )
 
     def members(self, schema: Schema) -> Iterator[tuple[str, str, Schema]]:
         """The fields of an object: what stands before the colon, the type, and the schema."""
@@ -137,6 +153,7 @@ def names_of(schemas: Iterable[str]) -> dict[str, str]:
     """The TypeScript name of each schema; DeclarationError if two are the same."""
     found: dict[str, str] = {}
     taken = {name: f"the {name} of the generated file" for name in OWN_NAMES}
+    taken |= {name: f"the word {name}" for name in RESERVED}
     for schema in schemas:
         name = re.sub(r"[^A-Za-z0-9_$]", "", schema)
         if name in taken:
@@ -154,14 +171,14 @@ def refuse_two_of_one_name(schemas: Iterable[str]) -> None:
         other = full.setdefault(name, stem) if module else stem
         if other != stem:
             first, second = (found.replace("__", ".") for found in (other, stem))
-            raise DeclarationError(f"{first} and {second} have one name: rename one, or give it a title.")
+            raise DeclarationError(f"{first} and {second} have one name: rename one.")
 
 
 def refuse_two_of_one_schema(classes: Mapping[str, Sequence[Any]]) -> None:
     """Raise DeclarationError for two classes with one name that pydantic does not tell apart."""
     for first, second in (found[:2] for found in classes.values() if len(found) > 1):
         names = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (first, second))
-        raise DeclarationError(f"{names} have one name: rename one, or give it a title.")
+        raise DeclarationError(f"{names} have one name: rename one.")
 
 
 # The file

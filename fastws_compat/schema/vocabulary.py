@@ -18,7 +18,8 @@ from fastws_compat.messages.contract import DEFAULT_TAG, Contract, members_of_re
 from fastws_compat.messages.frames import ERROR, Call, ErrorFrame, Reply
 from fastws_compat.messages.incoming import PING, PONG
 from fastws_compat.messages.inputs import as_input
-from fastws_compat.messages.members import adapter_of, base_of, name_of_type
+from fastws_compat.messages.members import adapter_of, name_of_type
+from fastws_compat.messages.names import base_of
 from fastws_compat.schema.definitions import REF, Schema, correct_error_frame, generate, with_tag
 from fastws_compat.schema.examples import Maker, NoExample
 

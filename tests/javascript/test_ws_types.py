@@ -9,9 +9,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from fastws_compat import Call, FastAPI, Reply, TypedWebSocket
 from fastws_compat.schema import typescript
 from fastws_compat.schema.description import Site
 from tests import zoo
@@ -49,6 +51,59 @@ def test_what_a_page_may_write(
     write(Site(zoo.app), tmp_path / f"sockets{suffix}")
     shutil.copy(Path(__file__).with_name("sockets.ts"), tmp_path / "page.ts")
     compile_strictly(npm_packages, tmp_path, resolution, "page.ts")
+
+
+class Done(Reply):
+    op: Literal[2] = 2
+
+
+class Ask(Call[Done]):
+    op: Literal[1] = 1
+
+
+class Sure(Reply):
+    sure: Literal[True] = True
+
+
+class Really(Call[Sure]):
+    sure: Literal[False] = False
+
+
+TAGS = """
+import { connect } from "./sockets.js";
+
+const numbers = connect("/numbers");
+numbers.on(2, (message) => message.op satisfies 2);
+numbers.on("error", (message) => message.status satisfies number);
+// @ts-expect-error: the tag is a number
+numbers.on("2", (message) => message);
+(await numbers.request({ op: 1 })).op satisfies 2;
+const booleans = connect("/booleans");
+booleans.on(true, (message) => message.sure satisfies true);
+(await booleans.request({ sure: false })).sure satisfies true;
+const none = connect("/none");
+none.on("message", (message) => message);
+// @ts-expect-error: nothing tells what is a request
+none.request([1]);
+"""
+
+
+@pytest.mark.node
+def test_tags_that_are_no_texts(npm_packages: Path, tmp_path: Path) -> None:
+    app = FastAPI()
+
+    @app.websocket("/numbers")
+    async def numbers(websocket: TypedWebSocket[Ask, Done]) -> None: ...
+
+    @app.websocket("/booleans")
+    async def booleans(websocket: TypedWebSocket[Really, Sure]) -> None: ...
+
+    @app.websocket("/none")
+    async def none(websocket: TypedWebSocket[list[int] | dict[str, int], list[int]]) -> None: ...
+
+    write(Site(app), tmp_path / "sockets.ts")
+    (tmp_path / "page.ts").write_text(TAGS)
+    compile_strictly(npm_packages, tmp_path, RESOLUTIONS[0], "page.ts")
 
 
 @pytest.mark.node

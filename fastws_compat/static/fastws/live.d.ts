@@ -100,7 +100,7 @@ export class Live<Down = any> implements AsyncIterable<Down> {
   /** Call `handler` for every message. Returns a function that removes the handler. */
   on(name: "message", handler: (message: Down, about: About) => void): () => void;
   /** Call `handler` for every message with this tag. Returns a function that removes the handler. */
-  on(tag: string, handler: (message: any, about: About) => void): () => void;
+  on(tag: string | number | boolean, handler: (message: any, about: About) => void): () => void;
 
   /** The same as `on("status", handler)`. */
   onStatus(handler: (status: Status, event: Ended | null) => void): () => void;
