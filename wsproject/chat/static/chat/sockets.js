@@ -9,7 +9,9 @@ const /** @type {any} */ LOST = { code: 1006, reason: "" };
 const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
 const BURST = 10; // posts a second: below the usual rate limits
 
-const /** @type {any} */ now = () => Date.now();
+let /** @type {any} */ [last, lag] = [0, 0];
+/** Counts sleep, as timers do not, and never runs backwards. */
+const /** @type {any} */ now = () => (lag += Math.max(0, last - (last = Date.now()))) + last;
 const /** @type {any} */ upTo = (/** @type {any} */ ms) => Math.random() * ms;
 const /** @type {any} */ longest = (/** @type {any} */ attempt) => Math.min(30_000, 1000 * 2 ** attempt);
 const ask = async (/** @type {any} */ option) => (typeof option === "function" ? option() : option);
@@ -19,7 +21,7 @@ const /** @type {any} */ mapOf = (/** @type {any} */ object) => new Map(Object.e
 const /** @type {any} */ parts = (/** @type {any} */ position) => String(position ?? "").split(":");
 const /** @type {any} */ newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** An error of the page is reported, and stops nothing here. */
+/** An error of the page is reported, and stops nothing. */
 function guarded(/** @type {any} */ call, /** @type {any[]} */ ...values) {
   try {
     return call(...values);
@@ -48,12 +50,12 @@ function unwrap(/** @type {any} */ raw, /** @type {any} */ isText) {
 /** Random, so that clients of one server do not return together. */
 function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
-  // A client that is too slow (1013) again and again returns later each time.
+  // A client that is too slow (1013) returns later each time.
   const windows = new Map([[1012, spread], [1013, Math.max(spread, attempt && longest(attempt))]]);
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed, but the page tells whether the login has ended. */
+/** Browsers hide why a handshake failed. The page tells whether the login has ended. */
 async function isGone(/** @type {any} */ page) {
   try {
     const { type, status } = await fetch(page, {
@@ -113,7 +115,7 @@ class Group extends Events {
     [this.#epoch, this.#offset] = [epoch ?? "", Number(offset)];
   }
 
-  /** Messages held so far can be dropped: the next `load` begins later and covers them. */
+  /** Held messages can be dropped: the next `load` begins later and covers them. */
   #catchUp() {
     if (!this.#load) return this.emit("lost");
     const isLoading = this.#held;
@@ -295,11 +297,9 @@ export class Live extends Events {
   }
 
   #wake() {
-    if (this.#link) this.#check();
-    else {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#open(), upTo(300));
-    }
+    if (this.#link) return this.#check();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), upTo(300));
   }
 
   #set(/** @type {any} */ status, /** @type {any} */ event = null) {
@@ -318,7 +318,7 @@ export class Live extends Events {
       const /** @type {any} */ given = [await this.#address(), await ask(protocols)];
       if (this.#link !== link) return;
       const /** @type {any} */ socket = (link.socket = new Socket(...given));
-      // What a socket that was left still reports is ignored.
+      // What an abandoned socket reports is ignored.
       const /** @type {any} */ current = (/** @type {any} */ handler) => (/** @type {any} */ event) => this.#link === link && handler(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = current(() => this.#opened());
@@ -384,7 +384,6 @@ export class Live extends Events {
     link.pingAt = heartbeat && !link.beat ? now() + 25_000 : Infinity;
   }
 
-  /** Timers stop while a computer sleeps, so clocks are compared. */
   #check() {
     if (now() > this.#link?.deadline) return this.#lose(LOST);
     if (!(now() >= this.#link?.pingAt)) return;
