@@ -1,7 +1,8 @@
 """Publishers, a store, a layer, processes and clients on a virtual clock, with faults at random.
 
-The feed, the judge, joining and publishing are the product's own. Store, layer and clients are models that
-fail: they drop, delay and reorder messages, forget, restart, and are killed.
+The feed, the judge, joining, publishing and the members are the product's own. Store, layer and clients are
+models that fail: they drop, delay and reorder messages, forget, restart, and are killed. Some clients join
+before their socket is accepted, and some messages exclude one of them.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from fastws_compat import WebSocket, WebSocketDisconnect, conf
 from fastws_compat.exceptions import GroupStoreError
 from fastws_compat.groups import Group, arrivals, feeds, keeping, publishing
 from fastws_compat.groups.arrivals import Arrival, Wish
+from fastws_compat.groups.delivery import Delivery
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.kinds import History, Kind
-from fastws_compat.groups.positions import Claim, Position
+from fastws_compat.groups.member import member_of
+from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
 from fastws_compat.groups.stores import (
     Appended,
@@ -37,11 +41,16 @@ from fastws_compat.groups.stores import (
     history_of,
 )
 from fastws_compat.layers.wire import Envelope, Payload, unpack
+from tests.fake_server import CONNECT, websocket_scope
 
 GROUP = "g"
 CHECK = 2.0
 # How long a world lives, on its own clock.
 SECONDS = 16.0
+# The ids of earlier connections that a client names.
+MAX_IDS = 8
+# The frames that may wait for a client. Those that it missed while it was away are not among them.
+QUEUE = 150
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -103,6 +112,8 @@ class FaultyStore(Store):
         self.known_run: int | None = None
         self.saved: tuple[Life | None, int | None] = (None, None)
         self.log: list[tuple[str, int, str]] = []
+        # The content of each entry, by its position.
+        self.ids: dict[Position, str] = {}
 
     async def _travel(self) -> None:
         await asyncio.sleep(self.world.random() * 0.01)
@@ -136,6 +147,7 @@ class FaultyStore(Store):
         life.entries.append(entry_of(draft, life.top))
         life.forget_what_is_old(history_of(self.kind))
         self.log.append((life.epoch, life.top, draft.id))
+        self.ids[Position(life.epoch, life.top)] = draft.id
         await self._return(0.02)
         return place
 
@@ -261,7 +273,8 @@ class Hub:
             return
         if not await self.feed.receive(envelope):
             for member in list(self.members[GROUP].values()):
-                member.deliver_unkept(envelope)
+                if envelope.exclude not in member.ids and isinstance(envelope.content, Payload):
+                    member.deliver(Delivery(envelope.content, GROUP))
 
     async def check(self) -> None:
         while not self.is_dead:
@@ -281,9 +294,17 @@ class Client:
         self.world = world
         self.position: Position | None = None
         self.trail: list[tuple[str, str | None, int, str | None]] = []
-        self.member: Member | None = None
+        self.connection: Connection | None = None
+        # The ids of its connections that were accepted.
+        self.ids: list[str] = []
         # When it was away, for the check that nothing which was not kept is called recovered.
         self.left = self.came = 0.0
+
+    @property
+    def claims(self) -> str:
+        """What its URL says."""
+        ids = [f"@{id}" for id in self.ids[-MAX_IDS:]]
+        return ",".join(ids if self.position is None else [*ids, f"{GROUP}:{self.position}"])
 
     def start(self, epoch: str | None, offset: int) -> None:
         if epoch is not None and self.position is not None and self.position.epoch == epoch:
@@ -300,12 +321,16 @@ class Client:
             self.start(frame["epoch"], frame["offset"])
             return
         self.world.recovered += 1
-        assert self.position == (frame["epoch"], frame["offset"])
-        self.check_recovery(self.position)
+        if self.position != (frame["epoch"], frame["offset"]):
+            self.world.problem(f"recovered at {frame}, not at {self.position}")
+        else:
+            self.check_recovery(self.position)
 
     def check_recovery(self, position: Position) -> None:
         if any(self.left < moment < self.came for moment, _ in self.world.unkept):
             self.world.problem("recovered, although something was sent meanwhile that is not kept")
+
+    def on_beat(self, frame: Any) -> None: ...
 
     def on_lost(self, frame: Any) -> None:
         self.world.told += 1
@@ -315,6 +340,9 @@ class Client:
         self.world.problem("the news of a deleted history took the place of a message")
 
     def on_message(self, frame: Any) -> None:
+        id = frame.get("data")
+        if self.is_excluded(id):
+            self.world.problem(f"{id} was not meant for it")
         if "offset" not in frame:
             return
         position, offset = self.position, frame["offset"]
@@ -322,7 +350,13 @@ class Client:
             self.world.problem("a message before a position")
         elif offset > position.offset:
             self.position = position._replace(offset=offset)
-            self.trail.append(("message", position.epoch, offset, frame["data"]))
+            self.trail.append(("message", position.epoch, offset, id))
+            if id is None and not self.is_excluded(self.world.store.ids.get(self.position)):
+                self.world.problem(f"the content of {self.position} was hidden from it")
+
+    def is_excluded(self, id: str | None) -> bool:
+        """Whether a message excludes this connection, or one of those that its URL named."""
+        return self.connection is not None and self.world.excluded.get(id) in self.connection.ids
 
 
 class Liar(Client):
@@ -348,56 +382,83 @@ class Liar(Client):
             super().on_message(frame)
 
     def check_recovery(self, position: Position) -> None:
-        places = [place for _, place in self.world.unkept if place is not None]
+        places = [place for when, place in self.world.unkept if place is not None and when < self.came]
         if any(epoch == position.epoch and top >= position.offset for epoch, top in places):
             self.world.problem("a forged position is called recovered, although something is not kept")
 
 
-class Member:
+class Connection:
     """One connection of a client, which sometimes reads slowly."""
 
-    is_ours = True
-    is_connecting = False
-
-    def __init__(self, client: Client, hub: Hub, id: str) -> None:
+    def __init__(self, client: Client, hub: Hub) -> None:
         self.client = client
         self.hub = hub
-        self.id = id
-        self.ids = (id,)
         self.is_open = True
-        self._claim = client.position
+        query = f"fastws={client.claims}".encode()
+        self.websocket = WebSocket(websocket_scope(query_string=query), self._receive, self._send)
+        self.member: Any = member_of(self.websocket)
+        self.ids = {*client.ids[-MAX_IDS:], self.member.id}
 
-    def claim(self, group: str) -> Claim:
-        return Claim(self._claim, None)
+    async def _receive(self) -> Any:
+        return CONNECT
 
-    def tell(self, frame: Any) -> None:
+    async def _send(self, message: Any) -> None:
+        if not self.is_open:
+            raise OSError("the client has left")
+        world, kind = self.client.world, message["type"].removeprefix("websocket.")
+        if kind == "accept":
+            self.client.ids.append(self.member.id)
+        elif kind == "close":
+            self.break_off()
+            if message["reason"].startswith("reads too slowly") and not world.faults:
+                world.problem("it was not slow")
+        else:
+            try:
+                self.client.receive(world.parsed(message["text"]))
+            except Exception as exc:  # the member would log it
+                world.problem(f"the client raised {exc!r}")
+            if world.random() < 0.3:
+                await asyncio.sleep(world.random() * 0.01)
+
+    def break_off(self) -> None:
         if self.is_open:
-            self.client.receive(self.client.world.parsed(frame))
+            self.is_open, self.client.left = False, self.client.world.now
 
-    put = tell
+    async def join(self) -> None:
+        world = self.client.world
+        is_early = world.random() < 0.3
+        if not is_early:
+            await self.websocket.accept()
+        await self._join()
+        if is_early:
+            await asyncio.sleep(world.random() * 0.5)
+            with suppress(WebSocketDisconnect):  # too many messages have come meanwhile
+                await self.websocket.accept()
+        if world.random() < 0.2:
+            await asyncio.sleep(world.random())
+            self._leave_group()
+            await asyncio.sleep(world.random() * 0.5)
+            self.client.came = world.now
+            await self._join()
 
-    async def send(self, frame: Any) -> None:
-        self.tell(frame)
-        if self.client.world.random() < 0.3:
-            await asyncio.sleep(self.client.world.random() * 0.01)
+    async def _join(self) -> None:
+        member, hub = self.member, self.hub
+        arrival = Arrival(member, hub, GROUP, self.client.world.store.kind, Wish())  # type: ignore[arg-type]
+        member.joined["default", GROUP] = hub
+        hub.members[GROUP][member.id] = member
+        await arrival.run()
 
-    def deliver(self, delivery: Any) -> None:
-        self.tell(delivery.envelope)
+    def _leave_group(self) -> None:
+        """Leave the group, as the product does, but not the server."""
+        member, hub = self.member, self.hub
+        member.joined.clear()
+        member.leaving(GROUP, hub)
+        hub.discard(GROUP, member)
+        self.client.left = self.client.world.now
 
-    def deliver_unkept(self, envelope: Envelope) -> None:
-        pass
-
-    def forget(self, layer: str, group: str) -> None: ...
-
-    def close(self, close: Any) -> None:
-        self.is_open = False
-
-    def close_reason(self, reason: str) -> str:
-        return reason
-
-    def leave(self) -> None:
-        self.is_open = False
-        self.hub.discard(GROUP, self)
+    async def leave(self) -> None:
+        self.break_off()
+        await self.member.leave()
 
 
 class World:
@@ -423,6 +484,8 @@ class World:
         self.clients = [*(Client(self) for _ in range(3)), Liar(self)]
         # What was sent and is not kept: when, and where the history stood.
         self.unkept: list[tuple[float, tuple[str, int] | None]] = []
+        # By the id of a message, the id of the connection that it excludes.
+        self.excluded: dict[str | None, str] = {}
         # How often clients recovered, and how often they were told that something may be missing.
         self.recovered = 0
         self.told = 0
@@ -435,10 +498,10 @@ class World:
     def problem(self, text: str) -> None:
         self.problems.append(text)
 
-    def parsed(self, frame: Any) -> Any:
+    def parsed(self, text: str) -> Any:
         """The content of a frame; the members of a process receive the same one in turn."""
-        if frame is not self._parsed[0]:
-            self._parsed = frame, json.loads(frame.message["text"])
+        if text is not self._parsed[0]:
+            self._parsed = text, json.loads(text)
         return self._parsed[1]
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -456,7 +519,8 @@ class World:
             await asyncio.sleep(self.random() * 0.005)
         content, kept = Payload("json", json.dumps(message["id"])), envelope.get("kept")
         place = {"epoch": envelope.get("epoch"), "offset": envelope.get("offset", 0)}
-        self.carry(Envelope(GROUP, content, None, message["sender"], message["number"], **place, kept=kept))
+        exclude, sender = envelope.get("exclude"), message["sender"]
+        self.carry(Envelope(GROUP, content, exclude, sender, message["number"], **place, kept=kept))
 
     def carry(self, envelope: Envelope) -> None:
         for hub in self.hubs:
@@ -473,7 +537,7 @@ class World:
             number = self._numbers[sender]
             self._numbers[sender] += 1
             id = f"{sender}.{number}"
-            extra = {"from": sender, "number": number}
+            extra = {"from": sender, "number": number, **self._excluding(id)}
             message = {"sender": sender, "number": number, "id": id}
 
             async def send(envelope: dict[str, Any], message: dict[str, Any] = message) -> None:
@@ -489,30 +553,29 @@ class World:
                 route = publishing.Route("default", GROUP, dict, send)
                 await publishing.publish(route, self.store.kind, payload, extra, None)
 
+    def _excluding(self, id: str) -> dict[str, str]:
+        """Exclude, sometimes, a client that sends the message itself, or has sent it before it came back."""
+        client = self.choose(self.clients)
+        if self.random() < 0.7 or not client.ids:
+            return {}
+        self.excluded[id] = self.choose(client.ids[-3:])
+        return {"exclude": self.excluded[id]}
+
     async def connect(self, client: Client) -> None:
         """Come and go."""
-        number = 0
         while not self.is_over:
-            number += 1
-            work = self.join(client, self._random.choice(self.hubs), f"{id(client)}.{number}")
+            work = self.join(client, self._random.choice(self.hubs))
             await asyncio.sleep(self.random() * 4)
             if self.is_over:
                 return
             await self.part(client, work)
             await asyncio.sleep(self.random() * (2 if self.random() < 0.9 else 10))
 
-    def join(self, client: Client, hub: Hub, id: str) -> asyncio.Task[None]:
+    def join(self, client: Client, hub: Hub) -> asyncio.Task[None]:
         if isinstance(client, Liar):
             client.forge()
-        member: Any = Member(client, hub, id)
-        client.member, client.came = member, self.now
-
-        async def work() -> None:
-            arrival = Arrival(member, hub, GROUP, self.store.kind, Wish())  # type: ignore[arg-type]
-            hub.members[GROUP][id] = member
-            await arrival.run()
-
-        return self.spawn(work())
+        client.connection, client.came = Connection(client, hub), self.now
+        return self.spawn(client.connection.join())
 
     async def part(self, client: Client, work: asyncio.Task[None]) -> None:
         self.leave(client)
@@ -520,10 +583,9 @@ class World:
         await asyncio.wait([work])
 
     def leave(self, client: Client) -> None:
-        if client.member is not None:
-            if client.member.is_open:
-                client.left = self.now
-            client.member.leave()
+        if client.connection is not None:
+            client.connection.break_off()
+            self.spawn(client.connection.leave())
 
     async def trouble(self) -> None:
         while self.faults and not self.is_over:
@@ -573,9 +635,8 @@ class World:
         dead = self.hubs[number]
         dead.kill()
         for client in self.clients:
-            if client.member is not None and client.member.hub is dead and client.member.is_open:
-                client.left = self.now
-                client.member.is_open = False
+            if client.connection is not None and client.connection.hub is dead:
+                client.connection.break_off()
         self.hubs[number] = self.begin_hub()
 
     def begin_hub(self) -> Hub:
@@ -594,10 +655,11 @@ class World:
         await asyncio.wait(work)
         await asyncio.sleep(10)  # everybody still here has everything
         for client in self.clients:
-            if client.member is not None and client.member.is_open and not client.member.hub.is_dead:
+            connection = client.connection
+            if connection is not None and connection.is_open and not connection.hub.is_dead:
                 self._check_is_at_the_top(client, "without coming back")
             self.leave(client)
-            await self.join(client, self.hubs[0], f"{id(client)}.last")
+            await self.join(client, self.hubs[0])
         await asyncio.sleep(5)
         self._check_at_the_end()
 
@@ -618,8 +680,8 @@ class World:
         at: tuple[str | None, int] | None = None
         seen: Counter[str] = Counter()
         for what, epoch, offset, id in client.trail:
-            if what == "message" and id is not None:
-                seen[id] += 1
+            if what == "message":
+                seen[id or ""] += id is not None
                 if at is not None and at[0] is not None and at != (epoch, offset - 1):
                     self.problem(f"{at} is followed by {epoch}:{offset}")
             at = (epoch, offset)
@@ -634,6 +696,7 @@ def run(world: World, monkeypatch: Any) -> World:
     breaker = FakeBreaker(world.store)
     with monkeypatch.context() as patch:  # undone now: it would keep this world, and its tasks, alive
         patch.setattr(feeds, "store_of", lambda alias: world.store)
+        patch.setitem(conf.DEFAULTS, "SLOW_CONSUMER_QUEUE", QUEUE)
         patch.setattr(keeping, "store_of", lambda alias: world.store)
         patch.setattr(keeping, "kind_with", lambda *arguments: world.store.kind)
         patch.setattr(Group, "_asend", world.send_news)

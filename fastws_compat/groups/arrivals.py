@@ -212,17 +212,18 @@ class Arrival:
                 if not entries:
                     return self._give_up(feed)
                 for entry in entries:
+                    # Before the member may wait: the entry is on its way even if it leaves the group meanwhile.
+                    self.given = position = Position(position.epoch, entry.offset)
                     await self._send(feed, entry)
                     if not self._is_member():
                         return None
-                    self.given = position = Position(position.epoch, entry.offset)
             rounds += 1
             if rounds >= MAX_ROUNDS:
                 position = self._queue_rest(feed, position)
-            if feed.given == position:
-                return None
             if feed.given is None or feed.given.epoch != position.epoch:
                 return self._give_up(feed)
+            if feed.given.offset <= position.offset:
+                return None
         return None
 
     def _queue_rest(self, feed: GroupFeed, position: Position) -> Position:
