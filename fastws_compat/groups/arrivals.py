@@ -212,7 +212,7 @@ class Arrival:
                 if not entries:
                     return self._give_up(feed)
                 for entry in entries:
-                    # Before the member may wait: the entry is on its way even if it leaves the group meanwhile.
+                    # Before waiting: the entry is on its way even if the member leaves the group meanwhile.
                     self.given = position = Position(position.epoch, entry.offset)
                     await self._send(feed, entry)
                     if not self._is_member():

@@ -99,15 +99,12 @@ class Member:
         """Send a frame, unless the socket is closed, and wait while the client reads too slowly."""
         if self._close_send is not None or not self._may_send():
             return
-        if self._task is None and not self._queue:
-            try:
-                await self.websocket._send({**frame.message})
-            except Exception as exc:
-                self._send_failed(exc)
-            return
-        self.put(frame)
-        assert self._task is not None, "it sends the queue"
-        await asyncio.wait([self._task])
+        if self._task is None and not self._queue and self._is_direct(self.websocket._send):
+            self._send_at_once(frame.message)
+        else:
+            self.put(frame)
+        if self._task is not None:  # what is sent meanwhile stays behind it
+            await asyncio.wait([self._task])
 
     def deliver(self, delivery: Frame) -> None:
         websocket = self.websocket
