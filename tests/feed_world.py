@@ -25,7 +25,7 @@ from fastws_compat.groups import Group, arrivals, feeds, keeping, publishing
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.delivery import Delivery
 from fastws_compat.groups.feeds import GroupFeed
-from fastws_compat.groups.kinds import History, Kind
+from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.member import member_of
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
@@ -38,6 +38,7 @@ from fastws_compat.groups.stores import (
     Store,
     StoreError,
     StoreRefused,
+    change_state,
     history_of,
 )
 from fastws_compat.layers.wire import Envelope, Payload, unpack
@@ -102,7 +103,7 @@ class FaultyStore(Store):
 
     def __init__(self, world: World, count: int) -> None:
         self.world = world
-        self.kind = Kind("*", History(count, 1e9))
+        self.kind = Kind("*", History(count, 1e9), state=State())
         self.life: Life | None = None
         self.is_up = True
         self.responds = asyncio.Event()
@@ -114,6 +115,8 @@ class FaultyStore(Store):
         self.log: list[tuple[str, int, str]] = []
         # The content of each entry, by its position.
         self.ids: dict[Position, str] = {}
+        # The last values at each position, as JSON.
+        self.states: dict[Position, dict[str, str]] = {}
 
     async def _travel(self) -> None:
         await asyncio.sleep(self.world.random() * 0.01)
@@ -140,6 +143,8 @@ class FaultyStore(Store):
         known = life.known(draft, is_retry and self.looks_first)
         if known is not None:
             return known
+        if draft.field is not None:
+            change_state(life.state, draft.field, draft.value, State())
         if hole is not None:
             life.note_hole(hole)
         life.top += 1
@@ -147,7 +152,8 @@ class FaultyStore(Store):
         life.entries.append(entry_of(draft, life.top))
         life.forget_what_is_old(history_of(self.kind))
         self.log.append((life.epoch, life.top, draft.id))
-        self.ids[Position(life.epoch, life.top)] = draft.id
+        position = Position(life.epoch, life.top)
+        self.ids[position], self.states[position] = draft.id, {**life.state}
         await self._return(0.02)
         return place
 
@@ -179,6 +185,7 @@ class FaultyStore(Store):
         await self._travel()
         life = self._group()
         life.entries.clear()
+        life.state.clear()
         life.begin_epoch()
         # Whoever clears may learn that late, when others have gone on in the new epoch.
         await asyncio.sleep(self.world.random() * 0.5)
@@ -201,7 +208,9 @@ class FaultyStore(Store):
 
 def copy_of(life: Life | None) -> Life | None:
     """Another life with the same entries, which never change."""
-    return None if life is None else replace(life, entries=life.entries.copy(), unkept={**life.unkept})
+    if life is None:
+        return None
+    return replace(life, entries=life.entries.copy(), unkept={**life.unkept}, state={**life.state})
 
 
 def entry_of(draft: Draft, offset: int) -> Any:
@@ -297,6 +306,9 @@ class Client:
         self.connection: Connection | None = None
         # The ids of its connections that were accepted.
         self.ids: list[str] = []
+        # The last values, as JSON.
+        self.state: dict[str, Any] = {}
+        self.lacks_state = False
         # When it was away, for the check that nothing which was not kept is called recovered.
         self.left = self.came = 0.0
 
@@ -304,7 +316,8 @@ class Client:
     def claims(self) -> str:
         """What its URL says."""
         ids = [f"@{id}" for id in self.ids[-MAX_IDS:]]
-        return ",".join(ids if self.position is None else [*ids, f"{GROUP}:{self.position}"])
+        has_position = self.position is not None and not self.lacks_state
+        return ",".join([*ids, f"{GROUP}:{self.position}"] if has_position else ids)
 
     def start(self, epoch: str | None, offset: int) -> None:
         if epoch is not None and self.position is not None and self.position.epoch == epoch:
@@ -317,6 +330,7 @@ class Client:
         getattr(self, f"on_{frame['fastws']}")(frame)
 
     def on_joined(self, frame: Any) -> None:
+        self.lacks_state = frame.get("state", False)
         if not frame["recovered"]:
             self.start(frame["epoch"], frame["offset"])
             return
@@ -334,10 +348,31 @@ class Client:
 
     def on_lost(self, frame: Any) -> None:
         self.world.told += 1
+        self.lacks_state = frame.get("state", False)
         self.start(frame["epoch"], frame["offset"])
 
     def on_state(self, frame: Any) -> None:
-        self.world.problem("the news of a deleted history took the place of a message")
+        position, offset = self.position, frame["offset"]
+        if position is None or ("all" in frame and offset > position.offset):
+            self.world.problem(f"{frame}, which is not of {position}")
+        elif "all" in frame:
+            if offset == position.offset:  # a process that lags may have older ones
+                self.state, self.lacks_state = frame["all"], False
+        elif not (frame.get("set") or frame.get("del")):
+            self.world.problem("the news of a deleted history took the place of a message")
+        elif offset > position.offset:
+            self.position = position._replace(offset=offset)
+            self.trail.append(("message", position.epoch, offset, None))
+            self.state = {**self.state, **frame.get("set", {})}
+            for key in frame.get("del", ()):
+                self.state.pop(key, None)
+        self.check_state(self.world.store.states.get(self.position) if self.position else None)
+
+    def check_state(self, texts: dict[str, str] | None) -> None:
+        """Compare with the values that the store had at the same position."""
+        expected = None if texts is None else {key: json.loads(text) for key, text in texts.items()}
+        if expected is not None and not self.lacks_state and self.state != expected:
+            self.world.problem(f"the values at {self.position} are {self.state}, not {expected}")
 
     def on_message(self, frame: Any) -> None:
         id = frame.get("data")
@@ -380,6 +415,13 @@ class Liar(Client):
     def on_message(self, frame: Any) -> None:
         if self.position is not None:  # else the store was away when it came
             super().on_message(frame)
+
+    def on_state(self, frame: Any) -> None:
+        if self.position is not None:
+            super().on_state(frame)
+
+    def check_state(self, texts: dict[str, str] | None) -> None:
+        """It may have the values of another position than it has claimed."""
 
     def check_recovery(self, position: Position) -> None:
         places = [place for when, place in self.world.unkept if place is not None and when < self.came]
@@ -468,6 +510,8 @@ class World:
         self.choose: Callable[[Any], Any] = self._random.choice
         self.faults = faults
         self.checks = True
+        # For how many seconds a client stays, at most.
+        self.stay = 4.0
         self.troubles = [
             self.save,
             self.outage,
@@ -494,6 +538,7 @@ class World:
         self.is_over = False
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers: Counter[str] = Counter()
+        self._values = itertools.count()
 
     def problem(self, text: str) -> None:
         self.problems.append(text)
@@ -534,6 +579,9 @@ class World:
     async def publish(self, sender: str) -> None:
         while not self.is_over:
             await asyncio.sleep(self._random.expovariate(20) if self.random() < 0.8 else self.random() * 2)
+            if self.random() < 0.2:
+                await self.change()
+                continue
             number = self._numbers[sender]
             self._numbers[sender] += 1
             id = f"{sender}.{number}"
@@ -553,6 +601,12 @@ class World:
                 route = publishing.Route("default", GROUP, dict, send)
                 await publishing.publish(route, self.store.kind, payload, extra, None)
 
+    async def change(self) -> None:
+        """Set or remove one of the last values."""
+        key, value = self.choose("abcdef"), next(self._values)
+        with suppress(publishing.GroupSendError):
+            await (Group(GROUP).aset(key, value) if value % 5 else Group(GROUP).aunset(key))
+
     def _excluding(self, id: str) -> dict[str, str]:
         """Exclude, sometimes, a client that sends the message itself, or has sent it before it came back."""
         client = self.choose(self.clients)
@@ -565,7 +619,7 @@ class World:
         """Come and go."""
         while not self.is_over:
             work = self.join(client, self._random.choice(self.hubs))
-            await asyncio.sleep(self.random() * 4)
+            await asyncio.sleep(self.random() * (self.stay if self.random() < 0.8 else 0.05))
             if self.is_over:
                 return
             await self.part(client, work)
@@ -658,6 +712,7 @@ class World:
             connection = client.connection
             if connection is not None and connection.is_open and not connection.hub.is_dead:
                 self._check_is_at_the_top(client, "without coming back")
+                client.check_state(self.store.life and self.store.life.state)
             self.leave(client)
             await self.join(client, self.hubs[0])
         await asyncio.sleep(5)
@@ -674,6 +729,7 @@ class World:
             log[epoch][offset] = id
         for client in self.clients:
             self._check_is_at_the_top(client, "in the end")
+            client.check_state(self.store.life and self.store.life.state)
             self._check_trail(client, log)
 
     def _check_trail(self, client: Client, log: dict[str, dict[int, str]]) -> None:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from fastws_compat.groups import arrivals, keeping
 from fastws_compat.groups.arrivals import Arrival
 from fastws_compat.groups.delivery import Frame
-from fastws_compat.groups.entries import Kept, text_frame
+from fastws_compat.groups.entries import Kept, snapshot_frame, text_frame
 from fastws_compat.groups.feed import Feed, Hand, Step
-from fastws_compat.groups.feeds import GroupFeed
+from fastws_compat.groups.feeds import GroupFeed, Values
 from fastws_compat.groups.kinds import History, Kind
 from fastws_compat.groups.member import LiveMember
 from fastws_compat.groups.positions import Position
@@ -259,6 +259,38 @@ def without_the_position_at_leaving(monkeypatch: pytest.MonkeyPatch, world: Worl
     monkeypatch.setattr(LiveMember, "leaving", lambda self, group, hub: None)
 
 
+def without_announcing_values(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A client that is told a position, but not yet the values at it, recovers from there without them."""
+    world.stay, world.troubles = 0.1, [world.clear]
+    monkeypatch.setattr(GroupFeed, "announcement", {})
+
+
+def without_values_after_a_loss(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """What was lost may have changed values, and nobody tells the members."""
+    give = GroupFeed._give_lost
+
+    def give_only(self: GroupFeed, position: Position) -> None:
+        give(self, position)
+        self._owes_values = False
+
+    monkeypatch.setattr(GroupFeed, "_give_lost", give_only)
+
+
+def with_values_of_another_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Members get the values that the store has, and not those of the position that they have reached."""
+
+    def snapshot(self: GroupFeed) -> Frame | None:
+        values, given = self._values, self.given
+        return (
+            None
+            if values is None or given is None
+            else Frame(snapshot_frame(values.texts, "g", given.offset))
+        )
+
+    monkeypatch.setattr(GroupFeed, "snapshot", snapshot)
+    monkeypatch.setattr(Values, "apply", lambda self, change, position: None)
+
+
 @pytest.mark.parametrize(
     "mutation",
     [
@@ -283,6 +315,9 @@ def without_the_position_at_leaving(monkeypatch: pytest.MonkeyPatch, world: Worl
         with_a_queue_before_accept,
         with_a_step_before_going_live,
         without_the_position_at_leaving,
+        without_announcing_values,
+        without_values_after_a_loss,
+        with_values_of_another_time,
     ],
 )
 def test_every_rule_is_needed(monkeypatch: pytest.MonkeyPatch, mutation: Any) -> None:

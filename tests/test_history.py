@@ -960,6 +960,50 @@ def test_the_state_comes_with_joining_and_changes_in_order() -> None:
     run(main)
 
 
+def test_a_position_is_announced_with_the_values_that_follow() -> None:
+    """A client that loses its connection before they come cannot recover from there without them."""
+    room, app = Group("board.1"), joining_app("board.1")
+
+    async def main() -> None:
+        await room.aset("a", 1)
+        async with client(app) as one:
+            assert (await one.until("joined"))["state"] is True
+            await one.until("state")
+            await room.aclear()
+            assert (await one.until("lost"))["state"] is True
+            await one.until("state")
+        async with client(app, f"board.1:{await room.aposition()}") as back:
+            assert "state" not in await back.until("joined")
+        async with client(joining_app("room.1")) as other:
+            assert "state" not in await other.until("joined")
+
+    run(main)
+
+
+def test_a_member_that_leaves_before_its_values_come_joins_anew() -> None:
+    room, app, ended = Group("board.1"), FastAPI(), asyncio.Event()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(room)
+        feed: Any = hub.hub_of("default").feeds[room.name]
+        feed._owes_values = True
+        await websocket.leave(room)
+        assert (await websocket.join(room)).recovered is None
+        ended.set()
+        await websocket.receive()
+
+    async def main() -> None:
+        async with client(app, f"board.1:{await room.aposition()}") as one:
+            async with asyncio.timeout(30):
+                await ended.wait()
+            assert [frame["recovered"] for frame in one.of("joined")] == [True, None]
+            assert (await one.until("state"))["all"] == {}
+
+    run(main)
+
+
 def test_the_state_follows_when_something_was_lost() -> None:
     board = Group("board.1")
     app = joining_app(board)

@@ -295,8 +295,10 @@ class LiveMember(Member):
     def leaving(self, group: str, hub: Hub) -> None:
         if (claim := self._claims.groups.get(group)) is not None:
             # It has received more than its URL says, and must not get that again if it comes back.
-            position = hub.feeds[group].position_of(self.id) if group in hub.feeds else None
-            self._claims.groups[group] = Claim(position or claim.position, None)
+            feed = hub.feeds.get(group)
+            reached = claim.position if feed is None else feed.position_of(self.id) or claim.position
+            lacks_values = feed is not None and feed.owes_values_to(self.id)
+            self._claims.groups[group] = Claim(None if lacks_values else reached, None)
 
     def close_reason(self, reason: str) -> str:
         """The reason, with the seconds over which clients spread their reconnects."""

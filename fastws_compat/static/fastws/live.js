@@ -33,7 +33,7 @@ const parsed = (text) => {
   try { return JSON.parse(text); } catch { return text; }
 };
 
-/** The envelope and the data. The endpoint's own frames have no envelope. */
+/** The envelope, which the endpoint's own frames lack, and the data. */
 function unwrap(raw, isText) {
   let [head, rest] = [raw, undefined];
   if (typeof raw !== "string") {
@@ -49,12 +49,12 @@ function unwrap(raw, isText) {
 /** Random, so that clients of one server do not return together. */
 function delayOf(attempt, { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
-  // A client that is too slow (1013) returns later each time.
+  // Too slow a client (1013) returns later each time.
   const windows = new Map([[1012, spread], [1013, Math.max(spread, attempt && longest(attempt))]]);
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed. The page tells whether the login has ended. */
+/** Browsers hide why a handshake failed; the page tells if the login has ended. */
 async function isGone(page) {
   try {
     const { type, status } = await fetch(page, {
@@ -94,10 +94,11 @@ class Group extends Events {
   #epoch = "";
   #offset = 0;
   #version = "";
+  #lacks; // all values
   #wasJoined;
   #load;
   #loaded = 0; // `load` covers all up to this offset
-  #held; // messages that wait for `load`
+  #held; // waits for `load`
   #stale;
 
   configure({ position, load = this.#load }) {
@@ -107,11 +108,11 @@ class Group extends Events {
   }
 
   get claim() {
-    return this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
+    return !this.#lacks && this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
   }
 
-  #moveTo(epoch = "", offset = null) {
-    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset)];
+  #moveTo(epoch = "", offset = null, lacks = false) {
+    [this.#epoch, this.#offset, this.#lacks] = [epoch ?? "", Number(offset), lacks];
   }
 
   /** Held messages can be dropped: the next `load` begins later and covers them. */
@@ -135,17 +136,17 @@ class Group extends Events {
     }
   }
 
-  "fastws:joined"({ epoch, offset, recovered }) {
-    // Not the first join, and yet the URL had no position: it was unknown, or found no room.
-    const missed = recovered === false || (recovered === null && epoch && this.#wasJoined);
+  "fastws:joined"({ epoch, offset, recovered, state }) {
+    // Joined before, and yet the URL had no position.
+    const missed = !(recovered ?? !(epoch && this.#wasJoined));
     const unloaded = this.#load && !this.#epoch;
     this.#wasJoined = true;
-    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset);
+    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset, !recovered && state);
     if (missed || unloaded) this.#catchUp();
   }
 
-  "fastws:lost"({ epoch, offset }) {
-    this.#moveTo(epoch, offset);
+  "fastws:lost"({ epoch, offset, state }) {
+    this.#moveTo(epoch, offset, state);
     this.#catchUp();
   }
 
@@ -165,6 +166,7 @@ class Group extends Events {
 
   "fastws:state"({ offset, all, set, del = [] }) {
     if (!all && offset <= this.#offset) return;
+    this.#lacks &&= !all;
     this.#offset = Math.max(this.#offset, offset);
     this.state = new Map([...(all ? [] : this.state), ...mapOf(all), ...mapOf(set)]);
     for (const key of del) this.state.delete(key);
@@ -309,7 +311,6 @@ export class Live extends Events {
 
   async #open() {
     if (this.#link || this.#ended) return;
-    // For handshakes that stall.
     const link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
@@ -408,7 +409,7 @@ export class Live extends Events {
     if (tag !== "message" && tag !== "status") this.emit(tag, data, about);
   }
 
-  /** Requests that were sent on this connection fail; those in the queue wait. */
+  /** Requests sent on this connection fail; those in the queue wait. */
   #drop() {
     const socket = this.#link?.socket;
     this.#link = null;
