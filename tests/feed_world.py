@@ -135,6 +135,13 @@ class FaultyStore(Store):
             self.life, self.known_run = Life(), None
         return self.life
 
+    @property
+    def first(self) -> tuple[str | None, int]:
+        """The epoch, and the first offset that is kept."""
+        if self.life is None:
+            return None, 0
+        return self.life.epoch, self.life.reading(None, 0, False).first
+
     async def append(
         self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None
     ) -> Appended:
@@ -309,6 +316,8 @@ class Client:
         # The last values, as JSON.
         self.state: dict[str, Any] = {}
         self.lacks_state = False
+        # What it has received that is not kept.
+        self.unkept: set[str | None] = set()
         # When it was away, for the check that nothing which was not kept is called recovered.
         self.left = self.came = 0.0
 
@@ -339,6 +348,12 @@ class Client:
             self.world.problem(f"recovered at {frame}, not at {self.position}")
         else:
             self.check_recovery(self.position)
+            epoch, first = (None, 0) if self.connection is None else self.connection.began
+            if epoch == frame["epoch"] and frame["offset"] + 1 < first:
+                self.world.problem(f"recovered at {frame['offset']}, and the history began at {first}")
+            life = self.world.store.life
+            if life is not None and life.epoch == frame["epoch"] and frame["offset"] > life.top:
+                self.world.problem(f"recovered at {frame['offset']}, and the history ends at {life.top}")
 
     def check_recovery(self, position: Position) -> None:
         if any(self.left < moment < self.came for moment, _ in self.world.unkept):
@@ -379,6 +394,7 @@ class Client:
         if self.is_excluded(id):
             self.world.problem(f"{id} was not meant for it")
         if "offset" not in frame:
+            self.unkept.add(id)
             return
         position, offset = self.position, frame["offset"]
         if position is None:
@@ -440,6 +456,8 @@ class Connection:
         self.websocket = WebSocket(websocket_scope(query_string=query), self._receive, self._send)
         self.member: Any = member_of(self.websocket)
         self.ids = {*client.ids[-MAX_IDS:], self.member.id}
+        # What the history had when the client came.
+        self.began = client.world.store.first
 
     async def _receive(self) -> Any:
         return CONNECT
@@ -510,9 +528,9 @@ class World:
         self.choose: Callable[[Any], Any] = self._random.choice
         self.faults = faults
         self.checks = True
-        # For how many seconds a client stays, at most.
-        self.stay = 4.0
-        self.troubles = [
+        # For how many seconds, at most, a client stays, it stays away, and nothing fails.
+        self.stay, self.away, self.calm = 4.0, 2.0, 12.0
+        self.troubles: list[Callable[[], Coroutine[Any, Any, None]]] = [
             self.save,
             self.outage,
             self.freeze,
@@ -539,6 +557,10 @@ class World:
         self._tasks: list[asyncio.Task[None]] = []
         self._numbers: Counter[str] = Counter()
         self._values = itertools.count()
+
+    def be_hectic(self, *troubles: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Let these troubles be frequent, and let clients come and go all the time."""
+        self.troubles, self.stay, self.away, self.calm = [*troubles], 0.3, 0.3, 2.0
 
     def problem(self, text: str) -> None:
         self.problems.append(text)
@@ -623,7 +645,7 @@ class World:
             if self.is_over:
                 return
             await self.part(client, work)
-            await asyncio.sleep(self.random() * (2 if self.random() < 0.9 else 10))
+            await asyncio.sleep(self.random() * (self.away if self.random() < 0.9 else 10))
 
     def join(self, client: Client, hub: Hub) -> asyncio.Task[None]:
         if isinstance(client, Liar):
@@ -643,7 +665,7 @@ class World:
 
     async def trouble(self) -> None:
         while self.faults and not self.is_over:
-            await asyncio.sleep(self.random() * 12)
+            await asyncio.sleep(self.random() * self.calm)
             if self.is_over:
                 return
             await self._random.choice(self.troubles)()
@@ -713,6 +735,8 @@ class World:
             if connection is not None and connection.is_open and not connection.hub.is_dead:
                 self._check_is_at_the_top(client, "without coming back")
                 client.check_state(self.store.life and self.store.life.state)
+                if client.lacks_state:
+                    self.problem("the values have never come")
             self.leave(client)
             await self.join(client, self.hubs[0])
         await asyncio.sleep(5)
@@ -724,24 +748,27 @@ class World:
             self.problem(f"{when} at {client.position}, not {life.epoch}:{life.top}")
 
     def _check_at_the_end(self) -> None:
-        log: dict[str, dict[int, str]] = defaultdict(dict)
+        # After a rollback, an offset is given once more, until the first read begins another epoch.
+        log: dict[tuple[str | None, int], set[str]] = defaultdict(set)
         for epoch, offset, id in self.store.log:
-            log[epoch][offset] = id
+            log[epoch, offset].add(id)
         for client in self.clients:
             self._check_is_at_the_top(client, "in the end")
             client.check_state(self.store.life and self.store.life.state)
             self._check_trail(client, log)
 
-    def _check_trail(self, client: Client, log: dict[str, dict[int, str]]) -> None:
+    def _check_trail(self, client: Client, log: dict[tuple[str | None, int], set[str]]) -> None:
         at: tuple[str | None, int] | None = None
         seen: Counter[str] = Counter()
         for what, epoch, offset, id in client.trail:
             if what == "message":
                 seen[id or ""] += id is not None
+                if id is not None and id not in log[epoch, offset]:
+                    self.problem(f"{id} is not {epoch}:{offset}")
                 if at is not None and at[0] is not None and at != (epoch, offset - 1):
                     self.problem(f"{at} is followed by {epoch}:{offset}")
             at = (epoch, offset)
-        repeated = [id for id, count in seen.items() if count > 1]
+        repeated = [id for id, count in seen.items() if count > 1 or id in client.unkept]
         if repeated and not isinstance(client, Liar):
             self.problem(f"twice: {repeated[:5]}")
 

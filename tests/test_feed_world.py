@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from fastws_compat.groups import arrivals, keeping
-from fastws_compat.groups.arrivals import Arrival
+from fastws_compat.groups import arrivals, keeping, publishing
+from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import Kept, snapshot_frame, text_frame
 from fastws_compat.groups.feed import Feed, Hand, Step
 from fastws_compat.groups.feeds import GroupFeed, Values
-from fastws_compat.groups.kinds import History, Kind
+from fastws_compat.groups.kinds import History
 from fastws_compat.groups.member import LiveMember
 from fastws_compat.groups.positions import Position
-from fastws_compat.groups.stores import Reading
+from fastws_compat.groups.stores import Reading, StoreRefused
 from fastws_compat.layers.wire import Change, Payload
-from tests.feed_world import FaultyStore, World, run
+from tests.feed_world import FakeBreaker, FaultyStore, World, run
 from tests.sizes import size
 
 EXAMPLES = size("FASTWS_EXAMPLES", 10, 1000)
@@ -144,7 +145,7 @@ def without_reports(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
 
     append = FaultyStore.append
 
-    async def append_only(self: Any, group: str, kind: Kind, draft: Any, **options: Any) -> Any:
+    async def append_only(self: Any, group: str, kind: Any, draft: Any, **options: Any) -> Any:
         return await append(self, group, kind, draft, **options | {"hole": None})
 
     monkeypatch.setattr(FaultyStore, "mark_hole", forget)
@@ -166,7 +167,7 @@ def without_saying_what_is_gone(monkeypatch: pytest.MonkeyPatch, world: World) -
             patch.setattr(Feed, "_jump", be_silent)
             return take(self, reading)
 
-    world.store.kind = Kind("*", History(5, 1e9))
+    world.store.kind = replace(world.store.kind, history=History(5, 1e9))
     monkeypatch.setattr(Feed, "_take", take_silently)
 
 
@@ -238,7 +239,7 @@ def with_a_queue_before_accept(monkeypatch: pytest.MonkeyPatch, world: World) ->
     async def send(self: LiveMember, frame: Frame) -> None:
         self.put(frame)
 
-    world.faults, world.store.kind = False, Kind("*", History(10_000, 1e9))
+    world.faults, world.store.kind = False, replace(world.store.kind, history=History(10_000, 1e9))
     monkeypatch.setattr(LiveMember, "is_connecting", False)
     monkeypatch.setattr(LiveMember, "send", send)
 
@@ -261,7 +262,7 @@ def without_the_position_at_leaving(monkeypatch: pytest.MonkeyPatch, world: Worl
 
 def without_announcing_values(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """A client that is told a position, but not yet the values at it, recovers from there without them."""
-    world.stay, world.troubles = 0.1, [world.clear]
+    world.be_hectic(world.clear)
     monkeypatch.setattr(GroupFeed, "announcement", {})
 
 
@@ -273,6 +274,7 @@ def without_values_after_a_loss(monkeypatch: pytest.MonkeyPatch, world: World) -
         give(self, position)
         self._owes_values = False
 
+    world.troubles, world.calm = [world.clear], 2.0
     monkeypatch.setattr(GroupFeed, "_give_lost", give_only)
 
 
@@ -289,6 +291,81 @@ def with_values_of_another_time(monkeypatch: pytest.MonkeyPatch, world: World) -
 
     monkeypatch.setattr(GroupFeed, "snapshot", snapshot)
     monkeypatch.setattr(Values, "apply", lambda self, change, position: None)
+
+
+def without_breaking(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A store that has less than a process has seen keeps its epoch; its run id is not known."""
+
+    async def keep(self: Any, *arguments: Any) -> None: ...
+
+    world.troubles = [world.save, world.roll_back]
+    monkeypatch.setattr(world.store, "asks_run_id", False)
+    monkeypatch.setattr(FaultyStore, "begin_epoch", keep)
+
+
+def with_what_may_have_been_kept_sent_at_once(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """What is not known to be kept is sent without being kept, and found in the store as well."""
+    world.troubles, world.calm = [world.outage], 0.5
+    monkeypatch.setattr(publishing, "failure", lambda *arguments: StoreRefused("unknown"))
+
+
+def without_reports_of_senders(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Only processes that have received a message which is not kept say so, and others judge meanwhile."""
+    world.drop = 0.9
+    world.be_hectic(world.outage)
+    monkeypatch.setattr(FakeBreaker, "add_hole", lambda self, group, kind, hole=None: None)
+
+
+def without_reports_of_receivers(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A process that has received a message which is not kept judges as if it had not."""
+    world.be_hectic(world.outage)
+    monkeypatch.setattr(GroupFeed, "_note_unkept", lambda self, envelope: None)
+
+
+def without_telling_who_cannot_continue(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """A member whose next message is gone while it catches up goes on where the others are."""
+    world.store.kind = replace(world.store.kind, history=History(5, 1e9))
+    monkeypatch.setattr(Arrival, "_give_up", lambda self, feed: None)
+
+
+def without_positions_for_strangers(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """Who has joined while the store was away is not told where it is when the store is back."""
+    world.be_hectic(world.outage)
+    monkeypatch.setattr(GroupFeed, "owe_position", lambda self, id: None)
+
+
+def judging(count: int = 100, **fields: Any) -> Any:
+    """The judge of a history of so many entries, without looking at some of what the store says."""
+    judge = arrivals.can_recover
+
+    def judge_less(position: Position, reading: Reading) -> bool:
+        values = {name: find(position, reading) for name, find in fields.items()}
+        return judge(position, reading._replace(**values))
+
+    def mutation(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+        world.be_hectic(world.restart, world.save, world.roll_back)
+        world.store.kind = replace(world.store.kind, history=History(count, 1e9))
+        monkeypatch.setattr(arrivals, "can_recover", judge_less)
+
+    return mutation
+
+
+def without_the_epoch_of_a_claim(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+    """An offset counts as one of the present epoch."""
+    find = Wish.position
+
+    def position(self: Wish, member: Any, group: str) -> Position | None:
+        found, life = find(self, member, group), world.store.life
+        return found if found is None or life is None else found._replace(epoch=life.epoch)
+
+    monkeypatch.setattr(Wish, "position", position)
+
+
+JUDGES = {
+    "any beginning": judging(base=lambda position, reading: 0),
+    "any end": judging(top=lambda position, reading: max(position.offset, reading.top)),
+    "any first entry": judging(5, first=lambda position, reading: 0),
+}
 
 
 @pytest.mark.parametrize(
@@ -318,6 +395,14 @@ def with_values_of_another_time(monkeypatch: pytest.MonkeyPatch, world: World) -
         without_announcing_values,
         without_values_after_a_loss,
         with_values_of_another_time,
+        without_breaking,
+        without_the_epoch_of_a_claim,
+        with_what_may_have_been_kept_sent_at_once,
+        without_reports_of_senders,
+        without_reports_of_receivers,
+        without_telling_who_cannot_continue,
+        without_positions_for_strangers,
+        *(pytest.param(mutation, id=name) for name, mutation in JUDGES.items()),
     ],
 )
 def test_every_rule_is_needed(monkeypatch: pytest.MonkeyPatch, mutation: Any) -> None:
