@@ -389,8 +389,8 @@ def test_who_catches_up_too_slowly_comes_again(monkeypatch: pytest.MonkeyPatch) 
     async def main() -> None:
         world, member = World(), Newcomer()
         arrival: Any = arrival_in(world, member)
-        arrival._chase = lambda *arguments: asyncio.sleep(20)
-        await arrival._catch_up(world.feed, Position("e", 0), wants_values=False)
+        arrival._chase, arrival.wants_values = lambda *arguments: asyncio.sleep(20), False
+        await arrival._catch_up(world.feed, Position("e", 0))
         assert member.closed == [Close(1013, "caught up too slowly; spread=1")]
 
     run(main)

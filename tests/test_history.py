@@ -453,7 +453,7 @@ class Hold:
 
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> None:
-    """The recovery that it has left sends nothing more."""
+    """The recovery that it has left sends nothing more, and nothing overtakes what it has sent last."""
     room, app, hold, ended = Group("room.1"), FastAPI(), Hold('"message"'), asyncio.Event()
 
     @app.websocket("/ws")
@@ -462,8 +462,10 @@ def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> Non
         first = asyncio.create_task(websocket.join(room))
         await hold.reached.wait()
         await websocket.leave(room)
-        assert (await websocket.join(room)).recovered is True
+        second = asyncio.create_task(websocket.join(room))
+        await eventually(lambda: room.name in hub.hub_of("default").feeds)
         hold.may_go_on.set()
+        assert (await second).recovered is True
         await first
         ended.set()
         async for _ in websocket.iter_text():
@@ -485,9 +487,9 @@ def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> Non
             await room.asend([11])
             await one.until_offset(11)
             kinds = [frame["fastws"] for frame in one.frames]
-            assert kinds[:4] == ["hello", "joined", "left", "joined"]
-            # The one that was on its way comes late; the client drops it.
-            assert one.offsets == [*range(1, 11), 1, 11]
+            assert kinds[:6] == ["hello", "joined", "message", "left", "joined", "message"]
+            # The one that was on its way is the first, and does not come again.
+            assert one.offsets == [*range(1, 12)]
 
     run(main)
 
@@ -555,9 +557,9 @@ def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() ->
         async with asyncio.timeout(30):
             await ended.wait()
         await one.until_offset(6)
-        # The fourth was on its way, and comes again: the client drops it.
-        assert one.offsets == [1, 2, 3, 4, 4, 5, 6]
-        assert [frame["offset"] for frame in one.of("joined")] == [0, 3]
+        # The fourth was on its way, and does not come again: on `left`, the client has dropped its position.
+        assert one.offsets == [1, 2, 3, 4, 5, 6]
+        assert [frame["offset"] for frame in one.of("joined")] == [0, 4]
         await one.leave()
 
     run(main)
@@ -954,6 +956,50 @@ def test_the_state_comes_with_joining_and_changes_in_order() -> None:
         async with client(app, "board.1:zzzzzzzz:2") as stranger:
             assert (await stranger.until("joined"))["recovered"] is False
             assert await stranger.next() == {**head, "offset": 5, "all": {"b": ["x"], "c": 1}}
+
+    run(main)
+
+
+def test_a_position_is_announced_with_the_values_that_follow() -> None:
+    """A client that loses its connection before they come cannot recover from there without them."""
+    room, app = Group("board.1"), joining_app("board.1")
+
+    async def main() -> None:
+        await room.aset("a", 1)
+        async with client(app) as one:
+            assert (await one.until("joined"))["state"] is True
+            await one.until("state")
+            await room.aclear()
+            assert (await one.until("lost"))["state"] is True
+            await one.until("state")
+        async with client(app, f"board.1:{await room.aposition()}") as back:
+            assert "state" not in await back.until("joined")
+        async with client(joining_app("room.1")) as other:
+            assert "state" not in await other.until("joined")
+
+    run(main)
+
+
+def test_a_member_that_leaves_before_its_values_come_joins_anew() -> None:
+    room, app, ended = Group("board.1"), FastAPI(), asyncio.Event()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(room)
+        feed: Any = hub.hub_of("default").feeds[room.name]
+        feed._owes_values = True
+        await websocket.leave(room)
+        assert (await websocket.join(room)).recovered is None
+        ended.set()
+        await websocket.receive()
+
+    async def main() -> None:
+        async with client(app, f"board.1:{await room.aposition()}") as one:
+            async with asyncio.timeout(30):
+                await ended.wait()
+            assert [frame["recovered"] for frame in one.of("joined")] == [True, None]
+            assert (await one.until("state"))["all"] == {}
 
     run(main)
 

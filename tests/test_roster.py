@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.roster import Diff, Roster
-from fastws_compat.groups.seats import Book, Leases, MemorySeats
+from fastws_compat.groups.seats import Book, Leases, MemorySeats, Seat
 from tests.presence_world import CHECK, LEASE, LINGER, TICK, World, run
 from tests.sizes import size
 
@@ -75,6 +75,39 @@ async def flush(world: World) -> list[str]:
     return await world.settled() + events(world)
 
 
+async def wiped(world: World) -> list[str]:
+    """The store loses everything, and users of a process that has died with it stay away."""
+    world.forget(world.replace(0))
+    world.store.wipe()
+    return await world.settled()
+
+
+async def reload(world: World) -> list[str]:
+    """Every user closes the page, and opens it again before anybody would miss them."""
+    for user in list(world.sockets):
+        while world.sockets[user]:
+            world.disconnect(user, at_once=False)
+        delay = world.random.random() * (LINGER - 2)
+        hub = world.random.choice(world.hubs)
+        asyncio.get_running_loop().call_later(delay, world.connect, user, hub)
+    return await world.settled() + events(world)
+
+
+async def lost_reaper(world: World) -> list[str]:
+    """Whoever finds a dead process does not hear in which groups it was."""
+    groups_of, losses = world.store.groups_of, iter(range(2))
+
+    async def answer(process: str) -> list[str]:
+        found = await groups_of(process)
+        if next(losses, None) is not None:
+            raise OSError("the answer is lost")
+        return found
+
+    world.store.groups_of = answer  # type: ignore[method-assign]
+    world.forget(world.replace(0))
+    return await world.settled()
+
+
 async def away(world: World) -> list[str]:
     """The store is away for a time, and comes back as it was."""
     world.store.is_up = False
@@ -92,7 +125,8 @@ async def stop(world: World) -> list[str]:
     return await world.settled()
 
 
-SCENARIOS = {each.__name__: each for each in (churn, deploy, kill, dead, freeze, flush, away, stop)}
+FAULTS = (kill, dead, freeze, flush, wiped, away, stop, lost_reaper)
+SCENARIOS = {each.__name__: each for each in (churn, reload, deploy, *FAULTS)}
 
 
 def events(world: World) -> list[str]:
@@ -137,6 +171,23 @@ async def end_at_once(self: MemorySeats, process: str, seconds: float) -> None:
     self._leases.ends[process] = self._clock()
 
 
+def sit_again(self: Book, process: str, seat: Seat) -> bool:
+    """Count a socket each time that it is registered."""
+    self.sockets.setdefault(process, {})[seat.socket] = seat.key
+    self.counts[seat.key] += 1
+    return True
+
+
+def exit_at_once(self: Keeper, group: str, socket: str, linger: float = 0) -> None:
+    self._exit(group, socket)
+
+
+async def strike_first(self: MemorySeats, process: str) -> list[str]:
+    """Forget a dead process before its sockets have been removed."""
+    self._strike(process)
+    return [group for group, book in self._books.items() if process in book.sockets]
+
+
 MUTATIONS: dict[str, tuple[Any, str, Any, str]] = {
     "nobody registers again": (Keeper, "_register_again", lambda self: None, "flush"),
     "the returned are not told that they were gone": (Leases, "forget", lambda self, process: None, "stop"),
@@ -146,6 +197,10 @@ MUTATIONS: dict[str, tuple[Any, str, Any, str]] = {
     "a gap is not seen": (Roster, "apply", without_gaps, "churn"),
     "nothing is checked": (Roster, "check", lambda self, epoch, version: None, "churn"),
     "every tab counts": (Book, "_is_last", lambda self, key: True, "churn"),
+    "what is repeated counts again": (Book, "_sit", sit_again, "churn"),
+    "nobody has time to come back": (Keeper, "exit", exit_at_once, "reload"),
+    "the dead are forgotten before they are removed": (MemorySeats, "groups_of", strike_first, "lost_reaper"),
+    "nobody looks again": (Roster, "is_due", lambda self, now: self.stale, "wiped"),
     "nobody removes the dead": (Keeper, "_reap", lambda self, process: asyncio.sleep(0), "dead"),
 }
 

@@ -96,6 +96,7 @@ class Waiting:
     """A participant that has no position before it has joined."""
 
     given: Position | None = None
+    wants_values = False
 
 
 class Arrival:
@@ -109,6 +110,8 @@ class Arrival:
         self._feed: GroupFeed | None = None
         # The position that the member has reached.
         self.given: Position | None = None
+        # Whether the member still has to receive all values.
+        self.wants_values = False
         self._is_postponed = False
         self._is_new = member.id not in hub.members.get(group, {})
         if kind.history is not None and self._is_new:
@@ -149,19 +152,20 @@ class Arrival:
         if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
             counters["recovered"] += 1
             self._tell("joined", **position._asdict(), recovered=True)
-            await self._continue(feed, position, wants_values=False)
+            await self._continue(feed, position)
             return True
         recovered = None if position is None else False
         counters["unrecovered"] += recovered is False
         start = self._start(feed.given, reading) if recovered is None else feed.given
-        self._tell("joined", **start._asdict(), recovered=recovered)
-        await self._continue(feed, start, wants_values=True)
+        self._tell("joined", **start._asdict(), recovered=recovered, **feed.announcement)
+        self.wants_values = True
+        await self._continue(feed, start)
         return recovered
 
-    async def _continue(self, feed: GroupFeed, position: Position, *, wants_values: bool) -> None:
+    async def _continue(self, feed: GroupFeed, position: Position) -> None:
         """Catch up now; or after the socket has been accepted, because what waits for that must be little."""
         self.given = position
-        work = partial(self._catch_up, feed, position, wants_values=wants_values)
+        work = partial(self._catch_up, feed, position)
         if self._member.is_connecting:
             self._is_postponed = True
             self._member.after_accept(work).add_done_callback(lambda _: self._end(feed))
@@ -189,13 +193,13 @@ class Arrival:
         else:
             self._member.tell(frame)
 
-    async def _catch_up(self, feed: GroupFeed, position: Position, *, wants_values: bool) -> None:
+    async def _catch_up(self, feed: GroupFeed, position: Position) -> None:
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._chase(feed, position)
         except TimeoutError:
             self._member.close(Close(TRY_AGAIN_LATER, self._member.close_reason("caught up too slowly")))
-        if wants_values:
+        if self.wants_values:
             self._send_values(feed)
         # In the step in which nothing is missing: the next message must not pass it by.
         self._end(feed)
@@ -212,17 +216,18 @@ class Arrival:
                 if not entries:
                     return self._give_up(feed)
                 for entry in entries:
+                    # Before waiting: the entry is on its way even if the member leaves the group meanwhile.
+                    self.given = position = Position(position.epoch, entry.offset)
                     await self._send(feed, entry)
                     if not self._is_member():
                         return None
-                    self.given = position = Position(position.epoch, entry.offset)
             rounds += 1
             if rounds >= MAX_ROUNDS:
                 position = self._queue_rest(feed, position)
-            if feed.given == position:
-                return None
             if feed.given is None or feed.given.epoch != position.epoch:
                 return self._give_up(feed)
+            if feed.given.offset <= position.offset:
+                return None
         return None
 
     def _queue_rest(self, feed: GroupFeed, position: Position) -> Position:
@@ -237,7 +242,7 @@ class Arrival:
     def _give_up(self, feed: GroupFeed) -> None:
         """Stop recovering, as the messages are no longer kept. The member continues where the others are."""
         self._member.tell(feed.lost())
-        self._send_values(feed)
+        self.wants_values = True
 
     async def _send(self, feed: GroupFeed, entry: Kept) -> None:
         frame = self._frame(feed, entry)

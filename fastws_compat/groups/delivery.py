@@ -103,4 +103,7 @@ class Receiver(Protocol):
     def position_of(self, member_id: str) -> Position | None:
         """The position that a member has reached; None if it has not been told one."""
 
+    def owes_values_to(self, member_id: str) -> bool:
+        """Whether a member still has to receive all values."""
+
     def close(self) -> None: ...

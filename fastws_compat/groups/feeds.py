@@ -66,6 +66,8 @@ class Catcher(Protocol):
 
     # The position that the member has reached; None if it has not been told one.
     given: Position | None
+    # Whether the member still has to receive all values.
+    wants_values: bool
 
 
 class GroupFeed:
@@ -133,6 +135,11 @@ class GroupFeed:
     def position_of(self, member_id: str) -> Position | None:
         catcher = self.catchers.get(member_id)
         return self.given if catcher is None else catcher.given
+
+    def owes_values_to(self, member_id: str) -> bool:
+        """Whether a member that leaves now lacks values which no recovery contains."""
+        catcher = self.catchers.get(member_id)
+        return self._owes_values if catcher is None else catcher.wants_values
 
     def check(self, reading: Reading, seen: int) -> None:
         """Compare with what the store has."""
@@ -313,6 +320,7 @@ class GroupFeed:
 
     async def _give(self, entry: Kept) -> None:
         assert self.given is not None
+        self._welcome_strangers()
         self.given = Position(self.given.epoch, entry.offset)
         content = entry.content
         if isinstance(content, Change):
@@ -349,15 +357,20 @@ class GroupFeed:
 
     def _give_owed(self) -> None:
         """Send the positions and values that members still have to receive."""
-        if self._strangers and not self.is_blind and self.given is not None:
+        if not self._failures and self.given is not None:
+            self._welcome_strangers()
+        if self._owes_values and (frame := self.snapshot()) is not None:
+            self._owes_values = False
+            self.tell(frame)
+
+    def _welcome_strangers(self) -> None:
+        """Tell members that have no position where they begin, before they receive what follows it."""
+        if self._strangers:
             members = self.hub.members.get(self.group, {})
             for id in self._strangers & members.keys():
                 members[id].tell(self.lost())
             self._strangers.clear()
             self._owes_values = self.kind.state is not None
-        if self._owes_values and (frame := self.snapshot()) is not None:
-            self._owes_values = False
-            self.tell(frame)
 
     # The frames
 
@@ -370,7 +383,12 @@ class GroupFeed:
 
     def lost(self) -> Frame:
         epoch, offset = self.given or (None, 0)
-        return Frame(text_frame("lost", group=self.group, epoch=epoch, offset=offset))
+        return Frame(text_frame("lost", group=self.group, epoch=epoch, offset=offset, **self.announcement))
+
+    @property
+    def announcement(self) -> dict[str, bool]:
+        """What tells a client that all values follow: it has no valid position until they arrive."""
+        return {} if self.kind.state is None else {"state": True}
 
     def snapshot(self) -> Frame | None:
         """All values, if they are known at the position that the members have reached."""

@@ -99,15 +99,12 @@ class Member:
         """Send a frame, unless the socket is closed, and wait while the client reads too slowly."""
         if self._close_send is not None or not self._may_send():
             return
-        if self._task is None and not self._queue:
-            try:
-                await self.websocket._send({**frame.message})
-            except Exception as exc:
-                self._send_failed(exc)
-            return
-        self.put(frame)
-        assert self._task is not None, "it sends the queue"
-        await asyncio.wait([self._task])
+        if self._task is None and not self._queue and self._is_direct(self.websocket._send):
+            self._send_at_once(frame.message)
+        else:
+            self.put(frame)
+        if self._task is not None:  # what is sent meanwhile stays behind it
+            await asyncio.wait([self._task])
 
     def deliver(self, delivery: Frame) -> None:
         websocket = self.websocket
@@ -298,8 +295,10 @@ class LiveMember(Member):
     def leaving(self, group: str, hub: Hub) -> None:
         if (claim := self._claims.groups.get(group)) is not None:
             # It has received more than its URL says, and must not get that again if it comes back.
-            position = hub.feeds[group].position_of(self.id) if group in hub.feeds else None
-            self._claims.groups[group] = Claim(position or claim.position, None)
+            feed = hub.feeds.get(group)
+            reached = claim.position if feed is None else feed.position_of(self.id) or claim.position
+            lacks_values = feed is not None and feed.owes_values_to(self.id)
+            self._claims.groups[group] = Claim(None if lacks_values else reached, None)
 
     def close_reason(self, reason: str) -> str:
         """The reason, with the seconds over which clients spread their reconnects."""

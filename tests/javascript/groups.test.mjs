@@ -329,6 +329,28 @@ test("last values: a snapshot, changes, and nothing twice", async () => {
   assert.deepEqual([...room.state], [["__proto__x", 2], ["b", 1]]);
 });
 
+test("a position is claimed once its values have come: a recovery would not contain them", async () => {
+  const { room } = await member();
+  const lost = [];
+  room.on("lost", () => lost.push(claims()));
+  const fields = { group: "room.7", epoch: "aaaa", offset: 3 };
+  server().say({ fastws: "joined", ...fields, recovered: null, state: true });
+  await reconnect();
+  assert.equal(claims(), "@s1");
+  server().open();
+  server().say({ fastws: "joined", ...fields, recovered: null, state: true });
+  say("state", { offset: 3, all: { a: 1 } });
+  assert.equal(lost.length, 1);
+  await reconnect();
+  assert.equal(claims().split(",").at(-1), "room.7:aaaa:3");
+  server().open();
+  joined(3, true);
+  server().say({ fastws: "lost", ...fields, epoch: "bbbb", state: true });
+  say("state", { offset: 4, set: { a: 2 } });
+  await reconnect();
+  assert.equal(claims().includes("room.7"), false);
+});
+
 test("values and messages are one order, and load does not hold values back", async () => {
   const { calls, load } = loader();
   const { room, log } = await member({ load });

@@ -14,6 +14,7 @@ export async function settle() {
 
 class Clock {
   now = 1_000_000;
+  ahead = 0; // how far the wall clock is ahead of the timers
   timers = new Map();
   #ids = 0;
 
@@ -93,7 +94,7 @@ export function freshPage() {
   page.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
   page.navigator = { onLine: true };
   const fakes = {
-    Date: class extends Date { static now = () => clock.now; },
+    Date: class extends Date { static now = () => clock.now + clock.ahead; },
     setTimeout: (call, delay, ...values) => clock.set(call, delay, false, values),
     setInterval: (call, delay, ...values) => clock.set(call, delay, true, values),
     clearTimeout: (id) => void clock.timers.delete(id),

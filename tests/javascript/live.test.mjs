@@ -456,6 +456,35 @@ test("after sleep a socket that missed its beats is left at once, whatever it sa
   assert.equal(sockets[0].readyState, 2);
 });
 
+test("a clock that is set back hides no dead connection, and one that runs on is no silence", async () => {
+  const live = await connected();
+  server().say({ fastws: "hello", id: "a", beat: 25 });
+  clock.ahead = -3_600_000;
+  await clock.advance(20_000);
+  server().say({ fastws: "beat" });
+  await clock.advance(35_000);
+  assert.equal(live.status, "online");
+  clock.ahead = -7_200_000;
+  await clock.advance(5_000);
+  server().say({ fastws: "beat" });
+  clock.ahead = -10_800_000;
+  await clock.advance(45_000);
+  assert.notEqual(live.status, "online");
+  assert.equal(sockets[0].readyState, 2);
+});
+
+test("a clock that is set back does not make the back-off forget that it was online", async () => {
+  await connected();
+  chance(() => 1);
+  server().end();
+  assert.equal(await untilAttempt(), 1_000);
+  server().open();
+  clock.ahead = -3_600_000;
+  await clock.advance(15_000);
+  server().end();
+  assert.equal(await untilAttempt(), 1_000);
+});
+
 test("a route with a heartbeat is pinged after 25 s of silence and left 10 s later", async () => {
   const live = await connected("/ws", { heartbeat: true, tag: "action" });
   await clock.advance(24_000);

@@ -8,7 +8,9 @@ const LOST = { code: 1006, reason: "" };
 const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
 const BURST = 10; // posts a second: below the usual rate limits
 
-const now = () => Date.now();
+let [last, lag] = [0, 0];
+/** Counts sleep, as timers do not, and never runs backwards. */
+const now = () => (lag += Math.max(0, last - (last = Date.now()))) + last;
 const upTo = (ms) => Math.random() * ms;
 const longest = (attempt) => Math.min(30_000, 1000 * 2 ** attempt);
 const ask = async (option) => (typeof option === "function" ? option() : option);
@@ -18,7 +20,7 @@ const mapOf = (object) => new Map(Object.entries(object ?? {}));
 const parts = (position) => String(position ?? "").split(":");
 const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** An error of the page is reported, and stops nothing here. */
+/** An error of the page is reported, and stops nothing. */
 function guarded(call, ...values) {
   try {
     return call(...values);
@@ -31,7 +33,7 @@ const parsed = (text) => {
   try { return JSON.parse(text); } catch { return text; }
 };
 
-/** The envelope and the data. The endpoint's own frames have no envelope. */
+/** The envelope, which the endpoint's own frames lack, and the data. */
 function unwrap(raw, isText) {
   let [head, rest] = [raw, undefined];
   if (typeof raw !== "string") {
@@ -47,12 +49,12 @@ function unwrap(raw, isText) {
 /** Random, so that clients of one server do not return together. */
 function delayOf(attempt, { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
-  // A client that is too slow (1013) again and again returns later each time.
+  // Too slow a client (1013) returns later each time.
   const windows = new Map([[1012, spread], [1013, Math.max(spread, attempt && longest(attempt))]]);
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed, but the page tells whether the login has ended. */
+/** Browsers hide why a handshake failed; the page tells if the login has ended. */
 async function isGone(page) {
   try {
     const { type, status } = await fetch(page, {
@@ -92,10 +94,11 @@ class Group extends Events {
   #epoch = "";
   #offset = 0;
   #version = "";
+  #lacks; // all values
   #wasJoined;
   #load;
   #loaded = 0; // `load` covers all up to this offset
-  #held; // messages that wait for `load`
+  #held; // waits for `load`
   #stale;
 
   configure({ position, load = this.#load }) {
@@ -105,14 +108,14 @@ class Group extends Events {
   }
 
   get claim() {
-    return this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
+    return !this.#lacks && this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
   }
 
-  #moveTo(epoch = "", offset = null) {
-    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset)];
+  #moveTo(epoch = "", offset = null, lacks = false) {
+    [this.#epoch, this.#offset, this.#lacks] = [epoch ?? "", Number(offset), lacks];
   }
 
-  /** Messages held so far can be dropped: the next `load` begins later and covers them. */
+  /** Held messages can be dropped: the next `load` begins later and covers them. */
   #catchUp() {
     if (!this.#load) return this.emit("lost");
     const isLoading = this.#held;
@@ -133,17 +136,17 @@ class Group extends Events {
     }
   }
 
-  "fastws:joined"({ epoch, offset, recovered }) {
-    // Not the first join, and yet the URL had no position: it was unknown, or found no room.
-    const missed = recovered === false || (recovered === null && epoch && this.#wasJoined);
+  "fastws:joined"({ epoch, offset, recovered, state }) {
+    // Joined before, and yet the URL had no position.
+    const missed = !(recovered ?? !(epoch && this.#wasJoined));
     const unloaded = this.#load && !this.#epoch;
     this.#wasJoined = true;
-    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset);
+    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset, !recovered && state);
     if (missed || unloaded) this.#catchUp();
   }
 
-  "fastws:lost"({ epoch, offset }) {
-    this.#moveTo(epoch, offset);
+  "fastws:lost"({ epoch, offset, state }) {
+    this.#moveTo(epoch, offset, state);
     this.#catchUp();
   }
 
@@ -163,6 +166,7 @@ class Group extends Events {
 
   "fastws:state"({ offset, all, set, del = [] }) {
     if (!all && offset <= this.#offset) return;
+    this.#lacks &&= !all;
     this.#offset = Math.max(this.#offset, offset);
     this.state = new Map([...(all ? [] : this.state), ...mapOf(all), ...mapOf(set)]);
     for (const key of del) this.state.delete(key);
@@ -294,11 +298,9 @@ export class Live extends Events {
   }
 
   #wake() {
-    if (this.#link) this.#check();
-    else {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#open(), upTo(300));
-    }
+    if (this.#link) return this.#check();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), upTo(300));
   }
 
   #set(status, event = null) {
@@ -309,7 +311,6 @@ export class Live extends Events {
 
   async #open() {
     if (this.#link || this.#ended) return;
-    // For handshakes that stall.
     const link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
@@ -317,7 +318,7 @@ export class Live extends Events {
       const given = [await this.#address(), await ask(protocols)];
       if (this.#link !== link) return;
       const socket = (link.socket = new Socket(...given));
-      // What a socket that was left still reports is ignored.
+      // What an abandoned socket reports is ignored.
       const current = (handler) => (event) => this.#link === link && handler(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = current(() => this.#opened());
@@ -383,7 +384,6 @@ export class Live extends Events {
     link.pingAt = heartbeat && !link.beat ? now() + 25_000 : Infinity;
   }
 
-  /** Timers stop while a computer sleeps, so clocks are compared. */
   #check() {
     if (now() > this.#link?.deadline) return this.#lose(LOST);
     if (!(now() >= this.#link?.pingAt)) return;
@@ -409,7 +409,7 @@ export class Live extends Events {
     if (tag !== "message" && tag !== "status") this.emit(tag, data, about);
   }
 
-  /** Requests that were sent on this connection fail; those in the queue wait. */
+  /** Requests sent on this connection fail; those in the queue wait. */
   #drop() {
     const socket = this.#link?.socket;
     this.#link = null;

@@ -9,7 +9,9 @@ const /** @type {any} */ LOST = { code: 1006, reason: "" };
 const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
 const BURST = 10; // posts a second: below the usual rate limits
 
-const /** @type {any} */ now = () => Date.now();
+let /** @type {any} */ [last, lag] = [0, 0];
+/** Counts sleep, as timers do not, and never runs backwards. */
+const /** @type {any} */ now = () => (lag += Math.max(0, last - (last = Date.now()))) + last;
 const /** @type {any} */ upTo = (/** @type {any} */ ms) => Math.random() * ms;
 const /** @type {any} */ longest = (/** @type {any} */ attempt) => Math.min(30_000, 1000 * 2 ** attempt);
 const ask = async (/** @type {any} */ option) => (typeof option === "function" ? option() : option);
@@ -19,7 +21,7 @@ const /** @type {any} */ mapOf = (/** @type {any} */ object) => new Map(Object.e
 const /** @type {any} */ parts = (/** @type {any} */ position) => String(position ?? "").split(":");
 const /** @type {any} */ newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
-/** An error of the page is reported, and stops nothing here. */
+/** An error of the page is reported, and stops nothing. */
 function guarded(/** @type {any} */ call, /** @type {any[]} */ ...values) {
   try {
     return call(...values);
@@ -32,7 +34,7 @@ const /** @type {any} */ parsed = (/** @type {any} */ text) => {
   try { return JSON.parse(text); } catch { return text; }
 };
 
-/** The envelope and the data. The endpoint's own frames have no envelope. */
+/** The envelope, which the endpoint's own frames lack, and the data. */
 function unwrap(/** @type {any} */ raw, /** @type {any} */ isText) {
   let /** @type {any} */ [head, rest] = [raw, undefined];
   if (typeof raw !== "string") {
@@ -48,12 +50,12 @@ function unwrap(/** @type {any} */ raw, /** @type {any} */ isText) {
 /** Random, so that clients of one server do not return together. */
 function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
-  // A client that is too slow (1013) again and again returns later each time.
+  // Too slow a client (1013) returns later each time.
   const windows = new Map([[1012, spread], [1013, Math.max(spread, attempt && longest(attempt))]]);
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed, but the page tells whether the login has ended. */
+/** Browsers hide why a handshake failed; the page tells if the login has ended. */
 async function isGone(/** @type {any} */ page) {
   try {
     const { type, status } = await fetch(page, {
@@ -93,10 +95,11 @@ class Group extends Events {
   /** @type {any} */ #epoch = "";
   /** @type {any} */ #offset = 0;
   /** @type {any} */ #version = "";
+  /** @type {any} */ #lacks; // all values
   /** @type {any} */ #wasJoined;
   /** @type {any} */ #load;
   /** @type {any} */ #loaded = 0; // `load` covers all up to this offset
-  /** @type {any} */ #held; // messages that wait for `load`
+  /** @type {any} */ #held; // waits for `load`
   /** @type {any} */ #stale;
 
   configure(/** @type {any} */ { position, load = this.#load }) {
@@ -106,14 +109,14 @@ class Group extends Events {
   }
 
   get claim() {
-    return this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
+    return !this.#lacks && this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
   }
 
-  #moveTo(/** @type {any} */ epoch = "", /** @type {any} */ offset = null) {
-    [this.#epoch, this.#offset] = [epoch ?? "", Number(offset)];
+  #moveTo(/** @type {any} */ epoch = "", /** @type {any} */ offset = null, /** @type {any} */ lacks = false) {
+    [this.#epoch, this.#offset, this.#lacks] = [epoch ?? "", Number(offset), lacks];
   }
 
-  /** Messages held so far can be dropped: the next `load` begins later and covers them. */
+  /** Held messages can be dropped: the next `load` begins later and covers them. */
   #catchUp() {
     if (!this.#load) return this.emit("lost");
     const isLoading = this.#held;
@@ -134,17 +137,17 @@ class Group extends Events {
     }
   }
 
-  "fastws:joined"(/** @type {any} */ { epoch, offset, recovered }) {
-    // Not the first join, and yet the URL had no position: it was unknown, or found no room.
-    const missed = recovered === false || (recovered === null && epoch && this.#wasJoined);
+  "fastws:joined"(/** @type {any} */ { epoch, offset, recovered, state }) {
+    // Joined before, and yet the URL had no position.
+    const missed = !(recovered ?? !(epoch && this.#wasJoined));
     const unloaded = this.#load && !this.#epoch;
     this.#wasJoined = true;
-    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset);
+    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset, !recovered && state);
     if (missed || unloaded) this.#catchUp();
   }
 
-  "fastws:lost"(/** @type {any} */ { epoch, offset }) {
-    this.#moveTo(epoch, offset);
+  "fastws:lost"(/** @type {any} */ { epoch, offset, state }) {
+    this.#moveTo(epoch, offset, state);
     this.#catchUp();
   }
 
@@ -164,6 +167,7 @@ class Group extends Events {
 
   "fastws:state"(/** @type {any} */ { offset, all, set, del = [] }) {
     if (!all && offset <= this.#offset) return;
+    this.#lacks &&= !all;
     this.#offset = Math.max(this.#offset, offset);
     this.state = new Map([...(all ? [] : this.state), ...mapOf(all), ...mapOf(set)]);
     for (const key of del) this.state.delete(key);
@@ -295,11 +299,9 @@ export class Live extends Events {
   }
 
   #wake() {
-    if (this.#link) this.#check();
-    else {
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => this.#open(), upTo(300));
-    }
+    if (this.#link) return this.#check();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#open(), upTo(300));
   }
 
   #set(/** @type {any} */ status, /** @type {any} */ event = null) {
@@ -310,7 +312,6 @@ export class Live extends Events {
 
   async #open() {
     if (this.#link || this.#ended) return;
-    // For handshakes that stall.
     const /** @type {any} */ link = (this.#link = { socket: null, deadline: now() + 30_000, posted: new Set(), allowed: BURST });
     this.#set("connecting");
     const { protocols = [], WebSocket: Socket = WebSocket } = this.#options;
@@ -318,7 +319,7 @@ export class Live extends Events {
       const /** @type {any} */ given = [await this.#address(), await ask(protocols)];
       if (this.#link !== link) return;
       const /** @type {any} */ socket = (link.socket = new Socket(...given));
-      // What a socket that was left still reports is ignored.
+      // What an abandoned socket reports is ignored.
       const /** @type {any} */ current = (/** @type {any} */ handler) => (/** @type {any} */ event) => this.#link === link && handler(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = current(() => this.#opened());
@@ -384,7 +385,6 @@ export class Live extends Events {
     link.pingAt = heartbeat && !link.beat ? now() + 25_000 : Infinity;
   }
 
-  /** Timers stop while a computer sleeps, so clocks are compared. */
   #check() {
     if (now() > this.#link?.deadline) return this.#lose(LOST);
     if (!(now() >= this.#link?.pingAt)) return;
@@ -410,7 +410,7 @@ export class Live extends Events {
     if (tag !== "message" && tag !== "status") this.emit(tag, data, about);
   }
 
-  /** Requests that were sent on this connection fail; those in the queue wait. */
+  /** Requests sent on this connection fail; those in the queue wait. */
   #drop() {
     const socket = this.#link?.socket;
     this.#link = null;
