@@ -247,13 +247,13 @@ class WebSocket(HTTPConnection[StateT]):
     async def _send_error(self, exc: Exception) -> Exception:
         """The exception that the endpoint gets for a message that could not be sent."""
         error = exc
-        if isinstance(exc, OSError) or (isinstance(exc, RuntimeError) and CLOSED_BY_SERVER in str(exc)):
+        if isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
+            # While the message waited, the connection was closed on the endpoint's behalf.
+            error, self._pending_disconnect = disconnect_exception(pending), None
+        elif isinstance(exc, OSError) or (isinstance(exc, RuntimeError) and CLOSED_BY_SERVER in str(exc)):
             self.application_state = DISCONNECTED
             self._note_failed_send()
             error = WebSocketDisconnect(code=1006)
-        elif isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
-            # While the message waited, the connection was closed on the endpoint's behalf.
-            error, self._pending_disconnect = disconnect_exception(pending), None
         elif isinstance(exc, UnicodeEncodeError):
             # Half a surrogate pair, which only JSON can write: it came with a client's frame.
             self._client_error = (exc, 1007)

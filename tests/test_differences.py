@@ -38,7 +38,7 @@ from fastws_compat.connections.states import DEFLATE
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from tests.fake_server import CONNECT, FakeServer, converse, disconnect, text, websocket_scope
+from tests.fake_server import CONNECT, FakeServer, Message, converse, disconnect, text, websocket_scope
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -834,6 +834,26 @@ def test_close_after_a_disconnect_that_the_endpoint_has_not_seen():
     asyncio.run(main())
 
 
+def test_send_that_fails_because_the_connection_was_closed_on_the_endpoints_behalf():
+    """It raises the disconnect with its code."""
+
+    async def kicked(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            mark_disconnected(websocket, disconnect(4403))
+            raise RuntimeError("Unexpected ASGI message 'websocket.send', after sending 'websocket.close'.")
+
+    server = FakeServer(CONNECT, on_send=kicked)
+    websocket = WebSocket(websocket_scope(), server.receive, server.send)
+
+    async def main() -> None:
+        await websocket.accept()
+        with pytest.raises(WebSocketDisconnect) as closed:
+            await websocket.send_text("x")
+        assert closed.value.code == 4403
+
+    asyncio.run(main())
+
+
 # --- a disconnect of another socket is an error ---
 
 
@@ -855,6 +875,32 @@ def test_disconnect_of_another_socket_is_an_error(caplog):
 
     assert converse(app)[-1]["code"] == 1011
     assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]
+
+
+def test_disconnect_of_another_socket_in_a_group_of_exceptions(caplog):
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(dead_socket().send_text("to a member that has left"))
+
+    assert converse(app)[-1]["code"] == 1011
+    assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]
+
+
+def test_disconnect_that_the_endpoint_raises_itself(caplog):
+    """FastAPI's server logs it, and the client sees 1006."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        raise WebSocketDisconnect(4000)
+
+    assert converse(app)[-1]["code"] == 1000
+    assert caplog.records == []
 
 
 def test_disconnect_of_another_socket_goes_to_the_handler_for_exceptions():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from traceback import walk_tb
 from types import MethodType
 from typing import Any
 from uuid import uuid4
@@ -222,9 +223,11 @@ class Session(Monitored, Counted):
 
         A disconnect of another socket, such as a dead member of a broadcast, is an error of the endpoint.
         """
-        websocket = self.websocket
-        is_open = websocket is not None and websocket.client_state is CONNECTED is websocket.application_state
-        return is_disconnect(exc) and not is_open
+        if not is_disconnect(exc):
+            return False
+        own = self.websocket
+        is_open = own is not None and own.client_state is CONNECTED is own.application_state
+        return own is None or not is_open or not _raised_by_another(exc, own)
 
     async def finish(self, code: int = 1000) -> None:
         """End the connection for the client, unless it has ended or the client has left."""
@@ -399,6 +402,14 @@ def is_disconnect(exc: BaseException) -> bool:
 
 def _means_disconnect(exc: BaseException) -> bool:
     return foreign.means(exc, WebSocketDisconnect)
+
+
+def _raised_by_another(exc: BaseException, own: WebSocket) -> bool:
+    """Whether an exception, or one of a group, comes from a method of another connection's WebSocket."""
+    if isinstance(exc, BaseExceptionGroup):
+        return any(_raised_by_another(each, own) for each in exc.exceptions)
+    callers = (frame.f_locals.get("self") for frame, _ in walk_tb(exc.__traceback__))
+    return any(isinstance(each, WebSocket) and each.scope is not own.scope for each in callers)
 
 
 def _innermost(exc: BaseException) -> BaseException:

@@ -29,6 +29,13 @@ def build(lib: Any) -> Any:
             await websocket.close()
             notes.put_nowait("closed")
 
+    @app.websocket("/none")
+    async def sends_nothing(websocket: lib.WebSocket):
+        await websocket.accept()
+        await websocket.send_text(None)
+        await websocket.send_text("after")
+        await websocket.receive_text()
+
     @app.websocket("/two")
     async def two_receivers(websocket: lib.WebSocket):
         await websocket.accept()

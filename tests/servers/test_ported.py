@@ -73,6 +73,15 @@ def test_a_connection_is_replaced(running: Running) -> None:
     assert note(running).startswith("1000")
 
 
+def test_a_text_that_is_none(ours: Running, server: Server) -> None:
+    """The real FastAPI behaves as this library does on uvicorn, which sends nothing."""
+    with Raw(ours, "/none").accepted() as client:
+        if server.is_daphne:
+            assert client.close_frame() == (1011, "")
+        else:
+            assert client.frame() == (1, b"after")
+
+
 def test_a_connection_is_replaced_after_its_client_has_left(ours: Running) -> None:
     """FastAPI's `close()` raises here, which ends the new connection instead."""
     name = unique()
