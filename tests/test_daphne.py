@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar
 from io import StringIO
 from types import SimpleNamespace
 from typing import Any
@@ -1112,6 +1113,35 @@ def test_an_application_cannot_end_the_process(
             await call(application, {}, unused, unused)
 
     asyncio.run(main())
+
+
+def test_every_application_begins_in_the_context_of_the_server() -> None:
+    name, found = ContextVar("name", default="nobody"), []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        found.append((scope["type"], name.get()))
+        await receive()
+
+    def watch() -> None:
+        found.append(("port", name.get()))
+
+    async def main() -> None:
+        connection = Connection(application)
+        server: Any = connection.server
+        name.set("somebody else")
+        connection.receive(REQUEST)
+        page = object()
+        server.connections[page] = {}
+        server.create_application(page, {"type": "http"}).put_nowait({"type": "http.disconnect"})
+        server.ports = [SimpleNamespace(startReading=watch, stopReading=watch)]
+        for is_full in (True, False):
+            server.pause_listening(is_full)
+        await settle()
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+    assert sorted(found) == [(kind, "nobody") for kind in ("http", "port", "port", "websocket")]
 
 
 # Closing from the server's side
