@@ -186,11 +186,7 @@ class Identify:
             logger.error("WebSocket refused: the user cannot be identified\n%s", text, exc_info=bare(exc))
             await refuse(scope, send, 500, reason="error")
         else:
-            # Meanwhile it may have waited for its turn and for the database, and does not count as open yet.
-            if health.is_closed:
-                await refuse(scope, send, 503, reason="stopping")
-            else:
-                await self.inner(scope, receive, send)
+            await self.inner(scope, receive, send)
 
 
 def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
@@ -198,6 +194,8 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
         __tracebackhide__ = True
         if app.serves(scope):
             await app(scope, receive, send)
+        elif health.is_closed:  # it has been drained while the user was looked up
+            await refuse(scope, send, 503, reason="stopping")
         else:
             turn: Turn | None = scope.get(TURN)
             send = send if turn is None else turn.watch(send)

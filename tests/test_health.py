@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from channels.routing import URLRouter
 from django.test import override_settings
 
 from fastws_compat import FastAPI, WebSocket, health
@@ -111,10 +112,13 @@ def test_a_process_that_an_operator_drains_refuses_handshakes(app: Any) -> None:
     assert not health.is_draining()
 
 
+@pytest.mark.parametrize("has_fallback", [False, True])
 def test_a_handshake_that_waits_while_the_process_is_drained_is_refused(
-    app: Any, monkeypatch: pytest.MonkeyPatch
+    app: Any, monkeypatch: pytest.MonkeyPatch, has_fallback: bool
 ) -> None:
     """It is not yet among the connections that the drain closes."""
+    if has_fallback:
+        app = get_asgi_application(FastAPI(), fallback=URLRouter(drained().websocket_urlpatterns))
 
     async def identify(scope: Any) -> Any:
         health.drain()
@@ -125,6 +129,45 @@ def test_a_handshake_that_waits_while_the_process_is_drained_is_refused(
     scope = websocket_scope(extensions=DENIAL, headers=[(b"host", b"example.com")])
     asyncio.run(app(scope, server.receive, server.send))
     assert server.sent[0]["status"] == 503
+
+
+def status_of(app: Any, path: str = "/ws", **headers: str) -> int:
+    server = FakeServer(CONNECT)
+    pairs = [(b"host", b"example.com"), *((name.encode(), text.encode()) for name, text in headers.items())]
+    scope = websocket_scope(path, extensions=DENIAL, headers=pairs)
+    asyncio.run(app(scope, server.receive, server.send))
+    status: int = server.sent[0].get("status", 101)
+    return status
+
+
+def drained() -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+
+    return app
+
+
+WAYS: list[Callable[[FastAPI], Any]] = [
+    lambda app: app,
+    lambda app: app.router,
+    lambda app: URLRouter(app.websocket_urlpatterns),
+    lambda app: get_asgi_application(FastAPI(), fallback=URLRouter(app.websocket_urlpatterns)),
+]
+
+
+@pytest.mark.parametrize("served_by", WAYS)
+def test_every_way_to_serve_refuses_while_the_process_is_drained(served_by: Any) -> None:
+    """Also an application that runs without `get_asgi_application`, and routes in a project's own router."""
+    with override_settings(ALLOWED_HOSTS=["example.com"]):
+        app = served_by(drained())
+        assert status_of(app) == 101
+        health.drain()
+        assert status_of(app) == 503
+        health.undo()
+        assert status_of(app) == 101
 
 
 def test_the_process_is_starting_until_its_lifespan_has_begun() -> None:

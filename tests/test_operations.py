@@ -22,6 +22,7 @@ from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect, sign
 from fastws_compat.connections import census as counted
 from fastws_compat.connections import sweeper
 from fastws_compat.connections.census import Histogram
+from fastws_compat.connections.registry import registries
 from fastws_compat.connections.states import MEMBER
 from fastws_compat.groups import Group
 from fastws_compat.layers import subscription
@@ -1140,6 +1141,25 @@ with TestClient(app).websocket_connect("/ws") as websocket:
 print([each.id for each in run_checks() if each.id.startswith("fastws_operations")])
 print([name for name in sys.modules if name.startswith("django.contrib.admin")])
 """
+
+
+@pytest.mark.parametrize("served_by", [lambda app: app, lambda app: app.router])
+def test_a_process_is_known_from_its_lifespan_on(served_by: Any) -> None:
+    """Also one that serves an application without `get_asgi_application`, before it has a socket."""
+
+    async def test() -> None:
+        known: list[bool] = []
+
+        async def receive() -> Any:
+            known.append(asyncio.get_running_loop() in dict(registries()))
+            return {"type": "lifespan.startup" if len(known) == 1 else "lifespan.shutdown"}
+
+        async def send(message: Any) -> None: ...
+
+        await served_by(FastAPI())({"type": "lifespan", "state": {}}, receive, send)
+        assert known == [False, True]
+
+    run(test())
 
 
 def test_only_the_pages_need_the_admin() -> None:

@@ -402,6 +402,8 @@ def test_top_keys() -> None:
     assert press("/")
     lines = [*top.screen(view, found, top.Sample(1, [process()], ["No answer from web:3."]), 200, 30)]
     assert lines[0].endswith(" · 2 open · 1 process")
+    drained = top.Sample(1, [process(), replace(process("web:2"), draining=True)])
+    assert next(top.screen(view, found, drained, 200, 30)).endswith(" · 4 open · 2 processes, 1 draining")
     assert (lines[1], lines[-1]) == ("No answer from web:3.", "/")
     press("\rr")
     assert "sorted by route · a" in "\n".join(top.screen(view, found, top.Sample(1, [process()]), 200, 30))

@@ -12,7 +12,7 @@ from types import MethodType
 from typing import Any
 from uuid import uuid4
 
-from fastws_compat import conf
+from fastws_compat import conf, health
 from fastws_compat.connections import census, hooks, tally
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
@@ -307,8 +307,13 @@ def greet(websocket: WebSocket) -> None:
 async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, watched: bool = True) -> None:
     """Run `app` as the outermost application of a connection, and then end the connection.
 
+    While an operator drains the process, the handshake is refused instead.
+
     `watched=False` means that only our WebSocket sends, which saves a call per message.
     """
+    if health.is_closed:
+        await refuse(scope, send, 503, reason="stopping")
+        return
     session = scope[SESSION] = Session(scope, send)
     if tally.is_thorough and (own := session._tally) is not None:
         receive = session.count_thoroughly(own, receive)

@@ -79,10 +79,10 @@ class Cluster:
         keys: dict[str, str] = json.loads(made.stdout)
         return keys
 
-    def start(self, *servers: Server) -> list[Running]:
+    def start(self, *servers: Server, app: str = APP) -> list[Running]:
         """Start a process of each server, and wait until all answer."""
         started = [
-            server.start(APP, settings="tests.servers.django_settings", env=self.env, ready=False)
+            server.start(app, settings="tests.servers.django_settings", env=self.env, ready=False)
             for server in servers
         ]
         wait_for(lambda: len(sockets().processes) == len(servers), 60)
@@ -497,6 +497,23 @@ def test_messages_are_watched_from_another_process(cluster: Cluster, server: Ser
     client.close(4001, "bye")
     wait_for(lambda: tap("renew").get("refused") == "gone")
     assert sockets().total == 0
+
+
+def test_drain_of_an_application_that_is_served_alone(
+    server: Server, redis_server: RedisServer, settings: Any
+) -> None:
+    """Without `get_asgi_application` there are no probes, but handshakes are refused too."""
+    cluster = Cluster(redis_server, "pubsub", settings)
+    [running] = cluster.start(server, app="tests.servers.operated:app")
+    client = open_socket(running, "/ws/1")
+    said = StringIO()
+    call_command("ws_drain", "--process", name(running), "--wait", "20", stdout=said)
+    assert close_of(client) == (1012, "")
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        connect(running.url("/ws/1"), compression=None, proxy=None)
+    assert refused.value.response.status_code == 503
+    call_command("ws_drain", "--all", "--undo", stdout=said)
+    open_socket(running, "/ws/2").close()
 
 
 def test_drain_and_back(server: Server, redis_server: RedisServer, settings: Any) -> None:

@@ -168,7 +168,9 @@ def screen(
 def _summary(sample: Sample) -> str:
     total = sum(each.open for each in sample.processes)
     time = datetime.fromtimestamp(sample.at).strftime("%H:%M:%S")
-    return f"{time} · {total:,} open · {plural(len(sample.processes), 'process')}"
+    draining = sum(each.draining for each in sample.processes)
+    processes = plural(len(sample.processes), "process") + (f", {draining} draining" if draining else "")
+    return f"{time} · {total:,} open · {processes}"
 
 
 def _choice(view: View) -> str:
