@@ -17,6 +17,7 @@ from fastws_compat.schema.dispatch import targets
 
 # The attributes in which Channels, Django and Starlette hold the application that they wrap.
 WRAPPED = ("application", "inner", "app")
+# The packages whose objects hold it there or nowhere.
 FRAMEWORKS = frozenset(
     {"builtins", "channels", "django", "fastapi", "fastws_compat", "functools", "starlette"}
 )
