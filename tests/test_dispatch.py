@@ -127,3 +127,26 @@ def test_a_function_without_routes_is_told_what_to_do() -> None:
     [message] = checks.check_mounted(only_pages)
     assert message.id == "fastws.W002"
     assert message.hint.startswith(checks.REPLACE_FUNCTION)
+
+
+class Tenants:
+    """Middleware that keeps the application under a name of its own."""
+
+    def __init__(self, following: Any) -> None:
+        self.cache: dict[str, Any] = {}
+        self.following = following
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None: ...
+
+
+class Settings:
+    """No application, although it refers to one."""
+
+    def __init__(self, following: Any) -> None:
+        self.following = following
+
+
+def test_middleware_that_names_the_application_as_it_likes() -> None:
+    assert catalogue.roots(Tenants(Tenants(whole))) == [sockets]
+    assert catalogue.roots(Settings(whole)) == []
+    assert catalogue.roots(Tenants(django)) == []

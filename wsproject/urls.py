@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
+
 from django.contrib import admin
 from django.contrib.auth.views import LoginView, LogoutView
 from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import include, path
 
 from wsproject.tour.views import home
+
+# Django warns of each file that it serves through ASGI, its own static files included.
+warnings.filterwarnings("ignore", "StreamingHttpResponse must consume synchronous iterators", Warning)
 
 urlpatterns = [
     path("", home, name="home"),

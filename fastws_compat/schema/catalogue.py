@@ -17,6 +17,10 @@ from fastws_compat.schema.dispatch import targets
 
 # The attributes in which Channels, Django and Starlette hold the application that they wrap.
 WRAPPED = ("application", "inner", "app")
+# The packages whose objects hold it there or nowhere.
+FRAMEWORKS = frozenset(
+    {"builtins", "channels", "django", "fastapi", "fastws_compat", "functools", "starlette"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +171,16 @@ def _inside(node: Any) -> Iterator[Any]:
     mapping = getattr(node, "application_mapping", None)
     if isinstance(mapping, dict) and "websocket" in mapping:
         yield mapping["websocket"]
-    for attribute in WRAPPED:
-        if (wrapped := getattr(node, attribute, None)) is not None:
-            yield wrapped
+    wrapped = [value for name in WRAPPED if (value := getattr(node, name, None)) is not None]
+    # Middleware of the project may use another name.
+    yield from wrapped or (vars(node).values() if _is_of_project(node) else ())
     yield from (pattern.callback for pattern in _patterns(node))
+
+
+def _is_of_project(node: Any) -> bool:
+    """Whether a node is a callable object whose class is none of a framework's."""
+    package = type(node).__module__.partition(".")[0]
+    return callable(node) and hasattr(node, "__dict__") and package not in FRAMEWORKS
 
 
 def _patterns(node: Any) -> list[Any]:

@@ -115,6 +115,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     finally:
         running.stop()
     assert "Traceback" not in running.log()
+    assert "Warning:" not in running.log()
 
 
 def chromium() -> str | None:
