@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -19,7 +20,16 @@ import jsonschema
 import pytest
 from django.core.management import CommandError, call_command
 from django.urls import clear_script_prefix, set_script_prefix
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    IPvAnyInterface,
+    IPvAnyNetwork,
+    TypeAdapter,
+    create_model,
+)
 
 from fastws_compat import (
     Call,
@@ -34,8 +44,10 @@ from fastws_compat import (
 )
 from fastws_compat.auth import superuser_required, user_passes_test
 from fastws_compat.messages.frames import Id
-from fastws_compat.messages.members import adapter_of, base_of, name_of_type
+from fastws_compat.messages.members import adapter_of, name_of_type
+from fastws_compat.messages.names import base_of
 from fastws_compat.schema import asyncapi
+from fastws_compat.schema.definitions import generate
 from fastws_compat.schema.description import CLOSE_CODES, Site
 from fastws_compat.schema.examples import Maker, NoExample
 from fastws_compat.security import (
@@ -586,6 +598,15 @@ NEVER = {"type": "string", "pattern": "^never-[0-9]{40}$"}
 def test_no_example_for_what_cannot_be_made(schema: Object) -> None:
     with pytest.raises(NoExample):
         Maker({}).make(schema)
+
+
+@pytest.mark.parametrize(
+    "kind", [IPv4Interface, IPv6Interface, IPvAnyInterface, IPvAnyNetwork, IPv4Network, IPv6Network]
+)
+def test_addresses_have_examples(kind: Any) -> None:
+    adapter = TypeAdapter(kind)
+    found, schemas = generate([("it", "validation", adapter.core_schema)])
+    adapter.validate_python(Maker(schemas).make(found["it", "validation"]))
 
 
 class Even(BaseModel):

@@ -21,7 +21,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 from typing_extensions import ReadOnly, TypeAliasType, TypedDict
 
-from fastws_compat import Call, FastAPI, MessageRouter, Reply, TypedWebSocket
+from fastws_compat import Call, FastAPI, MessageRouter, MessageValidationError, Reply, TypedWebSocket
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.testclient import TestClient
@@ -160,6 +160,31 @@ def test_the_function_of_the_member_that_a_frame_is(
             assert socket.receive_json()["name"] == name
         socket.send_text("{")
         assert socket.receive_json()["status"] == 400
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ByA | Post | list[int] | UserId | Holder[int] | Annotated[int, Field(gt=3)],
+        Annotated[Versions | Other, Field(discriminator="kind")],
+        Versions | Post,
+        Annotated[Annotated[ByA, Tag("a")] | Annotated[ByB, Tag("b")], Discriminator(by_keys)],
+        ByA,
+    ],
+)
+@pytest.mark.parametrize(
+    "frame", ['{"a":"x"}', '{"kind":"v","version":3}', '{"b":"x"}', '{"kind":"v","version":1}']
+)
+def test_functions_change_no_errors(form: Any, frame: str) -> None:
+    found = []
+    for has_functions in (False, True):
+        incoming = compile_contract(form, None, "A route", has_functions=has_functions).incoming
+        assert incoming.gives_choices is has_functions
+        try:
+            found.append(getattr(incoming.read(frame), "message", incoming.read(frame)))
+        except MessageValidationError as exc:
+            found.append(exc.errors())
+    assert found[0] == found[1]
 
 
 def test_a_binary_frame_beside_messages_without_a_class() -> None:

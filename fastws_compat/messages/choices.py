@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Tag
 from pydantic_core import core_schema
 
 from fastws_compat.dependencies.annotations import is_subclass
-from fastws_compat.messages.members import Members, rebuilt
+from fastws_compat.messages.members import Members, adapter_of, rebuilt
 from fastws_compat.messages.names import base_of
 
 
@@ -48,8 +49,15 @@ def _is_class(member: Any) -> bool:
     return is_subclass(kind, BaseModel) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
 
 
-def with_choices(members: Members, namespace: Mapping[str, Any]) -> Any:
+def with_choices(members: Members, where: str, namespace: Mapping[str, Any]) -> Any:
     """The type of the JSON messages, whose values are a Choice."""
     if len(members.json) == 1:
         return Annotated[members.form, _Chosen(members.json[0])]
-    return rebuilt(members.form, lambda member: Annotated[member, _Chosen(member)], namespace)
+    return rebuilt(members.form, partial(_with_choice, where), namespace)
+
+
+def _with_choice(where: str, member: Any) -> Any:
+    """A member that validates to a Choice, and has the same name in errors as by itself."""
+    if any(isinstance(mark, Tag) for mark in getattr(member, "__metadata__", ())):
+        return Annotated[member, _Chosen(member)]
+    return Annotated[member, _Chosen(member), Tag(adapter_of(member, where).validator.title)]

@@ -42,7 +42,7 @@ class Incoming:
         # Whether `read` returns each message as a Choice, from which its function is found.
         self.gives_choices = has_functions and not are_classes(members)
         # pydantic's adapter for the JSON messages; None if there are none.
-        form = with_choices(members, namespace) if self.gives_choices else members.form
+        form = with_choices(members, where, namespace) if self.gives_choices else members.form
         self.adapter = None if form is None else adapter_of(form, where)
         self._text = raw_adapter(members.text, where)
         self._bytes = raw_adapter(members.binary, where)

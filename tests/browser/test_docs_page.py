@@ -200,6 +200,14 @@ def test_the_page_closes(open_page):
 
 
 @on_daphne
+def test_a_reply_whose_tag_is_a_number(open_page):
+    page = open_page("numbered").connect()
+    page.editor.press("Control+Enter")
+    reply = page.frames.filter(has=page.page.locator(".tag", has_text=re.compile("^2$")))
+    expect(reply.get_by_role("button", name=re.compile("show the request$"))).to_be_visible()
+
+
+@on_daphne
 def test_other_routes_stay_open(open_page):
     page = open_page("room?slug=lobby", user="ann").connect()
     links = page.page.get_by_role("navigation")

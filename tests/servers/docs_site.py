@@ -225,6 +225,22 @@ async def hostile(websocket: TypedWebSocket[Hostile | Inherited, Hostile | Inher
         await websocket.send_message(message)
 
 
+class Answered(Reply):
+    op: Literal[2] = 2
+
+
+class Asked(Call[Answered]):
+    op: Literal[1] = 1
+
+
+@app.websocket("/ws/numbered")
+async def numbered(websocket: TypedWebSocket[Asked, Answered]) -> None:
+    """Its tags are numbers."""
+    await websocket.accept()
+    async for call in websocket:
+        await websocket.reply(call, Answered())
+
+
 @app.websocket("/ws/hidden", include_in_schema=False)
 async def hidden(websocket: WebSocket) -> None: ...
 

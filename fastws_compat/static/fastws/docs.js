@@ -607,7 +607,7 @@ class Route {
     const tag = message?.[this.about.tag];
     if (tag === undefined) return;
     this.log.tag(this.received, tag);
-    const isReply = tag === "error" || this.sends.some(({ name, hasId }) => hasId && name === tag);
+    const isReply = tag === "error" || this.sends.some(({ name, hasId }) => hasId && name === String(tag));
     if (isReply && message.id !== undefined) this.log.reply(message.id, this.received);
   }
 
