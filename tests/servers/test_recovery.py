@@ -339,7 +339,7 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, server
     no_own_traceback(running)
 
 
-@pytest.mark.parametrize("fault", ["restored from a file", "flushed"])
+@pytest.mark.parametrize("fault", ["restored from a file", "flushed", "evicted"])
 def test_redis_has_lost_messages(
     fault: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
@@ -361,7 +361,9 @@ def test_redis_has_lost_messages(
                 unknown = client.position
                 if fault == "flushed":
                     admin.flushall()
-            if fault != "flushed":
+                elif fault == "evicted":  # the position, while the entries are still there
+                    assert admin.delete(store_of("default").servers.key("room.1", "m")) == 1
+            if fault == "restored from a file":
                 redis_server.kill()
                 redis_server.start()
             await send_until("again", lambda: client.of("lost"))
