@@ -947,6 +947,7 @@ def test_the_state_comes_with_joining_and_changes_in_order() -> None:
             assert (await one.next())["offset"] == 3
             assert await one.next() == {**head, "offset": 4, "del": ["a"]}
             assert await board.astate() == {"b": ["x"]}
+            assert [(entry.offset, entry.message) for entry in await board.ahistory()] == [(3, {"n": 1})]
             assert raw.frames == [{"n": 1}]
         async with client(app, f"board.1:{joined['epoch']}:2") as back:
             assert (await back.until("joined"))["recovered"] is True

@@ -29,7 +29,7 @@ from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.servers import SCRIPTS, script
-from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.storage import spliced_layer, store_of
 from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import Payload
@@ -213,17 +213,23 @@ async def send_until(text: str, done: Callable[[], Any]) -> None:
 
 @pytest.mark.sized
 @pytest.mark.django_db(transaction=True)
-@in_turn("kind", {"pubsub": "pubsub", "core": "core"})
+@in_turn("kind", {"pubsub": "pubsub", "core": "core", "two steps": "two steps"})
 def test_a_layer_that_loses_messages_is_not_noticed(
     kind: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
-    """The core layer also has a capacity of 10, beyond which it drops."""
+    """The core layer also has a capacity of 10, beyond which it drops. Its messages are sent in two steps,
+    like those of a layer with a `group_send` of its own; otherwise one script keeps and publishes them.
+    """
     site = Site(settings, redis_server, LAYER_TIMEOUT=30)
-    backend, config = ("LossyPubSub", {}) if kind == "pubsub" else ("LossyCore", {"capacity": 10})
+    backend, config = ("LossyCore", {"capacity": 10}) if kind == "core" else ("LossyPubSub", {})
     if kind == "core":
         settings.CHANNEL_LAYERS = {
             "default": site.config("channels_redis.core.RedisChannelLayer", capacity=10)
         }
+    elif kind == "two steps":
+        settings.CHANNEL_LAYERS = {"default": site.config("tests.servers.recovery.TwoSteps")}
+    assert store_of("default").splices == (kind != "core")
+    assert (spliced_layer("default", store_of("default")) is not None) == (kind == "pubsub")
     servers = [site.start(server, f"tests.servers.recovery.{backend}", **config) for _ in range(PROCESSES)]
 
     async def send(sender: int) -> None:
@@ -250,10 +256,10 @@ def test_a_layer_that_loses_messages_is_not_noticed(
                 assert client.close is None
             assert len(expected) == 3 * (MESSAGES // 3)
 
-    if kind == "pubsub":
-        run(main, 500)
-    else:
+    if kind == "core":
         asyncio.run(main())
+    else:
+        run(main, 500)
     no_traceback(*servers)
 
 
@@ -333,7 +339,7 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, server
     no_own_traceback(running)
 
 
-@pytest.mark.parametrize("fault", ["restored from a file", "flushed"])
+@pytest.mark.parametrize("fault", ["restored from a file", "flushed", "evicted"])
 def test_redis_has_lost_messages(
     fault: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
@@ -355,7 +361,9 @@ def test_redis_has_lost_messages(
                 unknown = client.position
                 if fault == "flushed":
                     admin.flushall()
-            if fault != "flushed":
+                elif fault == "evicted":  # the position, while the entries are still there
+                    assert admin.delete(store_of("default").servers.key("room.1", "m")) == 1
+            if fault == "restored from a file":
                 redis_server.kill()
                 redis_server.start()
             await send_until("again", lambda: client.of("lost"))
@@ -417,6 +425,9 @@ def test_the_store_is_away_and_the_layer_is_not(
             client = await connect(running)
             await ROOM.asend("kept")
             await client.until(lambda: client.offset == 1)
+            before = client.position
+            with Redis.from_url(store_server.url) as admin:
+                admin.save()
             store_server.kill()
             unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
             await send_until("not kept", lambda: unkept in client.frames)
@@ -429,6 +440,8 @@ def test_the_store_is_away_and_the_layer_is_not(
             await ROOM.asend("kept again")
             await client.until(lambda: client.frames[-1].get("text") == "kept again")
             after = client.position
+            assert after.partition(":")[0] == before.partition(":")[0]  # nothing but the hole is in the way
+            assert await recovers(connect, running, before) is False
             await ROOM.asend("last")
             again = Client()
             again.position = after
@@ -474,6 +487,130 @@ def test_a_server_that_is_killed_under_load(redis_server: RedisServer, settings:
 
     run(main)
     no_traceback(two)
+
+
+FREEZE = size("FASTWS_FREEZE", 2, 10)
+
+
+class Regular(Client):
+    """A client that comes back by itself, to any of the servers."""
+
+    @property
+    def interruptions(self) -> int:
+        """How often it was told that it may have missed something."""
+        return len(self.of("lost")) + sum(frame["recovered"] is False for frame in self.of("joined"))
+
+    async def stay(self, servers: list[Running]) -> None:
+        while True:
+            with suppress(OSError, websockets.InvalidHandshake, websockets.InvalidMessage):
+                await self.listen(random.choice(servers).url("/ws/room.1"))
+            await asyncio.sleep(random.uniform(0, 1))
+
+    def check(self, kept: dict[int, Any]) -> None:
+        """In each epoch, offsets have no gap; nothing came twice; the last epoch is as the store has it."""
+        at, last = ("", 0), dict[int, Any]()
+        for frame in self.frames:
+            if frame["fastws"] in ("lost", "joined") and frame["epoch"] is not None:
+                assert not frame.get("recovered") or at == (frame["epoch"], frame["offset"])
+                at = (frame["epoch"], frame["offset"])
+                last = {}
+            elif "offset" in frame and frame["fastws"] == "message":
+                assert frame["offset"] == at[1] + 1
+                at = (at[0], frame["offset"])
+                last[at[1]] = frame.get("data", frame.get("text"))
+        assert [kept.get(offset) for offset in last] == [*last.values()]
+        seen = Counter(json.dumps(frame["data"]) for frame in self.of("message") if "data" in frame)
+        assert set(seen.values()) == {1}
+
+
+@pytest.mark.sized
+@on_servers("daphne")
+def test_everything_fails_under_load(redis_server: RedisServer, settings: Any, server: Server) -> None:
+    """A process is killed and Redis hangs, which nobody is told; Redis is restored, and comes back empty."""
+    site = Site(settings, redis_server, LAYER_TIMEOUT=1)
+    servers = [site.start(server) for _ in range(PROCESSES)]
+    clients = [Regular() for _ in range(SOCKETS)]
+    is_over = threading.Event()
+    numbers = [0, 0, 0]
+
+    def next_of(sender: int) -> list[int]:
+        numbers[sender] += 1
+        return [sender, numbers[sender]]
+
+    async def load(sender: int) -> None:
+        while not is_over.is_set():
+            with suppress(GroupSendError):
+                await ROOM.asend(next_of(sender))
+            await asyncio.sleep(0.01)
+
+    def load_from_sync_code() -> None:
+        while not is_over.wait(0.02):
+            with suppress(GroupSendError):
+                ROOM.send(next_of(2))
+
+    async def all_arrive(interruptions: int) -> None:
+        """Everybody is there, has been told this often, and gets what is sent from now on."""
+        for client in clients:
+            await client.until(lambda client=client: client.interruptions >= interruptions)
+        text = f"after {time.monotonic()}"
+        await send_until(text, lambda: any(frame.get("text") == text for frame in clients[0].frames[-200:]))
+        position = ""
+        while not position:  # a store that has come back just now may not answer at once
+            position = await ROOM.aposition()
+        epoch, _, offset = position.partition(":")
+        for client in clients:
+            await client.until(
+                lambda client=client: client.position.startswith(epoch) and client.offset >= int(offset)
+            )
+
+    async def main() -> None:
+        staying = [asyncio.create_task(client.stay(servers)) for client in clients]
+        for client in clients:
+            await client.until_joined()
+        loads = [asyncio.create_task(load(sender)) for sender in range(2)]
+        loads.append(asyncio.create_task(asyncio.to_thread(load_from_sync_code)))
+
+        new = await asyncio.to_thread(site.start, server)
+        servers[0], old = new, servers[0]
+        old.signal(signal.SIGKILL)
+        await all_arrive(0)
+        redis_server.freeze()
+        await asyncio.sleep(FREEZE)
+        redis_server.thaw()
+        await all_arrive(0)
+        assert [client.interruptions for client in clients] == [0] * SOCKETS
+
+        with Redis.from_url(redis_server.url) as admin:
+            admin.save()
+        sent = numbers[0]
+        await clients[0].until(lambda: numbers[0] > sent + 10 and clients[0].frames)
+        redis_server.kill()
+        redis_server.start()
+        await all_arrive(1)
+        before = max(client.interruptions for client in clients)
+        redis_server.kill()
+        redis_server.start("--dbfilename", "empty.rdb")
+        await all_arrive(before + 1)
+
+        is_over.set()
+        await asyncio.gather(*loads)
+        await all_arrive(before + 1)
+        kept = {entry.offset: entry.message for entry in await ROOM.ahistory()}
+        for task in staying:
+            task.cancel()
+        await asyncio.gather(*staying, return_exceptions=True)
+        for client in clients:
+            client.check(kept)
+
+    async def main_until_its_end() -> None:
+        try:
+            await main()
+        finally:
+            is_over.set()
+
+    run(main_until_its_end, 500)
+    for each in servers:
+        no_own_traceback(each)
 
 
 def test_a_reader_that_is_too_slow_gets_the_rest_later(
