@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from fastws_compat.concurrency import Concurrency
 from fastws_compat.exceptions import FastAPIDeprecationWarning
+from fastws_compat.porting import foreign
 
 if TYPE_CHECKING:
     from typing_extensions import deprecated as Deprecated
@@ -226,7 +227,8 @@ class Depends:
 
     def __post_init__(self) -> None:
         given: Any = self.dependency
-        if given is not None and not callable(given):
+        # What is foreign is refused where it is used, with a sentence that names the place.
+        if given is not None and not callable(given) and foreign.origin(given) is None:
             kind = type(given).__name__
             raise TypeError(
                 f"Depends() got an object of type {kind}: pass the function itself, not its result."
