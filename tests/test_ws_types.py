@@ -39,6 +39,8 @@ def run(*arguments: str) -> str:
         ({}, "unknown"),
         (True, "unknown"),
         ({"const": 'a"b'}, r'"a\"b"'),
+        ({"const": 2**53 + 1}, "number"),
+        ({"enum": [1, True, -(2**53) - 1]}, "1 | true | number"),
         ({"enum": [1, "a", None]}, '1 | "a" | null'),
         ({"anyOf": [{"type": "string"}, {"type": "null"}]}, "string | null"),
         ({"anyOf": [{"type": "string"}, {}]}, "unknown"),
@@ -98,6 +100,7 @@ def test_files_embed_the_runtime_with_types() -> None:
     assert re.sub(r"/\*\* @type \{any(\[\])?\} \*/ ", "", script[""]).count(live) == 1
     assert "  function guarded(call: any, ...values: any[]) {" in typed
     assert {text.splitlines()[0] for text in (*script.values(), typed)} == {typed.splitlines()[0]}
+    assert {text.splitlines()[1] for text in (*script.values(), typed)} == {"/* eslint-disable */"}
     assert '"heartbeat": true' in script[""]
     assert not re.search("@ts-(nocheck|ignore)", "".join([*script.values(), typed]))
 

@@ -37,6 +37,8 @@ WORDS = """
 """
 RESERVED = frozenset(WORDS.split())
 TEXT_SCHEMA: Schema = {"type": "string"}
+# JavaScript knows every integer up to this one.
+EXACT = 2**53
 BOUNDS = ("maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum")
 SCALARS = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
@@ -49,8 +51,8 @@ class Types:
         # By keyword, what a schema with it is; the first keyword decides.
         self._writers: dict[str, Callable[[Any], str]] = {
             "$ref": lambda reference: names[reference.removeprefix(REF)],
-            "const": json.dumps,
-            "enum": lambda values: _union(map(json.dumps, values)),
+            "const": _literal,
+            "enum": lambda values: _union(map(_literal, values)),
             "anyOf": lambda schemas: _union(map(self.type_of, schemas)),
             "oneOf": lambda schemas: _union(map(self.type_of, schemas)),
             "allOf": self._all_of,
@@ -119,6 +121,11 @@ def _member(key: str, written: str, field: Schema) -> str:
     return f"{_comment(field, '  ')}  {key}: {written};\n"
 
 
+def _literal(value: Any) -> str:
+    """The type of one value; `number` for an integer that JavaScript would round."""
+    return "number" if isinstance(value, int) and abs(value) > EXACT else json.dumps(value)
+
+
 def _union(written: Iterable[str]) -> str:
     found = dict.fromkeys(written)
     return "unknown" if "unknown" in found else " | ".join(found) or "never"
@@ -143,7 +150,7 @@ def _jsdoc(lines: list[str], indent: str) -> str:
 
 
 def _is_large(schema: Schema) -> bool:
-    return any(abs(schema.get(name, 0)) > 2**53 for name in BOUNDS)
+    return any(abs(schema.get(name, 0)) > EXACT for name in BOUNDS)
 
 
 # Names
@@ -343,6 +350,6 @@ export {};
 
 
 def _head(client: Client) -> str:
-    """A first line with a hash, by which a file tells whether it is up to date."""
+    """A first line with a hash, by which a file tells whether it is up to date; linters skip the file."""
     digest = sha256(client.declarations().encode()).hexdigest()[:16]
-    return f"// Written by `manage.py ws_types`; do not change it. Schemas: {digest}"
+    return f"// Written by `manage.py ws_types`; do not change it. Schemas: {digest}\n/* eslint-disable */"

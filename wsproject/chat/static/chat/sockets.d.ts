@@ -1,4 +1,5 @@
 // Written by `manage.py ws_types`; do not change it. Schemas: ee74784db0caf74f
+/* eslint-disable */
 /**
  * The answer to a message that was refused: what was wrong, as an HTTP status and FastAPI's `detail`.
  *
@@ -157,7 +158,7 @@ declare namespace live {
     /** Call `handler` for every message. Returns a function that removes the handler. */
     on(name: "message", handler: (message: Down, about: About) => void): () => void;
     /** Call `handler` for every message with this tag. Returns a function that removes the handler. */
-    on(tag: string, handler: (message: any, about: About) => void): () => void;
+    on(tag: string | number | boolean, handler: (message: any, about: About) => void): () => void;
 
     /** The same as `on("status", handler)`. */
     onStatus(handler: (status: Status, event: Ended | null) => void): () => void;
@@ -193,10 +194,12 @@ declare namespace live {
     [Symbol.asyncIterator](): AsyncGenerator<Down, void, undefined>;
   }
 }
+type Tag = string | number | boolean;
 type Down<P extends keyof Routes> = Routes[P]["down"];
 type Up<P extends keyof Routes> = Routes[P]["up"];
-type TagOf<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T> ? T & string : never;
+type TagOf<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T> ? Extract<T, Tag> : never;
 type Tagged<P extends keyof Routes, M, T> = M extends Record<Routes[P]["tag"], infer Own> ? (T extends Own ? M : never) : never;
+type Answered<P extends keyof Routes, M> = M extends Record<Routes[P]["tag"], infer T extends Tag> ? (`${T}` extends keyof Routes[P]["replies"] ? M : never) : never;
 type WithoutId<M> = M extends unknown ? Omit<M, "id"> : never;
 type Given<Name extends string, T> = {} extends T ? { [K in Name]?: T } : { [K in Name]: T };
 type Asked<T> = T | (() => T | Promise<T>);
@@ -206,11 +209,11 @@ type AskedFor<Name extends string, T> = {} extends T ? { [K in Name]?: Asked<T> 
 export type Tags<P extends keyof Routes> = Exclude<TagOf<P, Down<P>>, "message" | "status">;
 
 /** The messages that a route replies to, without their `id`. */
-export type Requests<P extends keyof Routes> = WithoutId<Tagged<P, Up<P>, keyof Routes[P]["replies"]>>;
+export type Requests<P extends keyof Routes> = WithoutId<Answered<P, Up<P>>>;
 
 /** The reply to a request. */
 export type ReplyTo<P extends keyof Routes, M> =
-  TagOf<P, M> extends keyof Routes[P]["replies"] ? Routes[P]["replies"][TagOf<P, M>] : never;
+  `${TagOf<P, M>}` extends infer T extends keyof Routes[P]["replies"] ? Routes[P]["replies"][T] : never;
 
 /** `params` and `query` are those of the route; `base` is the server, such as `wss://example.com` (default: the page's). */
 export type ConnectOptions<P extends keyof Routes> = Given<"params", Routes[P]["params"]> &

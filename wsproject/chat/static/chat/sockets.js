@@ -1,4 +1,5 @@
 // Written by `manage.py ws_types`; do not change it. Schemas: ee74784db0caf74f
+/* eslint-disable */
 /**
  * A WebSocket that reconnects, and groups that recover what they missed.
  * Guide: docs/howto/live-client.md. What each name does: live.d.ts.
