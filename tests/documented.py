@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import ModuleType, SimpleNamespace
 from typing import Annotated, Any
-from unittest import mock
 
+import pytest
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
 from django.contrib.auth.models import Group as Room
@@ -90,8 +91,6 @@ def get_order(pk: int) -> Room:
 
 def names() -> dict[str, Any]:
     """The names that a fragment may use without an import: the page or the reader's project has them."""
-    import pytest
-
     given = [Depends, Group, User, WebSocket, WebSocketDisconnect]
     return {
         **{value.__name__: value for value in given},
@@ -120,11 +119,12 @@ def project() -> Iterator[None]:
     for name, values in MODULES.items():
         vars(modules[name]).update(values)
     modules["mysite"].__path__ = modules["chat"].__path__ = []
-    with (
-        mock.patch.dict("sys.modules", modules),
-        mock.patch.object(handlers, "registered", list(handlers.registered)),
-        mock.patch.object(fastws_compat, "websocket", FastAPI().websocket),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
+        # `mock.patch.dict` would also remove what a fragment is the first to import, such as a part of anyio.
+        for name, module in modules.items():
+            patch.setitem(sys.modules, name, module)
+        patch.setattr(handlers, "registered", list(handlers.registered))
+        patch.setattr(fastws_compat, "websocket", FastAPI().websocket)
         yield
 
 
