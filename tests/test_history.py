@@ -684,7 +684,7 @@ def test_a_long_recovery_before_accept_is_not_slow(settings: Any) -> None:
         for number in range(missed):
             await room.asend([number])
         await room.aset("x", 1)
-        async with client(app, f"long.1:{position}") as back, client(app) as new:
+        async with client(app, f"@earlier,long.1:{position}") as back, client(app) as new:
             await eventually(lambda: len(app.state.joined) == 2)
             assert {joined.recovered for joined in app.state.joined} == {True, None}
             for number in range(20):
@@ -949,7 +949,7 @@ def test_the_state_comes_with_joining_and_changes_in_order() -> None:
             assert await board.astate() == {"b": ["x"]}
             assert [(entry.offset, entry.message) for entry in await board.ahistory()] == [(3, {"n": 1})]
             assert raw.frames == [{"n": 1}]
-        async with client(app, f"board.1:{joined['epoch']}:2") as back:
+        async with client(app, f"@earlier,board.1:{joined['epoch']}:2") as back:
             assert (await back.until("joined"))["recovered"] is True
             assert [(await back.next())["offset"] for _ in range(2)] == [3, 4]
             await board.aset("c", 1)
@@ -973,8 +973,13 @@ def test_a_position_is_announced_with_the_values_that_follow() -> None:
             await room.aclear()
             assert (await one.until("lost"))["state"] is True
             await one.until("state")
-        async with client(app, f"board.1:{await room.aposition()}") as back:
+        position = f"board.1:{await room.aposition()}"
+        async with client(app, f"@earlier,{position}") as back:
             assert "state" not in await back.until("joined")
+        async with client(app, position) as page:  # which has a position, but no values
+            joined = await page.until("joined")
+            assert (joined["recovered"], joined["state"]) == (True, True)
+            assert (await page.until("state"))["all"] == {}
         async with client(joining_app("room.1")) as other:
             assert "state" not in await other.until("joined")
 

@@ -151,7 +151,10 @@ class Arrival:
             return self._join_blindly(position)
         if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
             counters["recovered"] += 1
-            self._tell("joined", **position._asdict(), recovered=True)
+            # The position of a page is recovered without values: this is the first connection of the client.
+            self.wants_values = feed.kind.state is not None and not self._member.has_returned
+            announcement = feed.announcement if self.wants_values else {}
+            self._tell("joined", **position._asdict(), recovered=True, **announcement)
             await self._continue(feed, position)
             return True
         recovered = None if position is None else False

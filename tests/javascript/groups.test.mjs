@@ -351,6 +351,20 @@ test("a position is claimed once its values have come: a recovery would not cont
   assert.equal(claims().includes("room.7"), false);
 });
 
+test("a page whose position is recovered gets its values, and claims the position once they have come", async () => {
+  const { room } = await member({ position: "aaaa:3" });
+  const fields = { fastws: "joined", group: "room.7", epoch: "aaaa", offset: 3, recovered: true };
+  server().say({ ...fields, state: true });
+  await reconnect();
+  assert.equal(claims().includes("room.7"), false);
+  server().open();
+  server().say({ ...fields, recovered: null, state: true });
+  say("state", { offset: 3, all: { a: 1 } });
+  assert.deepEqual([...room.state], [["a", 1]]);
+  await reconnect();
+  assert.equal(claims().split(",").at(-1), "room.7:aaaa:3");
+});
+
 test("values and messages are one order, and load does not hold values back", async () => {
   const { calls, load } = loader();
   const { room, log } = await member({ load });

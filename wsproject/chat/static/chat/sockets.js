@@ -143,7 +143,7 @@ class Group extends Events {
     const missed = !(recovered ?? !(epoch && this.#wasJoined));
     const unloaded = this.#load && !this.#epoch;
     this.#wasJoined = true;
-    if (!recovered || epoch !== this.#epoch) this.#moveTo(epoch, offset, !recovered && state);
+    if (!recovered || state || epoch !== this.#epoch) this.#moveTo(epoch, offset, state);
     if (missed || unloaded) this.#catchUp();
   }
 
