@@ -196,6 +196,26 @@ def test_a_failing_group_that_nobody_uses_any_longer_is_no_outage(
     assert outages(caplog)[1:] == ["has recovered after 0.0 s"]
 
 
+@pytest.mark.parametrize("error", [StoreRefused, StoreRejected])
+def test_a_report_in_vain_keeps_no_send_from_trying(
+    error: type[StoreError], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only a rejection says that this group still fails; a store that is away is for sends to find out."""
+
+    async def refuse(*arguments: object) -> None:
+        raise error("no")
+
+    breaker = Breaker("default", MemoryStore())
+    monkeypatch.setattr(breaker, "_start_timer", lambda: None)
+    monkeypatch.setattr(breaker.store, "mark_hole", refuse)
+    breaker.add_hole("one", Kind("*", History()))
+    with pytest.raises(error):
+        asyncio.run(breaker.mark_holes())
+    assert not breaker.is_open
+    assert outages(caplog) == (["fails (group 'one': no)"] if error is StoreRejected else [])
+    assert breaker.hole("one") is not None
+
+
 def test_a_newer_hole_stays_when_an_older_one_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     breaker = Breaker("default", MemoryStore())
     monkeypatch.setattr(breaker._retry, "arm", lambda interval: None)

@@ -124,6 +124,30 @@ def test_a_kept_message_ends_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     run(main)
 
 
+def test_who_joined_without_a_position_is_told_one_before_the_first_message(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The process cannot read the store, but the sender can write to it."""
+    monkeypatch.setattr(feeds, "MAX_FAILURES", 1)
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["before"])
+        async with client(app) as one:
+            await one.until("state")
+            with monkeypatch.context() as patch:
+                patch.setattr(MemoryStore, "read", refuse)
+                async with client(app) as late:
+                    assert (await late.until("joined"))["epoch"] is None
+                    await eventually(lambda: not breaker.breaker_of("default").is_open)
+                    await ROOM.asend(["kept"])
+                    lost, message = await late.next(), await late.next()
+                    assert (lost["fastws"], lost["offset"], lost["state"]) == ("lost", 1, True)
+                    assert (message["offset"], message["data"]) == (2, ["kept"])
+
+    run(main)
+
+
 def test_what_the_store_refuses_may_raise(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MemoryStore, "append", refuse)
 
