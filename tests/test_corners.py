@@ -206,7 +206,7 @@ def test_a_report_in_vain_keeps_no_send_from_trying(
         raise error("no")
 
     breaker = Breaker("default", MemoryStore())
-    monkeypatch.setattr(breaker, "_start_timer", lambda: None)
+    monkeypatch.setattr(breaker._retry, "arm", lambda interval: None)
     monkeypatch.setattr(breaker.store, "mark_hole", refuse)
     breaker.add_hole("one", Kind("*", History()))
     with pytest.raises(error):

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from fastws_compat import FastAPI, TypedWebSocket, WebSocket
 from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups import Group, counters, hub, record
+from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.positions import Claim, Position, claims_of, parse_claims, parse_position
 from fastws_compat.layers import client as layers
 from tests.fake_server import CONNECT, FakeServer, websocket_scope
@@ -591,6 +592,39 @@ def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> No
             while frames[-1] != "done":
                 frames.append(await one.next())
             assert [frame["fastws"] for frame in frames[:-1]] == ["left"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("waits_for", ["the layer", "the store"])
+def test_a_join_that_is_cancelled_leaves_no_member(waits_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    room, app, reading = Group("room.1"), FastAPI(), asyncio.Event()
+
+    async def confirm(feed: GroupFeed) -> None:
+        reading.set()
+        await asyncio.Event().wait()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with monkeypatch.context() as patch:
+            patch.setattr(GroupFeed, "confirm", confirm)
+            joining = asyncio.create_task(websocket.join(room))
+            await (asyncio.sleep(0) if waits_for == "the layer" else reading.wait())
+            joining.cancel()
+            await asyncio.wait([joining])
+        await room.asend("missed")
+        await websocket.join(room)
+        await room.asend("heard")
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        async with client(app) as one:
+            await one.next()
+            frames = [await one.next(), await one.next()]
+            assert [frame["fastws"] for frame in frames] == ["joined", "message"]
+            assert frames[1]["text"] == "heard"
 
     run(main)
 

@@ -818,6 +818,24 @@ def test_every_exception_of_the_project_is_an_error(when, make, name, caplog):
     assert record.exc_info[0].__name__ == name
 
 
+def test_a_coroutine_that_is_closed_sends_nothing(caplog):
+    """So ends what a loop that was closed has left behind: nothing can be awaited any more."""
+
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await asyncio.Event().wait()
+
+    async def main():
+        server = FakeServer(CONNECT)
+        running = serving(endpoint)(websocket_scope(), server.receive, server.send)
+        running.send(None)
+        running.close()
+        assert server.sent == [ACCEPT]
+
+    asyncio.run(main())
+    assert records(caplog) == []
+
+
 async def interrupt(websocket: WebSocket):
     raise KeyboardInterrupt
 

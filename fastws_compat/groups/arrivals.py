@@ -112,7 +112,7 @@ class Arrival:
         self.given: Position | None = None
         # Whether the member still has to receive all values.
         self.wants_values = False
-        self._is_postponed = False
+        self._has_begun = self._is_postponed = False
         self._is_new = member.id not in hub.members.get(group, {})
         if kind.history is not None and self._is_new:
             self._feed = feed_of(hub, group, kind)
@@ -120,6 +120,7 @@ class Arrival:
 
     async def run(self) -> bool | None:
         """Join and catch up. Returns whether the member has recovered; None if there was nothing to do."""
+        self._has_begun = True
         if self._feed is None:
             if self._is_new:
                 self._tell("joined", epoch=None, offset=0, recovered=None)
@@ -127,14 +128,23 @@ class Arrival:
         try:
             return await self._join(self._feed)
         except BaseException:
-            if self._is_member():
-                # It would have a gap.
-                self._hub.discard(self.group, self._member)
-                self._member.forget(self._hub.alias, self.group)
+            self._withdraw()
             raise
         finally:
             if not self._is_postponed:
                 self._end(self._feed)
+
+    def give_up(self) -> None:
+        """The call that joins was cancelled, perhaps before the arrival has begun."""
+        if self._feed is not None and not self._has_begun:
+            self._withdraw()
+            self._end(self._feed)
+
+    def _withdraw(self) -> None:
+        """Remove the member, which would have a gap."""
+        if self._is_member():
+            self._hub.discard(self.group, self._member)
+            self._member.forget(self._hub.alias, self.group)
 
     def _end(self, feed: GroupFeed) -> None:
         """Let the member receive what arrives."""

@@ -285,10 +285,15 @@ async def join(
         if group in kinds:
             arrivals.append(Arrival(member, hub, group.name, kinds[group], wish))
         hub.add(group.name, member)
-    for group, hub in hubs:
-        await hub.wait_synced(group.name)
     found = dict.fromkeys([group.name for group, _ in hubs])
-    joined = Joined(await arrive(arrivals, found) if arrivals else found)
+    try:
+        for group, hub in hubs:
+            await hub.wait_synced(group.name)
+        joined = Joined(await arrive(arrivals, found) if arrivals else found)
+    except BaseException:
+        for arrival in arrivals:
+            arrival.give_up()
+        raise
     if info is not None or watch:
         for group, _ in hubs:
             await attend(member, group.layer, group.name, info, presence_key)
