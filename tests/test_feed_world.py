@@ -214,7 +214,7 @@ def without_the_end_of_an_epoch(monkeypatch: pytest.MonkeyPatch, world: World) -
 
 
 def with_what_excludes_the_client(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
-    """Whoever comes back gets its own messages."""
+    """A client that comes back gets its own messages."""
     monkeypatch.setattr(Arrival, "_is_hidden", lambda self, entry: False)
 
 

@@ -267,7 +267,7 @@ def test_login_of_somebody_else_takes_effect_with_its_transaction(monkeypatch):
 
 @pytest.mark.parametrize("shown", ["somebody else", "nobody"])
 def test_logout_while_middleware_shows_another_user(shown):
-    """The session's own user is logged out, whoever `request.user` is (impersonation)."""
+    """The session's own user is logged out even if `request.user` is somebody else (impersonation)."""
     ann, bob = make_user(), make_user("bob")
     client = client_of(ann, app_for(login_required))
     with client.websocket_connect("/ws") as websocket, connected(bob, login_required) as other:

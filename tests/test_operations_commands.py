@@ -93,7 +93,7 @@ def test_kick_in_the_name_of_a_user(asked: Any, admin_user: User) -> None:
 def test_kick_while_the_database_fails(
     asked: Any, admin_user: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Then nobody is looked up, and what cannot be recorded is not done; but others can still be kicked."""
+    """A user cannot be looked up then, and an act that cannot be recorded is refused. Other kicks work."""
 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise OperationalError("the server closed the connection")

@@ -397,7 +397,7 @@ def stop(*args):
 
 
 def test_look_up_that_raises_stop_iteration(settings, monkeypatch, caplog):
-    """A future cannot hold a StopIteration, so whoever awaited it would wait for ever."""
+    """A future cannot hold a StopIteration, so its awaiter would never wake up."""
     settings.AUTHENTICATION_BACKENDS = [f"{__name__}.Brittle"]
     ann = make_user()
     with connected(ann, login_required) as websocket:

@@ -94,7 +94,7 @@ async def reload(world: World) -> list[str]:
 
 
 async def lost_reaper(world: World) -> list[str]:
-    """Whoever finds a dead process does not hear in which groups it was."""
+    """The process that finds a dead process is not told which groups that process was in."""
     groups_of, losses = world.store.groups_of, iter(range(2))
 
     async def answer(process: str) -> list[str]:

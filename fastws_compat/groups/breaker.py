@@ -71,7 +71,7 @@ class Breaker:
             logger.warning("The store of channel layer %r has recovered after %.1f s", self.alias, seconds)
 
     def forget(self, *calls: Call) -> None:
-        """Stop counting these calls as failing, and those that nobody has tried for long."""
+        """Stop counting these calls as failing, and every call that failed long ago."""
         with self._lock:
             oldest = time.monotonic() - MEMORY
             self._failing = {

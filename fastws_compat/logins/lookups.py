@@ -76,7 +76,7 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
     """Make the call and then close the caches, as Django does at the end of a request."""
     try:
         return call(*arguments)
-    except StopIteration as exc:  # a future cannot hold one: whoever awaits it would wait for ever
+    except StopIteration as exc:  # a future cannot hold one, so its awaiter would never wake up
         raise RuntimeError("A look-up raised StopIteration") from exc
     finally:
         for client, _ in _clients().values():

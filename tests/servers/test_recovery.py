@@ -497,7 +497,7 @@ class Regular(Client):
 
     @property
     def interruptions(self) -> int:
-        """How often it was told that it may have missed something."""
+        """The number of times that the client was told it may have missed something."""
         return len(self.of("lost")) + sum(frame["recovered"] is False for frame in self.of("joined"))
 
     async def stay(self, servers: list[Running]) -> None:
@@ -526,7 +526,7 @@ class Regular(Client):
 @pytest.mark.sized
 @on_servers("daphne")
 def test_everything_fails_under_load(redis_server: RedisServer, settings: Any, server: Server) -> None:
-    """A process is killed and Redis hangs, which nobody is told; Redis is restored, and comes back empty."""
+    """A process is killed and Redis hangs without notice. Redis is restored, and later is empty."""
     site = Site(settings, redis_server, LAYER_TIMEOUT=1)
     servers = [site.start(server) for _ in range(PROCESSES)]
     clients = [Regular() for _ in range(SOCKETS)]
