@@ -294,6 +294,14 @@ def test_something_else_in_the_place_of_a_group(run: Any) -> None:
     run(main)
 
 
+async def change_key(command: str, group: Group, kind: str, *arguments: str) -> None:
+    """Run a command on a key of a group, behind the back of the store."""
+    servers = cast(Any, store_of("default")).servers
+    link = await servers._here().links[servers.index(group.name)]._take()
+    await link.ask(command, servers.key(group.name, kind), *arguments)
+    await link.close()
+
+
 @pytest.mark.parametrize("run", ["pubsub"], indirect=True)
 def test_a_group_that_the_store_refuses_does_not_stand_in_the_way_of_others(
     run: Any, monkeypatch: pytest.MonkeyPatch
@@ -303,14 +311,8 @@ def test_a_group_that_the_store_refuses_does_not_stand_in_the_way_of_others(
     bad, good = Group("room.bad"), Group("room.good")
 
     async def main() -> None:
-        servers, breaker = cast(Any, store_of("default")).servers, breaker_of("default")
-
-        async def ask(*command: str) -> None:
-            link = await servers._here().links[servers.index(bad.name)]._take()
-            await link.ask(*command)
-            await link.close()
-
-        await ask("SET", servers.key(bad.name, "m"), "something else")
+        breaker = breaker_of("default")
+        await change_key("SET", bad, "m", "something else")
         position = await good.aposition()
         for number in range(3):
             await bad.asend([number])
@@ -321,7 +323,7 @@ def test_a_group_that_the_store_refuses_does_not_stand_in_the_way_of_others(
         await eventually(lambda: breaker.hole(good.name) is None)
         assert breaker.hole(bad.name) is not None
         assert (await returns(good, position, 3))[0] is False
-        await ask("DEL", servers.key(bad.name, "m"))
+        await change_key("DEL", bad, "m")
         await eventually(lambda: breaker.hole(bad.name) is None)
 
     run(main)
@@ -336,15 +338,9 @@ def test_the_log_says_once_that_a_group_fails_while_others_work(
     bad, good = Group("room.bad"), Group("room.good")
 
     async def main() -> None:
-        servers, breaker = cast(Any, store_of("default")).servers, breaker_of("default")
-
-        async def ask(*command: str) -> None:
-            link = await servers._here().links[servers.index(bad.name)]._take()
-            await link.ask(*command)
-            await link.close()
-
+        breaker = breaker_of("default")
         await bad.asend(["kept"])
-        await ask("SET", servers.key(bad.name, "s"), "something else")
+        await change_key("SET", bad, "s", "something else")
         await bad.asend(["not kept"])
         begun = breaker._failing_since
         for number in range(3):
@@ -356,7 +352,7 @@ def test_the_log_says_once_that_a_group_fails_while_others_work(
             await bad.asend([number])
         assert breaker._failing_since == begun is not None
         assert caplog.text.count(" fails (group 'room.bad': ") == 1
-        await ask("DEL", servers.key(bad.name, "s"))
+        await change_key("DEL", bad, "s")
         await eventually(lambda: breaker.hole(bad.name) is None)
         await eventually(lambda: breaker._failing_since is None)
         assert caplog.text.count(" fails (group 'room.bad': ") == 1
