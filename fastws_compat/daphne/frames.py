@@ -16,6 +16,9 @@ RSV1 = 0x40
 FINAL_TEXT, FINAL_BINARY = 0x80 | TEXT, 0x80 | BINARY
 COMPRESSED = (FINAL_TEXT | RSV1, FINAL_BINARY | RSV1)
 
+# The headers of text frames with up to 125 bytes, by size: most messages are that short.
+SHORT_TEXT = tuple(bytes((FINAL_TEXT, size)) for size in range(126))
+
 # Up to this size Python's integers unmask faster than a call into autobahn's compiled masker.
 MAX_INTEGER_SIZE = 1024
 
@@ -36,7 +39,9 @@ def of(message: Message) -> bytes:
     if (text is None) == (data is None):
         raise ValueError("'websocket.send' takes either text or bytes.")
     if text is not None:
-        return build(TEXT, text.encode())
+        payload = text.encode()
+        size = len(payload)
+        return SHORT_TEXT[size] + payload if size < 126 else build(TEXT, payload)
     payload = data if isinstance(data, bytes) else memoryview(data).tobytes()  # type: ignore[arg-type]
     return build(BINARY, payload)
 
