@@ -130,6 +130,32 @@ except OSError as error:
     assert printed(program) == "9\n"
 
 
+def test_a_reader_that_ends_or_raises_is_disconnected() -> None:
+    program = """
+from twisted.internet.main import CONNECTION_DONE
+
+
+class Ending(Watched):
+    def __init__(self, fd, end):
+        super().__init__(fd)
+        self.doRead = end
+
+    def connectionLost(self, reason):
+        print(reason.type.__name__, self in reactor.getReaders(), flush=True)
+        reactor._asyncioEventloop.stop()
+
+    readConnectionLost = connectionLost
+
+
+moved()
+there.send(b".")
+for end in (lambda: CONNECTION_DONE, lambda: 1 / 0):
+    reactor.addReader(Ending(here.fileno(), end))
+    run()
+"""
+    assert printed(program) == "ConnectionDone False\nZeroDivisionError False\n"
+
+
 def test_a_reactor_of_another_release_stays_where_it_is() -> None:
     program = "print(can_move(reactor)); del reactor._timerHandle; print(can_move(reactor))"
     assert printed(program) == "True\nFalse\n"

@@ -22,7 +22,10 @@ NEEDED = (
     "_timerHandle",
     "_reschedule",
     "_readOrWrite",
+    "_disconnectSelectable",
+    "_log",
 )
+EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
 # How many sockets are served before timers and tasks get a turn.
 MAX_EVENTS = 256
 # Seconds between two checks of the children that Twisted has started.
@@ -39,6 +42,8 @@ class EpollReactor(AsyncioSelectorReactor):
     _asyncioEventloop: AbstractEventLoop
     _continuousPolling: Any
     _readOrWrite: Any
+    _disconnectSelectable: Any
+    _log: Any
     _readers: dict[Any, int]
     _writers: dict[Any, int]
 
@@ -50,11 +55,19 @@ class EpollReactor(AsyncioSelectorReactor):
         self._asyncioEventloop.add_reader(self._epoll.fileno(), self._serve_sockets)
 
     def _serve_sockets(self) -> None:
+        reading = self._reading
         for fd, event in self._epoll.poll(0, MAX_EVENTS):
             # As in asyncio: after an error, reading and writing both find out which it is.
-            if event & ~select.EPOLLOUT and (reader := self._reading.get(fd)) is not None:
-                self._readOrWrite(reader, True)
-            if event & ~select.EPOLLIN and (writer := self._writing.get(fd)) is not None:
+            if event != EPOLLOUT and (reader := reading.get(fd)) is not None:
+                # Twisted's `_readOrWrite`, inlined; a reader that has been closed is not in `reading`.
+                try:
+                    why = reader.doRead()
+                except Exception as exc:
+                    why = exc
+                    self._log.failure(None)
+                if why:
+                    self._disconnectSelectable(reader, why, True)
+            if event != EPOLLIN and (writer := self._writing.get(fd)) is not None:
                 self._readOrWrite(writer, False)
 
     def addReader(self, reader: Any) -> None:

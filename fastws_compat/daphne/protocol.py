@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from time import time
 from typing import Any
 
@@ -213,6 +213,7 @@ class WebSocketProtocol(MessageReader):
 
     def connectionLost(self, reason: Any) -> None:
         self._socket = None
+        self.transport.__dict__.pop("doRead", None)  # it refers to this object
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         super().connectionLost(reason)
@@ -221,9 +222,6 @@ class WebSocketProtocol(MessageReader):
         self.server.websocket_lost(self)
 
     # Called by the application
-
-    def receive(self) -> Coroutine[Any, Any, Message]:
-        return self.inbox.get()
 
     async def send(self, message: Message) -> None:
         if self.phase is not OPEN or self.disconnected or message.get("type") != "websocket.send":
@@ -267,7 +265,7 @@ class WebSocketProtocol(MessageReader):
 
         `size` is that of the payload before compression.
         """
-        if self.phase is not Phase.OPEN or self.disconnected or self._writable is not None:
+        if self.phase is not OPEN or self.disconnected or self._writable is not None:
             return False
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         if self._bytes_this_turn > MAX_BYTES_PER_TURN:
@@ -291,6 +289,8 @@ class WebSocketProtocol(MessageReader):
             self._compress(agreement, message[DEFLATE])
         self._write(answer)
         self._forget_handshake()
+        if self._socket is not None:
+            self.transport.doRead = self._read_socket
         self.onOpen()
         if self.data:
             self._read_frames(self.data)

@@ -7,6 +7,8 @@ from asyncio import AbstractEventLoop
 from time import time
 from typing import Any
 
+from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+
 from fastws_compat import status
 from fastws_compat.daphne import frames
 from fastws_compat.daphne.deflate import Inflater, InflatesTooFar, PartialCompressed
@@ -17,6 +19,9 @@ from fastws_compat.daphne.writer import FrameWriter
 from fastws_compat.types import Message
 
 logger = logging.getLogger("daphne.server")
+
+OPEN = Phase.OPEN  # looked up for every message
+READ_SIZE = 64 * 1024
 
 
 class MessageReader(FrameWriter):
@@ -93,6 +98,24 @@ class MessageReader(FrameWriter):
 
     # Frames
 
+    def _read_socket(self) -> Any:
+        """Read what has arrived, in place of the transport's `doRead`; what it returns ends the connection.
+
+        Twisted's way to `dataReceived` would take a tenth of an echo's time.
+        """
+        try:
+            data = self._socket.recv(READ_SIZE)  # type: ignore[union-attr]
+        except BlockingIOError:
+            return None
+        except OSError:
+            return CONNECTION_LOST
+        if not data:
+            return CONNECTION_DONE
+        end = 0 if self.data else self._read_message(data, 0)
+        if end != len(data):
+            self.dataReceived(data[end:])
+        return None
+
     def _read_frames(self, data: bytes) -> None:
         """Deliver plain messages directly; give autobahn all other frames one by one."""
         self.data = b""
@@ -152,7 +175,7 @@ class MessageReader(FrameWriter):
     def _deliver(self, message: Message, size: int) -> None:
         if self.autoPingTimeoutCall is not None and self.autoPingRestartOnAnyTraffic:
             self._cancelAutoPingTimeoutCall()
-        if self.disconnected or self.phase is not Phase.OPEN:
+        if self.disconnected or self.phase is not OPEN:
             return
         self.last_in = time()
         self.messages_in += 1

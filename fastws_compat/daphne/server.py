@@ -251,7 +251,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     def start_application(self, protocol: WebSocketProtocol, scope: Scope) -> None:
         scope["state"] = dict(self.lifespan.state)
         task = asyncio.get_event_loop().create_task(
-            self.application(scope, protocol.receive, protocol.send), context=self.context.copy()
+            self.application(scope, protocol.inbox.get, protocol.send), context=self.context.copy()
         )
         self.connections[protocol]["application_instance"] = task
         self.websockets.add(protocol)
