@@ -580,9 +580,11 @@ def test_a_connection_begins_with_what_autobahn_sets() -> None:
             "send_queue",
             "_transport_details",
             "is_open",
+            "peer",
             "_valid_events",
             "_results",
         }
+        assert str(ours.peer) == stock.peer
         for name in vars(stock).keys() - own - set(stock.CONFIG_ATTRS):
             value = getattr(stock, name)
             assert type(getattr(ours, name)) is type(value), name

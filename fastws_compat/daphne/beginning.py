@@ -14,6 +14,18 @@ from twisted.internet.defer import Deferred
 WRITTEN_ONLY = ("trafficStats", "utf8validator")
 
 
+class Peer:
+    """The name of a client; made when it is needed, because autobahn's debug log is usually off."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __str__(self) -> str:
+        return str(peer2str(self._transport))
+
+
 class SharedBeginning(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[misc]
     """A connection whose class has the attributes that autobahn sets in every new connection."""
 
@@ -29,9 +41,9 @@ class SharedBeginning(daphne.ws_protocol.WebSocketProtocol):  # type: ignore[mis
         """Set nothing: `initial_state` is in the class."""
 
     @property
-    def peer(self) -> str:
+    def peer(self) -> Peer:
         """The client as autobahn's log names it."""
-        return str(peer2str(self.transport))
+        return Peer(self.transport)
 
     @property
     def is_closed(self) -> Deferred[Any]:

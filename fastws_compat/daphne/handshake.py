@@ -121,17 +121,22 @@ def acceptance(
     names = {name.lower() for name, _ in given}
     if taken := names & RESERVED_HEADERS:
         raise ValueError(f"The server sets the header {min(taken)!r} itself; leave it out.")
-    first = [
-        (b"Upgrade", b"websocket"),
-        (b"Connection", b"Upgrade"),
-        (b"Sec-WebSocket-Accept", b64encode(sha1(key + GUID).digest())),
-    ]
+    first = []
     if subprotocol is not None:
         check_subprotocol(subprotocol)
         first.append((b"Sec-WebSocket-Protocol", subprotocol.encode("latin-1")))
     if extensions is not None:
         first.append((b"Sec-WebSocket-Extensions", extensions.encode("latin-1")))
-    return head(101, [*server_header(server, names), *first, *given])
+    start = acceptance_start("" if b"server" in names else server)
+    accept = b64encode(sha1(key + GUID).digest())
+    return b"\r\n".join([start + accept, *map(line, first), *map(line, given), b"", b""])
+
+
+@functools.lru_cache(maxsize=8)
+def acceptance_start(server: str) -> bytes:
+    """What all acceptances of a server begin with, up to the value that answers the client's key."""
+    given = [*server_header(server, set()), (b"Upgrade", b"websocket"), (b"Connection", b"Upgrade")]
+    return head(101, given)[:-2] + b"Sec-WebSocket-Accept: "
 
 
 def refusal(status: int, headers: Headers, body: bytes, more_body: bool, server: str) -> bytes:
@@ -148,8 +153,11 @@ def server_header(server: str, names: set[bytes]) -> Headers:
 
 
 def head(status: int, headers: Headers) -> bytes:
-    lines = [b"HTTP/1.1 %d %s" % (status, phrase(status)), *(b"%s: %s" % header for header in headers)]
-    return b"\r\n".join([*lines, b"", b""])
+    return b"\r\n".join([b"HTTP/1.1 %d %s" % (status, phrase(status)), *map(line, headers), b"", b""])
+
+
+def line(header: Header) -> bytes:
+    return b"%s: %s" % header
 
 
 @functools.lru_cache(maxsize=64)

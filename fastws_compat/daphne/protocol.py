@@ -494,6 +494,8 @@ class WebSocketProtocol(MessageReader):
             self._sendAutoPing()
 
     def _log_action(self, action: str) -> None:
+        if self.server.action_logger is None:
+            return
         client = f"{self.client_addr[0]}:{self.client_addr[1]}" if self.client_addr else None
         details = {"path": self.path.decode("latin-1"), "client": client, "socket": self}
         self.server.log_action("websocket", action, details)
