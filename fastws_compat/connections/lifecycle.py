@@ -6,8 +6,7 @@ However the application ends, the client gets a defined end, and no exception re
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from traceback import walk_tb
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import MethodType
 from typing import Any
 from uuid import uuid4
@@ -227,7 +226,12 @@ class Session(Monitored, Counted):
             return False
         own = self.websocket
         is_open = own is not None and own.client_state is CONNECTED is own.application_state
-        return own is None or not is_open or not _raised_by_another(exc, own)
+        return own is None or not is_open or not any(map(self._raised_by_another, _leaves(exc)))
+
+    def _raised_by_another(self, exc: BaseException) -> bool:
+        """Whether a disconnect comes from the socket of another connection."""
+        raiser = getattr(exc, "_raiser", None)  # Starlette's class has none
+        return raiser is not None and raiser() is not self
 
     async def finish(self, code: int = 1000) -> None:
         """End the connection for the client, unless it has ended or the client has left."""
@@ -400,21 +404,18 @@ async def serve_alone(
 
 def is_disconnect(exc: BaseException) -> bool:
     """Whether an exception, or every exception of a group, means that the client has left: a normal end."""
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.split(_means_disconnect)[1] is None
-    return _means_disconnect(exc)
+    return all(foreign.means(each, WebSocketDisconnect) for each in _leaves(exc))
 
 
-def _means_disconnect(exc: BaseException) -> bool:
-    return foreign.means(exc, WebSocketDisconnect)
-
-
-def _raised_by_another(exc: BaseException, own: WebSocket) -> bool:
-    """Whether an exception, or one of a group, comes from a method of another connection's WebSocket."""
-    if isinstance(exc, BaseExceptionGroup):
-        return any(_raised_by_another(each, own) for each in exc.exceptions)
-    callers = (frame.f_locals.get("self") for frame, _ in walk_tb(exc.__traceback__))
-    return any(isinstance(each, WebSocket) and each.scope is not own.scope for each in callers)
+def _leaves(exc: BaseException) -> Iterator[BaseException]:
+    """The exception itself, or those in a group and in the groups inside it."""
+    waiting = [exc]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, BaseExceptionGroup):
+            waiting += each.exceptions
+        else:
+            yield each
 
 
 def _innermost(exc: BaseException) -> BaseException:
