@@ -14,7 +14,8 @@ from fastws_compat import FastAPI, WebSocket, health
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.connections import registry
 from fastws_compat.daphne import shutdown
-from tests.fake_server import CONNECT, DENIAL, FakeServer, websocket_scope
+from fastws_compat.operations.answers import respond
+from tests.fake_server import CONNECT, DENIAL, FakeServer, connected, websocket_scope
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +154,26 @@ def drained() -> FastAPI:
         await websocket.accept()
 
     return app
+
+
+async def accept_and_wait(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+def test_a_drain_leaves_the_sockets_of_the_fallback_to_the_server() -> None:
+    async def main() -> None:
+        with override_settings(ALLOWED_HOSTS=["example.com"]):
+            app = get_asgi_application(FastAPI(), fallback=accept_and_wait)
+            server = connected(app, headers=[(b"host", b"example.com")])
+            await server.wait_sent("websocket.accept")
+            answer = await respond({"op": "drain", "where": {}})
+            assert (answer["drained"], answer["matched"]) == (True, 0)
+            await server.leave()
+            assert server.types == ["websocket.accept"]
+
+    asyncio.run(main())
 
 
 WAYS: list[Callable[[FastAPI], Any]] = [
