@@ -69,6 +69,8 @@ class ProtocolRouter:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         __tracebackhide__ = True  # Sentry would send the scope of a frame that the server logs
         if scope["type"] == "websocket":
+            # Early, so that no user is looked up. What begins after the look-up, a session or the fallback,
+            # asks again: the process may have been drained meanwhile.
             if health.is_closed:
                 await refuse(scope, send, 503, reason="stopping")
                 return
@@ -194,7 +196,7 @@ def _with_fallback(app: Any, fallback: ASGIApp) -> ASGIApp:
         __tracebackhide__ = True
         if app.serves(scope):
             await app(scope, receive, send)
-        elif health.is_closed:  # it has been drained while the user was looked up
+        elif health.is_closed:
             await refuse(scope, send, 503, reason="stopping")
         else:
             turn: Turn | None = scope.get(TURN)

@@ -31,6 +31,7 @@ from fastws_compat.connections.states import (
     disconnect_exception,
     disconnect_message,
     message_size,
+    raised_by,
 )
 from fastws_compat.connections.states import WebSocketDisconnect as WebSocketDisconnect
 from fastws_compat.connections.states import WebSocketDisconnected as WebSocketDisconnected
@@ -249,11 +250,11 @@ class WebSocket(HTTPConnection[StateT]):
         error = exc
         if isinstance(exc, RuntimeError) and (pending := self._pending_disconnect) is not None:
             # While the message waited, the connection was closed on the endpoint's behalf.
-            error, self._pending_disconnect = disconnect_exception(pending), None
+            error, self._pending_disconnect = disconnect_exception(self, pending), None
         elif isinstance(exc, OSError) or (isinstance(exc, RuntimeError) and CLOSED_BY_SERVER in str(exc)):
             self.application_state = DISCONNECTED
             self._note_failed_send()
-            error = WebSocketDisconnect(code=1006)
+            error = raised_by(self, WebSocketDisconnect(code=1006))
         elif isinstance(exc, UnicodeEncodeError):
             # Half a surrogate pair, which only JSON can write: it came with a client's frame.
             self._client_error = (exc, 1007)
@@ -299,7 +300,7 @@ class WebSocket(HTTPConnection[StateT]):
 
     def _raise_on_disconnect(self, message: Message) -> None:
         if message["type"] == "websocket.disconnect":
-            raise disconnect_exception(message)
+            raise disconnect_exception(self, message)
 
     async def receive_text(self) -> str:
         """The next text frame; KeyError for a binary one, WebSocketDisconnect at the end."""
@@ -448,11 +449,9 @@ class WebSocket(HTTPConnection[StateT]):
         except Exception:
             await self._pause_after_errors()
             raise
-        message: Message = {"type": "websocket.send"}
-        if mode == "text":
-            message["text"] = text
-        else:
-            message["bytes"] = text.encode("utf-8")
+        message: Message = {"type": "websocket.send", "text": text}
+        if mode != "text":
+            message = {"type": "websocket.send", "bytes": text.encode("utf-8")}
         if self.application_state is self._direct:
             try:
                 await self._send(message)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from channels.layers import channel_layers
+from django.core.signals import request_started
+from django.db.models.signals import post_delete
 from hypothesis import settings as hypothesis_settings
 
 from fastws_compat.connections import census, hooks, registry, tally
@@ -123,6 +125,17 @@ def fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(hooks, name, [])
     for name in ("sending", "delivering"):
         monkeypatch.setattr(hooks, name, None)
+
+
+@pytest.fixture(autouse=True)
+def no_request_yet() -> None:
+    """Begin each test without the receivers that the first request of a process connects."""
+    from django.contrib.sessions.models import Session
+
+    from fastws_compat.logins import deletions
+
+    request_started.disconnect(dispatch_uid=deletions.LISTEN)
+    post_delete.disconnect(sender=Session, dispatch_uid=deletions.DELETED)
 
 
 def pytest_configure(config: pytest.Config) -> None:

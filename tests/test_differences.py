@@ -1,14 +1,18 @@
 """Intended differences from FastAPI, as described in docs/porting.md; each test says what FastAPI does."""
 
 import asyncio
+import copy
+import gc
 import inspect
+import pickle
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 from unittest.mock import MagicMock
+from weakref import ref
 
 import pytest
 from pydantic import BaseModel
@@ -35,10 +39,20 @@ from fastws_compat import (
 )
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
+from fastws_compat.connections.tracebacks import bare
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
-from tests.fake_server import CONNECT, FakeServer, Message, converse, disconnect, text, websocket_scope
+from tests.fake_server import (
+    CONNECT,
+    FakeServer,
+    Message,
+    connected,
+    converse,
+    disconnect,
+    text,
+    websocket_scope,
+)
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -888,6 +902,128 @@ def test_disconnect_of_another_socket_in_a_group_of_exceptions(caplog):
 
     assert converse(app)[-1]["code"] == 1011
     assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]
+
+
+async def caught(websocket: WebSocket) -> WebSocketDisconnect:
+    """What a socket raised some time ago, as code that keeps exceptions may keep it."""
+    with pytest.raises(WebSocketDisconnect) as found:
+        await websocket.send_text("to a member that has left")
+    return bare(found.value)
+
+
+def raising(fail: Callable[[WebSocket], Awaitable[Any]]) -> FastAPI:
+    """An application whose endpoint accepts and then fails."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        await fail(websocket)
+
+    return app
+
+
+async def reraised(websocket: WebSocket) -> None:
+    raise await caught(dead_socket())
+
+
+async def beside_own(websocket: WebSocket) -> None:
+    inner = ExceptionGroup("inner", [await caught(dead_socket())])
+    raise ExceptionGroup("outer", [WebSocketDisconnect(), inner])
+
+
+async def from_a_task(websocket: WebSocket) -> None:
+    await asyncio.create_task(dead_socket().send_text("to a member that has left"))
+
+
+async def translated(websocket: WebSocket) -> None:
+    raise RuntimeError("cannot go on") from await caught(websocket)
+
+
+@pytest.mark.parametrize("fail", [reraised, beside_own, from_a_task])
+def test_disconnect_of_another_socket_however_it_is_raised(fail: Any, caplog: pytest.LogCaptureFixture):
+    assert converse(raising(fail))[-1]["code"] == 1011
+    assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]
+
+
+def test_disconnect_of_another_socket_in_the_same_process(caplog):
+    """It is raised by a task of the endpoint that did not expect it."""
+    app, members, over = FastAPI(), dict[str, WebSocket](), asyncio.Event()
+
+    @app.websocket("/{name}")
+    async def endpoint(websocket: WebSocket, name: str):
+        await websocket.accept()
+        members[name] = websocket
+        if name == "reader":
+            await asyncio.create_task(members["other"].receive_text())
+        await over.wait()
+
+    async def main() -> None:
+        other = connected(app, path="/other")
+        await other.wait_sent("websocket.accept")
+        reader = connected(app, path="/reader")
+        await reader.wait_sent("websocket.accept")
+        other.hang_up()
+        await reader.wait_ended()
+        assert reader.closes == [1011]
+        over.set()
+        await other.wait_ended()
+        assert other.closes == []
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /{name}"]
+
+
+async def own_from_another(websocket: WebSocket) -> None:
+    raise WebSocketDisconnect(4000) from await caught(dead_socket())
+
+
+async def pickled(websocket: WebSocket) -> None:
+    raise pickle.loads(pickle.dumps(await caught(dead_socket())))
+
+
+async def second_socket(websocket: WebSocket) -> None:
+    """As middleware makes one whose scope is a copy of the connection's."""
+    scope = {**websocket.scope, "root_path": "/app"}
+    second = WebSocket(scope, client_gone(ConnectionResetError("gone")).receive, no_client)
+    second.client_state = second.application_state = WebSocketState.CONNECTED
+    await second.send_text("x")
+
+
+async def no_client(message: Message) -> None:
+    raise ConnectionResetError("gone")
+
+
+@pytest.mark.parametrize("leave", [own_from_another, pickled, second_socket])
+def test_disconnect_that_is_not_known_to_be_another_sockets(leave: Any, caplog: pytest.LogCaptureFixture):
+    assert converse(raising(leave))[-1]["code"] == 1000
+    assert caplog.records == []
+
+
+def test_error_that_was_caused_by_the_own_disconnect(caplog):
+    """An error is one, whatever caused it; nobody is left to close the socket for."""
+    app, gone = raising(translated), ConnectionResetError("gone")
+
+    async def client_left(message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise gone
+
+    assert converse(app, on_send=client_left)[-1]["type"] == "websocket.accept"
+    assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]
+
+
+def test_disconnect_shows_and_keeps_nothing_of_its_socket():
+    async def main() -> tuple[WebSocketDisconnect, Any]:
+        websocket = dead_socket()
+        return await caught(websocket), ref(websocket)
+
+    exc, websocket = asyncio.run(main())
+    gc.collect()
+    assert websocket() is None
+    assert repr(exc) == "WebSocketDisconnect()"
+    assert str(exc) == ""
+    assert vars(copy.copy(exc)) == {"code": 1006, "reason": ""}
+    assert vars(pickle.loads(pickle.dumps(exc))) == {"code": 1006, "reason": ""}
 
 
 def test_disconnect_that_the_endpoint_raises_itself(caplog):

@@ -14,7 +14,8 @@ from fastws_compat import FastAPI, WebSocket, health
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.connections import registry
 from fastws_compat.daphne import shutdown
-from tests.fake_server import CONNECT, DENIAL, FakeServer, websocket_scope
+from fastws_compat.operations.answers import respond
+from tests.fake_server import CONNECT, DENIAL, FakeServer, connected, websocket_scope
 
 
 @pytest.fixture(autouse=True)
@@ -97,19 +98,27 @@ def test_without_the_setting_the_path_is_djangos() -> None:
 
 
 def test_a_process_that_an_operator_drains_refuses_handshakes(app: Any) -> None:
-    def status() -> int:
-        server = FakeServer(CONNECT)
-        scope = websocket_scope(extensions=DENIAL, headers=[(b"host", b"example.com")])
-        asyncio.run(app(scope, server.receive, server.send))
-        return server.sent[0].get("status", 101)
-
-    assert status() == 101
+    assert status_of(app) == 101
     health.drain()
     assert health.is_draining()
-    assert status() == 503
+    assert status_of(app) == 503
     health.undo()
-    assert status() == 101
+    assert status_of(app) == 101
     assert not health.is_draining()
+
+
+def test_a_drained_process_looks_no_user_up(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[Any] = []
+
+    async def identify(scope: Any) -> Any:
+        looked_up.append(scope)
+        return scope
+
+    monkeypatch.setattr("fastws_compat.logins.identify.identify", identify)
+    assert status_of(app) == 101
+    health.drain()
+    assert status_of(app) == 503
+    assert len(looked_up) == 1
 
 
 @pytest.mark.parametrize("has_fallback", [False, True])
@@ -125,10 +134,7 @@ def test_a_handshake_that_waits_while_the_process_is_drained_is_refused(
         return scope
 
     monkeypatch.setattr("fastws_compat.logins.identify.identify", identify)
-    server = FakeServer(CONNECT)
-    scope = websocket_scope(extensions=DENIAL, headers=[(b"host", b"example.com")])
-    asyncio.run(app(scope, server.receive, server.send))
-    assert server.sent[0]["status"] == 503
+    assert status_of(app) == 503
 
 
 def status_of(app: Any, path: str = "/ws", **headers: str) -> int:
@@ -148,6 +154,26 @@ def drained() -> FastAPI:
         await websocket.accept()
 
     return app
+
+
+async def accept_and_wait(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await receive()
+
+
+def test_a_drain_leaves_the_sockets_of_the_fallback_to_the_server() -> None:
+    async def main() -> None:
+        with override_settings(ALLOWED_HOSTS=["example.com"]):
+            app = get_asgi_application(FastAPI(), fallback=accept_and_wait)
+            server = connected(app, headers=[(b"host", b"example.com")])
+            await server.wait_sent("websocket.accept")
+            answer = await respond({"op": "drain", "where": {}})
+            assert (answer["drained"], answer["matched"]) == (True, 0)
+            await server.leave()
+            assert server.types == ["websocket.accept"]
+
+    asyncio.run(main())
 
 
 WAYS: list[Callable[[FastAPI], Any]] = [

@@ -47,6 +47,7 @@ from fastws_compat.messages.contract import compile_contract
 from fastws_compat.testclient import TestClient
 from fastws_compat.testclient.messages import encode
 from tests.fake_server import CONNECT, TIMEOUT, FakeServer, converse, text
+from tests.typed_apps import serving, typed
 
 
 class Post(BaseModel):
@@ -56,20 +57,6 @@ class Post(BaseModel):
 
 def connect(application: Any) -> Any:
     return TestClient(application).websocket_connect("/")
-
-
-def serving(received: Any, sent: Any, function: Any) -> FastAPI:
-    """An application that has one function for its messages."""
-    app, handlers = FastAPI(), MessageRouter()
-    handlers.on(function)
-
-    async def endpoint(websocket: Any) -> None:
-        await websocket.accept()
-        await websocket.serve()
-
-    endpoint.__annotations__["websocket"] = TypedWebSocket[received, sent]
-    app.websocket("/", handlers=handlers)(endpoint)
-    return app
 
 
 class Plain(TypedDict):
@@ -203,16 +190,12 @@ def test_no_alias_generator_renames_the_id() -> None:
         model_config = ConfigDict(alias_generator=to_pascal)
         kind: Literal["reach"] = "reach"
 
-    app = FastAPI()
-
     async def endpoint(websocket: Any) -> None:
         await websocket.accept()
         async for call in websocket:
             await websocket.reply(call, Reached())
 
-    endpoint.__annotations__["websocket"] = TypedWebSocket[Reach, Reached]
-    app.websocket("/")(endpoint)
-    with connect(app) as socket:
+    with connect(typed(endpoint, Reach, Reached)) as socket:
         socket.send_json({"Kind": "reach", "id": 7})
         assert socket.receive_json() == {"Kind": "reached", "id": 7}
 

@@ -25,6 +25,7 @@ from fastws_compat import Call, FastAPI, MessageRouter, MessageValidationError, 
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.testclient import TestClient
+from tests.typed_apps import echo, serving
 
 T = TypeVar("T")
 ReplyT = TypeVar("ReplyT", bound=Reply)
@@ -46,40 +47,17 @@ def connect(application: Any) -> Any:
     return TestClient(application).websocket_connect("/")
 
 
-def serving(form: Any, members: dict[str, Any]) -> FastAPI:
+def answering(form: Any, members: dict[str, Any]) -> FastAPI:
     """An application with a function for each member, which answers with its name."""
-    app, handlers = FastAPI(), MessageRouter()
-
-    def add(name: str, member: Any) -> None:
-        async def function(message: Any) -> Named:
-            return Named(name=name, message=message)
-
-        function.__annotations__ = {"message": member, "return": Named}
-        handlers.on(function)
-
-    for name, member in members.items():
-        add(name, member)
-
-    async def endpoint(websocket: Any) -> None:
-        await websocket.accept()
-        await websocket.serve()
-
-    endpoint.__annotations__["websocket"] = TypedWebSocket[form, Named]
-    app.websocket("/", handlers=handlers)(endpoint)
-    return app
+    return serving(form, Named, *(naming(name, member) for name, member in members.items()))
 
 
-def echo(form: Any) -> FastAPI:
-    app = FastAPI()
+def naming(name: str, member: Any) -> Any:
+    async def function(message: Any) -> Named:
+        return Named(name=name, message=message)
 
-    async def endpoint(websocket: Any) -> None:
-        await websocket.accept()
-        async for message in websocket:
-            await websocket.send_message(message)
-
-    endpoint.__annotations__["websocket"] = TypedWebSocket[form, form]
-    app.websocket("/")(endpoint)
-    return app
+    function.__annotations__ = {"message": member, "return": Named}
+    return function
 
 
 # The function for a message
@@ -154,7 +132,7 @@ def by_keys(value: Any) -> str:
 def test_the_function_of_the_member_that_a_frame_is(
     form: Any, members: dict[str, Any], frames: dict[str, str]
 ) -> None:
-    with connect(serving(form, members)) as socket:
+    with connect(answering(form, members)) as socket:
         for frame, name in frames.items():
             socket.send_text(frame)
             assert socket.receive_json()["name"] == name
@@ -188,7 +166,7 @@ def test_functions_change_no_errors(form: Any, frame: str) -> None:
 
 
 def test_a_binary_frame_beside_messages_without_a_class() -> None:
-    with connect(serving(ByA | bytes, {"a": ByA, "raw": bytes})) as socket:
+    with connect(answering(ByA | bytes, {"a": ByA, "raw": bytes})) as socket:
         for _ in range(2):
             socket.send_bytes(b"x")
             assert socket.receive_json() == {"name": "raw", "message": "x"}

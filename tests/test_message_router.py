@@ -34,6 +34,7 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.groups import Group
 from fastws_compat.testclient import TestClient
 from tests.messages import Found, Post, Said, Search
+from tests.typed_apps import serving
 
 
 class Ban(BaseModel):
@@ -452,22 +453,11 @@ async def typed(message: Post, websocket: TypedWebSocket[Post, None]) -> None: .
 )
 def test_router_that_cannot_work(form: Any, out: Any, functions: list[Any], words: str) -> None:
     with pytest.raises(DeclarationError, match=words):
-        declare(form, out, functions)
-
-
-def declare(form: Any, out: Any, functions: list[Any]) -> None:
-    handlers = MessageRouter()
-    for function in functions:
-        handlers.on(function)
-
-    async def endpoint(websocket: Any) -> None: ...
-
-    endpoint.__annotations__["websocket"] = TypedWebSocket[form, out]
-    FastAPI().websocket("/", handlers=handlers)(endpoint)
+        serving(form, out, *functions)
 
 
 def test_one_function_for_several_messages() -> None:
-    declare(Post | Search, Found, [for_both])
+    serving(Post | Search, Found, for_both)
 
 
 async def current(slug: str) -> str:

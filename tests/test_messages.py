@@ -50,6 +50,7 @@ from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.messages import Found, Post, Said, Search
 from tests.servers.test_messages import BAD, POST
 from tests.servers.typed import In, Out, app
+from tests.typed_apps import echo, typed
 
 
 def connect(path: str, application: Any = app) -> Any:
@@ -59,20 +60,6 @@ def connect(path: str, application: Any = app) -> Any:
 def ask(socket: Any, frame: str | bytes) -> Any:
     socket.send_bytes(frame) if isinstance(frame, bytes) else socket.send_text(frame)
     return socket.receive_json()
-
-
-def echo(form: Any, **options: Any) -> FastAPI:
-    """An application that sends back what it gets."""
-    application = FastAPI()
-
-    async def endpoint(websocket: Any) -> None:
-        await websocket.accept()
-        async for message in websocket:
-            await websocket.send_message(message)
-
-    endpoint.__annotations__["websocket"] = TypedWebSocket[form, form]
-    application.websocket("/", **options)(endpoint)
-    return application
 
 
 # The table of answers
@@ -370,8 +357,7 @@ def test_heartbeat_of_another_tag() -> None:
 def declare(form: Any, out: Any = None, **options: Any) -> None:
     async def endpoint(websocket: Any) -> None: ...
 
-    endpoint.__annotations__["websocket"] = TypedWebSocket[form, out]
-    FastAPI().websocket("/", **options)(endpoint)
+    typed(endpoint, form, out, **options)
 
 
 class Ping(BaseModel):
@@ -704,10 +690,7 @@ ALIAS_OF_ALIASES = TypeAliasType(
 def contract(form: Any, out: Any = None) -> Any:
     async def endpoint(websocket: Any) -> None: ...
 
-    endpoint.__annotations__["websocket"] = TypedWebSocket[form, out]
-    application = FastAPI()
-    application.websocket("/")(endpoint)
-    route: Any = application.routes[0]
+    route: Any = typed(endpoint, form, out).routes[0]
     return route.contract
 
 
@@ -815,15 +798,11 @@ def test_what_is_sent(form: Any, value: Any, text: str | None) -> None:
 
 
 def sent(form: Any, value: Any) -> Any:
-    application = FastAPI()
-
     async def endpoint(websocket: Any) -> None:
         await websocket.accept()
         await websocket.send_message(value)
 
-    endpoint.__annotations__["websocket"] = TypedWebSocket[None, form]
-    application.websocket("/")(endpoint)
-    with connect("/", application) as socket:
+    with connect("/", typed(endpoint, None, form)) as socket:
         return socket.receive()["text"]
 
 

@@ -782,6 +782,7 @@ RAISED = [
     (await_cancelled, "CancelledError"),
     (Abort, "Abort"),
     (lambda: SystemExit(3), "SystemExit"),
+    (GeneratorExit, "GeneratorExit"),
     (lambda: BaseExceptionGroup("", [Abort()]), "Abort"),
 ]
 
@@ -818,6 +819,19 @@ def test_every_exception_of_the_project_is_an_error(when, make, name, caplog):
     assert record.exc_info[0].__name__ == name
 
 
+def test_exceptions_that_are_nested_too_deep_to_be_formatted(caplog):
+    async def endpoint(websocket: WebSocket):
+        await websocket.accept()
+        group = ExceptionGroup("innermost", [ValueError()])
+        for _ in range(2000):
+            group = ExceptionGroup("nested", [ValueError(), group])
+        raise group
+
+    assert converse(serving(endpoint)) == [ACCEPT, close(1011)]
+    [record] = records(caplog)
+    assert record.exc_text.count("ValueError") == 15  # as many as Python prints of one group
+
+
 def test_a_coroutine_that_is_closed_sends_nothing(caplog):
     """So ends what a loop that was closed has left behind: nothing can be awaited any more."""
 
@@ -825,14 +839,18 @@ def test_a_coroutine_that_is_closed_sends_nothing(caplog):
         await websocket.accept()
         await asyncio.Event().wait()
 
-    async def main():
-        server = FakeServer(CONNECT)
-        running = serving(endpoint)(websocket_scope(), server.receive, server.send)
-        running.send(None)
-        running.close()
-        assert server.sent == [ACCEPT]
+    server, loop = FakeServer(CONNECT), asyncio.new_event_loop()
 
-    asyncio.run(main())
+    async def main():
+        task = server.start(serving(endpoint))
+        await server.wait_sent("websocket.accept")
+        task._log_destroy_pending = False
+        return task.get_coro()
+
+    coroutine = loop.run_until_complete(main())
+    loop.close()
+    coroutine.close()
+    assert server.sent == [ACCEPT]
     assert records(caplog) == []
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
 
+from fastws_compat import FastAPI
 from fastws_compat.exceptions import GroupSendError, GroupStoreError
 from fastws_compat.groups import Group, breaker, counters, feeds
 from fastws_compat.groups.stores import MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers import client as layers
-from tests.live_clients import client, eventually, joining_app
+from tests.live_clients import Client, client, eventually, joining_app
 
 ROOM = Group("room.1")
 
@@ -34,6 +37,36 @@ def refuse(*arguments: Any, **options: Any) -> Any:
     raise StoreRefused("full")
 
 
+@contextmanager
+def refusing(
+    monkeypatch: pytest.MonkeyPatch, *methods: str, store: type[Store] = MemoryStore
+) -> Iterator[None]:
+    """While the store refuses these calls."""
+    with monkeypatch.context() as patch:
+        for method in methods:
+            patch.setattr(store, method, refuse)
+        yield
+
+
+async def until_tried_again() -> None:
+    """Wait until the store may be tried again."""
+    await eventually(lambda: not breaker.breaker_of("default").is_open)
+
+
+@asynccontextmanager
+async def arrived(app: FastAPI) -> AsyncIterator[Client]:
+    """A client that has the state of the room."""
+    async with client(app) as one:
+        await one.until("state")
+        yield one
+
+
+async def recovers(app: FastAPI, position: str) -> Any:
+    """Whether a client that comes back with a position has missed nothing."""
+    async with client(app, f"room.1:{position}") as back:
+        return (await back.until("joined"))["recovered"]
+
+
 def run(main: Any) -> None:
     async def limited() -> None:
         async with asyncio.timeout(30):
@@ -50,10 +83,8 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
     async def main() -> None:
         await ROOM.asend(["kept"])
         before = await ROOM.aposition()
-        async with client(app) as one:
-            await one.until("state")
-            with monkeypatch.context() as patch:
-                patch.setattr(MemoryStore, "append", refuse)
+        async with arrived(app) as one:
+            with refusing(monkeypatch, "append"):
                 assert await ROOM.asend(["not kept"]) is True
                 assert await ROOM.asend(["the breaker is open"]) is True
             frame = {"fastws": "message", "group": "room.1", "data": ["not kept"]}
@@ -62,12 +93,9 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
         assert counters["unkept"] == 2
         await eventually(lambda: "has recovered" in caplog.text)
         assert caplog.text.count("messages are not kept") == 1
-        async with client(app, f"room.1:{before}") as back:
-            assert (await back.until("joined"))["recovered"] is False
+        assert await recovers(app, before) is False
         await ROOM.asend(["kept again"])
-        after = await ROOM.aposition()
-        async with client(app, f"room.1:{after}") as back:
-            assert (await back.until("joined"))["recovered"] is True
+        assert await recovers(app, await ROOM.aposition()) is True
 
     run(main)
 
@@ -80,23 +108,18 @@ def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, setti
     async def main() -> None:
         await ROOM.asend(["kept"])
         before = await ROOM.aposition()
-        async with client(app) as one:
-            await one.until("state")
-            with monkeypatch.context() as patch:
-                patch.setattr(MemoryStore, "append", refuse)
-                patch.setattr(MemoryStore, "mark_hole", refuse)
+        async with arrived(app) as one:
+            with refusing(monkeypatch, "append", "mark_hole"):
                 await ROOM.asend(["not kept"])
                 await one.until("message")
                 async with client(app, f"room.1:{before}") as back:
                     joined = await back.until("joined")
                     assert (f"{joined['epoch']}:{joined['offset']}", joined["recovered"]) == (before, False)
-            await eventually(lambda: not breaker.breaker_of("default").is_open)
+            await until_tried_again()
             await ROOM.asend(["kept again"])
             await one.until("message")
-            after = await ROOM.aposition()
-            for position, recovered in ((before, False), (after, True)):
-                async with client(app, f"room.1:{position}") as back:
-                    assert (await back.until("joined"))["recovered"] is recovered
+            assert await recovers(app, before) is False
+            assert await recovers(app, await ROOM.aposition()) is True
             assert one.of("lost") == []
 
     run(main)
@@ -109,17 +132,14 @@ def test_a_kept_message_ends_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     app = joining_app(ROOM)
 
     async def main() -> None:
-        async with client(app) as one:
-            await one.until("state")
-            with monkeypatch.context() as patch:
-                patch.setattr(MemoryStore, "read", refuse)
+        async with arrived(app) as one:
+            with refusing(monkeypatch, "read"):
                 async with client(app) as late:
                     assert (await late.until("joined"))["epoch"] is None
-            await eventually(lambda: not breaker.breaker_of("default").is_open)
+            await until_tried_again()
             await ROOM.asend(["kept"])
             await one.until_offset(1)
-            async with client(app, f"room.1:{await ROOM.aposition()}") as back:
-                assert (await back.until("joined"))["recovered"] is True
+            assert await recovers(app, await ROOM.aposition()) is True
 
     run(main)
 
@@ -133,13 +153,11 @@ def test_who_joined_without_a_position_is_told_one_before_the_first_message(
 
     async def main() -> None:
         await ROOM.asend(["before"])
-        async with client(app) as one:
-            await one.until("state")
-            with monkeypatch.context() as patch:
-                patch.setattr(MemoryStore, "read", refuse)
+        async with arrived(app):
+            with refusing(monkeypatch, "read"):
                 async with client(app) as late:
                     assert (await late.until("joined"))["epoch"] is None
-                    await eventually(lambda: not breaker.breaker_of("default").is_open)
+                    await until_tried_again()
                     await ROOM.asend(["kept"])
                     lost, message = await late.next(), await late.next()
                     assert (lost["fastws"], lost["offset"], lost["state"]) == ("lost", 1, True)
@@ -224,14 +242,11 @@ def test_what_a_store_refuses_is_not_sent_if_it_cannot_note_the_gap(
     async def main() -> None:
         await ROOM.asend(["kept"])
         before = await ROOM.aposition()
-        async with client(app) as one:
-            await one.until("state")
-            with monkeypatch.context() as patch:
-                patch.setattr(Own, "append", refuse)
+        async with arrived(app) as one:
+            with refusing(monkeypatch, "append", store=Own):
                 with pytest.raises(GroupSendError):
                     await ROOM.asend(["refused"])
-            await asyncio.sleep(breaker.RETRY_INTERVAL)
-            await eventually(lambda: not breaker.breaker_of("default").is_open)
+            await until_tried_again()
             await ROOM.asend(["kept, too"])
             assert (await one.next())["data"] == ["kept, too"]
         async with client(app, f"room.1:{before}") as two:

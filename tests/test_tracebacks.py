@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fastws_compat import WebSocket
-from fastws_compat.connections.tracebacks import as_text, bare, for_log
+from fastws_compat.connections.tracebacks import as_text, bare, flat, for_log
 from fastws_compat.datastructures import URL, Headers, QueryParams
 from fastws_compat.exceptions import WebSocketRequestValidationError
 from fastws_compat.logger import QueryRemover
@@ -80,6 +80,49 @@ def test_causes_contexts_and_members_of_groups_lose_their_frames_too() -> None:
     exc = ExceptionGroup("both", [caught(chained), caught(lambda: QueryParams()["third"])])
     for_log(exc)
     assert not [name for name in modules_of_all(exc) if name.startswith("fastws_compat")]
+
+
+def nested(depth: int) -> ExceptionGroup[Exception]:
+    group = ExceptionGroup("innermost", [ValueError(0)])
+    for level in range(1, depth):
+        group = ExceptionGroup("nested", [ValueError(level), group])
+    return group
+
+
+def test_a_group_that_is_too_deep_to_be_formatted_is_logged_flat() -> None:
+    cause = KeyError()
+    exc = caught(raise_from, nested(2000), cause)
+    logged = for_log(exc)
+    assert isinstance(logged, ExceptionGroup)
+    assert (logged.message, logged.__cause__) == ("nested", cause)
+    assert [each.args[0] for each in logged.exceptions] == list(range(1999, -1, -1))
+    assert "raise_from" in as_text(logged)
+    assert flat(logged) is logged
+
+
+def raise_from(exc: Exception, cause: Exception) -> None:
+    raise exc from cause
+
+
+@pytest.mark.parametrize("link", ["__cause__", "__context__"])
+def test_a_deep_group_behind_an_exception_is_logged_flat(link: str) -> None:
+    exc = ValueError("boom")
+    setattr(exc, link, nested(2000))
+    assert "nested (2000 sub-exceptions)" in as_text(for_log(exc))
+
+
+def test_a_group_as_deep_as_python_prints_them_stays() -> None:
+    exc = nested(10)
+    assert for_log(exc) is exc
+    assert for_log(nested(11)).exceptions[0].args == (10,)
+    assert len(for_log(nested(11)).exceptions) == 11
+
+
+def test_an_exception_that_many_groups_contain_is_logged_once() -> None:
+    exc = ExceptionGroup("innermost", [ValueError()])
+    for _ in range(200):
+        exc = ExceptionGroup("twice", [exc, exc])
+    assert len(for_log(exc).exceptions) == 1
 
 
 def modules_of_all(exc: BaseException | None) -> list[str]:

@@ -32,6 +32,15 @@ def absorb_cancellation(times: int = 1) -> bool:
     return task.cancelling() == 0
 
 
+def is_running_in(*tasks: asyncio.Task[Any] | None) -> bool:
+    """Whether the calling coroutine runs in one of these tasks; one that is being closed runs in none."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop is running
+        return False
+    return task is not None and task in tasks
+
+
 def is_from_operator(exc: BaseException) -> bool:
     """Whether an exception may be a Ctrl-C that the server leaves to Python; otherwise code raised it."""
     is_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from traceback import walk_tb
 from types import MethodType
 from typing import Any
 from uuid import uuid4
@@ -18,7 +17,7 @@ from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import closing_messages
 from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.guard import Guard
-from fastws_compat.connections.interrupt import Cleanup, current_task, is_from_operator
+from fastws_compat.connections.interrupt import Cleanup, current_task, is_from_operator, is_running_in
 from fastws_compat.connections.monitor import Monitored
 from fastws_compat.connections.outcomes import Reason, note_answer
 from fastws_compat.connections.pipe import pipe_of
@@ -38,7 +37,7 @@ from fastws_compat.connections.states import (
     WebSocketState,
 )
 from fastws_compat.connections.tally import Tally
-from fastws_compat.connections.tracebacks import for_log
+from fastws_compat.connections.tracebacks import flat, for_log, leaves
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, handle
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
@@ -227,7 +226,16 @@ class Session(Monitored, Counted):
             return False
         own = self.websocket
         is_open = own is not None and own.client_state is CONNECTED is own.application_state
-        return own is None or not is_open or not _raised_by_another(exc, own)
+        return own is None or not is_open or not any(map(self._raised_by_another, leaves(exc)))
+
+    def _raised_by_another(self, exc: BaseException) -> bool:
+        """Whether a disconnect comes from the socket of another connection."""
+        raiser = getattr(exc, "_raiser", None)  # Starlette's class has none
+        return raiser is not None and raiser() is not self
+
+    def is_abandoned_by(self, exc: BaseException) -> bool:
+        """Whether the coroutine is being closed because its loop is, so that nothing can be awaited."""
+        return isinstance(exc, GeneratorExit) and not is_running_in(self.task, self.foreign_task)
 
     async def finish(self, code: int = 1000) -> None:
         """End the connection for the client, unless it has ended or the client has left."""
@@ -255,7 +263,7 @@ class Session(Monitored, Counted):
 
     async def fail(self, exc: BaseException) -> None:
         """Log an exception once, and close with 1011 or the code for the client's frame that caused it."""
-        exc = _innermost(exc)
+        exc = flat(_innermost(exc))
         census.failed(self.template, exc)
         cause = None if self.websocket is None else self.websocket._client_error
         extra = self.extra
@@ -333,11 +341,9 @@ async def serve(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, wat
     except asyncio.CancelledError as exc:
         if not session.absorb_cancellation():
             await _end_cancelled(session, exc)
-    except GeneratorExit:  # the loop is closed; nothing can be awaited
-        raise
     except BaseException as exc:
         # Servers differ in what they do with these, and uvicorn sends no close frame.
-        if scope.get(RAISE_EXCEPTIONS) or is_from_operator(exc):
+        if scope.get(RAISE_EXCEPTIONS) or is_from_operator(exc) or session.is_abandoned_by(exc):
             raise
         await session.fail(exc)
     else:
@@ -400,21 +406,7 @@ async def serve_alone(
 
 def is_disconnect(exc: BaseException) -> bool:
     """Whether an exception, or every exception of a group, means that the client has left: a normal end."""
-    if isinstance(exc, BaseExceptionGroup):
-        return exc.split(_means_disconnect)[1] is None
-    return _means_disconnect(exc)
-
-
-def _means_disconnect(exc: BaseException) -> bool:
-    return foreign.means(exc, WebSocketDisconnect)
-
-
-def _raised_by_another(exc: BaseException, own: WebSocket) -> bool:
-    """Whether an exception, or one of a group, comes from a method of another connection's WebSocket."""
-    if isinstance(exc, BaseExceptionGroup):
-        return any(_raised_by_another(each, own) for each in exc.exceptions)
-    callers = (frame.f_locals.get("self") for frame, _ in walk_tb(exc.__traceback__))
-    return any(isinstance(each, WebSocket) and each.scope is not own.scope for each in callers)
+    return all(foreign.means(each, WebSocketDisconnect) for each in leaves(exc))
 
 
 def _innermost(exc: BaseException) -> BaseException:

@@ -117,7 +117,7 @@ class Pipe:
     def cut(self, message: Message) -> None:
         """Make the socket's next `send` raise the disconnect; `self.send` still reaches the client."""
         self._is_cut = True
-        socket, disconnect = self._socket, disconnect_exception(message)
+        socket, disconnect = self._socket, disconnect_exception(self._socket, message)
 
         async def refuse(_: Message) -> None:
             socket.application_state = DISCONNECTED

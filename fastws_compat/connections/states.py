@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+from typing import Any, Protocol
+from weakref import ref
 
 from fastws_compat.types import Message
 
@@ -65,26 +67,46 @@ CLOSED_BY_SERVER = "after sending 'websocket.close'"
 class WebSocketDisconnect(Exception):
     """The client has left; `code` is its close code (1005 without one, 1006 for a lost connection)."""
 
+    # The connection whose socket raised it, weakly; None if the project raised it itself.
+    _raiser: ref[object] | None = None
+
     def __init__(self, code: int = 1000, reason: str | None = None) -> None:
         #: The close code; 1006 if there was no close frame.
         self.code = code
         #: The reason in the close frame; empty if there was none.
         self.reason = reason or ""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Without the connection, which exists in this process only."""
+        state = {name: value for name, value in vars(self).items() if name != "_raiser"}
+        return type(self), self.args, state
+
 
 class WebSocketDisconnected(RuntimeError):
     """The socket was used before it was accepted or after it was closed."""
+
+
+class HasScope(Protocol):
+    """A socket, as far as it says which connection it belongs to."""
+
+    scope: Any
 
 
 def disconnect_message(code: int, reason: str = "") -> Message:
     return {"type": "websocket.disconnect", "code": code, "reason": reason}
 
 
-def disconnect_exception(message: Message) -> WebSocketDisconnect:
+def disconnect_exception(socket: HasScope, message: Message) -> WebSocketDisconnect:
     """The exception that `receive_text` and similar methods raise for a disconnect message."""
     code = message.get("code")
     # ASGI: a disconnect without a code means 1005; daphne sends None.
-    return WebSocketDisconnect(1005 if code is None else code, message.get("reason"))
+    return raised_by(socket, WebSocketDisconnect(1005 if code is None else code, message.get("reason")))
+
+
+def raised_by(socket: HasScope, exc: WebSocketDisconnect) -> WebSocketDisconnect:
+    """`exc`, marked as the disconnect of this socket's connection."""
+    exc._raiser = ref(socket.scope.get(SESSION, socket))
+    return exc
 
 
 def message_size(message: Message) -> int:

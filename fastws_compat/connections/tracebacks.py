@@ -18,6 +18,9 @@ from fastws_compat.exceptions import ValidationException
 OWN = __name__.partition(".")[0]
 # Packages that run functions for others. Their frames are removed where they run one for this library.
 RUNNERS = frozenset({"anyio", "asgiref", "asyncio", "concurrent", "contextlib", "contextvars", "threading"})
+# Groups that are nested deeper are logged as one group: what formats them calls itself for each level, and
+# Python prints no more levels than these.
+MAX_DEPTH = 10
 
 ExceptionT = TypeVar("ExceptionT", bound=BaseException)
 
@@ -27,15 +30,53 @@ _set_context: Any = BaseException.__dict__["__context__"].__set__
 
 
 def for_log(exc: ExceptionT) -> ExceptionT:
-    """The exception itself, without the library's frames in its traceback and in those of its causes."""
+    """The exception itself, without the library's frames in its traceback and in those of its causes.
+
+    A group that is nested too deeply to be formatted is replaced by a flat one.
+    """
+    exc = flat(exc)
     place = _place_of(exc)
     for link in list(_chain(exc)):
         link.with_traceback(_without_own(link.__traceback__))
         _cut_off_inputs(link)
+        _flatten_causes(link)
     if exc.__traceback__ is None and place is not None:
         with suppress(AttributeError):  # a frozen dataclass has no notes
             exc.add_note(place)
     return exc
+
+
+def flat(exc: ExceptionT) -> ExceptionT:
+    """The exception itself, or a group of all exceptions in it if it is nested more than `MAX_DEPTH` deep."""
+    if not isinstance(exc, BaseExceptionGroup) or not _is_deep(exc):
+        return exc
+    group: Any = BaseExceptionGroup(exc.message, list(leaves(exc)))
+    _set_cause(group, exc.__cause__)
+    _set_context(group, exc.__context__)
+    group.__suppress_context__ = exc.__suppress_context__
+    return group.with_traceback(exc.__traceback__)  # type: ignore[no-any-return]
+
+
+def _is_deep(exc: BaseExceptionGroup[Any]) -> bool:
+    level: list[BaseExceptionGroup[Any]] = [exc]
+    for _ in range(MAX_DEPTH):
+        inner = {id(each): each for group in level for each in group.exceptions}
+        level = [each for each in inner.values() if isinstance(each, BaseExceptionGroup)]
+    return bool(level)
+
+
+def leaves(exc: BaseException) -> Iterator[BaseException]:
+    """The exception itself, or those in a group and in the groups inside it, each only once."""
+    waiting, seen = [exc], set[int]()
+    while waiting:
+        each = waiting.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if isinstance(each, BaseExceptionGroup):
+            waiting += reversed(each.exceptions)
+        else:
+            yield each
 
 
 def as_text(exc: BaseException) -> str:
@@ -93,6 +134,12 @@ def _cut_off_inputs(exc: BaseException) -> None:
         _set_cause(exc, None)
     if isinstance(exc.__context__, ValidationException):
         _set_context(exc, None)
+
+
+def _flatten_causes(exc: BaseException) -> None:
+    for cause, set_cause in ((exc.__cause__, _set_cause), (exc.__context__, _set_context)):
+        if cause is not None and (short := flat(cause)) is not cause:
+            set_cause(exc, short)
 
 
 def _place_of(exc: BaseException) -> str | None:

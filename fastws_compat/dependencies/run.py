@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.connections.interrupt import Cleanup
-from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect
+from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect, raised_by
 from fastws_compat.dependencies.fields import Errors
 from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.model import FAILED, Plan, Step
@@ -148,7 +148,8 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
         except asyncio.CancelledError:
             if session is None or not session.absorb_cancellation():
                 raise
-            raise WebSocketDisconnect(session.disconnect_code) from None
+            exc = WebSocketDisconnect(session.disconnect_code)
+            raise raised_by(solution.websocket, exc) from None
         finally:
             if session is not None:
                 session.leaving = True

@@ -45,11 +45,15 @@ class Breaker:
 
     def failed(self, exc: Exception, call: Call) -> None:
         """Begin an outage, and log it. Sends do not wait for a store that is away."""
+        now = time.monotonic()
         if isinstance(exc, StoreRefused) and not isinstance(exc, StoreRejected):
-            self._retry_at, call = time.monotonic() + RETRY_INTERVAL, ANY
+            self._retry_at = now + RETRY_INTERVAL
+            call = ANY
         with self._lock:
-            self._failing[call] = time.monotonic()
-            is_new, self._failing_since = self._failing_since is None, self._failing_since or time.monotonic()
+            self._failing[call] = now
+            is_new = self._failing_since is None
+            if is_new:
+                self._failing_since = now
         if is_new:
             logger.error(
                 "The store of channel layer %r fails (%s%s): messages are not kept until it recovers",
@@ -64,11 +68,13 @@ class Breaker:
             return
         self.forget(call, ANY)
         with self._lock:
-            begun, self._failing_since = self._failing_since, self._failing_since if self._failing else None
-        if begun is not None and self._failing_since is None:
-            self._retry_at = 0.0
-            seconds = time.monotonic() - begun
-            logger.warning("The store of channel layer %r has recovered after %.1f s", self.alias, seconds)
+            begun = self._failing_since
+            if begun is None or self._failing:
+                return
+            self._failing_since = None
+        self._retry_at = 0.0
+        seconds = time.monotonic() - begun
+        logger.warning("The store of channel layer %r has recovered after %.1f s", self.alias, seconds)
 
     def forget(self, *calls: Call) -> None:
         """Stop counting these calls as failing, and every call that failed long ago."""

@@ -20,6 +20,7 @@ from fastws_compat.connections.states import (
     WebSocketDisconnect,
     WebSocketState,
     disconnect_message,
+    raised_by,
 )
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import LOGGED_OUT, Claim, Condition
@@ -120,14 +121,14 @@ class Login(Stage):
             return message
         code, reason = self.ended or (LOGGED_OUT, "")
         if self._websocket.client_state is CONNECTING:
-            raise WebSocketDisconnect(code, reason)
+            raise raised_by(self._websocket, WebSocketDisconnect(code, reason))
         return disconnect_message(code, reason)
 
     async def send(self, message: Message) -> None:
         if self.ended is None:
             await self._send(message)
         elif message["type"] != "websocket.close":  # the endpoint may close a socket that is closing
-            raise WebSocketDisconnect(*self.ended)
+            raise raised_by(self._websocket, WebSocketDisconnect(*self.ended))
 
     def end(self, code: int, reason: str) -> None:
         """End the login, from any thread. From here on the endpoint receives nothing from the client."""

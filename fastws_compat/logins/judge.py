@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextvars import Context
@@ -96,7 +97,7 @@ def judge(claims: Sequence[Claim]) -> list[int | None]:
     the current context. A claim for which code of the project raises counts as valid: the others are judged
     all the same.
     """
-    attempt = _Attempts().call
+    attempt = _attempts()
     sessions = load_sessions({claim.session_key for claim in claims if claim.session_key})
     identities = [claimed_identity(claim, sessions) for claim in claims]
     users = load_users({identity for identity in identities if identity}, attempt)
@@ -110,18 +111,13 @@ def judge(claims: Sequence[Claim]) -> list[int | None]:
     return [_verdict(claim, user) for claim, user in zip(claims, found, strict=True)]
 
 
-def _directly(call: Callable[..., Any], *arguments: Any) -> Any:
-    return call(*arguments)
+def _attempts() -> Callable[..., Any]:
+    """A function that calls the project's code for the claims of one batch."""
+    errors = 0
 
-
-class _Attempts:
-    """Calls of the project's code for the claims of one batch."""
-
-    def __init__(self) -> None:
-        self._errors = 0
-
-    def call(self, call: Callable[..., Any], *arguments: Any) -> Any:
+    def attempt(call: Callable[..., Any], *arguments: Any) -> Any:
         """The result of a call; None if a row that it needs does not exist, and UNKNOWN if it raises."""
+        nonlocal errors
         try:
             return call(*arguments)
         except ObjectDoesNotExist:
@@ -129,12 +125,14 @@ class _Attempts:
         except (Error, OSError):  # the database is down for all of them
             raise
         except Exception as exc:
-            self._errors += 1
-            if self._errors > MAX_ERRORS:
+            errors += 1
+            if errors > MAX_ERRORS:
                 raise
             message = "The user of an open WebSocket cannot be checked, so the socket stays open"
             logger.error(message, exc_info=for_log(exc))
             return UNKNOWN
+
+    return attempt
 
 
 def _may_query(conditions: Iterable[Condition]) -> bool:
@@ -336,7 +334,7 @@ def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def load_users(
-    identities: Iterable[Identity], attempt: Callable[..., Any] = _directly
+    identities: Iterable[Identity], attempt: Callable[..., Any] = operator.call
 ) -> dict[Identity, Any]:
     """The users who may still log in; one query for all backends that look users up as Django's does.
 

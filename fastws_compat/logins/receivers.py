@@ -17,6 +17,7 @@ from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
+from fastws_compat.logins import deletions
 from fastws_compat.logins.judge import user_key
 from fastws_compat.threads.orm import reconnect_after_errors
 
@@ -32,6 +33,7 @@ def connect() -> None:
     user_logged_in.connect(logged_in, dispatch_uid="fastws_compat.logged_in")
     user_logged_out.connect(logged_out, dispatch_uid="fastws_compat.logged_out")
     connection_created.connect(reconnect_after_errors, dispatch_uid="fastws_compat.reconnect_after_errors")
+    deletions.connect()
     class_prepared.connect(listen_to, dispatch_uid="fastws_compat.listen_to")
     for model in apps.get_models(include_auto_created=True):
         listen_to(model)
@@ -96,7 +98,10 @@ def _end_replaced(digest: str, store: Any) -> None:
 
 
 def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
-    """Close the sockets of the session. Channels' `logout` sends no request; the next round notices it."""
+    """Close the sockets of the session.
+
+    Channels' `logout` sends no request: the deletion of the session, or the next round, closes its sockets.
+    """
     session = getattr(request, "session", None)
     if not getattr(session, "session_key", None):
         return

@@ -157,7 +157,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
         `failure` is what `validate_text` found wrong with it, if it was asked.
         """
         if message["type"] == "websocket.disconnect":
-            raise disconnect_exception(message)
+            raise disconnect_exception(self, message)
         contract, frame = self.contract, _frame_of(message)
         if contract.heartbeat and self._is_ping(frame):
             await self.send_text(contract.pong)

@@ -62,11 +62,21 @@ class Frozen(Exception):
     """Refuses every assignment to its attributes, also those that Python sets."""
 
 
+def nested(depth: int) -> ExceptionGroup[Exception]:
+    """Deeper than the recursion limit allows to format it."""
+    group = ExceptionGroup("innermost", [Frozen()])
+    for _ in range(depth):
+        group = ExceptionGroup("nested", [Frozen(), group])
+    return group
+
+
 NO_EXCEPTIONS = {
     "exit": SystemExit(3),
     "interrupt": KeyboardInterrupt(),
     "cancelled": asyncio.CancelledError(),
     "frozen": Frozen(),
+    "generator": GeneratorExit(),
+    "nested": nested(2000),
 }
 
 

@@ -137,7 +137,7 @@ def test_end_of_a_socket_before_accept(server: Server, path: str, status: int) -
     assert b"secret" not in body
 
 
-@pytest.mark.parametrize("what", ["exit", "interrupt", "cancelled", "frozen"])
+@pytest.mark.parametrize("what", ["exit", "interrupt", "cancelled", "frozen", "generator", "nested"])
 def test_error_that_is_no_ordinary_exception(server: Server, what: str) -> None:
     """It ends its own connection only, and neither the process nor other sockets."""
     running = server.shared(APP)

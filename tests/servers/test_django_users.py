@@ -220,6 +220,17 @@ def test_logout_ends_the_sockets_of_the_session(server: Server, site: Site) -> N
     assert site.status(running, "/members", "ann") == 401
 
 
+def test_a_session_that_a_page_deletes_ends_its_sockets(server: Server, site: Site) -> None:
+    running = site.start(server, SETTINGS=json.dumps({"ROOT_URLCONF": "tests.servers.deleting"}))
+    with site.open(running, "/members", "ann") as ann, site.open(running, "/members", "bob") as bob:
+        assert (ann.recv(timeout=10), bob.recv(timeout=10)) == ("ann", "bob")
+        site.post(running, "/delete/", "staff", key=site.sessions["ann"])
+        code, _, seconds = closing(ann)
+        bob.send("still here")
+        assert (code, bob.recv(timeout=10)) == (4401, "still here")
+    assert seconds < 5  # long before the next round
+
+
 def test_login_of_somebody_else_ends_the_sockets_of_the_session(server: Server, site: Site) -> None:
     running = site.start(server)
     site.execute(f"UPDATE auth_user SET password = '{make_password('secret')}' WHERE username = 'staff'")
