@@ -28,7 +28,6 @@ from redis import Redis
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
 from fastws_compat.groups.kinds import kind_with
-from fastws_compat.groups.servers import SCRIPTS, script
 from fastws_compat.groups.storage import spliced_layer, store_of
 from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
@@ -36,6 +35,7 @@ from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
 from tests.servers.conftest import Running, Server, in_turn, on_servers
+from tests.servers.monitor import Monitor
 from tests.sizes import size
 
 pytestmark = [
@@ -742,37 +742,6 @@ class Visitor(Client):
             if self.close is not None:
                 self.close, self._gone_at = None, time.monotonic()
             await asyncio.sleep(random.uniform(0, SPREAD))
-
-
-class Monitor:
-    """How often each script runs on a Redis server."""
-
-    def __init__(self, redis: RedisServer) -> None:
-        self.calls: Counter[str] = Counter()
-        self._url = redis.url
-        self._names = {script(path.stem).sha: path.stem for path in SCRIPTS.glob("*.lua")}
-        self._is_on = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def _listen(self) -> None:
-        with Redis.from_url(self._url) as client, client.monitor() as monitor:
-            self._is_on.set()
-            for each in monitor.listen():
-                command = each["command"].split()
-                if command[:2] == ["ECHO", "end"]:
-                    return
-                if command[0] == "EVALSHA":
-                    self.calls[self._names.get(command[1], "")] += 1
-
-    def __enter__(self) -> Counter[str]:
-        self._thread.start()
-        assert self._is_on.wait(10)
-        return self.calls
-
-    def __exit__(self, *exc_info: object) -> None:
-        with Redis.from_url(self._url) as client:
-            client.echo("end")
-        self._thread.join(10)
 
 
 @pytest.mark.sized
