@@ -34,6 +34,7 @@ from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
+from tests.servers.client import Raw
 from tests.servers.conftest import Running, Server, in_turn, on_servers
 from tests.servers.monitor import Monitor
 from tests.sizes import size
@@ -290,6 +291,42 @@ def test_a_restarted_server_and_a_page_that_returns_elsewhere(
 
     run(main)
     no_traceback(one, two)
+
+
+@in_turn("backend", {"pubsub": PUBSUB, "core": CORE})
+def test_a_raw_client_sees_the_same_bytes_as_without_a_history(
+    backend: str, redis_server: RedisServer, settings: Any, server: Server
+) -> None:
+    """From the answer to its handshake to its close frame."""
+
+    def seen(kinds: dict[str, Any]) -> tuple[list[bytes], bytes]:
+        site = Site(settings, redis_server, GROUPS=kinds)
+        settings.CHANNEL_LAYERS = {"default": site.config(backend)}
+        running = site.start(server, backend)
+        with Raw(running, "/ws/room.1") as client:
+            head = [line for line in client.answer().split(b"\r\n") if not line.lower().startswith(b"date:")]
+            client.send(1, b'["from a client"]')  # it has joined once it gets this back
+            assert client.frame() == (1, b'["from a client"]')
+            for message in ({"text": "\u00fc", "fastws": 1}, "text", b"\x00\xff", ["x" * 60_000]):
+                ROOM.send(message)
+            if kinds:
+                ROOM.set("a", 1)
+                ROOM.clear()
+            ROOM.send("last")
+            while not client.data.endswith(b"\x81\x04last"):
+                client.data += client.socket.recv(65536)
+            running.signal()
+            data = client.rest()
+        no_traceback(running)
+        return head, data
+
+    whole = seen({"room.*": {"history": True, "state": True, "presence": True}})
+    head, data = seen({})
+    assert whole == (head, data)
+    assert data.startswith(
+        b'\x81\x18{"text":"\xc3\xbc","fastws":1}\x81\x04text\x82\x02\x00\xff\x81\x7e\xea\x64["xx'
+    )
+    assert data.endswith(b'xx"]\x81\x04last\x88\x02\x03\xf4')
 
 
 def test_a_sender_that_dies_before_the_layer_has_the_message(
