@@ -26,6 +26,7 @@ from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import Payload
 from tests.live_clients import client, eventually, joining_app
+from tests.presence_world import VirtualLoop
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
 
@@ -359,6 +360,32 @@ def test_the_log_says_once_that_a_group_fails_while_others_work(
         assert caplog.text.count(" fails (group 'room.bad': ") == 1
 
     run(main)
+
+
+@pytest.mark.parametrize("seconds", [1, 5])
+def test_what_the_layer_never_got_arrives_with_the_next_check(settings: Any, seconds: float) -> None:
+    """Whenever the sender dies. The clock is virtual, so nothing but the library can be late."""
+    settings.FASTWS = {**FASTWS, "CHECK_SECONDS": seconds}
+    settings.CHANNEL_LAYERS = {}
+    layers.local_layer.cache_clear()
+
+    async def main() -> None:
+        now, waits = asyncio.get_running_loop().time, []
+        async with client(joining_app(ROOM)) as ours, client(joining_app(ROOM), None) as raw:
+            await ours.until("joined")
+            for number in range(1, 30):
+                await asyncio.sleep(0.37 * number % seconds)
+                begun = now()
+                await keep_silently(ROOM, str(number))
+                await eventually(lambda number=number: raw.frames[-1:] == [number])
+                await ours.until_offset(number)
+                waits.append(now() - begun)
+            assert ours.of("lost") == []
+        assert max(waits) < seconds + 0.1
+        assert min(waits) < seconds / 2 < sorted(waits)[-2]
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
 
 
 # A Redis that loses or refuses something

@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,11 +28,8 @@ from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
-from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.storage import spliced_layer, store_of
-from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
-from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
@@ -329,22 +327,49 @@ def test_a_raw_client_sees_the_same_bytes_as_without_a_history(
     assert data.endswith(b'xx"]\x81\x04last\x88\x02\x03\xf4')
 
 
+@in_turn("backend", {"pubsub": "DeadlyPubSub", "core": "DeadlyCore"})
 def test_a_sender_that_dies_before_the_layer_has_the_message(
-    redis_server: RedisServer, settings: Any, server: Server
+    backend: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
-    running = Site(settings, redis_server).start(server)
+    """The message arrives with the next check of each process: at most one more is made before it."""
+    site = Site(settings, redis_server)
+    layer = CORE if backend == "DeadlyCore" else PUBSUB
+    servers = [site.start(server, layer) for _ in range(2)]
+    settings.CHANNEL_LAYERS = {"default": site.config(layer)}
+    deadly = {"CHANNEL_LAYERS": {"default": site.config(f"tests.servers.recovery.{backend}")}}
 
     async def main() -> None:
         async with connections() as connect:
-            client = await connect(running)
-            kind = kind_with("room.1", "history")
-            await store_of("default").append("room.1", kind, Draft("dead.1", Payload("json", '["kept"]')))
-            await client.until(lambda: client.offset == 1, CHECK_SECONDS + 5)
-            assert [frame["data"] for frame in client.of("message")] == [["kept"]]
-            assert client.of("lost") == []
+            clients = [await connect(running) for running in servers]
+            with Monitor(redis_server) as calls:
+                sender = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "manage.py", "shell", "-c", SEND),
+                    env={
+                        **os.environ,
+                        "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings",
+                        "SETTINGS": json.dumps({**deadly, "FASTWS": site.fastws}),
+                    },
+                )
+                while not calls["append"]:
+                    await asyncio.sleep(0.01)
+                before = calls["read"]
+                for client in clients:
+                    await client.until(lambda client=client: client.offset == 1)
+                # Each process makes a check and reads the message. One more check may have begun before.
+                assert calls["read"] - before <= 3 * len(servers)
+            assert await sender.wait() == -signal.SIGKILL
+            for client in clients:
+                assert [frame["data"] for frame in client.of("message")] == [["kept"]]
+                assert client.of("lost") == []
 
     run(main)
-    no_traceback(running)
+    no_traceback(*servers)
+
+
+SEND = """
+from fastws_compat.groups import Group
+Group("room.1").send(["kept"])
+"""
 
 
 @on_servers("uvicorn")
