@@ -1023,9 +1023,40 @@ def test_offsets_that_the_history_does_not_have() -> None:
 
     async def main() -> None:
         await room.asend(["one"])
-        for after, messages in ((-5, [["one"]]), (1, []), (7, []), (10**30, [])):
+        for after, messages in ((0, [["one"]]), (1, []), (7, []), (10**30, [])):
             assert [entry.message for entry in await room.ahistory(after)] == messages
         assert await room.ahistory(limit=0) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [(-1, ValueError, "{}=-1 is negative."), ("1", TypeError, "integer"), (1.0, TypeError, "integer")],
+)
+def test_a_number_that_makes_no_sense(value: Any, error: type[Exception], text: str) -> None:
+    """It is refused, and joins nothing. An empty list would look like an empty history."""
+    room = Group("room.1")
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        for group in (room, Group("plain")):
+            with pytest.raises(error, match=text.format("last")):
+                await websocket.join(group, last=value)
+            await group.asend("to nobody")
+        for name in ("after", "limit"):
+            with pytest.raises(error, match=text.format(name)):
+                await room.ahistory(**{name: value})
+            with pytest.raises(error, match=text.format(name)):
+                await asyncio.to_thread(room.history, **{name: value})
+        await websocket.send_text("end")
+
+    async def main() -> None:
+        async with client(app, None) as socket:
+            await eventually(lambda: len(socket.sent) > 1)
+            assert socket.sent[1].get("text") == "end"
 
     run(main)
 
