@@ -126,6 +126,8 @@ class Layer:
         self.random = random
         self.loss = loss
         self.hubs: list[Hub] = []
+        # The changes that processes have made in the store, as they tell them to receivers of signals.
+        self.told: list[Diff] = []
 
     def send(self, diff: Diff) -> None:
         loop = asyncio.get_running_loop()
@@ -169,7 +171,6 @@ class Hub:
     def __init__(self, store: Store, layer: Layer) -> None:
         self.layer = layer
         self.link = link = Link(store)
-        self.told: list[Diff] = []
         self.keeper = Keeper(link, self.tell)
         self.watch = Watch(GROUP, link, 1000)
         self.screen = Screen()
@@ -179,7 +180,7 @@ class Hub:
         self.checks = asyncio.get_running_loop().create_task(self._check())
 
     def tell(self, group: str, diff: Diff) -> None:
-        self.told.append(diff)
+        self.layer.told.append(diff)
         self.watch.apply(diff)
         self.layer.send(diff)
 
@@ -224,6 +225,7 @@ class World:
         for hub in self.hubs:
             hub.screen.joined.clear()
             hub.screen.left.clear()
+        self.layer.told.clear()
         self.begun = asyncio.get_running_loop().time()
 
     def connect(self, user: str, hub: Hub) -> None:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +73,10 @@ class RedisServer:
     def close(self) -> None:
         self.stop()
         self._folder.cleanup()
+
+    def dump(self) -> bytes:
+        """The file with what was saved."""
+        return (Path(self._folder.name) / "dump.rdb").read_bytes()
 
     def connections(self) -> int:
         """How many clients are connected, besides the one that asks."""

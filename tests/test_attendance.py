@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from channels.layers import channel_layers
 
 from fastws_compat.exceptions import GroupStoreError
 from fastws_compat.groups import Group, Store, attendance, seating
@@ -22,8 +23,10 @@ from fastws_compat.groups.seats import MemorySeats, Seat
 from fastws_compat.groups.stores import StoreError
 from fastws_compat.groups.watch import Watch
 from fastws_compat.layers import client as layers
+from fastws_compat.signals import presence_joined, presence_left
 from tests.fake_server import until
 from tests.redis_server import RedisServer, running
+from tests.redis_server import redis_server as redis_server
 
 GROUPS = {"room.*": {"presence": {"linger": 7}}}
 
@@ -38,9 +41,13 @@ class Screen:
     def __init__(self) -> None:
         self.id = "screen"
         self.frames: list[dict[str, Any]] = []
+        self.people: dict[str, Any] = {}
 
     def tell(self, frame: Frame) -> None:
-        self.frames.append(json.loads(frame.message["text"]))
+        told = json.loads(frame.message["text"])
+        self.frames.append(told)
+        people = {**told.get("all", self.people), **told.get("joined", {}), **told.get("changed", {})}
+        self.people = {key: info for key, info in people.items() if key not in told.get("left", ())}
 
     async def next(self, number: int) -> dict[str, Any]:
         """The frame with this number, once it is there."""
@@ -321,8 +328,9 @@ def test_what_redis_refuses_is_an_error_of_the_store(server: RedisServer, settin
         seats: Any = seating.seats_of("default", "room.1")
         seats.abandon("p")
         async with aioredis.Redis.from_url(server.url) as redis:
-            for part in ("m", "p"):
-                await redis.set(seats._of("room.1", part), "no hash")
+            run = (await redis.info("server"))["run_id"]
+            for part in ("pm", "p"):
+                await redis.set(f"{seats._of('room.1', part)}:{run[:8]}", "no hash")
         with pytest.raises(StoreError):
             await seats.versions(["room.1"])
         with pytest.raises(GroupStoreError):
@@ -343,6 +351,123 @@ def test_a_keeper_that_has_stopped_takes_nobody() -> None:
         assert await seats.count("room.1") == 0
 
     asyncio.run(steps())
+
+
+class Heard:
+    """What the signals have told."""
+
+    def __init__(self) -> None:
+        self.signals: list[tuple[str, str]] = []
+
+    def join(self, key: str, **values: Any) -> None:
+        self.signals.append(("joined", key))
+
+    def leave(self, key: str, **values: Any) -> None:
+        self.signals.append(("left", key))
+
+
+@pytest.fixture
+def heard() -> Iterator[Heard]:
+    heard = Heard()
+    presence_joined.connect(heard.join)
+    presence_left.connect(heard.leave)
+    yield heard
+    presence_joined.disconnect(heard.join)
+    presence_left.disconnect(heard.leave)
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("backend", ["pubsub.RedisPubSubChannelLayer", "core.RedisChannelLayer"])
+@pytest.mark.parametrize("fault", ["flushed", "restored", "restarted"])
+def test_a_redis_that_has_lost_something_is_no_event(
+    fault: str, backend: str, redis_server: RedisServer, settings: Any, heard: Heard
+) -> None:
+    """Nobody is missing afterwards, nobody remains who has left, and no signal comes again."""
+    layer = {"BACKEND": f"channels_redis.{backend}", "CONFIG": {"hosts": redis_server.hosts}}
+    settings.CHANNEL_LAYERS = {"default": layer}
+    settings.FASTWS = {
+        "GROUPS": GROUPS,
+        "PRESENCE_TTL": 0.8,
+        "CHECK_SECONDS": 0.1,
+        "STORE_DURABLE": fault == "restarted",
+    }
+
+    async def steps() -> None:
+        from redis import asyncio as aioredis
+
+        here, other, screen = attendance_of("default"), Attendance("default"), Screen()
+        await here.enter("ann", "room.1", "ann", '"ann"')
+        await here.enter("eve", "room.1", "eve", '"eve"')
+        await watched(here, screen)
+        await until(lambda: screen.people.keys() == {"ann", "eve"})
+        async with aioredis.Redis.from_url(redis_server.url) as redis:
+            await redis.save()
+            here.leave("eve", "room.1")
+            await other.enter("bob", "room.1", "bob", '"bob"')
+            await until(lambda: screen.people.keys() == {"ann", "bob"})
+            await until(lambda: len(heard.signals) == 4)
+            screen.frames.clear()
+            if fault == "flushed":
+                await redis.flushall()
+            elif fault == "restarted":
+                await redis.save()
+        if fault != "flushed":
+            redis_server.kill()
+            redis_server.start()
+        seats: Any = seating.seats_of("default", "room.1")
+        async with asyncio.timeout(20):
+            while (await known(seats)) != {"ann", "bob"}:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(2)  # longer than anybody would be waited for
+        assert await known(seats) == {"ann", "bob"}
+        assert screen.people.keys() == {"ann", "bob"}
+        assert [frame for frame in screen.frames if frame.get("joined") or frame.get("left")] == []
+        assert sorted(heard.signals) == [
+            ("joined", "ann"),
+            ("joined", "bob"),
+            ("joined", "eve"),
+            ("left", "eve"),
+        ]
+        here.leave("ann", "room.1")
+        other.leave("bob", "room.1")
+        await until(lambda: len(heard.signals) == 6)
+        assert sorted(heard.signals[4:]) == [("left", "ann"), ("left", "bob")]
+        here.leave(screen.id, "room.1")
+        for each in (here, other):
+            await until(lambda each=each: not each._keepers[seats].task)
+        used = channel_layers["default"]
+        await (used.flush() if "pubsub" in backend else used.close_pools())
+
+    asyncio.run(steps())
+
+
+def test_another_tab_in_a_store_that_has_lost_everything_is_no_event(heard: Heard) -> None:
+    """The first tab has not been registered again yet."""
+
+    async def steps() -> None:
+        here, screen = attendance_of("default"), Screen()
+        await watched(here, screen)
+        await here.enter("one", "room.1", "7", "1")
+        await until(lambda: screen.people.keys() == {"7"})
+        seats_here()._books.clear()
+        await here.enter("two", "room.1", "7", "2")
+        await here.enter("new", "room.1", "8", "2")
+        await until(lambda: ("joined", "8") in heard.signals)
+        assert heard.signals == [("joined", "7"), ("joined", "8")]
+        here.end(screen.id, 4401)
+        for id in ("one", "two", "new"):
+            here.leave(id, "room.1")
+        await until(lambda: not here._keepers[seats_here()].task)
+
+    asyncio.run(steps())
+
+
+async def known(seats: Any) -> set[str]:
+    """Who is present, as far as the store says."""
+    try:
+        return {*await seats.listed("room.1")}
+    except StoreError:
+        return set()
 
 
 class Calls(MemorySeats):

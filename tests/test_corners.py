@@ -305,7 +305,7 @@ def test_marks_of_what_a_store_has_pass_over_what_has_changed_meanwhile() -> Non
     back = Seat("back", "ann", "{}")
     keeper._wanted["g"] = {"back": back}
     keeper._stale["g"] = dict.fromkeys(("back", "gone"))
-    keeper._strike("g", [], ["back", "gone"])
+    keeper._strike("g", [], ["back", "gone"], "")
     assert keeper._stale == {"g": {"back": None}}
 
 

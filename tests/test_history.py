@@ -17,8 +17,11 @@ from pydantic import BaseModel
 from fastws_compat import FastAPI, TypedWebSocket, WebSocket
 from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups import Group, counters, hub, record
+from fastws_compat.groups.breaker import breaker_of
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.positions import Claim, Position, claims_of, parse_claims, parse_position
+from fastws_compat.groups.storage import store_of
+from fastws_compat.groups.stores import StoreRefused
 from fastws_compat.layers import client as layers
 from tests.fake_server import CONNECT, FakeServer, websocket_scope
 from tests.live_clients import Client, client, eventually, joining_app
@@ -54,6 +57,7 @@ def layer(request: pytest.FixtureRequest, settings: Any) -> Iterator[str]:
             "who.*": {"presence": True},
             "room.*": {"history": {"count": 1000}},
             "long.*": {"history": {"count": 1000}, "state": True},
+            "whole.*": {"history": True, "state": True, "presence": True},
         }
     }
     layers.health.cache_clear()
@@ -122,6 +126,99 @@ def test_a_raw_client_gets_todays_frames() -> None:
                 b"\x00",
                 "end",
             ]
+
+    run(main)
+
+
+def commanded_app(group: Group, **options: Any) -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for command in websocket.iter_text():
+            if command == "join":
+                await websocket.join(group, **options)
+            elif command == "leave":
+                await websocket.leave(group)
+            else:
+                await group.asend(command, exclude=websocket if command == "to the others" else None)
+            await websocket.send_text(f"done: {command}")
+
+    return app
+
+
+async def seen_by_a_raw_client(group: Group, keeps: bool) -> list[Any]:
+    """Everything that a raw client receives in a group with members of both sorts, to its close frame."""
+    options = {"presence": {"name": "Ann"}, "presence_key": "ann"} if keeps else {}
+    app = commanded_app(group, **options)
+
+    async with client(app, None) as raw, client(app) as ours:
+
+        async def say(socket: FakeServer, command: str) -> None:
+            before = len(socket.sent)
+            socket.say(command)
+            await eventually(lambda: f"done: {command}" in texts(socket)[before:])
+
+        async def until(text: str, socket: FakeServer = raw) -> None:
+            await group.asend(text)
+            await eventually(lambda: any(text in each for each in texts(socket)))
+
+        for socket in (raw, ours):
+            await say(socket, "join")
+        await group.asend({"text": "\u00fc\U0001f600", "fastws": 1})
+        await group.asend(b"\x00\xff")
+        await group.asend("")
+        await until("all sorts")
+        await say(ours, "from a client")
+        await until("before its own")
+        await say(raw, "to the others")
+        await say(ours, "to the others")
+        if keeps:
+            await group.aset("a", 1)
+            await group.aunset("a")
+            await group.asend("with a key", key="k")
+            assert await group.asend("with a key", key="k") is False
+            async with client(app) as another:
+                await say(another, "join")
+                await say(another, "leave")
+            await group.aclear()
+        else:
+            await group.asend("with a key")
+        await until("after the changes")
+        await say(raw, "leave")
+        await until("after it has left", ours)
+        await say(raw, "join")
+        await until("back again")
+        if keeps:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(type(store_of("default")), "append", refuse)
+                await group.asend("live only")
+            await eventually(lambda: breaker_of("default").hole(group.name) is None)
+        else:
+            await group.asend("live only")
+        await until("the end")
+        await group.adisconnect(4000, "bye")
+        await eventually(lambda: raw.sent[-1]["type"] == "websocket.close")
+        return list(raw.sent)
+
+
+def texts(socket: FakeServer) -> list[str]:
+    return [message.get("text") or "" for message in socket.sent]
+
+
+def refuse(*arguments: Any, **options: Any) -> Any:
+    raise StoreRefused("full")
+
+
+def test_a_raw_client_gets_byte_for_byte_what_it_gets_without_a_kind() -> None:
+    """Whatever the group keeps, whatever happens to it, and whoever else is in the group."""
+
+    async def main() -> None:
+        with_kind = await seen_by_a_raw_client(Group("whole.1"), True)
+        without = await seen_by_a_raw_client(Group("plain.1"), False)
+        assert with_kind == without
+        assert len(without) == 18
 
     run(main)
 
@@ -926,9 +1023,40 @@ def test_offsets_that_the_history_does_not_have() -> None:
 
     async def main() -> None:
         await room.asend(["one"])
-        for after, messages in ((-5, [["one"]]), (1, []), (7, []), (10**30, [])):
+        for after, messages in ((0, [["one"]]), (1, []), (7, []), (10**30, [])):
             assert [entry.message for entry in await room.ahistory(after)] == messages
         assert await room.ahistory(limit=0) == []
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [(-1, ValueError, "{}=-1 is negative."), ("1", TypeError, "integer"), (1.0, TypeError, "integer")],
+)
+def test_a_number_that_makes_no_sense(value: Any, error: type[Exception], text: str) -> None:
+    """It is refused, and joins nothing. An empty list would look like an empty history."""
+    room = Group("room.1")
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        for group in (room, Group("plain")):
+            with pytest.raises(error, match=text.format("last")):
+                await websocket.join(group, last=value)
+            await group.asend("to nobody")
+        for name in ("after", "limit"):
+            with pytest.raises(error, match=text.format(name)):
+                await room.ahistory(**{name: value})
+            with pytest.raises(error, match=text.format(name)):
+                await asyncio.to_thread(room.history, **{name: value})
+        await websocket.send_text("end")
+
+    async def main() -> None:
+        async with client(app, None) as socket:
+            await eventually(lambda: len(socket.sent) > 1)
+            assert socket.sent[1].get("text") == "end"
 
     run(main)
 

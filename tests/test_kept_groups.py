@@ -15,7 +15,7 @@ from channels.layers import channel_layers
 from redis import Redis
 
 from fastws_compat import FastAPI, WebSocket
-from fastws_compat.exceptions import GroupNameError, GroupStoreError
+from fastws_compat.exceptions import GroupNameError, GroupSendError, GroupStoreError
 from fastws_compat.groups import Group
 from fastws_compat.groups.breaker import breaker_of
 from fastws_compat.groups.feeds import GroupFeed
@@ -26,7 +26,9 @@ from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import Payload
 from tests.live_clients import client, eventually, joining_app
+from tests.presence_world import VirtualLoop
 from tests.redis_server import RedisServer, running
+from tests.redis_server import redis_server as redis_server
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
@@ -360,6 +362,155 @@ def test_the_log_says_once_that_a_group_fails_while_others_work(
     run(main)
 
 
+@pytest.mark.parametrize("seconds", [1, 5])
+def test_what_the_layer_never_got_arrives_with_the_next_check(settings: Any, seconds: float) -> None:
+    """Whenever the sender dies. The clock is virtual, so nothing but the library can be late."""
+    settings.FASTWS = {**FASTWS, "CHECK_SECONDS": seconds}
+    settings.CHANNEL_LAYERS = {}
+    layers.local_layer.cache_clear()
+
+    async def main() -> None:
+        now, waits = asyncio.get_running_loop().time, []
+        async with client(joining_app(ROOM)) as ours, client(joining_app(ROOM), None) as raw:
+            await ours.until("joined")
+            for number in range(1, 30):
+                await asyncio.sleep(0.37 * number % seconds)
+                begun = now()
+                await keep_silently(ROOM, str(number))
+                await eventually(lambda number=number: raw.frames[-1:] == [number])
+                await ours.until_offset(number)
+                waits.append(now() - begun)
+            assert ours.of("lost") == []
+        assert max(waits) < seconds + 0.1
+        assert min(waits) < seconds / 2 < sorted(waits)[-2]
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(main())
+
+
+# A Redis that loses or refuses something
+
+REDIS_LAYERS = pytest.mark.parametrize("run", ["pubsub", "core"], indirect=True)
+WHOLE = Group("whole.1")
+
+
+@REDIS_LAYERS
+@pytest.mark.parametrize("what", ["m", "s", "everything"])
+def test_what_redis_has_forgotten(run: Any, redis: RedisServer, what: str) -> None:
+    """Without its position, a group begins another epoch; without its entries, it has been trimmed."""
+
+    async def main() -> None:
+        async with client(joining_app(WHOLE)) as socket:
+            await socket.until("joined")
+            for number in range(3):
+                await WHOLE.asend([number])
+            await WHOLE.aset("a", 1)
+            await eventually(lambda: socket.of("state")[-1:] and socket.of("state")[-1].get("set"))
+            epoch = await epoch_of(WHOLE)
+            if what == "everything":
+                with Redis.from_url(redis.url) as admin:
+                    admin.flushall()
+            else:
+                await change_key("DEL", WHOLE, what)
+            await WHOLE.asend(["after"])
+            await eventually(lambda: ["after"] in [frame.get("data") for frame in socket.of("message")])
+            offset = socket.offsets[-1]
+            position = await WHOLE.aposition()
+            if what == "s":
+                assert position == f"{epoch}:5"
+                assert socket.of("lost") == []
+                assert [entry.offset for entry in await WHOLE.ahistory()] == [offset] == [5]
+            else:
+                [lost] = socket.of("lost")
+                assert position == f"{lost['epoch']}:1"
+                assert (lost["epoch"] != epoch, lost["offset"], offset) == (True, 0, 1)
+            assert await WHOLE.astate() == ({} if what == "everything" else {"a": 1})
+        for before in range(3):
+            assert (await returns(WHOLE, f"{epoch}:{before}", offset))[0] is False
+        assert await returns(WHOLE, position, offset) == (True, [])
+
+    run(main)
+
+
+@REDIS_LAYERS
+def test_a_redis_that_is_full(run: Any, redis: RedisServer, request: pytest.FixtureRequest) -> None:
+    """One layer can still deliver, and the other cannot. Neither says that nobody missed anything."""
+    is_pubsub = request.node.callspec.params["run"] == "pubsub"
+
+    async def main() -> None:
+        await WHOLE.asend(["kept"])
+        before = await WHOLE.aposition()
+        with Redis.from_url(redis.url) as admin:
+            async with client(joining_app(WHOLE)) as socket:
+                await socket.until("joined")
+                admin.config_set("maxmemory", 1)
+                try:
+                    if is_pubsub:
+                        assert await WHOLE.asend(["not kept"]) is True
+                        unkept = {"fastws": "message", "group": "whole.1", "data": ["not kept"]}
+                        assert await socket.until("message") == unkept
+                    else:
+                        with pytest.raises(GroupSendError):
+                            await WHOLE.asend(["not kept"])
+                    with pytest.raises(GroupSendError):
+                        await WHOLE.aset("a", 1)
+                    if is_pubsub:
+                        assert (await returns(WHOLE, before, 1))[0] is False
+                    async with client(joining_app(WHOLE, presence=1, presence_key="ann")) as other:
+                        joined = await other.until("joined")
+                        assert f"{joined['epoch']}:{joined['offset']}" == before
+                        admin.config_set("maxmemory", 0)
+                        await eventually(lambda: [frame["count"] for frame in other.of("presence")] == [1])
+                finally:
+                    admin.config_set("maxmemory", 0)
+                await eventually(lambda: not breaker_of("default").is_open)
+                await WHOLE.aset("a", 2)
+                await WHOLE.asend(["kept again"])
+                await eventually(
+                    lambda: ["kept again"] in [frame.get("data") for frame in socket.of("message")]
+                )
+                assert await WHOLE.astate() == {"a": 2}
+        assert (await returns(WHOLE, before, 3))[0] is False
+        assert (await returns(WHOLE, await WHOLE.aposition(), 3)) == (True, [])
+
+    run(main)
+
+
+@pytest.mark.parametrize("backend", ["pubsub", "core"])
+@pytest.mark.parametrize("is_encrypted", [True, False])
+def test_what_the_file_of_redis_shows(
+    redis_server: RedisServer, settings: Any, backend: str, is_encrypted: bool
+) -> None:
+    """With encryption, neither a message nor a value nor what somebody shows of themselves."""
+    config: dict[str, Any] = {"hosts": redis_server.hosts}
+    if is_encrypted:
+        config["symmetric_encryption_keys"] = ["secret"]
+    settings.FASTWS = FASTWS
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": BACKENDS[backend], "CONFIG": config}}
+    texts = ["what was said", "what was written", "what stays", "what is shown", "what is sent"]
+
+    async def main() -> None:
+        app = joining_app(WHOLE, presence={"name": "what is shown"}, presence_key="ann")
+        async with client(app) as socket:
+            await socket.until("presence")
+            await WHOLE.asend({"text": "what was said"}, key="what-names-it")
+            await WHOLE.asend("what was written")
+            await WHOLE.asend(b"what is sent")
+            await WHOLE.aset("a", {"text": "what stays"})
+            await eventually(lambda: socket.of("state")[-1].get("set"))
+            assert [person.info for person in await WHOLE.apresence()] == [{"name": "what is shown"}]
+            with Redis.from_url(redis_server.url) as admin:
+                admin.config_set("rdbcompression", "no")
+                admin.save()
+        layer = channel_layers["default"]
+        await (layer.close_pools() if backend == "core" else layer.flush())
+
+    asyncio.run(main())
+    dump = redis_server.dump()
+    assert b"whole.1" in dump
+    assert [text for text in texts if text.encode() in dump] == ([] if is_encrypted else texts)
+
+
 # Connections
 
 
@@ -367,6 +518,9 @@ def use_from_sync_code() -> int:
     """What a view, a command or the shell does; returns how many messages there are."""
     ROOM.send("sync")
     assert ROOM.position()
+    WHOLE.set("a", 1)
+    assert WHOLE.state() == {"a": 1}
+    assert (WHOLE.count(), WHOLE.presence()) == (0, [])
     return len(ROOM.history())
 
 
@@ -380,10 +534,11 @@ def in_threads() -> None:
 
 def in_two_loops() -> None:
     async def main() -> None:
-        async with client(joining_app(ROOM)) as one:
+        async with client(joining_app(ROOM)) as one, client(joining_app("seen.1", presence=1)) as two:
             await one.until("joined")
             await ROOM.asend("async")
             await one.until("message")
+            await two.until("presence")
 
     for _ in range(2):
         asyncio.run(main())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -130,9 +131,11 @@ SCENARIOS = {each.__name__: each for each in (churn, reload, deploy, *FAULTS)}
 
 
 def events(world: World) -> list[str]:
-    """Whether a client saw somebody leave or join although nobody did."""
+    """Whether a client saw somebody leave or join although nobody did, or a signal says so."""
     joined = [key for hub in world.hubs for key in hub.screen.joined if hub.screen.left[key]]
-    return [f"left: {sorted(world.left)}"] * bool(world.left) + [f"again: {joined}"] * bool(joined)
+    told = [key for diff in world.layer.told for key in (*(diff.joined.keys() - diff.again), *diff.left)]
+    wrong = {"left": sorted(world.left), "again": joined, "signals": told}
+    return [f"{what}: {keys}" for what, keys in wrong.items() if keys]
 
 
 def outcome(seed: int, scenario: Callable[[World], Awaitable[list[str]]], users: int = 20) -> list[str]:
@@ -188,6 +191,12 @@ async def strike_first(self: MemorySeats, process: str) -> list[str]:
     return [group for group, book in self._books.items() if process in book.sockets]
 
 
+def tell_everything(self: Keeper, group: str, diff: Diff) -> None:
+    """Tell that somebody has joined whose presence the store had only lost."""
+    if diff:
+        self._tell(group, replace(diff, again=frozenset()))
+
+
 MUTATIONS: dict[str, tuple[Any, str, Any, str]] = {
     "nobody registers again": (Keeper, "_register_again", lambda self: None, "flush"),
     "the returned are not told that they were gone": (Leases, "forget", lambda self, process: None, "stop"),
@@ -201,6 +210,7 @@ MUTATIONS: dict[str, tuple[Any, str, Any, str]] = {
     "nobody has time to come back": (Keeper, "exit", exit_at_once, "reload"),
     "the dead are forgotten before they are removed": (MemorySeats, "groups_of", strike_first, "lost_reaper"),
     "nobody looks again": (Roster, "is_due", lambda self, now: self.stale, "wiped"),
+    "who is registered again joins again": (Keeper, "_told", tell_everything, "flush"),
     "nobody removes the dead": (Keeper, "_reap", lambda self, process: asyncio.sleep(0), "dead"),
 }
 

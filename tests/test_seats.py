@@ -87,7 +87,9 @@ def test_redis_counts_only_the_sockets_of_who_has_several(server: RedisServer) -
     async def main() -> None:
         servers = Servers(server.hosts, "counted")
         seats = RedisSeats(RedisStore(servers), 0)
-        read = Call(Script("return redis.call('HGETALL', KEYS[1])"), [servers.key("room", "pn")])
+        read = Call(
+            Script("return redis.call('HGETALL', KEYS[1])"), [servers.key("room", "pn")], is_of_run=True
+        )
 
         async def counts() -> dict[str, str]:
             [fields] = await servers.run_all(0, [read])
@@ -116,12 +118,13 @@ def test_everything_in_redis_expires(server: RedisServer) -> None:
     async def main() -> None:
         servers = Servers(server.hosts, "expiring")
         seats = RedisSeats(RedisStore(servers), 0)
-        keys = [servers.key("room", part) for part in ("m", "p", "pn", "pc:p1", "pc:p2")]
+        keys = [servers.key("room", part) for part in ("pm", "p", "pn", "pc:p1", "pc:p2")]
         keys += [servers.shared_key(f"in:{process}") for process in ("p1", "p2")]
 
         async def times(command: str, *arguments: int) -> set[int]:
             text = f"return redis.call('{command}', KEYS[1]{''.join(f', {each}' for each in arguments)})"
-            return {*await servers.run_all(0, [Call(Script(text), [key]) for key in keys])} - {-2}
+            calls = [Call(Script(text), [key], is_of_run=True) for key in keys]
+            return {*await servers.run_all(0, calls)} - {-2}
 
         async def soon() -> None:
             await times("EXPIRE", 100)

@@ -186,7 +186,9 @@ class Attendance:
     def _tell(self, group: str, diff: Diff) -> None:
         """Pass on a change that this process has made in the store."""
         if group in self._watches:
-            self._watches[group][0].apply(diff)
+            watch, _ = self._watches[group]
+            diff = replace(diff, again=diff.again | watch.roster.survivors(diff))
+            watch.apply(diff)
         task = asyncio.get_running_loop().create_task(self._send(group, diff), context=Context())
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
@@ -205,7 +207,8 @@ class Attendance:
     async def _send_signals(self) -> None:
         while self._signals:
             group, diff = self._signals.popleft()
-            for signal, people in ((presence_joined, diff.joined), (presence_left, diff.last)):
+            joined = {key: info for key, info in diff.joined.items() if key not in diff.again}
+            for signal, people in ((presence_joined, joined), (presence_left, diff.last)):
                 for key, info in people.items():
                     await signal.asend_robust(sender=None, group=group, key=key, info=json.loads(info))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import index
 from typing import Any
 
 from fastws_compat.connections.jsontext import dumps
@@ -62,6 +63,14 @@ def key_text(key: object) -> str:
     if len(data) > MAX_KEY:
         raise ValueError(f"A key of {len(data)} bytes exceeds the maximum of {MAX_KEY}.")
     return data.decode()
+
+
+def count_of(value: int, name: str) -> int:
+    """A number of entries, or an offset; ValueError if it is negative, TypeError if it is no integer."""
+    number = index(value)
+    if number < 0:
+        raise ValueError(f"{name}={number} is negative.")
+    return number
 
 
 def text_frame(kind: str, **fields: Any) -> Message:

@@ -22,7 +22,7 @@ from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.arrivals import Arrival, Joined, Wish, arrive, listen
 from fastws_compat.groups.attendance import Attended, attend, attendance_of
 from fastws_compat.groups.delivery import Frame
-from fastws_compat.groups.entries import key_text, text_frame
+from fastws_compat.groups.entries import count_of, key_text, text_frame
 from fastws_compat.groups.hub import Hub, hub_of, loop_of
 from fastws_compat.groups.keeping import Keeping, refuse_running_loop
 from fastws_compat.groups.kinds import Kind, kind_of, kind_with
@@ -264,13 +264,14 @@ async def join(
 ) -> Joined:
     """Add a socket to groups; it leaves them when its connection ends.
 
-    Raises WebSocketDisconnected if the socket has been closed, and GroupNameError for a group that keeps
-    something if the socket is in a group of that name on another layer.
+    Raises WebSocketDisconnected if the socket has been closed, ValueError if `last` is negative, and
+    GroupNameError for a group that keeps something if the socket is in a group of that name on another layer.
     """
     if has_ended(websocket):
         raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
     wanted = list(dict.fromkeys(map(_group, groups)))
     presence_key = None if presence_key is None else key_text(presence_key)
+    last = count_of(last, "last")
     info = None if presence is None else dump(presence)
     if info is not None or watch:
         for group in wanted:

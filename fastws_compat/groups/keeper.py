@@ -165,18 +165,22 @@ class Keeper:
         wanted = self._wanted.get(group, {})
         entering = [wanted[id] for id in batch if id in wanted]
         ending = [id for id in batch if id not in wanted]
+        epoch = ""
         if entering:
-            self._told(group, await with_timeout(self._seats.enter(group, self.process, entering)))
+            diff = await with_timeout(self._seats.enter(group, self.process, entering))
+            epoch = diff.epoch
+            again = frozenset(seat.key for seat in entering if seat.epoch not in ("", epoch))
+            self._told(group, replace(diff, again=again))
         if ending:
             self._told(group, await with_timeout(self._seats.leave(group, self.process, ending)))
-        self._strike(group, entering, ending)
+        self._strike(group, entering, ending, epoch)
 
-    def _strike(self, group: str, entered: list[Seat], left: list[str]) -> None:
+    def _strike(self, group: str, entered: list[Seat], left: list[str], epoch: str) -> None:
         """Mark these as stored, unless they have changed in the meantime."""
         wanted, stale = self._wanted.get(group, {}), self._stale[group]
         for seat in entered:
             if wanted.get(seat.socket) is seat:
-                wanted[seat.socket] = replace(seat, renewed=False)
+                wanted[seat.socket] = replace(seat, renewed=False, epoch=epoch)
                 stale.pop(seat.socket, None)
         for id in left:
             if id not in wanted:

@@ -12,7 +12,7 @@ from asgiref.sync import async_to_sync
 
 from fastws_compat.connections.jsontext import dumps, loads
 from fastws_compat.exceptions import GroupStoreError
-from fastws_compat.groups.entries import Entry
+from fastws_compat.groups.entries import Entry, count_of
 from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.publishing import Route, deliver, draft_id, failure
@@ -62,10 +62,13 @@ class Keeping:
         return self._run("position", self.aposition)
 
     async def ahistory(self, after: int = 0, limit: int | None = None) -> list[Entry]:
-        """The kept messages after an offset, oldest first; GroupStoreError if the store fails."""
+        """The kept messages after an offset, oldest first: all of them, or the first `limit`.
+
+        Raises ValueError if one of these is negative, and GroupStoreError if the store fails.
+        """
         kind = kind_with(self.name, "history")
         found: list[Entry] = []
-        after = max(0, after)
+        after, limit = count_of(after, "after"), None if limit is None else count_of(limit, "limit")
         with self._reading():
             while limit is None or len(found) < limit:
                 reading = await store_of(self.layer).read(self.name, kind, after, PAGE)

@@ -1,4 +1,8 @@
-"""The presence of sockets on one Redis server. Only the server's clock is used."""
+"""The presence of sockets on one Redis server. Only the server's clock is used.
+
+The keys contain the run id of the server. What a server restores from a file was true at some earlier time,
+so it counts as lost: every process registers its sockets again, and the old keys expire.
+"""
 
 from __future__ import annotations
 
@@ -53,11 +57,8 @@ class RedisSeats:
         return Diff(epoch.decode(), version, {}, list(last), {}, last), remaining > 0
 
     async def tick(self, process: str, lease: float) -> Tick:
-        beginning = self._key("in:")
-        keys = [self._key("leases"), self._key("tokens"), self._key("seen"), beginning + process]
-        token, dead = await self._run(
-            "presence_tick", keys, process, int(lease * 1000), uuid4().hex, TTL, beginning
-        )
+        keys = [self._key(name) for name in ("leases", "tokens", "seen", f"in:{process}")]
+        token, dead = await self._run("presence_tick", keys, process, int(lease * 1000), uuid4().hex, TTL)
         return Tick(token.decode(), [other.decode() for other in dead])
 
     async def release(self, process: str, seconds: float) -> None:
@@ -95,7 +96,7 @@ class RedisSeats:
     ) -> AsyncIterator[tuple[tuple[str, int], Iterator[tuple[str, bytes, bytes]]]]:
         from msgpack import unpackb
 
-        keys = [self._of(group, part) for part in ("m", "p", "pn")]
+        keys = [self._of(group, part) for part in ("pm", "p", "pn")]
         cursor: Any = b"0"
         while True:
             page = await self._run("presence_read", keys, cursor, PAGE)
@@ -116,18 +117,19 @@ class RedisSeats:
         """Epoch, version and number of people of each group."""
         from msgpack import unpackb
 
-        keys = [self._of(group, part) for group in groups for part in ("m", "p")]
+        keys = [self._of(group, part) for group in groups for part in ("pm", "p")]
         fields = unpackb(await self._run("presence_head", keys))
         return list(zip(fields[::3], fields[1::3], fields[2::3], strict=True))
 
     async def _run(self, name: str, keys: list[str], *args: Any) -> Any:
-        [reply] = await self._store.servers.run_all(self._server, [Call(script(name), keys, args)])
+        call = Call(script(name), keys, args, is_of_run=True)
+        [reply] = await self._store.servers.run_all(self._server, [call])
         if isinstance(reply, Exception):
             raise StoreRefused(str(reply)) from reply
         return reply
 
     def _keys(self, group: str, process: str) -> list[str]:
-        own = [self._of(group, part) for part in ("m", "p", "pn", f"pc:{process}")]
+        own = [self._of(group, part) for part in ("pm", "p", "pn", f"pc:{process}")]
         return [*own, self._key(f"in:{process}")]
 
     def _of(self, group: str, part: str) -> str:

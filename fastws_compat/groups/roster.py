@@ -41,6 +41,8 @@ class Diff:
     changed: People = field(default_factory=dict)
     # The last infos of people who have left; other processes do not need them.
     last: People = field(default_factory=dict)
+    # Those of the joined who were present before, until the store lost its data.
+    again: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.joined or self.left or self.changed)
@@ -108,6 +110,11 @@ class Roster:
     def is_due(self, now: float) -> bool:
         """Whether to compare the list with the store."""
         return self.stale or any(at <= now for at in self._unsure.values())
+
+    def survivors(self, diff: Diff) -> frozenset[str]:
+        """Those of the joined who were present before the store lost its data."""
+        is_new = self.epoch not in (None, diff.epoch)
+        return frozenset(diff.joined.keys() & self.people.keys() if is_new else ())
 
     def apply(self, diff: Diff) -> None:
         """Apply a diff, and those that were waiting for it."""

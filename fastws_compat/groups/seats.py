@@ -28,6 +28,8 @@ class Seat:
     key: str
     info: str
     renewed: bool = False
+    # The epoch of the list in which it is registered; "" before it is.
+    epoch: str = ""
 
 
 @dataclass(frozen=True, slots=True)

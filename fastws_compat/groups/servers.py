@@ -49,17 +49,20 @@ class Call:
     script: Script
     keys: Sequence[str]
     arguments: Sequence[Any] = ()
+    # Whether the keys are of this run of the server only: what it restores from a file is left to expire.
+    is_of_run: bool = False
 
     def packed(self, run_id: str, *, whole: bool = False) -> bytes:
         """The command that runs it, by its digest or with its whole text, in the protocol of Redis."""
         arguments = [run_id if argument is RUN_ID else argument for argument in self.arguments]
-        size = 3 + len(self.keys) + len(arguments)
+        keys = [f"{key}:{run_id[:8]}" for key in self.keys] if self.is_of_run and run_id else self.keys
+        size = 3 + len(keys) + len(arguments)
         if whole:
-            head = _packed("EVAL", self.script.text, len(self.keys), *self.keys)
-        elif len(self.keys) > MAX_KEYS_OF_A_GROUP:
-            head = _packed("EVALSHA", self.script.sha, len(self.keys), *self.keys)
+            head = _packed("EVAL", self.script.text, len(keys), *keys)
+        elif len(keys) > MAX_KEYS_OF_A_GROUP:
+            head = _packed("EVALSHA", self.script.sha, len(keys), *keys)
         else:
-            head = _packed_head(self.script.sha, tuple(self.keys))
+            head = _packed_head(self.script.sha, tuple(keys))
         return b"*%d\r\n%b%b" % (size, head, _packed(*arguments))
 
 

@@ -1,8 +1,8 @@
-"""Rooms that show who is present, and what this process has heard by signals."""
+"""Rooms that show who is present. What this process hears by signals goes to its log."""
 
 from __future__ import annotations
 
-import os
+import json
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,17 +13,20 @@ from fastws_compat.groups import Group
 from fastws_compat.signals import presence_joined, presence_left
 
 app = FastAPI()
-heard: list[list[Any]] = []
 
 
 @receiver(presence_joined)
 def note_join(group: str, key: str, info: Any, **kwargs: Any) -> None:
-    heard.append(["joined", group, key, info])
+    note("joined", group, key, info)
 
 
 @receiver(presence_left)
 async def note_leave(group: str, key: str, info: Any, **kwargs: Any) -> None:
-    heard.append(["left", group, key, info])
+    note("left", group, key, info)
+
+
+def note(*signal: Any) -> None:
+    print("signal", json.dumps(signal), flush=True)
 
 
 @app.websocket("/in/{room}")
@@ -52,9 +55,3 @@ async def who(websocket: WebSocket, room: str) -> None:
     await websocket.accept()
     people = await Group(room).apresence()
     await websocket.send_json({each.key: [each.info, each.sockets] for each in people})
-
-
-@app.websocket("/heard")
-async def signals(websocket: WebSocket) -> None:
-    await websocket.accept()
-    await websocket.send_json({"pid": os.getpid(), "heard": heard})

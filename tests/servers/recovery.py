@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from typing import Any
 
 from channels_redis.core import RedisChannelLayer
@@ -76,3 +78,18 @@ class TwoSteps(RedisPubSubChannelLayer):  # type: ignore[misc]
 class LossyCore(Lossy, RedisChannelLayer):  # type: ignore[misc]
     async def receive_all(self, channel: str) -> Any:
         return await RedisChannelLayer.receive(self, channel)
+
+
+class Deadly:
+    """Kills the process that sends a message, after the store has kept it."""
+
+    async def group_send(self, group: str, message: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DeadlyPubSub(Deadly, RedisPubSubChannelLayer):  # type: ignore[misc]
+    pass
+
+
+class DeadlyCore(Deadly, RedisChannelLayer):  # type: ignore[misc]
+    pass

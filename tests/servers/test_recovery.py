@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import sys
 import threading
 import time
 from collections import Counter
@@ -27,15 +28,13 @@ from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
-from fastws_compat.groups.kinds import kind_with
-from fastws_compat.groups.servers import SCRIPTS, script
 from fastws_compat.groups.storage import spliced_layer, store_of
-from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
-from fastws_compat.layers.wire import Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
+from tests.servers.client import Raw
 from tests.servers.conftest import Running, Server, in_turn, on_servers
+from tests.servers.monitor import Monitor
 from tests.sizes import size
 
 pytestmark = [
@@ -292,22 +291,85 @@ def test_a_restarted_server_and_a_page_that_returns_elsewhere(
     no_traceback(one, two)
 
 
-def test_a_sender_that_dies_before_the_layer_has_the_message(
-    redis_server: RedisServer, settings: Any, server: Server
+@in_turn("backend", {"pubsub": PUBSUB, "core": CORE})
+def test_a_raw_client_sees_the_same_bytes_as_without_a_history(
+    backend: str, redis_server: RedisServer, settings: Any, server: Server
 ) -> None:
-    running = Site(settings, redis_server).start(server)
+    """From the answer to its handshake to its close frame."""
+
+    def seen(kinds: dict[str, Any]) -> tuple[list[bytes], bytes]:
+        site = Site(settings, redis_server, GROUPS=kinds)
+        settings.CHANNEL_LAYERS = {"default": site.config(backend)}
+        running = site.start(server, backend)
+        with Raw(running, "/ws/room.1") as client:
+            head = [line for line in client.answer().split(b"\r\n") if not line.lower().startswith(b"date:")]
+            client.send(1, b'["from a client"]')  # it has joined once it gets this back
+            assert client.frame() == (1, b'["from a client"]')
+            for message in ({"text": "\u00fc", "fastws": 1}, "text", b"\x00\xff", ["x" * 60_000]):
+                ROOM.send(message)
+            if kinds:
+                ROOM.set("a", 1)
+                ROOM.clear()
+            ROOM.send("last")
+            while not client.data.endswith(b"\x81\x04last"):
+                client.data += client.socket.recv(65536)
+            running.signal()
+            data = client.rest()
+        no_traceback(running)
+        return head, data
+
+    whole = seen({"room.*": {"history": True, "state": True, "presence": True}})
+    head, data = seen({})
+    assert whole == (head, data)
+    assert data.startswith(
+        b'\x81\x18{"text":"\xc3\xbc","fastws":1}\x81\x04text\x82\x02\x00\xff\x81\x7e\xea\x64["xx'
+    )
+    assert data.endswith(b'xx"]\x81\x04last\x88\x02\x03\xf4')
+
+
+@in_turn("backend", {"pubsub": "DeadlyPubSub", "core": "DeadlyCore"})
+def test_a_sender_that_dies_before_the_layer_has_the_message(
+    backend: str, redis_server: RedisServer, settings: Any, server: Server
+) -> None:
+    """The message arrives with the next check of each process: at most one more is made before it."""
+    site = Site(settings, redis_server)
+    layer = CORE if backend == "DeadlyCore" else PUBSUB
+    servers = [site.start(server, layer) for _ in range(2)]
+    settings.CHANNEL_LAYERS = {"default": site.config(layer)}
+    deadly = {"CHANNEL_LAYERS": {"default": site.config(f"tests.servers.recovery.{backend}")}}
 
     async def main() -> None:
         async with connections() as connect:
-            client = await connect(running)
-            kind = kind_with("room.1", "history")
-            await store_of("default").append("room.1", kind, Draft("dead.1", Payload("json", '["kept"]')))
-            await client.until(lambda: client.offset == 1, CHECK_SECONDS + 5)
-            assert [frame["data"] for frame in client.of("message")] == [["kept"]]
-            assert client.of("lost") == []
+            clients = [await connect(running) for running in servers]
+            with Monitor(redis_server) as calls:
+                sender = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "manage.py", "shell", "-c", SEND),
+                    env={
+                        **os.environ,
+                        "DJANGO_SETTINGS_MODULE": "tests.servers.django_settings",
+                        "SETTINGS": json.dumps({**deadly, "FASTWS": site.fastws}),
+                    },
+                )
+                while not calls["append"]:
+                    await asyncio.sleep(0.01)
+                before = calls["read"]
+                for client in clients:
+                    await client.until(lambda client=client: client.offset == 1)
+                # Each process makes a check and reads the message. One more check may have begun before.
+                assert calls["read"] - before <= 3 * len(servers)
+            assert await sender.wait() == -signal.SIGKILL
+            for client in clients:
+                assert [frame["data"] for frame in client.of("message")] == [["kept"]]
+                assert client.of("lost") == []
 
     run(main)
-    no_traceback(running)
+    no_traceback(*servers)
+
+
+SEND = """
+from fastws_compat.groups import Group
+Group("room.1").send(["kept"])
+"""
 
 
 @on_servers("uvicorn")
@@ -742,37 +804,6 @@ class Visitor(Client):
             if self.close is not None:
                 self.close, self._gone_at = None, time.monotonic()
             await asyncio.sleep(random.uniform(0, SPREAD))
-
-
-class Monitor:
-    """How often each script runs on a Redis server."""
-
-    def __init__(self, redis: RedisServer) -> None:
-        self.calls: Counter[str] = Counter()
-        self._url = redis.url
-        self._names = {script(path.stem).sha: path.stem for path in SCRIPTS.glob("*.lua")}
-        self._is_on = threading.Event()
-        self._thread = threading.Thread(target=self._listen, daemon=True)
-
-    def _listen(self) -> None:
-        with Redis.from_url(self._url) as client, client.monitor() as monitor:
-            self._is_on.set()
-            for each in monitor.listen():
-                command = each["command"].split()
-                if command[:2] == ["ECHO", "end"]:
-                    return
-                if command[0] == "EVALSHA":
-                    self.calls[self._names.get(command[1], "")] += 1
-
-    def __enter__(self) -> Counter[str]:
-        self._thread.start()
-        assert self._is_on.wait(10)
-        return self.calls
-
-    def __exit__(self, *exc_info: object) -> None:
-        with Redis.from_url(self._url) as client:
-            client.echo("end")
-        self._thread.join(10)
 
 
 @pytest.mark.sized

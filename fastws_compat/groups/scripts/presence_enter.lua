@@ -1,5 +1,5 @@
 -- Registers the sockets of a process in a group.
--- KEYS: m, p, pn, pc:<process>, in:<process>. ARGV: ttl in s, a new epoch, the group, then for each socket its id,
+-- KEYS: pm, p, pn, pc:<process>, in:<process>. ARGV: ttl in s, a new epoch, the group, then for each socket its id,
 -- its key, the info and "1" if the info replaces one.
 -- pn has the number of sockets of each key that has more than one: most people need no field there.
 -- Returns epoch, version, and the numbers of the sockets with which keys have joined and changed.
@@ -41,8 +41,7 @@ local version = redis.call('HINCRBY', meta, 'v', step)
 -- Keys expire anew when one of them begins to exist, and when a process registers its sockets again.
 local again = sat < (#ARGV - 3) / 4
 if is_new or is_first or again then
-  if redis.call('TTL', meta) < ttl then redis.call('EXPIRE', meta, ttl) end -- a history may need it for longer
-  for at = 2, 5 do redis.call('EXPIRE', KEYS[at], ttl) end
+  for _, key in ipairs(KEYS) do redis.call('EXPIRE', key, ttl) end
 end
 local first, second = {}, {}
 for _, at in pairs(joined) do first[#first + 1] = at end

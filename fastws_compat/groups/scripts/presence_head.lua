@@ -1,4 +1,4 @@
--- Where rosters stand. KEYS: m and p of each group.
+-- Where rosters stand. KEYS: pm and p of each group.
 -- Returns epoch, version, and the number of keys that are present, of one group after the other; as one MessagePack
 -- text, which clients parse much faster than nested lists.
 local found = {}

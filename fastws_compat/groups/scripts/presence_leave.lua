@@ -1,5 +1,5 @@
 -- Removes sockets of a process from a group, or a batch of them once the lease of the process is over.
--- KEYS: m, p, pn, pc:<process>, in:<process>, leases, tokens.
+-- KEYS: pm, p, pn, pc:<process>, in:<process>, leases, tokens.
 -- ARGV: a new epoch, the group, the process, the size of the batch ("0": the sockets that follow), ids of sockets.
 -- Returns epoch, version, the keys that have left, each with its value, and the number of sockets that remain.
 local meta, people, counts, sockets, groups, leases, tokens = unpack(KEYS)

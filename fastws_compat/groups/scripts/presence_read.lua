@@ -1,4 +1,4 @@
--- Reads a page of those who are present. KEYS: m, p, pn. ARGV: the cursor, the size of the page.
+-- Reads a page of those who are present. KEYS: pm, p, pn. ARGV: the cursor, the size of the page.
 -- Returns epoch, version, the next cursor, and for each key its name, since when and what, and its sockets.
 -- All of it is one MessagePack text, which clients parse much faster than nested lists.
 -- The version is no newer than the page: diffs that the page contains already can be applied to it again.
