@@ -6,7 +6,9 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ from redis import Redis
 
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupNameError, GroupSendError, GroupStoreError
-from fastws_compat.groups import Group
+from fastws_compat.groups import Group, feeds
 from fastws_compat.groups.breaker import breaker_of
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.hub import hub_of
@@ -176,6 +178,51 @@ def test_the_news_of_a_clear_take_the_place_of_no_message(run: Any, monkeypatch:
             ]
             assert socket.of("message")[-1]["text"] == "after"
             assert socket.of("state") == []
+
+    run(main)
+
+
+def test_the_clock_of_the_store_says_what_is_older_than_a_membership(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process knows only when a message has arrived, and its clock may be wrong."""
+    monkeypatch.setattr(feeds, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+
+    async def main() -> None:
+        async with client(joining_app(ROOM)) as crowd:
+            await crowd.until("joined")
+            for number in range(3):
+                await ROOM.asend([number])
+                await asyncio.sleep(0.005)
+            await crowd.until_offset(3)
+            newest = (await ROOM.ahistory())[-1]
+            async with client(joining_app(ROOM, since=newest.time, last=20)) as newcomer:
+                await newcomer.until_offset(3)
+                assert [frame.get("data") for frame in newcomer.of("message")] == [None, None, [2]]
+
+    run(main)
+
+
+def test_values_that_are_older_than_a_membership_are_shown_only_if_they_are_the_last(run: Any) -> None:
+    board = Group("board.1")
+
+    async def main() -> None:
+        position = await board.aposition()
+        await board.aset("secret", 1)
+        await board.aunset("secret")
+        await board.aset("known", 2)
+        await asyncio.sleep(0.01)
+        since = datetime.now(UTC)
+        await asyncio.sleep(0.01)
+        await board.aset("new", 3)
+        async with client(joining_app(board, since=since), f"@earlier,board.1:{position}") as back:
+            joined = await back.until("joined")
+            # Until it has all values, it could not recover.
+            assert (joined["recovered"], joined["state"]) == (True, True)
+            assert (await back.until("state"))["set"] == {"new": 3}
+            assert (await back.until("state"))["all"] == {"known": 2, "new": 3}
+            assert "secret" not in str(back.frames)
+            assert back.offsets == [1, 2, 3]
 
     run(main)
 

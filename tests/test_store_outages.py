@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from fastws_compat.exceptions import GroupSendError, GroupStoreError
 from fastws_compat.groups import Group, breaker, counters, feeds
 from fastws_compat.groups.stores import MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers import client as layers
+from fastws_compat.layers.local import LocalLayer
 from tests.live_clients import Client, client, eventually, joining_app
 
 ROOM = Group("room.1")
@@ -65,6 +67,13 @@ async def recovers(app: FastAPI, position: str) -> Any:
     """Whether a client that comes back with a position has missed nothing."""
     async with client(app, f"room.1:{position}") as back:
         return (await back.until("joined"))["recovered"]
+
+
+def fail(*arguments: Any, **options: Any) -> Any:
+    raise StoreError("no reply")
+
+
+async def nothing(*arguments: Any) -> None: ...
 
 
 def run(main: Any) -> None:
@@ -121,6 +130,40 @@ def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, setti
             assert await recovers(app, before) is False
             assert await recovers(app, await ROOM.aposition()) is True
             assert one.of("lost") == []
+
+    run(main)
+
+
+def test_nothing_older_than_a_membership_follows_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members that are there when the store is back get what they have missed, page by page."""
+    monkeypatch.setattr(feeds, "PAGE", 2)
+    monkeypatch.setattr(feeds, "RETRY_INTERVAL", 0.05)
+    monkeypatch.setattr(feeds, "MAX_FAILURES", 1)
+    crowd = joining_app(ROOM)
+
+    async def main() -> None:
+        async with client(crowd) as one:
+            await one.until("state")
+            with monkeypatch.context() as patch:
+                patch.setattr(MemoryStore, "read", fail)
+                patch.setattr(LocalLayer, "group_send", nothing)
+                await ROOM.aset("secret", 1)
+                await ROOM.aunset("secret")
+                await ROOM.asend(["old"])
+                await asyncio.sleep(0.01)
+                newcomers = joining_app(ROOM, since=datetime.now(UTC))
+                async with client(newcomers) as new, client(newcomers, None) as raw:
+                    assert (await new.until("joined"))["epoch"] is None
+                    await eventually(lambda: len(newcomers.state.joined) == 2)
+                    await ROOM.asend(["new"])
+                    patch.undo()
+                    await one.until_offset(4)
+                    await new.until_offset(4)
+                    assert [frame.get("data") for frame in new.of("message")] == [None, None, None, ["new"]]
+                    assert await raw.next() == ["new"]
+                    assert new.of("state")[-1]["all"] == {}
+                    assert "secret" not in str(new.frames)
+            assert [frame["data"] for frame in one.of("message")] == [["old"], ["new"]]
 
     run(main)
 

@@ -157,12 +157,11 @@ class Arrival:
         if not self._is_member():
             return None
         if reading is None or feed.given is None:
-            feed.owe_position(self._member.id)
+            feed.owe_position(self._member.id, self._wish.since)
             return self._join_blindly(position)
         if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
             counters["recovered"] += 1
-            # The position of a page is recovered without values: this is the first connection of the client.
-            self.wants_values = feed.kind.state is not None and not self._member.has_returned
+            self.wants_values = feed.kind.state is not None and self._may_lack_values
             announcement = feed.announcement if self.wants_values else {}
             self._tell("joined", **position._asdict(), recovered=True, **announcement)
             await self._continue(feed, position)
@@ -174,6 +173,15 @@ class Arrival:
         self.wants_values = True
         await self._continue(feed, start)
         return recovered
+
+    @property
+    def _may_lack_values(self) -> bool:
+        """Whether a client that recovers lacks values that no change contains.
+
+        It does if its position is that of a page: this is its first connection. It may if older changes are
+        hidden from it.
+        """
+        return not self._member.has_returned or self._wish.since is not None
 
     async def _continue(self, feed: GroupFeed, position: Position) -> None:
         """Catch up now; or after the socket has been accepted, because what waits for that must be little."""
@@ -223,7 +231,7 @@ class Arrival:
         while self._is_member() and (target := feed.given) is not None:
             while position.offset < target.offset and position.epoch == target.epoch:
                 try:
-                    entries = await feed.entries_after(position)
+                    entries = await feed.entries_after(position, timed=self._wish.since is not None)
                 except Exception:  # a store of the project may raise anything
                     entries = []
                 if not entries:
@@ -265,10 +273,10 @@ class Arrival:
     def _frame(self, feed: GroupFeed, entry: Kept) -> Frame | None:
         """What this member receives of an entry that it missed."""
         member, content = self._member, entry.content
-        if isinstance(content, Change):
-            return Frame(change_frame(content, self.group, entry.offset)) if member.is_ours else None
         if self._is_hidden(entry):
             return feed.moved(entry.offset) if member.is_ours else None
+        if isinstance(content, Change):
+            return Frame(change_frame(content, self.group, entry.offset)) if member.is_ours else None
         delivery = feed.delivery(entry, content)
         return delivery.envelope if member.is_ours else delivery
 

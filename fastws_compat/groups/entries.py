@@ -43,6 +43,8 @@ class Kept:
     # The id of the member that is excluded.
     exclude: str | None = None
     key: str | None = None
+    # Whether it came over the layer: `time` is then when it arrived, by the clock of this process.
+    is_copy: bool = False
 
     @property
     def size(self) -> int:

@@ -6,9 +6,10 @@ import asyncio
 import json
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from contextvars import Context
+from datetime import datetime
 from typing import Any, Protocol
 
 from fastws_compat import conf
@@ -93,6 +94,8 @@ class GroupFeed:
         self._owes_values = False
         # The ids of members that joined while the store was unavailable, and have no position.
         self._strangers: set[str] = set()
+        # Those of them that must not receive what is older than a time, until the feed has caught up.
+        self._bounds: dict[str, datetime] = {}
         self._waiting: list[asyncio.Future[Reading | None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -114,7 +117,8 @@ class GroupFeed:
             self.is_blind = False
             self._sees.set()
         id = f"{envelope.sender}.{envelope.number}"
-        entry = Kept(envelope.offset, id, time.time(), envelope.content, envelope.exclude, envelope.key)
+        content, exclude, key = envelope.content, envelope.exclude, envelope.key
+        entry = Kept(envelope.offset, id, time.time(), content, exclude, key, is_copy=True)
         self._push(self.feed.receive(envelope.epoch, entry))
         self._wake()
         await self._give_all()
@@ -322,22 +326,32 @@ class GroupFeed:
         assert self.given is not None
         self._welcome_strangers()
         self.given = Position(self.given.epoch, entry.offset)
-        content = entry.content
+        content, hidden_from = entry.content, self._hidden_from(entry)
         if isinstance(content, Change):
             if self._values is not None:
                 self._values.apply(content, self.given)
-            self.tell(Frame(change_frame(content, self.group, entry.offset)))
+            self._tell_change(content, entry.offset, hidden_from)
             return
         members, delivery = self.hub.members.get(self.group, {}), self.delivery(entry, content)
         for number, member in enumerate(self._live(), 1):
             if member.id not in members or member.id in self.catchers:
                 continue  # it has left, or has joined again
-            if entry.exclude is not None and entry.exclude in member.ids:
+            is_excluded = entry.exclude is not None and entry.exclude in member.ids
+            if is_excluded or member.id in hidden_from:
                 member.tell(self.moved(entry.offset))
             else:
                 member.deliver(delivery)
             if not number % MAX_DELIVERIES_IN_A_ROW:
                 await asyncio.sleep(0)
+
+    def _hidden_from(self, entry: Kept) -> Collection[str]:
+        """The ids of members for which the entry is too old."""
+        return [id for id, bound in self._bounds.items() if entry.moment < bound]
+
+    def _tell_change(self, change: Change, offset: int, hidden_from: Collection[str]) -> None:
+        frame = Frame(change_frame(change, self.group, offset))
+        for member in self._live():
+            member.tell(self.moved(offset) if member.id in hidden_from else frame)
 
     def _give_lost(self, position: Position) -> None:
         self.given = position
@@ -359,6 +373,8 @@ class GroupFeed:
         """Send the positions and values that members still have to receive."""
         if not self._failures and self.given is not None:
             self._welcome_strangers()
+            if self.feed.delay is None:
+                self._bounds.clear()
         if self._owes_values and (frame := self.snapshot()) is not None:
             self._owes_values = False
             self.tell(frame)
@@ -399,9 +415,11 @@ class GroupFeed:
             return None
         return Frame(snapshot_frame(values.texts, self.group, given.offset))
 
-    def owe_position(self, id: str) -> None:
-        """Tell a member its position as soon as the store is back."""
+    def owe_position(self, id: str, since: datetime | None) -> None:
+        """Tell a member its position as soon as the store is back, and nothing older than `since`."""
         self._strangers.add(id)
+        if since is not None:
+            self._bounds[id] = since
 
     def owe_values(self) -> None:
         """Send all values to all members as soon as they are known."""
@@ -411,20 +429,25 @@ class GroupFeed:
 
     # Catching up
 
-    async def entries_after(self, position: Position) -> list[Kept]:
+    async def entries_after(self, position: Position, *, timed: bool = False) -> list[Kept]:
         """The entries after a position, up to the newest that members have received; none if they are gone.
 
-        Raises StoreError if the store fails. Members that catch up at the same time share one read.
+        With `timed`, they have the time of the store. Raises StoreError if the store fails. Members that
+        catch up at the same time share one read.
         """
-        if not (found := self.known_after(position)):
+        if not (found := self._remembered(position, timed)):
             async with self._page_lock:
-                found = self.known_after(position) or await self._page(position)
+                found = self._remembered(position, timed) or await self._page(position)
         given = self.given or position
         return [entry for entry in found if entry.offset <= given.offset]
 
     def known_after(self, position: Position, limit: int = PAGE) -> list[Kept]:
         """The entries after a position that are in memory; the ring may already be of another epoch."""
         return self.feed.ring.after(position.offset, limit) if self.feed.epoch == position.epoch else []
+
+    def _remembered(self, position: Position, timed: bool) -> list[Kept]:
+        found = self.known_after(position)
+        return [] if timed and any(entry.is_copy for entry in found) else found
 
     async def _page(self, position: Position) -> list[Kept]:
         reading = await self._store.read(self.group, self.kind, position.offset, PAGE)

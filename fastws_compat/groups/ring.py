@@ -20,7 +20,10 @@ class Ring:
         return len(self._entries)
 
     def add(self, entry: Kept) -> None:
-        if entry.offset in self._entries:
+        if (known := self._entries.get(entry.offset)) is not None:
+            # What the store has replaces a copy: it has the time of the store.
+            self._entries[entry.offset] = entry
+            self.budget.size += entry.size - known.size
             return
         self._entries[entry.offset] = entry
         self.budget.grow(self, entry.size)
