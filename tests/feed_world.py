@@ -109,7 +109,7 @@ class FaultyStore(Store):
         self.responds = asyncio.Event()
         self.responds.set()
         self.run = 1
-        # The run that the group was last read in.
+        # The run in which the group was last used.
         self.known_run: int | None = None
         self.saved: tuple[Life | None, int | None] = (None, None)
         self.log: list[tuple[str, int, str]] = []
@@ -132,8 +132,13 @@ class FaultyStore(Store):
 
     def _group(self) -> Life:
         if self.life is None:
-            self.life, self.known_run = Life(), None
+            self.life, self.known_run = Life(), self.run
         return self.life
+
+    def _notice_run(self, life: Life) -> None:
+        if self.known_run != self.run and self.asks_run_id:
+            life.begin_epoch()
+        self.known_run = self.run
 
     @property
     def first(self) -> tuple[str | None, int]:
@@ -152,6 +157,7 @@ class FaultyStore(Store):
             return known
         if draft.field is not None:
             change_state(life.state, draft.field, draft.value, State())
+        self._notice_run(life)
         if hole is not None:
             life.note_hole(hole)
         life.top += 1
@@ -169,9 +175,7 @@ class FaultyStore(Store):
     ) -> Reading:
         await self._travel()
         life = self._group()
-        if self.known_run not in (None, self.run) and self.asks_run_id:
-            life.begin_epoch()
-        self.known_run = self.run
+        self._notice_run(life)
         reading = life.reading(after, min(limit, 20), state)
         await self._return()
         return reading

@@ -40,6 +40,7 @@ class RedisServer:
     def start(self, *more: str, answer: bytes = b"+PONG") -> None:
         """Start again, on the same port, with what was saved; wait until it gives this answer."""
         options = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self._folder.name]
+        options += ["--repl-diskless-sync-delay", "0"]
         self._process = subprocess.Popen(
             [self.executable, "--port", str(self.port), *options, *more],
             stdout=subprocess.DEVNULL,
@@ -78,11 +79,35 @@ class RedisServer:
         """The file with what was saved."""
         return (Path(self._folder.name) / "dump.rdb").read_bytes()
 
+    def follow(self, other: RedisServer) -> None:
+        """Become a replica of another server, and wait until this one has everything that it has."""
+        self.call(b"REPLICAOF 127.0.0.1 %d" % other.port)
+        deadline = time.monotonic() + 30
+        while not (self._is_in_sync() and other.offset() == self.offset()):
+            assert time.monotonic() < deadline, "The replica did not catch up."
+            time.sleep(0.02)
+
+    def promote(self) -> None:
+        self.call(b"REPLICAOF NO ONE")
+
+    def _is_in_sync(self) -> bool:
+        return b"master_link_status:up" in self.call(b"INFO replication")
+
+    def offset(self) -> int:
+        """How much the server has replicated, or has for replicas."""
+        found = re.search(rb"(?:master|slave)_repl_offset:(\d+)", self.call(b"INFO replication"))
+        assert found is not None
+        return int(found[1])
+
+    def call(self, command: bytes) -> bytes:
+        """The reply to a command, as it is written."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
+            client.sendall(command + b"\r\n")
+            return client.recv(65536)
+
     def connections(self) -> int:
         """How many clients are connected, besides the one that asks."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as client:
-            client.sendall(b"INFO clients\r\n")
-            found = re.search(rb"connected_clients:(\d+)", client.recv(65536))
+        found = re.search(rb"connected_clients:(\d+)", self.call(b"INFO clients"))
         assert found is not None
         return int(found[1]) - 1
 

@@ -15,7 +15,9 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups import Group, servers, stores
 from fastws_compat.groups.entries import Kept
+from fastws_compat.groups.feed import can_recover
 from fastws_compat.groups.kinds import History, Kind, State
+from fastws_compat.groups.positions import Position
 from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Appended, Draft, Hole, MemoryStore, Store, StoreError, StoreRefused
@@ -410,6 +412,56 @@ def test_another_server_begins_another_epoch(redis: RedisServer, settings: Any) 
         assert (await store.head("g", KIND)).epoch == reading.epoch
 
     run(main)
+
+
+def test_a_snapshot_from_before_the_first_read(redis_server: RedisServer, settings: Any) -> None:
+    """Positions given after it must not stand for other messages, although nobody reads at first."""
+    store = use(settings, redis_server)
+    seen: list[Appended] = []
+
+    async def before() -> None:
+        await store.append("g", KIND, draft("one"))
+        redis_call(redis_server, "SAVE")
+        assert (await store.head("g", KIND)).top == 1
+        seen.append(await store.append("g", KIND, draft("two")))
+
+    async def after() -> None:
+        places = [await store.append("g", KIND, draft(f"other {number}")) for number in range(3)]
+        assert [place.offset for place in places] == [2, 3, 4]
+        reading = await store.head("g", KIND)
+        assert ({place.epoch for place in places}, reading.base) == ({reading.epoch}, 1)
+        assert not can_recover(Position(seen[0].epoch, seen[0].offset), reading)
+
+    run(before)
+    redis_server.kill()
+    redis_server.start()
+    run(after)
+
+
+def test_a_server_that_another_one_has_stood_in_for(redis_server: RedisServer, settings: Any) -> None:
+    """Nobody has read from the replica that was promoted, and the first server never restarts."""
+    store = use(settings, redis_server)
+    with running() as replica:
+        replica.follow(redis_server)
+
+        async def main() -> None:
+            settings.CHANNEL_LAYERS = {"default": {"BACKEND": PUBSUB, "CONFIG": {"hosts": replica.hosts}}}
+            channel_layers.backends.clear()
+            other = store_of("default")
+            await store.append("g", KIND, draft("one"))
+            await store.head("g", KIND)
+            replica.follow(redis_server)
+            replica.promote()
+            seen = await store.append("g", KIND, draft("seen by a client"))
+            for text in ("not seen", "not seen either"):
+                await other.append("g", KIND, draft(text))
+            redis_server.follow(replica)
+            redis_server.promote()
+            reading = await store.read("g", KIND, 0, 9)
+            assert offsets(reading.entries) == [1, 2, 3]
+            assert not can_recover(Position(seen.epoch, seen.offset), reading)
+
+        run(main)
 
 
 def test_a_durable_server_may_restart(redis: RedisServer, settings: Any) -> None:

@@ -58,11 +58,11 @@ class RedisStore(Store):
             keys.append(self.servers.key(group, f"k:{sha1(draft.key.encode()).hexdigest()}"))
         entry = [draft.id, *self._content(draft.content), draft.exclude or "", draft.key or ""]
         bounds = [history.count, _milliseconds(history.age), ttl(kind)]
-        arguments = [new_epoch(), int(is_retry), _name(hole), *bounds, *entry]
+        arguments = [new_epoch(), RUN_ID, int(is_retry), _name(hole), *bounds, *entry]
         if draft.copy is not None:
             arguments += [self.servers.place(group), *draft.copy]
         if draft.field is not None and kind.state is not None:
-            arguments += [""] * (15 - len(arguments)) + self._state(kind.state, draft)
+            arguments += [""] * (16 - len(arguments)) + self._state(kind.state, draft)
         return Call(script("append"), keys, arguments)
 
     def _content(self, content: Payload | Change) -> list[Any]:
@@ -154,7 +154,7 @@ class RedisStore(Store):
     async def _mark(
         self, group: str, kind: Kind, what: str, epoch: str = "", top: int = 0, *hole: str | int
     ) -> None:
-        arguments = [new_epoch(), what, epoch, top, ttl(kind), *hole]
+        arguments = [new_epoch(), RUN_ID, what, epoch, top, ttl(kind), *hole]
         await self.servers.run(group, Call(script("mark"), self._keys(group), arguments))
 
     def _keys(self, group: str) -> list[str]:

@@ -11,15 +11,13 @@ local oldest = now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(ARGV[5])
 local function read(m, s, st, fresh)
   local epoch, n, base, hole, run = unpack(redis.call('HMGET', m, 'e', 'n', 'b', 'h', 'r'))
   if not epoch then
-    epoch, n, base, hole, run = fresh, 0, 0, -1, ''
+    epoch, n, base, hole, run = fresh, 0, 0, -1, ARGV[2]
     redis.call('HSET', m, 'e', epoch, 'n', n, 'b', base, 'h', hole, 'r', run)
     redis.call('DEL', s)
   end
   if ARGV[2] ~= '' and run ~= ARGV[2] then
     -- Another server: what it has may be older than what clients have seen of this epoch.
-    if run ~= '' then
-      epoch, base, hole = fresh, n, -1
-    end
+    epoch, base, hole = fresh, n, -1
     redis.call('HSET', m, 'e', epoch, 'b', base, 'h', hole, 'r', ARGV[2])
   end
   redis.call('EXPIRE', m, ARGV[6])
