@@ -26,10 +26,11 @@ from channels.layers import channel_layers
 from django.db import connection, transaction
 from redis import Redis
 
-from fastws_compat.exceptions import GroupSendError
+from fastws_compat.exceptions import GroupSendError, GroupStoreError
 from fastws_compat.groups import Group
 from fastws_compat.groups.storage import spliced_layer, store_of
 from fastws_compat.layers import client as layers
+from tests.ports import free_port
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
 from tests.servers.client import Raw
@@ -57,7 +58,7 @@ ROOM = Group("room.1")
 class Site:
     """Processes and this one, with the same settings."""
 
-    def __init__(self, settings: Any, layer: RedisServer, **fastws: Any) -> None:
+    def __init__(self, settings: Any, layer: RedisServer | Address, **fastws: Any) -> None:
         self.layer = layer
         self.fastws: dict[str, Any] = {
             "GROUPS": {"room.*": {"history": {"count": 10_000}}},
@@ -85,6 +86,7 @@ class Client:
         self.position = ""
         self.frames: list[dict[str, Any]] = []
         self.close: tuple[int, str] | None = None
+        self.listening: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
 
     async def listen(self, url: str, reads: asyncio.Event | None = None) -> None:
@@ -146,10 +148,11 @@ async def connections() -> AsyncIterator[Callable[..., Any]]:
     async with AsyncExitStack() as stack:
         tasks: list[asyncio.Task[None]] = []
 
-        async def connect(running: Running, client: Client | None = None) -> Client:
+        async def connect(running: Running, client: Client | None = None, path: str = "/ws/room.1") -> Client:
             client = client or Client()
             times = len(client.of("joined")) + 1
-            tasks.append(asyncio.create_task(client.listen(running.url("/ws/room.1"))))
+            client.listening = asyncio.create_task(client.listen(running.url(path)))
+            tasks.append(client.listening)
             await client.until_joined(times)
             return client
 
@@ -443,6 +446,98 @@ def test_redis_has_lost_messages(
                 False,
             ]
             assert await recovers(connect, running, client.position) is True
+
+    run(main)
+    no_own_traceback(running)
+
+
+class Address:
+    """An address that leads to one Redis server, and after a failover to another."""
+
+    def __init__(self, target: RedisServer) -> None:
+        self.port = free_port()
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def hosts(self) -> list[dict[str, object]]:
+        return [{"address": f"redis://127.0.0.1:{self.port}/0", "socket_timeout": None}]
+
+    @asynccontextmanager
+    async def served(self) -> AsyncIterator[None]:
+        async with await asyncio.start_server(self._lead, "127.0.0.1", self.port):
+            try:
+                yield
+            finally:
+                self.turn_to(self._target)
+
+    def turn_to(self, target: RedisServer) -> None:
+        self._target = target
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            there = await asyncio.open_connection("127.0.0.1", self._target.port)
+            self._writers |= {writer, there[1]}
+            await asyncio.gather(self._copy(reader, there[1]), self._copy(there[0], writer))
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+
+def test_a_replica_that_lags_is_promoted(
+    redis_server: RedisServer, store_server: RedisServer, settings: Any, server: Server
+) -> None:
+    """What the replica lacks is lost, and announced. No position that the first server gave is valid."""
+    address = Address(redis_server)
+    kind = {"history": {"count": 10_000}, "presence": {"linger": 0}}
+    site = Site(settings, address, GROUPS={"room.*": kind}, PRESENCE_TTL=2)
+    running = site.start(server)
+
+    async def present() -> list[str]:
+        with suppress(GroupStoreError):
+            return sorted(person.key for person in await ROOM.apresence())
+        return []
+
+    async def main() -> None:
+        async with address.served(), connections() as connect:
+            client = await connect(running)
+            ann = await connect(running, path="/present/room.1/ann")
+            for number in range(3):
+                await ROOM.asend([number])
+            await client.until(lambda: client.offset == 3)
+            known = client.position
+            store_server.follow(redis_server)
+            store_server.promote()
+            ann.listening.cancel()
+            await connect(running, path="/present/room.1/bob")
+            for number in range(3, 5):
+                await ROOM.asend([number])
+            await client.until(lambda: client.offset == 5)
+            unknown = client.position
+            async with asyncio.timeout(20):
+                while await present() != ["bob"]:
+                    await asyncio.sleep(0.05)
+            redis_server.kill()
+            address.turn_to(store_server)
+            await send_until("again", lambda: client.of("lost"))
+            await send_until("last", lambda: client.frames[-1].get("text") == "last")
+            lost = client.frames.index(client.of("lost")[-1])
+            offsets = [
+                frame["offset"] for frame in client.frames[lost:] if frame["fastws"] in ("lost", "message")
+            ]
+            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+            numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
+            assert numbers == [[number] for number in range(5)]
+            for position in (known, unknown):
+                assert await recovers(connect, running, position) is False
+            assert await recovers(connect, running, client.position) is True
+            async with asyncio.timeout(20):
+                while await present() != ["bob"]:
+                    await asyncio.sleep(0.05)
 
     run(main)
     no_own_traceback(running)
