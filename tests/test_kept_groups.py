@@ -300,6 +300,29 @@ def test_two_layers_with_a_group_of_the_same_name(settings: Any) -> None:
     asyncio.run(main())
 
 
+def test_two_layers_that_lead_to_the_same_groups(redis: RedisServer, settings: Any) -> None:
+    """Their messages have ids of their own: a known key is not taken for the repetition of one message."""
+    layer = {"BACKEND": BACKENDS["pubsub"], "CONFIG": {"hosts": redis.hosts, "prefix": "shared"}}
+    settings.CHANNEL_LAYERS = {"default": layer, "other": layer}
+    settings.FASTWS = FASTWS
+    other = Group("room.1", layer="other")
+
+    async def main() -> None:
+        async with client(joining_app(ROOM)) as one, client(joining_app(other)) as two:
+            for socket in (one, two):
+                await socket.until("joined")
+            assert await ROOM.asend(["x"], key="k") is True
+            assert await other.asend(["y"], key="k") is False
+            assert await other.asend(["z"]) is True
+            for socket in (one, two):
+                await socket.until_offset(2)
+                assert [frame["data"] for frame in socket.of("message")] == [["x"], ["z"]]
+        for each in channel_layers["default"], channel_layers["other"]:
+            await each.flush()
+
+    asyncio.run(main())
+
+
 def test_a_socket_that_is_present_under_another_key(run: Any) -> None:
     app = FastAPI()
 

@@ -27,14 +27,16 @@ class Numbering:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._sender = uuid4().hex[:16]
+        # A sender for each layer: two of them may lead to the same groups.
+        self._senders: dict[str, str] = {}
         self._counts: dict[tuple[str, str], count[int]] = {}
 
     def next(self, layer: str, group: str) -> dict[str, Any]:
         """The sender and the number of the next message for a group: keys of the wire format."""
         if self._pid != os.getpid() or len(self._counts) > MAX_GROUPS:
             self._reset()
-        return {"from": self._sender, "number": next(self._counts.setdefault((layer, group), count()))}
+        sender = self._senders.get(layer) or self._senders.setdefault(layer, uuid4().hex[:16])
+        return {"from": sender, "number": next(self._counts.setdefault((layer, group), count()))}
 
 
 class LossDetector:
