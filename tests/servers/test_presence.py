@@ -359,6 +359,43 @@ def test_a_fault_of_redis_is_no_event(
         no_traceback(*servers)
 
 
+def test_a_redis_that_comes_back_from_a_file_brings_nobody_back(
+    redis_server: RedisServer, daphne: Server, uvicorn: Server
+) -> None:
+    servers = start(daphne, redis_server), start(uvicorn, redis_server)
+
+    async def main() -> None:
+        async with clients() as connect:
+            watching = [await connect(running, "/watch/room") for running in servers]
+            leaving = [await connect(running, f"/in/room?user=gone{running.pid}") for running in servers]
+            gone = [f"gone{running.pid}" for running in servers]
+            await connect(servers[0], "/in/room?user=ann")
+            for client in watching:
+                await client.until_people("ann", *gone)
+            with Redis.from_url(redis_server.url) as admin:
+                admin.save()
+            for client in leaving:
+                await client.connection.send("")
+            await connect(servers[1], "/in/room?user=bob")
+            for client in watching:
+                await client.until_people("ann", "bob")
+                client.left.clear()
+            redis_server.kill()
+            redis_server.start()
+            newcomer = await connect(servers[0], "/in/room?user=new")
+            for client in (*watching, newcomer):
+                await client.until_people("ann", "bob", "new", seconds=3 * TTL)
+            # For longer than anybody would be waited for.
+            await asyncio.sleep(TTL + 2 * TICK)
+            for client in (*watching, newcomer):
+                assert {*client.people} == {"ann", "bob", "new"}
+                assert {*client.left} <= {*gone}
+            people = {"ann": ["ann", 1], "bob": ["bob", 1], "new": ["new", 1]}
+            assert await ask(servers[1], "/who/room") == people
+
+    run(main)
+
+
 async def fail(fault: str, redis: RedisServer) -> None:
     if fault == "freeze":
         redis.freeze()
