@@ -290,7 +290,15 @@ def test_cancellation_from_outside_is_not_swallowed():
 # Messages that were read ahead are not lost
 
 
-def test_messages_keep_their_order_when_some_were_read_ahead():
+@pytest.mark.parametrize(
+    ("messages", "left"),
+    [
+        ([str(number) for number in range(20)], 4),  # 16 fill the buffer
+        (["x" * 40_000 + str(number) for number in range(5)], 3),  # as 2 long ones do
+    ],
+    ids=["many", "long"],
+)
+def test_messages_that_were_read_ahead_keep_their_order(messages, left):
     app, go = FastAPI(), asyncio.Event()
 
     @app.websocket("/ws")
@@ -302,40 +310,15 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
 
     async def run():
         line = connected(app)
-        for number in range(20):
-            line.say(str(number))
-        await until(lambda: len(line.incoming) == 4)
+        for message in messages:
+            line.say(message)
+        await until(lambda: len(line.incoming) == left)
         await swept()
-        assert len(line.incoming) == 4  # no more is read than the buffer can hold
+        assert len(line.incoming) == left
         go.set()
         line.hang_up()
         await line.wait_ended()
-        assert line.texts == [str(number) for number in range(20)]
-
-    asyncio.run(run())
-
-
-def test_long_messages_limit_the_read_ahead():
-    app, go = FastAPI(), asyncio.Event()
-
-    @app.websocket("/ws")
-    async def slow(websocket: WebSocket):
-        await websocket.accept()
-        await go.wait()
-        async for text in websocket.iter_text():
-            await websocket.send_text(text[-1])
-
-    async def run():
-        line = connected(app)
-        for number in range(5):
-            line.say("x" * 40_000 + str(number))
-        await until(lambda: len(line.incoming) == 3)
-        await swept()
-        assert len(line.incoming) == 3
-        go.set()
-        line.hang_up()
-        await line.wait_ended()
-        assert line.texts == ["0", "1", "2", "3", "4"]
+        assert line.texts == messages
 
     asyncio.run(run())
 
