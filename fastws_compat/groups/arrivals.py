@@ -161,8 +161,7 @@ class Arrival:
             return self._join_blindly(position)
         if position is not None and can_recover(position, reading) and position.epoch == feed.given.epoch:
             counters["recovered"] += 1
-            # The position of a page is recovered without values: this is the first connection of the client.
-            self.wants_values = feed.kind.state is not None and not self._member.has_returned
+            self.wants_values = feed.kind.state is not None and self._member.claim(self.group).is_first
             announcement = feed.announcement if self.wants_values else {}
             self._tell("joined", **position._asdict(), recovered=True, **announcement)
             await self._continue(feed, position)

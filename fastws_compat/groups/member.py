@@ -46,8 +46,6 @@ class Member:
 
     # Whether the client is `live.js`, which understands envelopes.
     is_ours = False
-    # Whether the client says that it has been connected before.
-    has_returned = False
     # Set when the socket is accepted; None if nothing waits for that.
     _accepted: asyncio.Event | None = None
     _postponed: tuple[asyncio.Task[None], ...] = ()
@@ -280,7 +278,6 @@ class LiveMember(Member):
         super().__init__(websocket)
         self._claims = claims
         self._ids = claims.ids | {self.id}
-        self.has_returned = bool(claims.ids)
 
     def deliver(self, delivery: Frame) -> None:
         super().deliver(delivery.envelope if isinstance(delivery, Delivery) else delivery)
