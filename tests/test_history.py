@@ -1120,10 +1120,11 @@ def test_a_position_is_announced_with_the_values_that_follow() -> None:
         position = f"board.1:{await room.aposition()}"
         async with client(app, f"@earlier,{position}") as back:
             assert "state" not in await back.until("joined")
-        async with client(app, position) as page:  # which has a position, but no values
-            joined = await page.until("joined")
-            assert (joined["recovered"], joined["state"]) == (True, True)
-            assert (await page.until("state"))["all"] == {}
+        for earlier in ("", "@lost.before.it.joined,"):
+            async with client(app, f"{earlier}{position}:-") as page:  # it has a position, but no values
+                joined = await page.until("joined")
+                assert (joined["recovered"], joined["state"]) == (True, True)
+                assert (await page.until("state"))["all"] == {}
         async with client(joining_app("room.1")) as other:
             assert "state" not in await other.until("joined")
 
@@ -1227,6 +1228,8 @@ def test_claims() -> None:
     assert claims.of("room.7") == Claim(Position("k3x9ab2c", 17), "v1")
     assert claims.of("who") == Claim(None, "v2")
     assert claims.of("other") == Claim(None, None)
+    claims = parse_claims("page:k3x9ab2c:17:-")
+    assert claims.of("page") == Claim(Position("k3x9ab2c", 17), None, is_first=True)
 
 
 def test_claims_that_are_too_long_are_cut_between_two() -> None:
