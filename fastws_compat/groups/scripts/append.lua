@@ -1,15 +1,16 @@
 -- Keep an entry at the next offset, and publish the message if the layer shares the server.
 -- KEYS: m (hash), s (stream), st (hash of the state), k (what is known about the key; only if there is a key)
--- ARGV: 1 fresh epoch, 2 whether it may have been appended before, 3 what was sent and is not kept: its sender
---   and number, "-" if it is still being sent, "" if there is nothing,
---   4 count, 5 age in ms, 6 TTL of m and st in s, 7 id, 8 kind, 9 data, 10 exclude, 11 key;
---   to publish it ("" or absent if not): 12 channel, 13 to 15 the parts of the message around epoch and offset;
+-- ARGV: 1 count, 2 age in ms, 3 TTL of m and st in s, 4 kind, 5 the channel to publish it on ("" for none),
+--   6 whether it may have been appended before, 7 what was sent and is not kept: its sender and number, "-" if
+--   it is still being sent, "" if there is nothing; 8 fresh epoch, 9 id, 10 data;
+--   to publish it ("" or absent if not): 11 to 13 the parts of the message around epoch and offset;
+--   "" or absent if there is none: 14 exclude, 15 key;
 --   for a change of the state (absent if not): 16 field, 17 value, 18 maximum number of fields, 19 maximum bytes
 -- Answers: epoch, offset and whether it is new (1 or 0), as one text, which clients parse faster than a list; or
 --   the name of the limit that it would exceed.
 local m, s, st, k = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, n, renewed = unpack(redis.call('HMGET', m, 'e', 'n', 'x'))
-local id, age, field, value = ARGV[7], tonumber(ARGV[5]), ARGV[16], ARGV[17]
+local id, age, exclude, field, value = ARGV[9], tonumber(ARGV[2]), ARGV[14] or '', ARGV[16], ARGV[17]
 
 if k then
   local known = redis.call('GET', k)
@@ -18,7 +19,7 @@ if k then
     return e .. ' ' .. o .. (by == id and ' 1' or ' 0')
   end
 end
-if ARGV[2] == '1' and epoch then
+if ARGV[6] == '1' and epoch then
   for _, entry in ipairs(redis.call('XREVRANGE', s, '+', '-', 'COUNT', 100)) do
     for i = 1, #entry[2], 2 do
       if entry[2][i] == 'i' and entry[2][i + 1] == id then
@@ -54,38 +55,38 @@ if field then
 end
 
 if not epoch then
-  epoch, n = ARGV[1], 0
+  epoch, n = ARGV[8], 0
   redis.call('HSET', m, 'e', epoch, 'n', 0, 'b', 0, 'h', -1, 'r', '')
   redis.call('DEL', s)
 end
-if ARGV[3] ~= '' then
+if ARGV[7] ~= '' then
   redis.call('HSET', m, 'h', n)
-  if ARGV[3] ~= '-' then
+  if ARGV[7] ~= '-' then
     -- The newest known ones are enough: the others are reported once more.
     local unkept = redis.call('HGET', m, 'u') or ''
-    redis.call('HSET', m, 'u', string.sub(ARGV[3] .. ' ' .. unkept, 1, 1000))
+    redis.call('HSET', m, 'u', string.sub(ARGV[7] .. ' ' .. unkept, 1, 1000))
   end
 end
 n = redis.call('HINCRBY', m, 'n', 1)
 
 local now = redis.call('TIME')
 now = now[1] * 1000 + math.floor(now[2] / 1000)
-if ARGV[10] == '' and not k then
-  redis.call('XADD', s, 'MAXLEN', ARGV[4], n .. '-0', 'i', id, 't', now, 'k', ARGV[8], 'd', ARGV[9])
+if exclude == '' and not k then
+  redis.call('XADD', s, 'MAXLEN', ARGV[1], n .. '-0', 'i', id, 't', now, 'k', ARGV[4], 'd', ARGV[10])
 else
-  local entry = {'i', id, 't', now, 'k', ARGV[8], 'd', ARGV[9]}
-  if ARGV[10] ~= '' then
+  local entry = {'i', id, 't', now, 'k', ARGV[4], 'd', ARGV[10]}
+  if exclude ~= '' then
     entry[#entry + 1] = 'x'
-    entry[#entry + 1] = ARGV[10]
+    entry[#entry + 1] = exclude
   end
   if k then
     entry[#entry + 1] = 'y'
-    entry[#entry + 1] = ARGV[11]
-    redis.call('SET', k, id .. ' ' .. epoch .. ' ' .. n, 'PX', ARGV[5])
+    entry[#entry + 1] = ARGV[15]
+    redis.call('SET', k, id .. ' ' .. epoch .. ' ' .. n, 'PX', ARGV[2])
   end
-  redis.call('XADD', s, 'MAXLEN', ARGV[4], n .. '-0', unpack(entry))
+  redis.call('XADD', s, 'MAXLEN', ARGV[1], n .. '-0', unpack(entry))
 end
-redis.call('PEXPIRE', s, ARGV[5])
+redis.call('PEXPIRE', s, ARGV[2])
 
 if n % 8 == 0 then
   -- Two entries over age for each that was added since the last time. Reading one is cheap, and often enough.
@@ -100,7 +101,7 @@ if n % 8 == 0 then
     redis.call('XDEL', s, old[1])
   end
 end
-local ttl = tonumber(ARGV[6])
+local ttl = tonumber(ARGV[3])
 if now - (tonumber(renewed or 0) or 0) > ttl * 50 then
   -- A twentieth of the TTL has passed since it was renewed here.
   redis.call('HSET', m, 'x', now)
@@ -118,8 +119,8 @@ if field then
   end
 end
 
-if ARGV[12] and ARGV[12] ~= '' then
+if ARGV[5] ~= '' then
   local place = string.format('%016d', n)
-  redis.call('PUBLISH', ARGV[12], ARGV[13] .. epoch .. ARGV[14] .. place .. ARGV[15])
+  redis.call('PUBLISH', ARGV[5], ARGV[11] .. epoch .. ARGV[12] .. place .. ARGV[13])
 end
 return {ok = epoch .. ' ' .. n .. ' 1'}
