@@ -15,13 +15,13 @@ from fastws_compat.connections import census
 from fastws_compat.connections.admission import Turn, admission
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
+from fastws_compat.connections.deadlines import Deadlines
 from fastws_compat.connections.outcomes import LOST, By, Closed, Reason
 from fastws_compat.connections.peers import peer_has_closed
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import DEFLATE, TURN, message_size
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import deflate, frames, handshake
-from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.daphne.negotiation import Agreement, MalformedHeader, negotiate
