@@ -29,7 +29,7 @@ from django.utils.crypto import constant_time_compare
 from fastws_compat.concurrency import is_async
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
-from fastws_compat.logins import stores
+from fastws_compat.logins import signatures, stores
 from fastws_compat.logins.lookups import new_session
 from fastws_compat.logins.tenants import remember_schema
 
@@ -253,6 +253,8 @@ def _owner(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
 
 
 def _hashes(user: Any) -> Iterator[str]:
+    if (own := signatures.session_hash(user)) is not None:
+        yield own
     yield user.get_session_auth_hash()
     if hasattr(user, "get_session_auth_fallback_hash"):
         yield from user.get_session_auth_fallback_hash()
@@ -320,7 +322,8 @@ def load_sessions(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 def _sessions_of_database(store: Any, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
-    return {key: store().decode(data) for key, data in rows.values_list("session_key", "session_data")}
+    decode = signatures.decoder(store())
+    return {key: decode(data) for key, data in rows.values_list("session_key", "session_data")}
 
 
 def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
