@@ -826,10 +826,11 @@ def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
         [session] = [each for each in everywhere() if each.server is protocol]
         assert session.sizes is protocol.sizes
         assert protocol.write_at_once(b"frame", 2000)
+        await protocol.write_in_turn(b"frame", 2000)
         protocol.disconnected = True
         assert not protocol.write_at_once(b"frame", 2000)
         connection.receive(masked(frames.TEXT, b"late"))
-        assert (protocol.messages_in, protocol.messages_out) == (2, 3)
+        assert (protocol.messages_in, protocol.messages_out) == (2, 4)
         protocol.disconnected = False
         connection.receive(masked(0x8, b"\x03\xe8"))
         await settle()
@@ -840,7 +841,7 @@ def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(main())
     totals = census.snapshot(everywhere)[1]["/a"]
     assert (totals.sizes_in.counts[:4], totals.sizes_in.sum) == ([1, 0, 1, 0], 364)
-    assert (totals.sizes_out.counts[:4], totals.sizes_out.sum) == ([1, 0, 1, 1], 2364)
+    assert (totals.sizes_out.counts[:4], totals.sizes_out.sum) == ([1, 0, 1, 2], 4364)
 
 
 def test_an_open_socket_keeps_no_options_and_nothing_of_its_handshake() -> None:

@@ -14,7 +14,8 @@ from fastws_compat.connections.states import MEMBER
 from fastws_compat.daphne import deflate, frames
 from fastws_compat.daphne.deflate import independent_frames
 from fastws_compat.groups import Group
-from tests.fake_server import CONNECT, FakeServer
+from fastws_compat.groups.delivery import Frame
+from tests.fake_server import CONNECT, FakeServer, until
 
 
 class Server(FakeServer):
@@ -26,6 +27,9 @@ class Server(FakeServer):
     def __init__(self, *, takes: bool = True) -> None:
         super().__init__(CONNECT)
         self.takes = takes
+        # Whether the client does not read, until `drained` is set.
+        self.is_full = False
+        self.drained = asyncio.Event()
         self.written: list[bytes] = []
         self.arrived = asyncio.Event()
 
@@ -39,6 +43,12 @@ class Server(FakeServer):
             self.written.append(frame)
             self.arrived.set()
         return self.takes
+
+    async def write_in_turn(self, frame: bytes, size: int) -> None:
+        if self.is_full:
+            await self.drained.wait()
+        self.written.append(frame)
+        self.arrived.set()
 
     @staticmethod
     def frame_of(message: dict[str, Any]) -> bytes:
@@ -152,16 +162,39 @@ def test_members_that_have_negotiated_the_same_compression_share_one_frame(monke
     asyncio.run(run())
 
 
-def test_a_server_that_does_not_take_the_frame_now_is_sent_the_message():
+def test_members_that_have_to_wait_share_the_frames_too():
+    """One in this step, one until its client reads; the frames are made once even so."""
+
+    async def run() -> None:
+        app, servers = app_with(), [Server(), Server(takes=False), Server(takes=False)]
+        tasks = [await member(app, server) for server in servers]
+        servers[2].is_full = True
+        for text in "abc":
+            await Group("shared").asend(text)
+        await until(lambda: [len(server.written) for server in servers] == [3, 3, 0])
+        servers[2].drained.set()
+        await until(lambda: len(servers[2].written) == 3)
+        assert Server.made == 3
+        assert [server.written for server in servers] == [[b"\x81\x01a", b"\x81\x01b", b"\x81\x01c"]] * 3
+        assert all(a is b for a, b in zip(servers[0].written, servers[2].written, strict=True))
+        assert [server.sent for server in servers] == [[]] * 3
+        await leave(servers, tasks)
+
+    asyncio.run(run())
+
+
+def test_a_message_without_a_frame_is_one_that_cannot_be_sent(caplog, monkeypatch):
     async def run() -> None:
         app, server = app_with(), Server(takes=False)
-        task = await member(app, server)
-        await Group("shared").asend("a")
-        await asyncio.wait_for(server.arrived.wait(), 5)
-        assert server.sent == [{"type": "websocket.send", "text": "a"}]
+        scope: dict[str, Any] = {}
+        task = await member(app, server, scope)
+        monkeypatch.setattr(Server, "frame_of", staticmethod(lambda message: 1 // 0))
+        await scope[MEMBER].send(Frame({"type": "websocket.send", "text": "a"}))
+        assert server.written == []
         await leave([server], [task])
 
     asyncio.run(run())
+    assert "A group message could not be sent to a member" in caplog.text
 
 
 def test_a_limit_that_counts_messages_sees_them():

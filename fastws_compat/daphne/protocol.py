@@ -233,9 +233,7 @@ class WebSocketProtocol(MessageReader):
         # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
         frame = self.frame_of(message)
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
-        self.messages_out += 1
-        self.bytes_out += message_size(message)
-        self._write(frame)
+        self._write_message(frame, message_size(message))
 
     async def _send_event(self, message: Message) -> None:
         """Send what is not a message of an open socket: an answer, a close, or a mistake."""
@@ -270,10 +268,22 @@ class WebSocketProtocol(MessageReader):
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         if self._bytes_this_turn > MAX_BYTES_PER_TURN:
             return False
+        self._write_message(frame, size)
+        return True
+
+    async def write_in_turn(self, frame: bytes, size: int) -> None:
+        """As `write_at_once`, but wait while `send` would wait; raise what it would raise."""
+        self._expect("websocket.send")
+        if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
+            await self._wait_writable()
+            self._expect("websocket.send")
+        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
+        self._write_message(frame, size)
+
+    def _write_message(self, frame: bytes, size: int) -> None:
         self.messages_out += 1
         self.bytes_out += size
         self._write(frame)
-        return True
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol") or None

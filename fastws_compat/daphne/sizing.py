@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from fastws_compat.connections.census import new_sizes
-from fastws_compat.connections.states import message_size
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.types import Message
 
@@ -21,13 +20,6 @@ class MeasuringProtocol(WebSocketProtocol):
         if self.messages_in != before:
             self.sizes[0].add(size)
 
-    def write_at_once(self, frame: bytes, size: int) -> bool:
-        written = super().write_at_once(frame, size)
-        if written:
-            self.sizes[1].add(size)
-        return written
-
-    async def send(self, message: Message) -> None:
-        await super().send(message)
-        if message["type"] == "websocket.send":
-            self.sizes[1].add(message_size(message))
+    def _write_message(self, frame: bytes, size: int) -> None:
+        super()._write_message(frame, size)
+        self.sizes[1].add(size)

@@ -31,6 +31,8 @@ class FrameServer(Protocol):
 
     def write_at_once(self, frame: bytes, size: int) -> bool: ...
 
+    async def write_in_turn(self, frame: bytes, size: int) -> None: ...
+
 
 class Frame:
     """A message for members in this process, encoded and compressed once for all of them."""

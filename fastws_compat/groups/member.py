@@ -20,7 +20,7 @@ from fastws_compat.groups.positions import NO_CLAIM, Claim, Claims, claims_of
 from fastws_compat.layers.client import counters
 from fastws_compat.layers.wire import Close
 from fastws_compat.logger import logger
-from fastws_compat.types import Message, Send
+from fastws_compat.types import Send
 
 TRY_AGAIN_LATER = 1013
 # Seconds that a socket which is being closed has to send what was queued before the close.
@@ -57,7 +57,7 @@ class Member:
         self.websocket = websocket
         # The hubs of its groups, by the layer's alias and the group's name.
         self.joined: dict[tuple[str, str], Hub] = {}
-        self._queue: deque[Message] = deque()
+        self._queue: deque[Frame] = deque()
         self._task: asyncio.Task[None] | None = None
         self._has_warned = False
         # Leads to the client after a group has closed the socket on the endpoint's behalf.
@@ -94,7 +94,7 @@ class Member:
 
     def put(self, frame: Frame) -> None:
         """Queue a frame behind what is queued already."""
-        self._enqueue(frame.message)
+        self._enqueue(frame)
         self.flush()
 
     async def send(self, frame: Frame) -> None:
@@ -102,7 +102,7 @@ class Member:
         if self._close_send is not None or not self._may_send():
             return
         if self._task is None and not self._queue and self._is_direct(self.websocket._send):
-            self._send_at_once(frame.message)
+            self._send_at_once(frame)
         else:
             self.put(frame)
         if self._task is not None:  # what is sent meanwhile stays behind it
@@ -113,12 +113,12 @@ class Member:
         if websocket.client_state is DISCONNECTED or websocket.application_state is DISCONNECTED:
             return
         if websocket.application_state is not CONNECTED:
-            self._enqueue(delivery.message)
+            self._enqueue(delivery)
         elif self._task is None and not self._queue and self._is_direct(websocket._send):
             if not self._write_frame(delivery):
-                self._send_at_once(delivery.message)
+                self._send_at_once(delivery)
         else:
-            self._enqueue(delivery.message)
+            self._enqueue(delivery)
             self.flush()
 
     @property
@@ -151,7 +151,7 @@ class Member:
             self._queue.clear()
         message = close_message(close.code, close.reason)
         self._close_send = mark_disconnected(websocket, {**message, "type": "websocket.disconnect"}, "server")
-        self._queue.append(message)
+        self._queue.append(Frame(message))
         self.flush()
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._skip_to_close)
 
@@ -178,12 +178,20 @@ class Member:
             return False
         return server.write_at_once(delivery.frame(server), delivery.size)
 
-    def _send_at_once(self, message: Message) -> None:
+    def _sending(self, frame: Frame) -> Any:
+        """Sends a frame, which all members share even if some of them have to wait."""
+        send = self._close_send or self.websocket._send
+        server = self._server if self._close_send is None and self._is_direct(send) else None
+        if server is None or not passes(self.websocket):
+            return send({**frame.message})
+        return server.write_in_turn(frame.frame(server), frame.size)
+
+    def _send_at_once(self, frame: Frame) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
-        sending: Any = self.websocket._send(message)
-        if not isinstance(sending, Coroutine):
-            sending = _as_coroutine(sending)
         try:
+            sending = self._sending(frame)
+            if not isinstance(sending, Coroutine):
+                sending = _as_coroutine(sending)
             waits_for = sending.send(None)
         except StopIteration:
             pass
@@ -196,9 +204,9 @@ class Member:
         drain = self._drain(started)
         self._task = asyncio.get_running_loop().create_task(drain, context=self._context)
 
-    def _enqueue(self, message: Message) -> None:
+    def _enqueue(self, frame: Frame) -> None:
         if len(self._queue) < conf.get("SLOW_CONSUMER_QUEUE"):
-            self._queue.append(message)
+            self._queue.append(frame)
             return
         close = self.is_ours or conf.get("SLOW_CONSUMER") == "close"
         self._warn_once("is closed with 1013" if close else "misses messages of its groups")
@@ -210,7 +218,7 @@ class Member:
         else:
             counters["dropped"] += 1
             self._queue.popleft()
-            self._queue.append(message)
+            self._queue.append(frame)
 
     def _warn_once(self, consequence: str) -> None:
         if not self._has_warned:
@@ -233,8 +241,7 @@ class Member:
             if started is not None:
                 await started
             while self._queue and self._may_send():
-                send = self._close_send or self.websocket._send
-                await send({**self._queue.popleft()})
+                await self._sending(self._queue.popleft())
         except Exception as exc:
             self._send_failed(exc)
         finally:

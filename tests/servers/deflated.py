@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import defaultdict
 from typing import Any
 
@@ -61,6 +62,15 @@ async def member(websocket: WebSocket, kind: str) -> None:
     await websocket.send_text("joined")
     async for text in websocket.iter_text():
         await Group(kind).asend(text)
+
+
+@app.websocket("/flood/{kind}", deflate=False)
+async def flood(websocket: WebSocket, kind: str) -> None:
+    """More for a group than the buffers of its members hold."""
+    await websocket.accept()
+    for number in range(await websocket.receive_json()):
+        await Group(kind).asend(f"{number} {os.urandom(20_000).hex()}")
+    await websocket.close()
 
 
 @app.websocket("/accept")

@@ -310,6 +310,22 @@ def test_a_broadcast_is_compressed_once_for_all_members(daphne: Server) -> None:
         assert made(running) == 3 * 2
 
 
+def test_a_broadcast_is_compressed_once_for_members_that_read_slowly(daphne: Server) -> None:
+    running = daphne.start(APP, settings=SETTINGS, env={"SETTINGS": json.dumps({"CHANNEL_LAYERS": {}})})
+    with ExitStack() as stack:
+        members = [stack.enter_context(raw(running, "/member/g")) for _ in range(5)]
+        assert [member.frame() for member in members] == [(1, b"joined")] * 5
+        made(running)
+        with open_socket(running, "/flood/g") as sender:
+            sender.send("300")
+            assert list(sender) == []  # sent before anybody reads
+        for member in members:
+            texts = [zlib.decompress(answer(member)[1] + b"\0\0\xff\xff\3\0", -12) for _ in range(300)]
+            assert [int(text.split()[0]) for text in texts] == list(range(300))
+        assert made(running) == 300
+    assert "reads too slowly" not in running.logs()
+
+
 def made(running: Running) -> int:
     with open_socket(running, "/made") as client:
         return int(json.loads(client.recv(timeout=15)))
