@@ -215,18 +215,15 @@ class Member:
             return False
         return server.write_at_once(delivery.frame(server), delivery.size)
 
-    def _sending(self, frame: Frame) -> Any:
-        """Sends a frame, which all members share even if some of them have to wait."""
-        send = self._close_send or self.websocket._send
-        server = self._server if self._close_send is None and self._is_direct(send) else None
-        if server is None or not passes(self.websocket):
-            return send({**frame.message})
-        return server.write_in_turn(frame.frame(server), frame.size)
-
     def _send_at_once(self, frame: Frame) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
+        server = self._server
+        sending: Any
         try:
-            sending = self._sending(frame)
+            if server is None or not passes(self.websocket):
+                sending = self.websocket._send(frame.message)
+            else:  # the frame is shared, although this member has to wait
+                sending = server.write_in_turn(frame.frame(server), frame.size)
             if not isinstance(sending, Coroutine):
                 sending = _as_coroutine(sending)
             waits_for = sending.send(None)
@@ -278,7 +275,7 @@ class Member:
             if started is not None:
                 await started
             while self._queue and self._may_send():
-                await self._sending(self._queue.popleft())
+                await self._send_next(self._queue.popleft())
         except Exception as exc:
             self._send_failed(exc)
         finally:
@@ -287,6 +284,14 @@ class Member:
                 self.flush()
             elif not self._may_send():
                 self._queue.clear()
+
+    async def _send_next(self, frame: Frame) -> None:
+        send = self._close_send or self.websocket._send
+        server = self._server if self._close_send is None and self._is_direct(send) else None
+        if server is None or not passes(self.websocket):
+            await send({**frame.message})
+        else:
+            await server.write_in_turn(frame.frame(server), frame.size)
 
     def _may_send(self) -> bool:
         if self._close_send is not None:
