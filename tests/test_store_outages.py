@@ -11,6 +11,7 @@ from fastws_compat.exceptions import GroupSendError, GroupStoreError
 from fastws_compat.groups import Group, breaker, counters, feeds
 from fastws_compat.groups.stores import MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers import client as layers
+from fastws_compat.layers.wire import encode, pack
 from tests.live_clients import client, eventually, joining_app
 
 ROOM = Group("room.1")
@@ -98,6 +99,49 @@ def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, setti
                 async with client(app, f"room.1:{position}") as back:
                     assert (await back.until("joined"))["recovered"] is recovered
             assert one.of("lost") == []
+
+    run(main)
+
+
+def test_the_process_that_knows_of_a_hole_judges_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has sent the message, no member of this process has received it, and the store works again."""
+    monkeypatch.setattr(breaker, "RETRY_INTERVAL", 60)
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryStore, "append", refuse)
+            await ROOM.asend(["not kept"])
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
+        await breaker.breaker_of("default").mark_holes()
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
+
+    run(main)
+
+
+def test_a_hole_outlives_the_members_that_have_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has sent the message and died. The store cannot note the hole before they leave."""
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryStore, "mark_hole", refuse)
+            async with client(app) as one:
+                await one.until("state")
+                unkept = {"from": "another.process", "number": 7, "kept": False}
+                await ROOM._asend(pack("room.1", encode(["not kept"]), None, unkept))
+                assert (await one.until("message"))["data"] == ["not kept"]
+            async with client(app, f"room.1:{before}") as back:
+                assert (await back.until("joined"))["recovered"] is False
+        await eventually(lambda: breaker.breaker_of("default").hole("room.1") is None)
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
 
     run(main)
 

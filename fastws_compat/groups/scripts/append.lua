@@ -8,7 +8,7 @@
 -- Answers: epoch, offset and whether it is new (1 or 0), as one text, which clients parse faster than a list; or
 --   the name of the limit that it would exceed.
 local m, s, st, k = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local epoch, n, renewed = unpack(redis.call('HMGET', m, 'e', 'n', 'x'))
+local epoch, n, renewed, hole = unpack(redis.call('HMGET', m, 'e', 'n', 'x', 'h'))
 local id, age, field, value = ARGV[7], tonumber(ARGV[5]), ARGV[16], ARGV[17]
 
 if k then
@@ -54,17 +54,17 @@ if field then
 end
 
 if not epoch then
-  epoch, n = ARGV[1], 0
+  epoch, n, hole = ARGV[1], 0, -1
   redis.call('HSET', m, 'e', epoch, 'n', 0, 'b', 0, 'h', -1, 'r', '')
   redis.call('DEL', s)
 end
-if ARGV[3] ~= '' then
+if ARGV[3] ~= '' or not hole then -- see mark.lua
   redis.call('HSET', m, 'h', n)
-  if ARGV[3] ~= '-' then
-    -- The newest known ones are enough: the others are reported once more.
-    local unkept = redis.call('HGET', m, 'u') or ''
-    redis.call('HSET', m, 'u', string.sub(ARGV[3] .. ' ' .. unkept, 1, 1000))
-  end
+end
+if ARGV[3] ~= '' and ARGV[3] ~= '-' then
+  -- The newest known ones are enough: the others are reported once more.
+  local unkept = redis.call('HGET', m, 'u') or ''
+  redis.call('HSET', m, 'u', string.sub(ARGV[3] .. ' ' .. unkept, 1, 1000))
 end
 n = redis.call('HINCRBY', m, 'n', 1)
 

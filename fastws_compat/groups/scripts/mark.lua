@@ -1,4 +1,5 @@
--- Begin a new epoch, or note a hole.
+-- Begin a new epoch, or note a hole. Without "h", the hole is at the newest offset, until the next entry is kept:
+-- a server that is full can delete this field, but not change it.
 -- KEYS: m, s, st
 -- ARGV: 1 fresh epoch, 2 what to do (epoch, hole, clear), 3 epoch that it is about ("" for any), 4 top, 5 TTL in s;
 --   for a hole: 6 sender and number of the message that is not kept ("-" if it is still being sent), 7 the newest
@@ -18,8 +19,15 @@ elseif ARGV[3] == '' or ARGV[3] == epoch then
     -- Fails if appending fails because of these keys: who notes a hole, learns whether the group works again.
     redis.call('XLEN', KEYS[2])
     redis.call('HLEN', KEYS[3])
+    local hole, unkept = unpack(redis.call('HMGET', m, 'h', 'u'))
+    unkept = unkept or ''
+    local written = redis.pcall('HSET', m, 'u', unkept)
+    if type(written) == 'table' then
+      redis.call('HDEL', m, 'h')
+      return written -- an error
+    end
     local sender, number = string.match(ARGV[6], '^(.*)%.(%d+)$')
-    local at, unkept = n, redis.call('HGET', m, 'u') or ''
+    local at = n
     if sender then
       local known
       for each, newest in string.gmatch(unkept, '(%S+)%.(%d+)') do
@@ -31,9 +39,8 @@ elseif ARGV[3] == '' or ARGV[3] == epoch then
         at = math.min(n, ARGV[7])
       end
     end
-    local hole = redis.call('HGET', m, 'h')
     if not hole or tonumber(at) > tonumber(hole) then
-      redis.call('HSET', m, 'h', at)
+      redis.call('HSET', m, 'h', hole and at or n)
     end
   elseif tonumber(n) < tonumber(ARGV[4]) then
     redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1)
