@@ -160,6 +160,33 @@ def test_a_message_that_should_have_been_kept_is_reported_once(caplog: pytest.Lo
     assert caplog.text.count("A message to group 'g' was not kept") == 1
 
 
+def test_a_message_that_its_sender_could_not_keep_is_reported_at_once() -> None:
+    """The sender may die before it does so. As long as the store refuses that, it is asked once only."""
+
+    async def main() -> None:
+        world, reports = World(), []
+        await world.feed.confirm()
+        assert world.feed._task is None
+
+        async def mark_hole(*arguments: Any) -> None:
+            reports.append(arguments)
+            if len(reports) == 1:
+                raise StoreRefused("full")
+
+        world.store.mark_hole = mark_hole  # type: ignore[method-assign]
+        for number in (1, 2):
+            unkept = Envelope("g", Payload("text", "x"), None, "p", number, kept=False)
+            await world.feed.receive(unkept)
+            await until(lambda: reports and world.feed._task is None and world.feed._timer is None)
+        assert [hole.number for *_, hole in reports] == [1]
+        world.feed.check(await world.store.head("g", world.feed.kind), 0)
+        await until(lambda: not world.feed.feed.has_hole)
+        assert [hole.number for *_, hole in reports] == [1, 2]
+        world.feed.close()
+
+    run(main)
+
+
 def test_a_doubt_is_not_delayed_by_a_gap_that_may_close_by_itself() -> None:
     async def main() -> None:
         world = World()

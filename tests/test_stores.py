@@ -20,7 +20,16 @@ from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.redis import RedisStore
 from fastws_compat.groups.storage import store_of
-from fastws_compat.groups.stores import Appended, Draft, Hole, MemoryStore, Store, StoreError, StoreRefused
+from fastws_compat.groups.stores import (
+    Appended,
+    Draft,
+    Hole,
+    MemoryStore,
+    Store,
+    StoreError,
+    StoreRefused,
+    StoreRejected,
+)
 from fastws_compat.layers.wire import Change, Payload
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis_server as redis_server
@@ -527,6 +536,39 @@ def test_a_server_that_is_full_refuses(redis: RedisServer, settings: Any) -> Non
         finally:
             redis_call(redis, "CONFIG", "SET", "maxmemory", "0")
         assert (await store.append("g", KIND, draft("three"))).offset == 2
+
+    run(main)
+
+
+def test_a_server_that_is_full_notes_a_hole(redis: RedisServer, settings: Any) -> None:
+    """It refuses the offset, but knows that there is a hole, wherever it turns out to be."""
+    redis_call(redis, "FLUSHALL")
+    store = use(settings, redis)
+
+    async def hole() -> int:
+        return (await store.head("g", KIND)).hole
+
+    async def main() -> None:
+        for text in ("one", "two"):
+            await store.append("g", KIND, draft(text))
+        assert await hole() == -1
+        redis_call(redis, "CONFIG", "SET", "maxmemory", "1")
+        try:
+            for _ in range(2):
+                with pytest.raises(StoreRejected, match="maxmemory"):
+                    await store.mark_hole("g", KIND)
+                assert await hole() == 2
+        finally:
+            redis_call(redis, "CONFIG", "SET", "maxmemory", "0")
+        assert await hole() == 2
+        for text in ("three", "four"):
+            await store.append("g", KIND, draft(text))
+            assert await hole() == 2
+        redis_call(redis, "HDEL", key(redis, "m"), "h")
+        assert await hole() == 4
+        await store.mark_hole("g", KIND, hole=Hole("sender", 1, 3))
+        await store.mark_hole("g", KIND, hole=Hole("sender", 1, 3))
+        assert await hole() == 4
 
     run(main)
 

@@ -10,7 +10,7 @@
 -- Answers: epoch, offset and whether it is new (1 or 0), as one text, which clients parse faster than a list; or
 --   the name of the limit that it would exceed.
 local m, s, st, k = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local epoch, n, run, renewed = unpack(redis.call('HMGET', m, 'e', 'n', 'r', 'x'))
+local epoch, n, run, renewed, hole = unpack(redis.call('HMGET', m, 'e', 'n', 'r', 'x', 'h'))
 local id, age, exclude, field, value = ARGV[10], tonumber(ARGV[2]), ARGV[15] or '', ARGV[17], ARGV[18]
 
 if k then
@@ -56,21 +56,21 @@ if field then
 end
 
 if not epoch then
-  epoch, n = ARGV[9], 0
+  epoch, n, hole = ARGV[9], 0, -1
   redis.call('HSET', m, 'e', epoch, 'n', 0, 'b', 0, 'h', -1, 'r', ARGV[8])
   redis.call('DEL', s)
 elseif ARGV[8] ~= '' and run ~= ARGV[8] then
   -- Another server: its offsets may have been given to other messages before.
-  epoch = ARGV[9]
+  epoch, hole = ARGV[9], -1
   redis.call('HSET', m, 'e', epoch, 'b', n, 'h', -1, 'r', ARGV[8])
 end
-if ARGV[7] ~= '' then
+if ARGV[7] ~= '' or not hole then -- see mark.lua
   redis.call('HSET', m, 'h', n)
-  if ARGV[7] ~= '-' then
-    -- The newest known ones are enough: the others are reported once more.
-    local unkept = redis.call('HGET', m, 'u') or ''
-    redis.call('HSET', m, 'u', string.sub(ARGV[7] .. ' ' .. unkept, 1, 1000))
-  end
+end
+if ARGV[7] ~= '' and ARGV[7] ~= '-' then
+  -- The newest known ones are enough: the others are reported once more.
+  local unkept = redis.call('HGET', m, 'u') or ''
+  redis.call('HSET', m, 'u', string.sub(ARGV[7] .. ' ' .. unkept, 1, 1000))
 end
 n = redis.call('HINCRBY', m, 'n', 1)
 
