@@ -27,6 +27,7 @@ from fastws_compat.groups.hub import Hub, hub_of, loop_of
 from fastws_compat.groups.keeping import Keeping, refuse_running_loop
 from fastws_compat.groups.kinds import Kind, kind_of, kind_with
 from fastws_compat.groups.member import Member, member_of, refuse_ended
+from fastws_compat.groups.publisher import sending
 from fastws_compat.groups.publishing import publish
 from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, layer_of
@@ -209,7 +210,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
 
     async def _asend(self, message: dict[str, Any]) -> None:
         layer = layer_of(self.layer)
-        call = group_send(self.layer, self.name, layer.group_send(self.name, message))
+        call = group_send(self.layer, self.name, sending(layer, self.name, message))
         if hooks.sending is not None:
             call = hooks.wrapped(hooks.sending, call, self.layer, self.name, message)
         loop = loop_of(layer) if is_bound_to_loop(layer) else None

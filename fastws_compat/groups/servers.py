@@ -74,6 +74,20 @@ RUN_ID = object()
 
 
 @dataclass(slots=True)
+class Publication:
+    """A message for a channel."""
+
+    channel: str
+    data: bytes
+
+    def packed(self, run_id: str, *, whole: bool = False) -> bytes:
+        return b"*3\r\n%b" % _packed("PUBLISH", self.channel, self.data)
+
+
+Command = Call | Publication
+
+
+@dataclass(slots=True)
 class Link:
     """One connection, and the run id of the server that it leads to."""
 
@@ -103,12 +117,13 @@ class Links:
     """The connections of one event loop to one server."""
 
     pool: Any
+    # How many calls are made at the same time, each on a connection of its own.
+    limit: asyncio.Semaphore
     free: list[Link] = field(default_factory=list)
-    limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONNECTIONS))
     # Whether the server's eviction policy has been checked.
     is_checked: bool = False
 
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, calls: Sequence[Command]) -> list[Any]:
         """The replies to several calls, sent together. A reply may be an exception."""
         async with self.limit:
             link = await self._take()
@@ -185,7 +200,7 @@ def _warn_of_eviction(policy: str) -> None:
         )
 
 
-async def _ask(link: Link, calls: Sequence[Call]) -> list[Any]:
+async def _ask(link: Link, calls: Sequence[Command]) -> list[Any]:
     replies = await _send(link, [call.packed(link.run_id) for call in calls])
     unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
     if unknown:
@@ -245,10 +260,10 @@ def _packed(*parts: Any) -> bytes:
 class LoopServers:
     """The servers as one event loop uses them. channels_redis calls `flush` when the loop is closed."""
 
-    def __init__(self, hosts: Sequence[Any]) -> None:
+    def __init__(self, hosts: Sequence[Any], connections: int) -> None:
         from channels_redis.utils import create_pool
 
-        self.links = [Links(create_pool(host)) for host in hosts]
+        self.links = [Links(create_pool(host), asyncio.Semaphore(connections)) for host in hosts]
 
     async def flush(self) -> None:
         for links in self.links:
@@ -258,12 +273,15 @@ class LoopServers:
 class Servers:
     """The servers of one layer, with the groups distributed over them as in the layer itself."""
 
-    def __init__(self, hosts: Any, prefix: str, place: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, hosts: Any, prefix: str, place: Callable[[str], str] = str, connections: int = MAX_CONNECTIONS
+    ) -> None:
         from channels_redis.utils import _consistent_hash, decode_hosts
 
         self._hash = _consistent_hash
         self.hosts: list[Any] = decode_hosts(hosts)
         self._prefix = prefix
+        self._connections = connections
         # The name by which the layer chooses the server of a group.
         self.place = place
         # channels_redis' name for what belongs to a loop.
@@ -296,6 +314,12 @@ class Servers:
             raise StoreError(str(exc)) from exc
         return replies
 
+    async def publish(self, group: str, data: bytes) -> None:
+        """Publish a message on the channel of a group; StoreError if the server may not have taken it."""
+        [reply] = await self._here().links[self.index(group)].run([Publication(self.place(group), data)])
+        if isinstance(reply, Exception):
+            raise StoreRejected(str(reply)) from reply
+
     def _here(self) -> LoopServers:
         loop = asyncio.get_running_loop()
         return self._layers.get(loop) or self._begin(loop)
@@ -303,6 +327,6 @@ class Servers:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> LoopServers:
         from channels_redis.utils import _wrap_close
 
-        servers = self._layers[loop] = LoopServers(self.hosts)
+        servers = self._layers[loop] = LoopServers(self.hosts, self._connections)
         _wrap_close(self, loop)
         return servers
