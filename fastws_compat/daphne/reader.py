@@ -37,8 +37,8 @@ class MessageReader(FrameWriter):
     # Inflates the client's messages; None unless permessage-deflate has been negotiated.
     _inflater: Inflater | None = None
 
-    # The messages of both directions and the bytes of their payloads, and when the last message came.
-    messages_in = messages_out = bytes_in = bytes_out = 0
+    # The client's messages and the bytes of their payloads, and when the last message came.
+    messages_in = bytes_in = 0
     last_in: float | None = None
 
     # autobahn's own attributes, as far as they are used here

@@ -24,6 +24,8 @@ class FrameWriter(SharedBeginning):
     """
 
     _writable: asyncio.Event | None = None  # set while the transport's buffer is full
+    # The messages to the client and the bytes of their payloads.
+    messages_out = bytes_out = 0
 
     def _prepare_writing(self) -> None:
         self._late_ping: bytes | None = None
@@ -52,6 +54,12 @@ class FrameWriter(SharedBeginning):
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         self._write(data)
+
+    def _write_message(self, frame: bytes, size: int) -> None:
+        """Write a message whose payload has this size before compression."""
+        self.messages_out += 1
+        self.bytes_out += size
+        self._write(frame)
 
     def _write(self, data: bytes) -> None:
         """Write to the socket at once if Twisted has nothing buffered; leave the rest to Twisted."""
