@@ -626,6 +626,26 @@ def test_an_error_in_the_beginning_is_500(
     assert "The handshake failed on " in caplog.text
 
 
+def test_an_error_of_one_that_has_waited_is_its_own(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """It begins when another handshake has been answered, which must not notice."""
+    settings.FASTWS = {"MAX_HANDSHAKES": 1}
+    monkeypatch.setattr(WebSocketProtocol, "gone", False)  # these transports have no socket to look at
+
+    async def main() -> None:
+        first, second, third = Arrived(), Arrived(), Arrived()
+        monkeypatch.setattr(second.server, "protocol_connected", lambda protocol: 1 / 0)
+        for arrived in (first, second, third):
+            arrived.receive(REQUEST)
+        await test_daphne.settle()
+        answers = [arrived.transport.take()[:12] for arrived in (first, second, third)]
+        assert answers == [b"HTTP/1.1 101", b"HTTP/1.1 500", b"HTTP/1.1 101"]
+        for arrived in (first, second, third):
+            arrived.lose()
+        await test_daphne.settle()
+
+    asyncio.run(main())
+
+
 def test_one_timer_serves_all_deadlines() -> None:
     async def main() -> None:
         loop, late, done = asyncio.get_running_loop(), [], asyncio.Event()

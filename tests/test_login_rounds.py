@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, ClassVar
 
 import pytest
+from django.contrib.auth import SESSION_KEY
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.contrib.sessions.backends import db
@@ -17,7 +19,7 @@ from django.test.utils import CaptureQueriesContext
 from fastws_compat.auth import login_required, permission_required, user_passes_test
 from fastws_compat.connections import census
 from fastws_compat.logins.registry import checks
-from tests.test_revalidation import check_now, committed, connected, end_of, nothing_is_left
+from tests.test_revalidation import KEPT, check_now, committed, connected, end_of, nothing_is_left
 from tests.users import make_user
 
 __all__ = ["committed", "nothing_is_left"]  # fixtures
@@ -134,3 +136,46 @@ def test_a_project_without_users_has_sockets() -> None:
         [sys.executable, "-W", "error", "-c", WITHOUT_USERS], capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr) == ("in\n", "")
+
+
+class Elsewhere(db.SessionStore):
+    """A session of a project that keeps its data outside of the table, and cannot read one of them."""
+
+    rows: ClassVar[dict[str, dict[str, Any]]] = {}
+
+    def exists(self, session_key: str | None) -> bool:
+        return session_key in self.rows
+
+    def save(self, must_create: bool = False) -> None:
+        if self.session_key is None:
+            self.create()
+            return
+        self.rows[self.session_key] = dict(self._get_session(no_load=must_create))
+
+    def load(self) -> dict[str, Any]:
+        if self.rows.get(self.session_key or "", {}).get("is_corrupt"):
+            raise LookupError("no key to decrypt it")
+        return dict(self.rows.get(self.session_key or "", {}))
+
+    def delete(self, session_key: str | None = None) -> None:
+        self.rows.pop(session_key or self.session_key or "", None)
+
+
+def test_an_engine_with_a_load_of_its_own_is_asked_for_each_session(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that it cannot read says nothing about the others."""
+    monkeypatch.setattr(f"{__name__}.SessionStore", Elsewhere)
+    settings.SESSION_ENGINE = __name__
+    Elsewhere.rows.clear()
+    ann, bob, eve = (make_user(name) for name in ("ann", "bob", "eve"))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(connected(user, login_required)) for user in (ann, bob, eve)]
+        check_now()
+        assert [end_of(websocket) for websocket in sockets] == ["open"] * 3
+        keys = {data[SESSION_KEY]: key for key, data in Elsewhere.rows.items()}
+        del Elsewhere.rows[keys[str(ann.pk)]]
+        Elsewhere.rows[keys[str(bob.pk)]]["is_corrupt"] = True
+        check_now()
+        assert [end_of(websocket) for websocket in sockets] == [4401, "open", "open"]
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [KEPT]

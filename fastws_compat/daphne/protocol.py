@@ -101,11 +101,7 @@ class WebSocketProtocol(MessageReader):
     def begin_handshake(self) -> None:
         """Begin to answer a request that autobahn would accept, without having it read the request again."""
         self._wskey = self.upgrade.values(b"sec-websocket-key")[0].decode()
-        try:
-            self.onConnect(None)
-        except Exception:
-            logger.exception("The handshake failed on %r.", self)
-            self.failHandshake("", 500)
+        self.onConnect(None)
 
     def onConnect(self, request: Any) -> Deferred[None]:
         if name := self.upgrade.repeated_header:
@@ -120,6 +116,13 @@ class WebSocketProtocol(MessageReader):
         """Start the application when the handshake's turn has come; the time for an answer begins here."""
         self._turn = turn
         turn.is_watched = True
+        try:
+            self._begin_application(turn)
+        except Exception:  # the caller is the handshake that has made room
+            logger.exception("The handshake failed on %r.", self)
+            self.failHandshake("", 500)
+
+    def _begin_application(self, turn: Turn) -> None:
         if self._is_waiting:
             self._is_waiting = False
             if self.server.stopping:

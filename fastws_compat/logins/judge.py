@@ -96,11 +96,12 @@ def judge(claims: Sequence[Claim]) -> list[int | None]:
     all the same.
     """
     attempt = _attempts()
-    sessions = load_sessions({claim.session_key for claim in claims if claim.session_key})
+    sessions = load_sessions({claim.session_key for claim in claims if claim.session_key}, attempt)
     identities = [claimed_identity(claim, sessions) for claim in claims]
-    users = load_users({identity for identity in identities if identity}, attempt)
+    users = load_users({each for each in identities if each not in (None, UNKNOWN)}, attempt)
+    users[UNKNOWN] = UNKNOWN
     found = [
-        attempt(_claimed_user, claim, users.get(identity) if identity else None, sessions)
+        attempt(_claimed_user, claim, users.get(identity), sessions)
         for claim, identity in zip(claims, identities, strict=True)
     ]
     load_permissions(
@@ -221,11 +222,12 @@ def may_log_in(user: Any, session: Any = None) -> bool:
     return _unless_changed(user, session) is not None
 
 
-def claimed_identity(claim: Claim, sessions: dict[str, dict[str, Any]]) -> Identity | None:
-    """The user in the claim's session, if it is still the one who opened the socket."""
+def claimed_identity(claim: Claim, sessions: dict[str, Any]) -> Any:
+    """The `Identity` in the claim's session, if it is still the one who opened the socket; or UNKNOWN."""
     if claim.session_key is None:
         return Identity(claim.user_id, None, claim.using)
-    return _identity_in(sessions.get(claim.session_key, {}), claim.user_id, claim.using)
+    contents = sessions.get(claim.session_key, {})
+    return UNKNOWN if contents is UNKNOWN else _identity_in(contents, claim.user_id, claim.using)
 
 
 def _identity_in(contents: Any, user_id: str, using: str | None = None) -> Identity | None:
@@ -305,25 +307,27 @@ def is_met(condition: Condition, user: Any) -> bool:
 # Sessions
 
 
-def load_sessions(keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """The contents of the sessions that still exist; one query if they are in the database."""
-    from django.contrib.sessions.backends.base import SessionBase
+def load_sessions(keys: Iterable[str], attempt: Callable[..., Any] = operator.call) -> dict[str, Any]:
+    """The contents of the sessions that still exist, or UNKNOWN; one query if they are in the database.
 
-    store: type[SessionBase] = import_module(settings.SESSION_ENGINE).SessionStore
+    `attempt` calls the methods of the engine, which may be the project's.
+    """
+    store: Any = import_module(settings.SESSION_ENGINE).SessionStore
     keys = list(keys)
     if not keys:
         return {}
-    if hasattr(store, "get_model_class"):  # db or cached_db, which writes to the database too
-        return _sessions_of_database(store, keys)
+    if stores.is_in_database(store):
+        return _sessions_of_database(store, keys, attempt)
     if stores.is_in_cache(store):
         return _sessions_of_cache(keys)
-    return {key: data for key in keys if (data := store(key).load())}
+    return {key: data for key in keys if (data := attempt(new_session(key).load))}
 
 
-def _sessions_of_database(store: Any, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _sessions_of_database(store: Any, keys: Sequence[str], attempt: Callable[..., Any]) -> dict[str, Any]:
     rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
     decode = signatures.decoder(store())
-    return {key: decode(data) for key, data in rows.values_list("session_key", "session_data")}
+    texts = rows.values_list("session_key", "session_data")
+    return {key: attempt(decode, text) for key, text in texts}
 
 
 def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,11 @@ def reads_many(session: Any) -> bool:
     return _reader_of(session) is not None
 
 
+def is_in_database(store: Any) -> bool:
+    """Whether an engine keeps its sessions in the table of its model, and reads them as Django's do."""
+    return _reader(store) in (_from_database, _from_both)
+
+
 def is_in_cache(store: Any) -> bool:
     """Whether an engine keeps its sessions in the cache only, as Django's does."""
     return _reader(store) is _from_cache
