@@ -222,6 +222,42 @@ def test_a_closed_feed_has_no_answer() -> None:
 # The last values
 
 
+def test_a_feed_that_is_closed_while_it_reads_lets_everybody_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        world, reading = World(), asyncio.Event()
+
+        async def hang(*arguments: Any) -> None:
+            reading.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(world.store, "read", hang)
+        waiting = [asyncio.create_task(world.feed.confirm()) for _ in range(2)]
+        await reading.wait()
+        waiting.append(asyncio.create_task(world.feed.confirm()))
+        await asyncio.sleep(0)
+        world.feed.close()
+        assert await asyncio.gather(*waiting) == [None, None, None]
+
+    run(main)
+
+
+def test_a_feed_that_is_closed_in_the_middle_of_a_message_lets_everybody_go() -> None:
+    """With this many members, a message is delivered in several turns of the loop."""
+
+    async def main() -> None:
+        world, reached = World(), asyncio.Event()
+        crowd = [Listener(f"m{number}", reached.set) for number in range(CROWD)]
+        world.join(*crowd)
+        await world.feed.confirm()
+        await world.send(2)
+        waiting = asyncio.create_task(world.feed.confirm())
+        await reached.wait()
+        world.feed.close()
+        await waiting
+
+    run(main)
+
+
 def test_values_apply_only_changes_that_they_lack() -> None:
     values = Values({"a": "1", "b": "2"}, Position("e", 5))
     values.apply(Change('{"set":{"a":9}}'), Position("e", 5))

@@ -655,6 +655,46 @@ def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() ->
     run(main)
 
 
+@pytest.mark.parametrize("are_kept", [True, False])
+def test_a_member_that_leaves_while_the_store_is_read(
+    are_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been read is not sent after `left`, nor is it said that messages are no longer kept."""
+    room, app, entries_after = Group("room.1"), FastAPI(), GroupFeed.entries_after
+    reading, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        found = await entries_after(*arguments, **options)
+        reading.set()
+        await may_go_on.wait()
+        return found if are_kept else []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with monkeypatch.context() as patch:
+            patch.setattr(GroupFeed, "entries_after", slowly)
+            first = asyncio.create_task(websocket.join(room))
+            await reading.wait()
+            await websocket.leave(room)
+            may_go_on.set()
+            await first
+        assert (await websocket.join(room)).recovered is True
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        position = await room.aposition()
+        for number in (1, 2):
+            await room.asend([number])
+        async with client(app, f"room.1:{position}") as one:
+            await one.until_offset(2)
+            kinds = [frame["fastws"] for frame in one.frames]
+            assert kinds == ["hello", "joined", "left", "joined", "message", "message"]
+
+    run(main)
+
+
 @pytest.mark.parametrize("is_cancelled", [True, False])
 def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> None:
     room = Group("room.1")

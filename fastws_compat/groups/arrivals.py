@@ -236,6 +236,8 @@ class Arrival:
                     entries = await feed.entries_after(position, timed=self._wish.since is not None)
                 except Exception:  # a store of the project may raise anything
                     entries = []
+                if not self._is_member():
+                    return None
                 if not entries:
                     return self._give_up(feed)
                 for entry in entries:

@@ -170,6 +170,7 @@ class GroupFeed:
         self._is_closed = True
         self._breaker.take_over(self.group, self.kind, self.feed.holes.values())
         self.catchers.clear()
+        self._steps.clear()
         self.feed.ring.close()
         self._breaker.forget(("read", self.group))
         if not self.hub.feeds and self.hub.checker is not None:
@@ -210,6 +211,10 @@ class GroupFeed:
                 self.feed.doubts = False
                 try:
                     reading = await self._read()
+                except asyncio.CancelledError:  # the feed is closed
+                    self._waiting += waiting
+                    self._answer(None)
+                    raise
                 except Exception as exc:  # a crypter may raise anything
                     self._waiting = waiting + self._waiting
                     pause = self._failed(exc)
