@@ -222,24 +222,6 @@ def test_a_client_that_knows_a_version_gets_what_has_changed_since(client: TestC
                 assert "all" in Client(returned).presence()
 
 
-def test_a_second_join_does_not_repeat_what_has_changed_since_the_first(client: TestClient) -> None:
-    """The version in the URL is older than what the client has received meanwhile."""
-    with connect(client, "1") as watching:
-        ann = Client(watching)
-        ann.join(presence=1)
-        known = ann.presence()["version"]
-        with connect(client, "3", f"room.7::0:{known}") as returned:
-            eve = Client(returned)
-            eve.join(watch=True)
-            with connect(client, "2") as tab:
-                Client(tab).join(presence=2)
-                assert eve.presence()["joined"] == {"2": 2}
-                tab.send_json({"leave": True})
-                assert eve.presence()["left"] == ["2"]
-            eve.join(presence=3)
-            assert eve.presence()["joined"] == {"3": 3}
-
-
 def test_the_key_of_the_anonymous_is_their_socket_unless_one_is_given(client: TestClient) -> None:
     with connect(client, "nobody") as first, connect(client, "nobody") as second:
         one, two = Client(first), Client(second)
