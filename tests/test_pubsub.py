@@ -163,6 +163,15 @@ def test_groups_on_two_servers_are_the_business_of_the_layer(
     assert by_layer[1:] == ["asgi__group__g", "asgi__group__g"]
 
 
+@pytest.mark.parametrize("option", ["on_disconnect", "on_reconnect"])
+def test_a_project_that_is_told_about_connections_has_those_of_the_layer(
+    use: Any, by_layer: list[str], redis: RedisServer, option: str
+) -> None:
+    use(**{option: print})
+    run(lambda: exchange(1, servers=(redis,)))
+    assert by_layer[1:] == ["asgi__group__g", "asgi__group__g"]
+
+
 def test_the_layer_sends_what_could_not_be_published(
     use: Any, by_layer: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

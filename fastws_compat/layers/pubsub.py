@@ -18,6 +18,8 @@ from fastws_compat.layers.local import OwnLayer
 
 # What a project's own layer may have replaced.
 METHODS = ("new_channel", "receive", "group_add", "group_discard", "group_send")
+# Options with which the layer tells the project about its connections.
+CALLBACKS = ("on_disconnect", "on_reconnect")
 
 # By layer, whether its hosts are such that it can be bypassed.
 _plain: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
@@ -156,6 +158,8 @@ def is_bypassed(layer: Any) -> bool:
 
 
 def _is_plain(layer: Any) -> bool:
+    if any(map(layer._kwargs.get, CALLBACKS)):
+        return False
     try:
         connection = _pool_of(layer).make_connection()
         return bool(connection.protocol == 2 and not connection.health_check_interval)
