@@ -33,8 +33,11 @@ def configure(url: str) -> None:
     layer = {"BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer", "CONFIG": {"hosts": hosts}}
     two_steps = {"BACKEND": "benchmarks.history.TwoSteps", "CONFIG": {"hosts": hosts}}
     settings.configure(
-        CHANNEL_LAYERS={"default": layer, "two_steps": two_steps},
-        FASTWS={"GROUPS": {"kept.*": {"history": True}, "board.*": {"state": True}}},
+        CHANNEL_LAYERS={"default": layer, "two_steps": two_steps, "own_store": {**layer}},
+        FASTWS={
+            "GROUPS": {"kept.*": {"history": True}, "board.*": {"state": True}},
+            "STORE": {"own_store": [f"{url}/1"]},  # which the script cannot publish from
+        },
     )
     django.setup()
 
@@ -88,6 +91,7 @@ async def main(url: str) -> None:
     plain, kept, board = Group("plain"), Group("kept.1"), Group("board.1")
     without = WithoutKinds("plain")
     by_layer, apart = Group("plain", layer="two_steps"), Group("kept.1", layer="two_steps")
+    stored_apart = Group("kept.1", layer="own_store")
     client = Redis.from_url(url)
     await without_histograms(client)
 
@@ -101,7 +105,8 @@ async def main(url: str) -> None:
         "`asend` to a group without a kind": lambda: plain.asend(MESSAGE),
         "the same without the code for kinds": lambda: without.asend(MESSAGE),
         "`asend` to a group with a history, spliced": lambda: kept.asend(MESSAGE),
-        "`asend` to a group with a history, two steps": lambda: apart.asend(MESSAGE),
+        "`asend` to a group with a history, two steps": lambda: stored_apart.asend(MESSAGE),
+        "the same, the second step by channels_redis": lambda: apart.asend(MESSAGE),
         "`aset`": lambda: board.aset("a", 17),
         "XADD and PUBLISH with redis-py": bare,
     }
@@ -129,7 +134,7 @@ async def main(url: str) -> None:
     calls = stats["cmdstat_evalsha"]
     print(f"Redis: {calls['usec_per_call']:.0f} µs an entry that is kept and published")
     await client.aclose()
-    for alias in ("default", "two_steps"):
+    for alias in ("default", "two_steps", "own_store"):
         await channel_layers[alias].flush()
 
 
