@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,9 @@ async def note_leave(group: str, key: str, info: Any, **kwargs: Any) -> None:
 
 
 def note(*signal: Any) -> None:
-    print("signal", json.dumps(signal), flush=True)
+    # In one piece: the server writes its own lines from another thread.
+    sys.stdout.write(f"signal {json.dumps(signal)}\n")
+    sys.stdout.flush()
 
 
 @app.websocket("/in/{room}")
