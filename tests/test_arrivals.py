@@ -178,6 +178,15 @@ def test_missing_session_goes_into_the_cache(settings, tmp_path):
     assert counted([scope_of(key) for key in keys])[1] == ["auth_user"]
 
 
+@pytest.mark.parametrize("engine_name", ["db", "cached_db", "cache"])
+def test_sockets_of_one_unknown_session_are_found_together(settings, engine_name):
+    settings.SESSION_ENGINE = ENGINES[engine_name]
+    sessions = [lookups.new_session(key) for key in ("unknown-key-a", "unknown-key-a", "unknown-key-b")]
+    assert judge.owners_of(sessions) == [None] * 3
+    assert [session.session_key for session in sessions] == [None] * 3
+    assert [dict(session.items()) for session in sessions] == [{}] * 3
+
+
 def test_cache_that_refuses_one_key_keeps_the_others(settings, monkeypatch):
     from django.core.cache.backends.locmem import LocMemCache
 

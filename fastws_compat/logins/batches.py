@@ -46,14 +46,13 @@ class LookUp:
 class Entry:
     """One item and the handshake that waits for its result."""
 
-    __slots__ = ("begun", "context", "error", "future", "item", "result", "turn")
+    __slots__ = ("begun", "error", "future", "item", "result", "turn")
 
     def __init__(self, item: Any, turn: Turn | None, future: asyncio.Future[Any], begun: float) -> None:
         self.item = item
         self.turn = turn
         self.future = future
         self.begun = begun
-        self.context = copy_context()
         self.result: Any = ALONE
         self.error: BaseException | None = None
 
@@ -76,12 +75,14 @@ class Entry:
 class Queue:
     """The entries of one kind of look-up in one place: at most one batch is at work, and one gathers."""
 
-    __slots__ = ("_forget", "_look_up", "at_work", "batch", "gathering")
+    __slots__ = ("_context", "_forget", "_look_up", "at_work", "batch", "gathering")
 
     def __init__(self, look_up: LookUp, forget: Callable[[], object]) -> None:
         self._look_up = look_up
         # Called when there are no entries any more.
         self._forget = forget
+        # Of the first that gathered: what all of them see is the same, and what a batch sets is forgotten.
+        self._context = Context()
         self.gathering: list[Entry] = []
         # The batch that the next one waits for, and every batch that is not finished.
         self.batch: asyncio.Task[None] | None = None
@@ -97,6 +98,8 @@ class Queue:
         return len(self.gathering) > 1 or bool(self.at_work)
 
     def add(self, entry: Entry) -> None:
+        if not self.gathering:
+            self._context = copy_context()
         self.gathering.append(entry)
         if self.batch is None:
             self._begin()
@@ -105,9 +108,8 @@ class Queue:
         """Begin a batch; it takes what has gathered when the loop runs it, after all that comes before."""
         self.batch = None
         if self.gathering:
-            # What all of them see is the same, and what the look-up sets is forgotten.
             loop = asyncio.get_running_loop()
-            self.batch = loop.create_task(self._work(loop), context=self.gathering[0].context)
+            self.batch = loop.create_task(self._work(loop), context=self._context.copy())
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
         task: Any = asyncio.current_task()

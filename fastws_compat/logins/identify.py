@@ -6,6 +6,13 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from django.apps import apps
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY
+from django.contrib.sessions.backends.base import SessionBase
+from django.db import Error
+from django.utils.functional import LazyObject, empty
+
 from fastws_compat.connections.outcomes import refusal
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import (
@@ -33,26 +40,25 @@ async def identify(scope: Scope) -> Scope:
     for clients without a cookie. Without `django.contrib.auth` there is no user.
     Raises HTTPException(503) if the database fails.
     """
-    from django.apps import apps
-
     begun = time.monotonic()
     identified = {**scope} if "session" in scope else _with_session(scope)
     identified[IDENTIFIED_AT] = begun
     if "user" not in identified and apps.is_installed("django.contrib.auth"):
-        from django.contrib.auth.models import AnonymousUser
-
         session = django_session(identified)
         has_key = session is not None and session.session_key
         turn = scope.get(TURN)
-        identified["user"] = (has_key and await or_refused(owner(session, turn))) or AnonymousUser()
-        identified[JUDGED_USER] = identified["user"]
+        user = (has_key and await or_refused(owner(session, turn))) or _anonymous_user()
+        identified["user"] = identified[JUDGED_USER] = user
     return identified
 
 
-def _with_session(scope: Scope) -> Scope:
-    from django.conf import settings
-    from django.utils.functional import LazyObject
+def _anonymous_user() -> Any:
+    from django.contrib.auth.models import AnonymousUser  # imports the models
 
+    return AnonymousUser()
+
+
+def _with_session(scope: Scope) -> Scope:
     cookies = scope["cookies"] if "cookies" in scope else HTTPConnection(scope).cookies
     session: Any = LazyObject()
     session._wrapped = new_session(cookies.get(settings.SESSION_COOKIE_NAME))
@@ -76,8 +82,6 @@ async def resolve(scope: Scope) -> None:
 
 async def loaded_user(user: Any) -> Any:
     """The user behind a lazy object, read from the database if necessary."""
-    from django.utils.functional import LazyObject, empty
-
     if not isinstance(user, LazyObject):
         return user
     if user.__dict__["_wrapped"] is empty:
@@ -98,8 +102,6 @@ async def is_allowed(scope: Scope, user: Any, session: Any) -> bool:
 
 async def session_of(scope: Scope, user: Any) -> Any:
     """The session that the user is logged in to; None if the user is known by other means."""
-    from django.contrib.auth import SESSION_KEY
-
     session = django_session(scope)
     if session is None:
         return None
@@ -110,8 +112,6 @@ async def session_of(scope: Scope, user: Any) -> Any:
 
 def django_session(scope: Scope) -> Any:
     """Django's session in the scope, if there is one; Starlette's middleware leaves a dict there."""
-    from django.contrib.sessions.backends.base import SessionBase
-
     session = scope.get("session")
     session = getattr(session, "__dict__", {}).get("_wrapped", session)
     return session if isinstance(session, SessionBase) else None
@@ -124,8 +124,6 @@ async def from_database(call: Callable[..., Any], *arguments: Any) -> Any:
 
 async def or_refused(work: Awaitable[T]) -> T:
     """The result of `work`. If the database fails, one line is logged and the handshake refused with 503."""
-    from django.db import Error
-
     try:
         return await work
     except (Error, OSError) as exc:

@@ -90,8 +90,7 @@ def _from_cache(sessions: Sequence[Any]) -> None:
     """If the cache fails, each session is left to its own `load`: it may be the fault of one key."""
     cached = _cached(sessions)
     if cached is not None:
-        for session in sessions:
-            _set(session, deepcopy(cached.get(session.cache_key)))
+        _set_all(sessions, cached)
 
 
 def _from_both(sessions: Sequence[Any]) -> None:
@@ -106,9 +105,7 @@ def _from_both(sessions: Sequence[Any]) -> None:
         session = missing[key]
         data = cached[session.cache_key] = decode(text)
         session._cache.set(session.cache_key, data, session.get_expiry_age(expiry=expiry))
-    for session in sessions:
-        # The database leaves a session that it does not have without its key.
-        _set(session, deepcopy(cached.get(session.cache_key)))
+    _set_all(sessions, cached)
 
 
 def _cached(sessions: Sequence[Any]) -> dict[str, Any] | None:
@@ -127,6 +124,15 @@ def _rows(sessions: Sequence[Any], *fields: str) -> Iterable[tuple[Any, ...]]:
     keys = {session.session_key for session in sessions}
     rows = sessions[0].model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
     return [row for row in rows.values_list("session_key", *fields) if row[0] in keys]
+
+
+def _set_all(sessions: Sequence[Any], cached: dict[str, Any]) -> None:
+    """Give each session its contents; sessions of one key share nothing."""
+    given: set[str] = set()
+    for session in sessions:
+        key = session.cache_key
+        _set(session, deepcopy(cached.get(key)) if key in given else cached.get(key))
+        given.add(key)
 
 
 def _set(session: Any, data: dict[str, Any] | None) -> None:
