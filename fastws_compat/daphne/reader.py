@@ -47,6 +47,7 @@ class MessageReader(FrameWriter):
     current_frame: Any
     inside_message: bool
     autoPingTimeoutCall: Any
+    closeHandshakeTimeoutCall: Any
 
     def _prepare_reading(self) -> None:
         self._partial: PartialBinary | PartialText | PartialCompressed | None = None
