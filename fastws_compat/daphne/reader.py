@@ -99,7 +99,7 @@ class MessageReader(FrameWriter):
 
     # Frames
 
-    def _read_socket(self) -> Any:
+    def _read_socket(self) -> Exception | None:
         """Read what has arrived, in place of the transport's `doRead`; what it returns ends the connection.
 
         Twisted's way to `dataReceived` would take a tenth of an echo's time.
