@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import random
 import re
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
@@ -236,6 +238,34 @@ def test_receivers_may_be_cancelled_one_after_the_other() -> None:
         assert first.cancelled()
         assert second.cancelled()
         assert await inbox.get() == {"type": "x"}
+
+    asyncio.run(main())
+
+
+def test_receivers_that_are_cancelled_together_return_their_messages_in_order() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        receivers = [asyncio.create_task(inbox.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for number in range(4):
+            inbox.put({"type": str(number)}, 0)
+        for receiver in receivers:
+            receiver.cancel()
+        await asyncio.wait(receivers)
+        assert [(await inbox.get())["type"] for _ in range(4)] == ["0", "1", "2", "3"]
+
+    asyncio.run(main())
+
+
+def test_receivers_that_wait_together_get_a_message_each() -> None:
+    async def main() -> None:
+        inbox = Inbox(asyncio.get_running_loop())
+        receivers = [asyncio.create_task(inbox.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        for number in range(3):
+            inbox.put({"type": str(number)}, 0)
+        assert [message["type"] for message in await asyncio.gather(*receivers)] == ["0", "1", "2"]
+        assert inbox.is_empty
 
     asyncio.run(main())
 
@@ -501,6 +531,7 @@ class Connection:
         from twisted.python.failure import Failure
 
         self.transport.connected = False
+        self.transport.unregisterProducer()
         self.protocol.connectionLost(Failure(ConnectionLost()))
 
     async def open(self, plain_socket: bool = False) -> Connection:
@@ -582,6 +613,36 @@ def test_the_reactor_is_told_how_the_socket_ended() -> None:
         assert "doRead" not in vars(connection.transport)  # a cycle would be left to the collector
         connection.task.cancel()
         await settle()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("end", ["paused", "closed"])
+def test_a_lost_connection_is_freed_without_the_collector(end: str) -> None:
+    async def main() -> None:
+        lost = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            if end == "closed":
+                await send({"type": "websocket.close"})
+            await lost.wait()
+
+        connection = await Connection(application).open(plain_socket=True)
+        if end == "paused":
+            connection.read(masked(frames.BINARY, bytes(60_000)) * 5)
+            assert not connection.transport.reading
+        protocol = weakref.ref(connection.protocol)
+        connection.lose()
+        lost.set()
+        await settle()
+        gc.disable()
+        del connection
+        try:
+            assert protocol() is None
+        finally:
+            gc.enable()
 
     asyncio.run(main())
 

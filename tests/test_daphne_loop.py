@@ -130,6 +130,27 @@ except OSError as error:
     assert printed(program) == "9\n"
 
 
+def test_a_socket_that_another_one_closes_is_not_read_though_both_were_ready() -> None:
+    program = """
+class Closing(Watched):
+    def doRead(self):
+        super().doRead()
+        other = one if self is two else two
+        reactor.removeReader(other)
+        os.close(other.fd)
+
+
+pipes = [os.pipe(), os.pipe()]
+moved()
+one, two = (Closing(reading) for reading, _ in pipes)
+for reader, (_, writing) in zip((one, two), pipes):
+    reactor.addReader(reader)
+    os.write(writing, b".")
+run()
+"""
+    assert printed(program) == "read\n"
+
+
 def test_a_reader_that_ends_or_raises_is_disconnected() -> None:
     program = """
 from twisted.internet.main import CONNECTION_DONE

@@ -19,7 +19,8 @@ Taken = tuple[Message, int] | None
 class Inbox:
     """A queue that shows when to stop reading from the client, and when to resume.
 
-    A message for a receiver that waits already is handed to it and never enters the queue.
+    A message for a receiver that waits already is handed to it and never enters the queue. That is only the
+    first in line: if several held one and were cancelled, the order in which they return them would count.
     """
 
     __slots__ = ("_bytes", "_last", "_loop", "_messages", "_waiters", "on_low")
@@ -46,11 +47,12 @@ class Inbox:
     def put(self, message: Message, size: int) -> bool:
         """Add a message; returns whether the inbox is full."""
         size += MESSAGE_OVERHEAD
-        if not self._messages:
-            for waiter in self._waiters:
-                if not waiter.done():
-                    waiter.set_result((message, size))
-                    return False
+        waiters = self._waiters
+        if waiters:
+            if not self._messages and not waiters[0].done():
+                waiters[0].set_result((message, size))
+                return False
+            self._wake()
         self._messages.append((message, size))
         self._bytes += size
         return self._bytes >= MAX_BYTES

@@ -214,7 +214,12 @@ class WebSocketProtocol(MessageReader):
 
     def connectionLost(self, reason: Any) -> None:
         self._socket = None
-        self.transport.__dict__.pop("doRead", None)  # it refers to this object
+        # These refer to this object, which would be left to the garbage collector.
+        self.transport.__dict__.pop("doRead", None)
+        self.inbox.on_low = None
+        if self.closeHandshakeTimeoutCall is not None:
+            self.closeHandshakeTimeoutCall.cancel()
+            self.closeHandshakeTimeoutCall = None
         if self._abort_timer is not None:
             self._abort_timer.cancel()
         super().connectionLost(reason)

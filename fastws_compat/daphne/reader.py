@@ -43,6 +43,7 @@ class MessageReader(FrameWriter):
     current_frame: Any
     inside_message: bool
     autoPingTimeoutCall: Any
+    closeHandshakeTimeoutCall: Any
 
     def _prepare_reading(self) -> None:
         self._partial: PartialBinary | PartialText | PartialCompressed | None = None
@@ -94,7 +95,7 @@ class MessageReader(FrameWriter):
 
     # Frames
 
-    def _read_socket(self) -> Any:
+    def _read_socket(self) -> Exception | None:
         """Read what has arrived, in place of the transport's `doRead`; what it returns ends the connection.
 
         Twisted's way to `dataReceived` would take a tenth of an echo's time.
