@@ -13,6 +13,7 @@ import pytest
 from fastws_compat.groups import arrivals, feeds
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.breaker import HEADS, Breaker
+from fastws_compat.groups.delivery import RecentFrames
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.feed import Lost
 from fastws_compat.groups.feeds import GroupFeed, Values, check_heads, feed_of
@@ -56,7 +57,8 @@ class World:
         self.kind = kind
         members: dict[str, dict[str, Any]] = {"g": {}}
         self.members = members["g"]
-        self.hub = cast(Hub, SimpleNamespace(alias="default", members=members, feeds={}, checker=None))
+        hub = SimpleNamespace(alias="default", members=members, feeds={}, checker=None, recent=RecentFrames())
+        self.hub = cast(Hub, hub)
         self.feed = GroupFeed(
             self.hub, "g", kind, self.store, Breaker("default", self.store), Ring(Budget(), 1000)
         )

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from contextvars import Context
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
@@ -393,6 +394,16 @@ class GroupFeed:
     def delivery(self, entry: Kept, payload: Payload) -> Delivery:
         return Delivery(payload, self.group, entry.offset, entry.key)
 
+    def missed(self, entry: Kept) -> Frame:
+        """A message or change for a member that catches up; many of them may be missing the same ones."""
+        return self.hub.recent.get((self.group, entry.offset, entry.id), partial(self._missed, entry))
+
+    def _missed(self, entry: Kept) -> Frame:
+        content = entry.content
+        if isinstance(content, Change):
+            return Frame(change_frame(content, self.group, entry.offset))
+        return self.delivery(entry, content)
+
     def moved(self, offset: int) -> Frame:
         """A frame that advances the client's position past a message whose content it does not receive."""
         return Frame(text_frame("message", group=self.group, offset=offset))
@@ -413,7 +424,8 @@ class GroupFeed:
             return None
         if values.at.offset > given.offset:
             return None
-        return Frame(snapshot_frame(values.texts, self.group, given.offset))
+        key, texts, offset = (values, values.at, given.offset), values.texts, given.offset
+        return self.hub.recent.get(key, lambda: Frame(snapshot_frame(texts, self.group, offset)))
 
     def owe_position(self, id: str, since: datetime | None) -> None:
         """Tell a member its position as soon as the store is back, and nothing older than `since`."""
