@@ -189,7 +189,8 @@ class Member:
     def _send_at_once(self, frame: Frame) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
         try:
-            sending = self._sending(frame)
+            shares = self._server is not None
+            sending = self._sending(frame) if shares else self.websocket._send(frame.message)
             if not isinstance(sending, Coroutine):
                 sending = _as_coroutine(sending)
             waits_for = sending.send(None)
