@@ -265,13 +265,7 @@ class FastAPI(Starlette):
         self, path: str, name: str | None = None
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function that takes the WebSocket and nothing else (Starlette)."""
-        check_path(path)
-
-        def decorator(func: DecoratedCallable) -> DecoratedCallable:
-            self.router.add_websocket_route(path, func, name)
-            return func
-
-        return decorator
+        return self.router.websocket_route(path, name)
 
     def include_router(
         self,

@@ -151,6 +151,18 @@ class FakeServer:
         return [message["code"] for message in self.sent if message["type"] == "websocket.close"]
 
 
+class Dam:
+    """A server's `send` that blocks while the dam is closed."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "websocket.send":
+            await self.open.wait()
+
+
 def connected(
     app: Any,
     *incoming: Message | Exception,

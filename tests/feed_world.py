@@ -23,6 +23,7 @@ from fastws_compat import WebSocket, WebSocketDisconnect, conf
 from fastws_compat.exceptions import GroupStoreError
 from fastws_compat.groups import Group, arrivals, feeds, keeping, publishing
 from fastws_compat.groups.arrivals import Arrival, Wish
+from fastws_compat.groups.breaker import Breaker
 from fastws_compat.groups.delivery import Delivery, RecentFrames
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.kinds import History, Kind, State
@@ -239,7 +240,7 @@ class FakeBreaker:
 
     def __init__(self, store: FaultyStore) -> None:
         self.store = store
-        self._hole: Hole | None = None
+        self._holes: dict[str, tuple[Kind, Hole]] = {}
         self._task: asyncio.Task[None] | None = None
 
     def failed(self, exc: Exception, call: object) -> None: ...
@@ -249,23 +250,24 @@ class FakeBreaker:
     def forget(self, *calls: object) -> None: ...
 
     def hole(self, group: str) -> Hole | None:
-        return self._hole
+        return self._holes[group][1] if group in self._holes else None
 
     def fill_hole(self, group: str, hole: Hole) -> None:
-        if self._hole is hole:
-            self._hole = None
+        if self.hole(group) is hole:
+            del self._holes[group]
 
     def add_hole(self, group: str, kind: Kind, hole: Hole | None = None) -> None:
-        self._hole = hole or Hole()
+        self._holes[group] = (kind, hole or Hole())
         if self._task is None or self._task.done():
             self._task = self.store.world.spawn(self._probe())
 
     async def _probe(self) -> None:
-        while (hole := self._hole) is not None:
+        while self._holes:
             await asyncio.sleep(1)
             with suppress(StoreError):
-                await self.store.mark_hole(GROUP, self.store.kind, None, hole)
-                self.fill_hole(GROUP, hole)
+                await self.mark_hole(GROUP)
+
+    take_over, mark_hole = Breaker.take_over, Breaker.mark_hole
 
 
 class Hub:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -29,6 +29,20 @@ def joining_app(*groups: Any, **options: Any) -> FastAPI:
             await Group(data["group"], layer=data.get("layer", "default")).asend(
                 data["message"], exclude=own, key=data.get("key")
             )
+
+    return app
+
+
+def acting_app(act: Callable[[WebSocket], Awaitable[Any]]) -> FastAPI:
+    """An application whose sockets accept, do what `act` does, and stay open."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await act(websocket)
+        async for _ in websocket.iter_text():
+            pass
 
     return app
 
@@ -92,4 +106,4 @@ async def eventually(condition: Any) -> None:
             await asyncio.sleep(0.01)
 
 
-__all__ = ["Client", "client", "connected", "eventually", "joining_app", "parsed"]
+__all__ = ["Client", "acting_app", "client", "connected", "eventually", "joining_app", "parsed"]

@@ -397,6 +397,8 @@ class Blocked(batches.LookUp):
 
     def many(self, items):
         self.calls.append(list(items))
+        if "hangs" in items:
+            assert self.may_return.wait(20)
         if "fails" in items:
             raise ValueError("fails")
         return [ALONE if item == "alone" else f"{item} together" for item in items]
@@ -409,8 +411,10 @@ def find_all(blocked, *items, place="here"):
 def test_next_batch_gathers_while_one_is_made():
     async def main():
         blocked = Blocked()
-        tasks = find_all(blocked, *"abcd")
+        tasks = find_all(blocked, "a")
         await wait_until(lambda: blocked.calls)
+        tasks += find_all(blocked, *"bcd")
+        await settle()
         tasks += find_all(blocked, *"ef")
         await settle()
         assert blocked.calls == [["a"]]
@@ -423,16 +427,26 @@ def test_next_batch_gathers_while_one_is_made():
     asyncio.run(main())
 
 
+def test_batch_takes_all_that_arrive_before_it_runs():
+    async def main():
+        blocked = Blocked()
+        found = await asyncio.gather(*find_all(blocked, *"abc"))
+        assert found == ["a together", "b together", "c together"]
+        assert blocked.calls == [["a", "b", "c"]]
+
+    asyncio.run(main())
+
+
 def test_places_do_not_wait_for_each_other():
     async def main():
         blocked = Blocked()
         tasks = find_all(blocked, *"ab") + find_all(blocked, *"cd", place="there")
         tasks += find_all(blocked, *"ef", place=None)
         await wait_until(lambda: len(blocked.calls) == 4)
-        assert sorted(blocked.calls) == [["a"], ["c"], ["e"], ["f"]]
+        assert sorted(blocked.calls) == [["a", "b"], ["c", "d"], ["e"], ["f"]]
         blocked.may_return.set()
         assert await asyncio.gather(*tasks) == [
-            *("a alone", "b alone", "c alone", "d alone", "e alone", "f alone"),
+            *("a together", "b together", "c together", "d together", "e alone", "f alone"),
         ]
 
     asyncio.run(main())
@@ -441,8 +455,9 @@ def test_places_do_not_wait_for_each_other():
 def test_own_code_of_a_project_keeps_nobody_waiting():
     async def main():
         blocked = Blocked()
-        tasks = find_all(blocked, "own code", "a", "b")
-        await wait_until(lambda: len(blocked.calls) == 2)
+        tasks = find_all(blocked, "own code")
+        await wait_until(lambda: blocked.calls)
+        tasks += find_all(blocked, "a", "b")
         assert await asyncio.gather(*tasks[1:]) == ["a together", "b together"]
         assert not tasks[0].done()
         blocked.may_return.set()
@@ -455,13 +470,12 @@ def test_batch_that_fails_is_made_one_by_one():
     async def main():
         blocked = Blocked()
         tasks = find_all(blocked, "a", "fails", "raises", "b")
-        await settle()
         blocked.may_return.set()
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert isinstance(found.pop(2), ValueError)
         assert found == ["a alone", "fails alone", "b alone"]
         tasks = find_all(blocked, "c", "alone", "d")
-        assert await asyncio.gather(*tasks) == ["c alone", "alone alone", "d together"]
+        assert await asyncio.gather(*tasks) == ["c together", "alone alone", "d together"]
 
     asyncio.run(main())
 
@@ -474,7 +488,7 @@ def test_no_more_than_a_database_accepts(monkeypatch):
         tasks = find_all(blocked, *range(10))
         blocked.may_return.set()
         await asyncio.gather(*tasks)
-        assert blocked.calls == [[0], [1, 2, 3, 4], [5, 6, 7, 8], [9]]
+        assert blocked.calls == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
     asyncio.run(main())
 
@@ -483,15 +497,22 @@ class Turn:
     is_gone = False
 
 
-def test_handshake_whose_look_up_hangs_is_refused(settings, monkeypatch, caplog):
+@pytest.mark.parametrize("together", [True, False])
+def test_handshake_whose_look_up_hangs_is_refused(settings, monkeypatch, caplog, together):
+    """Those of a batch that hangs, and those that wait for it."""
     settings.FASTWS = {"HANDSHAKE_TIMEOUT": 0.1}
     monkeypatch.setattr(batches, "INTERVAL", 0.05)
 
     async def main():
         blocked = Blocked()
-        tasks = [asyncio.create_task(batches.find(blocked, "here", item, Turn())) for item in "abc"]
+        tasks = []
+        for item in ("hangs", "b", "c"):
+            tasks.append(asyncio.create_task(batches.find(blocked, "here", item, Turn())))
+            if not together:
+                await wait_until(lambda: blocked.calls)
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [refusal.status_code for refusal in found] == [503] * 3
+        assert blocked.calls == [["hangs", "b", "c"]] if together else [["hangs"]]
         blocked.may_return.set()
 
     asyncio.run(main())

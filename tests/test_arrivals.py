@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import threading
 from contextvars import ContextVar, copy_context
 from functools import partial
 from importlib import import_module
@@ -20,7 +21,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fastws_compat.connections.states import TURN
 from fastws_compat.exceptions import HTTPException
-from fastws_compat.logins import arrivals, judge, lookups, stores, tenants
+from fastws_compat.logins import arrivals, batches, judge, lookups, stores, tenants
 from fastws_compat.logins.identify import identify
 
 pytestmark = pytest.mark.django_db
@@ -100,12 +101,11 @@ def counted(scopes):
     return found, [query["sql"].split('FROM "')[1].split('"')[0] for query in queries]
 
 
-def test_two_hundred_logins_in_four_queries():
+def test_two_hundred_logins_in_two_queries():
     keys = [log_in(user) for user in make_users(200)]
     found, queries = counted([scope_of(key) for key in keys])
     assert [scope["user"].username for scope in found] == [f"user{number}" for number in range(200)]
-    # The first does not wait, and those that arrive while it is in the database are found together.
-    assert queries == ["django_session", "auth_user"] * 2
+    assert queries == ["django_session", "auth_user"]
 
 
 def test_lone_login_makes_the_queries_of_one():
@@ -116,7 +116,7 @@ def test_lone_login_makes_the_queries_of_one():
 
 
 # How many queries thirty logins may make.
-MOST_QUERIES = {"db": 4, "cached_db": 2, "cache": 2, "file": 5, "signed_cookies": 2, "custom": 35}
+MOST_QUERIES = {"db": 2, "cached_db": 1, "cache": 1, "file": 5, "signed_cookies": 1, "custom": 35}
 
 
 def test_each_engine_gives_what_it_gives_one_by_one(engine, settings):
@@ -124,7 +124,7 @@ def test_each_engine_gives_what_it_gives_one_by_one(engine, settings):
     found, queries = counted([scope_of(key) for key in keys])
     assert [scope["user"].username for scope in found] == [f"user{number}" for number in range(30)]
     # Sessions that are read one by one become ready one by one.
-    assert queries.count("auth_user") <= (5 if engine in ("file", "custom") else 2)
+    assert queries.count("auth_user") <= (5 if engine in ("file", "custom") else 1)
     assert len(queries) <= MOST_QUERIES[engine]
 
     [idle] = make_users(1, is_active=False)
@@ -174,8 +174,8 @@ def test_missing_session_goes_into_the_cache(settings, tmp_path):
     settings.CACHES = {"default": cache}
     keys = [log_in(user) for user in make_users(10)]
     settings.CACHES = {"default": {**cache, "LOCATION": "emptied"}}
-    assert counted([scope_of(key) for key in keys])[1] == ["django_session", "auth_user"] * 2
-    assert counted([scope_of(key) for key in keys])[1] == ["auth_user"] * 2
+    assert counted([scope_of(key) for key in keys])[1] == ["django_session", "auth_user"]
+    assert counted([scope_of(key) for key in keys])[1] == ["auth_user"]
 
 
 def test_cache_that_refuses_one_key_keeps_the_others(settings, monkeypatch):
@@ -234,7 +234,7 @@ def test_each_session_names_its_backend(settings):
     names = [type(scope) if isinstance(scope, BaseException) else scope["user"].username for scope in found]
     assert names == ["user0", "user1", "", "user3", "user4", "", "user6", "user7", "", ValueError, ""]
     assert sorted(OwnBackend.seen) == ["user1", "user4", "user7"]
-    assert queries.count("django_session") == 2
+    assert queries.count("django_session") == 1
 
 
 def test_raising_backend_fails_only_its_own_session(settings):
@@ -275,11 +275,10 @@ def test_database_that_is_down_refuses_all_of_a_batch_at_once(monkeypatch, caplo
     keys = [log_in(user) for user in make_users(10)]
     monkeypatch.setattr(arrivals, "owners_of", fail)
     found = arrive([scope_of(key) for key in keys])
-    assert found[0]["user"].username == "user0"
-    assert [refusal.status_code for refusal in found[1:]] == [503] * 9
-    assert all(1 <= int(refusal.headers["Retry-After"]) <= 10 for refusal in found[1:])
-    assert calls == [9]
-    assert caplog.text.count("the user cannot be identified (OperationalError") == 9
+    assert [refusal.status_code for refusal in found] == [503] * 10
+    assert all(1 <= int(refusal.headers["Retry-After"]) <= 10 for refusal in found)
+    assert calls == [10]
+    assert caplog.text.count("the user cannot be identified (OperationalError") == 10
 
 
 def test_query_that_cannot_be_made_together_is_made_one_by_one(monkeypatch):
@@ -335,13 +334,13 @@ def test_batch_never_crosses_tenants(settings, monkeypatch):
     settings.FASTWS = {"TENANT": "tests.test_arrivals.current_tenant"}
     keys = [log_in(user) for user in make_users(12)]
     scopes = [(["red", "blue"][number % 2], scope_of(key)) for number, key in enumerate(keys)]
-    assert batches_of(scopes, monkeypatch) == [("blue", 5), ("red", 5)]
+    assert batches_of(scopes, monkeypatch) == [("blue", 6), ("red", 6)]
 
 
 def test_place_outside_of_any_tenant_is_not_known(settings, monkeypatch):
     settings.DATABASE_ROUTERS = ["tests.test_arrivals.Router"]
     keys = [log_in(user) for user in make_users(6)]
-    assert batches_of([("red", scope_of(key)) for key in keys], monkeypatch) == [("red", 5)]
+    assert batches_of([("red", scope_of(key)) for key in keys], monkeypatch) == [("red", 6)]
     assert copy_context().run(place_in, "elsewhere") is None
 
 
@@ -376,27 +375,69 @@ def test_client_that_has_left_costs_no_query():
     assert not queries.captured_queries
 
 
-def test_client_that_leaves_while_it_waits_is_not_looked_up(monkeypatch):
-    keys = [log_in(user) for user in make_users(6)]
-    turns = [Turn(is_gone=False) for _ in keys]
-    owner_of = judge.owner_of
+async def with_first_at_work(scopes, monkeypatch, meanwhile=lambda: None):
+    """The outcomes and the sizes of the batches, if the first is in the database when the others come."""
+    loop, is_at_work, may_end, sizes = asyncio.get_running_loop(), asyncio.Event(), threading.Event(), []
 
-    def leave(session, release):
-        for turn in turns[3:]:
-            turn.is_gone = True
-        return owner_of(session, release)
+    def one(session, release):
+        sizes.append(1)
+        loop.call_soon_threadsafe(is_at_work.set)
+        assert may_end.wait(30)
+        return judge.owner_of(session, release)
 
-    sizes = []
-
-    def spy(sessions):
+    def many(sessions):
         sizes.append(len(sessions))
         return judge.owners_of(sessions)
 
-    monkeypatch.setattr(arrivals, "owner_of", leave)
-    monkeypatch.setattr(arrivals, "owners_of", spy)
-    found = arrive([scope_of(key, **{TURN: turn}) for key, turn in zip(keys, turns, strict=True)])
-    assert sizes == [2]
+    monkeypatch.setattr(arrivals, "owner_of", one)
+    monkeypatch.setattr(arrivals, "owners_of", many)
+    tasks = [asyncio.create_task(identify(scopes[0]))]
+    await is_at_work.wait()
+    tasks += [asyncio.create_task(identify(scope)) for scope in scopes[1:]]
+    [queue] = batches._of_loop()._queues.values()
+    while len(queue.entries()) < len(scopes):
+        await asyncio.sleep(0)
+    meanwhile()
+    may_end.set()
+    return await asyncio.gather(*tasks, return_exceptions=True), sizes
+
+
+def test_next_batch_gathers_while_one_is_in_the_database(monkeypatch):
+    scopes = [scope_of(log_in(user)) for user in make_users(6)]
+    found, sizes = async_to_sync(with_first_at_work)(scopes, monkeypatch)
+    assert [scope["user"].username for scope in found] == [f"user{number}" for number in range(6)]
+    assert sizes == [1, 5]
+
+
+def test_client_that_leaves_while_it_waits_is_not_looked_up(monkeypatch):
+    turns = [Turn(is_gone=False) for _ in range(6)]
+    users = make_users(6)
+    scopes = [scope_of(log_in(user), **{TURN: turn}) for user, turn in zip(users, turns, strict=True)]
+
+    def leave():
+        for turn in turns[3:]:
+            turn.is_gone = True
+
+    found, sizes = async_to_sync(with_first_at_work)(scopes, monkeypatch, leave)
+    assert sizes == [1, 2]
     assert [isinstance(scope, HTTPException) for scope in found] == [False] * 3 + [True] * 3
+
+
+def test_nothing_is_kept_of_look_ups_that_nobody_waits_for():
+    """Also where all of them have left before the batch begins."""
+    [key] = [log_in(user) for user in make_users(1)]
+
+    async def come_and_go():
+        task = asyncio.create_task(identify(scope_of(key)))
+        await asyncio.sleep(0)
+        assert len(batches._of_loop()._queues) == 1
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return task.cancelled(), dict(batches._of_loop()._queues)
+
+    with CaptureQueriesContext(connection) as queries:
+        assert async_to_sync(come_and_go)() == (True, {})
+    assert not queries.captured_queries
 
 
 @pytest.mark.parametrize("leaver", [0, 3])
@@ -433,12 +474,12 @@ def permit(users):
     group.user_set.add(*users)
 
 
-def test_permissions_of_two_hundred_in_four_queries():
+def test_permissions_of_two_hundred_in_two_queries():
     users = make_users(200)
     permit(users[::2])
     with CaptureQueriesContext(connection) as queries:
         assert are_permitted(users) == [True, False] * 100
-    assert len(queries) == 4
+    assert len(queries) == 2
     lone = make_users(1, is_staff=True)
     with CaptureQueriesContext(connection) as queries:
         assert are_permitted(lone) == [False]

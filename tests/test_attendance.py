@@ -268,6 +268,25 @@ def test_a_list_that_is_older_than_the_copy_is_dropped() -> None:
     assert roster.people == {"a": "1"}
 
 
+def test_who_is_shown_the_list_again_gets_what_has_changed_since_the_last_frame() -> None:
+    """The version in the URL is older: a person who has come and gone since then is in the client's list."""
+
+    async def steps() -> None:
+        seats, screen = MemorySeats(), Screen()
+        watch = Watch("room.1", seats, 10)
+        await seats.enter("room.1", "p", [seat("a", "1")])
+        watch.add(screen, "")
+        known = (await screen.next(0))["version"]
+        watch.apply(await seats.enter("room.1", "p", [seat("b", "2")]))
+        assert (await screen.next(1))["joined"] == {"2": "2"}
+        watch.apply(await seats.leave("room.1", "p", ["b"]))
+        watch.add(screen, known)
+        assert (await screen.next(2))["left"] == ["2"]
+        watch.stop()
+
+    asyncio.run(steps())
+
+
 def test_a_version_is_known_as_long_as_its_changes() -> None:
     roster = Roster(20)
     roster.compare("e", 0, {"a": "1"}, 0)

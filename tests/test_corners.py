@@ -23,13 +23,13 @@ from fastws_compat.checks.settings import check_settings
 from fastws_compat.connections import hooks, registry
 from fastws_compat.connections.admission import Admission
 from fastws_compat.connections.counted import Counted
+from fastws_compat.connections.deadlines import Deadlines
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.lifecycle import Session, open_socket
 from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED
 from fastws_compat.contrib import gathering, prometheus
 from fastws_compat.contrib.prometheus.apps import PrometheusConfig
 from fastws_compat.daphne import shutdown
-from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.server import Server
 from fastws_compat.exception_handlers import from_django, request_validation_exception_handler
 from fastws_compat.exceptions import DeclarationError, RequestValidationError

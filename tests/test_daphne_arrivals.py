@@ -13,9 +13,9 @@ import pytest
 from daphne.ws_protocol import WebSocketFactory
 from django.test import override_settings
 
+from fastws_compat.connections.deadlines import Deadlines
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.daphne import arrivals
-from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.daphne.server import Server

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 from unittest.mock import MagicMock
 from weakref import ref
@@ -32,6 +33,7 @@ from fastws_compat import (
     Query,
     Request,
     Response,
+    TypedWebSocket,
     UploadFile,
     WebSocket,
     WebSocketDisconnect,
@@ -41,6 +43,8 @@ from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.logins.gate import Login
+from fastws_compat.messages.contract import compile_contract
 from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.fake_server import (
@@ -936,11 +940,61 @@ async def from_a_task(websocket: WebSocket) -> None:
     await asyncio.create_task(dead_socket().send_text("to a member that has left"))
 
 
+async def closed_on_its_behalf(websocket: WebSocket) -> None:
+    other = dead_socket()
+    mark_disconnected(other, disconnect(1001))
+    await other.send_text("to a member that has been closed")
+
+
+async def closed_while_it_sent(websocket: WebSocket) -> None:
+    async def close(message: Message) -> None:
+        mark_disconnected(other, disconnect(4403))
+        raise RuntimeError("after sending 'websocket.close'")
+
+    other = WebSocket(websocket_scope(), FakeServer().receive, close)
+    other.client_state = other.application_state = WebSocketState.CONNECTED
+    await other.send_text("to a member that is being closed")
+
+
+def logged_out(other: WebSocket) -> WebSocket:
+    Login(other, SimpleNamespace(state=WebSocketState.RESPONSE), "1").end(4401, "")
+    return other
+
+
+async def sends_after_logout(websocket: WebSocket) -> None:
+    await logged_out(dead_socket()).send_text("to a member that has logged out")
+
+
+async def accepts_after_logout(websocket: WebSocket) -> None:
+    server = FakeServer(CONNECT)
+    await logged_out(WebSocket(websocket_scope(), server.receive, server.send)).accept()
+
+
+async def receives_typed(websocket: WebSocket) -> None:
+    server = FakeServer(CONNECT, disconnect(1001))
+    other = TypedWebSocket[str, str](websocket_scope(), server.receive, server.send)
+    other.bind(compile_contract(str, str, "a test"))
+    await other.accept()
+    await other.receive_message()
+
+
 async def translated(websocket: WebSocket) -> None:
     raise RuntimeError("cannot go on") from await caught(websocket)
 
 
-@pytest.mark.parametrize("fail", [reraised, beside_own, from_a_task])
+OF_ANOTHER = [
+    reraised,
+    beside_own,
+    from_a_task,
+    closed_on_its_behalf,
+    closed_while_it_sent,
+    sends_after_logout,
+    accepts_after_logout,
+    receives_typed,
+]
+
+
+@pytest.mark.parametrize("fail", OF_ANOTHER)
 def test_disconnect_of_another_socket_however_it_is_raised(fail: Any, caplog: pytest.LogCaptureFixture):
     assert converse(raising(fail))[-1]["code"] == 1011
     assert [record.getMessage() for record in caplog.records] == ["Exception in WebSocket /ws"]

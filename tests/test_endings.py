@@ -17,7 +17,7 @@ from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import SESSION
 from fastws_compat.testclient import TestClient
 from fastws_compat.threads.orm import _close_stale
-from tests.fake_server import CONNECT, FakeServer, connected, until
+from tests.fake_server import CONNECT, FakeServer, connected, converse, disconnect, until
 from tests.servers import faults
 
 TIMEOUT = 10
@@ -165,12 +165,7 @@ def test_endpoint_is_not_cancelled_again_while_it_handles_the_first_time():
             await asyncio.sleep(0)
             seen.append("saved")
 
-    async def run():
-        line = connected(app)
-        line.hang_up()
-        await line.wait_ended()
-
-    asyncio.run(run())
+    converse(app, disconnect())
     assert seen == ["saved"]
 
 
@@ -187,12 +182,7 @@ def test_endpoint_that_swallows_its_cancellation_is_cancelled_again():
             except asyncio.CancelledError:
                 seen.append("cancelled")
 
-    async def run():
-        line = connected(app)
-        line.hang_up()
-        await line.wait_ended()
-
-    asyncio.run(run())
+    converse(app, disconnect())
     assert seen == ["cancelled", "cancelled"]
 
 
@@ -209,12 +199,7 @@ def test_endpoint_that_saw_the_disconnect_takes_the_time_it_needs():
             await swept()
             seen.append("saved")
 
-    async def run():
-        line = connected(app)
-        line.hang_up()
-        await line.wait_ended()
-
-    asyncio.run(run())
+    converse(app, disconnect())
     assert seen == ["saved"]
 
 
@@ -230,13 +215,7 @@ def test_without_a_grace_no_endpoint_is_cancelled():
         await swept()
         seen.append("ran to its end")
 
-    async def run():
-        line = connected(app)
-        line.hang_up()
-        await line.wait_ended()
-        assert line.closes == []
-
-    asyncio.run(run())
+    assert [message["type"] for message in converse(app, disconnect())] == ["websocket.accept"]
     assert seen == ["ran to its end"]
 
 
@@ -260,12 +239,7 @@ def test_background_tasks_and_teardown_are_not_cancelled_when_the_client_is_gone
         while websocket.client_state.name == "CONNECTED":
             await asyncio.sleep(0)
 
-    async def run():
-        line = connected(app)
-        line.hang_up()
-        await line.wait_ended()
-
-    asyncio.run(run())
+    converse(app, disconnect())
     assert seen == ["worked", "torn down"]
 
 
@@ -290,7 +264,15 @@ def test_cancellation_from_outside_is_not_swallowed():
 # Messages that were read ahead are not lost
 
 
-def test_messages_keep_their_order_when_some_were_read_ahead():
+@pytest.mark.parametrize(
+    ("messages", "left"),
+    [
+        ([str(number) for number in range(20)], 4),  # 16 fill the buffer
+        (["x" * 40_000 + str(number) for number in range(5)], 3),  # as 2 long ones do
+    ],
+    ids=["many", "long"],
+)
+def test_messages_that_were_read_ahead_keep_their_order(messages, left):
     app, go = FastAPI(), asyncio.Event()
 
     @app.websocket("/ws")
@@ -302,40 +284,15 @@ def test_messages_keep_their_order_when_some_were_read_ahead():
 
     async def run():
         line = connected(app)
-        for number in range(20):
-            line.say(str(number))
-        await until(lambda: len(line.incoming) == 4)
+        for message in messages:
+            line.say(message)
+        await until(lambda: len(line.incoming) == left)
         await swept()
-        assert len(line.incoming) == 4  # no more is read than the buffer can hold
+        assert len(line.incoming) == left
         go.set()
         line.hang_up()
         await line.wait_ended()
-        assert line.texts == [str(number) for number in range(20)]
-
-    asyncio.run(run())
-
-
-def test_long_messages_limit_the_read_ahead():
-    app, go = FastAPI(), asyncio.Event()
-
-    @app.websocket("/ws")
-    async def slow(websocket: WebSocket):
-        await websocket.accept()
-        await go.wait()
-        async for text in websocket.iter_text():
-            await websocket.send_text(text[-1])
-
-    async def run():
-        line = connected(app)
-        for number in range(5):
-            line.say("x" * 40_000 + str(number))
-        await until(lambda: len(line.incoming) == 3)
-        await swept()
-        assert len(line.incoming) == 3
-        go.set()
-        line.hang_up()
-        await line.wait_ended()
-        assert line.texts == ["0", "1", "2", "3", "4"]
+        assert line.texts == messages
 
     asyncio.run(run())
 
@@ -507,10 +464,7 @@ def test_error_of_the_server_reaches_the_endpoint_that_receives_later():
         except ValueError as exc:
             seen.append(str(exc))
 
-    async def run():
-        await connected(app, ValueError("broken server")).wait_ended()
-
-    asyncio.run(run())
+    converse(app, ValueError("broken server"))
     assert seen == ["broken server"]
 
 
@@ -593,12 +547,7 @@ def test_teardown_that_hangs_is_cancelled_and_the_others_run(caplog):
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
 
-    async def run():
-        line = connected(app)
-        await line.wait_ended()
-        assert line.closes == [1011]
-
-    asyncio.run(run())
+    assert converse(app)[-1] == {"type": "websocket.close", "code": 1011, "reason": ""}
     assert seen == ["hung", "outer"]
     [message] = records(caplog)
     assert message == "Exception in WebSocket /ws"
@@ -623,10 +572,7 @@ def test_background_tasks_are_no_cleanup():
         tasks.add_task(work)
         await websocket.accept()
 
-    async def run():
-        await connected(app).wait_ended()
-
-    asyncio.run(run())
+    converse(app)
     assert seen == ["worked", "torn down"]
 
 
@@ -682,10 +628,7 @@ def test_a_connection_without_generators_is_never_cleaning():
         tasks.add_task(plain)
         await websocket.accept()
 
-    async def run():
-        await connected(app).wait_ended()
-
-    asyncio.run(run())
+    converse(app)
     assert seen == [False, False]
 
 
@@ -726,10 +669,7 @@ def test_end_of_a_session_that_hangs_is_left_behind(caplog):
         session.at_end(works)
         session.at_end(hangs)
 
-    async def run():
-        await connected(app).wait_ended()
-
-    asyncio.run(run())
+    converse(app)
     assert seen == ["left"]
     assert records(caplog) == ["The end of a WebSocket session failed"]
 

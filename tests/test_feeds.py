@@ -162,6 +162,33 @@ def test_a_message_that_should_have_been_kept_is_reported_once(caplog: pytest.Lo
     assert caplog.text.count("A message to group 'g' was not kept") == 1
 
 
+def test_a_message_that_its_sender_could_not_keep_is_reported_at_once() -> None:
+    """The sender may die before it does so. As long as the store refuses that, it is asked once only."""
+
+    async def main() -> None:
+        world, reports = World(), []
+        await world.feed.confirm()
+        assert world.feed._task is None
+
+        async def mark_hole(*arguments: Any) -> None:
+            reports.append(arguments)
+            if len(reports) == 1:
+                raise StoreRefused("full")
+
+        world.store.mark_hole = mark_hole  # type: ignore[method-assign]
+        for number in (1, 2):
+            unkept = Envelope("g", Payload("text", "x"), None, "p", number, kept=False)
+            await world.feed.receive(unkept)
+            await until(lambda: reports and world.feed._task is None and world.feed._timer is None)
+        assert [hole.number for *_, hole in reports] == [1]
+        world.feed.check(await world.store.head("g", world.feed.kind), 0)
+        await until(lambda: not world.feed.feed.has_hole)
+        assert [hole.number for *_, hole in reports] == [1, 2]
+        world.feed.close()
+
+    run(main)
+
+
 def test_a_doubt_is_not_delayed_by_a_gap_that_may_close_by_itself() -> None:
     async def main() -> None:
         world = World()
@@ -195,6 +222,42 @@ def test_a_closed_feed_has_no_answer() -> None:
 
 
 # The last values
+
+
+def test_a_feed_that_is_closed_while_it_reads_lets_everybody_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        world, reading = World(), asyncio.Event()
+
+        async def hang(*arguments: Any) -> None:
+            reading.set()
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(world.store, "read", hang)
+        waiting = [asyncio.create_task(world.feed.confirm()) for _ in range(2)]
+        await reading.wait()
+        waiting.append(asyncio.create_task(world.feed.confirm()))
+        await asyncio.sleep(0)
+        world.feed.close()
+        assert await asyncio.gather(*waiting) == [None, None, None]
+
+    run(main)
+
+
+def test_a_feed_that_is_closed_in_the_middle_of_a_message_lets_everybody_go() -> None:
+    """With this many members, a message is delivered in several turns of the loop."""
+
+    async def main() -> None:
+        world, reached = World(), asyncio.Event()
+        crowd = [Listener(f"m{number}", reached.set) for number in range(CROWD)]
+        world.join(*crowd)
+        await world.feed.confirm()
+        await world.send(2)
+        waiting = asyncio.create_task(world.feed.confirm())
+        await reached.wait()
+        world.feed.close()
+        await waiting
+
+    run(main)
 
 
 def test_values_apply_only_changes_that_they_lack() -> None:

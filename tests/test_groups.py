@@ -31,7 +31,7 @@ from fastws_compat.layers.sequence import LossDetector, Numbering
 from fastws_compat.layers.wire import Envelope, Payload, unpack
 from fastws_compat.testclient import TestClient
 from fastws_compat.websockets import WebSocketDisconnected
-from tests.fake_server import CONNECT, FakeServer, Message, connected, until, websocket_scope
+from tests.fake_server import CONNECT, Dam, FakeServer, Message, connected, until, websocket_scope
 
 TIMEOUT = 5
 
@@ -60,12 +60,17 @@ def registered():
 
 def member_app(*groups: Any, **options: Any) -> FastAPI:
     """An application whose sockets join the groups and receive until the client disconnects."""
+    return app_joining(lambda websocket: websocket.join(*groups), **options)
+
+
+def app_joining(join: Callable[[WebSocket], Awaitable[Any]], **options: Any) -> FastAPI:
+    """As `member_app`, for sockets that join their groups in another way."""
     app = FastAPI(**options)
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket):
         await websocket.accept()
-        await websocket.join(*groups)
+        await join(websocket)
         await websocket.send_text("joined")
         async for text in websocket.iter_text():
             await websocket.send_text(f"echo {text}")
@@ -245,18 +250,12 @@ def test_several_groups_and_names_are_joined_in_one_call():
 
 
 def test_a_socket_joins_one_group_after_the_other():
-    app = FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket):
-        await websocket.accept()
+    async def both(websocket: WebSocket) -> None:
         await websocket.join("a")
         await websocket.join("b")
-        await websocket.send_text("joined")
-        await websocket.receive()
 
     async def main() -> None:
-        async with opened(app) as socket:
+        async with opened(app_joining(both)) as socket:
             await Group("a").asend("1")
             await Group("b").asend("2")
             assert [await socket.text(), await socket.text()] == ["1", "2"]
@@ -275,18 +274,12 @@ def test_a_member_that_joined_twice_gets_a_message_once():
 
 
 def test_a_socket_that_has_left_receives_nothing():
-    app = FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket):
-        await websocket.accept()
+    async def one_of_two(websocket: WebSocket) -> None:
         await websocket.join("a", "b")
         await websocket.leave("a", "c")
-        await websocket.send_text("joined")
-        await websocket.receive()
 
     async def main() -> None:
-        async with opened(app) as socket:
+        async with opened(app_joining(one_of_two)) as socket:
             await Group("a").asend("1")
             await Group("b").asend("2")
             assert await socket.text() == "2"
@@ -914,18 +907,6 @@ def test_a_layer_whose_receive_times_out_is_not_failing(watched, impatient, capl
 
 
 # ---- Slow members -----------------------------------------------------------------------------------
-
-
-class Dam:
-    """A server's `send` that blocks while the dam is closed."""
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "websocket.send":
-            await self.open.wait()
 
 
 def test_a_slow_member_neither_delays_others_nor_loses_messages(settings):

@@ -24,7 +24,7 @@ from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import StoreRefused
 from fastws_compat.layers import client as layers
 from tests.fake_server import CONNECT, FakeServer, websocket_scope
-from tests.live_clients import Client, client, eventually, joining_app
+from tests.live_clients import Client, acting_app, client, eventually, joining_app
 from tests.redis_server import RedisServer, running
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
@@ -411,14 +411,12 @@ def test_who_is_excluded_stays_so_without_a_history() -> None:
 
 def test_who_is_excluded_stays_so_over_several_connections() -> None:
     """A client may lose its connection again before it has got what an earlier one was excluded from."""
-    room, sockets, app = Group("room.1"), [], FastAPI()
+    room, sockets = Group("room.1"), list[WebSocket]()
 
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         await websocket.join(room)
         sockets.append(websocket)
-        await websocket.receive()
 
     async def main() -> None:
         ids = []
@@ -552,11 +550,10 @@ class Hold:
 @pytest.mark.parametrize("is_alone", [True, False])
 def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> None:
     """The recovery that it has left sends nothing more, and nothing overtakes what it has sent last."""
-    room, app, hold, ended = Group("room.1"), FastAPI(), Hold('"message"'), asyncio.Event()
+    room, hold, ended = Group("room.1"), Hold('"message"'), asyncio.Event()
 
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         first = asyncio.create_task(websocket.join(room))
         await hold.reached.wait()
         await websocket.leave(room)
@@ -566,8 +563,6 @@ def test_a_member_that_leaves_and_joins_while_it_recovers(is_alone: bool) -> Non
         assert (await second).recovered is True
         await first
         ended.set()
-        async for _ in websocket.iter_text():
-            pass
 
     async def main() -> None:
         position = await room.aposition()
@@ -631,11 +626,10 @@ def test_a_member_that_comes_back_in_its_connection_gets_only_what_it_missed() -
 
 
 def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() -> None:
-    room, app, hold, ended = Group("room.1"), FastAPI(), Hold('"offset":4'), asyncio.Event()
+    room, hold, ended = Group("room.1"), Hold('"offset":4'), asyncio.Event()
 
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         first = asyncio.create_task(websocket.join(room))
         await hold.reached.wait()
         await websocket.leave(room)
@@ -643,8 +637,6 @@ def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() ->
         await first
         assert (await websocket.join(room)).recovered is True
         ended.set()
-        async for _ in websocket.iter_text():
-            pass
 
     async def main() -> None:
         position = await room.aposition()
@@ -663,13 +655,52 @@ def test_a_member_that_leaves_in_the_middle_of_its_recovery_continues_there() ->
     run(main)
 
 
-@pytest.mark.parametrize("is_cancelled", [True, False])
-def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> None:
-    room, app = Group("room.1"), FastAPI()
+@pytest.mark.parametrize("are_kept", [True, False])
+def test_a_member_that_leaves_while_the_store_is_read(
+    are_kept: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has been read is not sent after `left`, nor is it said that messages are no longer kept."""
+    room, app, entries_after = Group("room.1"), FastAPI(), GroupFeed.entries_after
+    reading, may_go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        found = await entries_after(*arguments, **options)
+        reading.set()
+        await may_go_on.wait()
+        return found if are_kept else []
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
+        with monkeypatch.context() as patch:
+            patch.setattr(GroupFeed, "entries_after", slowly)
+            first = asyncio.create_task(websocket.join(room))
+            await reading.wait()
+            await websocket.leave(room)
+            may_go_on.set()
+            await first
+        assert (await websocket.join(room)).recovered is True
+        async for _ in websocket.iter_text():
+            pass
+
+    async def main() -> None:
+        position = await room.aposition()
+        for number in (1, 2):
+            await room.asend([number])
+        async with client(app, f"room.1:{position}") as one:
+            await one.until_offset(2)
+            kinds = [frame["fastws"] for frame in one.frames]
+            assert kinds == ["hello", "joined", "left", "joined", "message", "message"]
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> None:
+    room = Group("room.1")
+
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         joining = asyncio.create_task(websocket.join(room))
         await asyncio.sleep(0)
         await websocket.leave(room)
@@ -679,8 +710,6 @@ def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> No
         else:
             assert (await joining).recovered is None
         await websocket.send_json("done")
-        async for _ in websocket.iter_text():
-            pass
 
     async def main() -> None:
         async with client(app) as one:
@@ -695,15 +724,14 @@ def test_a_member_that_leaves_before_it_has_a_position(is_cancelled: bool) -> No
 
 @pytest.mark.parametrize("waits_for", ["the layer", "the store"])
 def test_a_join_that_is_cancelled_leaves_no_member(waits_for: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    room, app, reading = Group("room.1"), FastAPI(), asyncio.Event()
+    room, reading = Group("room.1"), asyncio.Event()
 
     async def confirm(feed: GroupFeed) -> None:
         reading.set()
         await asyncio.Event().wait()
 
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         with monkeypatch.context() as patch:
             patch.setattr(GroupFeed, "confirm", confirm)
             joining = asyncio.create_task(websocket.join(room))
@@ -713,8 +741,6 @@ def test_a_join_that_is_cancelled_leaves_no_member(waits_for: str, monkeypatch: 
         await room.asend("missed")
         await websocket.join(room)
         await room.asend("heard")
-        async for _ in websocket.iter_text():
-            pass
 
     async def main() -> None:
         async with client(app) as one:
@@ -747,16 +773,12 @@ def test_a_wish_that_a_kind_cannot_fulfil_joins_nothing(options: dict[str, Any])
 
 
 def test_a_client_that_leaves_a_group() -> None:
-    app = FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         await websocket.join("room.1", "plain")
         await websocket.leave("room.1", "plain")
         await websocket.join("room.1")
         await websocket.join("room.1")
-        await websocket.receive()
 
     async def main() -> None:
         async with client(app) as one:
@@ -1138,10 +1160,11 @@ def test_a_position_is_announced_with_the_values_that_follow() -> None:
         position = f"board.1:{await room.aposition()}"
         async with client(app, f"@earlier,{position}") as back:
             assert "state" not in await back.until("joined")
-        async with client(app, position) as page:  # which has a position, but no values
-            joined = await page.until("joined")
-            assert (joined["recovered"], joined["state"]) == (True, True)
-            assert (await page.until("state"))["all"] == {}
+        for earlier in ("", "@lost.before.it.joined,"):
+            async with client(app, f"{earlier}{position}:-") as page:  # it has a position, but no values
+                joined = await page.until("joined")
+                assert (joined["recovered"], joined["state"]) == (True, True)
+                assert (await page.until("state"))["all"] == {}
         async with client(joining_app("room.1")) as other:
             assert "state" not in await other.until("joined")
 
@@ -1149,18 +1172,16 @@ def test_a_position_is_announced_with_the_values_that_follow() -> None:
 
 
 def test_a_member_that_leaves_before_its_values_come_joins_anew() -> None:
-    room, app, ended = Group("board.1"), FastAPI(), asyncio.Event()
+    room, ended = Group("board.1"), asyncio.Event()
 
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    @acting_app
+    async def app(websocket: WebSocket) -> None:
         await websocket.join(room)
         feed: Any = hub.hub_of("default").feeds[room.name]
         feed._owes_values = True
         await websocket.leave(room)
         assert (await websocket.join(room)).recovered is None
         ended.set()
-        await websocket.receive()
 
     async def main() -> None:
         async with client(app, f"board.1:{await room.aposition()}") as one:
@@ -1247,6 +1268,8 @@ def test_claims() -> None:
     assert claims.of("room.7") == Claim(Position("k3x9ab2c", 17), "v1")
     assert claims.of("who") == Claim(None, "v2")
     assert claims.of("other") == Claim(None, None)
+    claims = parse_claims("page:k3x9ab2c:17:-")
+    assert claims.of("page") == Claim(Position("k3x9ab2c", 17), None, is_first=True)
 
 
 def test_claims_that_are_too_long_are_cut_between_two() -> None:

@@ -48,7 +48,7 @@ from fastws_compat.operations import answers as control
 from fastws_compat.operations import line as operations_line
 from fastws_compat.operations.line import Line
 from fastws_compat.operations.records import Row
-from tests.fake_server import DENIAL, FakeServer, connected
+from tests.fake_server import DENIAL, Dam, FakeServer, connected
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -168,20 +168,15 @@ def test_row_of_a_handshake_and_of_a_socket_that_closes() -> None:
 
 def test_slow_socket() -> None:
     async def test() -> None:
-        site, blocked = Site(), asyncio.Event()
-
-        async def block(message: Any) -> None:
-            if message["type"] == "websocket.send":
-                await blocked.wait()
-
-        server = connected(site.app, path="/ws/1", on_send=block)
-        await server.wait_sent("websocket.accept")
+        site, dam = Site(), Dam()
+        dam.open.clear()
+        server = await site.open(on_send=dam)
         async with asyncio.timeout(20):
             while not (await asockets(state="slow")).rows:
                 await Group("room.1").asend("x")
                 await asyncio.sleep(0.01)
         assert (await asockets()).rows[0].waiting > 0
-        blocked.set()
+        dam.open.set()
         await server.leave()
 
     run(test())
@@ -620,14 +615,9 @@ def test_a_message_waits_in_the_queue_of_the_groups(settings: Any) -> None:
     settings.FASTWS = {"SLOW_CONSUMER_QUEUE": 5}
 
     async def test() -> None:
-        site, blocked = Site(), asyncio.Event()
-
-        async def block(message: Any) -> None:
-            if message["type"] == "websocket.send":
-                await blocked.wait()
-
-        server = connected(site.app, path="/ws/1", on_send=block)
-        await server.wait_sent("websocket.accept")
+        site, dam = Site(), Dam()
+        dam.open.clear()
+        server = await site.open(on_send=dam)
         id = await newest()
         async with asyncio.timeout(20):
             while not (await asockets(state="slow")).rows:
@@ -641,7 +631,7 @@ def test_a_message_waits_in_the_queue_of_the_groups(settings: Any) -> None:
             while (await asockets(state="slow")).rows:
                 await asend(id, "one too many")
                 await asyncio.sleep(0)
-        blocked.set()
+        dam.open.set()
         await server.wait_sent("websocket.close")
         assert server.closes == [1013]
         await server.leave()

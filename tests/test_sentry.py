@@ -21,6 +21,7 @@ from fastws_compat import FastAPI, WebSocket, logs
 from fastws_compat.connections import hooks
 from fastws_compat.contrib import sentry as sentry_module
 from fastws_compat.contrib.sentry import FastWSIntegration
+from tests.failing_rooms import failing_app
 from tests.fake_server import CONNECT, FakeServer, websocket_scope
 
 SECRETS = ("c00kie-secret", "qu3ry-secret", "t0ken-secret")
@@ -68,29 +69,8 @@ def sentry(request: Any) -> Iterator[Local]:
         yield transport
 
 
-def app_with_middleware() -> FastAPI:
-    class Passing:
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            await self.app(scope, receive, send)
-
-    app = FastAPI()
-    app.add_middleware(Passing)
-
-    @app.websocket("/rooms/{room}")
-    async def boom(websocket: WebSocket, room: str) -> None:
-        await websocket.accept()
-        sentry_sdk.set_tag("room", room)
-        await websocket.receive_text()
-        raise ZeroDivisionError(room)
-
-    return app
-
-
 def fail_two_at_once() -> None:
-    app = app_with_middleware()
+    app = failing_app()
 
     async def run() -> None:
         servers = {name: FakeServer(CONNECT) for name in ("a", "b")}

@@ -16,6 +16,7 @@ from fastws_compat.groups import Group, breaker, counters, feeds
 from fastws_compat.groups.stores import MemoryStore, Store, StoreError, StoreRefused
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.local import LocalLayer
+from fastws_compat.layers.wire import encode, pack
 from tests.live_clients import Client, client, eventually, joining_app
 
 ROOM = Group("room.1")
@@ -164,6 +165,49 @@ def test_nothing_older_than_a_membership_follows_an_outage(monkeypatch: pytest.M
                     assert new.of("state")[-1]["all"] == {}
                     assert "secret" not in str(new.frames)
             assert [frame["data"] for frame in one.of("message")] == [["old"], ["new"]]
+
+    run(main)
+
+
+def test_the_process_that_knows_of_a_hole_judges_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has sent the message, no member of this process has received it, and the store works again."""
+    monkeypatch.setattr(breaker, "RETRY_INTERVAL", 60)
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryStore, "append", refuse)
+            await ROOM.asend(["not kept"])
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
+        await breaker.breaker_of("default").mark_holes()
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
+
+    run(main)
+
+
+def test_a_hole_outlives_the_members_that_have_seen_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process has sent the message and died. The store cannot note the hole before they leave."""
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        await ROOM.asend(["kept"])
+        before = await ROOM.aposition()
+        with monkeypatch.context() as patch:
+            patch.setattr(MemoryStore, "mark_hole", refuse)
+            async with client(app) as one:
+                await one.until("state")
+                unkept = {"from": "another.process", "number": 7, "kept": False}
+                await ROOM._asend(pack("room.1", encode(["not kept"]), None, unkept))
+                assert (await one.until("message"))["data"] == ["not kept"]
+            async with client(app, f"room.1:{before}") as back:
+                assert (await back.until("joined"))["recovered"] is False
+        await eventually(lambda: breaker.breaker_of("default").hole("room.1") is None)
+        async with client(app, f"room.1:{before}") as back:
+            assert (await back.until("joined"))["recovered"] is False
 
     run(main)
 

@@ -31,8 +31,9 @@ def check_kinds(**kwargs: Any) -> Messages:
 
 def check_stores() -> Messages:
     """Layers from other packages have no store, unless the settings name one."""
-    from fastws_compat.groups.storage import is_on_redis, make_store  # imports pydantic
+    from fastws_compat.groups.storage import make_store  # imports pydantic
     from fastws_compat.groups.stores import MemoryStore
+    from fastws_compat.layers.backends import is_on_redis
 
     for alias in declared():
         try:

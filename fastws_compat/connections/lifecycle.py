@@ -406,7 +406,9 @@ async def serve_alone(
 
 def is_disconnect(exc: BaseException) -> bool:
     """Whether an exception, or every exception of a group, means that the client has left: a normal end."""
-    return all(foreign.means(each, WebSocketDisconnect) for each in leaves(exc))
+    if isinstance(exc, BaseExceptionGroup):
+        return all(foreign.means(each, WebSocketDisconnect) for each in leaves(exc))
+    return foreign.means(exc, WebSocketDisconnect)
 
 
 def _innermost(exc: BaseException) -> BaseException:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.outcomes import By, Closed, reported
-from fastws_compat.connections.states import DISCONNECTED, WebSocketState, disconnect_exception
+from fastws_compat.connections.states import DISCONNECTED, MEMBER, WebSocketState, disconnect_exception
 from fastws_compat.types import Message, Receive, Send
 
 
@@ -150,6 +150,8 @@ def mark_disconnected(socket: Socket, message: Message, by: By | None = None) ->
     socket.client_state = DISCONNECTED
     socket._unread = False
     socket._pending_disconnect = message
+    if (member := socket.scope.get(MEMBER)) is not None:
+        member.note_close(message.get("code"))
     pipe.cut(message)
     return pipe.send
 

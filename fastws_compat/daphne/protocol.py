@@ -15,19 +15,19 @@ from fastws_compat.connections import census
 from fastws_compat.connections.admission import Turn, admission
 from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
+from fastws_compat.connections.deadlines import Deadlines
 from fastws_compat.connections.outcomes import LOST, By, Closed, Reason
 from fastws_compat.connections.peers import peer_has_closed
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import DEFLATE, TURN, message_size
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import deflate, frames, handshake
-from fastws_compat.daphne.deadlines import Deadlines
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.daphne.negotiation import Agreement, MalformedHeader, negotiate
 from fastws_compat.daphne.phases import EXPECTED, ClientDisconnected, Phase, unexpected
 from fastws_compat.daphne.reader import MessageReader
-from fastws_compat.daphne.writer import FRAME_OVERHEAD, MAX_BYTES_PER_TURN, handle_of
+from fastws_compat.daphne.writer import FRAME_OVERHEAD, MAX_BYTES_PER_TURN, OPEN, handle_of
 from fastws_compat.requests import with_root_path
 from fastws_compat.types import Message
 
@@ -40,8 +40,6 @@ FAULT_TIMEOUT = 2
 PAUSED_PING_INTERVAL = 4
 # A client must not send before the handshake is answered (RFC 6455, 4.1). At most this much is read early.
 MAX_EARLY_BYTES = 64 * 1024
-
-OPEN = Phase.OPEN  # looked up for every message
 
 # Attributes that are not needed once the handshake is answered: a tenth of an idle socket's memory.
 HANDSHAKE_ATTRIBUTES = (
@@ -236,7 +234,9 @@ class WebSocketProtocol(MessageReader):
         # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
         frame = self.frame_of(message)
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
-        self._write_message(frame, message_size(message))
+        self.messages_out += 1
+        self.bytes_out += message_size(message)
+        self._write(frame)
 
     async def _send_event(self, message: Message) -> None:
         """Send what is not a message of an open socket: an answer, a close, or a mistake."""
@@ -260,28 +260,6 @@ class WebSocketProtocol(MessageReader):
         if self.disconnected:
             self._application_informed = True
             raise ClientDisconnected("The client has disconnected.")
-
-    def write_at_once(self, frame: bytes, size: int) -> bool:
-        """Write a frame made by `frame_of` without waiting; False if only `send` can do it.
-
-        `size` is that of the payload before compression.
-        """
-        if self.phase is not OPEN or self.disconnected or self._writable is not None:
-            return False
-        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
-        if self._bytes_this_turn > MAX_BYTES_PER_TURN:
-            return False
-        self._write_message(frame, size)
-        return True
-
-    async def write_in_turn(self, frame: bytes, size: int) -> None:
-        """As `write_at_once`, but wait while `send` would wait; raise what it would raise."""
-        self._expect("websocket.send")
-        if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
-            await self._wait_writable()
-            self._expect("websocket.send")
-        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
-        self._write_message(frame, size)
 
     def _accept(self, message: Message) -> None:
         subprotocol = message.get("subprotocol") or None

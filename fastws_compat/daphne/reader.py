@@ -14,13 +14,11 @@ from fastws_compat.daphne import frames
 from fastws_compat.daphne.deflate import Inflater, InflatesTooFar, PartialCompressed
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidPayload, PartialBinary, PartialText
 from fastws_compat.daphne.inbox import Inbox
-from fastws_compat.daphne.phases import Phase
-from fastws_compat.daphne.writer import FrameWriter
+from fastws_compat.daphne.writer import OPEN, FrameWriter
 from fastws_compat.types import Message
 
 logger = logging.getLogger("daphne.server")
 
-OPEN = Phase.OPEN  # looked up for every message
 READ_SIZE = 64 * 1024
 
 
@@ -32,12 +30,10 @@ class MessageReader(FrameWriter):
 
     loop: AbstractEventLoop
     inbox: Inbox
-    phase: Phase
-    disconnected: bool
     # Inflates the client's messages; None unless permessage-deflate has been negotiated.
     _inflater: Inflater | None = None
 
-    # The client's messages and the bytes of their payloads, and when the last message came.
+    # The messages that were received, the bytes of their payloads, and when the last one came.
     messages_in = bytes_in = 0
     last_in: float | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastws_compat.connections.census import new_sizes
+from fastws_compat.connections.states import message_size
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.types import Message
 
@@ -20,6 +21,17 @@ class MeasuringProtocol(WebSocketProtocol):
         if self.messages_in != before:
             self.sizes[0].add(size)
 
-    def _write_message(self, frame: bytes, size: int) -> None:
-        super()._write_message(frame, size)
+    def write_at_once(self, frame: bytes, size: int) -> bool:
+        written = super().write_at_once(frame, size)
+        if written:
+            self.sizes[1].add(size)
+        return written
+
+    async def write_in_turn(self, frame: bytes, size: int) -> None:
+        await super().write_in_turn(frame, size)
         self.sizes[1].add(size)
+
+    async def send(self, message: Message) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.send":
+            self.sizes[1].add(message_size(message))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from twisted.internet import tcp
 
 from fastws_compat.daphne.beginning import SharedBeginning
+from fastws_compat.daphne.phases import Phase
+
+OPEN = Phase.OPEN  # looked up for every message
 
 # `send` lets other tasks run after this many bytes, even if the socket accepts them all.
 MAX_BYTES_PER_TURN = 256 * 1024
@@ -23,9 +27,13 @@ class FrameWriter(SharedBeginning):
     The transport calls `pauseProducing` when its buffer is full, and `resumeProducing` once it is empty.
     """
 
-    _writable: asyncio.Event | None = None  # set while the transport's buffer is full
-    # The messages to the client and the bytes of their payloads.
+    phase: Phase
+    disconnected: bool
+    # Raises if the application may not send a message of this type now.
+    _expect: Callable[[str], None]
+    # The messages that were sent, and the bytes of their payloads.
     messages_out = bytes_out = 0
+    _writable: asyncio.Event | None = None  # set while the transport's buffer is full
 
     def _prepare_writing(self) -> None:
         self._late_ping: bytes | None = None
@@ -55,8 +63,28 @@ class FrameWriter(SharedBeginning):
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         self._write(data)
 
-    def _write_message(self, frame: bytes, size: int) -> None:
-        """Write a message whose payload has this size before compression."""
+    def write_at_once(self, frame: bytes, size: int) -> bool:
+        """Write a frame made by `frame_of` without waiting; False if it has to wait, or cannot be sent.
+
+        `size` is that of the payload before compression.
+        """
+        if self.phase is not OPEN or self.disconnected or self._writable is not None:
+            return False
+        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
+        if self._bytes_this_turn > MAX_BYTES_PER_TURN:
+            return False
+        self.messages_out += 1
+        self.bytes_out += size
+        self._write(frame)
+        return True
+
+    async def write_in_turn(self, frame: bytes, size: int) -> None:
+        """As `write_at_once`, but wait while `send` would wait; raise what it would raise."""
+        self._expect("websocket.send")
+        if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
+            await self._wait_writable()
+            self._expect("websocket.send")
+        self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         self.messages_out += 1
         self.bytes_out += size
         self._write(frame)

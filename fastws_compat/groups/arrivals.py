@@ -178,10 +178,12 @@ class Arrival:
     def _may_lack_values(self) -> bool:
         """Whether a client that recovers lacks values that no change contains.
 
-        It does if its position is that of a page: this is its first connection. It may if older changes are
-        hidden from it.
+        It does if its position is that of a page, which has never joined; clients of an older release show
+        that only by their first connection. It may if older changes are hidden from it.
         """
-        return not self._member.has_returned or self._wish.since is not None
+        member = self._member
+        is_first = not member.has_returned or member.claim(self.group).is_first
+        return is_first or self._wish.since is not None
 
     async def _continue(self, feed: GroupFeed, position: Position) -> None:
         """Catch up now; or after the socket has been accepted, because what waits for that must be little."""
@@ -234,6 +236,8 @@ class Arrival:
                     entries = await feed.entries_after(position, timed=self._wish.since is not None)
                 except Exception:  # a store of the project may raise anything
                     entries = []
+                if not self._is_member():
+                    return None
                 if not entries:
                     return self._give_up(feed)
                 for entry in entries:

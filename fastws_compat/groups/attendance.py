@@ -149,6 +149,7 @@ class Attendance:
         session = member.websocket.scope.get(SESSION)
         if session is not None and member.id not in self._places:
             session.at_end(partial(self._member_ended, member, session))
+            member.on_close = (*member.on_close, partial(self.end, member.id))
 
     async def _member_ended(self, member: Member, session: Any) -> None:
         code, _ = session.closed
@@ -267,6 +268,8 @@ async def attend(member: Member, alias: str, group: str, info: str | None, key: 
     The member may have left the group in the meantime, or may leave it while this waits for the store.
     """
     attendance = attendance_of(alias)
+    if member.is_closed:
+        return
     if info is not None and (alias, group) in member.joined:
         attendance.expect_end(member)
         key = presence_key_of(member.websocket.scope.get("user"), member.id) if key is None else key

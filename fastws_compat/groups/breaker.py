@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 from typing import Literal
 from weakref import WeakKeyDictionary
 
@@ -100,16 +101,27 @@ class Breaker:
             self._holes[group] = (kind, hole or Hole())
         self._retry.arm(RETRY_INTERVAL)
 
+    def take_over(self, group: str, kind: Kind, holes: Collection[Hole]) -> None:
+        """Report what a feed that is closed has not reported. One report is enough for several holes."""
+        if holes and self.hole(group) is None:
+            self.add_hole(group, kind, next(iter(holes)) if len(holes) == 1 else None)
+
     async def mark_holes(self) -> None:
         """Report the holes to the store. If one fails, this raises, and begins with another one next time."""
-        for group, (kind, hole) in list(self._holes.items()):
+        for group in list(self._holes):
             try:
-                await self.store.mark_hole(group, kind, None, hole)
+                await self.mark_hole(group)
             except Exception as exc:
                 self._put_last(group)
                 if isinstance(exc, StoreRejected):
                     self.failed(exc, ("append", group))
                 raise
+
+    async def mark_hole(self, group: str) -> None:
+        """Report the hole of a group, if it has one that the store does not know of."""
+        if (found := self._holes.get(group)) is not None:
+            kind, hole = found
+            await self.store.mark_hole(group, kind, None, hole)
             self.fill_hole(group, hole)
             self.succeeded(("append", group))
 

@@ -129,6 +129,10 @@ class GroupFeed:
         if not isinstance(envelope.content, Payload):
             return
         feed, sender = self.feed, envelope.sender
+        if envelope.kept is False and sender not in feed.holes:
+            # Report it now: processes without a member do not know of it, and its sender may die.
+            feed.doubts = True
+            self._wake()
         feed.holes[sender] = Hole(sender, envelope.number, feed.top)
         if envelope.kept is None and not self._has_warned:
             self._has_warned = True
@@ -165,7 +169,9 @@ class GroupFeed:
 
     def close(self) -> None:
         self._is_closed = True
+        self._breaker.take_over(self.group, self.kind, self.feed.holes.values())
         self.catchers.clear()
+        self._steps.clear()
         self.feed.ring.close()
         self._breaker.forget(("read", self.group))
         if not self.hub.feeds and self.hub.checker is not None:
@@ -206,6 +212,10 @@ class GroupFeed:
                 self.feed.doubts = False
                 try:
                     reading = await self._read()
+                except asyncio.CancelledError:  # the feed is closed
+                    self._waiting += waiting
+                    self._answer(None)
+                    raise
                 except Exception as exc:  # a crypter may raise anything
                     self._waiting = waiting + self._waiting
                     pause = self._failed(exc)
@@ -231,11 +241,11 @@ class GroupFeed:
     async def _read(self) -> Reading:
         """What the store has after the known messages, or since its current epoch began."""
         feed, store = self.feed, self._store
-        if feed.epoch is not None:
-            await self._report_holes(feed.epoch)
+        await self._report_holes()
         seen, epoch = feed.seen, feed.epoch
         with_values = self.kind.state is not None and self._values is None
         after = None if epoch is None else feed.top
+        has_hole = feed.has_hole or self._breaker.hole(self.group) is not None
         reading = await store.read(self.group, self.kind, after, PAGE, with_values)
         if reading.epoch == epoch and reading.top < seen:
             # The store has lost messages that somebody has received.
@@ -244,15 +254,16 @@ class GroupFeed:
         if epoch is not None and reading.epoch != epoch:
             with_values = self.kind.state is not None
             reading = await store.read(self.group, self.kind, reading.base, PAGE, with_values)
-        # As long as the store cannot note a hole, nobody recovers.
-        return reading._replace(hole=reading.top) if feed.has_hole else reading
+        # As long as the store does not know of a hole, nobody recovers.
+        return reading._replace(hole=reading.top) if has_hole or feed.has_hole else reading
 
-    async def _report_holes(self, epoch: str) -> None:
+    async def _report_holes(self) -> None:
         """Report what is not kept: its senders may have died. A store that is full refuses it."""
         feed = self.feed
         with suppress(StoreRefused):
+            await self._breaker.mark_hole(self.group)
             for hole in list(feed.holes.values()):
-                await self._store.mark_hole(self.group, self.kind, epoch, hole)
+                await self._store.mark_hole(self.group, self.kind, feed.epoch, hole)
                 feed.holes = {sender: each for sender, each in feed.holes.items() if each is not hole}
 
     def _take(self, reading: Reading, waiting: list[asyncio.Future[Reading | None]]) -> None:

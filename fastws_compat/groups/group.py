@@ -17,7 +17,7 @@ from asgiref.sync import async_to_sync
 from fastws_compat.connections import hooks
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.pipe import Socket
-from fastws_compat.connections.states import MEMBER, WebSocketDisconnected
+from fastws_compat.connections.states import MEMBER
 from fastws_compat.exceptions import GroupNameError
 from fastws_compat.groups.arrivals import Arrival, Joined, Wish, arrive, listen
 from fastws_compat.groups.attendance import Attended, attend, attendance_of
@@ -26,7 +26,8 @@ from fastws_compat.groups.entries import count_of, key_text, text_frame
 from fastws_compat.groups.hub import Hub, hub_of, loop_of
 from fastws_compat.groups.keeping import Keeping, refuse_running_loop
 from fastws_compat.groups.kinds import Kind, kind_of, kind_with
-from fastws_compat.groups.member import Member, has_ended, member_of
+from fastws_compat.groups.member import Member, member_of, refuse_ended
+from fastws_compat.groups.publisher import sending
 from fastws_compat.groups.publishing import publish
 from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers.client import DEFAULT, group_send, is_bound_to_loop, layer_of
@@ -209,7 +210,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
 
     async def _asend(self, message: dict[str, Any]) -> None:
         layer = layer_of(self.layer)
-        call = group_send(self.layer, self.name, layer.group_send(self.name, message))
+        call = group_send(self.layer, self.name, sending(layer, self.name, message))
         if hooks.sending is not None:
             call = hooks.wrapped(hooks.sending, call, self.layer, self.name, message)
         loop = loop_of(layer) if is_bound_to_loop(layer) else None
@@ -264,11 +265,11 @@ async def join(
 ) -> Joined:
     """Add a socket to groups; it leaves them when its connection ends.
 
-    Raises WebSocketDisconnected if the socket has been closed, ValueError if `last` is negative, and
-    GroupNameError for a group that keeps something if the socket is in a group of that name on another layer.
+    Raises WebSocketDisconnected if the socket has been closed, WebSocketDisconnect if its login has ended,
+    ValueError if `last` is negative, and GroupNameError for a group that keeps something if the socket is in
+    a group of that name on another layer.
     """
-    if has_ended(websocket):
-        raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
+    refuse_ended(websocket)
     wanted = list(dict.fromkeys(map(_group, groups)))
     presence_key = None if presence_key is None else key_text(presence_key)
     last = count_of(last, "last")
@@ -304,6 +305,8 @@ async def join(
 async def update(websocket: Socket, group: Group[Any] | str, info: Any) -> None:
     """Replace the info of a socket that is present in a group; RuntimeError if it is not present."""
     group, member = _group(group), member_of(websocket)
+    if member.is_closed:
+        return  # the endpoint has not noticed yet, and nobody sees the user any more
     await attendance_of(group.layer).update(member.id, group.name, dump(info))
 
 

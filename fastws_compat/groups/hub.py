@@ -19,6 +19,7 @@ from fastws_compat.groups.delivery import Delivery, Participant, Receiver, Recen
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import health, layer_of, with_timeout
+from fastws_compat.layers.pubsub import pubsub_of
 from fastws_compat.layers.sequence import LossDetector
 from fastws_compat.layers.wire import Close, Envelope, Payload, unpack
 from fastws_compat.logger import logger
@@ -45,6 +46,7 @@ class Hub:
         # Reconciles the layer with `members`.
         self.task: asyncio.Task[None] | None = None
         self._joined: set[str] = set()
+        self._pubsub = pubsub_of(layer)
         self._shared_reader = self._new_reader(None)
         self._readers: dict[str, ChannelReader] = {}
         self._own_readers: set[ChannelReader] = set()
@@ -163,13 +165,13 @@ class Hub:
             return
         if group not in self.members:
             self._joined.discard(group)
-            await with_timeout(self.layer.group_discard(group, reader.channel))
+            await with_timeout(reader.layer.group_discard(group, reader.channel))
             del self._readers[group]
             if reader is not self._shared_reader:
                 self._own_readers.discard(reader)
                 reader.close()
         elif group not in self._joined:
-            await with_timeout(self.layer.group_add(group, reader.channel))
+            await with_timeout(reader.layer.group_add(group, reader.channel))
             self._joined.add(group)
 
     def _layer_failed(self, exc: Exception) -> None:
@@ -199,7 +201,9 @@ class Hub:
     # Readers
 
     def _new_reader(self, group: str | None) -> ChannelReader:
-        return ChannelReader(self.layer, group, self._dispatch, self._layer_failed)
+        # Plain Channels code does not name the group, so each such group needs a channel of the layer itself.
+        layer = self.layer if self._pubsub is None or group is not None else self._pubsub
+        return ChannelReader(layer, group, self._dispatch, self._layer_failed)
 
     def _active_readers(self) -> list[ChannelReader]:
         return [*self._own_readers, *([self._shared_reader] if self._shared_reader.channel else [])]

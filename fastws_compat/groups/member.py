@@ -11,8 +11,19 @@ from typing import Any, Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_message
+from fastws_compat.connections.outcomes import Closed
 from fastws_compat.connections.pipe import Socket, is_direct, mark_disconnected, passes
-from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED, MEMBER, RESPONSE, SESSION
+from fastws_compat.connections.states import (
+    CONNECTED,
+    CONNECTING,
+    DISCONNECTED,
+    MEMBER,
+    RESPONSE,
+    SESSION,
+    WebSocketDisconnect,
+    WebSocketDisconnected,
+    WebSocketState,
+)
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.groups.delivery import Delivery, Frame, FrameServer, new_id
 from fastws_compat.groups.hub import Hub
@@ -34,6 +45,12 @@ class Session(Protocol):
     # Whether the endpoint has returned.
     leaving: bool
 
+    @property
+    def state(self) -> WebSocketState: ...
+
+    @property
+    def closed(self) -> Closed: ...
+
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None: ...
 
 
@@ -51,6 +68,10 @@ class Member:
     # Set when the socket is accepted; None if nothing waits for that.
     _accepted: asyncio.Event | None = None
     _postponed: tuple[asyncio.Task[None], ...] = ()
+    # Whether the connection has been closed while its endpoint may still be running.
+    is_closed = False
+    # Called with the close code when that happens.
+    on_close: tuple[Callable[[int | None], None], ...] = ()
 
     def __init__(self, websocket: Socket) -> None:
         self.id = new_id()
@@ -157,11 +178,7 @@ class Member:
 
     async def leave(self) -> None:
         """Leave every group; a close that has been started gets `CLOSE_TIMEOUT` to finish."""
-        stale = [(hub, name) for (_, name), hub in self.joined.items() if hub.discard(name, self)]
-        self.joined.clear()
-        for task in self._postponed:
-            task.cancel()
-        for hub, name in stale:
+        for hub, name in self._leave_all():
             await hub.wait_synced(name)
         if self._task is not None:
             if self._close_send is not None:
@@ -171,6 +188,26 @@ class Member:
                 self._task.cancel()
         self._queue.clear()
 
+    def _leave_all(self) -> list[tuple[Hub, str]]:
+        """Leave every group; returns those of which the layer has to be updated."""
+        stale = [(hub, name) for (_, name), hub in self.joined.items() if hub.discard(name, self)]
+        self.joined.clear()
+        for task in self._postponed:
+            task.cancel()
+        return stale
+
+    def expel(self, code: int) -> None:
+        """The login has ended: leave every group at once, even if the endpoint does not notice it."""
+        self._leave_all()
+        self._queue.clear()
+        self.note_close(code)
+
+    def note_close(self, code: int | None) -> None:
+        """The connection has been closed, although its endpoint may still be running."""
+        self.is_closed = True
+        for callback in self.on_close:
+            callback(code)
+
     def _write_frame(self, delivery: Frame) -> bool:
         """Write the shared frame, if the server can do that and no stage needs to see the message."""
         server = self._server
@@ -178,19 +215,15 @@ class Member:
             return False
         return server.write_at_once(delivery.frame(server), delivery.size)
 
-    def _sending(self, frame: Frame) -> Any:
-        """Sends a frame, which all members share even if some of them have to wait."""
-        send = self._close_send or self.websocket._send
-        server = self._server if self._close_send is None and self._is_direct(send) else None
-        if server is None or not passes(self.websocket):
-            return send({**frame.message})
-        return server.write_in_turn(frame.frame(server), frame.size)
-
     def _send_at_once(self, frame: Frame) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
+        server = self._server
+        sending: Any
         try:
-            shares = self._server is not None
-            sending = self._sending(frame) if shares else self.websocket._send(frame.message)
+            if server is None or not passes(self.websocket):
+                sending = self.websocket._send(frame.message)
+            else:  # the frame is shared, although this member has to wait
+                sending = server.write_in_turn(frame.frame(server), frame.size)
             if not isinstance(sending, Coroutine):
                 sending = _as_coroutine(sending)
             waits_for = sending.send(None)
@@ -242,7 +275,7 @@ class Member:
             if started is not None:
                 await started
             while self._queue and self._may_send():
-                await self._sending(self._queue.popleft())
+                await self._send_next(self._queue.popleft())
         except Exception as exc:
             self._send_failed(exc)
         finally:
@@ -251,6 +284,14 @@ class Member:
                 self.flush()
             elif not self._may_send():
                 self._queue.clear()
+
+    async def _send_next(self, frame: Frame) -> None:
+        send = self._close_send or self.websocket._send
+        server = self._server if self._close_send is None and self._is_direct(send) else None
+        if server is None or not passes(self.websocket):
+            await send({**frame.message})
+        else:
+            await server.write_in_turn(frame.frame(server), frame.size)
 
     def _may_send(self) -> bool:
         if self._close_send is not None:
@@ -275,7 +316,7 @@ class Member:
     def _send_failed(self, exc: Exception) -> None:
         """Drop the queue. The endpoint finds out by itself that the connection is lost or closed."""
         self._queue.clear()
-        if not isinstance(exc, (OSError, RuntimeError)):
+        if not isinstance(exc, (OSError, RuntimeError, WebSocketDisconnect)):
             logger.error("A group message could not be sent to a member", exc_info=for_log(exc))
 
 
@@ -359,8 +400,13 @@ def member_of(websocket: Socket) -> Member:
     return member
 
 
-def has_ended(websocket: Socket) -> bool:
-    """Whether it is too late to join a group: nothing would remove the socket from it again."""
+def refuse_ended(websocket: Socket) -> None:
+    """Raise if it is too late to join a group: nothing would remove the socket from it again.
+
+    WebSocketDisconnect if the connection was closed on the endpoint's behalf, because its login has ended.
+    """
     session: Session | None = websocket.scope.get(SESSION)
-    returned = session is not None and session.leaving
-    return returned or websocket.application_state is DISCONNECTED
+    if websocket.application_state is DISCONNECTED or (session is not None and session.leaving):
+        raise WebSocketDisconnected("A socket cannot join a group after it has been closed.")
+    if session is not None and session.state is DISCONNECTED:
+        raise WebSocketDisconnect(session.closed[0])

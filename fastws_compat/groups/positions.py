@@ -15,6 +15,8 @@ MAX_LENGTH = 4096
 
 POSITION = re.compile(r"([A-Za-z0-9]{1,32}):([0-9]{1,40})", re.ASCII)
 CLAIM = re.compile(r"([A-Za-z0-9\-_.]{1,99}):(|[A-Za-z0-9]{1,32}):([0-9]{1,40})(?::([^:,]{1,64}))?", re.ASCII)
+# In the place of the version: the client has never joined the group, and the position is that of its page.
+FIRST = "-"
 ID = re.compile(r"@([A-Za-z0-9.\-]{1,64})", re.ASCII)
 
 
@@ -40,6 +42,8 @@ class Claim:
 
     position: Position | None
     version: str | None
+    # Whether the client has never joined the group: it has the position of its page, and none of the values.
+    is_first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ def parse_claims(text: str) -> Claims:
             ids.add(match[1])
         elif match := CLAIM.fullmatch(item):
             name, epoch, offset, version = match.groups()
-            groups.setdefault(name, Claim(Position(epoch, int(offset)) if epoch else None, version))
+            position, is_first = Position(epoch, int(offset)) if epoch else None, version == FIRST
+            groups.setdefault(name, Claim(position, None if is_first else version, is_first))
     return Claims(frozenset(ids), groups)
 
 

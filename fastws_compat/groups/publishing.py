@@ -15,7 +15,15 @@ from fastws_compat.groups.breaker import Breaker, breaker_of
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.splice import PLACE, cut
 from fastws_compat.groups.storage import spliced_layer
-from fastws_compat.groups.stores import Appended, Draft, Hole, StoreError, StoreRefused, history_of
+from fastws_compat.groups.stores import (
+    Appended,
+    Draft,
+    Hole,
+    StoreError,
+    StoreRefused,
+    StoreRejected,
+    history_of,
+)
 from fastws_compat.layers.client import counters, send_succeeded, start_of_send, with_timeout
 from fastws_compat.layers.wire import Payload
 
@@ -48,9 +56,17 @@ async def publish(route: Route, kind: Kind, payload: Payload, extra: dict[str, A
     except StoreRefused as exc:
         if history.on_failure == "raise" or not breaker_of(route.alias).store.notes_holes:
             raise failure(route.alias, route.group, exc) from exc
+        if isinstance(exc, StoreRejected):
+            await _mark_now(route, kind)
         await _send_unkept(route, kind, {**named, "kept": False})
         return True
     return place.is_new
+
+
+async def _mark_now(route: Route, kind: Kind) -> None:
+    """Note a hole before the message is sent. The store answers, and others read it although it is full."""
+    with suppress(StoreError):
+        await breaker_of(route.alias).store.mark_hole(route.group, kind)
 
 
 async def _send_unkept(route: Route, kind: Kind, extra: dict[str, Any]) -> None:

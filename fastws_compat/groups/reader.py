@@ -9,7 +9,7 @@ from typing import Any
 
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.layers.client import with_timeout
-from fastws_compat.layers.local import LocalLayer
+from fastws_compat.layers.local import OwnLayer
 from fastws_compat.logger import logger
 
 # Seconds between two calls of `receive` if the layer timed out while it waited for a message.
@@ -31,7 +31,7 @@ class ChannelReader:
         self.group = group
         self.channel: str | None = None
         self.task: asyncio.Task[None] | None = None
-        self._layer = layer
+        self.layer = layer
         self._handle = handle
         self._on_failure = on_failure
 
@@ -42,12 +42,12 @@ class ChannelReader:
     async def open(self) -> None:
         """Start to receive, unless the task is running already. The channel stays the same."""
         if self.channel is None:
-            self.channel = await with_timeout(self._layer.new_channel())
+            self.channel = await with_timeout(self.layer.new_channel())
         if not self.is_open:
             self.task = asyncio.get_running_loop().create_task(self._read_forever(self.channel))
-            if isinstance(self._layer, LocalLayer):
+            if isinstance(self.layer, OwnLayer):
                 # Not in the task itself, which may be cancelled before its first step.
-                self.task.add_done_callback(partial(_forget_channel, self._layer, self.channel))
+                self.task.add_done_callback(partial(_forget_channel, self.layer, self.channel))
 
     def close(self) -> None:
         if self.task is not None:
@@ -57,7 +57,7 @@ class ChannelReader:
         """Handle each message, until `receive` fails."""
         while True:
             try:
-                message = await self._layer.receive(channel)
+                message = await self.layer.receive(channel)
             except Exception as exc:
                 if _is_timeout(exc):
                     await asyncio.sleep(RECEIVE_PAUSE)
@@ -71,7 +71,7 @@ class ChannelReader:
             await asyncio.sleep(0)  # let the members that wait for their server go first
 
 
-def _forget_channel(layer: LocalLayer, channel: str, task: asyncio.Task[None]) -> None:
+def _forget_channel(layer: OwnLayer, channel: str, task: asyncio.Task[None]) -> None:
     layer.forget(channel)
 
 

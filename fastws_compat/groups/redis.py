@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 from hashlib import sha1
 from typing import Any
 
@@ -39,6 +40,8 @@ class RedisStore(Store):
     def __init__(self, servers: Servers, crypter: Any = None) -> None:
         self.servers = servers
         self.crypter = crypter
+        # The keys of a group.
+        self._keys = lru_cache(maxsize=1_000)(self._keys_of)
 
     async def append(
         self, group: str, kind: Kind, draft: Draft, *, is_retry: bool = False, hole: Hole | None = None
@@ -53,21 +56,19 @@ class RedisStore(Store):
         return Appended(epoch, offset, bool(is_new))
 
     def _append(self, group: str, kind: Kind, draft: Draft, is_retry: bool, hole: Hole | None) -> Call:
-        history, keys = history_of(kind), self._keys(group)
+        history, keys, content = history_of(kind), self._keys(group), draft.content
         if draft.key is not None:
-            keys.append(self.servers.key(group, f"k:{sha1(draft.key.encode()).hexdigest()}"))
-        entry = [draft.id, *self._content(draft.content), draft.exclude or "", draft.key or ""]
-        bounds = [history.count, _milliseconds(history.age), ttl(kind)]
-        arguments = [new_epoch(), RUN_ID, int(is_retry), _name(hole), *bounds, *entry]
-        if draft.copy is not None:
-            arguments += [self.servers.place(group), *draft.copy]
-        if draft.field is not None and kind.state is not None:
-            arguments += [""] * (16 - len(arguments)) + self._state(kind.state, draft)
-        return Call(script("append"), keys, arguments)
-
-    def _content(self, content: Payload | Change) -> list[Any]:
+            keys = (*keys, self.servers.key(group, f"k:{sha1(draft.key.encode()).hexdigest()}"))
         code = CHANGE if isinstance(content, Change) else CODES[content.kind]
-        return [code, self.seal(content.data)]
+        channel = "" if draft.copy is None else self.servers.place(group)
+        age = _milliseconds(history.age)
+        constants = (history.count, age, ttl(kind), code, channel, int(is_retry), _name(hole), RUN_ID)
+        arguments = [new_epoch(), draft.id, self.seal(content.data), *(draft.copy or ())]
+        if draft.exclude or draft.key is not None or draft.field is not None:
+            arguments += [""] * (6 - len(arguments)) + [draft.exclude or "", draft.key or ""]
+        if draft.field is not None and kind.state is not None:
+            arguments += self._state(kind.state, draft)
+        return Call(script("append"), keys, arguments, constants)
 
     def _state(self, limits: State, draft: Draft) -> list[Any]:
         value = "" if draft.value is None else self.seal(draft.value)
@@ -157,8 +158,8 @@ class RedisStore(Store):
         arguments = [new_epoch(), RUN_ID, what, epoch, top, ttl(kind), *hole]
         await self.servers.run(group, Call(script("mark"), self._keys(group), arguments))
 
-    def _keys(self, group: str) -> list[str]:
-        return [self.servers.key(group, part) for part in ("m", "s", "st")]
+    def _keys_of(self, group: str) -> tuple[str, ...]:
+        return tuple(self.servers.key(group, part) for part in ("m", "s", "st"))
 
     def seal(self, data: str | bytes) -> bytes:
         """The data as it is stored: encrypted if the layer encrypts its messages."""

@@ -42,31 +42,49 @@ def script(name: str) -> Script:
     return Script((SCRIPTS / f"{name}.lua").read_text())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One call of a script. The argument `RUN_ID` stands for the run id of the server."""
 
     script: Script
     keys: Sequence[str]
     arguments: Sequence[Any] = ()
+    # The first arguments, which are the same in each call for a group.
+    constants: Sequence[Any] = ()
     # Whether the keys are of this run of the server only: what it restores from a file is left to expire.
     is_of_run: bool = False
 
     def packed(self, run_id: str, *, whole: bool = False) -> bytes:
         """The command that runs it, by its digest or with its whole text, in the protocol of Redis."""
-        arguments = [run_id if argument is RUN_ID else argument for argument in self.arguments]
-        keys = [f"{key}:{run_id[:8]}" for key in self.keys] if self.is_of_run and run_id else self.keys
-        size = 3 + len(keys) + len(arguments)
-        if whole:
-            head = _packed("EVAL", self.script.text, len(keys), *keys)
-        elif len(keys) > MAX_KEYS_OF_A_GROUP:
-            head = _packed("EVALSHA", self.script.sha, len(keys), *keys)
+        keys, arguments = self.keys, self.arguments
+        if RUN_ID in arguments:
+            arguments = _with_run_id(arguments, run_id)
+        if self.is_of_run and run_id:
+            keys = [f"{key}:{run_id[:8]}" for key in keys]
+        if whole or len(keys) > MAX_KEYS_OF_A_GROUP:
+            what = ("EVAL", self.script.text) if whole else ("EVALSHA", self.script.sha)
+            head = _packed(*what, len(keys), *keys, *_with_run_id(self.constants, run_id))
         else:
-            head = _packed_head(self.script.sha, tuple(keys))
+            head = _packed_head(self.script.sha, tuple(keys), tuple(self.constants), run_id)
+        size = 3 + len(keys) + len(self.constants) + len(arguments)
         return b"*%d\r\n%b%b" % (size, head, _packed(*arguments))
 
 
 RUN_ID = object()
+
+
+@dataclass(slots=True)
+class Publication:
+    """A message for a channel."""
+
+    channel: str
+    data: bytes
+
+    def packed(self, run_id: str, *, whole: bool = False) -> bytes:
+        return b"*3\r\n%b" % _packed("PUBLISH", self.channel, self.data)
+
+
+Command = Call | Publication
 
 
 @dataclass(slots=True)
@@ -99,12 +117,13 @@ class Links:
     """The connections of one event loop to one server."""
 
     pool: Any
+    # How many calls are made at the same time, each on a connection of its own.
+    limit: asyncio.Semaphore
     free: list[Link] = field(default_factory=list)
-    limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_CONNECTIONS))
     # Whether the server's eviction policy has been checked.
     is_checked: bool = False
 
-    async def run(self, calls: Sequence[Call]) -> list[Any]:
+    async def run(self, calls: Sequence[Command]) -> list[Any]:
         """The replies to several calls, sent together. A reply may be an exception."""
         async with self.limit:
             link = await self._take()
@@ -181,11 +200,9 @@ def _warn_of_eviction(policy: str) -> None:
         )
 
 
-async def _ask(link: Link, calls: Sequence[Call]) -> list[Any]:
-    from redis.exceptions import NoScriptError
-
+async def _ask(link: Link, calls: Sequence[Command]) -> list[Any]:
     replies = await _send(link, [call.packed(link.run_id) for call in calls])
-    unknown = [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
     if unknown:
         again = await _send(link, [calls[number].packed(link.run_id, whole=True) for number in unknown])
         for number, reply in zip(unknown, again, strict=True):
@@ -193,16 +210,42 @@ async def _ask(link: Link, calls: Sequence[Call]) -> list[Any]:
     return replies
 
 
+def _is_unknown_script(reply: Any) -> bool:
+    if not isinstance(reply, Exception):
+        return False
+    from redis.exceptions import NoScriptError
+
+    return isinstance(reply, NoScriptError)
+
+
 async def _send(link: Link, commands: Sequence[bytes]) -> list[Any]:
-    connection = link.connection
+    connection, replies = link.connection, []
     await connection.send_packed_command(b"".join(commands))
-    return [await _reply(connection) for _ in commands]
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response())
+        except Exception as exc:
+            if not _is_reply(exc):
+                raise
+            replies.append(exc)
+    return replies
+
+
+def _is_reply(exc: Exception) -> bool:
+    """Whether the server has replied with this error."""
+    from redis.exceptions import ResponseError
+
+    return isinstance(exc, ResponseError)
 
 
 @lru_cache(maxsize=1_000)
-def _packed_head(sha: str, keys: tuple[str, ...]) -> bytes:
+def _packed_head(sha: str, keys: tuple[str, ...], constants: tuple[Any, ...], run_id: str) -> bytes:
     """The part of a command that is the same in each call for a group."""
-    return _packed("EVALSHA", sha, len(keys), *keys)
+    return _packed("EVALSHA", sha, len(keys), *keys, *_with_run_id(constants, run_id))
+
+
+def _with_run_id(arguments: Sequence[Any], run_id: str) -> list[Any]:
+    return [run_id if argument is RUN_ID else argument for argument in arguments]
 
 
 def _packed(*parts: Any) -> bytes:
@@ -214,22 +257,13 @@ def _packed(*parts: Any) -> bytes:
     return b"".join([b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments])
 
 
-async def _reply(connection: Any) -> Any:
-    from redis.exceptions import ResponseError
-
-    try:
-        return await connection.read_response()
-    except ResponseError as exc:
-        return exc
-
-
 class LoopServers:
     """The servers as one event loop uses them. channels_redis calls `flush` when the loop is closed."""
 
-    def __init__(self, hosts: Sequence[Any]) -> None:
+    def __init__(self, hosts: Sequence[Any], connections: int) -> None:
         from channels_redis.utils import create_pool
 
-        self.links = [Links(create_pool(host)) for host in hosts]
+        self.links = [Links(create_pool(host), asyncio.Semaphore(connections)) for host in hosts]
 
     async def flush(self) -> None:
         for links in self.links:
@@ -239,12 +273,15 @@ class LoopServers:
 class Servers:
     """The servers of one layer, with the groups distributed over them as in the layer itself."""
 
-    def __init__(self, hosts: Any, prefix: str, place: Callable[[str], str] = str) -> None:
+    def __init__(
+        self, hosts: Any, prefix: str, place: Callable[[str], str] = str, connections: int = MAX_CONNECTIONS
+    ) -> None:
         from channels_redis.utils import _consistent_hash, decode_hosts
 
         self._hash = _consistent_hash
         self.hosts: list[Any] = decode_hosts(hosts)
         self._prefix = prefix
+        self._connections = connections
         # The name by which the layer chooses the server of a group.
         self.place = place
         # channels_redis' name for what belongs to a loop.
@@ -277,12 +314,19 @@ class Servers:
             raise StoreError(str(exc)) from exc
         return replies
 
+    async def publish(self, group: str, data: bytes) -> None:
+        """Publish a message on the channel of a group; StoreError if the server may not have taken it."""
+        [reply] = await self._here().links[self.index(group)].run([Publication(self.place(group), data)])
+        if isinstance(reply, Exception):
+            raise StoreRejected(str(reply)) from reply
+
     def _here(self) -> LoopServers:
+        loop = asyncio.get_running_loop()
+        return self._layers.get(loop) or self._begin(loop)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> LoopServers:
         from channels_redis.utils import _wrap_close
 
-        loop = asyncio.get_running_loop()
-        servers = self._layers.get(loop)
-        if servers is None:
-            servers = self._layers[loop] = LoopServers(self.hosts)
-            _wrap_close(self, loop)
+        servers = self._layers[loop] = LoopServers(self.hosts, self._connections)
+        _wrap_close(self, loop)
         return servers

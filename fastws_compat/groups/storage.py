@@ -11,8 +11,16 @@ from fastws_compat import conf
 from fastws_compat.exceptions import GroupKindError
 from fastws_compat.groups.splice import can_splice
 from fastws_compat.groups.stores import MemoryStore, Store
+from fastws_compat.layers.backends import (
+    hosts_of,
+    is_in_memory,
+    is_on_redis,
+    is_pubsub,
+    place_in,
+    prefix_of,
+    replaces,
+)
 from fastws_compat.layers.client import layer_of
-from fastws_compat.layers.local import LocalLayer
 
 # By layer, the value of FASTWS["STORE"] and the store made for it.
 _stores: WeakKeyDictionary[Any, tuple[Any, Store]] = WeakKeyDictionary()
@@ -56,7 +64,7 @@ def _on_redis(layer: Any, hosts: Any) -> Store:
     from fastws_compat.groups.servers import Servers
 
     prefix = prefix_of(layer)
-    place = _pubsub_channel(prefix) if is_pubsub(layer) else str
+    place = place_in(layer)
     crypter = getattr(getattr(layer, "_serializer", None), "crypter", None)
     store = RedisStore(Servers(hosts, prefix, place), crypter)
     store.splices = crypter is None and _shares_servers(layer, store.servers.hosts) and can_splice(layer)
@@ -73,43 +81,4 @@ def _shares_servers(layer: Any, hosts: list[Any]) -> bool:
 def spliced_layer(alias: str, store: Store) -> Any:
     """The layer, if its store also publishes what it keeps; else None."""
     layer = layer_of(alias) if store.splices else None
-    return None if layer is None or _has_own_group_send(layer) else layer
-
-
-def _has_own_group_send(layer: Any) -> bool:
-    """Whether the project has replaced this method; messages must not go around it."""
-    return "group_send" in vars(layer) or hasattr(type(layer), "group_send")
-
-
-def _pubsub_channel(prefix: str) -> Any:
-    return f"{prefix}__group__{{}}".format
-
-
-def prefix_of(layer: Any) -> str:
-    """The prefix of the layer's keys, which separates projects on one server."""
-    options = layer._kwargs if is_pubsub(layer) else vars(layer)
-    return str(options.get("prefix", "asgi"))
-
-
-def hosts_of(layer: Any) -> Any:
-    """The servers of a layer of channels_redis."""
-    if not is_pubsub(layer):
-        return layer.hosts
-    return layer._args[0] if layer._args else layer._kwargs.get("hosts")
-
-
-def is_in_memory(layer: Any) -> bool:
-    return isinstance(layer, LocalLayer) or _inherits(layer, "channels.layers", "InMemoryChannelLayer")
-
-
-def is_on_redis(layer: Any) -> bool:
-    return is_pubsub(layer) or _inherits(layer, "channels_redis.core", "RedisChannelLayer")
-
-
-def is_pubsub(layer: Any) -> bool:
-    return _inherits(layer, "channels_redis.pubsub", "RedisPubSubChannelLayer")
-
-
-def _inherits(layer: Any, module: str, name: str) -> bool:
-    """Whether the layer's class, which may be the project's own, derives from this one."""
-    return any((base.__module__, base.__qualname__) == (module, name) for base in type(layer).__mro__)
+    return None if layer is None or replaces(layer, "group_send") else layer

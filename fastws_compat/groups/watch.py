@@ -62,8 +62,10 @@ class Watch:
         self._expected.add(viewer_id)
 
     def add(self, viewer: Viewer, version: str) -> None:
-        """Show the list to a member that may know some version of it."""
+        """Show the list to a member that may know some version of it, unless it sees the list already."""
         self._expected.discard(viewer.id)
+        if viewer.id in self.viewers:
+            return
         self.viewers[viewer.id] = viewer
         self._newcomers[viewer.id] = version
         self.refresh()

@@ -7,6 +7,7 @@ import functools
 import time
 from collections import Counter
 from collections.abc import Coroutine, Mapping
+from importlib import import_module
 from typing import Any
 
 from fastws_compat import conf
@@ -14,6 +15,7 @@ from fastws_compat.connections import census, hooks
 from fastws_compat.connections.census import Histogram
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.layers.local import local_layer
+from fastws_compat.layers.timeouts import TimeLimit
 from fastws_compat.logger import logger
 
 DEFAULT = "default"
@@ -30,15 +32,26 @@ def layer_of(alias: str) -> Any:
 
     Raises InvalidChannelLayerError for an unknown alias, and for a layer that cannot be created.
     """
-    from channels.layers import channel_layers
+    try:
+        return _channels().channel_layers[alias]
+    except KeyError as exc:  # an unknown alias, or an error of the backend's constructor
+        return _missing_layer(alias, _channels().channel_layers.configs, exc)
+    except Exception as exc:
+        return _without_settings(alias, exc)
+
+
+@functools.cache
+def _channels() -> Any:
+    """Channels' module; an `import` in a function costs more than a cached call."""
+    return import_module("channels.layers")
+
+
+def _without_settings(alias: str, exc: Exception) -> Any:
     from django.core.exceptions import ImproperlyConfigured
 
-    try:
-        return channel_layers[alias]
-    except ImproperlyConfigured:  # Django has no settings
+    if isinstance(exc, ImproperlyConfigured):  # Django has no settings
         return local_layer(alias)
-    except KeyError as exc:  # an unknown alias, or an error of the backend's constructor
-        return _missing_layer(alias, channel_layers.configs, exc)
+    raise exc
 
 
 def _missing_layer(alias: str, declared: Mapping[str, Any], exc: KeyError) -> Any:
@@ -54,19 +67,20 @@ def _missing_layer(alias: str, declared: Mapping[str, Any], exc: KeyError) -> An
 
 def is_bound_to_loop(layer: Any) -> bool:
     """Whether only the event loop that receives from the layer may send through it."""
-    from channels.layers import InMemoryChannelLayer
-
-    return isinstance(layer, InMemoryChannelLayer)
+    return isinstance(layer, _channels().InMemoryChannelLayer)
 
 
 async def with_timeout(call: Coroutine[Any, Any, Any], seconds: float | None = None) -> Any:
     """The result of a call to a layer; TimeoutError after `seconds`, or after FASTWS["LAYER_TIMEOUT"]."""
-    seconds = conf.get("LAYER_TIMEOUT") if seconds is None else seconds
+    shared = conf.get("LAYER_TIMEOUT")
     try:
+        if seconds is None:
+            with TimeLimit(shared):
+                return await call
         async with asyncio.timeout(seconds):
             return await call
     except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds} s")
+        raise TimeoutError(f"no answer within {shared if seconds is None else seconds} s")
 
 
 class Health:

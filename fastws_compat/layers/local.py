@@ -11,7 +11,15 @@ from typing import Any
 Channel = tuple[asyncio.AbstractEventLoop, asyncio.Queue[dict[str, Any]]]
 
 
-class LocalLayer:
+class OwnLayer:
+    """What this library provides in the place of a channel layer."""
+
+    def forget(self, channel: str) -> None:
+        """Drop a channel and the messages in it."""
+        raise NotImplementedError
+
+
+class LocalLayer(OwnLayer):
     """Channels' group API for the event loops of one process. It neither copies nor drops messages."""
 
     def __init__(self) -> None:
@@ -28,7 +36,6 @@ class LocalLayer:
         return await self.channels[channel][1].get()
 
     def forget(self, channel: str) -> None:
-        """Drop a channel and the messages in it."""
         self.channels.pop(channel, None)
 
     async def group_add(self, group: str, channel: str) -> None:

@@ -1,7 +1,8 @@
 """Look-ups of handshakes that arrive together, made together.
 
-While one batch is in the database, the next one gathers. A handshake that finds no batch at work begins at
-once, alone, and makes the queries that it would make without this module.
+While one batch is in the database, the next one gathers. A handshake that finds no batch at work begins one,
+with those that arrive in the same pass of the event loop. Alone, it makes the queries that it would make
+without this module.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
+from functools import partial
 from itertools import chain
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -74,22 +76,25 @@ class Entry:
 class Queue:
     """The entries of one kind of look-up in one place: at most one batch is at work, and one gathers."""
 
-    __slots__ = ("_look_up", "at_work", "batch", "gathering")
+    __slots__ = ("_forget", "_look_up", "at_work", "batch", "gathering")
 
-    def __init__(self, look_up: LookUp) -> None:
+    def __init__(self, look_up: LookUp, forget: Callable[[], object]) -> None:
         self._look_up = look_up
+        # Called when there are no entries any more.
+        self._forget = forget
         self.gathering: list[Entry] = []
         # The batch that the next one waits for, and every batch that is not finished.
         self.batch: asyncio.Task[None] | None = None
         self.at_work: dict[asyncio.Task[None], Sequence[Entry]] = {}
 
-    @property
-    def is_idle(self) -> bool:
-        return not self.gathering and not self.at_work
-
     def entries(self) -> list[Entry]:
         """Those that wait for a batch, and those of every batch that is not finished."""
         return [*self.gathering, *chain.from_iterable(self.at_work.values())]
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether a handshake in it may wait for others."""
+        return len(self.gathering) > 1 or bool(self.at_work)
 
     def add(self, entry: Entry) -> None:
         self.gathering.append(entry)
@@ -97,32 +102,39 @@ class Queue:
             self._begin()
 
     def _begin(self) -> None:
-        """Begin with what has gathered, if anybody still waits for it."""
+        """Begin a batch; it takes what has gathered when the loop runs it, after all that comes before."""
         self.batch = None
-        wanted = [entry for entry in self.gathering if entry.is_wanted]
-        batch, self.gathering = wanted[:BATCH], wanted[BATCH:]
-        if batch:
+        if self.gathering:
             # What all of them see is the same, and what the look-up sets is forgotten.
             loop = asyncio.get_running_loop()
-            self.batch = loop.create_task(self._work(batch, loop), context=batch[0].context)
-            self.at_work[self.batch] = batch
+            self.batch = loop.create_task(self._work(loop), context=self.gathering[0].context)
 
-    async def _work(self, batch: Sequence[Entry], loop: asyncio.AbstractEventLoop) -> None:
-        task = asyncio.current_task()
+    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        task: Any = asyncio.current_task()
 
         def release() -> None:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._release, task, context=Context())
 
+        batch = self.at_work[task] = self._take()
         try:
-            await in_thread(self._find, batch, release)
+            if batch:
+                await in_thread(self._find, batch, release)
         except BaseException as exc:
             for entry in batch:
                 entry.error = exc
-        del self.at_work[task]  # type: ignore[arg-type]
+        del self.at_work[task]
         self._release(task)
+        if not self.gathering and not self.at_work:
+            self._forget()
         for entry in batch:
             entry.resolve()
+
+    def _take(self) -> list[Entry]:
+        """Those that somebody still waits for, as far as there is room for them in one batch."""
+        wanted = [entry for entry in self.gathering if entry.is_wanted]
+        self.gathering = wanted[BATCH:]
+        return wanted[:BATCH]
 
     def _release(self, task: Any) -> None:
         """Let the next batch begin."""
@@ -159,16 +171,12 @@ class Batches:
         key = look_up_, place
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = Queue(look_up_)
+            queue = self._queues[key] = Queue(look_up_, partial(self._queues.pop, key))
         entry = Entry(item, turn, loop.create_future(), loop.time())
         queue.add(entry)
-        if queue.gathering and not self._is_armed:
+        if not self._is_armed and queue.is_shared:
             self._arm()
-        try:
-            return await entry.future
-        finally:
-            if queue.is_idle:
-                self._queues.pop(key, None)
+        return await entry.future
 
     def is_busy(self, look_up_: LookUp, place: Hashable) -> bool:
         return (look_up_, place) in self._queues

@@ -16,6 +16,7 @@ from fastws_compat.connections.pipe import Place, Socket, Stage, pipe_of
 from fastws_compat.connections.states import (
     CONNECTED,
     CONNECTING,
+    MEMBER,
     RESPONSE,
     WebSocketDisconnect,
     WebSocketState,
@@ -148,6 +149,9 @@ class Login(Stage):
         if self._close_task is None:
             self._close_task = self.loop.create_task(self._send_close())
             self._interrupt.fire()
+            if (member := self._websocket.scope.get(MEMBER)) is not None:
+                code, _ = self.ended or (LOGGED_OUT, "")
+                member.expel(code)
 
     async def _send_close(self) -> None:
         if self.ended is None or self._state_at_end not in (CONNECTING, CONNECTED):

@@ -10,7 +10,7 @@ from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from asgiref.sync import _restore_context, async_to_sync
 from django.conf import settings
@@ -29,7 +29,7 @@ from django.utils.crypto import constant_time_compare
 from fastws_compat.concurrency import is_async
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
-from fastws_compat.logins import stores
+from fastws_compat.logins import signatures, stores
 from fastws_compat.logins.lookups import new_session
 from fastws_compat.logins.tenants import remember_schema
 
@@ -68,8 +68,7 @@ class Condition:
         return is_async(self.test)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """The user who opened a socket, and what its route requires; a user of a token has no session."""
 
     user_id: str
@@ -81,8 +80,7 @@ class Claim:
     context: Context | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """A user as the session names it; without a backend the user is looked up by key alone."""
 
     user_id: str
@@ -103,7 +101,7 @@ def judge(claims: Sequence[Claim]) -> list[int | None]:
     users = load_users({each for each in identities if each not in (None, UNKNOWN)}, attempt)
     users[UNKNOWN] = UNKNOWN
     found = [
-        attempt(_owner, claim, users.get(identity), sessions)
+        attempt(_claimed_user, claim, users.get(identity), sessions)
         for claim, identity in zip(claims, identities, strict=True)
     ]
     load_permissions(
@@ -140,22 +138,17 @@ def _may_query(conditions: Iterable[Condition]) -> bool:
     return any(condition.queries for condition in conditions)
 
 
-# What a user's session says about the login.
-SessionLogin = tuple[Claim, dict[str, dict[str, Any]], Identity]
-
-
 def owner_of(session: Any, before_own_code: Callable[[], None] = lambda: None) -> Any:
     """The user that is logged in to a session, judged as in every later round; None without a login.
 
     `before_own_code` is called if a backend of the project is about to look the user up.
     """
-    login = _login_of(session)
-    if login is None:
+    identity = _identity_of(session)
+    if identity is None:
         return None
-    claim, sessions, identity = login
     if not _looks_up_as_django(_backend(identity.backend)):
         before_own_code()
-    user = _owner(claim, load_users([identity]).get(identity), sessions)
+    user = _unless_changed(load_users([identity]).get(identity), session)
     return user and remember_schema(user)
 
 
@@ -163,15 +156,18 @@ def owners_of(sessions: Sequence[Any]) -> list[Any]:
     """As `owner_of`, for many sessions with two queries. Each result is an object of its own.
 
     It is `ALONE` where something unusual needs a call of `owner_of`: a session that cannot be read together
-    with others, a backend with a `get_user` of the project's own, and everything that would raise.
+    with others, a backend with a `get_user` of the project's own, and everything that would raise. There are
+    no schemas: with them, nothing is found together (`tenants.place`).
     """
     stores.load(sessions)
-    logins = [_unless_it_raises(_login_together, session) for session in sessions]
-    users = load_users({login[2] for login in logins if login not in (None, ALONE)})
+    identities = _identities_together(sessions)
+    users = load_users({identity for identity in identities if isinstance(identity, Identity)})
     seen: set[int] = set()
     return [
-        login if login in (None, ALONE) else _unless_it_raises(_owner_together, login, users, seen)
-        for login in logins
+        _unless_it_raises(_owner_together, session, users.get(identity), seen)
+        if isinstance(identity, Identity)
+        else identity
+        for session, identity in zip(sessions, identities, strict=True)
     ]
 
 
@@ -182,33 +178,32 @@ def _unless_it_raises(call: Callable[..., Any], *arguments: Any) -> Any:
         return ALONE
 
 
-def _login_together(session: Any) -> Any:
-    login = _login_of(session) if stores.is_loaded(session) else ALONE
-    if login in (None, ALONE):
-        return login
-    identity = login[2]
-    _key(identity.user_id)  # raises if the user model has had keys of another type
-    return login if _looks_up_as_django(_backend(identity.backend)) else ALONE
+def _identities_together(sessions: Sequence[Any]) -> list[Any]:
+    """The identity in each session; None without a login, and `ALONE`."""
+    backend_of, to_key = functools.cache(_backend), user_model()._meta.pk.to_python
+
+    def identity_together(session: Any) -> Any:
+        if not stores.is_loaded(session):
+            return ALONE
+        identity = _identity_of(session)
+        if identity is None:
+            return None
+        to_key(identity.user_id)  # raises if the user model has had keys of another type
+        return identity if _looks_up_as_django(backend_of(identity.backend)) else ALONE
+
+    return [_unless_it_raises(identity_together, session) for session in sessions]
 
 
-def _owner_together(login: SessionLogin, users: Mapping[Identity, Any], seen: set[int]) -> Any:
-    claim, sessions, identity = login
-    user = users.get(identity)
+def _owner_together(session: Any, user: Any, seen: set[int]) -> Any:
     if id(user) in seen:
         user = copy(user)  # no two sockets share the object of their user
     seen.add(id(user))
-    user = _owner(claim, user, sessions)
-    return user and remember_schema(user)
+    return _unless_changed(user, session)
 
 
-def _login_of(session: Any) -> SessionLogin | None:
+def _identity_of(session: Any) -> Identity | None:
     user_id = session.get(SESSION_KEY)
-    if user_id is None or not session.session_key:
-        return None
-    claim = Claim(str(user_id), session.session_key, ())
-    sessions = {session.session_key: dict(session.items())}
-    identity = claimed_identity(claim, sessions)
-    return (claim, sessions, identity) if identity else None
+    return None if user_id is None or not session.session_key else _identity_in(session, str(user_id))
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:
@@ -218,40 +213,46 @@ def may_log_in(user: Any, session: Any = None) -> bool:
     """
     if session is None:
         return bool(_backend(None).user_can_authenticate(user))
-    claim = Claim(user_key(user), session.session_key, ())
-    sessions = {session.session_key: dict(session.items())}
-    identity = claimed_identity(claim, sessions)
+    identity = _identity_in(session, user_key(user))
     if identity is None:
         return False
     backend = _backend(identity.backend)
     if _looks_up_as_django(backend) and not backend.user_can_authenticate(user):
         return False
-    return _owner(claim, user, sessions) is not None
+    return _unless_changed(user, session) is not None
 
 
 def claimed_identity(claim: Claim, sessions: dict[str, Any]) -> Any:
     """The `Identity` in the claim's session, if it is still the one who opened the socket; or UNKNOWN."""
     if claim.session_key is None:
         return Identity(claim.user_id, None, claim.using)
-    data = sessions.get(claim.session_key, {})
-    if data is UNKNOWN:
-        return UNKNOWN
-    backend = data.get(BACKEND_SESSION_KEY)
-    if str(data.get(SESSION_KEY)) != claim.user_id or backend not in settings.AUTHENTICATION_BACKENDS:
+    contents = sessions.get(claim.session_key, {})
+    return UNKNOWN if contents is UNKNOWN else _identity_in(contents, claim.user_id, claim.using)
+
+
+def _identity_in(contents: Any, user_id: str, using: str | None = None) -> Identity | None:
+    """The identity in a session or in its contents, if it is this user's."""
+    backend = contents.get(BACKEND_SESSION_KEY)
+    if str(contents.get(SESSION_KEY)) != user_id or backend not in settings.AUTHENTICATION_BACKENDS:
         return None
-    return Identity(claim.user_id, backend, claim.using)
+    return Identity(user_id, backend, using)
 
 
-def _owner(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
+def _claimed_user(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
     """The user, or UNKNOWN; None if the password has changed since the session began."""
-    if (
-        user is None
-        or user is UNKNOWN
-        or claim.session_key is None
-        or not hasattr(user, "get_session_auth_hash")
-    ):
+    if user is UNKNOWN or claim.session_key is None:
         return user
-    sent = sessions[claim.session_key].get(HASH_SESSION_KEY) or ""
+    return _unless_changed(user, sessions.get(claim.session_key, {}))
+
+
+def _unless_changed(user: Any, contents: Any) -> Any:
+    """The user; None if the password has changed since the session with these contents began."""
+    if user is None or not hasattr(user, "get_session_auth_hash"):
+        return user
+    sent = contents.get(HASH_SESSION_KEY) or ""
+    own = signatures.session_hash(user)
+    if own is not None and constant_time_compare(sent, own):
+        return user
     return user if any(constant_time_compare(sent, valid) for valid in _hashes(user)) else None
 
 
@@ -324,8 +325,9 @@ def load_sessions(keys: Iterable[str], attempt: Callable[..., Any] = operator.ca
 
 def _sessions_of_database(store: Any, keys: Sequence[str], attempt: Callable[..., Any]) -> dict[str, Any]:
     rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    decode = signatures.decoder(store())
     texts = rows.values_list("session_key", "session_data")
-    return {key: attempt(store().decode, text) for key, text in texts}
+    return {key: attempt(decode, text) for key, text in texts}
 
 
 def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -347,11 +349,12 @@ def load_users(
     """
     users: dict[Identity, Any] = {}
     of_model: list[tuple[Identity, Callable[[Any], bool]]] = []
+    backend_of = functools.cache(_backend)
     for identity in identities:
-        backend = _backend(identity.backend)
+        backend = backend_of(identity.backend)
         if _looks_up_as_django(backend):
             of_model.append((identity, backend.user_can_authenticate))
-        elif (user := attempt(backend.get_user, _key(identity.user_id))) is not None:
+        elif (user := attempt(_backend(identity.backend).get_user, _key(identity.user_id))) is not None:
             users[identity] = user
     fresh = _users_of_model(identity for identity, _ in of_model)
     users |= {
@@ -379,9 +382,10 @@ def _looks_up_as_django(backend: Any) -> bool:
 def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
     """The users by database and key; one query for each database."""
     keys: dict[str | None, set[Any]] = defaultdict(set)
+    model = user_model()
+    to_key, manager = model._meta.pk.to_python, model._default_manager
     for identity in identities:
-        keys[identity.using].add(_key(identity.user_id))
-    manager: Any = user_model()._default_manager
+        keys[identity.using].add(to_key(identity.user_id))
     return {
         (using, user_key(user)): user
         for using, pks in keys.items()

@@ -6,30 +6,23 @@ has no such key, because the cookie changes whenever the session is saved; it ge
 
 from __future__ import annotations
 
-import functools
-import hmac
-from hashlib import sha256
 from importlib import import_module
 from typing import Any
 
 from django.conf import settings
 from django.contrib.sessions.backends.signed_cookies import SessionStore as SignedCookies
 from django.utils.crypto import get_random_string
-from django.utils.encoding import force_bytes
+
+from fastws_compat.logins.signatures import signature
 
 NAME = "_fastws_login"
-SALT = b"fastws_compat.logins"
+SALT = "fastws_compat.logins"
 
 
 def session_digest(key: str) -> str:
     """A digest for messages between processes. Anyone who reads the key itself can take over the session."""
-    return hmac.digest(_hmac_key(settings.SECRET_KEY), key.encode(), "sha256").hex()
-
-
-@functools.lru_cache(maxsize=4)
-def _hmac_key(secret: str | bytes) -> bytes:
-    """The key that Django's `salted_hmac` derives anew for every digest."""
-    return sha256(SALT + force_bytes(secret)).digest()
+    digest: str = signature(SALT, key, settings.SECRET_KEY).hexdigest()
+    return digest
 
 
 def give_name(session: Any) -> None:

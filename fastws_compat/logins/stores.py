@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
+from fastws_compat.logins.signatures import decoder
+
 Read = Callable[[Sequence[Any]], None]
 
 
@@ -78,10 +80,10 @@ def _from_keys(sessions: Sequence[Any]) -> None:
 
 
 def _from_database(sessions: Sequence[Any]) -> None:
-    rows = dict(_rows(sessions, "session_data"))
+    rows, decode = dict(_rows(sessions, "session_data")), decoder(sessions[0])
     for session in sessions:
         text = rows.get(session.session_key)
-        _set(session, None if text is None else session.decode(text))
+        _set(session, None if text is None else decode(text))
 
 
 def _from_cache(sessions: Sequence[Any]) -> None:
@@ -99,9 +101,10 @@ def _from_both(sessions: Sequence[Any]) -> None:
         return
     missing = {session.session_key: session for session in sessions if cached.get(session.cache_key) is None}
     rows = _rows(list(missing.values()), "session_data", "expire_date") if missing else ()
+    decode = decoder(sessions[0])
     for key, text, expiry in rows:
         session = missing[key]
-        data = cached[session.cache_key] = session.decode(text)
+        data = cached[session.cache_key] = decode(text)
         session._cache.set(session.cache_key, data, session.get_expiry_age(expiry=expiry))
     for session in sessions:
         # The database leaves a session that it does not have without its key.

@@ -13,6 +13,9 @@ import django
 from django.conf import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.admin_settings import MIDDLEWARE, TEMPLATES
+
 settings.configure(
     SECRET_KEY="x",
     ALLOWED_HOSTS=["testserver"],
@@ -28,25 +31,8 @@ settings.configure(
         "fastws_compat.operations",
         "tests.bare_user",
     ],
-    MIDDLEWARE=[
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.contrib.messages.middleware.MessageMiddleware",
-    ],
-    TEMPLATES=[
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {
-                "context_processors": [
-                    "django.template.context_processors.request",
-                    "django.contrib.auth.context_processors.auth",
-                    "django.contrib.messages.context_processors.messages",
-                ]
-            },
-        }
-    ],
+    MIDDLEWARE=MIDDLEWARE,
+    TEMPLATES=TEMPLATES,
     AUTH_USER_MODEL="bare_user.Operator",
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},

@@ -32,7 +32,7 @@ settings.configure(
         }
     },
     FASTWS={
-        "GROUPS": {"room.*": {"history": True, "presence": {"linger": 2}}},
+        "GROUPS": {"room.*": {"history": True, "state": True, "presence": {"linger": 2}}},
         "RECONNECT_SPREAD": 0.5,
         "CHECK_SECONDS": 1,
     },
@@ -107,6 +107,12 @@ def say(request: HttpRequest) -> HttpResponse:
     return answer("said")
 
 
+def set_value(request: HttpRequest) -> HttpResponse:
+    for key, value in request.GET.items():
+        ROOM.set(key, value)
+    return answer("set")
+
+
 def data(request: HttpRequest) -> JsonResponse:
     position = ROOM.position()
     return JsonResponse({"position": position, "lines": LINES.read_text().split()})
@@ -123,6 +129,7 @@ urlpatterns = [
     path("login/", login),
     path("logout/", logout),
     path("say/", say),
+    path("set/", set_value),
     path("data/", data),
     path("clear/", clear),
     path("static/<path:path>", serve, {"document_root": STATIC}),

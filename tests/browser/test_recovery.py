@@ -26,9 +26,9 @@ from .test_live import SET_VISIBILITY, await_status, eventually  # noqa: E402
 
 pytestmark = [pytest.mark.browser, pytest.mark.servers, pytest.mark.redis, pytest.mark.unmeasured]
 
-OPEN = """({ name, load, position = page.position }) => {
+OPEN = """({ name, load, position = page.position, Socket = "WebSocket" }) => {
     Object.assign(window, { log: [], heard: [], lost: 0, loads: 0, events: [], loaded: [] });
-    window.live = new Live(page.socket, { query: { name } });
+    window.live = new Live(page.socket, { query: { name }, WebSocket: window[Socket] });
     live.on("status", (status) => log.push(status));
     window.room = live.group("room.1", { position, load: load && (async () => {
         loads += 1;
@@ -39,6 +39,21 @@ OPEN = """({ name, load, position = page.position }) => {
     room.on("message", ({ text }) => heard.push(text));
     room.on("lost", () => { lost += 1; });
     room.on("presence", ({ joined, left }) => events.push([[...joined.keys()], left]));
+}"""
+# The first connection is lost after the first frame, the greeting.
+UNSTABLE = """() => {
+    window.made = 0;
+    window.Unstable = class extends WebSocket {
+        constructor(...given) {
+            super(...given);
+            let [number, frames] = [++made, 0];
+            this.addEventListener("message", (event) => {
+                if (number > 1 || ++frames === 1) return;
+                event.stopImmediatePropagation();
+                this.close();
+            });
+        }
+    };
 }"""
 _numbers = count(1)
 
@@ -169,6 +184,18 @@ def test_what_was_said_between_page_and_socket_is_heard(visit, site):
     assert page.evaluate("[lost, page.live]")[0] == 0
     # The name has a hash, as ManifestStaticFilesStorage makes it.
     assert page.evaluate("/live\\.[0-9a-f]{12}\\.js$/.test(page.live)")
+
+
+def test_values_come_although_the_first_connection_is_lost_before_it_has_joined(visit, site):
+    site.get("/set/?lamp=on")
+    page = visit()
+    page.evaluate(UNSTABLE)
+    enter(page, Socket="Unstable")
+
+    eventually(page, "room.state.get('lamp') === 'on'")
+    assert page.evaluate("[made, lost, [...room.state]]") == [2, 0, [["lamp", "on"]]]
+    text = site.say()
+    assert heard(page, text) == text
 
 
 def test_what_was_said_while_offline_is_heard_once(visit, site):

@@ -87,7 +87,7 @@ test("a page recovers from the history, or reloads when messages are lost", asyn
   const document = Object.assign(globalThis.document, pageWith(dataset));
   const location = { ...globalThis.location, reload: () => reloaded++ };
   await run("howto/history.md 1", { document, location, show: (message) => shown.push(message) }, "live");
-  assert.equal(new URL(server().url).searchParams.get("fastws"), "room.7:aaaa:4");
+  assert.equal(new URL(server().url).searchParams.get("fastws"), "room.7:aaaa:4:-");
   server().open();
   server().say({ fastws: "hello", id: "s1", beat: 25 });
   say("joined", { epoch: "aaaa", offset: 4, recovered: true });

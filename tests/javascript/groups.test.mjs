@@ -69,7 +69,7 @@ test("a position of the page is claimed by the first attempt", async () => {
   page.group("room.7", { position: "bbbb:17" });
   page.group("room.8", { position: "" });
   await settle();
-  assert.equal(claims(), "room.7:bbbb:17");
+  assert.equal(claims(), "room.7:bbbb:17:-");
   page.close();
 });
 
@@ -363,6 +363,25 @@ test("a page whose position is recovered gets its values, and claims the positio
   assert.deepEqual([...room.state], [["a", 1]]);
   await reconnect();
   assert.equal(claims().split(",").at(-1), "room.7:aaaa:3");
+});
+
+test("a position is that of the page until the group has been joined, however often it connects", async () => {
+  const { live, room } = await member({ position: "aaaa:3" });
+  live.group("room.8", { position: "aaaa:5" });
+  await reconnect(); // before it has joined
+  assert.equal(claims(), "@s1,room.8:aaaa:5:-,room.7:aaaa:3:-");
+  server().open();
+  server().say({ fastws: "hello", id: "s2", beat: 25 });
+  joined(3, true); // only one of the groups
+  say("presence", { version: "v1", count: 0, all: {} });
+  await reconnect();
+  assert.equal(claims(), "@s1,@s2,room.7:aaaa:3:v1,room.8:aaaa:5:-");
+  server().open();
+  server().say({ fastws: "joined", group: "room.8", epoch: "aaaa", offset: 5, recovered: true, state: true });
+  server().say({ fastws: "state", group: "room.8", offset: 5, all: { a: 1 } });
+  await reconnect();
+  assert.equal(claims(), "@s1,@s2,room.8:aaaa:5,room.7:aaaa:3:v1");
+  assert.deepEqual([[...live.group("room.8").state], [...room.state]], [[["a", 1]], []]);
 });
 
 test("values and messages are one order, and load does not hold values back", async () => {

@@ -55,29 +55,20 @@ def test_context_manager(lib):
     assert seen == ["x", "/x"]
 
 
-def test_async_generator(lib):
+@pytest.mark.parametrize("kind", ["async", "sync"])
+def test_generator(lib, kind):
     seen = []
 
-    async def lifespan(app):
+    def sync_lifespan(app):
         seen.append("begin")
         yield {"number": 5}
         seen.append("end")
 
-    app = lib.FastAPI(lifespan=lifespan)
-    reports_state(lib, app)
-    with lib.TestClient(app) as client:
-        assert state_of(lib, client) == {"number": 5}
-    assert seen == ["begin", "end"]
+    async def async_lifespan(app):
+        for state in sync_lifespan(app):
+            yield state
 
-
-def test_generator(lib):
-    seen = []
-
-    def lifespan(app):
-        seen.append("begin")
-        yield {"number": 5}
-        seen.append("end")
-
+    lifespan = sync_lifespan if kind == "sync" else async_lifespan
     app = lib.FastAPI(lifespan=lifespan)
     reports_state(lib, app)
     with lib.TestClient(app) as client:

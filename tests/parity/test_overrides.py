@@ -123,6 +123,29 @@ def test_overrides_are_not_followed_twice(lib):
     assert ask(lib, app) == "overriding"
 
 
+def sending_both(lib, one, two):
+    """An application whose endpoint sends what its two dependencies return."""
+    app = lib.FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: lib.WebSocket, a: Any = one, b: Any = two):
+        await websocket.accept()
+        await websocket.send_json([a, b])
+
+    return app
+
+
+def counting():
+    """A dependency that returns how often it was called."""
+    calls = []
+
+    def instead():
+        calls.append(None)
+        return len(calls)
+
+    return instead
+
+
 def test_two_dependencies_swapped(lib):
     def left():
         return "left"
@@ -130,76 +153,28 @@ def test_two_dependencies_swapped(lib):
     def right():
         return "right"
 
-    app = lib.FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, one: Any = lib.Depends(left), two: Any = lib.Depends(right)):
-        await websocket.accept()
-        await websocket.send_json([one, two])
-
+    app = sending_both(lib, lib.Depends(left), lib.Depends(right))
     app.dependency_overrides = {left: right, right: left}
     assert ask(lib, app) == ["right", "left"]
 
 
 def test_override_is_called_once_for_a_connection(lib):
-    calls = []
-
-    def instead():
-        calls.append(None)
-        return len(calls)
-
-    app = lib.FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(
-        websocket: lib.WebSocket, a: Any = lib.Depends(original), b: Any = lib.Depends(original)
-    ):
-        await websocket.accept()
-        await websocket.send_json([a, b])
-
-    app.dependency_overrides[original] = instead
+    app = sending_both(lib, lib.Depends(original), lib.Depends(original))
+    app.dependency_overrides[original] = counting()
     assert ask(lib, app) == [1, 1]
 
 
 def test_override_of_an_uncached_dependency_is_called_again(lib):
-    calls = []
-
-    def instead():
-        calls.append(None)
-        return len(calls)
-
-    app = lib.FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(
-        websocket: lib.WebSocket,
-        a: Any = lib.Depends(original),
-        b: Any = lib.Depends(original, use_cache=False),
-    ):
-        await websocket.accept()
-        await websocket.send_json([a, b])
-
-    app.dependency_overrides[original] = instead
+    app = sending_both(lib, lib.Depends(original), lib.Depends(original, use_cache=False))
+    app.dependency_overrides[original] = counting()
     assert ask(lib, app) == [1, 2]
 
 
 def test_two_dependencies_with_one_override_are_two_calls(lib):
-    calls = []
-
-    def instead():
-        calls.append(None)
-        return len(calls)
-
     def other():
         raise AssertionError
 
-    app = lib.FastAPI()
-
-    @app.websocket("/ws")
-    async def endpoint(websocket: lib.WebSocket, a: Any = lib.Depends(original), b: Any = lib.Depends(other)):
-        await websocket.accept()
-        await websocket.send_json([a, b])
-
+    app, instead = sending_both(lib, lib.Depends(original), lib.Depends(other)), counting()
     app.dependency_overrides = {original: instead, other: instead}
     assert ask(lib, app) == [1, 2]
 

@@ -16,6 +16,9 @@ import django
 from django.conf import settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from tests.admin_settings import MIDDLEWARE, TEMPLATES
+
 FOLDER, PLACES = Path(sys.argv[1]), json.loads(sys.argv[2])
 APPS = ("admin", "auth", "contenttypes", "sessions")
 
@@ -48,25 +51,8 @@ settings.configure(
         "fastws_compat.operations",
         "tests.routed",
     ],
-    MIDDLEWARE=[
-        "django.contrib.sessions.middleware.SessionMiddleware",
-        "django.middleware.csrf.CsrfViewMiddleware",
-        "django.contrib.auth.middleware.AuthenticationMiddleware",
-        "django.contrib.messages.middleware.MessageMiddleware",
-    ],
-    TEMPLATES=[
-        {
-            "BACKEND": "django.template.backends.django.DjangoTemplates",
-            "APP_DIRS": True,
-            "OPTIONS": {
-                "context_processors": [
-                    "django.template.context_processors.request",
-                    "django.contrib.auth.context_processors.auth",
-                    "django.contrib.messages.context_processors.messages",
-                ]
-            },
-        }
-    ],
+    MIDDLEWARE=MIDDLEWARE,
+    TEMPLATES=TEMPLATES,
     AUTH_USER_MODEL="routed.Person",
     DATABASES={name: database(name) for name in {"default", *PLACES.values()}},
     DATABASE_ROUTERS=[Router()],

@@ -50,33 +50,12 @@ import django  # noqa: E402
 
 django.setup()
 
-from fastws_compat import Depends, FastAPI, WebSocket  # noqa: E402
+from fastws_compat import Depends, WebSocket  # noqa: E402
 from fastws_compat.asgi import get_asgi_application  # noqa: E402
+from tests.failing_rooms import failing_app  # noqa: E402
 
-
-class Passing:
-    """Middleware of the project, which has the scope in its frame."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self.app(scope, receive, send)
-
-
-app = FastAPI()
-app.add_middleware(Passing)
 # Two endpoints of the same test raise at the same time.
-both = asyncio.Barrier(2)
-
-
-@app.websocket("/rooms/{room}")
-async def boom(websocket: WebSocket, room: str) -> None:
-    await websocket.accept()
-    sentry_sdk.set_tag("room", room)
-    await websocket.receive_text()
-    await both.wait()
-    raise ZeroDivisionError(room)
+app = failing_app(asyncio.Barrier(2).wait)
 
 
 async def broken(websocket: WebSocket) -> None:

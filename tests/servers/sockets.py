@@ -25,6 +25,8 @@ logging.getLogger("fastws_compat").propagate = False
 
 app = FastAPI()
 ended: list[str] = []
+members: list[WebSocket] = []
+left = asyncio.Event()
 
 
 async def counted(websocket: WebSocket) -> AsyncIterator[None]:
@@ -85,6 +87,25 @@ async def fail_otherwise(websocket: WebSocket, when: str, what: str) -> None:
     if when == "after":
         await websocket.accept()
     raise NO_EXCEPTIONS[what]
+
+
+@app.websocket("/member")
+async def member(websocket: WebSocket) -> None:
+    await websocket.accept()
+    members.append(websocket)
+    await websocket.send_text("in")
+    await left.wait()
+
+
+@app.websocket("/reader")
+async def read_another(websocket: WebSocket) -> None:
+    """Reads the socket of the member, in a task of its own."""
+    await websocket.accept()
+    await websocket.send_text("reading")
+    try:
+        await asyncio.create_task(members[0].receive_text())
+    finally:
+        left.set()
 
 
 @app.websocket("/return/{when}", dependencies=[Depends(counted)])

@@ -152,6 +152,22 @@ def test_error_that_is_no_ordinary_exception(server: Server, what: str) -> None:
     assert lines == ["LOG ERROR Exception in WebSocket /raise/{when}/{what}"] * 2
 
 
+def test_a_disconnect_of_another_socket_is_an_error(server: Server) -> None:
+    running = server.start(APP)
+    with websockets.sync.client.connect(running.url("/member")) as member:
+        assert member.recv(timeout=10) == "in"
+        with websockets.sync.client.connect(running.url("/reader")) as reader:
+            assert reader.recv(timeout=10) == "reading"
+            member.close()
+            with pytest.raises(websockets.ConnectionClosed) as end:
+                reader.recv(timeout=10)
+    assert end.value.rcvd is not None
+    assert end.value.rcvd.code == 1011
+    assert [line for line in new_lines(running) if "ERROR" in line] == [
+        "LOG ERROR Exception in WebSocket /reader"
+    ]
+
+
 def test_exception_is_logged_once_with_its_route(server: Server) -> None:
     running = server.shared(APP)
     with one_ending(running, "/raise/after"):

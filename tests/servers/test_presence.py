@@ -9,6 +9,7 @@ import asyncio
 import json
 import signal
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
@@ -127,8 +128,10 @@ async def clients() -> AsyncIterator[Callable[..., Any]]:
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         tasks = []
 
-        async def connect(running: Running, path: str) -> Client:
-            url = f"{running.url(path)}{'&' if '?' in path else '?'}fastws="
+        async def connect(running: Running, path: str, *, sees: bool = True) -> Client:
+            url = running.url(path)
+            if sees:
+                url += f"{'&' if '?' in path else '?'}fastws="
             connection = await websockets.connect(
                 url, compression=None, proxy=None, max_queue=None, ping_interval=None, open_timeout=60
             )
@@ -172,9 +175,12 @@ def heard(*servers: Running) -> list[tuple[str, str, Any]]:
 
 async def until_heard(expected: list[tuple[str, str, Any]], *servers: Running) -> None:
     """Wait for the signals, which come after the frames. `only_heard` looks whether there are more."""
-    async with asyncio.timeout(SLACK + TICK):
-        while not {*expected} <= {*heard(*servers)}:
-            await asyncio.sleep(0.05)
+    try:
+        async with asyncio.timeout(SLACK + TICK + len(expected) / 50):
+            while missing := {*expected} - {*heard(*servers)}:
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"{len(missing)} signals are missing: {[*missing][:20]}") from None
 
 
 def only_heard(expected: list[tuple[str, str, Any]], *servers: Running) -> None:
@@ -306,7 +312,7 @@ def test_a_stopped_process_is_removed_and_registers_again(
             try:
                 await watching.until_people("ann", seconds=2 * TTL)
                 await asyncio.sleep(begun + STOP - time.monotonic())
-                assert (watching.joined, watching.left) == (["ann", "bob"], ["bob"])
+                assert (sorted(watching.joined), watching.left) == (["ann", "bob"], ["bob"])
             finally:
                 stops.signal(signal.SIGCONT)
             await watching.until_people("ann", "bob", seconds=2 * TTL)
@@ -314,7 +320,7 @@ def test_a_stopped_process_is_removed_and_registers_again(
             assert (await ask(lives, "/who/room")) == {"ann": ["ann", 1], "bob": ["bob", 1]}
             # For longer than anybody would be waited for.
             await asyncio.sleep(TTL + 2 * TICK)
-            assert (watching.joined, watching.left) == (["ann", "bob", "bob"], ["bob"])
+            assert (sorted(watching.joined), watching.left) == (["ann", "bob", "bob"], ["bob"])
             assert heard(lives, stops) == [*joined("ann", "bob", "bob"), *left("bob")]
 
     run(main, 90 + STOP + 8 * TTL)
@@ -355,7 +361,7 @@ def test_a_fault_of_redis_is_no_event(
             assert heard(*servers) == sorted(joined(*users, "new"))
 
     run(main, 90 + 10 * TTL)
-    if fault != "restart":  # channels_redis logs one
+    if fault in ("freeze", "flush"):  # channels_redis logs the end of its connections
         no_traceback(*servers)
 
 
@@ -418,40 +424,48 @@ def test_a_rolling_deploy_is_no_event(redis_server: RedisServer, server: Server)
     """Each process is replaced, and its clients come back to the others at once."""
     servers = [start(server, redis_server) for _ in range(PROCESSES)]
     stopped: list[Running] = []
+    users = [f"u{number}" for number in range(SOCKETS)]
 
     async def main() -> None:
-        async with clients() as connect:
+        async with clients() as connect, asyncio.TaskGroup() as group:
             watching = await connect(servers[-1], "/watch/hall")
-            staying: list[asyncio.Task[None]] = []
 
             async def stay(user: str, index: int) -> None:
                 """Connect to the next process each time that one stops."""
                 while True:
-                    with suppress(OSError, websockets.InvalidHandshake):
-                        client = await connect(servers[index % len(servers)], f"/in/hall?user={user}")
+                    with suppress(OSError, websockets.InvalidHandshake, websockets.InvalidMessage):
+                        path = f"/in/hall?user={user}"
+                        client = await connect(servers[index % len(servers)], path, sees=False)
                         await client.connection.wait_closed()
                     index += 1
                     await asyncio.sleep(0.05)
 
-            users = [f"u{number}" for number in range(SOCKETS)]
-            staying = [asyncio.create_task(stay(user, at)) for at, user in enumerate(users)]
-            await watching.until_people(*users, seconds=60 + SOCKETS / 50)
-            assert sorted(watching.joined) == sorted(users)
-            await until_heard(joined(*users), *servers)
-            watching.joined.clear()
-            for index in range(PROCESSES - 1):
-                new = await asyncio.to_thread(start, server, redis_server)
-                old, servers[index] = servers[index], new
-                stopped.append(old)
-                await asyncio.to_thread(old.stop, 30)
-                assert "Traceback" not in old.logs()
-            await asyncio.sleep(TTL + 2 * TICK)
-            assert (watching.left, watching.joined) == ([], [])
-            assert {*watching.people} == {*users}
-            assert (await ask(servers[-1], "/who/hall")).keys() == {*users}
-            assert heard(*stopped, *servers) == sorted(joined(*users))
-            for task in staying:
-                task.cancel()
+            staying = [group.create_task(stay(user, at)) for at, user in enumerate(users)]
+            try:
+                await deploy(connect, watching)
+            finally:
+                for task in staying:
+                    task.cancel()
+
+    async def deploy(connect: Callable[..., Any], watching: Client) -> None:
+        await watching.until_people(*users, seconds=60 + SOCKETS / 50)
+        assert sorted(watching.joined) == sorted(users)
+        await until_heard(joined(*users), *servers)
+        viewers = [watching]
+        for index in range(PROCESSES - 1):
+            new = await asyncio.to_thread(start, server, redis_server)
+            viewers.append(await connect(new, "/watch/hall"))
+            await viewers[-1].until_people(*users)
+            old, servers[index] = servers[index], new
+            stopped.append(old)
+            await asyncio.to_thread(old.stop, 30)
+            assert "Traceback" not in old.logs()
+        await asyncio.sleep(TTL + 2 * TICK)
+        for viewer in viewers:
+            assert viewer.left == []
+            assert sorted(viewer.joined) == sorted(viewer.people) == sorted(users)
+        assert await ask(servers[-1], "/who/hall") == {user: [user, 1] for user in users}
+        assert Counter(heard(*stopped, *servers)) - Counter(joined(*users)) == Counter()
 
     run(main, seconds=120 + SOCKETS / 5 + 10 * TTL)
     no_traceback(*servers)

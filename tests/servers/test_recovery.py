@@ -834,7 +834,8 @@ def test_a_long_recovery_before_accept(redis_server: RedisServer, settings: Any,
 
 def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server) -> None:
     """Messages are delivered but not kept. No client recovers across them; those that leave later do."""
-    running = Site(settings, redis_server).start(server)
+    site = Site(settings, redis_server)
+    running, other = site.start(server), site.start(server)
     unkept = {"fastws": "message", "group": "room.1", "text": "not kept"}
 
     async def main() -> None:
@@ -848,6 +849,8 @@ def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server)
                 await ROOM.asend("not kept")
                 await client.until(lambda: client.frames[-1] == unkept)
                 assert await recovers(connect, running, before) is False
+                # This process has not seen the message.
+                assert await recovers(connect, other, before) is False
                 admin.config_set("maxmemory", 0)
                 await send_until("kept again", lambda: client.offset > 1)
                 after = client.position
@@ -859,7 +862,7 @@ def test_redis_is_full(redis_server: RedisServer, settings: Any, server: Server)
                 assert client.of("lost") == []
 
     run(main)
-    no_traceback(running)
+    no_traceback(running, other)
 
 
 # A deploy

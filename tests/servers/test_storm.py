@@ -81,7 +81,7 @@ def tell(control: ClientConnection, what: str) -> dict[str, list[str]]:
     ("path", "kinds"), [("/storm/members", 2), pytest.param("/storm/viewers", 4, marks=pytest.mark.slow)]
 )
 def test_hundreds_in_a_handful_of_queries(server: Server, site: Site, path: str, kinds: int) -> None:
-    """All of them wait for the first query; then a batch of one is followed by a batch of all others."""
+    """All of them wait for the first query; a batch of some is followed by a batch of all others."""
     keys = json.loads(site.run("crowd"))
     options = ["--websocket_connect_timeout", "60"] if server.is_daphne else []
     running = start(site, server, {"MAX_HANDSHAKES": SOCKETS}, options)

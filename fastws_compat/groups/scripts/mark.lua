@@ -1,4 +1,5 @@
--- Begin a new epoch, or note a hole.
+-- Begin a new epoch, or note a hole. Without "h", the hole is at the newest offset, until the next entry is kept:
+-- a server that is full can delete this field, but not change it.
 -- KEYS: m, s, st
 -- ARGV: 1 fresh epoch, 2 run id of the server ("" if it is not asked), 3 what to do (epoch, hole, clear), 4 epoch that
 --   it is about ("" for any), 5 top, 6 TTL in s; for a hole: 7 sender and number of the message that is not kept ("-"
@@ -19,8 +20,15 @@ elseif ARGV[4] == '' or ARGV[4] == epoch then
     -- Fails if appending fails because of these keys: who notes a hole, learns whether the group works again.
     redis.call('XLEN', KEYS[2])
     redis.call('HLEN', KEYS[3])
+    local hole, unkept = unpack(redis.call('HMGET', m, 'h', 'u'))
+    unkept = unkept or ''
+    local written = redis.pcall('HSET', m, 'u', unkept)
+    if type(written) == 'table' then
+      redis.call('HDEL', m, 'h')
+      return written -- an error
+    end
     local sender, number = string.match(ARGV[7], '^(.*)%.(%d+)$')
-    local at, unkept = n, redis.call('HGET', m, 'u') or ''
+    local at = n
     if sender then
       local known
       for each, newest in string.gmatch(unkept, '(%S+)%.(%d+)') do
@@ -32,9 +40,8 @@ elseif ARGV[4] == '' or ARGV[4] == epoch then
         at = math.min(n, ARGV[8])
       end
     end
-    local hole = redis.call('HGET', m, 'h')
     if not hole or tonumber(at) > tonumber(hole) then
-      redis.call('HSET', m, 'h', at)
+      redis.call('HSET', m, 'h', hole and at or n)
     end
   elseif tonumber(n) < tonumber(ARGV[5]) then
     redis.call('HSET', m, 'e', ARGV[1], 'b', n, 'h', -1)

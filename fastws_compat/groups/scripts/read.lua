@@ -15,6 +15,7 @@ local function read(m, s, st, fresh)
     redis.call('HSET', m, 'e', epoch, 'n', n, 'b', base, 'h', hole, 'r', run)
     redis.call('DEL', s)
   end
+  hole = hole or n -- see mark.lua
   if ARGV[2] ~= '' and run ~= ARGV[2] then
     -- Another server: what it has may be older than what clients have seen of this epoch.
     epoch, base, hole = fresh, n, -1

@@ -6,7 +6,7 @@
 const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4401, 4403, 4404, 4422]);
 const LOST = { code: 1006, reason: "" };
 const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
-const BURST = 10; // posts a second: below the usual rate limits
+const BURST = 10; // posts a second: below usual rate limits
 
 let [last, lag] = [0, 0];
 /** Counts sleep, as timers do not, and never runs backwards. */
@@ -18,7 +18,6 @@ const report = (error) => (globalThis.reportError ?? console.error)(error);
 const isHidden = () => globalThis.document?.visibilityState === "hidden";
 const mapOf = (object) => new Map(Object.entries(object ?? {}));
 const parts = (position) => String(position ?? "").split(":");
-const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 /** An error of the page is reported, and stops nothing. */
 function guarded(call, ...values) {
@@ -54,7 +53,7 @@ function delayOf(attempt, { code, reason }) {
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed; the page tells if the login has ended. */
+/** Browsers hide why a handshake failed; the page tells if the login ended. */
 async function isGone(page) {
   try {
     const { type, status } = await fetch(page, {
@@ -95,7 +94,7 @@ class Group extends Events {
   #offset = 0;
   #version = "";
   #lacks; // all values
-  #wasJoined;
+  #first = ":-"; // never joined
   #load;
   #loaded = 0; // `load` covers all up to this offset
   #held; // waits for `load`
@@ -108,7 +107,8 @@ class Group extends Events {
   }
 
   get claim() {
-    return !this.#lacks && this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
+    const known = !this.#lacks && this.#epoch + this.#version;
+    return known && `:${this.#epoch}:${this.#offset}${this.#version || this.#first}`;
   }
 
   #moveTo(epoch = "", offset = null, lacks = false) {
@@ -137,10 +137,10 @@ class Group extends Events {
   }
 
   "fastws:joined"({ epoch, offset, recovered, state }) {
-    // Joined before, and yet the URL had no position.
-    const missed = !(recovered ?? !(epoch && this.#wasJoined));
+    // Joined before, yet the URL had no position.
+    const missed = !(recovered ?? !(epoch && !this.#first));
     const unloaded = this.#load && !this.#epoch;
-    this.#wasJoined = true;
+    this.#first = "";
     if (!recovered || state || epoch !== this.#epoch) this.#moveTo(epoch, offset, state);
     if (missed || unloaded) this.#catchUp();
   }
@@ -203,7 +203,7 @@ export class Live extends Events {
   #timer;
   #listeners;
 
-  key = newKey;
+  key = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
   onStatus = (handler) => this.on("status", handler);
   settle = (key) => { if (this.#posts.delete(key)) this.#keep(); };
 
@@ -221,7 +221,7 @@ export class Live extends Events {
     const group = this.#groups.get(name) ?? new Group();
     const pass = (data, about) => this.#deliver(data, { ...about, group: name });
     if (!this.#groups.delete(name)) group.on("message", pass);
-    this.#groups.set(name, group); // the most recent is the last
+    this.#groups.set(name, group); // most recent last
     group.configure(options);
     return group;
   }
@@ -235,7 +235,7 @@ export class Live extends Events {
   }
 
   request(message, { timeout = 10_000 } = {}) {
-    const id = newKey();
+    const id = this.key();
     const frame = JSON.stringify({ ...message, id });
     return new Promise((resolve, reject) => {
       const fail = (detail, status = 0) => reject(new CallError(status, detail));

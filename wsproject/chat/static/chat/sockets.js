@@ -8,7 +8,7 @@
 const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4401, 4403, 4404, 4422]);
 const /** @type {any} */ LOST = { code: 1006, reason: "" };
 const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
-const BURST = 10; // posts a second: below the usual rate limits
+const BURST = 10; // posts a second: below usual rate limits
 
 let /** @type {any} */ [last, lag] = [0, 0];
 /** Counts sleep, as timers do not, and never runs backwards. */
@@ -20,7 +20,6 @@ const /** @type {any} */ report = (/** @type {any} */ error) => (globalThis.repo
 const /** @type {any} */ isHidden = () => globalThis.document?.visibilityState === "hidden";
 const /** @type {any} */ mapOf = (/** @type {any} */ object) => new Map(Object.entries(object ?? {}));
 const /** @type {any} */ parts = (/** @type {any} */ position) => String(position ?? "").split(":");
-const /** @type {any} */ newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
 
 /** An error of the page is reported, and stops nothing. */
 function guarded(/** @type {any} */ call, /** @type {any[]} */ ...values) {
@@ -56,7 +55,7 @@ function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed; the page tells if the login has ended. */
+/** Browsers hide why a handshake failed; the page tells if the login ended. */
 async function isGone(/** @type {any} */ page) {
   try {
     const { type, status } = await fetch(page, {
@@ -97,7 +96,7 @@ class Group extends Events {
   /** @type {any} */ #offset = 0;
   /** @type {any} */ #version = "";
   /** @type {any} */ #lacks; // all values
-  /** @type {any} */ #wasJoined;
+  /** @type {any} */ #first = ":-"; // never joined
   /** @type {any} */ #load;
   /** @type {any} */ #loaded = 0; // `load` covers all up to this offset
   /** @type {any} */ #held; // waits for `load`
@@ -110,7 +109,8 @@ class Group extends Events {
   }
 
   get claim() {
-    return !this.#lacks && this.#epoch + this.#version && `:${this.#epoch}:${this.#offset}${this.#version}`;
+    const known = !this.#lacks && this.#epoch + this.#version;
+    return known && `:${this.#epoch}:${this.#offset}${this.#version || this.#first}`;
   }
 
   #moveTo(/** @type {any} */ epoch = "", /** @type {any} */ offset = null, /** @type {any} */ lacks = false) {
@@ -139,10 +139,10 @@ class Group extends Events {
   }
 
   "fastws:joined"(/** @type {any} */ { epoch, offset, recovered, state }) {
-    // Joined before, and yet the URL had no position.
-    const missed = !(recovered ?? !(epoch && this.#wasJoined));
+    // Joined before, yet the URL had no position.
+    const missed = !(recovered ?? !(epoch && !this.#first));
     const unloaded = this.#load && !this.#epoch;
-    this.#wasJoined = true;
+    this.#first = "";
     if (!recovered || state || epoch !== this.#epoch) this.#moveTo(epoch, offset, state);
     if (missed || unloaded) this.#catchUp();
   }
@@ -205,7 +205,7 @@ export class Live extends Events {
   /** @type {any} */ #timer;
   /** @type {any} */ #listeners;
 
-  /** @type {any} */ key = newKey;
+  /** @type {any} */ key = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
   /** @type {any} */ onStatus = (/** @type {any} */ handler) => this.on("status", handler);
   /** @type {any} */ settle = (/** @type {any} */ key) => { if (this.#posts.delete(key)) this.#keep(); };
 
@@ -223,7 +223,7 @@ export class Live extends Events {
     const group = this.#groups.get(name) ?? new Group();
     const /** @type {any} */ pass = (/** @type {any} */ data, /** @type {any} */ about) => this.#deliver(data, { ...about, group: name });
     if (!this.#groups.delete(name)) group.on("message", pass);
-    this.#groups.set(name, group); // the most recent is the last
+    this.#groups.set(name, group); // most recent last
     group.configure(options);
     return group;
   }
@@ -237,7 +237,7 @@ export class Live extends Events {
   }
 
   request(/** @type {any} */ message, /** @type {any} */ { timeout = 10_000 } = {}) {
-    const id = newKey();
+    const id = this.key();
     const frame = JSON.stringify({ ...message, id });
     return new Promise((/** @type {any} */ resolve, /** @type {any} */ reject) => {
       const /** @type {any} */ fail = (/** @type {any} */ detail, /** @type {any} */ status = 0) => reject(new CallError(status, detail));
