@@ -15,8 +15,8 @@ from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.breaker import HEADS, Breaker
 from fastws_compat.groups.delivery import RecentFrames
 from fastws_compat.groups.entries import Kept
-from fastws_compat.groups.feed import Lost
-from fastws_compat.groups.feeds import GroupFeed, Values, check_heads, feed_of
+from fastws_compat.groups.feed import Lost, Values
+from fastws_compat.groups.feeds import GroupFeed, check_heads, feed_of
 from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
 from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.positions import Position

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -14,11 +13,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
-from fastws_compat.connections.jsontext import dumps
 from fastws_compat.groups.breaker import HEADS, Breaker, breaker_of
 from fastws_compat.groups.delivery import Delivery, Frame, Participant
 from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
-from fastws_compat.groups.feed import Feed, Lost, Step
+from fastws_compat.groups.feed import Feed, Lost, Step, Values
 from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
@@ -40,27 +38,6 @@ MIN_PAUSE = 0.05
 RETRY_INTERVAL = 1.0
 # The maximum number of groups that are checked in one call, and per second.
 BATCH = 500
-
-
-class Values:
-    """The last values of a group at one position, as JSON texts."""
-
-    def __init__(self, texts: dict[str, str], at: Position) -> None:
-        self.texts = texts
-        self.at = at
-
-    def covers(self, position: Position) -> bool:
-        """Whether they are of the same epoch, and contain all changes up to the position."""
-        return self.at.epoch == position.epoch and self.at.offset >= position.offset
-
-    def apply(self, change: Change, position: Position) -> None:
-        if self.covers(position):
-            return
-        self.at = position
-        edit = json.loads(change.data)
-        self.texts.update((key, dumps(value)) for key, value in edit.get("set", {}).items())
-        for key in edit.get("del", ()):
-            self.texts.pop(key, None)
 
 
 class Catcher(Protocol):
