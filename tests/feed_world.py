@@ -24,7 +24,7 @@ from fastws_compat.exceptions import GroupStoreError
 from fastws_compat.groups import Group, arrivals, feeds, keeping, publishing
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.breaker import Breaker
-from fastws_compat.groups.delivery import Delivery
+from fastws_compat.groups.delivery import Delivery, RecentFrames
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.member import member_of
@@ -280,6 +280,7 @@ class Hub:
         self.world = world
         self.members: dict[str, dict[str, Any]] = {GROUP: {}}
         self.feeds: dict[str, Any] = {}
+        self.recent = RecentFrames()
         store = world.store
         ring = Ring(Budget(), history_of(store.kind).count)
         feed: Any = GroupFeed(self, GROUP, store.kind, store, FakeBreaker(store), ring)  # type: ignore[arg-type]

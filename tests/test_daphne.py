@@ -863,6 +863,30 @@ def test_the_options_of_a_connection_are_those_of_its_server() -> None:
     asyncio.run(main())
 
 
+def test_a_shared_frame_waits_for_the_client_and_is_refused_once_it_has_left() -> None:
+    async def main() -> None:
+        connection = await Connection(recorder([])).open()
+        protocol = connection.protocol
+        connection.transport.take()
+        protocol.pauseProducing()  # the buffer is full
+        waiting = [asyncio.create_task(protocol.write_in_turn(name, 1)) for name in (b"first", b"second")]
+        await settle()
+        assert (connection.transport.take(), protocol.messages_out) == (b"", 0)
+        protocol.resumeProducing()
+        await asyncio.gather(*waiting)
+        assert (connection.transport.take(), protocol.messages_out) == (b"firstsecond", 2)
+        protocol.pauseProducing()
+        late = asyncio.create_task(protocol.write_in_turn(b"late", 1))
+        await settle()
+        connection.lose()
+        for writing in (late, protocol.write_in_turn(b"late", 1)):
+            with pytest.raises(OSError, match="The client has disconnected"):
+                await writing
+        await settle()
+
+    asyncio.run(main())
+
+
 def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the setting says when the server starts: of those that the application gets, and those written."""
     monkeypatch.setattr(census, "_totals", {})

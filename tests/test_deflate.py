@@ -101,6 +101,14 @@ def test_a_router_passes_it_on_to_its_routes():
     assert accepted(app, "/in/ws")["options"] == {**DEFAULTS, "threshold": 7}
 
 
+def test_a_mounted_application_has_a_value_of_its_own():
+    app = FastAPI(deflate=True)
+    app.mount("/without", app_with())
+    app.mount("/with", app_with({"threshold": 7}))
+    assert accepted(app, "/without/ws") == {}
+    assert accepted(app, "/with/ws")["options"]["threshold"] == 7
+
+
 def test_starlette_s_endpoints_have_it_too():
     class Endpoint(WebSocketEndpoint):
         pass

@@ -14,8 +14,8 @@ from fastws_compat.groups import arrivals, keeping, publishing
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import Kept, snapshot_frame, text_frame
-from fastws_compat.groups.feed import Feed, Hand, Step
-from fastws_compat.groups.feeds import GroupFeed, Values
+from fastws_compat.groups.feed import Feed, Hand, Step, Values
+from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.kinds import History
 from fastws_compat.groups.member import LiveMember
 from fastws_compat.groups.positions import Position

@@ -13,9 +13,10 @@ import pytest
 from fastws_compat.groups import arrivals, feeds
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.breaker import HEADS, Breaker
+from fastws_compat.groups.delivery import RecentFrames
 from fastws_compat.groups.entries import Kept
-from fastws_compat.groups.feed import Lost
-from fastws_compat.groups.feeds import GroupFeed, Values, check_heads, feed_of
+from fastws_compat.groups.feed import Lost, Values
+from fastws_compat.groups.feeds import GroupFeed, check_heads, feed_of
 from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
 from fastws_compat.groups.kinds import History, Kind, State
 from fastws_compat.groups.positions import Position
@@ -56,7 +57,8 @@ class World:
         self.kind = kind
         members: dict[str, dict[str, Any]] = {"g": {}}
         self.members = members["g"]
-        self.hub = cast(Hub, SimpleNamespace(alias="default", members=members, feeds={}, checker=None))
+        hub = SimpleNamespace(alias="default", members=members, feeds={}, checker=None, recent=RecentFrames())
+        self.hub = cast(Hub, hub)
         self.feed = GroupFeed(
             self.hub, "g", kind, self.store, Breaker("default", self.store), Ring(Budget(), 1000)
         )

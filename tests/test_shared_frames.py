@@ -13,9 +13,10 @@ from fastws_compat import FastAPI, WebSocket
 from fastws_compat.connections.states import MEMBER
 from fastws_compat.daphne import deflate, frames
 from fastws_compat.daphne.deflate import independent_frames
-from fastws_compat.groups import Group
-from fastws_compat.groups.delivery import Frame
-from tests.fake_server import CONNECT, FakeServer, until
+from fastws_compat.groups import Group, delivery
+from fastws_compat.groups.delivery import Frame, RecentFrames
+from fastws_compat.groups.entries import OVERHEAD
+from tests.fake_server import CONNECT, FakeServer, until, websocket_scope
 
 
 class Server(FakeServer):
@@ -178,6 +179,64 @@ def test_members_that_have_to_wait_share_the_frames_too():
         assert [server.written for server in servers] == [[b"\x81\x01a", b"\x81\x01b", b"\x81\x01c"]] * 3
         assert all(a is b for a, b in zip(servers[0].written, servers[2].written, strict=True))
         assert [server.sent for server in servers] == [[]] * 3
+        await leave(servers, tasks)
+
+    asyncio.run(run())
+
+
+def test_only_the_latest_frames_are_kept_for_those_who_follow(monkeypatch):
+    monkeypatch.setattr(delivery, "MAX_RECENT_BYTES", 2 * (OVERHEAD + 100))
+    recent, made = RecentFrames(), []
+
+    def get(key: str, size: int = 100) -> Frame:
+        def make() -> Frame:
+            made.append(key)
+            return Frame({"type": "websocket.send", "text": "x" * size})
+
+        return recent.get(key, make)
+
+    assert get("a") is get("a")
+    for key in "babcba":
+        get(key)
+    assert made == ["a", "b", "c", "a"]
+    assert get("large", 1_000).size == 1_000
+    get("large", 1_000)
+    assert made[4:] == ["large", "large"]
+    assert (len(recent._frames), recent._size) == (0, 0)
+
+
+def is_of_group(frame: bytes) -> bool:
+    """Whether a frame says the same to all members of the group."""
+    return not any(kind in frame for kind in (b'"hello"', b'"joined"', b'"beat"'))
+
+
+@pytest.mark.parametrize("query", [b"", b"fastws="])
+def test_members_that_catch_up_share_the_frames_of_what_they_missed(settings, query):
+    """Each is told its own position; the history and the values are the same for all of them."""
+    settings.FASTWS = {"GROUPS": {"shared": {"history": True, "state": True}}}
+    app, room, joined = FastAPI(), Group("shared"), []
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        joined.append(await websocket.join(room, last=3))
+        await websocket.receive()
+
+    async def run() -> None:
+        for text in "abc":
+            await room.asend(text)
+        await room.aset("light", "green")
+        servers = [Server() for _ in range(3)]
+        scopes = [websocket_scope("/", query_string=query) for _ in servers]
+        tasks = [server.start(app, scope) for server, scope in zip(servers, scopes, strict=True)]
+        await until(lambda: len(joined) == 3)
+        await room.asend("last")
+        await until(lambda: all(b"last" in b"".join(server.written) for server in servers))
+        first, *others = [[each for each in server.written if is_of_group(each)] for server in servers]
+        # b, c and the last one; for clients of `live.js` the change and the values too.
+        assert len(first) == (5 if query else 3)
+        for other in others:
+            assert all(a is b for a, b in zip(first, other, strict=True))
         await leave(servers, tasks)
 
     asyncio.run(run())

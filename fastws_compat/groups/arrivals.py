@@ -12,8 +12,8 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Literal, TypedDict
 
-from fastws_compat.groups.delivery import Frame, Participant
-from fastws_compat.groups.entries import Kept, change_frame, text_frame
+from fastws_compat.groups.delivery import Delivery, Frame, Participant
+from fastws_compat.groups.entries import Kept, text_frame
 from fastws_compat.groups.feed import can_recover
 from fastws_compat.groups.feeds import GroupFeed, feed_of
 from fastws_compat.groups.hub import Hub
@@ -276,13 +276,13 @@ class Arrival:
 
     def _frame(self, feed: GroupFeed, entry: Kept) -> Frame | None:
         """What this member receives of an entry that it missed."""
-        member, content = self._member, entry.content
+        member = self._member
         if self._is_hidden(entry):
             return feed.moved(entry.offset) if member.is_ours else None
-        if isinstance(content, Change):
-            return Frame(change_frame(content, self.group, entry.offset)) if member.is_ours else None
-        delivery = feed.delivery(entry, content)
-        return delivery.envelope if member.is_ours else delivery
+        if isinstance(entry.content, Change) and not member.is_ours:
+            return None
+        frame = feed.missed(entry)
+        return frame.envelope if isinstance(frame, Delivery) and member.is_ours else frame
 
     def _is_hidden(self, entry: Kept) -> bool:
         since = self._wish.since

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable
 from itertools import count
 from typing import Protocol
 from uuid import uuid4
 
 from fastws_compat.connections.states import message_size
-from fastws_compat.groups.entries import message_frame
+from fastws_compat.groups.entries import OVERHEAD, message_frame
 from fastws_compat.groups.positions import Position
 from fastws_compat.layers.wire import Close, Envelope, Payload
 from fastws_compat.types import Message
+
+# The maximum size in bytes of the messages whose frames are kept for members that catch up.
+MAX_RECENT_BYTES = 2 * 1024 * 1024
 
 _process_id = uuid4().hex[:16]
 _numbers = count()
@@ -77,6 +81,25 @@ class Delivery(Frame):
             frame = message_frame(self.payload, self.group, self.offset, self.key)
             self._envelope = Frame(frame)
         return self._envelope
+
+
+class RecentFrames:
+    """The frames that were made last for members that catch up: those who follow need the same ones."""
+
+    def __init__(self) -> None:
+        self._frames: OrderedDict[Hashable, Frame] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: Hashable, make: Callable[[], Frame]) -> Frame:
+        frame = self._frames.pop(key, None)
+        if frame is None:
+            frame = make()
+            self._size += frame.size + OVERHEAD
+        self._frames[key] = frame
+        while self._size > MAX_RECENT_BYTES:
+            _, oldest = self._frames.popitem(last=False)
+            self._size -= oldest.size + OVERHEAD
+        return frame
 
 
 class Participant(Protocol):

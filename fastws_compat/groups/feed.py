@@ -6,19 +6,43 @@ are read from the store. The steps contain every offset once and in order, or sa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from fastws_compat.connections.jsontext import dumps
 from fastws_compat.groups.entries import Kept
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Ring
 from fastws_compat.groups.stores import Hole, Reading
+from fastws_compat.layers.wire import Change
 
 # Seconds that messages may be out of order on the layer before the store is read.
 GRACE = 0.02
 # The maximum number and size of waiting messages. Beyond it, all of them are read from the store.
 MAX_PENDING = 1_000
 MAX_PENDING_BYTES = 4 * 1024 * 1024
+
+
+class Values:
+    """The last values of a group at one position, as JSON texts."""
+
+    def __init__(self, texts: dict[str, str], at: Position) -> None:
+        self.texts = texts
+        self.at = at
+
+    def covers(self, position: Position) -> bool:
+        """Whether they are of the same epoch, and contain all changes up to the position."""
+        return self.at.epoch == position.epoch and self.at.offset >= position.offset
+
+    def apply(self, change: Change, position: Position) -> None:
+        if self.covers(position):
+            return
+        self.at = position
+        edit = json.loads(change.data)
+        self.texts.update((key, dumps(value)) for key, value in edit.get("set", {}).items())
+        for key in edit.get("del", ()):
+            self.texts.pop(key, None)
 
 
 class Hand(NamedTuple):

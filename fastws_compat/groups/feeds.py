@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from contextvars import Context
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
-from fastws_compat.connections.jsontext import dumps
 from fastws_compat.groups.breaker import HEADS, Breaker, breaker_of
 from fastws_compat.groups.delivery import Delivery, Frame, Participant
 from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
-from fastws_compat.groups.feed import Feed, Lost, Step
+from fastws_compat.groups.feed import Feed, Lost, Step, Values
 from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
@@ -39,27 +38,6 @@ MIN_PAUSE = 0.05
 RETRY_INTERVAL = 1.0
 # The maximum number of groups that are checked in one call, and per second.
 BATCH = 500
-
-
-class Values:
-    """The last values of a group at one position, as JSON texts."""
-
-    def __init__(self, texts: dict[str, str], at: Position) -> None:
-        self.texts = texts
-        self.at = at
-
-    def covers(self, position: Position) -> bool:
-        """Whether they are of the same epoch, and contain all changes up to the position."""
-        return self.at.epoch == position.epoch and self.at.offset >= position.offset
-
-    def apply(self, change: Change, position: Position) -> None:
-        if self.covers(position):
-            return
-        self.at = position
-        edit = json.loads(change.data)
-        self.texts.update((key, dumps(value)) for key, value in edit.get("set", {}).items())
-        for key in edit.get("del", ()):
-            self.texts.pop(key, None)
 
 
 class Catcher(Protocol):
@@ -404,6 +382,16 @@ class GroupFeed:
     def delivery(self, entry: Kept, payload: Payload) -> Delivery:
         return Delivery(payload, self.group, entry.offset, entry.key)
 
+    def missed(self, entry: Kept) -> Frame:
+        """A message or change for a member that catches up; many of them may be missing the same ones."""
+        return self.hub.recent.get((self.group, entry.offset, entry.id), partial(self._missed, entry))
+
+    def _missed(self, entry: Kept) -> Frame:
+        content = entry.content
+        if isinstance(content, Change):
+            return Frame(change_frame(content, self.group, entry.offset))
+        return self.delivery(entry, content)
+
     def moved(self, offset: int) -> Frame:
         """A frame that advances the client's position past a message whose content it does not receive."""
         return Frame(text_frame("message", group=self.group, offset=offset))
@@ -424,7 +412,8 @@ class GroupFeed:
             return None
         if values.at.offset > given.offset:
             return None
-        return Frame(snapshot_frame(values.texts, self.group, given.offset))
+        key, texts, offset = (values, values.at, given.offset), values.texts, given.offset
+        return self.hub.recent.get(key, lambda: Frame(snapshot_frame(texts, self.group, offset)))
 
     def owe_position(self, id: str, since: datetime | None) -> None:
         """Tell a member its position as soon as the store is back, and nothing older than `since`."""

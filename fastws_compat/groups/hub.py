@@ -15,7 +15,7 @@ from typing import Any
 
 from fastws_compat.connections import hooks
 from fastws_compat.groups import handlers
-from fastws_compat.groups.delivery import Delivery, Participant, Receiver
+from fastws_compat.groups.delivery import Delivery, Participant, Receiver, RecentFrames
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import health, layer_of, with_timeout
@@ -58,6 +58,8 @@ class Hub:
         self._rejoin_at: float | None = None
         # The feeds of the groups that have a history.
         self.feeds: dict[str, Receiver] = {}
+        # What members that catch up in these groups have received last.
+        self.recent = RecentFrames()
         # Checks periodically that the feeds have everything.
         self.checker: asyncio.Task[None] | None = None
         self._loss_detector = LossDetector(alias)

@@ -64,6 +64,14 @@ async def member(websocket: WebSocket, kind: str) -> None:
         await Group(kind).asend(text)
 
 
+@app.websocket("/late/{kind}")
+async def late(websocket: WebSocket, kind: str) -> None:
+    """Gets what has been sent to a group with a history."""
+    await websocket.accept()
+    await websocket.join(kind, last=100)
+    await websocket.receive()
+
+
 @app.websocket("/flood/{kind}", deflate=False)
 async def flood(websocket: WebSocket, kind: str) -> None:
     """More for a group than the buffers of its members hold."""

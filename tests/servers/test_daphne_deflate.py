@@ -326,6 +326,23 @@ def test_a_broadcast_is_compressed_once_for_members_that_read_slowly(daphne: Ser
     assert "reads too slowly" not in running.logs()
 
 
+@pytest.mark.parametrize("query", ["", "?fastws="])
+def test_a_history_is_compressed_once_for_all_that_catch_up(daphne: Server, query: str) -> None:
+    changed = {"CHANNEL_LAYERS": {}, "FASTWS": {"GROUPS": {"kept": {"history": True}}}}
+    running = daphne.start(APP, settings=SETTINGS, env={"SETTINGS": json.dumps(changed)})
+    with ExitStack() as stack:
+        sender = stack.enter_context(open_socket(running, "/member/kept"))
+        for number in range(50):
+            sender.send(f"{number} {TEXT}")
+        received = [sender.recv(timeout=30) for _ in range(51)][1:]
+        made(running)
+        for _ in range(5):
+            client = stack.enter_context(client_of(running, f"/late/kept{query}", Offer()))
+            told = [str(client.recv(timeout=30)) for _ in range(52 if query else 50)]
+            assert ([json.loads(text)["text"] for text in told[2:]] if query else told) == received
+        assert made(running) == 50
+
+
 def made(running: Running) -> int:
     with open_socket(running, "/made") as client:
         return int(json.loads(client.recv(timeout=15)))

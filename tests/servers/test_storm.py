@@ -126,6 +126,51 @@ def test_each_session_engine(
 
 
 @on_servers("daphne")
+def test_own_engine_and_backend_while_the_key_is_rotated(server: Server, site: Site) -> None:
+    """A user whom the backend cannot look up is refused alone, whatever comes at the same time."""
+    own = "tests.servers.own_sessions"
+    backends = [f"{own}.Directory", "django.contrib.auth.backends.ModelBackend"]
+    settings = {"SESSION_ENGINE": own, "AUTHENTICATION_BACKENDS": backends, "SECRET_KEY": "old"}
+    users, may = ("ann", "bob", "eve", "staff", "root"), {"/storm/viewers": "root", "/staff": "staff root"}
+    sessions = json.loads(site.run("sessions", *users, SETTINGS=json.dumps(settings)))
+    running = start(site, server, **settings | {"SECRET_KEY": "new", "SECRET_KEY_FALLBACKS": ["old"]})
+    paths = ("/storm/members", "/storm/viewers", "/staff")
+    with ExitStack() as stack:
+        crowd, expected = Crowd(running, stack), []
+        for number in range(SOCKETS):
+            user, path = users[number % 5], paths[number // 5 % 3]
+            crowd.come(path, [sessions[user]])
+            allowed = 101 if user in may.get(path, "ann eve staff root").split() else 403
+            expected.append(500 if user == "bob" else allowed)
+        assert crowd.statuses() == expected
+        accepted = [number for number, status in enumerate(expected) if status == 101]
+        crowd.sockets = [crowd.sockets[number] for number in accepted]
+        assert crowd.names() == [users[number % 5] for number in accepted]
+    assert running.logs().count("Traceback") == SOCKETS // 5  # those of `bob`
+
+
+@on_servers("daphne")
+def test_users_that_are_deleted_while_they_are_looked_up(server: Server, site: Site) -> None:
+    keys = json.loads(site.run("crowd"))
+    options = ["--websocket_connect_timeout", "60"] if server.is_daphne else []
+    running = start(site, server, {"MAX_HANDSHAKES": SOCKETS}, options)
+    deleted = "(SELECT id FROM auth_user WHERE username IN ('user3', 'user7'))"
+    with ExitStack() as stack:
+        control = open_control(site, running, stack)
+        tell(control, "hold")
+        crowd = Crowd(running, stack).come("/storm/members", (keys * 2)[:SOCKETS])
+        site.execute(f"DELETE FROM auth_user_groups WHERE user_id IN {deleted}")
+        site.execute(f"DELETE FROM auth_user WHERE id IN {deleted}")
+        tell(control, f"release {SOCKETS}")
+        statuses = dict(enumerate(crowd.statuses()))
+        assert {number: statuses.pop(number) for number in (3, 7, 203, 207)} == dict.fromkeys(
+            (3, 7, 203, 207), 401
+        )
+        assert set(statuses.values()) == {101}
+    assert "Traceback" not in running.logs()
+
+
+@on_servers("daphne")
 def test_tenants_that_come_together(server: Server, prepared_tenants: Tenants) -> None:  # noqa: F811
     """Users of the same key in two databases: each is found in its own."""
     running = prepared_tenants.start(server)
