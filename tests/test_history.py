@@ -305,6 +305,12 @@ def test_the_worst_of_several_groups() -> None:
             assert joined.groups == {"room.1": True, "room.2": False, "room.3": None, "plain": None}
             assert joined.recovered is False
             assert {frame["group"] for frame in one.of("joined")} == {"room.1", "room.2", "room.3"}
+        new = joining_app("room.1", "room.3")
+        async with client(new, f"room.1:{position}"):
+            await eventually(lambda: new.state.joined)
+            assert [(each.groups, each.recovered) for each in new.state.joined] == [
+                ({"room.1": True, "room.3": None}, None)
+            ]
 
     run(main)
 
@@ -1086,12 +1092,17 @@ def test_a_number_that_makes_no_sense(value: Any, error: type[Exception], text: 
 def test_a_message_that_is_too_big_for_its_kind() -> None:
     async def main() -> None:
         group = Group("short.1")
-        with pytest.raises(ValueError, match="101 bytes exceeds the 100 `bytes`"):
-            await group.asend("x" * 101)
-        with pytest.raises(ValueError, match="key of 1001 bytes exceeds the maximum of 1000"):
-            await Group("room.1").asend(b"x", key="x" * 1001)
-        assert (await group.aposition()).endswith(":0")
-        await group.asend("x" * 100)
+        async with client(joining_app(group, "room.1")) as one:
+            for _ in range(2):
+                await one.until("joined")
+            with pytest.raises(ValueError, match="101 bytes exceeds the 100 `bytes`"):
+                await group.asend("x" * 101)
+            with pytest.raises(ValueError, match="key of 1001 bytes exceeds the maximum of 1000"):
+                await Group("room.1").asend(b"x", key="x" * 1001)
+            assert (await group.aposition()).endswith(":0")
+            await group.asend("x" * 100)
+            frame = {"fastws": "message", "group": "short.1", "offset": 1, "text": "x" * 100}
+            assert await one.next() == frame
 
     run(main)
 
@@ -1215,12 +1226,18 @@ def test_the_state_has_limits() -> None:
     async def main() -> None:
         board = Group("board.1")
         await board.aset("a", 1)
-        await board.aset("b", 1)
-        with pytest.raises(ValueError, match="keys"):
-            await board.aset("c", 1)
-        with pytest.raises(ValueError, match="bytes"):
-            await board.aset("b", "x" * 100)
-        assert (await board.aposition()).endswith(":2")
+        async with client(joining_app(board)) as one:
+            await one.until("state")
+            with pytest.raises(ValueError, match="bytes"):
+                await board.aset("b", "x" * 100)
+            await board.aset("b", 1)
+            with pytest.raises(ValueError, match="keys"):
+                await board.aset("c", 1)
+            assert (await board.aposition()).endswith(":2")
+            await board.aunset("c")  # takes an offset, although there is no such key
+            head = {"fastws": "state", "group": "board.1"}
+            assert await one.next() == {**head, "offset": 2, "set": {"b": 1}}
+            assert await one.next() == {**head, "offset": 3, "del": ["c"]}
         with pytest.raises(GroupKindError, match="no state"):
             await Group("room.1").aset("a", 1)
         with pytest.raises(TypeError, match="cannot contain object"):

@@ -793,8 +793,10 @@ def test_the_store_of_a_layer(settings: Any, redis: RedisServer) -> None:
     assert store_of("default") is store
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
     assert isinstance(store_of("default"), MemoryStore)
-    settings.FASTWS = {"STORE": {"default": redis.hosts}}
+    settings.FASTWS = {"STORE": {"other": "memory", "default": redis.hosts}}
     assert isinstance(store_of("default"), RedisStore)
+    settings.FASTWS = {"STORE": {"other": redis.hosts}}
+    assert isinstance(store_of("default"), MemoryStore)
     settings.FASTWS = {"STORE": {"default": "fastws_compat.groups.stores.Store"}}
     assert type(store_of("default")) is Store
 
