@@ -401,7 +401,7 @@ def heard() -> Iterator[Heard]:
 def test_a_redis_that_has_lost_something_is_no_event(
     fault: str, backend: str, redis_server: RedisServer, settings: Any, heard: Heard
 ) -> None:
-    """Nobody is missing afterwards, nobody remains who has left, and no signal comes again."""
+    """Afterwards the list has all who are present and nobody else, and no signal is sent a second time."""
     layer = {"BACKEND": f"channels_redis.{backend}", "CONFIG": {"hosts": redis_server.hosts}}
     settings.CHANNEL_LAYERS = {"default": layer}
     settings.FASTWS = {

@@ -1055,7 +1055,7 @@ def test_disconnect_that_is_not_known_to_be_another_sockets(leave: Any, caplog: 
 
 
 def test_error_that_was_caused_by_the_own_disconnect(caplog):
-    """An error is one, whatever caused it; nobody is left to close the socket for."""
+    """It is an error like any other, whatever its cause. The client has left, so no close frame is sent."""
     app, gone = raising(translated), ConnectionResetError("gone")
 
     async def client_left(message: Message) -> None:

@@ -212,7 +212,7 @@ def refuse(*arguments: Any, **options: Any) -> Any:
 
 
 def test_a_raw_client_gets_byte_for_byte_what_it_gets_without_a_kind() -> None:
-    """Whatever the group keeps, whatever happens to it, and whoever else is in the group."""
+    """The bytes do not depend on what the group keeps or on its other members."""
 
     async def main() -> None:
         with_kind = await seen_by_a_raw_client(Group("whole.1"), True)

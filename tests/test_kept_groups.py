@@ -551,7 +551,7 @@ def test_a_redis_that_is_full(run: Any, redis: RedisServer, request: pytest.Fixt
 def test_what_the_file_of_redis_shows(
     redis_server: RedisServer, settings: Any, backend: str, is_encrypted: bool
 ) -> None:
-    """With encryption, neither a message nor a value nor what somebody shows of themselves."""
+    """With encryption, the file contains no message, no value and no info of a person in plain text."""
     config: dict[str, Any] = {"hosts": redis_server.hosts}
     if is_encrypted:
         config["symmetric_encryption_keys"] = ["secret"]

@@ -448,7 +448,7 @@ def test_a_snapshot_from_before_the_first_read(redis_server: RedisServer, settin
 
 
 def test_a_server_that_another_one_has_stood_in_for(redis_server: RedisServer, settings: Any) -> None:
-    """Nobody has read from the replica that was promoted, and the first server never restarts."""
+    """The first server never restarts, and the promoted replica is only written to."""
     store = use(settings, redis_server)
     with running() as replica:
         replica.follow(redis_server)

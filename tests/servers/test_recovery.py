@@ -654,7 +654,7 @@ class Regular(Client):
 
     @property
     def interruptions(self) -> int:
-        """The number of times that the client was told it may have missed something."""
+        """How often the client was told that it may have missed something."""
         return len(self.of("lost")) + sum(frame["recovered"] is False for frame in self.of("joined"))
 
     async def stay(self, servers: list[Running]) -> None:
