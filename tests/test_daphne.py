@@ -33,7 +33,17 @@ from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.peers import peer_has_closed
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.registry import everywhere
-from fastws_compat.daphne import choice, frames, handshake, hooks, portable, reloader, shutdown, versions
+from fastws_compat.daphne import (
+    choice,
+    frames,
+    handshake,
+    hooks,
+    masks,
+    portable,
+    reloader,
+    shutdown,
+    versions,
+)
 from fastws_compat.daphne.console import Console
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
@@ -64,6 +74,44 @@ def test_a_masked_frame_is_read_back(size: int) -> None:
     data = b"??" + masked(frames.BINARY, payload, mask=b"\xff\x00\x10\x99") + b"rest"
     assert frames.read(data, 2, 0) == (frames.BINARY, payload, len(data) - 4)
     assert frames.end(data, 2) == len(data) - 4
+
+
+@pytest.mark.parametrize("unmask", [masks.unmask, masks.unmask_in_python])
+def test_payloads_of_every_length_are_unmasked(unmask: Callable[[bytes, bytes], bytes]) -> None:
+    key = b"\x00\xff\x10\x99"
+    for size in [*range(70), 125, 126, 1023, 1024, 1025, 65535]:
+        payload = random.Random(size).randbytes(size)
+        assert unmask(bytes(byte ^ key[i % 4] for i, byte in enumerate(payload)), key) == payload
+
+
+def test_payloads_are_unmasked_in_python_without_websockets(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = pytest.importorskip("websockets.speedups").apply_mask
+    assert masks.fastest() is compiled is masks.unmask
+    monkeypatch.setitem(sys.modules, "websockets.speedups", None)
+    assert masks.fastest() is masks.unmask_in_python
+
+
+@pytest.mark.parametrize("size", [0, 1, 125])
+def test_a_short_text_that_is_all_the_data_is_read_back(size: int) -> None:
+    data = masked(frames.TEXT, b"x" * size)
+    assert frames.read_short_text(data) == b"x" * size
+    assert frames.read_short_text(data[:-1]) is None
+    assert frames.read_short_text(data + b"more") is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        masked(frames.TEXT, b"x" * 126),
+        masked(frames.BINARY, b"binary"),
+        masked(frames.TEXT, b"fragment", fin=False),
+        masked(frames.TEXT, b"reserved", rsv=4),
+        frames.build(frames.TEXT, b"unmasked"),
+    ],
+)
+def test_other_data_is_not_a_short_text(data: bytes) -> None:
+    assert frames.read_short_text(data) is None
 
 
 def test_a_frame_of_64_kib_has_a_long_length() -> None:
@@ -611,6 +659,34 @@ def test_the_reactor_is_told_how_the_socket_ended() -> None:
         assert [message["text"] for message in messages] == ["whole", "whole", "halves"]
         connection.lose()
         assert "doRead" not in vars(connection.transport)  # a cycle would be left to the collector
+        connection.task.cancel()
+        await settle()
+
+    asyncio.run(main())
+
+
+def test_short_texts_stop_being_read_while_the_application_is_busy() -> None:
+    async def main() -> None:
+        is_free, texts = asyncio.Event(), []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await is_free.wait()
+            while True:
+                texts.append((await receive())["text"])
+
+        connection = await Connection(application).open(plain_socket=True)
+        read = 0
+        while connection.transport.reading:
+            connection.read(masked(frames.TEXT, str(read).encode()))
+            read += 1
+        assert MAX_BYTES // (MESSAGE_OVERHEAD + 4) <= read <= MAX_BYTES // MESSAGE_OVERHEAD
+        is_free.set()
+        await settle()
+        assert texts == [str(number) for number in range(read)]
+        assert connection.transport.reading
+        connection.lose()
         connection.task.cancel()
         await settle()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from struct import pack
-from typing import Any
 
+from fastws_compat.daphne.masks import unmask
 from fastws_compat.types import Message
 
 TEXT = 0x1
@@ -18,9 +18,6 @@ COMPRESSED = (FINAL_TEXT | RSV1, FINAL_BINARY | RSV1)
 
 # The headers of text frames with up to 125 bytes, by size: most messages are that short.
 SHORT_TEXT = tuple(bytes((FINAL_TEXT, size)) for size in range(126))
-
-# Up to this size Python's integers unmask faster than a call into autobahn's compiled masker.
-MAX_INTEGER_SIZE = 1024
 
 
 def build(opcode: int, payload: bytes) -> bytes:
@@ -76,23 +73,15 @@ def read(
     end = mask + 4 + size
     if end > available or 0 < limit < size:
         return None
-    if size > MAX_INTEGER_SIZE:
-        return first & 0xF, _unmask(data[mask : mask + 4], data[mask + 4 : end]), end
-    key = (data[mask : mask + 4] * (size // 4 + 1))[:size]
-    payload = (_number(data[mask + 4 : end], "big") ^ _number(key, "big")).to_bytes(size, "big")
-    return first & 0xF, payload, end
+    return first & 0xF, unmask(data[mask + 4 : end], data[mask : mask + 4]), end
 
 
-_number = int.from_bytes
-
-
-def _unmask(mask: bytes, payload: bytes) -> bytes:
-    """Unmask a long payload."""
-    # Imported here so that this module can be imported without autobahn.
-    from autobahn.websocket import xormasker
-
-    masker: Any = xormasker
-    return bytes(masker.create_xor_masker(mask, len(payload)).process(payload))
+def read_short_text(data: bytes) -> bytes | None:
+    """The payload if `data` is one text of up to 125 bytes in a single masked frame, and nothing else."""
+    size = len(data) - 6
+    if size < 0 or data[1] - 128 != size or size > 125 or data[0] != FINAL_TEXT:
+        return None
+    return unmask(data[6:], data[2:6])
 
 
 def end(data: bytes, start: int) -> int:

@@ -7,12 +7,14 @@ from asyncio import AbstractEventLoop
 from time import time
 from typing import Any
 
+from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 from fastws_compat import status
 from fastws_compat.daphne import frames
 from fastws_compat.daphne.deflate import Inflater, InflatesTooFar, PartialCompressed
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidPayload, PartialBinary, PartialText
+from fastws_compat.daphne.frames import read_short_text
 from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.daphne.writer import OPEN, FrameWriter
 from fastws_compat.types import Message
@@ -20,6 +22,8 @@ from fastws_compat.types import Message
 logger = logging.getLogger("daphne.server")
 
 READ_SIZE = 64 * 1024
+# A constant of this module is found faster than autobahn's, which is an attribute of the class.
+STATE_OPEN = WebSocketProtocol.STATE_OPEN
 
 
 class MessageReader(FrameWriter):
@@ -48,6 +52,8 @@ class MessageReader(FrameWriter):
     def _prepare_reading(self) -> None:
         self._partial: PartialBinary | PartialText | PartialCompressed | None = None
         self._reading_paused = False
+        # Attributes of the instance are found faster than those of the class.
+        self.data, self.autoPingTimeoutCall = b"", None
         self._limit = min(filter(None, (self.maxFramePayloadSize, self.maxMessagePayloadSize)), default=0)
 
     # autobahn calls these for a message that is not plain
@@ -108,10 +114,38 @@ class MessageReader(FrameWriter):
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
+        payload = read_short_text(data)
+        if (
+            payload is None
+            or self.data
+            or self.current_frame is not None
+            or self.inside_message
+            or self.state != STATE_OPEN
+            or 0 < self._limit < len(payload)
+            or self.autoPingTimeoutCall is not None
+            or self.disconnected
+            or self.phase is not OPEN
+        ):
+            self._read_data(data)
+            return None
+        # Most data is one short text. This is `_read_message` and `_deliver`, at two thirds of their cost.
+        try:
+            message: Message = {"type": "websocket.receive", "text": payload.decode()}
+        except UnicodeDecodeError:
+            self._read_data(data)
+            return None
+        size = len(payload)
+        self.last_in = time()
+        self.messages_in += 1
+        self.bytes_in += size
+        if self.inbox.put(message, size) and not self._reading_paused:
+            self._pause_reading()
+        return None
+
+    def _read_data(self, data: bytes) -> None:
         end = 0 if self.data else self._read_message(data, 0)
         if end != len(data):
             self.dataReceived(data[end:])
-        return None
 
     def _read_frames(self, data: bytes) -> None:
         """Deliver plain messages directly; give autobahn all other frames one by one."""
@@ -124,7 +158,7 @@ class MessageReader(FrameWriter):
 
     def _read_message(self, data: bytes, start: int) -> int:
         """Deliver the plain message that begins at `start` and return where it ends; 0 if there is none."""
-        if self.current_frame is not None or self.inside_message or self.state != self.STATE_OPEN:
+        if self.current_frame is not None or self.inside_message or self.state != STATE_OPEN:
             return 0
         found = frames.read(data, start, self._limit)
         if found is None:
@@ -143,7 +177,7 @@ class MessageReader(FrameWriter):
 
     def _read_compressed(self, inflater: Inflater, data: bytes, start: int) -> int:
         """As `_read_message` for a compressed message of one frame."""
-        if self.current_frame is not None or self.inside_message or self.state != self.STATE_OPEN:
+        if self.current_frame is not None or self.inside_message or self.state != STATE_OPEN:
             return 0
         found = frames.read(data, start, self._limit, *frames.COMPRESSED)
         if found is None:

@@ -37,6 +37,7 @@ class FrameWriter(SharedBeginning):
 
     def _prepare_writing(self) -> None:
         self._late_ping: bytes | None = None
+        self._writable = None
         self._bytes_this_turn = 0
         self._socket = plain_socket(self.transport)
 
