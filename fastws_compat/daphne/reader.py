@@ -10,6 +10,7 @@ from typing import Any
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 from fastws_compat import status
+from fastws_compat.connections.tally import Counts
 from fastws_compat.daphne import frames
 from fastws_compat.daphne.deflate import Inflater, InflatesTooFar, PartialCompressed
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidPayload, PartialBinary, PartialText
@@ -44,6 +45,12 @@ class MessageReader(FrameWriter):
     inside_message: bool
     autoPingTimeoutCall: Any
     closeHandshakeTimeoutCall: Any
+
+    @property
+    def counts(self) -> Counts:
+        """The messages in and out, and the bytes of their payloads in and out."""
+        self._count_lent()
+        return self.messages_in, self.messages_out, self.bytes_in, self.bytes_out
 
     def _prepare_reading(self) -> None:
         self._partial: PartialBinary | PartialText | PartialCompressed | None = None

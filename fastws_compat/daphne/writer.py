@@ -10,6 +10,7 @@ from typing import Any
 
 from twisted.internet import tcp
 
+from fastws_compat.connections.outlet import Outlet
 from fastws_compat.daphne.beginning import SharedBeginning
 from fastws_compat.daphne.phases import Phase
 
@@ -33,6 +34,8 @@ class FrameWriter(SharedBeginning):
     _expect: Callable[[str], None]
     # The messages that were sent, and the bytes of their payloads.
     messages_out = bytes_out = 0
+    # What writes broadcasts to the socket while it is free.
+    _outlet: Outlet | None = None
     _writable: asyncio.Event | None = None  # set while the transport's buffer is full
 
     def _prepare_writing(self) -> None:
@@ -41,6 +44,7 @@ class FrameWriter(SharedBeginning):
         self._socket = plain_socket(self.transport)
 
     def pauseProducing(self) -> None:
+        self._take_back()
         if self._writable is None:
             self._writable = asyncio.Event()
 
@@ -100,7 +104,34 @@ class FrameWriter(SharedBeginning):
             if sent == len(data):
                 return
             data = data[sent:]
-        transport.write(data)
+        self.write_rest(data)
+
+    def write_rest(self, data: bytes) -> None:
+        """Leave to Twisted what the socket does not take."""
+        self._take_back()
+        self.transport.write(data)
+
+    def lend(self, outlet: Outlet) -> None:
+        """Have `outlet` write to the socket itself until something changes. Called after `write_at_once`."""
+        transport = self.transport
+        if self._socket is not None and not transport._tempDataLen and not transport.dataBuffer:
+            if self._outlet is not outlet:
+                self._take_back()
+                self._outlet = outlet
+            outlet.socket = self._socket
+
+    def _take_back(self) -> None:
+        """Have everything checked again for the next broadcast."""
+        if self._outlet is not None:
+            self._outlet.socket = None
+            self._count_lent()
+            self._outlet = None
+
+    def _count_lent(self) -> None:
+        if self._outlet is not None:
+            messages, size = self._outlet.take_counts()
+            self.messages_out += messages
+            self.bytes_out += size
 
     async def _wait_writable(self) -> None:
         """Let other tasks run, then wait until the client has read."""

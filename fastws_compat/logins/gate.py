@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.interrupt import Interrupt
 from fastws_compat.connections.outcomes import By, Reason
-from fastws_compat.connections.pipe import Place, Socket, Stage, pipe_of
+from fastws_compat.connections.pipe import Place, Socket, Stage, look_again, pipe_of
 from fastws_compat.connections.states import (
     CONNECTED,
     CONNECTING,
@@ -137,6 +137,7 @@ class Login(Stage):
             if self.ended is not None:
                 return
             self.ended = (code, reason)
+            look_again(self._websocket)
             self._state_at_end = self._connection.state
             if self._state_at_end is not RESPONSE:
                 if self._state_at_end is CONNECTING:
