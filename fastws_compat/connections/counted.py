@@ -131,7 +131,7 @@ class Counted:
     def counts(self) -> Counts:
         """The messages in and out, and the bytes of their payloads in and out; None where unknown."""
         server, own = self.server, self._tally
-        if server is not None and hasattr(server, "counts"):  # daphne, completed
+        if server is not None and hasattr(server, "messages_in"):  # daphne, completed
             counted: Counts = server.counts
             return counted
         heard = self._heard if self.websocket is None else _heard_by(self.websocket)

@@ -213,8 +213,7 @@ class WebSocketProtocol(MessageReader):
             self._abort_timer = self.loop.call_later(timeout, self.transport.abortConnection)
 
     def connectionLost(self, reason: Any) -> None:
-        self._take_back()
-        self._socket = None
+        self._end_writing()
         # These refer to this object, which would be left to the garbage collector.
         self.transport.__dict__.pop("doRead", None)
         self.inbox.on_low = None

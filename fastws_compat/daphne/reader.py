@@ -49,8 +49,9 @@ class MessageReader(FrameWriter):
     @property
     def counts(self) -> Counts:
         """The messages in and out, and the bytes of their payloads in and out."""
-        self._count_lent()
-        return self.messages_in, self.messages_out, self.bytes_in, self.bytes_out
+        outlet = self._outlet
+        messages, size = outlet.messages_written, outlet.bytes_written
+        return self.messages_in, self.messages_out + messages, self.bytes_in, self.bytes_out + size
 
     def _prepare_reading(self) -> None:
         self._partial: PartialBinary | PartialText | PartialCompressed | None = None

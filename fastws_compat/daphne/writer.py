@@ -16,6 +16,8 @@ from fastws_compat.daphne.phases import Phase
 
 OPEN = Phase.OPEN  # looked up for every message
 
+# Until the socket takes its first broadcast.
+NO_OUTLET = Outlet()
 # `send` lets other tasks run after this many bytes, even if the socket accepts them all.
 MAX_BYTES_PER_TURN = 256 * 1024
 # What a frame counts besides its bytes.
@@ -32,10 +34,10 @@ class FrameWriter(SharedBeginning):
     disconnected: bool
     # Raises if the application may not send a message of this type now.
     _expect: Callable[[str], None]
-    # The messages that were sent, and the bytes of their payloads.
+    # The messages that were sent here, and the bytes of their payloads.
     messages_out = bytes_out = 0
-    # What writes broadcasts to the socket while it is free.
-    _outlet: Outlet | None = None
+    # What writes broadcasts to the socket while it is free, and has its own counts of them.
+    _outlet = NO_OUTLET
     _writable: asyncio.Event | None = None  # set while the transport's buffer is full
 
     def _prepare_writing(self) -> None:
@@ -117,21 +119,19 @@ class FrameWriter(SharedBeginning):
         if self._socket is not None and not transport._tempDataLen and not transport.dataBuffer:
             if self._outlet is not outlet:
                 self._take_back()
+                outlet.written = self._outlet.written
                 self._outlet = outlet
             outlet.socket = self._socket
 
     def _take_back(self) -> None:
         """Have everything checked again for the next broadcast."""
-        if self._outlet is not None:
-            self._outlet.socket = None
-            self._count_lent()
-            self._outlet = None
+        self._outlet.socket = None
 
-    def _count_lent(self) -> None:
-        if self._outlet is not None:
-            messages, size = self._outlet.take_counts()
-            self.messages_out += messages
-            self.bytes_out += size
+    def _end_writing(self) -> None:
+        """Keep only the counts of the outlet, which refers to this object."""
+        self._take_back()
+        self._socket = None
+        self._outlet = Outlet(self._outlet.written)
 
     async def _wait_writable(self) -> None:
         """Let other tasks run, then wait until the client has read."""
