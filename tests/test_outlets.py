@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from typing import Any, ClassVar, cast
@@ -418,14 +417,16 @@ def test_who_leaves_while_others_get_a_message_does_not_get_it(
     run(main)
 
 
-def test_a_member_does_not_outlive_its_connection() -> None:
+def test_a_connection_that_is_lost_keeps_the_counts_and_not_the_member() -> None:
     async def main() -> None:
         client = await Client.of(app_with())
         await tell("one")
         await tell("two")
-        member = weakref.ref(client.member)
-        await client.end()
-        assert client.protocol._outlet is not member()
+        member = client.member
+        client.lose()
+        assert member.socket is None
+        assert client.protocol._outlet is not member
+        await until(lambda: client.session not in everywhere())
         assert client.protocol.counts[1] == 3
 
     run(main)

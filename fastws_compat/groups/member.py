@@ -252,7 +252,6 @@ class Member(Outlet):
         self._task = asyncio.get_running_loop().create_task(drain, context=self._context)
 
     def _enqueue(self, frame: Frame) -> None:
-        self.socket = None
         if len(self._queue) < conf.get("SLOW_CONSUMER_QUEUE"):
             self._queue.append(frame)
             return
