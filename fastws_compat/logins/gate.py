@@ -137,13 +137,13 @@ class Login(Stage):
             if self.ended is not None:
                 return
             self.ended = (code, reason)
-            look_again(self._websocket)
             self._state_at_end = self._connection.state
             if self._state_at_end is not RESPONSE:
                 if self._state_at_end is CONNECTING:
                     self._connection.note_refusal(403, "login")
                 self._connection.note_close(code, "server")
                 self._connection.mark_closed()
+                look_again(self._websocket)
         call_in_loop(self.loop, self.context, self._hang_up)
 
     def _hang_up(self) -> None:
