@@ -394,6 +394,19 @@ def test_a_message_that_excludes_a_member_is_written_to_the_others_directly(chec
     run(main)
 
 
+def test_who_leaves_because_of_a_delivery_to_another_member_does_not_get_it() -> None:
+    async def main() -> None:
+        first, second = [await Client.of(app_with()) for _ in range(2)]
+        first.wire.on_send = lambda: hub_of("default").discard("room", second.member)
+        await tell("one")
+        assert first.transport.take() == frame("one")
+        assert second.transport.take() == b""
+        for client in (first, second):
+            await client.end()
+
+    run(main)
+
+
 @pytest.mark.parametrize("is_kept", [False, True])
 def test_who_leaves_while_others_get_a_message_does_not_get_it(
     settings: Any, monkeypatch: pytest.MonkeyPatch, is_kept: bool

@@ -1,4 +1,4 @@
-"""Writing one frame to many sockets, without a look at the state of each of them."""
+"""Writing one frame to many sockets without checking the state of each of them."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Form:
         self.frame_of = frame_of
 
 
-# There are as many as kinds of compression, of which a few are in use.
+# The same object for the same arguments. There is one for each kind of compression that is in use.
 form_of = lru_cache(64)(Form)
 
 
 class Outlet:
     """A socket that takes shared frames.
 
-    With many thousands of sockets, a message takes as long as the memory that it touches for each of them. So
-    what it needs stands together here, and one attribute says whether anything has to be checked.
+    With thousands of sockets, the memory that a message touches for each of them takes longer than the code.
+    Therefore everything it needs is in this object, and `socket` is None while anything has to be checked.
     """
 
     __slots__ = ("form", "server", "socket", "written")
@@ -40,9 +40,9 @@ class Outlet:
     form: Form
     # What writes the rest of a frame that the socket does not take.
     server: Any
-    # Only while a frame can be written to it at once, and nothing else is to see the message.
+    # Set only while a frame can be written at once and no stage of the connection has to see the message.
     socket: Socket | None
-    # How many bytes and messages. One number: each change of a number touches the memory of the old one.
+    # The bytes and messages, in one number: changing a number touches the memory of the old one.
     written: int
 
     def __init__(self, written: int = 0) -> None:
@@ -59,7 +59,7 @@ class Outlet:
 
 
 class Ready(Protocol):
-    """What may be an outlet that is ready; `socket` is None in everything that is not."""
+    """An outlet, or a receiver of another kind, whose `socket` is always None."""
 
     @property
     def socket(self) -> Socket | None: ...
@@ -93,7 +93,7 @@ def write_to_ready(message: Shared, receivers: Iterable[R]) -> list[R]:
         try:
             sent = socket.send(frame)
         except OSError:
-            sent = 0  # full or broken; Twisted's own write finds out which
+            sent = 0  # full or broken; the server's own write finds out which
         if sent != length:
             outlet.server.write_rest(frame[sent:])
     return others

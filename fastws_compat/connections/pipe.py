@@ -131,7 +131,7 @@ class Pipe:
 
 
 def look_again(socket: Socket) -> None:
-    """The state of the socket changes, so the next broadcast must look at it."""
+    """Have the next broadcast check the state of the socket, which changes."""
     if (member := socket.scope.get(MEMBER)) is not None:
         member.socket = None
 

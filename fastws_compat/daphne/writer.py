@@ -114,7 +114,7 @@ class FrameWriter(SharedBeginning):
         self.transport.write(data)
 
     def lend(self, outlet: Outlet) -> None:
-        """Have `outlet` write to the socket itself until something changes. Called after `write_at_once`."""
+        """Let `outlet` write to the socket until something changes. Called after a `write_at_once`."""
         transport = self.transport
         if self._socket is not None and not transport._tempDataLen and not transport.dataBuffer:
             if self._outlet is not outlet:
@@ -124,11 +124,11 @@ class FrameWriter(SharedBeginning):
             outlet.socket = self._socket
 
     def _take_back(self) -> None:
-        """Have everything checked again for the next broadcast."""
+        """Have the next broadcast check everything again."""
         self._outlet.socket = None
 
     def _end_writing(self) -> None:
-        """Keep only the counts of the outlet, which refers to this object."""
+        """Write nothing more. Only the counts of the outlet are kept, because it refers to this object."""
         self._take_back()
         self._socket = None
         self._outlet = Outlet(self._outlet.written)

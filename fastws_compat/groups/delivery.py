@@ -40,7 +40,7 @@ class FrameServer(Protocol):
     async def write_in_turn(self, frame: bytes, size: int) -> None: ...
 
     def lend(self, outlet: Outlet) -> None:
-        """Have `outlet` write to the socket itself until something changes. Called after `write_at_once`."""
+        """Let `outlet` write to the socket until something changes. Called after a `write_at_once`."""
 
 
 class Frame:

@@ -221,7 +221,7 @@ class Member(Outlet):
         return server.write_at_once(delivery.frame(server.frame_of), delivery.size)
 
     def _get_ready(self) -> None:
-        """Have further messages written without these checks, if the server can tell when they are due."""
+        """Have further messages written without these checks until the server or a stage asks for them."""
         server = self.server
         assert server is not None
         self.form = form_of(self.is_ours, server.frame_of)
