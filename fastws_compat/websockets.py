@@ -14,7 +14,7 @@ from fastws_compat.connections.closing import can_deny as can_deny
 from fastws_compat.connections.closing import close_message, closing_messages
 from fastws_compat.connections.misuse import MODES, NOT_ACCEPTED, pause_after, unexpected, wrong_mode
 from fastws_compat.connections.outcomes import Closed, note_answer
-from fastws_compat.connections.pipe import Pipe, hang_up, mark_disconnected
+from fastws_compat.connections.pipe import Pipe, hang_up, look_again, mark_disconnected
 from fastws_compat.connections.refusal import WebSocketClose as WebSocketClose
 from fastws_compat.connections.refusal import refuse_with as refuse_with
 from fastws_compat.connections.states import (
@@ -148,6 +148,7 @@ class WebSocket(HTTPConnection[StateT]):
         if kind != "websocket.disconnect":
             unexpected('"websocket.receive" or "websocket.disconnect"', kind)
         self.client_state = DISCONNECTED
+        look_again(self)
         self._disconnect = message
         return message
 

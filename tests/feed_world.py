@@ -280,6 +280,7 @@ class Hub:
         self.world = world
         self.members: dict[str, dict[str, Any]] = {GROUP: {}}
         self.feeds: dict[str, Any] = {}
+        self.departures = 0
         self.recent = RecentFrames()
         store = world.store
         ring = Ring(Budget(), history_of(store.kind).count)
@@ -290,6 +291,7 @@ class Hub:
 
     def discard(self, group: str, member: Any) -> None:
         self.members[group].pop(member.id, None)
+        self.departures += 1
 
     async def arrive(self, envelope: Envelope) -> None:
         if self.is_dead:

@@ -30,6 +30,8 @@ KIND = Kind("*", History(count=1000), state=State())
 class Listener:
     """A member that records what it receives."""
 
+    socket = None
+
     def __init__(self, id: str, on_message: Callable[[], None] = lambda: None) -> None:
         self.id, self.ids = id, (id,)
         self.offsets: list[int] = []
@@ -57,7 +59,9 @@ class World:
         self.kind = kind
         members: dict[str, dict[str, Any]] = {"g": {}}
         self.members = members["g"]
-        hub = SimpleNamespace(alias="default", members=members, feeds={}, checker=None, recent=RecentFrames())
+        hub = SimpleNamespace(
+            alias="default", members=members, feeds={}, checker=None, recent=RecentFrames(), departures=0
+        )
         self.hub = cast(Hub, hub)
         self.feed = GroupFeed(
             self.hub, "g", kind, self.store, Breaker("default", self.store), Ring(Budget(), 1000)

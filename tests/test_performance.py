@@ -206,6 +206,8 @@ class HubWithoutFeeds(Hub):
 class Counted:
     """A member that takes what it gets."""
 
+    socket = None
+
     def __init__(self, number: int) -> None:
         self.id = str(number)
 

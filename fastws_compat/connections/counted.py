@@ -132,7 +132,8 @@ class Counted:
         """The messages in and out, and the bytes of their payloads in and out; None where unknown."""
         server, own = self.server, self._tally
         if server is not None and hasattr(server, "messages_in"):  # daphne, completed
-            return server.messages_in, server.messages_out, server.bytes_in, server.bytes_out
+            counted: Counts = server.counts
+            return counted
         heard = self._heard if self.websocket is None else _heard_by(self.websocket)
         if own is None:
             return heard, None, None, None
@@ -217,8 +218,7 @@ class Counted:
         waited: float = websocket._accepted_at - begun
         self._accepted, self._waited = True, waited
         self._template = template = template_of(websocket.scope)
-        counts = server.messages_in, server.messages_out, server.bytes_in, server.bytes_out
-        return template, waited, monotonic() - begun, closed, server.sizes, *counts
+        return template, waited, monotonic() - begun, closed, server.sizes, *server.counts
 
 
 def _heard_by(websocket: Any) -> int:

@@ -110,6 +110,7 @@ class Pipe:
             stage._receive, stage._send = receive, send
             receive = getattr(stage, "receive", receive)
             send = getattr(stage, "send", send)
+        look_again(self._socket)
         self._socket._receive, self.send = receive, send
         if not self._is_cut:
             self._socket._send = send
@@ -127,6 +128,12 @@ class Pipe:
         socket._send = refuse
         for stage in self._stages:
             stage.cut()
+
+
+def look_again(socket: Socket) -> None:
+    """Have the next broadcast check the state of the socket, which changes."""
+    if (member := socket.scope.get(MEMBER)) is not None:
+        member.socket = None
 
 
 def _place(stage: Stage) -> Place:

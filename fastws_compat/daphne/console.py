@@ -125,7 +125,8 @@ def _end(socket: Any, note: Note) -> str:
     code, by = note.closed or socket.closed or LOST
     user = f", {printable(note.user)}" if note.user else ""
     seconds = time() - socket.socket_opened
-    return f" {code} by {by}, {seconds:.1f} s, {socket.messages_in} in, {socket.messages_out} out{user}"
+    received, sent, *_ = socket.counts
+    return f" {code} by {by}, {seconds:.1f} s, {received} in, {sent} out{user}"
 
 
 def _refusal(refusal: tuple[int, str] | None, sentence: str) -> str:

@@ -213,7 +213,7 @@ class WebSocketProtocol(MessageReader):
             self._abort_timer = self.loop.call_later(timeout, self.transport.abortConnection)
 
     def connectionLost(self, reason: Any) -> None:
-        self._socket = None
+        self._end_writing()
         # These refer to this object, which would be left to the garbage collector.
         self.transport.__dict__.pop("doRead", None)
         self.inbox.on_low = None
@@ -455,6 +455,7 @@ class WebSocketProtocol(MessageReader):
         self._wake_writers()
 
     def _end_inbox(self, code: int, reason: str) -> None:
+        self._take_back()
         self.inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def check_timeouts(self) -> None:

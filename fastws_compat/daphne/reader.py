@@ -11,6 +11,7 @@ from autobahn.websocket.protocol import WebSocketProtocol
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 
 from fastws_compat import status
+from fastws_compat.connections.tally import Counts
 from fastws_compat.daphne import frames
 from fastws_compat.daphne.deflate import Inflater, InflatesTooFar, PartialCompressed
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidPayload, PartialBinary, PartialText
@@ -48,6 +49,13 @@ class MessageReader(FrameWriter):
     inside_message: bool
     autoPingTimeoutCall: Any
     closeHandshakeTimeoutCall: Any
+
+    @property
+    def counts(self) -> Counts:
+        """The messages in and out, and the bytes of their payloads in and out."""
+        outlet = self._outlet
+        messages, size = outlet.messages_written, outlet.bytes_written
+        return self.messages_in, self.messages_out + messages, self.bytes_in, self.bytes_out + size
 
     def _prepare_reading(self) -> None:
         self._partial: PartialBinary | PartialText | PartialCompressed | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastws_compat.connections.census import new_sizes
+from fastws_compat.connections.outlet import Outlet
 from fastws_compat.connections.states import message_size
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.types import Message
@@ -26,6 +27,9 @@ class MeasuringProtocol(WebSocketProtocol):
         if written:
             self.sizes[1].add(size)
         return written
+
+    def lend(self, outlet: Outlet) -> None:
+        """Do nothing: each message has to be measured."""
 
     async def write_in_turn(self, frame: bytes, size: int) -> None:
         await super().write_in_turn(frame, size)

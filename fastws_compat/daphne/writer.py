@@ -10,11 +10,14 @@ from typing import Any
 
 from twisted.internet import tcp
 
+from fastws_compat.connections.outlet import Outlet
 from fastws_compat.daphne.beginning import SharedBeginning
 from fastws_compat.daphne.phases import Phase
 
 OPEN = Phase.OPEN  # looked up for every message
 
+# Until the socket takes its first broadcast.
+NO_OUTLET = Outlet()
 # `send` lets other tasks run after this many bytes, even if the socket accepts them all.
 MAX_BYTES_PER_TURN = 256 * 1024
 # What a frame counts besides its bytes.
@@ -31,8 +34,10 @@ class FrameWriter(SharedBeginning):
     disconnected: bool
     # Raises if the application may not send a message of this type now.
     _expect: Callable[[str], None]
-    # The messages that were sent, and the bytes of their payloads.
+    # The messages that were sent here, and the bytes of their payloads.
     messages_out = bytes_out = 0
+    # What writes broadcasts to the socket while it is free, and has its own counts of them.
+    _outlet = NO_OUTLET
     _writable: asyncio.Event | None = None  # set while the transport's buffer is full
 
     def _prepare_writing(self) -> None:
@@ -42,6 +47,7 @@ class FrameWriter(SharedBeginning):
         self._socket = plain_socket(self.transport)
 
     def pauseProducing(self) -> None:
+        self._take_back()
         if self._writable is None:
             self._writable = asyncio.Event()
 
@@ -101,7 +107,32 @@ class FrameWriter(SharedBeginning):
             if sent == len(data):
                 return
             data = data[sent:]
-        transport.write(data)
+        self.write_rest(data)
+
+    def write_rest(self, data: bytes) -> None:
+        """Leave to Twisted what the socket does not take."""
+        self._take_back()
+        self.transport.write(data)
+
+    def lend(self, outlet: Outlet) -> None:
+        """Let `outlet` write to the socket until something changes. Called after a `write_at_once`."""
+        transport = self.transport
+        if self._socket is not None and not transport._tempDataLen and not transport.dataBuffer:
+            if self._outlet is not outlet:
+                self._take_back()
+                outlet.written = self._outlet.written
+                self._outlet = outlet
+            outlet.socket = self._socket
+
+    def _take_back(self) -> None:
+        """Have the next broadcast check everything again."""
+        self._outlet.socket = None
+
+    def _end_writing(self) -> None:
+        """Write nothing more. Only the counts of the outlet are kept, because it refers to this object."""
+        self._take_back()
+        self._socket = None
+        self._outlet = Outlet(self._outlet.written)
 
     async def _wait_writable(self) -> None:
         """Let other tasks run, then wait until the client has read."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable
 from itertools import count
+from socket import socket
 from typing import Protocol
 from uuid import uuid4
 
+from fastws_compat.connections.outlet import Form, Outlet
 from fastws_compat.connections.states import message_size
 from fastws_compat.groups.entries import OVERHEAD, message_frame
 from fastws_compat.groups.positions import Position
@@ -37,6 +39,9 @@ class FrameServer(Protocol):
 
     async def write_in_turn(self, frame: bytes, size: int) -> None: ...
 
+    def lend(self, outlet: Outlet) -> None:
+        """Let `outlet` write to the socket until something changes. Called after a `write_at_once`."""
+
 
 class Frame:
     """A message for members in this process, encoded and compressed once for all of them."""
@@ -49,9 +54,8 @@ class Frame:
         # By the function that prepared them, because sockets have negotiated different compression.
         self._frames: dict[Callable[[Message], bytes], bytes] = {}
 
-    def frame(self, server: FrameServer) -> bytes:
-        """The message as the server writes it to this socket."""
-        frame_of = server.frame_of
+    def frame(self, frame_of: Callable[[Message], bytes]) -> bytes:
+        """The message as a server writes it to sockets that have this function."""
         try:
             return self._frames[frame_of]
         except KeyError:
@@ -82,6 +86,11 @@ class Delivery(Frame):
             self._envelope = Frame(frame)
         return self._envelope
 
+    def in_form(self, form: Form) -> tuple[bytes, int]:
+        """The frame for sockets of this form, and the size of its payload."""
+        message = self.envelope if form.is_enveloped else self
+        return message.frame(form.frame_of), message.size
+
 
 class RecentFrames:
     """The frames that were made last for members that catch up: those who follow need the same ones."""
@@ -106,6 +115,10 @@ class Participant(Protocol):
     """A member of a group as its hub sees it: a socket or a subscriber."""
 
     id: str
+
+    @property
+    def socket(self) -> socket | None:
+        """The socket of an `Outlet` that is ready."""
 
     @property
     def ids(self) -> Collection[str]:

@@ -13,11 +13,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat import conf
+from fastws_compat.connections.outlet import write_to_ready
 from fastws_compat.groups.breaker import HEADS, Breaker, breaker_of
 from fastws_compat.groups.delivery import Delivery, Frame, Participant
 from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
 from fastws_compat.groups.feed import Feed, Lost, Step, Values
-from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
+from fastws_compat.groups.hub import Hub, batches
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
@@ -309,6 +310,8 @@ class GroupFeed:
 
     def _live(self) -> list[Participant]:
         members = self.hub.members.get(self.group, {})
+        if not self.catchers:
+            return [*members.values()]
         return [member for id, member in members.items() if id not in self.catchers]
 
     async def _give(self, entry: Kept) -> None:
@@ -322,16 +325,19 @@ class GroupFeed:
             self._tell_change(content, entry.offset, hidden_from)
             return
         members, delivery = self.hub.members.get(self.group, {}), self.delivery(entry, content)
-        for number, member in enumerate(self._live(), 1):
-            if member.id not in members or member.id in self.catchers:
-                continue  # it has left, or has joined again
-            is_excluded = entry.exclude is not None and entry.exclude in member.ids
-            if is_excluded or member.id in hidden_from:
-                member.tell(self.moved(entry.offset))
-            else:
-                member.deliver(delivery)
-            if not number % MAX_DELIVERIES_IN_A_ROW:
+        is_for_all, departures = entry.exclude is None and not hidden_from, self.hub.departures
+        for number, batch in enumerate(batches(self._live())):
+            if number:
                 await asyncio.sleep(0)
+            is_whole = is_for_all and departures == self.hub.departures
+            for member in write_to_ready(delivery, batch) if is_whole else batch:
+                if member.id not in members or member.id in self.catchers:
+                    continue  # it has left, or has joined again
+                is_excluded = entry.exclude is not None and entry.exclude in member.ids
+                if is_excluded or member.id in hidden_from:
+                    member.tell(self.moved(entry.offset))
+                else:
+                    member.deliver(delivery)
 
     def _hidden_from(self, entry: Kept) -> Collection[str]:
         """The ids of members for which the entry is too old."""

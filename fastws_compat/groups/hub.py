@@ -8,12 +8,14 @@ joins every group again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import Context
 from itertools import islice
 from typing import Any
 
 from fastws_compat.connections import hooks
+from fastws_compat.connections.outlet import write_to_ready
 from fastws_compat.groups import handlers
 from fastws_compat.groups.delivery import Delivery, Participant, Receiver, RecentFrames
 from fastws_compat.groups.reader import ChannelReader
@@ -43,6 +45,8 @@ class Hub:
         self.alias = alias
         self.layer = layer
         self.members: dict[str, dict[str, Participant]] = {}
+        # How many members have left a group, by which a delivery notices that some have.
+        self.departures = 0
         # Reconciles the layer with `members`.
         self.task: asyncio.Task[None] | None = None
         self._joined: set[str] = set()
@@ -76,6 +80,7 @@ class Hub:
     def discard(self, group: str, member: Participant) -> bool:
         """Remove a member; return whether the layer has to be updated."""
         members = self.members.get(group, {})
+        self.departures += 1
         if members.pop(member.id, None) is None or members:
             return False
         del self.members[group]
@@ -264,18 +269,21 @@ class Hub:
     async def _deliver(self, envelope: Envelope) -> None:
         """Pass the message to every member, or close every member."""
         members = self.members.get(envelope.group, {})
-        content, exclude = envelope.content, envelope.exclude
+        content, exclude, departures = envelope.content, envelope.exclude, self.departures
         delivery = Delivery(content, envelope.group) if isinstance(content, Payload) else None
         health(self.alias).counts["deliveries"] += len(members)
-        for number, (id, member) in enumerate(tuple(members.items()), 1):
-            if id not in members or (exclude is not None and exclude in member.ids):
-                continue
-            if delivery is not None:
-                member.deliver(delivery)
-            elif isinstance(content, Close):  # without a feed, nobody receives the state
-                member.close(content)
-            if not number % MAX_DELIVERIES_IN_A_ROW:
+        for number, batch in enumerate(batches([*members.values()])):
+            if number:
                 await asyncio.sleep(0)
+            if exclude is not None or departures != self.departures:
+                batch = [each for each in batch if each.id in members and exclude not in each.ids]
+            for member in batch if delivery is None else write_to_ready(delivery, batch):
+                if member.id not in members:
+                    continue  # one of those before has made it leave
+                if delivery is not None:
+                    member.deliver(delivery)
+                elif isinstance(content, Close):  # without a feed, nobody receives the state
+                    member.close(content)
 
     def _warn_once(self, type: Any, why: str) -> None:
         """Log once per type that a message cannot be handled."""
@@ -283,6 +291,12 @@ class Hub:
         if name not in self._unknown_types and len(self._unknown_types) < MAX_UNKNOWN_TYPES:
             self._unknown_types.add(name)
             logger.warning("A message of type %s to a group cannot be handled: %s", name, why)
+
+
+def batches(members: list[Participant]) -> Iterator[list[Participant]]:
+    """Members that may get a message without a turn for other tasks between them."""
+    for start in range(0, len(members), MAX_DELIVERIES_IN_A_ROW):
+        yield members[start : start + MAX_DELIVERIES_IN_A_ROW]
 
 
 # The hubs of each event loop, by the id of their layer.

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.outcomes import Closed
+from fastws_compat.connections.outlet import Outlet, form_of
 from fastws_compat.connections.pipe import Socket, is_direct, mark_disconnected, passes
 from fastws_compat.connections.states import (
     CONNECTED,
@@ -54,13 +55,14 @@ class Session(Protocol):
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None: ...
 
 
-class Member:
+class Member(Outlet):
     """A socket that has joined groups. A slow member delays neither the sender nor other members.
 
     A message that the server takes without waiting is sent in the hub's task. While the server makes the
     member wait, further messages are queued, up to a limit, and sent by the member's own task.
     """
 
+    server: FrameServer | None
     # Whether the client is `live.js`, which understands envelopes.
     is_ours = False
     # Whether the client says that it has been connected before.
@@ -74,6 +76,7 @@ class Member:
     on_close: tuple[Callable[[int | None], None], ...] = ()
 
     def __init__(self, websocket: Socket) -> None:
+        super().__init__()
         self.id = new_id()
         self.websocket = websocket
         # The hubs of its groups, by the layer's alias and the group's name.
@@ -86,7 +89,6 @@ class Member:
         # What `_is_direct` has found out about this `send`.
         self._known_send: Send | None = None
         self._direct = False
-        self._server: FrameServer | None = None
         # Group messages are sent with the context variables that middleware has set for the connection.
         self._context = copy_context()
 
@@ -136,7 +138,9 @@ class Member:
         if websocket.application_state is not CONNECTED:
             self._enqueue(delivery)
         elif self._task is None and not self._queue and self._is_direct(websocket._send):
-            if not self._write_frame(delivery):
+            if self._write_frame(delivery):
+                self._get_ready()
+            else:
                 self._send_at_once(delivery)
         else:
             self._enqueue(delivery)
@@ -205,25 +209,33 @@ class Member:
     def note_close(self, code: int | None) -> None:
         """The connection has been closed, although its endpoint may still be running."""
         self.is_closed = True
+        self.socket = None
         for callback in self.on_close:
             callback(code)
 
     def _write_frame(self, delivery: Frame) -> bool:
         """Write the shared frame, if the server can do that and no stage needs to see the message."""
-        server = self._server
+        server = self.server
         if server is None or not passes(self.websocket):
             return False
-        return server.write_at_once(delivery.frame(server), delivery.size)
+        return server.write_at_once(delivery.frame(server.frame_of), delivery.size)
+
+    def _get_ready(self) -> None:
+        """Have further messages written without these checks until the server or a stage asks for them."""
+        server = self.server
+        assert server is not None
+        self.form = form_of(self.is_ours, server.frame_of)
+        server.lend(self)
 
     def _send_at_once(self, frame: Frame) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
-        server = self._server
+        server = self.server
         sending: Any
         try:
             if server is None or not passes(self.websocket):
                 sending = self.websocket._send(frame.message)
             else:  # the frame is shared, although this member has to wait
-                sending = server.write_in_turn(frame.frame(server), frame.size)
+                sending = server.write_in_turn(frame.frame(server.frame_of), frame.size)
             if not isinstance(sending, Coroutine):
                 sending = _as_coroutine(sending)
             waits_for = sending.send(None)
@@ -235,6 +247,7 @@ class Member:
             self._start_task(_resume(sending, waits_for))
 
     def _start_task(self, started: Coroutine[Any, Any, None] | None) -> None:
+        self.socket = None
         drain = self._drain(started)
         self._task = asyncio.get_running_loop().create_task(drain, context=self._context)
 
@@ -287,11 +300,11 @@ class Member:
 
     async def _send_next(self, frame: Frame) -> None:
         send = self._close_send or self.websocket._send
-        server = self._server if self._close_send is None and self._is_direct(send) else None
+        server = self.server if self._close_send is None and self._is_direct(send) else None
         if server is None or not passes(self.websocket):
             await send({**frame.message})
         else:
-            await server.write_in_turn(frame.frame(server), frame.size)
+            await server.write_in_turn(frame.frame(server.frame_of), frame.size)
 
     def _may_send(self) -> bool:
         if self._close_send is not None:
@@ -310,7 +323,7 @@ class Member:
             self._known_send = send
             self._direct = session is not None and is_direct(self.websocket, session.server_send)
             server = getattr(session.server_send, "__self__", None) if session and self._direct else None
-            self._server = server if getattr(server, "shares_frames", False) else None
+            self.server = server if getattr(server, "shares_frames", False) else None
         return self._direct
 
     def _send_failed(self, exc: Exception) -> None:

@@ -17,6 +17,8 @@ from fastws_compat.logger import logger
 class Subscriber:
     """A participant for `Group.subscribe`. If it reads too slowly, it misses the oldest messages."""
 
+    socket = None
+
     def __init__(self) -> None:
         self.id = new_id()
         self.ids = (self.id,)

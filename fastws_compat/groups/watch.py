@@ -41,6 +41,8 @@ class Viewer(Protocol):
 class Watch:
     """A participant of the group on which the changes are sent: it keeps the list, and sends frames."""
 
+    socket = None
+
     def __init__(self, group: str, seats: Seats, limit: int) -> None:
         self.id = new_id()
         self.ids = (self.id,)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol
 from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.interrupt import Interrupt
 from fastws_compat.connections.outcomes import By, Reason
-from fastws_compat.connections.pipe import Place, Socket, Stage, pipe_of
+from fastws_compat.connections.pipe import Place, Socket, Stage, look_again, pipe_of
 from fastws_compat.connections.states import (
     CONNECTED,
     CONNECTING,
@@ -143,6 +143,7 @@ class Login(Stage):
                     self._connection.note_refusal(403, "login")
                 self._connection.note_close(code, "server")
                 self._connection.mark_closed()
+                look_again(self._websocket)
         call_in_loop(self.loop, self.context, self._hang_up)
 
     def _hang_up(self) -> None:
