@@ -114,6 +114,7 @@ def names() -> dict[str, Any]:
 @contextmanager
 def project() -> Iterator[None]:
     """Make the modules importable, and undo what a fragment registers."""
+    import wsproject.asgi  # noqa: F401 - or a fragment is the first to import it, and its sockets are undone too
     from fastws_compat.groups import handlers
 
     modules = {name: ModuleType(name) for name in MODULES}
