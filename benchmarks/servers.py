@@ -22,7 +22,7 @@ COMMANDS = {
     # The clients do not answer pings.
     "daphne": ["daphne", "-v", "0", "--ping-interval", "3600", "--bind", "127.0.0.1", "--port"],
     "uvicorn": [
-        *("uvicorn", "--log-level", "critical", "--no-access-log", "--lifespan", "off"),
+        *("uvicorn", "--log-level", "critical", "--no-access-log"),
         *("--host", "127.0.0.1", "--port"),
     ],
     "granian": [

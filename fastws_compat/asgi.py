@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.util
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fastws_compat import conf, health, installed
@@ -14,6 +16,7 @@ from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
+from fastws_compat.daphne.collector import frozen_survivors
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.limits import process_is_full
 from fastws_compat.logger import logger
@@ -80,7 +83,8 @@ class ProtocolRouter:
                 return
         elif scope["type"] == "lifespan":
             load_urls()
-            await health.lifespan(self.application_mapping["lifespan"], scope, receive, send)
+            with frozen_on_uvicorn(send):
+                await health.lifespan(self.application_mapping["lifespan"], scope, receive, send)
             return
         await self.application_mapping[scope["type"]](scope, receive, send)
 
@@ -103,6 +107,14 @@ class Unbegun(ProtocolRouter):
         self.__class__ = ProtocolRouter  # type: ignore[assignment]
         registry()
         await self(scope, receive, send)
+
+
+def frozen_on_uvicorn(send: Send) -> AbstractContextManager[object]:
+    """Keep what survives a full garbage collection out of the next ones, as completed daphne does itself."""
+    is_uvicorn = type(getattr(send, "__self__", None)).__module__.startswith("uvicorn.")
+    if is_uvicorn and conf.get("GC_FREEZE"):
+        return frozen_survivors(asyncio.get_running_loop())
+    return nullcontext()
 
 
 def load_urls() -> None:

@@ -9,7 +9,7 @@ DEFAULTS: dict[str, Any] = {
     "THREADS": 8,
     # "complete" or "stock": whether to complete the installed daphne or leave it as it is.
     "DAPHNE": "complete",
-    # Whether completed daphne keeps objects that survive a full garbage collection out of the next ones.
+    # Whether objects that survive a full garbage collection stay out of the next ones (daphne and uvicorn).
     "GC_FREEZE": True,
     # "auto" or "asyncio": whether completed daphne runs on uvloop if that is installed.
     "LOOP": "auto",

@@ -7,11 +7,17 @@ import gc
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
+from uvicorn import Config
+from uvicorn.lifespan.on import LifespanOn
 
+from fastws_compat import FastAPI
+from fastws_compat.asgi import get_asgi_application
 from fastws_compat.daphne import collector
 from fastws_compat.daphne.collector import frozen_survivors
+from fastws_compat.testclient import TestClient
 
 pytestmark = pytest.mark.skipif(collector.IS_INCREMENTAL, reason="the collector is incremental")
 
@@ -187,3 +193,25 @@ def test_no_python_code_runs_inside_a_pass() -> None:
     before = list(gc.callbacks)
     with passes():
         assert gc.callbacks == before
+
+
+@pytest.mark.parametrize("freezes", [True, False])
+def test_uvicorn_freezes_from_the_startup_of_the_lifespan_to_its_shutdown(
+    settings: Any, freezes: bool
+) -> None:
+    settings.FASTWS = {"GC_FREEZE": freezes}
+    application = get_asgi_application(FastAPI())
+
+    async def frozen() -> list[bool]:
+        lifespan = LifespanOn(Config(application, lifespan="on", log_config=None))
+        await lifespan.startup()
+        serving = gc.get_freeze_count() > 1000
+        await lifespan.shutdown()
+        return [serving, gc.get_freeze_count() > 0]
+
+    assert asyncio.run(frozen()) == [freezes, False]
+
+
+def test_the_lifespan_of_a_test_client_freezes_nothing() -> None:
+    with TestClient(get_asgi_application(FastAPI())):
+        assert gc.get_freeze_count() == 0
