@@ -10,13 +10,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from fastws_compat import conf, health, installed
+from fastws_compat.collector import frozen_survivors
 from fastws_compat.connections.admission import Turn, admit
 from fastws_compat.connections.outcomes import reason_of
 from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
-from fastws_compat.daphne.collector import frozen_survivors
 from fastws_compat.exceptions import DeclarationError, HTTPException
 from fastws_compat.limits import process_is_full
 from fastws_compat.logger import logger

@@ -13,10 +13,9 @@ import pytest
 from uvicorn import Config
 from uvicorn.lifespan.on import LifespanOn
 
-from fastws_compat import FastAPI
+from fastws_compat import FastAPI, collector
 from fastws_compat.asgi import get_asgi_application
-from fastws_compat.daphne import collector
-from fastws_compat.daphne.collector import frozen_survivors
+from fastws_compat.collector import frozen_survivors
 from fastws_compat.testclient import TestClient
 
 pytestmark = pytest.mark.skipif(collector.IS_INCREMENTAL, reason="the collector is incremental")

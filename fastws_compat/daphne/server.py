@@ -24,6 +24,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from fastws_compat import conf
+from fastws_compat.collector import frozen_survivors
 from fastws_compat.concurrency import is_cleaning
 from fastws_compat.connections.admission import admission, admission_of
 from fastws_compat.connections.deadlines import Deadlines
@@ -31,7 +32,6 @@ from fastws_compat.connections.interrupt import is_from_operator
 from fastws_compat.connections.registry import ending_tasks
 from fastws_compat.daphne import hooks
 from fastws_compat.daphne.arrivals import Arrival
-from fastws_compat.daphne.collector import frozen_survivors
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.loop import prepare_loop
