@@ -24,7 +24,7 @@ DEFAULTS: dict[str, Any] = {
     # Seconds within which an endpoint must answer the handshake; less than daphne's own 5.
     "HANDSHAKE_TIMEOUT": 4,
     # Maximum number of handshakes that the process works on at a time; the others wait in order of arrival.
-    "MAX_HANDSHAKES": 100,
+    "MAX_HANDSHAKES": "auto",
     # Seconds that an endpoint which does not receive may run on after its client left; None for no limit.
     "DISCONNECT_GRACE": 5,
     # Seconds that the cleanup of one dependency may take before it is cancelled.

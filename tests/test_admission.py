@@ -12,7 +12,7 @@ import pytest
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.asgi import ProtocolRouter
 from fastws_compat.connections import admission as admissions
-from fastws_compat.connections.admission import admission
+from fastws_compat.connections.admission import Admission, admission
 from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.states import TURN
 from fastws_compat.exceptions import HTTPException
@@ -351,6 +351,55 @@ def test_server_is_told_when_no_place_is_free():
         assert told == [True, False, True, False]
 
     asyncio.run(main())
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The time of the admission, in a list."""
+    times = [0.0]
+    monkeypatch.setattr(Admission, "_now", lambda self: times[0])
+    return times
+
+
+async def begun_after(seconds, now, count):
+    """How many handshakes begin at a time when this many have been answered, each after the seconds."""
+    turns, begun = admission(), []
+    for _ in range(2000):
+        turns.request(None, begun.append)
+    for _ in range(count):
+        now[0] += seconds
+        begun.pop(0).end()
+    return len(begun)
+
+
+@pytest.mark.parametrize(
+    ("most", "answered", "expected"), [(3, 50, 3), (200, 50, 200), ("auto", 50, 150), ("auto", 350, 400)]
+)
+def test_more_places_while_answers_are_fast(settings, now, most, answered, expected):
+    settings.FASTWS = {"MAX_HANDSHAKES": most, "HANDSHAKE_TIMEOUT": 4}
+    assert asyncio.run(begun_after(0, now, answered)) == expected
+
+
+def test_first_places_only_while_answers_are_slow(settings, now):
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": 4}
+
+    async def main():
+        assert await begun_after(0, now, 50) == 150
+        turns = list(admission()._turns)
+        now[0] += 0.5
+        for turn in turns[:49]:
+            turn.end()
+        assert len(admission()._turns) == 101
+        for turn in turns[49:]:
+            turn.end()
+        assert len(admission()._turns) == 100
+
+    asyncio.run(main())
+
+
+def test_more_places_without_a_time_limit(settings, now):
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": None}
+    assert asyncio.run(begun_after(10, now, 20)) == 120
 
 
 def test_many_turns_that_end_at_once_do_not_nest():

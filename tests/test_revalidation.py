@@ -38,7 +38,7 @@ from fastws_compat.auth import (
 )
 from fastws_compat.connections.states import LOGIN
 from fastws_compat.layers import subscription
-from fastws_compat.logins import registry, remote, session_digest
+from fastws_compat.logins import parts, registry, remote, session_digest
 from fastws_compat.logins.judge import Claim, Condition, judge, load_sessions
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.fake_server import CONNECT, DENIAL, TIMEOUT, FakeServer, until, websocket_scope
@@ -916,13 +916,16 @@ def test_queries_of_a_round_with_a_thousand_sockets():
         claims.append(Claim(str(user.pk), f"key{number:029}", (condition,)))
         data = store().encode(data)
         Session(claims[-1].session_key, data, timezone.now() + timezone.timedelta(1)).save()
+    most = connection.features.max_query_params
+    # The keys of a thousand sessions take two queries where a query has at most 999 parameters.
+    expected = 5 if most and most < 1000 + parts.OTHERS else 4
     with CaptureQueriesContext(connection) as queries:
         assert judge(claims) == [None] * 1000
-    assert len(queries) == 4
+    assert len(queries) == expected
     permission.user_set.clear()
     with CaptureQueriesContext(connection) as queries:
         verdicts = judge(claims)
-    assert len(queries) == 4
+    assert len(queries) == expected
     assert [verdicts.count(None), verdicts.count(4403)] == [500, 500]
 
 

@@ -206,7 +206,10 @@ RULES: dict[str, Rule] = {
     "MAX_CONNECTIONS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_ADDRESS": COUNT_OR_NONE,
     "MAX_CONNECTIONS_PER_USER": COUNT_OR_NONE,
-    "MAX_HANDSHAKES": COUNT_OR_NONE,
+    "MAX_HANDSHAKES": (
+        lambda value: value in ("auto", None) or _is_count(value),
+        "a positive integer, 'auto' or None",
+    ),
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
     "METRICS_ROUTES": COUNT,
     "METRICS_SIZES": BOOLEAN,

@@ -21,6 +21,11 @@ from fastws_compat.types import Message, Scope, Send
 INTERVAL = 0.5
 # Seconds that HANDSHAKE_TIMEOUT has to end a handshake before its place is given to another one.
 MARGIN = 1.0
+# How many handshakes a process works on if MAX_HANDSHAKES is "auto": at first the smaller number, and more
+# while each is answered within this part of HANDSHAKE_TIMEOUT, because users are looked up in larger batches.
+AUTO = "auto"
+MIN_PLACES, MAX_PLACES = 100, 400
+FAST = 0.1
 
 Begin = Callable[["Turn"], None]
 
@@ -75,12 +80,16 @@ class Admission:
         # Called when the process begins to work on as many handshakes as it may, and when that is over.
         self.on_full: list[Callable[[bool], None]] = []
         self._was_full = False
+        self._places = MIN_PLACES
 
     @property
     def free(self) -> float:
         """How many more handshakes may begin now; negative while some wait."""
         most = conf.get("MAX_HANDSHAKES")
-        return float("inf") if most is None else most - len(self._turns) - len(self._waiting)
+        if most is None:
+            return float("inf")
+        places: int = self._places if most == AUTO else most
+        return places - len(self._turns) - len(self._waiting)
 
     def request(self, server: Any, begin: Begin) -> bool:
         """Call `begin` with a turn, at once or when those before it have begun; whether it was at once."""
@@ -118,10 +127,20 @@ class Admission:
 
     def end(self, turn: Turn) -> None:
         self._turns.pop(turn, None)
+        if self._was_full:
+            self._adapt(self._now() - turn.begun)
         if self._waiting:
             self._begin_waiting()
         if self._was_full:
             self._tell()
+
+    def _adapt(self, seconds: float) -> None:
+        """Have one place more after a fast answer, and only the first ones after a slow one."""
+        timeout = conf.get("HANDSHAKE_TIMEOUT")
+        if timeout is not None and seconds > timeout * FAST:
+            self._places = MIN_PLACES
+        elif self._places < MAX_PLACES:
+            self._places += 1
 
     def _begin_waiting(self) -> None:
         """Begin those that wait, as far as there are places; a turn that ends at once comes back here."""

@@ -29,7 +29,7 @@ from django.utils.crypto import constant_time_compare
 from fastws_compat.concurrency import is_async
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.logger import logger
-from fastws_compat.logins import signatures, stores
+from fastws_compat.logins import parts, signatures, stores
 from fastws_compat.logins.lookups import new_session
 from fastws_compat.logins.tenants import remember_schema
 
@@ -37,8 +37,7 @@ T = TypeVar("T")
 
 LOGGED_OUT, FORBIDDEN = 4401, 4403
 
-# The maximum number of claims at a time: databases accept that many values in an `IN (...)`, and the thread
-# is not busy for long.
+# The maximum number of claims at a time, so that the thread is not busy for long.
 BATCH = 1000
 
 
@@ -324,10 +323,13 @@ def load_sessions(keys: Iterable[str], attempt: Callable[..., Any] = operator.ca
 
 
 def _sessions_of_database(store: Any, keys: Sequence[str], attempt: Callable[..., Any]) -> dict[str, Any]:
-    rows = store.get_model_class().objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    valid = store.get_model_class().objects.filter(expire_date__gt=timezone.now())
     decode = signatures.decoder(store())
-    texts = rows.values_list("session_key", "session_data")
-    return {key: attempt(decode, text) for key, text in texts}
+    return {
+        key: attempt(decode, text)
+        for part in parts.having(valid, "session_key", keys)
+        for key, text in part.values_list("session_key", "session_data")
+    }
 
 
 def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -380,7 +382,7 @@ def _looks_up_as_django(backend: Any) -> bool:
 
 
 def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
-    """The users by database and key; one query for each database."""
+    """The users by database and key; one query for each database, if it accepts that many keys."""
     keys: dict[str | None, set[Any]] = defaultdict(set)
     model = user_model()
     to_key, manager = model._meta.pk.to_python, model._default_manager
@@ -389,7 +391,8 @@ def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None,
     return {
         (using, user_key(user)): user
         for using, pks in keys.items()
-        for user in (manager.using(using) if using else manager).filter(pk__in=pks)
+        for part in parts.having((manager.using(using) if using else manager).all(), "pk", pks)
+        for user in part
     }
 
 
@@ -478,8 +481,9 @@ def _permissions(field: str, keys: Sequence[Any], some: Any) -> dict[Any, set[st
     query_name = relation.related_query_name()
     path = query_name if field == "user_permissions" else f"group__{query_name}"
     database = router.db_for_read(Permission, instance=some)
-    rows = Permission.objects.using(database).filter(**{f"{path}__in": keys}).order_by()
+    columns = f"{path}__pk", "content_type__app_label", "codename"
     listed: dict[Any, set[str]] = defaultdict(set)
-    for key, app, codename in rows.values_list(f"{path}__pk", "content_type__app_label", "codename"):
-        listed[key].add(f"{app}.{codename}")
+    for part in parts.having(Permission.objects.using(database).order_by(), path, keys):
+        for key, app, codename in part.values_list(*columns):
+            listed[key].add(f"{app}.{codename}")
     return listed

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
+from fastws_compat.logins import parts
 from fastws_compat.logins.signatures import decoder
 
 Read = Callable[[Sequence[Any]], None]
@@ -118,12 +119,17 @@ def _cached(sessions: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _rows(sessions: Sequence[Any], *fields: str) -> Iterable[tuple[Any, ...]]:
-    """The keys and some fields of the sessions that the database has, with one query."""
+    """The keys and some fields of the sessions that the database has."""
     from django.utils import timezone
 
     keys = {session.session_key for session in sessions}
-    rows = sessions[0].model.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
-    return [row for row in rows.values_list("session_key", *fields) if row[0] in keys]
+    valid = sessions[0].model.objects.filter(expire_date__gt=timezone.now())
+    return [
+        row
+        for part in parts.having(valid, "session_key", keys)
+        for row in part.values_list("session_key", *fields)
+        if row[0] in keys
+    ]
 
 
 def _set_all(sessions: Sequence[Any], cached: dict[str, Any]) -> None:
