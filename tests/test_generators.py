@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fastws_compat import Depends, FastAPI, WebSocket
-from fastws_compat.connections.interrupt import Cleanup
-from fastws_compat.dependencies.generators import OpenGenerators
+from fastws_compat.dependencies.generators import Opened, Teardown, enter, open_generator
 from tests.fake_server import converse
 
 Log = list[object]
@@ -88,7 +87,36 @@ def yields_nothing(log: Log, name: int) -> Callable[[], AsyncIterator[int]]:
     return generator
 
 
-KINDS = [ends, swallows, fails, waits, yields_twice, yields_nothing]
+class Proxy:
+    """A generator as a tracing tool wraps it: what it returns can only be awaited."""
+
+    def __init__(self, generator: Any) -> None:
+        self._generator = generator
+
+    def __anext__(self) -> Any:
+        return Awaited(self._generator.__anext__())
+
+    def athrow(self, *args: Any) -> Any:
+        return Awaited(self._generator.athrow(*args))
+
+    def aclose(self) -> Any:
+        return Awaited(self._generator.aclose())
+
+
+class Awaited:
+    def __init__(self, work: Any) -> None:
+        self._work = work
+
+    def __await__(self) -> Iterator[Any]:
+        return self._work.__await__()  # type: ignore[no-any-return]
+
+
+def is_proxied(log: Log, name: int) -> Callable[[], AsyncIterator[int]]:
+    generator = waits(log, name)
+    return cast(Any, lambda: Proxy(generator()))
+
+
+KINDS = [ends, swallows, fails, waits, yields_twice, yields_nothing, is_proxied]
 BODIES = [None, KeyError("body"), asyncio.CancelledError("body")]
 
 
@@ -103,16 +131,19 @@ async def on_an_exit_stack(generators: list[Any], body: BaseException | None, lo
 async def as_open_generators(
     generators: list[Any], managed: list[bool], body: BaseException | None, log: Log
 ) -> None:
-    cleanup = Cleanup()
-    async with OpenGenerators(cleanup) as opened:
+    opened: Opened = []
+
+    async def work() -> None:
         for generator, is_managed in zip(generators, managed, strict=True):
             if is_managed:
-                log.append(await opened.enter(asynccontextmanager(generator)()))
+                log.append(await enter(opened, asynccontextmanager(generator)()))
             else:
-                log.append(await opened.open(generator()))
+                log.append(await open_generator(opened, generator()))
         if body is not None:
             raise body
-    cleanup.end()
+
+    with Teardown() as teardown:
+        await teardown.after(work(), opened)
 
 
 def outcome(run: Callable[[Log], Any]) -> tuple[Log, str]:

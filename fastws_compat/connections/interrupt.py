@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import types
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from fastws_compat import conf
 from fastws_compat.modules import loaded
 
 T = TypeVar("T")
+
+# Where anyio keeps the scopes of asyncio's tasks.
+ANYIO = "anyio._backends._asyncio"
 
 # The tasks that are running the teardown of dependencies.
 _cleaning: set[asyncio.Task[Any]] = set()
@@ -91,13 +94,28 @@ def anyio_scope(task: asyncio.Task[Any]) -> Any:
 
     It must be entered before the first dependency, which may have scopes of its own (FastAPI).
     """
-    backend = loaded("anyio._backends._asyncio")
+    backend = loaded(ANYIO)
     if backend is None:
         return None
     states = getattr(backend, "_task_states", None)
     if states is not None and (not states or getattr(states.get(task), "cancel_scope", None) is None):
         return None
     return backend.CancelScope()
+
+
+@types.coroutine
+def resumed(work: Any, waits_for: Any) -> Generator[Any, Any, Any]:
+    """The result of `work`, which was begun by `send(None)` and waits for what that returned."""
+    try:
+        while True:  # as `yield from` does, which cannot continue a coroutine
+            try:
+                value = yield waits_for
+            except BaseException as exc:
+                waits_for = work.throw(exc)
+            else:
+                waits_for = work.send(value)
+    except StopIteration as done:
+        return done.value
 
 
 class Cleanup:
@@ -107,30 +125,44 @@ class Cleanup:
     it raises TimeoutError if the teardown was cancelled because it took too long.
     """
 
-    __slots__ = ("_expired", "_scope", "_task", "_timer", "_what")
+    # Most teardowns change few of these attributes, so the others stay in the class.
+    _what = "a dependency"
+    _scope: Any = None
+    # How many times the teardown was cancelled because it took too long.
+    _expired = 0
+    _timer: asyncio.TimerHandle | None = None
 
     def __init__(self, what: str = "a dependency") -> None:
         self._what = what
         self._task = current_task()
-        self._scope = anyio_scope(self._task)
-        # How many times the teardown was cancelled because it took too long.
-        self._expired = 0
-        self._timer: asyncio.TimerHandle | None = None
 
-    def __enter__(self) -> None:
-        if self._scope is not None:
-            self._scope.__enter__()
+    def enter(self, task: asyncio.Task[Any]) -> None:
+        """`task`, the running one, begins what the teardown will follow. It ends with `leave`."""
+        self._task = task
+        if ANYIO in sys.modules and (scope := anyio_scope(task)) is not None:
+            self._scope = scope
+            scope.__enter__()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> Any:
+    def leave(self, exc: BaseException | None = None) -> Any:
+        """End everything; true if `exc` is thereby suppressed. TimeoutError if it means that time is up."""
         self.end()
+        if self._scope is None and not self._expired:
+            return None
+        traceback = None if exc is None else exc.__traceback__
+        kind = None if exc is None else type(exc)
         suppressed = None if self._scope is None else self._scope.__exit__(kind, exc, traceback)
         timed_out = self._expired and not suppressed and isinstance(exc, asyncio.CancelledError)
         if timed_out and absorb_cancellation(self._expired):
             seconds = conf.get("CLEANUP_TIMEOUT")
             raise TimeoutError(f"The cleanup of {self._what} took longer than {seconds} s") from exc
         return suppressed
+
+    def __enter__(self) -> Self:
+        self.enter(current_task())
+        return self
+
+    def __exit__(self, kind: object, exc: BaseException | None, traceback: object) -> Any:
+        return self.leave(exc)
 
     def begin(self) -> None:
         """The running task begins its teardown."""
@@ -146,18 +178,13 @@ class Cleanup:
         """
         try:
             waits_for = work.send(None)
-            if seconds := conf.get("CLEANUP_TIMEOUT"):
-                self._set_timer(seconds)
-            while True:  # as `yield from` does, which cannot continue a coroutine
-                try:
-                    value = yield waits_for
-                except BaseException as exc:
-                    waits_for = work.throw(exc)
-                else:
-                    waits_for = work.send(value)
         except StopIteration as done:
             result: T = done.value
             return result
+        if seconds := conf.get("CLEANUP_TIMEOUT"):
+            self._set_timer(seconds)
+        try:
+            return (yield from resumed(work, waits_for))  # type: ignore[no-any-return]
         finally:
             if self._timer is not None:
                 self._timer.cancel()

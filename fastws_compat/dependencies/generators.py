@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable
-from collections.abc import Generator as SyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from types import TracebackType
-from typing import Any, NamedTuple
+from types import AsyncGeneratorType
+from typing import Any, NamedTuple, TypeVar
 
-from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.interrupt import Cleanup, resumed
 
+T = TypeVar("T")
 Generator = AsyncGenerator[Any, None]
 Manager = AbstractAsyncContextManager[Any]
-NoSteps = SyncGenerator[None, None, None]
 
 
 class Entered(NamedTuple):
@@ -21,84 +20,110 @@ class Entered(NamedTuple):
     manager: Manager
 
 
-class Nothing:
-    """Awaiting it takes no coroutine."""
-
-    def __await__(self) -> NoSteps:
-        yield from ()
+# Generators that end together, the last one first.
+Opened = list[Generator | Entered]
 
 
-NOTHING = Nothing()
+async def open_generator(opened: Opened, generator: Generator) -> Any:
+    """The value of a generator that has just been called."""
+    try:
+        value = await anext(generator)
+    except StopAsyncIteration:
+        raise RuntimeError("generator didn't yield") from None
+    opened.append(generator)
+    return value
 
 
-class OpenGenerators:
-    """Generators that end together, the last one first, within the time limit of a teardown.
+async def enter(opened: Opened, manager: Manager) -> Any:
+    """The value of a context manager."""
+    value = await manager.__aenter__()
+    opened.append(Entered(manager))
+    return value
 
-    It does what an exit stack of context managers does, but a generator that ends normally needs neither.
+
+class Teardown(Cleanup):
+    """The end of generators, within the time limit of a teardown.
+
+    It does what an exit stack of context managers does, but a generator that ends normally needs neither, and
+    those that do not even wait need no coroutine.
     """
 
-    __slots__ = ("_cleanup", "_opened")
-
-    def __init__(self, cleanup: Cleanup) -> None:
-        self._cleanup = cleanup
-        self._opened: list[Generator | Entered] = []
-
-    async def open(self, generator: Generator) -> Any:
-        """The value of a generator that has just been called."""
+    async def after(self, work: Awaitable[T], opened: Opened) -> T | None:
+        """The result of `work`, after which the generators end; None if one suppresses an exception."""
         try:
-            value = await anext(generator)
-        except StopAsyncIteration:
-            raise RuntimeError("generator didn't yield") from None
-        self._opened.append(generator)
-        return value
-
-    async def enter(self, manager: Manager) -> Any:
-        """The value of a context manager."""
-        value = await manager.__aenter__()
-        self._opened.append(Entered(manager))
-        return value
-
-    async def __aenter__(self) -> OpenGenerators:
-        return self
-
-    def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> Awaitable[bool | None]:
-        if not self._opened:
-            return NOTHING
-        self._cleanup.begin()
-        return self._cleanup.limit(self._end(exc))
-
-    async def _end(self, exc: BaseException | None) -> bool:
-        """End all of them. An exception is raised in each; returns whether one of them suppressed it."""
-        if exc is not None:
-            return bool(await self._exit_stack().__aexit__(type(exc), exc, exc.__traceback__))
-        try:
-            while self._opened:
-                last = self._opened.pop()
-                if isinstance(last, Entered):
-                    await last.manager.__aexit__(None, None, None)
-                    continue
-                # As `asynccontextmanager` does without an exception.
-                try:
-                    await anext(last)
-                except StopAsyncIteration:
-                    continue
-                await _close_unfinished(last)
-        except BaseException:
-            async with self._exit_stack():
+            result = await work
+            if opened and (rest := self.end_all(opened)) is not None:
+                await rest
+        except BaseException as exc:
+            if not await self.unwind(opened, exc):
                 raise
-        return False
+            return None
+        return result
 
-    def _exit_stack(self) -> AsyncExitStack:
-        stack = AsyncExitStack()
-        for item in self._opened:
-            stack.push_async_exit(item.manager if isinstance(item, Entered) else opened(item))
-        return stack
+    def end_all(self, opened: Opened) -> Awaitable[None] | None:
+        """End the generators. Returns what is left to be awaited if one of them waits."""
+        self.begin()
+        while opened:
+            last = opened.pop()
+            if type(last) is not AsyncGeneratorType:
+                return self.limit(_end_others(_end(last), opened))
+            end: Any = anext(last)
+            try:
+                waits_for = end.send(None)
+            except StopAsyncIteration:
+                continue
+            except StopIteration:
+                first = _close_unfinished(last)
+            else:
+                first = _ended(last, resumed(end, waits_for))
+            return self.limit(_end_others(first, opened))
+        return None
+
+    async def unwind(self, opened: Opened, exc: BaseException) -> bool:
+        """Raise an exception in the generators; whether one of them has suppressed it."""
+        if not opened:
+            return False
+        self.begin()
+        return bool(await self.limit(_exit_stack(opened).__aexit__(type(exc), exc, exc.__traceback__)))
+
+
+async def _end_others(first: Awaitable[None], opened: Opened) -> None:
+    """Await the end of one generator, and end the others."""
+    try:
+        await first
+        while opened:
+            await _end(opened.pop())
+    except BaseException:
+        async with _exit_stack(opened):
+            raise
+
+
+def _end(item: Generator | Entered) -> Coroutine[Any, Any, Any]:
+    if isinstance(item, Entered):
+        return item.manager.__aexit__(None, None, None)
+    return _ended(item, anext(item))
+
+
+async def _ended(generator: Generator, end: Awaitable[Any]) -> None:
+    """Await the end of a generator, as `asynccontextmanager` does without an exception."""
+    try:
+        await end
+    except StopAsyncIteration:
+        return
+    await _close_unfinished(generator)
+
+
+def _exit_stack(opened: Opened) -> AsyncExitStack:
+    """The generators, moved to a stack that raises an exception in each."""
+    stack = AsyncExitStack()
+    for item in opened:
+        stack.push_async_exit(item.manager if isinstance(item, Entered) else _manager_of(item))
+    opened.clear()
+    return stack
 
 
 @asynccontextmanager
-def opened(generator: Generator) -> Generator:
+def _manager_of(generator: Generator) -> Generator:
     """A generator that has yielded, as an entered context manager."""
     return generator
 

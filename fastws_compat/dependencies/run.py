@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from fastws_compat.background import BackgroundTasks
-from fastws_compat.connections.interrupt import Cleanup
+from fastws_compat.connections.interrupt import current_task
 from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect, raised_by
 from fastws_compat.dependencies.fields import Errors
-from fastws_compat.dependencies.generators import OpenGenerators
+from fastws_compat.dependencies.generators import Opened, Teardown, enter, open_generator
 from fastws_compat.dependencies.model import FAILED, Plan, Step
 from fastws_compat.dependencies.signature import Injection
 from fastws_compat.exceptions import EndpointContext, WebSocketRequestValidationError
@@ -23,8 +23,8 @@ from fastws_compat.threads.pool import OwnThread, own_thread, run_in
 from fastws_compat.websockets import WebSocket
 
 
-class Solution:
-    """The values of one connection while its plan runs.
+class Solution(Teardown):
+    """The values of one connection while its plan runs, and the generators that they come from.
 
     It lives as long as the connection, so an attribute stays in the class until there is something to hold.
     """
@@ -33,8 +33,8 @@ class Solution:
     errors: Sequence[dict[str, Any]] = ()
     background_tasks: BackgroundTasks | None = None
     response: Response | None = None
-    request_generators: OpenGenerators | None = None
-    function_generators: OpenGenerators | None = None
+    request_generators: Opened
+    function_generators: Opened
     # Where sync steps run; None means the pool.
     thread: Executor | None = None
 
@@ -71,6 +71,8 @@ class Solution:
 class Lifecycle(Protocol):
     """The connection around a plan (`connections.lifecycle.Session`)."""
 
+    # The running task, as soon as there is a WebSocket.
+    task: asyncio.Task[Any]
     leaving: bool
     disconnect_code: int
 
@@ -99,19 +101,36 @@ async def _in_own_thread(plan: Plan, websocket: WebSocket, context: EndpointCont
 async def _with_cleanup(
     plan: Plan, websocket: WebSocket, context: EndpointContext, thread: Executor | None = None
 ) -> None:
-    cleanup = Cleanup()
-    with cleanup:
-        solution = Solution(websocket)
-        solution.thread = thread
-        async with OpenGenerators(cleanup) as solution.request_generators:
+    solution = Solution(websocket)
+    solution.thread = thread
+    opened = solution.request_generators = []
+    session: Lifecycle | None = websocket.scope.get(SESSION)
+    solution.enter(current_task() if session is None else session.task)
+    try:
+        try:  # as `Teardown.after` does, which would take another coroutine
             if plan.has_function_generators:
-                async with OpenGenerators(cleanup) as solution.function_generators:
-                    await _solve_and_call(plan, solution, context)
+                await _until_function_ends(plan, solution, context)
             else:
                 await _solve_and_call(plan, solution, context)
-            if solution.background_tasks is not None:
-                cleanup.end()
-                await _run_background_tasks(solution)
+            if opened and (rest := solution.end_all(opened)) is not None:
+                await rest
+        except BaseException as exc:
+            if not await solution.unwind(opened, exc):
+                raise
+    except BaseException as exc:
+        if not solution.leave(exc):
+            raise
+    else:
+        solution.leave()
+
+
+async def _until_function_ends(plan: Plan, solution: Solution, context: EndpointContext) -> None:
+    """Solve the plan and call the endpoint, end the function's generators, and run background tasks."""
+    opened = solution.function_generators = []
+    await solution.after(_solve_and_call(plan, solution, context), opened)
+    if solution.background_tasks is not None:
+        solution.end()
+        await _run_background_tasks(solution)
 
 
 async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointContext) -> None:
@@ -133,7 +152,12 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
                     elif step.plain:
                         values.append(await step.call(**arguments))
                     elif step.plain_generator:
-                        values.append(await _ending(step, solution).open(step.call(**arguments)))
+                        generator = step.call(**arguments)
+                        try:
+                            values.append(await anext(generator))
+                        except StopAsyncIteration:
+                            raise RuntimeError("generator didn't yield") from None
+                        _opened(step, solution).append(generator)
                     else:
                         values.append(await run_step(step, solution, arguments))
             arguments = plan.endpoint.gather(solution)
@@ -158,28 +182,26 @@ async def _solve_and_call(plan: Plan, solution: Solution, context: EndpointConte
             await solution.background_tasks()
             solution.background_tasks = None
         raise
-    if solution.background_tasks is not None and not plan.has_generators:
+    if solution.background_tasks is not None and not plan.has_function_generators:
         await _run_background_tasks(solution)
 
 
 async def run_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:
     """The value of a step that cannot simply be awaited."""
     if step.plain_generator:
-        return await _ending(step, solution).open(step.call(**arguments))
+        return await open_generator(_opened(step, solution), step.call(**arguments))
     if step.manager is not None:
         where = (solution.thread,) if step.kind == "generator" else ()
-        return await _ending(step, solution).enter(step.manager(*where, **arguments))
+        return await enter(_opened(step, solution), step.manager(*where, **arguments))
     if step.concurrency is None:
         return await _call_step(step, solution, arguments)
     async with step.concurrency.semaphore():
         return await _call_step(step, solution, arguments)
 
 
-def _ending(step: Step, solution: Solution) -> OpenGenerators:
+def _opened(step: Step, solution: Solution) -> Opened:
     """The generators that a step's own ends with."""
-    generators = solution.function_generators if step.ends_with_function else solution.request_generators
-    assert generators is not None
-    return generators
+    return solution.function_generators if step.ends_with_function else solution.request_generators
 
 
 async def _call_step(step: Step, solution: Solution, arguments: dict[str, Any]) -> Any:

@@ -10,7 +10,6 @@ from functools import partial
 from operator import attrgetter, methodcaller
 from typing import Any, get_args
 
-from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.states import CONNECTED, SESSION
 from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.dependencies.annotations import is_subclass, name_of
@@ -23,7 +22,6 @@ from fastws_compat.dependencies.compile import (
     node_of,
     step_of,
 )
-from fastws_compat.dependencies.generators import OpenGenerators
 from fastws_compat.dependencies.model import Plan, Step
 from fastws_compat.dependencies.run import Solution, run_step
 from fastws_compat.dependencies.signature import (
@@ -131,11 +129,9 @@ async def _in_own_thread(program: Program, solution: MessageSolution) -> Any:
 
 
 async def _with_cleanup(program: Program, solution: MessageSolution) -> Any:
-    cleanup = Cleanup()
-    with cleanup:
-        async with OpenGenerators(cleanup) as generators:
-            solution.request_generators = solution.function_generators = generators
-            return await _solve(program, solution)
+    opened = solution.request_generators = solution.function_generators = []
+    with solution:
+        return await solution.after(_solve(program, solution), opened)
 
 
 async def _solve(program: Program, solution: MessageSolution) -> Any:
