@@ -164,7 +164,7 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
         cookies = Cookies()
         for name, value in self.headers._list:
             if name == b"cookie":
-                cookies.update(parse_cookie(value.decode("latin-1")))
+                add_cookies(cookies, value.decode("latin-1"))
         return cookies
 
     @property
@@ -212,11 +212,15 @@ class HTTPConnection(Mapping[str, Any], Generic[StateT]):
 
 
 def parse_cookie(header: str) -> dict[str, str]:
-    """The cookies of one header, parsed as leniently as browsers require. The last one of a name wins.
+    """The cookies of one header."""
+    return add_cookies({}, header)
+
+
+def add_cookies(cookies: dict[str, str], header: str) -> dict[str, str]:
+    """Add the cookies of a header, parsed as leniently as browsers require. The last one of a name wins.
 
     Django's parser does the same, but importing it imports half of Django.
     """
-    cookies: dict[str, str] = {}
     for pair in header.split(";"):
         name, equals, value = pair.partition("=")
         if not equals:  # a bare word is a value without a name, bugzilla.mozilla.org/169091
