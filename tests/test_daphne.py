@@ -50,6 +50,7 @@ from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
+from fastws_compat.daphne.writer import MAX_BYTES_PER_TURN
 from fastws_compat.logger import logger
 from fastws_compat.origins import OriginCheck
 from tests.fake_server import converse
@@ -988,6 +989,7 @@ def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
         assert session.sizes is protocol.sizes
         assert protocol.write_at_once(b"frame", 2000)
         await protocol.write_in_turn(b"frame", 2000)
+        assert not protocol.write_at_once(bytes(MAX_BYTES_PER_TURN), 2000)  # other tasks get a turn first
         protocol.disconnected = True
         assert not protocol.write_at_once(b"frame", 2000)
         connection.receive(masked(frames.TEXT, b"late"))

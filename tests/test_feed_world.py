@@ -331,7 +331,7 @@ def without_telling_who_cannot_continue(monkeypatch: pytest.MonkeyPatch, world: 
 def without_positions_for_strangers(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     """Who has joined while the store was away is not told where it is when the store is back."""
     world.be_hectic(world.outage)
-    monkeypatch.setattr(GroupFeed, "owe_position", lambda self, id: None)
+    monkeypatch.setattr(GroupFeed, "owe_position", lambda self, id, since: None)
 
 
 def judging(count: int = 100, **fields: Any) -> Any:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from fastws_compat.daphne import collector
+from fastws_compat import collector
 from tests.servers.client import open_socket
 from tests.servers.conftest import Server
 
