@@ -175,7 +175,7 @@ def delivered(sockets: list[Socket], texts: list[str]) -> float:
     for text in texts:
         delivery = Delivery(Payload("text", text), "g")
         for socket in sockets:
-            delivery.frame(socket)
+            delivery.frame(socket.frame_of)
     return (time.process_time() - start) / len(texts) * 1e6
 
 
