@@ -486,6 +486,51 @@ def test_batch_takes_all_that_arrive_before_it_runs():
     asyncio.run(main())
 
 
+def test_batch_gathers_while_every_pass_of_the_loop_brings_another():
+    async def main():
+        blocked = Blocked()
+        tasks = find_all(blocked, "a", "b")
+        for name in "cdef":
+            await asyncio.sleep(0)
+            tasks += find_all(blocked, name)
+        await asyncio.gather(*tasks)
+        assert blocked.calls == [list("abcdef")]
+
+    asyncio.run(main())
+
+
+def test_batch_does_not_gather_for_long():
+    async def main():
+        blocked = Blocked()
+        tasks = find_all(blocked, 0, 1)
+        async with asyncio.timeout(20):
+            while not blocked.calls:
+                await asyncio.sleep(0)
+                tasks += find_all(blocked, len(tasks))
+        found = await asyncio.gather(*tasks)
+        assert found == [f"{number} together" for number in range(len(tasks))]
+        assert blocked.calls[0] == list(range(len(blocked.calls[0])))
+
+    asyncio.run(main())
+
+
+def test_batch_whose_gathering_is_cancelled_is_made_by_the_next():
+    async def main():
+        blocked = Blocked()
+        tasks = find_all(blocked, "a", "b")
+        await asyncio.sleep(0)
+        [queue] = batches._of_loop()._queues.values()
+        gathering = queue.batch
+        tasks += find_all(blocked, "c")
+        await asyncio.sleep(0)
+        gathering.cancel()
+        assert await asyncio.gather(*tasks) == ["a together", "b together", "c together"]
+        assert gathering.done()
+        assert blocked.calls == [["a", "b", "c"]]
+
+    asyncio.run(main())
+
+
 def test_places_do_not_wait_for_each_other():
     async def main():
         blocked = Blocked()

@@ -1,8 +1,8 @@
 """Look-ups of handshakes that arrive together, made together.
 
 While one batch is in the database, the next one gathers. A handshake that finds no batch at work begins one,
-with those that arrive in the same pass of the event loop. Alone, it makes the queries that it would make
-without this module.
+with those that arrive in the same pass of the event loop, and in the next ones as long as each brings another.
+Alone, it makes the queries that it would make without this module.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ from fastws_compat.logins.lookups import in_thread, look_up
 
 # Seconds between two searches for handshakes that have waited too long.
 INTERVAL = 0.5
+# Seconds that a batch gathers at most while handshakes keep arriving. Its queries cost as much as the rest of
+# several handshakes, and uvloop accepts only a few connections in each pass.
+GATHERING = 0.05
 
 Release = Callable[[], None]
 
@@ -109,28 +112,39 @@ class Queue:
         self.batch = None
         if self.gathering:
             loop = asyncio.get_running_loop()
-            self.batch = loop.create_task(self._work(loop), context=self._context.copy())
+            work = self._work(loop, len(self.gathering))
+            self.batch = loop.create_task(work, context=self._context.copy())
 
-    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _work(self, loop: asyncio.AbstractEventLoop, gathered: int) -> None:
         task: Any = asyncio.current_task()
 
         def release() -> None:
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._release, task, context=Context())
 
-        batch = self.at_work[task] = self._take()
+        batch: Sequence[Entry] = ()
         try:
+            if len(self.gathering) > gathered:
+                await self._gather(loop.time() + GATHERING)
+            batch = self.at_work[task] = self._take()
             if batch:
                 await in_thread(self._find, batch, release)
         except BaseException as exc:
             for entry in batch:
                 entry.error = exc
-        del self.at_work[task]
+        self.at_work.pop(task, None)
         self._release(task)
         if not self.gathering and not self.at_work:
             self._forget()
         for entry in batch:
             entry.resolve()
+
+    async def _gather(self, until: float) -> None:
+        """Wait until a pass of the loop brings no other entry, or until that time of its clock."""
+        loop, gathered = asyncio.get_running_loop(), 0
+        while len(self.gathering) > gathered and loop.time() < until:
+            gathered = len(self.gathering)
+            await asyncio.sleep(0)
 
     def _take(self) -> list[Entry]:
         """Those that somebody still waits for, as far as there is room for them in one batch."""
