@@ -3,7 +3,8 @@
 A full pass visits every container object of the process, and each socket has dozens. What was imported when
 the server starts, and later what survives a pass, is therefore frozen (`gc.freeze`), and the next one visits
 only what is newer. Cyclic garbage among frozen objects is found by a complete pass, which comes when as many
-objects have been frozen as were alive at the last one.
+objects have been frozen as were alive at the last one. It is put off while full passes follow each other
+closely, as when thousands of sockets are opened at once: it would find nothing and delay all of them.
 
 A timer of the server's loop looks whether there has been a pass. `gc.callbacks` would tell it at once, but
 Python reports an exception of a callback and goes on: a Ctrl-C that arrived in one would be lost.
@@ -22,6 +23,10 @@ from contextvars import Context
 INTERVAL = 0.5
 # A complete pass over fewer objects than this is short anyway.
 MIN_FROZEN = 250_000
+# A full pass this many seconds after the last one ends a burst. During one, this many times as many objects
+# are frozen before a complete pass.
+CALM = 5.0
+PATIENCE = 2
 OLDEST = 2
 # In Python 3.14.0 to 3.14.4, the collector is incremental: it has no full passes.
 IS_INCREMENTAL = (3, 14) <= sys.version_info < (3, 14, 5)
@@ -37,6 +42,7 @@ class Freezer:
         # been frozen since.
         self._alive, self._frozen_since = len(gc.get_objects()), 0
         gc.freeze()
+        self._frozen_at = loop.time()
         self._is_complete = False
         self._timer = self._start_timer()
 
@@ -62,9 +68,15 @@ class Freezer:
             self._alive, self._frozen_since = survivors, 0
         else:
             self._frozen_since += survivors
-        self._is_complete = self._frozen_since >= max(self._alive, MIN_FROZEN)
+        self._is_complete = self._frozen_since >= self._most()
         if self._is_complete:
             gc.unfreeze()  # the next pass visits everything
+
+    def _most(self) -> int:
+        """How many objects are frozen before a complete pass."""
+        before, self._frozen_at = self._frozen_at, self._loop.time()
+        most = max(self._alive, MIN_FROZEN)
+        return most if self._frozen_at - before >= CALM else PATIENCE * most
 
     def stop(self) -> None:
         self._timer.cancel()

@@ -41,6 +41,7 @@ def nothing_frozen() -> Iterator[None]:
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Passes come only when a test asks for one."""
     monkeypatch.setattr(collector, "MIN_FROZEN", 0)
+    monkeypatch.setattr(collector, "CALM", 0)
     gc.collect()
     gc.disable()
     yield
@@ -136,6 +137,28 @@ def test_small_heaps_are_not_visited_again_and_again(monkeypatch: pytest.MonkeyP
         full_pass()
         assert gone() is not None
         assert kept
+
+
+def test_a_burst_puts_the_complete_pass_off_until_twice_as_much_is_frozen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collector, "CALM", 10**9)
+    with passes() as full_pass:
+        full_pass()
+        alive = len(gc.get_objects()) + gc.get_freeze_count()
+        node = Node()
+        gone = weakref.ref(node)
+        full_pass()
+        del node
+        kept = [[[number] for number in range(int(0.75 * alive))] for _ in range(2)]
+        full_pass()
+        full_pass()
+        assert gone() is not None
+        kept.append([[number] for number in range(alive)])
+        full_pass()
+        full_pass()
+        assert gone() is None
+        assert len(kept) == 3
 
 
 def test_what_was_frozen_is_released_at_the_end() -> None:

@@ -1,8 +1,8 @@
 """Look-ups of handshakes that arrive together, made together.
 
 While one batch is in the database, the next one gathers. A handshake that finds no batch at work begins one,
-with those that arrive in the same pass of the event loop, and in the next ones as long as each brings another.
-Alone, it makes the queries that it would make without this module.
+with those that arrive in the same pass of the event loop, and in the next passes as long as each brings
+another. Alone, it makes the queries that it would make without this module.
 """
 
 from __future__ import annotations
