@@ -73,6 +73,14 @@ def parse_pattern(text: str) -> Origin | None:
     return parse(SUBDOMAINS.sub("://.", text))
 
 
+@lru_cache(maxsize=4)
+def _headers_read(secure_header: str) -> dict[bytes, str]:
+    """The headers that Django's rules read, with their keys in META; `secure_header` is such a key."""
+    secure = secure_header.removeprefix("HTTP_").replace("_", "-").lower()
+    names = ("host", "x-forwarded-host", "x-forwarded-port", secure)
+    return {name.encode(): f"HTTP_{name.upper().replace('-', '_')}" for name in names}
+
+
 class Handshake(HttpRequest):
     """A handshake as a Django request, so that Django's rules for Host and proxies apply."""
 
@@ -80,15 +88,17 @@ class Handshake(HttpRequest):
         # HttpRequest's own constructor makes what no rule looks at: two QueryDicts, files and cookies.
         self.secure = scope.get("scheme") in ("wss", "https")
         server = scope.get("server") or ("unknown", 0)
-        self.META = {"SERVER_NAME": str(server[0]), "SERVER_PORT": str(server[1] or 0)}
+        self.META = meta = {"SERVER_NAME": str(server[0]), "SERVER_PORT": str(server[1] or 0)}
+        #: The values of its Origin headers.
+        self.sent: list[str] = []
+        keys = _headers_read((settings.SECURE_PROXY_SSL_HEADER or [""])[0])
         for name, value in scope["headers"]:
-            self._add(name.decode("latin1"), value.decode("latin1"))
-
-    def _add(self, name: str, value: str) -> None:
-        if "_" in name:  # it could pass for another header; Django's own handler ignores it too
-            return
-        key = f"HTTP_{name.upper().replace('-', '_')}"
-        self.META[key] = f"{self.META[key]},{value}" if key in self.META else value
+            name = name.lower()
+            if name == b"origin":
+                self.sent.append(value.decode("latin1"))
+            if (key := keys.get(name)) is not None:
+                text = value.decode("latin1")
+                meta[key] = f"{meta[key]},{text}" if key in meta else text
 
     def _get_scheme(self) -> str:
         return "https" if self.secure else "http"
@@ -99,9 +109,9 @@ class Handshake(HttpRequest):
         return "HTTP_HOST" in self.META or "HTTP_X_FORWARDED_HOST" in self.META
 
     @property
-    def origin(self) -> Origin | None:
+    def origin(self) -> str | None:
         """The origin of the site's own pages; raises DisallowedHost for a Host that is not allowed."""
-        return parse(f"{self.scheme}://{self.get_host()}")
+        return f"{self.scheme}://{self.get_host()}" if self.is_complete else None
 
 
 class OriginCheck:
@@ -132,10 +142,10 @@ def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
     """The reason to refuse this handshake, in words for the log; None if it may be accepted."""
     handshake = Handshake(scope)
     try:
-        own = handshake.origin if handshake.is_complete else None
+        own = handshake.origin
     except DisallowedHost as exc:
         return str(exc)
-    sent = [value.decode("latin1") for name, value in scope["headers"] if name == b"origin"]
+    sent = handshake.sent
     if not sent:
         problem = _objection_without(scope, exempt)
         # A server's scope has a scheme, that of Channels' communicator does not.
@@ -145,10 +155,13 @@ def objection(scope: Scope, exempt: Exempt | None = None) -> str | None:
     return None if allows_every(conf.get("ALLOWED_ORIGINS")) else _objection_to(sent[0], own)
 
 
-def _objection_to(sent: str, own: Origin | None) -> str | None:
+def _objection_to(sent: str, own_text: str | None) -> str | None:
     origin = parse(sent)
     if origin is None:
         return f"its Origin {sent[:100]!r} is invalid."
+    if sent == own_text:
+        return None
+    own = parse(own_text or "")
     if origin == own or is_trusted(origin):
         return None
     return (
