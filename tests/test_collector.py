@@ -41,7 +41,6 @@ def nothing_frozen() -> Iterator[None]:
 def by_hand(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Passes come only when a test asks for one."""
     monkeypatch.setattr(collector, "MIN_FROZEN", 0)
-    monkeypatch.setattr(collector, "CALM", 0)
     gc.collect()
     gc.disable()
     yield
@@ -139,10 +138,12 @@ def test_small_heaps_are_not_visited_again_and_again(monkeypatch: pytest.MonkeyP
         assert kept
 
 
-def test_a_burst_puts_the_complete_pass_off_until_twice_as_much_is_frozen(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(collector, "CALM", 10**9)
+def young_passes(count: int) -> None:
+    for _ in range(count):
+        gc.collect(collector.MIDDLE)
+
+
+def test_a_burst_puts_the_complete_pass_off_until_twice_as_much_is_frozen() -> None:
     with passes() as full_pass:
         full_pass()
         alive = len(gc.get_objects()) + gc.get_freeze_count()
@@ -151,14 +152,47 @@ def test_a_burst_puts_the_complete_pass_off_until_twice_as_much_is_frozen(
         full_pass()
         del node
         kept = [[[number] for number in range(int(0.75 * alive))] for _ in range(2)]
-        full_pass()
-        full_pass()
+        for _ in range(2):
+            young_passes(collector.BURST + 1)
+            full_pass()
         assert gone() is not None
         kept.append([[number] for number in range(alive)])
+        young_passes(collector.BURST + 1)
         full_pass()
         full_pass()
         assert gone() is None
         assert len(kept) == 3
+
+
+def test_the_timer_makes_a_full_pass_once_a_burst_is_over() -> None:
+    usual = gc.get_threshold()[collector.OLDEST]
+    loop = asyncio.new_event_loop()
+    with frozen_survivors(loop) as freezer:
+        assert freezer is not None
+        node = Node()
+        gone = weakref.ref(node)
+        young_passes(2 * usual)
+        del node
+        freezer.check()
+        assert gone() is not None
+        young_passes(collector.BURST)
+        freezer.check()
+        assert gone() is None
+        frozen = gc.get_freeze_count()
+        kept = [[number] for number in range(1000)]
+        young_passes(usual - 1)  # too few for another one
+        freezer.check()
+        freezer.check()
+        assert gc.get_freeze_count() <= frozen
+        assert kept
+    loop.close()
+
+
+def test_python_makes_fewer_full_passes_itself() -> None:
+    *younger, oldest = gc.get_threshold()
+    with passes():
+        assert gc.get_threshold() == (*younger, oldest * collector.PATIENCE)
+    assert gc.get_threshold() == (*younger, oldest)
 
 
 def test_what_was_frozen_is_released_at_the_end() -> None:
