@@ -21,7 +21,7 @@ from fastws_compat.connections import census, hooks, sweeper, tally
 from fastws_compat.connections.interrupt import current_task
 from fastws_compat.connections.outcomes import closed_on
 from fastws_compat.connections.pipe import hang_up
-from fastws_compat.connections.registry import everywhere
+from fastws_compat.connections.registry import everywhere, registry
 from fastws_compat.routing import Host, Mount
 from fastws_compat.security import HTTPBearer
 from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
@@ -524,12 +524,14 @@ def test_uvicorns_protocols_show_who_closed(connection: Connection, closed: tupl
 class Busy:
     """An endpoint that handles one message after the other, each until the test says that it is done."""
 
-    def __init__(self) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sweeper.Sweeper, "arm", lambda self, loop: None)  # the clock is the test's own
         self.app = FastAPI()
         self.app.add_api_websocket_route("/ws", self._handle)
         self.servers: list[FakeServer] = []
         self._done: dict[int, asyncio.Semaphore] = {}
         self._websockets: dict[int, WebSocket] = {}
+        self._sweeper: sweeper.Sweeper | None = None
 
     async def _handle(self, websocket: WebSocket, number: int) -> None:
         self._websockets[number] = websocket
@@ -558,9 +560,10 @@ class Busy:
         while (websocket._receive_calls > websocket._receive_returns) is not receiving:
             await asyncio.sleep(0)
 
-    def sweep(self) -> None:
-        for session in everywhere():
-            session.sweep(0)
+    def sweep(self, now: float) -> None:
+        if self._sweeper is None:
+            self._sweeper = sweeper.Sweeper(registry().connections)
+        self._sweeper._look(now)
 
     async def leave(self) -> None:
         for number, server in enumerate(self.servers):
@@ -568,31 +571,37 @@ class Busy:
             await server.leave()
 
 
-def test_an_endpoint_is_away_while_it_handles_a_message(ended: list[Ended]) -> None:
+def test_an_endpoint_is_away_while_it_handles_a_message(
+    ended: list[Ended], monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def main() -> None:
-        busy = Busy()
+        busy = Busy(monkeypatch)
         await busy.open(0)
-        for _ in range(3):
-            busy.sweep()
+        for now in range(3):
+            busy.sweep(now)
         assert "/ws" not in census.snapshot(everywhere)[1]
-        for number in range(3):  # each is shorter than the time between two sweeps
+        for now in range(3, 6):  # each is shorter than the time between two sweeps
             await busy.begin(0)
-            busy.sweep()
+            busy.sweep(now)
             await busy.end(0)
-            assert totals().away == (number + 1) * sweeper.INTERVAL
-        busy.sweep()
-        assert totals().away == 3 * sweeper.INTERVAL
+            assert totals().away == now - 2
+        busy.sweep(6)
+        assert totals().away == 3
         await busy.leave()
 
     asyncio.run(main())
 
 
-def test_the_mean_time_of_a_message_is_the_time_away_per_message(ended: list[Ended]) -> None:
+@pytest.mark.parametrize("at_once", [10, 3])
+def test_the_mean_time_of_a_message_is_the_time_away_per_message(
+    ended: list[Ended], monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
     """Little's law, for ten endpoints with random handling times on a clock of the test's own."""
+    monkeypatch.setattr(sweeper, "SLICE", at_once)
     chance, count, seconds, handling, pause = random.Random(1), 10, 1200.0, 0.2, 0.3
 
     async def main() -> tuple[float, float]:
-        busy = Busy()
+        busy = Busy(monkeypatch)
         for number in range(count):
             await busy.open(number)
         due = [(chance.expovariate(1 / pause), number, True) for number in range(count)]
@@ -602,7 +611,7 @@ def test_the_mean_time_of_a_message_is_the_time_away_per_message(ended: list[End
         while due[0][0] < seconds:
             now, number, begins = heapq.heappop(due)
             if number == count:
-                busy.sweep()
+                busy.sweep(now)
                 heapq.heappush(due, (now + sweeper.INTERVAL, count, True))
                 continue
             lasts = chance.expovariate(1 / (handling if begins else pause))

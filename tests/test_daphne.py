@@ -551,6 +551,7 @@ class Connection:
         self.server = Server(application, endpoints=["none"])
         self.server.connections = {}
         self.server.websockets = set()
+        self.server.left = set()
         self.server.lifespan = Lifespan(application)
         self.server.ws_factory = None
         factory = self.server.ws_factory

@@ -366,6 +366,7 @@ class Arrived:
         self.server = Server(self._application, endpoints=["none"], action_logger=self._log, **options)
         self.server.connections = {}
         self.server.websockets = set()
+        self.server.left = set()
         self.server.lifespan = Lifespan(self._application)
         self.server.ws_factory = None
         self.server.ws_factory.setProtocolOptions(allowNullOrigin=True, openHandshakeTimeout=5)

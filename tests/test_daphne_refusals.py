@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import daphne.server
 import pytest
 
 from fastws_compat.daphne import frames
@@ -282,6 +284,86 @@ def test_a_socket_may_be_open_for_a_limited_time() -> None:
         connection.task.cancel()
         connection.lose()
         await settle()
+
+    asyncio.run(main())
+
+
+def test_the_timeouts_of_a_socket_are_checked_when_one_may_be_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        connection = await Connection(recorder([]), autoPingTimeout=30).open()
+        protocol, now = connection.protocol, [time.time()]
+        for module in ("fastws_compat.daphne.server", "fastws_compat.daphne.protocol"):
+            monkeypatch.setattr(f"{module}.time", lambda: now[0])
+        checks = []
+        check = type(protocol).check_timeouts
+        monkeypatch.setattr(
+            type(protocol), "check_timeouts", lambda self: checks.append(now[0]) or check(self)
+        )
+        check_timeouts(connection, ping_interval=20)
+        check_timeouts(connection)
+        assert len(checks) == 1
+        now[0] += 19
+        check_timeouts(connection)
+        assert len(checks) == 1
+        now[0] += 2
+        check_timeouts(connection)
+        check_timeouts(connection)
+        assert len(checks) == 3
+        assert connection.transport.take().startswith(b"\x89")
+        protocol._pause_reading()
+        check_timeouts(connection)
+        check_timeouts(connection)
+        assert len(checks) == 5
+        protocol._resume_reading()
+        check_timeouts(connection, websocket_timeout=30)
+        assert len(checks) == 6
+        now[0] += 10  # the socket has been open for 31 seconds
+        check_timeouts(connection)
+        assert len(checks) == 7
+        connection.task.cancel()
+        connection.lose()
+        await settle()
+
+    asyncio.run(main())
+
+
+def test_daphne_looks_only_at_requests_and_at_sockets_whose_client_has_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[list[Any]] = []
+    look = daphne.server.Server.application_checker
+
+    def record(server: Any) -> None:
+        shown.append(list(server.connections))
+        look(server)
+
+    monkeypatch.setattr(daphne.server.Server, "application_checker", record)
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def slow(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go.wait()
+
+        connection = await Connection(slow).open()
+        server, protocol = connection.server, connection.protocol
+        request, done = object(), object()
+        server.connections |= {request: {}, done: {"disconnected": 1.0}}
+        known = server.connections
+        server.application_checker()
+        assert set(shown[-1]) == {request, done}
+        assert server.connections is known
+        assert list(known) == [protocol, request]
+        connection.lose()
+        server.application_checker()
+        assert set(shown[-1]) == {protocol, request}
+        go.set()
+        await settle()
+        assert list(known) == [request]
+        server.application_checker()
+        assert shown[-1] == [request]
 
     asyncio.run(main())
 

@@ -53,6 +53,8 @@ class Monitored:
     leaving = False
     read_ahead: ReadAhead | None = None
     _receive_calls_seen = -1
+    # The time of the last sweep, if the metrics are on.
+    _swept_at: float | None = None
     _errors_seen = 0
     _deadline: float | None = None
     _cancels = 0
@@ -84,10 +86,11 @@ class Monitored:
         websocket = self.websocket
         return websocket is not None and websocket._pending_disconnect is not None and not self.is_ending
 
-    def sweep(self, now: float) -> None:
+    def sweep(self, now: float) -> bool:
+        """Check the connection; whether it may need something soon, unlike one whose endpoint receives."""
         websocket = self.websocket
         if websocket is None or self.leaving:
-            return
+            return False
         if websocket._instant_errors and self._only_fails(websocket):
             self._end_failing_endpoint(now)
         elif websocket._pending_disconnect is not None:
@@ -95,16 +98,17 @@ class Monitored:
         elif websocket.application_state is CONNECTING:
             self._check_handshake(websocket, now)
         elif websocket.application_state is CONNECTED:
-            self._check_client(websocket, now)
+            return self._check_client(websocket, now)
+        return True
 
-    def _check_client(self, websocket: WebSocket, now: float) -> None:
-        """Read ahead for an endpoint that has not been receiving since the last sweep."""
+    def _check_client(self, websocket: WebSocket, now: float) -> bool:
+        """Read ahead for an endpoint that has been away since the last sweep; whether it is away now."""
         calls, read_ahead = websocket._receive_calls, self.read_ahead
         is_away = calls == websocket._receive_returns
         is_busy = is_away and calls == self._receive_calls_seen
         self._receive_calls_seen = calls
-        if is_away and census.is_on:
-            census.totals_of(template_of(websocket.scope)).away += INTERVAL
+        if census.is_on:
+            self._measure(is_away, now)
         if not is_busy or websocket.client_state is not CONNECTED:
             self._deadline = None
         elif read_ahead is None or read_ahead.left:
@@ -116,6 +120,14 @@ class Monitored:
         elif self._is_due(now):
             mark_disconnected(websocket, read_ahead.disconnect)
             self._cancel()
+        return is_away
+
+    def _measure(self, is_away: bool, now: float) -> None:
+        """Count the time since the last sweep if the endpoint is away."""
+        if is_away:
+            seconds = INTERVAL if self._swept_at is None else now - self._swept_at
+            census.totals_of(template_of(self.scope)).away += seconds
+        self._swept_at = now
 
     def _only_fails(self, websocket: WebSocket) -> bool:
         """Whether the endpoint only uses a closed socket. A handshake has its own time limit."""

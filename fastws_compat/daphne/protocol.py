@@ -459,7 +459,8 @@ class WebSocketProtocol(MessageReader):
         self.inbox.end({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def check_timeouts(self) -> None:
-        """Apply daphne's timeouts and send pings, once a second. A negative timeout is off."""
+        """Apply daphne's timeouts and send pings. A negative timeout is off."""
+        self.next_check = 0.0
         age = self.duration()
         if self.state == self.STATE_CONNECTING:
             if self.phase is Phase.CONNECTING and 0 <= self.server.websocket_connect_timeout < age:
@@ -472,6 +473,14 @@ class WebSocketProtocol(MessageReader):
                 self.server.protocol_disconnected(self)
             elif time() - max(self.last_ping, self.last_in or 0) > self._ping_interval:
                 self._ping()
+            elif not self._reading_paused:
+                self.next_check = self._next_check()
+
+    def _next_check(self) -> float:
+        """When a timeout of an open connection may be due; what the client sends puts the ping off."""
+        ping: float = max(self.last_ping, self.last_in or 0) + self.server.ping_interval
+        limit = self.server.websocket_timeout
+        return ping if limit < 0 else min(ping, self.socket_opened + limit)
 
     @property
     def _ping_interval(self) -> float:

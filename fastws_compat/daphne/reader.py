@@ -41,6 +41,8 @@ class MessageReader(FrameWriter):
     # The messages that were received, the bytes of their payloads, and when the last one came.
     messages_in = bytes_in = 0
     last_in: float | None = None
+    # The server checks the timeouts no sooner than at this time.
+    next_check = 0.0
 
     # autobahn's own attributes, as far as they are used here
     data: bytes
@@ -226,6 +228,7 @@ class MessageReader(FrameWriter):
 
     def _pause_reading(self) -> None:
         self._reading_paused = True
+        self.next_check = 0.0
         self.inbox.on_low = self._resume_soon
         self.transport.pauseProducing()
         # A pong cannot be read now. Do not wait for one; TCP shows whether the peer is still there.

@@ -8,7 +8,8 @@ import signal
 import sys
 import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from contextvars import Context, copy_context
 from functools import partial
 from math import inf
@@ -147,6 +148,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     stopping = False
     deadline: float | None = None
     emptied: asyncio.Event | None = None
+    connections: dict[Any, dict[str, Any]]
     application: Any
     # Every application begins in a copy of it. The running context may be that of another connection, which
     # has made room for this one or has resumed what Twisted reads.
@@ -158,6 +160,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         self.lifespan = Lifespan(self.application)
         self.application = partial(call, self.application)  # daphne itself calls it for HTTP
         self.websockets: set[WebSocketProtocol] = set()
+        # The connections whose client has left; daphne has not forgotten them yet.
+        self.left: set[Any] = set()
         self.ports: list[Any] = []
         loop = prepare_loop(reactor)
         logger.info("Running on the event loop of %s", type(loop).__module__.partition(".")[0])
@@ -262,8 +266,12 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         details = self.connections.get(protocol, {})
         known = details.pop("application_instance", None) is not None
         if known and "disconnected" in details:
-            del self.connections[protocol]
+            self._forget(protocol)
         return known
+
+    def _forget(self, protocol: WebSocketProtocol) -> None:
+        del self.connections[protocol]
+        self.left.discard(protocol)
 
     def applications(self, http: bool = False) -> list[asyncio.Task[None]]:
         """The running applications, or only those of plain HTTP requests."""
@@ -277,6 +285,7 @@ class Server(daphne.server.Server):  # type: ignore[misc]
     def protocol_disconnected(self, protocol: Any) -> None:
         # No record exists if the application ended after its client left but before the connection was lost.
         if protocol in self.connections:
+            self.left.add(protocol)
             super().protocol_disconnected(protocol)
 
     def application_checker(self) -> None:
@@ -285,24 +294,45 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         An application that received the disconnect, or was cancelled before, may take as long as it needs.
         """
         now = time()
-        late = [
-            (protocol, details)
-            for protocol, details in self.connections.items()
-            if now - details.get("disconnected", now) > self.application_close_timeout
-        ]
-        ending = ending_tasks() if late else set()
-        for protocol, details in late:
-            if isinstance(protocol, WebSocketProtocol):
-                _spare_or_inform(protocol, details, ending)
-        super().application_checker()
-        for _, details in late:
-            details["disconnected"] = now
+        with self._only((self.connections.keys() - self.websockets) | self.left):
+            late = [
+                (protocol, details)
+                for protocol, details in self.connections.items()
+                if now - details.get("disconnected", now) > self.application_close_timeout
+            ]
+            ending = ending_tasks() if late else set()
+            for protocol, details in late:
+                if isinstance(protocol, WebSocketProtocol):
+                    _spare_or_inform(protocol, details, ending)
+            super().application_checker()
+            for _, details in late:
+                details["disconnected"] = now
+        self.left &= self.connections.keys()
+
+    def timeout_checker(self) -> None:
+        now = time()
+        with self._only([each for each in self.connections if getattr(each, "next_check", 0.0) <= now]):
+            super().timeout_checker()
+
+    @contextmanager
+    def _only(self, chosen: Iterable[Any]) -> Iterator[None]:
+        """Show daphne these of the connections: it looks at each of them, and most need nothing."""
+        everything = self.connections
+        shown = {protocol: everything[protocol] for protocol in chosen if protocol in everything}
+        self.connections = dict(shown)
+        try:
+            yield
+        finally:
+            for protocol in shown.keys() - self.connections.keys():
+                del everything[protocol]
+            everything.update(self.connections)
+            self.connections = everything
 
     def websocket_lost(self, protocol: WebSocketProtocol) -> None:
         self.websockets.discard(protocol)
         details = self.connections.get(protocol)
         if details is not None and "application_instance" not in details:
-            del self.connections[protocol]
+            self._forget(protocol)
         if self.emptied is not None and not self.websockets:
             self.emptied.set()
 
