@@ -225,9 +225,13 @@ class Audience:
         self._poll.close()
 
 
-def connect(port: int, group: str) -> socket.socket:
-    """A client whose application has reported that it is ready."""
-    return clients.connect(port, f"/{group}", GREETING)
+def connect(port: int, group: str, number: int = 0) -> socket.socket:
+    """A client whose application has reported that it is ready; `number` counts those of one server.
+
+    They come from several addresses: once half of the local ports of one are used, the kernel takes
+    milliseconds to find another.
+    """
+    return clients.connect(port, f"/{group}", GREETING, f"127.0.0.{1 + number // 10_000}")
 
 
 def ask(client: socket.socket, text: str) -> None:

@@ -30,9 +30,9 @@ def answer_size(size: int) -> int:
     return size + (2 if size < 126 else 4 if size < 1 << 16 else 10)
 
 
-def connect(port: int, path: str, until: bytes = b"\r\n\r\n") -> socket.socket:
+def connect(port: int, path: str, until: bytes = b"\r\n\r\n", source: str = "127.0.0.1") -> socket.socket:
     """A socket whose handshake was accepted, with the response already read."""
-    client = socket.create_connection(("127.0.0.1", port), 30)
+    client = socket.create_connection(("127.0.0.1", port), 30, (source, 0))
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     client.sendall(HANDSHAKE.format(path=path).encode())
     answer = b""

@@ -160,7 +160,7 @@ def sizes_on_servers(quick: bool) -> Table:
     return table
 
 
-# 28,000 local ports and, in most shells, 20,000 open files are the limit for one client.
+# In most shells, 20,000 open files are the limit for one client.
 SOCKETS = (2000, 8000, 18_000)
 FROZEN = {"GC_FREEZE": True, "GC_FREEZE off": False}
 
@@ -190,7 +190,7 @@ def costs(counts: tuple[int, ...], freeze: bool) -> dict[str, dict[int, float]]:
         for count in counts:
             before, members = main_thread_seconds(pid), len(audience.sockets)
             while len(audience.sockets) < count:
-                audience.add(connect(port, "g"))
+                audience.add(connect(port, "g", len(audience.sockets)))
             found["connect"][count] = (main_thread_seconds(pid) - before) / (count - members) * 1e6
             times = max(5, 100_000 // count)
             taken = []
