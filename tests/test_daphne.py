@@ -965,7 +965,8 @@ def test_a_shared_frame_waits_for_the_client_and_is_refused_once_it_has_left() -
     asyncio.run(main())
 
 
-def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("plain_socket", [False, True])
+def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch, plain_socket: bool) -> None:
     """As the setting says when the server starts: of those that the application gets, and those written."""
     monkeypatch.setattr(census, "_totals", {})
     monkeypatch.setattr(census, "is_on", True)
@@ -982,9 +983,10 @@ def test_sizes_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
         assert plain.protocol.sizes is None
         with override_settings(FASTWS={"METRICS_SIZES": True}):
             connection = Connection(app)
-        protocol = (await connection.open()).protocol
+        protocol = (await connection.open(plain_socket)).protocol
         for size in (64, 300):
-            connection.receive(masked(frames.TEXT, b"x" * size))
+            frame = masked(frames.TEXT, b"x" * size)
+            connection.read(frame) if plain_socket else connection.receive(frame)
             await settle()
         [session] = [each for each in everywhere() if each.server is protocol]
         assert session.sizes is protocol.sizes

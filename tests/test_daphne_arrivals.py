@@ -539,6 +539,21 @@ def test_a_request_in_pieces_has_the_outcome_of_a_whole_one() -> None:
     asyncio.run(main())
 
 
+def test_what_a_client_sends_early_is_read_wherever_its_packets_end() -> None:
+    masked = test_daphne.masked
+    early = masked(1, b"early") + masked(2, b"\r\n\r\n" + bytes(200)) + masked(9, b"") + masked(1, b"last")
+
+    async def main() -> None:
+        apart = await outcome([REQUEST, early])
+        assert apart[1].count(b"early") == apart[1].count(b"last") == 1
+        for cut in range(1, len(early) + 1):
+            assert await outcome([REQUEST + early[:cut], early[cut:] or masked(10, b"")]) == apart, cut
+        long = masked(2, bytes(40_000), mask=bytes(4))
+        assert await outcome([REQUEST + long]) == await outcome([REQUEST, long])
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("line", LINES)
 def test_an_unusual_line_has_the_outcome_of_the_ordinary_way(
     monkeypatch: pytest.MonkeyPatch, line: bytes

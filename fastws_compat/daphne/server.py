@@ -68,18 +68,27 @@ for _module in (autobahn.websocket.protocol, autobahn.twisted.websocket):
             setattr(_module, _name, unformatted)
 
 
+def protocol_of(transport: Any) -> Any:
+    """What receives the data of a connection; under TLS the transport is a protocol too."""
+    return transport.wrappedProtocol if hasattr(transport, "wrappedProtocol") else transport.protocol
+
+
 class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
     """Gives itself to the WebSocket factory, which needs the raw headers: daphne joins repeated ones."""
 
     def process(self) -> Any:
         if not conf.get("DAPHNE_ROOT_PATH_HEADER"):
             self.requestHeaders.removeHeader(b"Daphne-Root-Path")
-        factory = self.server.ws_factory
+        factory, channel = self.server.ws_factory, self.channel
         factory.request = self
         try:
-            return super().process()
+            processed = super().process()
         finally:
             factory.request = None
+        # What the client has sent early, in the same packet, Twisted would keep for the next request.
+        if self.transport is None and (early := channel.clearLineBuffer()):
+            protocol_of(channel.transport).dataReceived(early)
+        return processed
 
 
 class HTTPFactory(daphne.http_protocol.HTTPFactory):  # type: ignore[misc]

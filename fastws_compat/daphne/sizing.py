@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
+from typing import Any
+
 from fastws_compat.connections.census import new_sizes
 from fastws_compat.connections.outlet import Outlet
 from fastws_compat.connections.states import message_size
+from fastws_compat.daphne.inbox import Inbox
 from fastws_compat.daphne.protocol import WebSocketProtocol
 from fastws_compat.types import Message
+
+
+class MeasuringInbox(Inbox):
+    """Measures the client's messages where all of them pass, however they have been read."""
+
+    __slots__ = ("_sizes",)
+
+    def __init__(self, loop: AbstractEventLoop, sizes: Any) -> None:
+        super().__init__(loop)
+        self._sizes = sizes
+
+    def put(self, message: Message, size: int) -> bool:
+        if message["type"] == "websocket.receive":
+            self._sizes.add(size)
+        return super().put(message, size)
 
 
 class MeasuringProtocol(WebSocketProtocol):
     """Keeps the sizes of the messages in `sizes`, where the connection's session finds them."""
 
     def connectionMade(self) -> None:
-        self.sizes = new_sizes()
         super().connectionMade()
-
-    def _deliver(self, message: Message, size: int) -> None:
-        before = self.messages_in
-        super()._deliver(message, size)
-        if self.messages_in != before:
-            self.sizes[0].add(size)
+        self.sizes = new_sizes()
+        self.inbox = MeasuringInbox(self.loop, self.sizes[0])
 
     def write_at_once(self, frame: bytes, size: int) -> bool:
         written = super().write_at_once(frame, size)

@@ -148,6 +148,32 @@ def test_behind_a_proxy_the_scheme_and_the_client_are_the_real_ones(daphne: Serv
     assert scope(daphne.shared(APP), "/scope", headers)["scheme"] == "ws"
 
 
+HANDSHAKE = (
+    b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
+)
+
+
+HTTP_REQUEST = b"GET /http HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.mark.parametrize("before", [b"", HTTP_REQUEST], ids=["first", "pipelined"])
+def test_what_comes_in_one_packet_with_the_handshake_is_not_lost(daphne: Server, before: bytes) -> None:
+    with daphne.shared(APP).connect() as client:
+        client.sendall(before + HANDSHAKE + frame(1, b"one") + frame(1, b"two")[:4])
+        read_until(client, b"\x81\x03one")
+        client.sendall(frame(1, b"two")[4:])
+        read_until(client, b"\x81\x03two")
+
+
+def read_until(client: socket.socket, expected: bytes) -> None:
+    found = b""
+    while expected not in found:
+        data = client.recv(65536)
+        assert data, f"the server closed, after {found!r}"
+        found += data
+
+
 def test_tls_takes_the_ordinary_way(daphne: Server, tmp_path: Path) -> None:
     port, pem = free_port(), certificate(tmp_path)
     running = daphne.start(APP, "--endpoint", f"ssl:port={port}:interface=127.0.0.1:privateKey={pem}")
@@ -160,6 +186,10 @@ def test_tls_takes_the_ordinary_way(daphne: Server, tmp_path: Path) -> None:
             assert client.recv(timeout=10) == message
         client.close(4000, "done")
     assert event(running, "echo") == "4000 done"
+    plain = socket.create_connection(("127.0.0.1", port), 30)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as early:
+        early.sendall(HANDSHAKE + frame(1, b"early"))
+        read_until(early, b"\x81\x05early")
 
 
 def connected_to(path: str, running: Running) -> socket.socket:
@@ -180,10 +210,7 @@ def test_a_unix_socket_has_no_addresses(daphne: Server, tmp_path: Path) -> None:
     running = daphne.start(APP, "--unix-socket", path)
     with connected_to(path, running) as client:
         client.settimeout(5)
-        client.sendall(
-            b"GET /echo HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + KEY + b"\r\n\r\n"
-        )
+        client.sendall(HANDSHAKE)
         assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
         client.sendall(frame(1, b"hello"))
         assert client.recv(65536) == b"\x81\x05hello"

@@ -53,7 +53,7 @@ def figures(running: Running) -> dict[tuple[str, frozenset[Any]], float]:
 
 
 def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
-    running = server.start(SITE)
+    running = server.start(SITE, env={"FASTWS": json.dumps({"METRICS_SIZES": True})})
 
     def value(name: str, **labels: str) -> float | None:
         return figures(running).get((name, frozenset({**ROOM, **labels}.items())))
@@ -74,6 +74,9 @@ def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
     with open_socket(running, "/rooms/c") as lost:
         lost.socket.close()
     wait_for(lambda: value("fastws_connections") == 0)
+    for direction, count, total in (("in", 4, 20), ("out", 3, 15)):
+        assert value("fastws_message_size_bytes_count", direction=direction) == count
+        assert value("fastws_message_size_bytes_sum", direction=direction) == total
     assert value("fastws_connections_closed_total", code="4001", by="server") == 1
     assert value("fastws_connections_closed_total", code="1000", by="client") == 1
     assert value("fastws_connections_closed_total", code="1006", by="lost") == 1
