@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
+from threading import Thread
 from typing import Any, ClassVar, cast
+from weakref import ref
 
 import pytest
 from django.test import override_settings
@@ -428,6 +431,44 @@ def test_who_leaves_while_others_get_a_message_does_not_get_it(
             await client.end()
 
     run(main)
+
+
+def test_a_login_that_another_thread_ends_during_a_write_gets_nothing_more() -> None:
+    async def main() -> None:
+        client = await Client.of(app_with())
+        login = Login(client.websocket, client.websocket.scope[SESSION], "1")
+
+        def end() -> None:
+            thread = Thread(target=login.end, args=(4401, ""))
+            thread.start()
+            thread.join()
+
+        client.wire.on_send = end
+        client.member.deliver(Frame({"type": "websocket.send", "text": "one"}))
+        assert not client.is_ready
+        await client.end()
+
+    run(main)
+
+
+@pytest.mark.parametrize("is_lent", [False, True])
+def test_a_member_whose_connection_has_ended_is_freed_without_the_collector(is_lent: bool) -> None:
+    async def main() -> None:
+        client = await Client.of(app_with())
+        if is_lent:
+            await tell("one")
+            await tell("two")
+        freed = [ref(client.member), ref(client.websocket)]
+        await client.end()
+        del client
+        await until(lambda: [each() for each in freed] == [None, None])
+
+    gc.collect()
+    gc.disable()
+    try:
+        run(main)
+    finally:
+        gc.enable()
 
 
 def test_a_connection_that_is_lost_keeps_the_counts_and_not_the_member() -> None:

@@ -7,6 +7,7 @@ import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from fastws_compat import conf
@@ -37,6 +38,8 @@ from fastws_compat.types import Send
 TRY_AGAIN_LATER = 1013
 # Seconds that a socket which is being closed has to send what was queued before the close.
 CLOSE_TIMEOUT = 1.0
+# What a member has in place of its socket once the connection has ended.
+ENDED: Any = SimpleNamespace(scope={}, client_state=DISCONNECTED, application_state=DISCONNECTED)
 
 
 class Session(Protocol):
@@ -191,6 +194,8 @@ class Member(Outlet):
             if self._task is not None:
                 self._task.cancel()
         self._queue.clear()
+        # Its scope refers to the member, which would be left to the garbage collector.
+        self.websocket = ENDED
 
     def _leave_all(self) -> list[tuple[Hub, str]]:
         """Leave every group; returns those of which the layer has to be updated."""
@@ -226,6 +231,8 @@ class Member(Outlet):
         assert server is not None
         self.form = form_of(self.is_ours, server.frame_of)
         server.lend(self)
+        if not passes(self.websocket):  # another thread has ended the login meanwhile
+            self.socket = None
 
     def _send_at_once(self, frame: Frame) -> None:
         """Send in the current task; a task is created only if the server makes us wait."""
