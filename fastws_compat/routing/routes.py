@@ -404,6 +404,11 @@ def check_endpoint(endpoint: Callable[..., Any]) -> None:
     if kind in ("coroutine", "async_generator"):
         return
     name = name_of(endpoint)
+    if inspect.isclass(endpoint):
+        raise DeclarationError(
+            f"WebSocket endpoint {name} is a class: declare it with websocket_route() and as a subclass of "
+            "WebSocketEndpoint, or write an 'async def'."
+        )
     if kind == "function":
         raise DeclarationError(
             f"WebSocket endpoint {name} is a plain 'def': write 'async def {name}', and put sync code into a "
