@@ -386,6 +386,25 @@ def test_group_joined_by_name_without_layer(
     assert ids() == found
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("joining_site.sockets", ["E003"]), ("joining_site.below.sockets", []), ("elsewhere.sockets", [])],
+)
+def test_group_joined_beside_asgi_py_without_layer(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, name: str, found: list[str]
+) -> None:
+    """The folder with the settings, where the first steps put `sockets.py`, is not an installed app."""
+    site, module = ModuleType("joining_site.asgi"), ModuleType(name)
+    site.application = get_asgi_application(app_with("/ws"))  # type: ignore[attr-defined]
+    module.endpoint = by_name  # type: ignore[attr-defined]
+    for each in (site, module):
+        monkeypatch.setitem(sys.modules, each.__name__, each)
+    settings.ASGI_APPLICATION = "joining_site.asgi.application"
+    settings.CHANNEL_LAYERS = {}
+    settings.INSTALLED_APPS = django_apps(settings)
+    assert ids() == found
+
+
 def django_apps(settings: Any) -> list[str]:
     """The installed apps without those of the demo, which use groups."""
     return [app for app in settings.INSTALLED_APPS if not app.startswith("wsproject")]
