@@ -43,6 +43,7 @@ from fastws_compat import (
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
+from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
@@ -135,11 +136,17 @@ def test_def_endpoint():
 def test_class_as_an_endpoint():
     """FastAPI accepts it and fails at the first connection."""
 
-    class Chat:
+    class Plain:
         pass
 
-    with pytest.raises(DeclarationError, match="endpoint Chat is a class: declare it with websocket_route"):
-        FastAPI().websocket("/ws")(Chat)
+    class Chat(WebSocketEndpoint):
+        pass
+
+    for endpoint in (Plain, Chat):
+        with pytest.raises(
+            DeclarationError, match=f"endpoint {endpoint.__name__} is a class: declare it with"
+        ):
+            FastAPI().websocket("/ws")(endpoint)
 
 
 def get_user(): ...
