@@ -12,6 +12,7 @@ from fastws_compat.datastructures import State, URLPath
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.dependencies.signature import refuse_foreign
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, STARLETTE_HANDLERS, run
+from fastws_compat.exceptions import DeclarationError
 from fastws_compat.limits import split
 from fastws_compat.middleware import Middleware
 from fastws_compat.params import Depends
@@ -70,7 +71,7 @@ class Starlette:
         self.state = State()
         #: The handlers by exception class or status.
         self.exception_handlers = dict(exception_handlers or {})
-        _refuse_foreign_handlers(self.exception_handlers)
+        _check_handlers(self.exception_handlers)
         #: The middleware that was added, the outermost first.
         self.user_middleware = list(middleware or [])
         for item in self.user_middleware:
@@ -123,7 +124,7 @@ class Starlette:
 
         The catch-all handler, if there is one, is outside all of them.
         """
-        _refuse_foreign_handlers(self.exception_handlers)
+        _check_handlers(self.exception_handlers)
         all_handlers = {**self.DEFAULT_HANDLERS, **self.exception_handlers}
         handlers = {key: value for key, value in all_handlers.items() if key not in self.CATCH_ALL}
         stack = wrap(with_handlers(self.router.target, handlers), self.user_middleware)
@@ -142,7 +143,7 @@ class Starlette:
         self, exc_class_or_status_code: int | type[Exception], handler: ExceptionHandler
     ) -> None:
         """Register a handler for a class of exceptions or for a status code."""
-        _refuse_foreign_handlers({exc_class_or_status_code: handler})
+        _check_handlers({exc_class_or_status_code: handler})
         self.exception_handlers[exc_class_or_status_code] = handler
 
     def mount(self, path: str, app: ASGIApp, name: str | None = None) -> None:
@@ -303,9 +304,14 @@ def catching(app: ASGIApp, handler: ExceptionHandler) -> ASGIApp:
     return caught
 
 
-def _refuse_foreign_handlers(handlers: Mapping[Any, ExceptionHandler]) -> None:
+def _check_handlers(handlers: Mapping[Any, ExceptionHandler]) -> None:
     for key, handler in handlers.items():
         foreign.refuse(key, f"The registration of exception handler {name_of(handler)}")
+        if not (isinstance(key, int) or (isinstance(key, type) and issubclass(key, Exception))):
+            raise DeclarationError(
+                f"Exception handler {name_of(handler)} is registered for {key!r}: name a class of exceptions "
+                "or an HTTP status."
+            )
         refuse_foreign(handler, f"Exception handler {name_of(handler)}")
 
 

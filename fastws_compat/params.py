@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
@@ -15,7 +15,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fastws_compat.concurrency import Concurrency
-from fastws_compat.exceptions import FastAPIDeprecationWarning
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.exceptions import DeclarationError, FastAPIDeprecationWarning
 from fastws_compat.porting import foreign
 
 if TYPE_CHECKING:
@@ -248,6 +249,18 @@ class Security(Depends):
 
     #: The OAuth2 scopes that are required here.
     scopes: Sequence[str] | None = None
+
+
+def check_dependencies(dependencies: Any, where: str) -> None:
+    """Raise DeclarationError for a `dependencies=` that is not a list of this library's `Depends`."""
+    if not isinstance(dependencies, Iterable):
+        raise DeclarationError(f"{where} is not a list: write dependencies=[Depends(...)].")
+    for depends in dependencies:
+        foreign.refuse(depends, where)
+        if not isinstance(depends, Depends):
+            name = name_of(depends)
+            raise DeclarationError(f"{where} has {name} without Depends: write Depends({name}).")
+        foreign.refuse_call(depends.dependency, where)
 
 
 def _warn_deprecated(option: str, instead: str) -> None:

@@ -386,6 +386,25 @@ def test_group_joined_by_name_without_layer(
     assert ids() == found
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [("joining_site.sockets", ["E003"]), ("joining_site.below.sockets", []), ("elsewhere.sockets", [])],
+)
+def test_group_joined_beside_asgi_py_without_layer(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, name: str, found: list[str]
+) -> None:
+    """The folder with the settings, where the first steps put `sockets.py`, is not an installed app."""
+    site, module = ModuleType("joining_site.asgi"), ModuleType(name)
+    site.application = get_asgi_application(app_with("/ws"))  # type: ignore[attr-defined]
+    module.endpoint = by_name  # type: ignore[attr-defined]
+    for each in (site, module):
+        monkeypatch.setitem(sys.modules, each.__name__, each)
+    settings.ASGI_APPLICATION = "joining_site.asgi.application"
+    settings.CHANNEL_LAYERS = {}
+    settings.INSTALLED_APPS = django_apps(settings)
+    assert ids() == found
+
+
 def django_apps(settings: Any) -> list[str]:
     """The installed apps without those of the demo, which use groups."""
     return [app for app in settings.INSTALLED_APPS if not app.startswith("wsproject")]
@@ -575,9 +594,9 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("REVALIDATE_SECONDS", None),
         ("REVALIDATE_SECONDS", -1),
         ("DEFLATE", "fast"),
-        ("CLEANUP_TIMEOUT", None),
+        ("CLEANUP_TIMEOUT", "10"),
         ("DISCONNECT_GRACE", "5"),
-        ("HANDSHAKE_TIMEOUT", None),
+        ("HANDSHAKE_TIMEOUT", "4"),
         ("LAYER_TIMEOUT", -1),
         ("MAX_HANDSHAKES", "all"),
         ("MAX_HANDSHAKES", 0),
@@ -614,7 +633,9 @@ def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
         ("LOGIN_FIELDS", ["password", "plan"]),
         ("LOGIN_FIELDS", None),
         ("REVALIDATE_SECONDS", 0),
+        ("CLEANUP_TIMEOUT", None),
         ("DISCONNECT_GRACE", None),
+        ("HANDSHAKE_TIMEOUT", None),
         ("MAX_HANDSHAKES", "auto"),
         ("MAX_HANDSHAKES", None),
         ("MAX_CONNECTIONS", 5),
@@ -625,6 +646,31 @@ def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
 def test_value_of_the_right_kind(settings: Any, name: str, value: Any) -> None:
     settings.FASTWS = {name: value}
     assert ids() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "hint"),
+    [
+        ("FAST_WS", {"THREADS": 4}, "Rename it to FASTWS."),
+        ("FASTWS_COMPAT", {}, "Rename it to FASTWS."),
+        ("FASTWS_THREADS", 4, "Write FASTWS = {'THREADS': ...}."),
+        ("FASTWS_GROUPS", {"room.*": {"history": True}}, "Write FASTWS = {'GROUPS': ...}."),
+    ],
+)
+def test_setting_with_a_wrong_name(settings: Any, name: str, value: Any, hint: str) -> None:
+    setattr(settings, name, value)
+    [found] = checks.settings.check_setting_names()
+    assert (found.id, found.msg) == (
+        "fastws.W023",
+        f"The setting {name} has no effect: the library reads FASTWS only.",
+    )
+    assert str(found.hint).startswith(hint)
+
+
+def test_setting_of_the_project_with_a_similar_name(settings: Any) -> None:
+    settings.FASTWS = {"THREADS": 4}
+    settings.FASTWS_URL = "wss://example.com"
+    assert checks.settings.check_setting_names() == []
 
 
 def test_defaults_are_of_the_right_kind(settings: Any) -> None:

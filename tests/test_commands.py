@@ -274,6 +274,15 @@ def test_unknown_path_with_debug(settings: Any, caplog: pytest.LogCaptureFixture
     assert refused(app, "/ws/chta/7", caplog) == line
 
 
+def test_unknown_path_below_a_mount(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.DEBUG = True
+    inner, app = FastAPI(), FastAPI()
+    inner.add_api_websocket_route("/ws/{room_id}", endpoint)
+    app.mount("/shops/{name}", inner)
+    line = "No WebSocket route for '/shops/ann/wss/7': did you mean '/shops/ann/ws/{room_id}'?"
+    assert refused(app, "/shops/ann/wss/7", caplog) == line
+
+
 @pytest.fixture
 def beside_consumers() -> Any:
     """A project with consumers. A fixture makes it, because Django's set-up removes pytest's log handler."""

@@ -29,6 +29,7 @@ from fastws_compat import (
     Form,
     Header,
     HTTPException,
+    MessageRouter,
     Path,
     Query,
     Request,
@@ -42,6 +43,7 @@ from fastws_compat import (
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
+from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
@@ -129,6 +131,71 @@ def test_def_endpoint():
 
     with pytest.raises(DeclarationError, match="endpoint chat is a plain 'def': write 'async def chat'"):
         FastAPI().websocket("/ws")(chat)
+
+
+def test_class_as_an_endpoint():
+    """FastAPI accepts it and fails at the first connection."""
+
+    class Plain:
+        pass
+
+    class Chat(WebSocketEndpoint):
+        pass
+
+    for endpoint in (Plain, Chat):
+        with pytest.raises(
+            DeclarationError, match=f"endpoint {endpoint.__name__} is a class: declare it with"
+        ):
+            FastAPI().websocket("/ws")(endpoint)
+
+
+def get_user(): ...
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda given: FastAPI(dependencies=given),
+        lambda given: APIRouter(dependencies=given),
+        lambda given: FastAPI().include_router(APIRouter(), dependencies=given),
+        lambda given: FastAPI().websocket("/ws", dependencies=given)(get_room),
+        lambda given: APIRouter().websocket("/ws", dependencies=given)(get_room),
+        lambda given: MessageRouter(dependencies=given),
+        lambda given: MessageRouter().on(dependencies=given),
+    ],
+)
+def test_dependencies_without_a_list_or_without_depends(declare):
+    """FastAPI raises an AttributeError or a TypeError that names neither the option nor the endpoint."""
+    sentence = r"^dependencies= of .+ has get_user without Depends: write Depends\(get_user\)\.$"
+    with pytest.raises(DeclarationError, match=sentence):
+        declare([get_user])
+    for given in (get_user, Depends(get_user)):
+        with pytest.raises(
+            DeclarationError, match=r"^dependencies= of .+ is not a list: write dependencies="
+        ):
+            declare(given)
+
+
+async def get_room(websocket: WebSocket): ...
+
+
+@pytest.mark.parametrize("including", [FastAPI, APIRouter])
+def test_include_router_with_an_application(including):
+    """FastAPI raises an AttributeError."""
+    sentence = r"include_router\(\) got a FastAPI, which is not an APIRouter: write app\.mount"
+    with pytest.raises(DeclarationError, match=sentence):
+        including().include_router(FastAPI())
+
+
+@pytest.mark.parametrize("key", ["404", str, None])
+def test_exception_handler_for_what_no_endpoint_can_raise(key):
+    """FastAPI fails when the first client connects, or never calls the handler."""
+    for declare in (
+        lambda: FastAPI().exception_handler(key)(get_room),
+        lambda: FastAPI(exception_handlers={key: get_room}),
+    ):
+        with pytest.raises(DeclarationError, match="handler get_room is registered for"):
+            declare()
 
 
 @pytest.mark.parametrize(

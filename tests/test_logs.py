@@ -141,6 +141,24 @@ def test_fields_of_the_record_itself_stay() -> None:
     assert record.route == "/mine"
 
 
+def test_the_lines_of_a_mounted_application_have_its_mount(caplog: pytest.LogCaptureFixture) -> None:
+    inner, app = FastAPI(), FastAPI()
+
+    @inner.websocket("/ws/{number}")
+    async def endpoint(websocket: WebSocket, number: int) -> None:
+        raise LookupError(number)
+
+    app.mount("/shops/{name}", inner)
+    run(app, FakeServer(CONNECT), "/shops/secret/ws/7")
+    run(app, FakeServer(CONNECT), "/shops/secret/ws/seven")
+    assert caplog.messages == [
+        "Exception in WebSocket /shops/{name}/ws/{number}",
+        "WebSocket /shops/{name}/ws/{number}: the handshake does not fit its parameters: "
+        "path.number (int_parsing)",
+    ]
+    assert {record.route for record in caplog.records} == {"/shops/{name}/ws/{number}"}
+
+
 def test_an_end_leaves_one_line(access: Any) -> None:
     app = FastAPI()
 

@@ -96,6 +96,18 @@ def test_the_sentence_about_ten_members() -> None:
     assert 1.75 < few["fastws_compat, Redis"] / few["fastapi's manager"] < 2.5
 
 
+def test_the_ratios_to_channels_in_the_docs() -> None:
+    alone, served = (
+        rows(title)["1,000 members"] for title in ("A broadcast in process", "A broadcast on daphne")
+    )
+    alone_times = round(alone["channels"] / alone["fastws_compat"], -1)
+    served_times = round(served["channels, Redis"] / served["fastws_compat, Redis"])
+    manager_times = served["fastapi's manager"] / served["fastws_compat, Redis"]
+    said = f"{alone_times:.0f} times as fast as Channels, and through Redis {served_times} times."
+    assert f"In process, groups are {said}" in SCALING
+    assert f"and still takes {manager_times:.1f} times as long" in SCALING
+
+
 def test_the_readme_is_short_and_begins_with_a_picture() -> None:
     lines = README.splitlines()
     assert len(lines) <= 120

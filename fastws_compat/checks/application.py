@@ -398,22 +398,27 @@ def check_groups() -> Messages:
 
 
 def _groups() -> Iterator[Any]:
-    """The groups that are global names in modules of installed apps."""
+    """The groups that are global names in the project's modules."""
     values = [value for module in _modules() for value in list(vars(module).values())]
     yield from (value for value in values if _is_of_groups(type(value)) and hasattr(value, "layer"))
 
 
 def _uses_groups() -> bool:
-    """Whether a module of an installed app has a name from `groups` or a function that joins a group."""
+    """Whether a module of the project has a name from `groups` or a function that joins a group."""
     values = [value for module in _modules() for value in list(vars(module).values())]
     return any(_is_of_groups(value) or _joins(value) for value in values)
 
 
 def _modules() -> list[ModuleType]:
-    """The imported modules of installed apps, except those of this library."""
+    """The imported modules of installed apps, except those of this library, and those beside `asgi.py`."""
     packages = tuple(app.name + "." for app in _project_apps())
-    modules = list(sys.modules.items())
-    return [module for name, module in modules if module is not None and f"{name}.".startswith(packages)]
+    folder = settings.ASGI_APPLICATION.rpartition(".")[0].rpartition(".")[0]
+    return [
+        module
+        for name, module in list(sys.modules.items())
+        if module is not None
+        and (f"{name}.".startswith(packages) or (folder and name.rpartition(".")[0] == folder))
+    ]
 
 
 def _is_of_groups(value: Any) -> bool:

@@ -23,7 +23,7 @@ def check_kinds(**kwargs: Any) -> Messages:
     try:
         found = kinds.parse_all(patterns)
     except GroupKindError as exc:
-        return message(Error, "E011", str(exc), "Correct it.")
+        return message(Error, "E011", str(exc), "The settings list the parts and their options.")
     keeping = [kind for kind in found.values() if kind.history or kind.presence]
     has_history = any(kind.history for kind in keeping)
     return [*(check_stores() if keeping else []), *(check_slow_consumers() if has_history else [])]

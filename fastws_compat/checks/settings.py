@@ -56,6 +56,26 @@ def check_settings(**kwargs: Any) -> Messages:
     return [found for name, value in values.items() for found in check_setting(name, value)]
 
 
+@register(TAG)
+def check_setting_names(**kwargs: Any) -> Messages:
+    """Find FASTWS under a name like FAST_WS, and its keys as settings of their own."""
+    names = [
+        name for name in dir(settings) if name != "FASTWS" and name.replace("_", "").startswith("FASTWS")
+    ]
+    return [found for name in names for found in _misnamed(name)]
+
+
+def _misnamed(name: str) -> Messages:
+    key = name.removeprefix("FASTWS_")
+    if key in conf.DEFAULTS:
+        hint = f"Write FASTWS = {{{key!r}: ...}}."
+    elif isinstance(getattr(settings, name), dict):
+        hint = "Rename it to FASTWS."
+    else:
+        return []
+    return message(Warning, "W023", f"The setting {name} has no effect: the library reads FASTWS only.", hint)
+
+
 def check_setting(name: Any, value: Any) -> Messages:
     if name not in conf.DEFAULTS:
         import difflib
@@ -184,21 +204,21 @@ RULES: dict[str, Rule] = {
     "ALLOWED_ORIGINS": ORIGINS,
     "BEAT_SECONDS": POSITIVE_SECONDS,
     "CHECK_SECONDS": POSITIVE_SECONDS,
-    "CLEANUP_TIMEOUT": SECONDS,
+    "CLEANUP_TIMEOUT": SECONDS_OR_NONE,
     "DAPHNE": _one_of("complete", "stock"),
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
     "DEFLATE": (_is_deflate, f"True, False or a dict of the options {', '.join(DEFLATE_OPTIONS)}"),
     "DISCONNECT_GRACE": SECONDS_OR_NONE,
     "DOCS_ACCESS": (
         lambda value: value in (None, "staff", "public") or _is_callable_name(value),
-        "None, 'staff', 'public' or the dotted name of a function of the request, "
-        "for example 'mysite.access.may_see_docs'",
+        "None, 'staff', 'public' or the dotted name of a function of the request that "
+        "can be imported, for example 'mysite.access.may_see_docs'",
     ),
     "DRAIN_DELAY": SECONDS,
     "DRAIN_SPREAD": SECONDS,
     "GC_FREEZE": BOOLEAN,
     "GROUPS": (_is_dict, 'a dict of patterns, for example {"room.*": {"history": True}}'),
-    "HANDSHAKE_TIMEOUT": SECONDS,
+    "HANDSHAKE_TIMEOUT": SECONDS_OR_NONE,
     "HEALTH": (_or_none(_is_path), "a path that begins and ends with a slash, for example '/-/', or None"),
     "LAYER_TIMEOUT": SECONDS,
     "LOGIN_FIELDS": (_or_none(_are_strings), "a list of field names of the user model, or None"),
@@ -213,7 +233,7 @@ RULES: dict[str, Rule] = {
     "MAX_MESSAGE_SIZE": COUNT_OR_NONE,
     "METRICS_ROUTES": COUNT,
     "METRICS_SIZES": BOOLEAN,
-    "METRICS_TOKEN": (_or_none(_is_text), "a text or None"),
+    "METRICS_TOKEN": (_or_none(_is_text), "a non-empty string or None"),
     "OPERATIONS_ADDRESS": _one_of("mask", "full", "none"),
     "OPERATIONS_ROWS": COUNT,
     "OPERATIONS_TAP": BOOLEAN_OR_NONE,
@@ -233,7 +253,7 @@ RULES: dict[str, Rule] = {
     "STORE_DURABLE": BOOLEAN,
     "TENANT": (
         _or_none(_is_callable_name),
-        "the dotted name of a callable, for example 'shop.tenants.current', or None",
+        "the dotted name of a callable that can be imported, for example 'shop.tenants.current', or None",
     ),
     "THREADS": COUNT,
     "TRACE_GROUP_NAMES": BOOLEAN,

@@ -19,7 +19,7 @@ from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.guard import Guard
 from fastws_compat.connections.interrupt import Cleanup, current_task, is_from_operator, is_running_in
 from fastws_compat.connections.monitor import Monitored
-from fastws_compat.connections.outcomes import Reason, note_answer
+from fastws_compat.connections.outcomes import NO_ROUTE, Reason, note_answer
 from fastws_compat.connections.pipe import pipe_of
 from fastws_compat.connections.refusal import refuse
 from fastws_compat.connections.registry import register
@@ -95,11 +95,11 @@ class Session(Monitored, Counted):
     @property
     def extra(self) -> dict[str, Any]:
         """The fields of log records about the connection; they contain nothing that the client sent."""
-        route, user = self.scope.get("route"), self.scope.get("user")
+        route, user, template = self.scope.get("route"), self.scope.get("user"), self.template
         # A lazy user may not be loaded yet, and a log record must not query the database.
         user = getattr(user, "__dict__", {}).get("_wrapped", user)
         return {
-            "route": getattr(route, "path", None),
+            "route": None if template == NO_ROUTE else template,
             "endpoint": getattr(route, "name", None),
             "user_id": getattr(user, "pk", None),
             "connection_id": self.id,

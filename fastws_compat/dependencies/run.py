@@ -10,7 +10,13 @@ from typing import Any, Protocol
 
 from fastws_compat.background import BackgroundTasks
 from fastws_compat.connections.interrupt import current_task
-from fastws_compat.connections.states import DISCONNECTED, SESSION, WebSocketDisconnect, raised_by
+from fastws_compat.connections.states import (
+    DISCONNECTED,
+    ROUTE_PREFIX,
+    SESSION,
+    WebSocketDisconnect,
+    raised_by,
+)
 from fastws_compat.dependencies.fields import Errors
 from fastws_compat.dependencies.generators import Opened, Teardown, enter, open_generator
 from fastws_compat.dependencies.model import FAILED, Plan, Step
@@ -212,9 +218,11 @@ async def _call_step(step: Step, solution: Solution, arguments: dict[str, Any]) 
 
 def _validation_error(solution: Solution, context: EndpointContext) -> WebSocketRequestValidationError:
     """The exception for a handshake that does not validate; leaves one line in the log."""
-    mount = solution.websocket.scope.get("root_path", "").rstrip("/")
-    path, context = context["path"], {**context, "path": f"WS {mount}{context['path']}"}
-    session: Lifecycle | None = solution.websocket.scope.get(SESSION)
+    scope = solution.websocket.scope
+    mount = scope.get("root_path", "").rstrip("/")
+    path = scope.get(ROUTE_PREFIX, "") + context["path"]
+    context = {**context, "path": f"WS {mount}{context['path']}"}
+    session: Lifecycle | None = scope.get(SESSION)
     extra = None if session is None else session.extra
     errors = ", ".join(dict.fromkeys(map(_summary, solution.errors)))
     logger.warning("WebSocket %s: the handshake does not fit its parameters: %s", path, errors, extra=extra)

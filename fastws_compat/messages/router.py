@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, overload
 
-from fastws_compat.params import Depends
+from fastws_compat.params import Depends, check_dependencies
 from fastws_compat.porting import foreign
 from fastws_compat.types import DecoratedCallable
 
@@ -25,7 +25,7 @@ class MessageRouter:
     """
 
     def __init__(self, *, dependencies: Sequence[Depends] | None = None) -> None:
-        foreign.refuse_dependencies(dependencies or [], "dependencies= of MessageRouter")
+        check_dependencies(dependencies or [], "dependencies= of MessageRouter")
         #: The dependencies of every function.
         self.dependencies = tuple(dependencies or ())
         #: The functions, each with the dependencies that are called before it.
@@ -43,7 +43,7 @@ class MessageRouter:
         self, func: DecoratedCallable | None = None, *, dependencies: Sequence[Depends] | None = None
     ) -> Any:
         """Decorate the function for a message; the function itself is not changed."""
-        foreign.refuse_dependencies(dependencies or [], "dependencies= of MessageRouter.on")
+        check_dependencies(dependencies or [], "dependencies= of MessageRouter.on")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             foreign.refuse_call(func, "MessageRouter.on")

@@ -61,13 +61,6 @@ def refuse_call(call: Any, where: str) -> None:
         refuse(layer, where)
 
 
-def refuse_dependencies(dependencies: Iterable[Any], where: str) -> None:
-    """Like `refuse`, for a list of `Depends` and the callables in them."""
-    for depends in dependencies:
-        refuse(depends, where)
-        refuse_call(getattr(depends, "dependency", None), where)
-
-
 def refuse_annotation(annotation: Any, where: str, *, is_given: bool = False) -> None:
     """Like `refuse`, for every type that an annotation names.
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Unpack
 
-from fastws_compat.exceptions import FastAPIError
+from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.exceptions import DeclarationError, FastAPIError
 from fastws_compat.limits import Limits, split
-from fastws_compat.params import Depends
+from fastws_compat.params import Depends, check_dependencies
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly
 from fastws_compat.routing.included import IncludedRouter, included_routers
@@ -43,7 +44,7 @@ class APIRouter(Router):
         **extra: Any,
     ) -> None:
         super().__init__(routes, redirect_slashes, default, lifespan)
-        foreign.refuse_dependencies(dependencies or [], "dependencies= of an application or router")
+        check_dependencies(dependencies or [], "dependencies= of an application or router")
         foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
         if lifespan is None:
             self.lifespan_context = self._run_events
@@ -82,6 +83,7 @@ class APIRouter(Router):
     ) -> None:
         """Serve `endpoint` at prefix + `path`; the router's dependencies run first, then `dependencies`."""
         check_route_options(options, "APIRouter.add_api_websocket_route")
+        check_dependencies(dependencies or [], f"dependencies= of {name_of(endpoint)}")
         route = APIWebSocketRoute(
             self.prefix + path,
             endpoint,
@@ -140,7 +142,12 @@ class APIRouter(Router):
     ) -> None:
         """Serve the routes of `router` here, including those added later; options for HTTP are ignored."""
         foreign.refuse(router, "include_router()")
-        foreign.refuse_dependencies(dependencies or [], "dependencies= of include_router()")
+        if not isinstance(router, APIRouter):
+            raise DeclarationError(
+                f"include_router() got a {type(router).__name__}, which is not an APIRouter: write "
+                "app.mount(path, application) for an application."
+            )
+        check_dependencies(dependencies or [], "dependencies= of include_router()")
         self._refuse_cycle(router)
         router_options(extra, INCLUDE_OPTIONS, "include_router")
         check_prefix(prefix)

@@ -350,8 +350,10 @@ class Router:
         if not conf.debug():
             return ""
         paths = [route.path for route in flatten(self.routes) if isinstance(route, WebSocketRoute | Mount)]
-        near = nearest(get_route_path(scope)[:200], paths)
-        return "" if near is None else f": did you mean {near!r}?"
+        path = get_route_path(scope)
+        near = nearest(path[:200], paths)
+        mount = scope["path"].removesuffix(path)[:200]
+        return "" if near is None else f": did you mean {mount + near!r}?"
 
     async def lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the lifespan context between the server's startup and shutdown messages."""

@@ -16,6 +16,7 @@ from fastws_compat.dependencies.compile import Overrides, check_paths, compile_p
 from fastws_compat.dependencies.model import Plan
 from fastws_compat.dependencies.run import run_endpoint
 from fastws_compat.dependencies.signature import annotated_parameters, kind_of, refuse_foreign
+from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import UNCOUNTED, Limits, limits_of
@@ -398,12 +399,17 @@ async def handle_alone(route: BaseRoute, scope: Scope, receive: Receive, send: S
 
 def check_endpoint(endpoint: Callable[..., Any]) -> None:
     """Raise DeclarationError for an endpoint that can neither be awaited nor be a stream."""
-    if inspect.isclass(endpoint) and hasattr(endpoint, "__await__"):
-        return
+    name = name_of(endpoint)
+    if inspect.isclass(endpoint):
+        if hasattr(endpoint, "__await__") and not issubclass(endpoint, WebSocketEndpoint):
+            return
+        raise DeclarationError(
+            f"WebSocket endpoint {name} is a class: declare it with websocket_route() and as a subclass of "
+            "WebSocketEndpoint, or write an 'async def'."
+        )
     kind = kind_of(endpoint)
     if kind in ("coroutine", "async_generator"):
         return
-    name = name_of(endpoint)
     if kind == "function":
         raise DeclarationError(
             f"WebSocket endpoint {name} is a plain 'def': write 'async def {name}', and put sync code into a "

@@ -430,6 +430,15 @@ def test_the_skip_link_stays_on_the_route(open_page):
 
 
 @on_daphne
+def test_the_window_holds_the_whole_page(open_page):
+    """Only its parts scroll. A wheel over the header moved the page to an empty area below it."""
+    page = open_page("room?slug=lobby", user="ann", context={"viewport": {"width": 1280, "height": 600}}).page
+    expect(page.locator("article .hidden").last).to_be_attached()
+    assert page.evaluate("document.querySelector('article').scrollHeight") > 600
+    assert page.evaluate("document.documentElement.scrollHeight") == 600
+
+
+@on_daphne
 def test_search(open_page):
     page = open_page()
     links = page.page.get_by_role("navigation").get_by_role("link")
