@@ -115,6 +115,19 @@ def test_messages_out_of_order_wait_for_those_before_them() -> None:
     assert feed.delay is None
 
 
+def test_a_message_that_the_store_may_soon_drop_is_not_waited_for() -> None:
+    feed = Feed(Ring(Budget(), 6))
+    feed.apply(reading(0))
+    feed.doubts = False
+    feed.receive("e", entry(2))
+    feed.receive("e", entry(3))
+    assert feed.delay == GRACE
+    feed.receive("e", entry(4))
+    assert feed.delay == 0
+    assert told(feed.apply(reading(4, 1, 2, 3, 4))) == [1, 2, 3, 4]
+    assert feed.delay is None
+
+
 @pytest.mark.parametrize("bound", ["MAX_PENDING", "MAX_PENDING_BYTES"])
 def test_too_many_waiting_messages_are_read_from_the_store(
     bound: str, monkeypatch: pytest.MonkeyPatch

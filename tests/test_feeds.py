@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from fastws_compat.groups import arrivals, feeds
+from fastws_compat.groups import feed as feed_module
 from fastws_compat.groups.arrivals import Arrival, Wish
 from fastws_compat.groups.breaker import HEADS, Breaker
 from fastws_compat.groups.delivery import RecentFrames
@@ -206,6 +207,33 @@ def test_a_doubt_is_not_delayed_by_a_gap_that_may_close_by_itself() -> None:
         world.feed.check(Reading("another", 0), 0)
         assert waiting.cancelled()
         await until(lambda: reader.offsets == [1, 2])
+        world.feed.close()
+
+    run(main)
+
+
+def test_a_sender_that_pauses_before_it_publishes_loses_nothing_in_a_burst(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other senders' messages would push its own out of the store before the grace is over."""
+    monkeypatch.setattr(feed_module, "GRACE", 1000)
+
+    async def main() -> None:
+        count = 10
+        world = World(Kind("*", History(count=count)))
+        world.feed.feed.ring.count = count
+        reader = Listener("reader")
+        world.join(reader)
+        await world.feed.confirm()
+        expected = 0
+        for _ in range(3):
+            await world.send()  # and this sender pauses
+            for _ in range(2 * count):
+                await world.arrive(await world.send())
+                await asyncio.sleep(0)
+            expected += 1 + 2 * count
+            await until(lambda: len(reader.offsets) >= expected)
+        assert reader.offsets == list(range(1, expected + 1))
         world.feed.close()
 
     run(main)

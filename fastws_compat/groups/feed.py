@@ -89,8 +89,12 @@ class Feed:
 
     @property
     def delay(self) -> float | None:
-        """Seconds after which the store must be read; None if nothing is missing."""
-        if self.doubts:
+        """Seconds after which the store must be read; None if nothing is missing.
+
+        A sender that was interrupted before it published is not waited for if the store, which keeps as many
+        entries as the ring, may soon drop its message.
+        """
+        if self.doubts or 2 * len(self._pending) >= self.ring.count:
             return 0
         return GRACE if self._pending or self._known_top > self.top else None
 

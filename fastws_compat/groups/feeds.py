@@ -167,11 +167,10 @@ class GroupFeed:
         delay = self.feed.delay
         if delay is None or self._task is not None or self._is_closed:
             return
-        if self._timer is not None:
-            if delay:
-                return
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(delay, self._start)
+        if not delay:
+            self._start()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay, self._start)
 
     def _start(self) -> None:
         if self._timer is not None:
@@ -204,9 +203,10 @@ class GroupFeed:
                     self._take(reading, waiting)
                     await self._give_all()
                     if self.feed.delay and not self._waiting:
-                        await asyncio.sleep(self.feed.delay)
+                        break
         finally:
             self._task = None
+        self._wake()
 
     async def _pause(self, seconds: float) -> None:
         """Wait until the next attempt, which is brought forward if the store may be available again."""

@@ -13,7 +13,7 @@ class Ring:
 
     def __init__(self, budget: Budget, count: int) -> None:
         self.budget = budget
-        self._count = count
+        self.count = count
         self._entries: dict[int, Kept] = {}
 
     def __len__(self) -> int:
@@ -27,7 +27,7 @@ class Ring:
             return
         self._entries[entry.offset] = entry
         self.budget.grow(self, entry.size)
-        if len(self._entries) > self._count:
+        if len(self._entries) > self.count:
             self.drop_oldest()
 
     def after(self, offset: int, limit: int) -> list[Kept]:
