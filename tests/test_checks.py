@@ -595,6 +595,7 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("REVALIDATE_SECONDS", -1),
         ("DEFLATE", "fast"),
         ("CLEANUP_TIMEOUT", "10"),
+        ("CLEANUP_TIMEOUT", 0),
         ("DISCONNECT_GRACE", "5"),
         ("HANDSHAKE_TIMEOUT", "4"),
         ("LAYER_TIMEOUT", -1),

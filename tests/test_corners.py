@@ -26,7 +26,7 @@ from fastws_compat.connections.counted import Counted
 from fastws_compat.connections.deadlines import Deadlines
 from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.lifecycle import Session, open_socket
-from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED
+from fastws_compat.connections.states import CONNECTED, CONNECTING, DISCONNECTED, SESSION
 from fastws_compat.contrib import gathering, prometheus
 from fastws_compat.contrib.prometheus.apps import PrometheusConfig
 from fastws_compat.daphne import shutdown
@@ -49,6 +49,7 @@ from fastws_compat.operations import acts, survey
 from fastws_compat.operations import census as operations_census
 from fastws_compat.operations.apps import OperationsConfig
 from fastws_compat.operations.management.top import Sample
+from fastws_compat.testclient import TestClient
 from fastws_compat.threads import databases, pool
 from tests.live_clients import client, joining_app
 
@@ -401,8 +402,29 @@ def test_a_route_that_is_called_on_its_own_runs_its_background_tasks() -> None:
     assert done == [sent] == [["websocket.accept", "websocket.close"]]
 
 
-def test_a_teardown_without_a_time_limit_sets_no_timer(settings: Any) -> None:
-    settings.FASTWS = {"CLEANUP_TIMEOUT": None}
+@pytest.mark.parametrize("seconds", [None, 0])
+def test_the_end_of_a_session_without_a_time_limit(settings: Any, seconds: Any) -> None:
+    settings.FASTWS = {"CLEANUP_TIMEOUT": seconds}
+    app, ended = FastAPI(), []
+
+    async def end() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        ended.append("whole")
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        websocket.scope[SESSION].at_end(end)
+        await websocket.accept()
+
+    with TestClient(app).websocket_connect("/ws"):
+        pass
+    assert ended == ["whole"]
+
+
+@pytest.mark.parametrize("seconds", [None, 0])
+def test_a_teardown_without_a_time_limit_sets_no_timer(settings: Any, seconds: Any) -> None:
+    settings.FASTWS = {"CLEANUP_TIMEOUT": seconds}
 
     async def work() -> str:
         await asyncio.sleep(0)

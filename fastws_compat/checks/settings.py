@@ -204,7 +204,7 @@ RULES: dict[str, Rule] = {
     "ALLOWED_ORIGINS": ORIGINS,
     "BEAT_SECONDS": POSITIVE_SECONDS,
     "CHECK_SECONDS": POSITIVE_SECONDS,
-    "CLEANUP_TIMEOUT": SECONDS_OR_NONE,
+    "CLEANUP_TIMEOUT": (_or_none(_is_positive), "a positive number of seconds or None"),
     "DAPHNE": _one_of("complete", "stock"),
     "DAPHNE_ROOT_PATH_HEADER": BOOLEAN,
     "DEFLATE": (_is_deflate, f"True, False or a dict of the options {', '.join(DEFLATE_OPTIONS)}"),

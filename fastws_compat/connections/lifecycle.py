@@ -152,7 +152,7 @@ class Session(Monitored, Counted):
         try:
             while callbacks:
                 try:
-                    async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT")):
+                    async with asyncio.timeout(conf.get("CLEANUP_TIMEOUT") or None):
                         await callbacks.pop()()
                 except (Exception, asyncio.CancelledError) as exc:
                     if isinstance(exc, asyncio.CancelledError) and current_task().cancelling():
