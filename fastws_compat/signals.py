@@ -57,12 +57,12 @@ def observe(websocket: WebSocket) -> None:
 class Observer(Stage):
     """The stage that sends the signals of one connection."""
 
-    __slots__ = ("_accepted", "_close_code", "_kept", "_listened", "_route", "_session", "_websocket")
+    __slots__ = ("_accepted", "_close_code", "_kept", "_listened", "_route", "_session")
 
     place: ClassVar[Place] = Place.SIGNALS
 
     def __init__(self, websocket: WebSocket, route: Any, listened: set[Signal]) -> None:
-        self._websocket = websocket
+        self._socket = websocket
         self._route = route
         self._listened = listened
         self._accepted = False
@@ -118,7 +118,7 @@ class Observer(Stage):
 
     async def _send_signal(self, signal: Signal, **values: Any) -> None:
         if signal in self._listened:
-            await signal.asend_robust(sender=self._route, websocket=self._websocket, **values)
+            await signal.asend_robust(sender=self._route, websocket=self._socket, **values)
 
 
 lifecycle.observers.append(observe)

@@ -60,7 +60,6 @@ class Guard(Stage):
         "_idle",
         "_interrupt",
         "_last",
-        "_socket",
         "_spawn",
         "_timers",
     )

@@ -165,7 +165,9 @@ class Session(Monitored, Counted):
     def let_go(self) -> None:
         """Break the reference cycle with the scope, so that the garbage collector has nothing to find."""
         self._sent = DISCONNECTED
-        self.scope, self.websocket = ENDED, None
+        if self.websocket is not None and self.websocket._pipe is not None:
+            self.websocket._pipe.let_go()
+        self.scope, self.websocket, self.read_ahead = ENDED, None, None
 
     @property
     def has_ended(self) -> bool:

@@ -10,6 +10,7 @@ from bisect import insort
 from collections.abc import Coroutine
 from contextlib import suppress
 from enum import IntEnum
+from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
 from fastws_compat.connections.closing import close_message
@@ -50,14 +51,31 @@ class Socket(Protocol):
     _closed: Closed | None
 
 
+# What stages have in place of their socket once the connection has ended.
+ENDED: Any = SimpleNamespace(
+    scope={},
+    client_state=DISCONNECTED,
+    application_state=DISCONNECTED,
+    _receive_calls=1,
+    _receive_returns=0,
+    _pending_disconnect=None,
+)
+
+
 class Stage:
     """A subclass has `receive`, `send`, or both. They call `_receive` and `_send`, towards the server."""
 
-    __slots__ = ("_receive", "_send")
+    __slots__ = ("_receive", "_send", "_socket")
 
     place: ClassVar[Place]
     _receive: Receive
     _send: Send
+    # A `Socket`, or a `WebSocket` where a stage needs more of it.
+    _socket: Any
+
+    def let_go(self) -> None:
+        """Break the reference cycle with the socket, so that the garbage collector has nothing to find."""
+        self._socket = ENDED
 
     @property
     def passes(self) -> bool:
@@ -118,16 +136,22 @@ class Pipe:
     def cut(self, message: Message) -> None:
         """Make the socket's next `send` raise the disconnect; `self.send` still reaches the client."""
         self._is_cut = True
-        socket, disconnect = self._socket, disconnect_exception(self._socket, message)
 
         async def refuse(_: Message) -> None:
-            socket.application_state = DISCONNECTED
-            socket._pending_disconnect = None
-            raise disconnect
+            if self._socket is not ENDED:
+                self._socket.application_state = DISCONNECTED
+                self._socket._pending_disconnect = None
+            raise disconnect_exception(self._socket, message)
 
-        socket._send = refuse
+        self._socket._send = refuse
         for stage in self._stages:
             stage.cut()
+
+    def let_go(self) -> None:
+        """As of a stage. What is sent late takes the same way as before."""
+        self._socket = ENDED
+        for stage in self._stages:
+            stage.let_go()
 
 
 def look_again(socket: Socket) -> None:

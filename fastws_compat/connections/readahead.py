@@ -21,7 +21,16 @@ class ReadAhead(Stage):
     can still apply back-pressure, and it stops filling once the endpoint receives again.
     """
 
-    __slots__ = ("_buffer", "_is_exhausted", "_paused", "_room", "_socket", "disconnect", "left", "task")
+    __slots__ = (
+        "_buffer",
+        "_is_exhausted",
+        "_is_reading",
+        "_paused",
+        "_room",
+        "disconnect",
+        "left",
+        "task",
+    )
 
     place: ClassVar[Place] = Place.READ_AHEAD
 
@@ -30,6 +39,8 @@ class ReadAhead(Stage):
         self._buffer: deque[asyncio.Future[Message]] = deque()
         self._room = MAX_LENGTH
         self._paused = self._is_exhausted = False
+        # Whether a message is awaited, or has come and is about to be buffered.
+        self._is_reading = False
         # The disconnect, if the endpoint has not received the messages before it.
         self.disconnect: Message | None = None
         # Whether the buffer is empty and the endpoint receives from the server again.
@@ -44,13 +55,14 @@ class ReadAhead(Stage):
     def read_on(self) -> None:
         """Continue to read, because the endpoint is not receiving."""
         self._paused = False
-        if self.task.done() and not self._is_exhausted and not self.is_full:
+        if not (self._is_reading or self._is_exhausted or self.is_full):
             self.task = self._read()
 
     def stop(self) -> None:
         self.task.cancel()
 
     def _read(self) -> asyncio.Future[Message]:
+        self._is_reading = True
         task = asyncio.ensure_future(self._receive())
         task.add_done_callback(self._on_message)
         return task
@@ -58,13 +70,13 @@ class ReadAhead(Stage):
     async def receive(self) -> Message:
         self._paused = True
         while not self._buffer:
-            if self.task.done():  # another task of the endpoint took the last one
+            if not self._is_reading:  # another task of the endpoint took the last one
                 self._bypass()
                 return await self._receive()
             # The endpoint may be cancelled while it waits; the message stays for the next call.
             await asyncio.wait([self.task])
         first = self._buffer.popleft()
-        if not self._buffer and self.task.done():
+        if not (self._buffer or self._is_reading):
             self._bypass()
         message = first.result()
         self._room += _length(message)
@@ -75,6 +87,7 @@ class ReadAhead(Stage):
         pipe_of(self._socket).remove(self)
 
     def _on_message(self, task: asyncio.Future[Message]) -> None:
+        self._is_reading = False
         self._buffer.append(task)
         if task.cancelled() or task.exception() is not None:
             self._is_exhausted = True  # the endpoint's next call raises it

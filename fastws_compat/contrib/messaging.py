@@ -57,7 +57,7 @@ class Messages:
 class Processing(Stage):
     """Makes the spans of a socket's messages: each lasts until the endpoint asks for the next one."""
 
-    __slots__ = ("_attributes", "_cause", "_share", "_socket", "_span", "_tracing")
+    __slots__ = ("_attributes", "_cause", "_share", "_span", "_tracing")
 
     place: ClassVar[Place] = Place.TRACES
 

@@ -21,23 +21,23 @@ from fastws_compat.types import Message
 class Greeting(Stage):
     """Sends the hello right after the handshake is accepted, and is then removed."""
 
-    __slots__ = ("_websocket",)
+    __slots__ = ()
 
     place: ClassVar[Place] = Place.HELLO
 
     def __init__(self, websocket: Socket) -> None:
-        self._websocket = websocket
+        self._socket = websocket
 
     async def send(self, message: Message) -> None:
         await self._send(message)
         if message["type"] != "websocket.accept":
             return
-        member = member_of(self._websocket)
+        member = member_of(self._socket)
         await self._send(text_frame("hello", id=member.id, beat=conf.get("BEAT_SECONDS")))
-        pipe_of(self._websocket).remove(self)
+        pipe_of(self._socket).remove(self)
         beats = _beats_here()
         beats.start(member)
-        self._websocket.scope[SESSION].at_end(partial(beats.stop, member))
+        self._socket.scope[SESSION].at_end(partial(beats.stop, member))
 
 
 class Beats:

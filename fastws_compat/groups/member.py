@@ -7,14 +7,13 @@ import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextvars import copy_context
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from fastws_compat import conf
 from fastws_compat.connections.closing import close_message
 from fastws_compat.connections.outcomes import Closed
 from fastws_compat.connections.outlet import Outlet, form_of
-from fastws_compat.connections.pipe import Socket, is_direct, mark_disconnected, passes
+from fastws_compat.connections.pipe import ENDED, Socket, is_direct, mark_disconnected, passes
 from fastws_compat.connections.states import (
     CONNECTED,
     CONNECTING,
@@ -38,8 +37,6 @@ from fastws_compat.types import Send
 TRY_AGAIN_LATER = 1013
 # Seconds that a socket which is being closed has to send what was queued before the close.
 CLOSE_TIMEOUT = 1.0
-# What a member has in place of its socket once the connection has ended.
-ENDED: Any = SimpleNamespace(scope={}, client_state=DISCONNECTED, application_state=DISCONNECTED)
 
 
 class Session(Protocol):

@@ -79,7 +79,7 @@ class Login(Stage):
         self.loop = asyncio.get_running_loop()
         # Middleware of the project may store the current tenant in it.
         self.context = copy_context()
-        self._websocket = websocket
+        self._socket = websocket
         self._connection = connection
         self._state_at_end = CONNECTING
         self._holds = 0
@@ -110,7 +110,8 @@ class Login(Stage):
             kept, self._kept = self._kept, None
             message = kept or await self._interrupt.wait(self._receive)
             while self._holds and self.ended is None:
-                if (pending := self._websocket._pending_disconnect) is not None:
+                pending: Message | None = self._socket._pending_disconnect
+                if pending is not None:
                     return pending
                 self._released = asyncio.Event()
                 try:
@@ -121,15 +122,15 @@ class Login(Stage):
         if self.ended is None and message is not None:
             return message
         code, reason = self.ended or (LOGGED_OUT, "")
-        if self._websocket.client_state is CONNECTING:
-            raise raised_by(self._websocket, WebSocketDisconnect(code, reason))
+        if self._socket.client_state is CONNECTING:
+            raise raised_by(self._socket, WebSocketDisconnect(code, reason))
         return disconnect_message(code, reason)
 
     async def send(self, message: Message) -> None:
         if self.ended is None:
             await self._send(message)
         elif message["type"] != "websocket.close":  # the endpoint may close a socket that is closing
-            raise raised_by(self._websocket, WebSocketDisconnect(*self.ended))
+            raise raised_by(self._socket, WebSocketDisconnect(*self.ended))
 
     def end(self, code: int, reason: str) -> None:
         """End the login, from any thread. From here on the endpoint receives nothing from the client."""
@@ -143,14 +144,14 @@ class Login(Stage):
                     self._connection.note_refusal(403, "login")
                 self._connection.note_close(code, "server")
                 self._connection.mark_closed()
-                look_again(self._websocket)
+                look_again(self._socket)
         call_in_loop(self.loop, self.context, self._hang_up)
 
     def _hang_up(self) -> None:
         if self._close_task is None:
             self._close_task = self.loop.create_task(self._send_close())
             self._interrupt.fire()
-            if (member := self._websocket.scope.get(MEMBER)) is not None:
+            if (member := self._socket.scope.get(MEMBER)) is not None:
                 code, _ = self.ended or (LOGGED_OUT, "")
                 member.expel(code)
 

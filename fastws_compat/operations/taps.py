@@ -45,7 +45,6 @@ class Tap(Stage):
     __slots__ = (
         "_fits",
         "_session",
-        "_socket",
         "_timer",
         "count",
         "deadline",
