@@ -1271,6 +1271,34 @@ def test_daphne_checks_an_application_before_it_reports_its_end(
     assert caplog.text.count("Exception inside application: once") == lines
 
 
+def test_an_application_that_daphne_finds_ended_after_its_client_left_is_logged_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
+
+    async def main() -> None:
+        go = asyncio.Event()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "websocket.accept"})
+            await go.wait()
+            raise LookupError("once")
+
+        connection = await Connection(application).open()
+        task, protocol = connection.task, connection.protocol
+        connection.lose()
+        go.set()
+        await run_to_end(task)
+        connection.server.application_checker()
+        await settle()
+        assert protocol not in connection.server.connections
+        assert protocol not in connection.server.left
+
+    asyncio.run(main())
+    assert caplog.text.count("Exception inside application: once") == 1
+
+
 def test_an_application_that_ended_reports_once_before_daphne_checks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -92,6 +92,26 @@ async def freed(act: Act, path: str = "/ws") -> bool:
     return True
 
 
+def test_what_is_sent_after_the_end_of_a_kicked_connection_raises_its_disconnect() -> None:
+    async def main() -> None:
+        app, kept = FastAPI(), []
+
+        @app.websocket("/ws")
+        async def endpoint(websocket: WebSocket) -> None:
+            await websocket.accept()
+            await hang_up(websocket, 4000, "kicked")
+            kept.append(websocket._send)
+
+        server = FakeServer(CONNECT)
+        server.start(app, websocket_scope("/ws"))
+        await server.wait_ended()
+        with pytest.raises(WebSocketDisconnect) as caught:
+            await kept[0]({"type": "websocket.send", "text": "late"})
+        assert (caught.value.code, caught.value.reason) == (4000, "kicked")
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize("act", [plain, log_in, log_out, be_kicked, be_busy])
 def test_a_connection_with_a_stage_is_freed_without_the_collector(act: Act) -> None:
     assert asyncio.run(freed(act))

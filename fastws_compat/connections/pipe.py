@@ -10,7 +10,6 @@ from bisect import insort
 from collections.abc import Coroutine
 from contextlib import suppress
 from enum import IntEnum
-from types import SimpleNamespace
 from typing import Any, ClassVar, Protocol
 
 from fastws_compat.connections.closing import close_message
@@ -51,15 +50,16 @@ class Socket(Protocol):
     _closed: Closed | None
 
 
-# What stages have in place of their socket once the connection has ended.
-ENDED: Any = SimpleNamespace(
-    scope={},
-    client_state=DISCONNECTED,
-    application_state=DISCONNECTED,
-    _receive_calls=1,
-    _receive_returns=0,
-    _pending_disconnect=None,
-)
+class Ended:
+    """What stages have in place of their socket once the connection has ended."""
+
+    scope: ClassVar[dict[str, Any]] = {}
+    client_state = application_state = DISCONNECTED
+    _receive_calls, _receive_returns = 1, 0
+    _pending_disconnect = None
+
+
+ENDED: Any = Ended()
 
 
 class Stage:

@@ -390,7 +390,7 @@ class WebSocketProtocol(MessageReader):
         """Close the connection when its application has returned or raised, unless it is over already."""
         error = None if task.cancelled() else task.exception()
         if not self.server.application_ended(self) and error is not None:
-            return  # daphne's own check, once a second, came first and called handle_exception
+            return  # daphne's own check, once a second, came first and logged it
         failed = error is not None or task.cancelled()
         try:
             if error is not None:
@@ -407,9 +407,6 @@ class WebSocketProtocol(MessageReader):
     @property
     def _is_unanswered(self) -> bool:
         return self.phase is Phase.CONNECTING and not self.disconnected
-
-    def handle_exception(self, exception: BaseException) -> None:
-        self._end(failed=True)
 
     def _end(self, failed: bool) -> None:
         if self.disconnected or self.phase is Phase.CLOSED:
