@@ -10,6 +10,7 @@ In process, for messages also on servers, and for sockets on one daphne (`--sock
 import importlib
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Any
@@ -162,6 +163,8 @@ def sizes_on_servers(quick: bool) -> Table:
 
 # In most shells, 20,000 open files are the limit for one client.
 SOCKETS = (2000, 8000, 18_000)
+# Seconds without work after which a server has done what a burst has left to do.
+SETTLED = 1.5
 FROZEN = {"GC_FREEZE": True, "GC_FREEZE off": False}
 
 
@@ -183,7 +186,10 @@ def sockets_of_one_daphne(quick: bool) -> Table:
 
 
 def costs(counts: tuple[int, ...], freeze: bool) -> dict[str, dict[int, float]]:
-    """The cost of a connect up to each count, and of a delivery to that many, garbage collection included."""
+    """The cost of a connect up to each count, and of a delivery to that many, garbage collection included.
+
+    The pass of the collector that follows a burst of connects belongs to them, not to the first deliveries.
+    """
     found: dict[str, dict[int, float]] = {"connect": {}, "delivery": {}}
     with serving(OURS, "complete", "", freeze).process() as (port, pid):
         audience = Audience([connect(port, "g") for _ in range(20)])
@@ -191,6 +197,7 @@ def costs(counts: tuple[int, ...], freeze: bool) -> dict[str, dict[int, float]]:
             before, members = main_thread_seconds(pid), len(audience.sockets)
             while len(audience.sockets) < count:
                 audience.add(connect(port, "g", len(audience.sockets)))
+            settle(pid)
             found["connect"][count] = (main_thread_seconds(pid) - before) / (count - members) * 1e6
             times = max(5, 100_000 // count)
             taken = []
@@ -201,6 +208,16 @@ def costs(counts: tuple[int, ...], freeze: bool) -> dict[str, dict[int, float]]:
             found["delivery"][count] = statistics.mean(taken)
         audience.close()
     return found
+
+
+def settle(pid: int) -> None:
+    """Wait until the server does next to nothing for longer than its timers wait."""
+    deadline, idle_since, spent = time.monotonic() + 30, time.monotonic(), main_thread_seconds(pid)
+    while time.monotonic() < min(deadline, idle_since + SETTLED):
+        time.sleep(0.1)
+        before, spent = spent, main_thread_seconds(pid)
+        if spent - before > 0.01:
+            idle_since = time.monotonic()
 
 
 if __name__ == "__main__":
