@@ -606,6 +606,7 @@ def test_handshake_whose_look_up_hangs_is_refused(settings, monkeypatch, caplog,
                 await wait_until(lambda: blocked.calls)
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [refusal.status_code for refusal in found] == [503] * 3
+        assert all(int(refusal.headers["Retry-After"]) > 0 for refusal in found)
         assert blocked.calls == [["hangs", "b", "c"]] if together else [["hangs"]]
         blocked.may_return.set()
 

@@ -21,6 +21,8 @@ from django.db import InterfaceError, OperationalError
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.outcomes import refusal
+from fastws_compat.connections.refusal import retry_after
+from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import ALONE, BATCH
 from fastws_compat.logins.lookups import in_thread, look_up
@@ -32,6 +34,11 @@ INTERVAL = 0.5
 GATHERING = 0.05
 
 Release = Callable[[], None]
+
+
+def unavailable() -> HTTPException:
+    """The refusal of a handshake whose user cannot be looked up now."""
+    return refusal("database", 503, headers={"Retry-After": retry_after()})
 
 
 class LookUp:
@@ -63,7 +70,7 @@ class Entry:
     def is_wanted(self) -> bool:
         """Whether the handshake still waits; one whose client has left is refused without a query."""
         if self.turn is not None and not self.future.done() and self.turn.is_gone:
-            self.future.set_exception(refusal("database", 503))
+            self.future.set_exception(unavailable())
         return not self.future.done()
 
     def resolve(self) -> None:
@@ -216,7 +223,7 @@ class Batches:
         for entry in [entry for queue in self._queues.values() for entry in queue.entries()]:
             if entry.turn is not None and entry.begun < begun and entry.is_wanted:
                 logger.warning("WebSocket refused: its user was not found in %g s", timeout)
-                entry.future.set_exception(refusal("database", 503))
+                entry.future.set_exception(unavailable())
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()
