@@ -216,6 +216,24 @@ def test_tenants_that_come_together(server: Server, prepared_tenants: Tenants) -
     assert "Traceback" not in running.logs()
 
 
+@in_turn("engine", {"together": None, "one by one": "tests.servers.own_sessions"})
+def test_database_that_hangs_refuses_in_time(server: Server, site: Site, engine: str | None) -> None:
+    """A lone handshake too, and sessions that are read one by one."""
+    own = {} if engine is None else {"SESSION_ENGINE": engine}
+    options = ["--websocket_connect_timeout", "60"] if server.is_daphne else []
+    running = start(site, server, {"HANDSHAKE_TIMEOUT": 1}, options, **own)
+    with ExitStack() as stack:
+        control = open_control(site, running, stack)
+        tell(control, "hold")
+        for count in (1, 3):
+            crowd = Crowd(running, stack).come("/storm/members", [site.sessions["ann"]] * count)
+            answers = [socket.answer() for socket in crowd.sockets]
+            assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers), answers
+            assert all(b"retry-after: " in answer.lower() for answer in answers), answers
+        tell(control, "release 0")
+    assert running.logs().count("its user was not found in 1 s") == 4
+
+
 @on_servers("daphne")
 def test_others_begin_in_the_order_of_their_arrival(server: Server, site: Site) -> None:
     running = start(site, server, {"MAX_HANDSHAKES": 3})
