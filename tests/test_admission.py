@@ -606,11 +606,48 @@ def test_handshake_whose_look_up_hangs_is_refused(settings, monkeypatch, caplog,
                 await wait_until(lambda: blocked.calls)
         found = await asyncio.gather(*tasks, return_exceptions=True)
         assert [refusal.status_code for refusal in found] == [503] * 3
+        assert all(int(refusal.headers["Retry-After"]) > 0 for refusal in found)
         assert blocked.calls == [["hangs", "b", "c"]] if together else [["hangs"]]
         blocked.may_return.set()
 
     asyncio.run(main())
     assert caplog.text.count("its user was not found in 0.1 s") == 3
+
+
+@pytest.mark.parametrize("place", ["here", None])
+def test_lone_handshake_whose_look_up_hangs_is_refused(settings, monkeypatch, place):
+    """Also where it is looked up by itself, because its place is not known."""
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": 0.1}
+    monkeypatch.setattr(batches, "INTERVAL", 0.05)
+
+    async def main():
+        blocked = Blocked()
+        async with asyncio.timeout(20):
+            with pytest.raises(HTTPException) as refused:
+                await batches.find(blocked, place, "hangs", Turn())
+        assert refused.value.status_code == 503
+        blocked.may_return.set()
+        assert await batches.find(blocked, place, "b", Turn()) == "b alone"
+
+    asyncio.run(main())
+
+
+def test_handshake_that_is_left_to_itself_is_refused_when_it_hangs(settings, monkeypatch):
+    """The batch has found the others; this one waits for code of the project."""
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": 0.1}
+    monkeypatch.setattr(batches, "INTERVAL", 0.05)
+
+    async def main():
+        blocked = Blocked()
+        work = [batches.find(blocked, "here", item, Turn()) for item in ("a", "alone", "b")]
+        async with asyncio.timeout(20):
+            found = await asyncio.gather(*work, return_exceptions=True)
+        assert found.pop(1).status_code == 503
+        assert found == ["a together", "b together"]
+        assert not batches._of_loop()._alone
+        blocked.may_return.set()
+
+    asyncio.run(main())
 
 
 def test_handshake_that_waits_begins_in_its_own_context(settings):

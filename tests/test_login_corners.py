@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import OperationalError, connections
 from django.utils.crypto import salted_hmac
 
 from fastws_compat.connections.states import LOGIN, RESPONSE, SESSION
@@ -21,6 +21,7 @@ from fastws_compat.logins.batches import Batches
 from fastws_compat.logins.gate import Login
 from fastws_compat.logins.lookups import new_session
 from fastws_compat.requests import parse_cookie
+from fastws_compat.threads import databases
 
 
 def test_a_user_model_without_fallback_keys_has_one_hash() -> None:
@@ -65,6 +66,68 @@ def test_a_key_with_a_null_character_reaches_no_database() -> None:
     """A quoted cookie may contain one, and PostgreSQL raises an error for it."""
     assert new_session(parse_cookie(r'sessionid="\000abcdefgh"')["sessionid"]).session_key is None
     assert new_session("abcdefgh").session_key == "abcdefgh"
+
+
+class KeptConnection:
+    """A database connection from an earlier call."""
+
+    errors_occurred = True
+    in_atomic_block = False
+
+    def __init__(self, connection: Any = "kept", usable: bool = False) -> None:
+        self.connection = connection
+        self.usable = usable
+
+    def is_usable(self) -> bool:
+        return self.usable
+
+    def close(self) -> None:
+        self.connection = None
+
+
+class LookUps:
+    """A look-up that fails so many times."""
+
+    def __init__(self, failures: int = 1) -> None:
+        self.failures, self.number = failures, 0
+
+    def __call__(self) -> str:
+        self.number += 1
+        if self.number <= self.failures:
+            raise OperationalError
+        return "found"
+
+
+@pytest.mark.parametrize("failures", [1, lookups.MAX_ATTEMPTS - 1])
+def test_a_connection_that_the_database_has_dropped_fails_no_look_up(
+    monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    """As many may have been kept as a pool holds; the last attempt is not spoilt by another one."""
+    look_up = LookUps(failures=failures)
+    monkeypatch.setattr(databases, "_opened", lambda: [KeptConnection()])
+    assert lookups._connected(look_up) == "found"
+    assert look_up.number == failures + 1
+
+
+def test_a_database_that_drops_every_connection_ends_the_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    look_up = LookUps(failures=100)
+    monkeypatch.setattr(databases, "_opened", lambda: [KeptConnection()])
+    with pytest.raises(OperationalError):
+        lookups._connected(look_up)
+    assert look_up.number == lookups.MAX_ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    "opened", [[], [KeptConnection(None)], [KeptConnection(usable=True)]], ids=["none", "refused", "usable"]
+)
+def test_a_query_that_fails_on_a_good_connection_is_not_repeated(
+    monkeypatch: pytest.MonkeyPatch, opened: list[KeptConnection]
+) -> None:
+    look_up = LookUps()
+    monkeypatch.setattr(databases, "_opened", lambda: opened)
+    with pytest.raises(OperationalError):
+        lookups._connected(look_up)
+    assert look_up.number == 1
 
 
 def test_a_session_of_nobody_lets_nobody_in() -> None:

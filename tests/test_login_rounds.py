@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import ExitStack
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -19,8 +20,8 @@ from django.test.utils import CaptureQueriesContext
 from fastws_compat.auth import login_required, permission_required, user_passes_test
 from fastws_compat.connections import census
 from fastws_compat.logins.registry import checks
-from tests.test_revalidation import KEPT, check_now, committed, connected, end_of, nothing_is_left
-from tests.users import make_user
+from tests.test_revalidation import KEPT, app_for, check_now, committed, connected, end_of, nothing_is_left
+from tests.users import client_of, make_user
 
 __all__ = ["committed", "nothing_is_left"]  # fixtures
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,42 @@ def test_a_login_or_logout_without_a_session_closes_nothing() -> None:
         user_logged_out.send(User, request=request, user=ann)
         user_logged_out.send(User, request=request, user=None)
         assert end_of(websocket) == "open"
+
+
+def session_of(client: Any, **contents: Any) -> Any:
+    """The session of a client, with these contents; they are not saved."""
+    session = db.SessionStore(client.cookies["sessionid"])
+    session.update(contents)
+    return session
+
+
+@pytest.mark.parametrize("spelled", ["{:04}", " {}", "{}"])
+def test_a_key_may_be_written_in_another_way(spelled: str) -> None:
+    """As on Django's pages, which convert what the session holds."""
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    session = session_of(client, **{SESSION_KEY: spelled.format(ann.pk)})
+    session.save()
+    with client.websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "in"
+        check_now()
+        assert end_of(websocket) == "open"
+        user_logged_out.send(User, request=SimpleNamespace(session=session), user=ann)
+        assert end_of(websocket) == 4401
+
+
+def test_a_session_that_names_no_user_of_this_model_is_closed() -> None:
+    """Its logout closes nothing: its user has no sockets."""
+    ann = make_user()
+    client = client_of(ann, app_for(login_required))
+    with client.websocket_connect("/ws") as websocket:
+        assert websocket.receive_text() == "in"
+        session = session_of(client, **{SESSION_KEY: "a-uuid-of-old"})
+        user_logged_out.send(User, request=SimpleNamespace(session=session), user=None)
+        assert end_of(websocket) == "open"
+        session.save()
+        check_now()
+        assert end_of(websocket) == 4401
 
 
 def test_a_change_of_another_user_checks_nobody() -> None:

@@ -9,9 +9,8 @@ from django.contrib.auth import SESSION_KEY
 
 from fastws_compat.connections.admission import Turn
 from fastws_compat.logins import stores, tenants
-from fastws_compat.logins.batches import LookUp, Release, find, is_busy
+from fastws_compat.logins.batches import LookUp, Release, alone, find, is_busy
 from fastws_compat.logins.judge import ALONE, Condition, load_permissions, owner_of, owners_of
-from fastws_compat.logins.lookups import look_up
 
 
 class Owners(LookUp):
@@ -58,7 +57,7 @@ async def owner(session: Any, turn: Turn | None = None) -> Any:
     reads_alone = not stores.is_loaded(session) and not stores.reads_many(session)
     if place and reads_alone and is_busy(OWNERS, place):
         # It would wait; meanwhile a thread of the pool can read it.
-        await look_up(session.get, SESSION_KEY)
+        await alone(turn, session.get, SESSION_KEY)
     return await find(OWNERS, place, session, turn)
 
 

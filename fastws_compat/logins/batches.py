@@ -8,7 +8,7 @@ another. Alone, it makes the queries that it would make without this module.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
@@ -21,9 +21,11 @@ from django.db import InterfaceError, OperationalError
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.outcomes import refusal
+from fastws_compat.connections.refusal import retry_after
+from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import ALONE, BATCH
-from fastws_compat.logins.lookups import in_thread, look_up
+from fastws_compat.logins.lookups import in_thread
 
 # Seconds between two searches for handshakes that have waited too long.
 INTERVAL = 0.5
@@ -32,6 +34,11 @@ INTERVAL = 0.5
 GATHERING = 0.05
 
 Release = Callable[[], None]
+
+
+def unavailable() -> HTTPException:
+    """The refusal of a handshake whose user cannot be looked up now."""
+    return refusal("database", 503, headers={"Retry-After": retry_after()})
 
 
 class LookUp:
@@ -63,8 +70,15 @@ class Entry:
     def is_wanted(self) -> bool:
         """Whether the handshake still waits; one whose client has left is refused without a query."""
         if self.turn is not None and not self.future.done() and self.turn.is_gone:
-            self.future.set_exception(refusal("database", 503))
+            self.future.set_exception(unavailable())
         return not self.future.done()
+
+    async def fill(self, work: Awaitable[Any]) -> None:
+        try:
+            self.result = await work
+        except BaseException as exc:
+            self.error = exc
+        self.resolve()
 
     def resolve(self) -> None:
         if self.future.done():
@@ -94,11 +108,6 @@ class Queue:
     def entries(self) -> list[Entry]:
         """Those that wait for a batch, and those of every batch that is not finished."""
         return [*self.gathering, *chain.from_iterable(self.at_work.values())]
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether a handshake in it may wait for others."""
-        return len(self.gathering) > 1 or bool(self.at_work)
 
     def add(self, entry: Entry) -> None:
         if not self.gathering:
@@ -180,6 +189,8 @@ class Batches:
         # Weakly, because a closed loop takes its batches with it.
         self._loop = ref(loop)
         self._queues: dict[Hashable, Queue] = {}
+        # Those that are looked up by themselves.
+        self._alone: set[Entry] = set()
         self._is_armed = False
 
     async def find(self, look_up_: LookUp, place: Hashable, item: Any, turn: Turn | None) -> Any:
@@ -190,16 +201,28 @@ class Batches:
             queue = self._queues[key] = Queue(look_up_, partial(self._queues.pop, key))
         entry = Entry(item, turn, loop.create_future(), loop.time())
         queue.add(entry)
-        if not self._is_armed and queue.is_shared:
-            self._arm()
+        self._arm()
         return await entry.future
+
+    async def alone(self, turn: Turn | None, call: Callable[..., Any], *arguments: Any) -> Any:
+        """The result of a call in a thread, in a copy of the running context that is then discarded."""
+        loop = asyncio.get_running_loop()
+        entry = Entry(None, turn, loop.create_future(), loop.time())
+        task = loop.create_task(entry.fill(in_thread(call, *arguments)))
+        self._alone.add(entry)
+        self._arm()
+        try:
+            return await entry.future
+        finally:
+            self._alone.discard(entry)
+            task.cancel()
 
     def is_busy(self, look_up_: LookUp, place: Hashable) -> bool:
         return (look_up_, place) in self._queues
 
     def _arm(self) -> None:
         loop = self._loop()
-        if loop is not None:
+        if loop is not None and not self._is_armed:
             self._is_armed = True
             loop.call_later(INTERVAL, self._refuse_late, context=Context())
 
@@ -207,16 +230,17 @@ class Batches:
         """Refuse handshakes whose look-up takes longer than their time, while some are waiting."""
         self._is_armed = False
         loop, timeout = self._loop(), conf.get("HANDSHAKE_TIMEOUT")
-        if loop is None or not self._queues:
+        if loop is None or not (self._queues or self._alone):
             return
         self._arm()
         if timeout is None:
             return
         begun = loop.time() - timeout
-        for entry in [entry for queue in self._queues.values() for entry in queue.entries()]:
+        in_queues = [queue.entries() for queue in self._queues.values()]
+        for entry in chain(list(self._alone), *in_queues):
             if entry.turn is not None and entry.begun < begun and entry.is_wanted:
                 logger.warning("WebSocket refused: its user was not found in %g s", timeout)
-                entry.future.set_exception(refusal("database", 503))
+                entry.future.set_exception(unavailable())
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()
@@ -232,8 +256,13 @@ async def find(look_up_: LookUp, place: Hashable, item: Any, turn: Turn | None =
     if place is not None:
         result = await _of_loop().find(look_up_, place, item, turn)
     if result is ALONE:
-        result = await look_up(look_up_.one, item, _nothing)
+        result = await alone(turn, look_up_.one, item, _nothing)
     return result
+
+
+async def alone(turn: Turn | None, call: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of a call in a thread for one handshake; `turn` as in `find`."""
+    return await _of_loop().alone(turn, call, *arguments)
 
 
 def is_busy(look_up_: LookUp, place: Hashable) -> bool:

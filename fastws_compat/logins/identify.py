@@ -14,7 +14,6 @@ from django.db import Error
 from django.utils.functional import LazyObject, empty
 
 from fastws_compat.connections.outcomes import refusal
-from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import (
     IDENTIFIED_AT,
     JUDGED_USER,
@@ -24,7 +23,8 @@ from fastws_compat.connections.states import (
 )
 from fastws_compat.logger import logger
 from fastws_compat.logins.arrivals import owner
-from fastws_compat.logins.judge import may_log_in, user_key
+from fastws_compat.logins.batches import unavailable
+from fastws_compat.logins.judge import is_session_of, may_log_in, user_key
 from fastws_compat.logins.lookups import look_up, new_session
 from fastws_compat.origins import objection
 from fastws_compat.requests import HTTPConnection
@@ -105,9 +105,9 @@ async def session_of(scope: Scope, user: Any) -> Any:
     session = django_session(scope)
     if session is None:
         return None
-    # The code that found the user has usually read the session.
-    user_id = session.get(SESSION_KEY) if session.accessed else await from_database(session.get, SESSION_KEY)
-    return session if str(user_id) == user_key(user) and session.session_key else None
+    if not session.accessed:  # the code that found the user has usually read it
+        await from_database(session.get, SESSION_KEY)
+    return session if is_session_of(user_key(user), session) and session.session_key else None
 
 
 def django_session(scope: Scope) -> Any:
@@ -128,4 +128,4 @@ async def or_refused(work: Awaitable[T]) -> T:
         return await work
     except (Error, OSError) as exc:
         logger.error("WebSocket refused: the user cannot be identified (%s: %s)", type(exc).__name__, exc)
-        raise refusal("database", 503, headers={"Retry-After": retry_after()})
+        raise unavailable()

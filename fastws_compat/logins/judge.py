@@ -10,6 +10,7 @@ from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
 from importlib import import_module
+from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
 
 from asgiref.sync import _restore_context, async_to_sync
@@ -179,7 +180,7 @@ def _unless_it_raises(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _identities_together(sessions: Sequence[Any]) -> list[Any]:
     """The identity in each session; None without a login, and `ALONE`."""
-    backend_of, to_key = functools.cache(_backend), user_model()._meta.pk.to_python
+    backend_of = functools.cache(_backend)
 
     def identity_together(session: Any) -> Any:
         if not stores.is_loaded(session):
@@ -187,7 +188,6 @@ def _identities_together(sessions: Sequence[Any]) -> list[Any]:
         identity = _identity_of(session)
         if identity is None:
             return None
-        to_key(identity.user_id)  # raises if the user model has had keys of another type
         return identity if _looks_up_as_django(backend_of(identity.backend)) else ALONE
 
     return [_unless_it_raises(identity_together, session) for session in sessions]
@@ -201,8 +201,8 @@ def _owner_together(session: Any, user: Any, seen: set[int]) -> Any:
 
 
 def _identity_of(session: Any) -> Identity | None:
-    user_id = session.get(SESSION_KEY)
-    return None if user_id is None or not session.session_key else _identity_in(session, str(user_id))
+    user_id = user_id_in(session)
+    return None if user_id is None or not session.session_key else _identity_in(session, user_id)
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:
@@ -232,7 +232,7 @@ def claimed_identity(claim: Claim, sessions: dict[str, Any]) -> Any:
 def _identity_in(contents: Any, user_id: str, using: str | None = None) -> Identity | None:
     """The identity in a session or in its contents, if it is this user's."""
     backend = contents.get(BACKEND_SESSION_KEY)
-    if str(contents.get(SESSION_KEY)) != user_id or backend not in settings.AUTHENTICATION_BACKENDS:
+    if not is_session_of(user_id, contents) or backend not in settings.AUTHENTICATION_BACKENDS:
         return None
     return Identity(user_id, backend, using)
 
@@ -415,6 +415,29 @@ def user_key(user: Any) -> str:
     """The user's primary key as sessions write it."""
     text: str = user._meta.pk.value_to_string(user)
     return str(text)
+
+
+def user_id_in(contents: Any) -> str | None:
+    """The `user_key` of the user in a session or in its contents; None without a login.
+
+    Code of the project may have written it in another way, for example a UUID without hyphens. Raises for
+    what is no key of this user model, as Django does.
+    """
+    value = contents.get(SESSION_KEY)
+    if value is None:
+        return None
+    field = user_model()._meta.pk
+    return str(field.value_to_string(SimpleNamespace(**{field.attname: field.to_python(value)})))
+
+
+def is_session_of(user_id: str, contents: Any) -> bool:
+    """Whether the user in a session, or in its contents, has this key."""
+    if str(contents.get(SESSION_KEY)) == user_id:
+        return True
+    try:
+        return user_id_in(contents) == user_id
+    except Exception:  # of another user model
+        return False
 
 
 # Permissions

@@ -19,12 +19,17 @@ from asgiref.sync import AsyncToSync, SyncToAsync
 from channels.db import DatabaseSyncToAsync
 from django.conf import settings
 from django.core.cache import BaseCache, caches
+from django.db import InterfaceError, OperationalError
 
 from fastws_compat import conf
 from fastws_compat.logins.tenants import any_schemas
 from fastws_compat.threads import databases
 
 T = TypeVar("T")
+
+# How often a look-up is tried while it finds lost connections. A pool of psycopg keeps four by default, and
+# hands out one after the other.
+MAX_ATTEMPTS = 5
 
 
 async def look_up(call: Callable[..., T], *arguments: Any) -> T:
@@ -67,9 +72,23 @@ def _in_pool(call: Callable[..., T], *arguments: Any) -> T:
     """Clean the thread's database connections before and after the call; in tests this closes them."""
     databases.clean_up()
     try:
-        return _with_caches_closed(call, *arguments)
+        return _connected(call, *arguments)
     finally:
         databases.clean_up()
+
+
+def _connected(call: Callable[..., T], *arguments: Any) -> T:
+    """Make the call, and make it again if it found a connection that the database has dropped.
+
+    After a restart of the database, a connection that was kept would otherwise fail a whole batch.
+    """
+    for _ in range(MAX_ATTEMPTS - 1):
+        try:
+            return _with_caches_closed(call, *arguments)
+        except (OperationalError, InterfaceError):
+            if not databases.close_lost():
+                raise
+    return _with_caches_closed(call, *arguments)
 
 
 def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:

@@ -6,19 +6,20 @@ Every process imports this module. What only the receivers need is imported when
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
-from django.contrib.auth import SESSION_KEY, get_user_model
+from django.contrib.auth import get_user_model
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import router, transaction
 from django.db.backends.signals import connection_created
 from django.db.models import Model
 from django.db.models.signals import class_prepared, m2m_changed, post_delete, post_save
 
 from fastws_compat.logins import deletions
-from fastws_compat.logins.judge import user_key
+from fastws_compat.logins.judge import user_id_in, user_key
 from fastws_compat.threads.orm import reconnect_after_errors
 
 Subject = tuple[Any, Any, Callable[..., None]]
@@ -105,17 +106,19 @@ def logged_out(sender: Any, request: Any, user: Any, **kwargs: Any) -> None:
     session = getattr(request, "session", None)
     if not getattr(session, "session_key", None):
         return
-    # Not that of `user`: middleware may have put somebody else in the place of the user of the session.
-    owner = session.get(SESSION_KEY)  # type: ignore[union-attr]
-    if owner is None:
-        return
     from fastws_compat.logins import registry, remote, session_names, tenants
 
+    # Not that of `user`: middleware may have put somebody else in the place of the user of the session.
+    owner = None
+    with suppress(ValidationError):  # the key of a user of another model, who has no sockets
+        owner = user_id_in(session)
+    if owner is None:
+        return
     # A session without a name may be the session of any socket of the user, so all of them are closed.
     name = session_names.name_of(session)
     digest = name and session_names.session_digest(name)
     tenant = tenants.current_tenant() if user is None else tenants.tenant_of(user)
-    remote.publish(registry.end_logins(str(owner), digest, tenant=tenant))
+    remote.publish(registry.end_logins(owner, digest, tenant=tenant))
 
 
 def user_saved(

@@ -85,6 +85,21 @@ def keep_held() -> Opened:
     return Opened(held, idle) if held or idle else NONE
 
 
+def close_lost() -> bool:
+    """Close the connections that the database has dropped; whether there were any."""
+    lost = [
+        connection
+        for connection in _opened()
+        if connection.connection is not None
+        and connection.errors_occurred
+        and not connection.in_atomic_block
+        and not connection.is_usable()
+    ]
+    for connection in lost:
+        connection.close()
+    return bool(lost)
+
+
 def _close_if_old(connection: Any) -> None:
     if in_tests():
         # A test database cannot be dropped while a connection to it is open. SQLite's in-memory databases

@@ -25,6 +25,7 @@ settings.configure(
 )
 django.setup()
 
+from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 
 from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect  # noqa: E402
@@ -89,3 +90,15 @@ for end in (lambda: disconnect_user(ann), ann.delete):
             websocket.receive_text()
         except WebSocketDisconnect as closed:
             print("closed", closed.code)
+
+# A key that the project has written in another way.
+client = client_of(cyd := Member.objects.create(email="cyd@example.com"))
+session = SessionStore(client.cookies["sessionid"])
+session["_auth_user_id"] = cyd.pk.hex
+session.save()
+with client.websocket_connect("/members") as websocket:
+    client.logout()
+    try:
+        websocket.receive_text()
+    except WebSocketDisconnect as closed:
+        print("closed", closed.code)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,12 +20,14 @@ from websockets.sync.client import ClientConnection
 from tests.redis_server import RedisServer
 from tests.redis_server import redis_server as redis_server  # a fixture
 from tests.servers.client import Raw
-from tests.servers.conftest import Running, Server, in_turn, on_servers
-from tests.servers.test_django_users import Site
+from tests.servers.conftest import ROOT, UNMEASURED, Running, Server, in_turn, on_servers
+from tests.servers.test_django_users import SCRIPT, SETTINGS, Site
 from tests.servers.test_django_users import prepared as prepared  # fixtures
 from tests.servers.test_django_users import site as site
 from tests.servers.test_tenants import Tenants
 from tests.servers.test_tenants import prepared as prepared_tenants  # noqa: F401
+from tests.test_database import PostgreSQL
+from tests.test_database import postgresql as postgresql
 
 pytestmark = pytest.mark.servers
 
@@ -149,6 +154,29 @@ def test_own_engine_and_backend_while_the_key_is_rotated(server: Server, site: S
     assert running.logs().count("Traceback") == SOCKETS // 5  # those of `bob`
 
 
+def run_script(env: dict[str, str], *arguments: str) -> Any:
+    """What a command of the site's script prints, for the database of these settings."""
+    command = [sys.executable, SCRIPT, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, check=True)
+    return json.loads(done.stdout)
+
+
+@on_servers("daphne")
+def test_restart_of_the_database_refuses_nobody(server: Server, postgresql: PostgreSQL) -> None:
+    """Each thread has kept a connection, which the database has dropped by the time of the next storm."""
+    kept = {"default": postgresql.settings("postgres", CONN_MAX_AGE=None)}
+    changes = json.dumps({"DATABASES": kept, "FASTWS": {"REVALIDATE_SECONDS": 0, "HANDSHAKE_TIMEOUT": 60}})
+    env = {**UNMEASURED, "DJANGO_SETTINGS_MODULE": SETTINGS, "SETTINGS": changes, "DEBUG": "0"}
+    run_script(env)
+    keys = run_script(env, "crowd")
+    running = server.start(APP, settings=SETTINGS, env=env)
+    for path in ("/storm/viewers", "/storm/viewers", "/storm/members"):
+        with ExitStack() as stack:
+            assert Crowd(running, stack).come(path, keys).statuses() == [101] * len(keys)
+        postgresql.restart()
+    assert "refused" not in running.logs()
+
+
 @on_servers("daphne")
 def test_users_that_are_deleted_while_they_are_looked_up(server: Server, site: Site) -> None:
     keys = json.loads(site.run("crowd"))
@@ -186,6 +214,24 @@ def test_tenants_that_come_together(server: Server, prepared_tenants: Tenants) -
             socket.socket.settimeout(60)
         assert [socket.accepted().data_frame()[1] for socket in sockets] == [b"default 1", b"blue 1"] * 50
     assert "Traceback" not in running.logs()
+
+
+@in_turn("engine", {"together": None, "one by one": "tests.servers.own_sessions"})
+def test_database_that_hangs_refuses_in_time(server: Server, site: Site, engine: str | None) -> None:
+    """A lone handshake too, and sessions that are read one by one."""
+    own = {} if engine is None else {"SESSION_ENGINE": engine}
+    options = ["--websocket_connect_timeout", "60"] if server.is_daphne else []
+    running = start(site, server, {"HANDSHAKE_TIMEOUT": 1}, options, **own)
+    with ExitStack() as stack:
+        control = open_control(site, running, stack)
+        tell(control, "hold")
+        for count in (1, 3):
+            crowd = Crowd(running, stack).come("/storm/members", [site.sessions["ann"]] * count)
+            answers = [socket.answer() for socket in crowd.sockets]
+            assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in answers), answers
+            assert all(b"retry-after: " in answer.lower() for answer in answers), answers
+        tell(control, "release 0")
+    assert running.logs().count("its user was not found in 1 s") == 4
 
 
 @on_servers("daphne")
