@@ -90,7 +90,7 @@ class Tap(Stage):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            pipe_of(self._socket).remove(self)
+            self.remove()
             self._release_first()
         self._forget()
 
