@@ -39,16 +39,11 @@ class LazyLogger:
 
     def __init__(self, name: str, record_filter: logging.Filter) -> None:
         self._name = name
-        self.filters = [record_filter]
-
-    def addFilter(self, record_filter: logging.Filter) -> None:
-        """Add a filter without creating the logger: `get_asgi_application()` calls `django.setup()` again."""
-        self.filters.append(record_filter)
+        self._filter = record_filter
 
     def __getattr__(self, attribute: str) -> Any:
         logger = logging.getLogger(self._name)
-        for each in self.filters:
-            logger.addFilter(each)  # has no effect if the filter is there already
+        logger.addFilter(self._filter)  # has no effect if the filter is there already
         return getattr(logger, attribute)
 
 
