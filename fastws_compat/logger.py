@@ -11,6 +11,17 @@ NAME = "fastws_compat"
 FIELDS = ("route", "endpoint", "user_id", "connection_id")
 
 
+def in_words(exc: BaseException) -> str:
+    """The class and the text of an exception, as part of a sentence."""
+    text = text_of(exc)
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def text_of(exc: BaseException) -> str:
+    """The text of an exception as part of a sentence: on one line, and without a full stop of its own."""
+    return " ".join(str(exc).split()).rstrip(". ")
+
+
 class DefaultFields(logging.Filter):
     """Sets the fields to None in records without a connection, so that a format can always use them."""
 

@@ -28,6 +28,7 @@ from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, ServingError, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.dependencies.annotations import UNEVALUATED
+from fastws_compat.logger import in_words
 from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
@@ -55,7 +56,7 @@ def check() -> Messages:
         return message(
             ServingError,
             "E002",
-            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}"
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {in_words(exc)}"
             f"{_place(exc)}",
             "Import it in `manage.py shell` to see the traceback.",
         )

@@ -22,7 +22,7 @@ from fastws_compat.connections.states import (
     RAISE_EXCEPTIONS,
     TURN,
 )
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.arrivals import owner
 from fastws_compat.logins.judge import may_log_in, user_key
 from fastws_compat.logins.lookups import look_up, new_session
@@ -127,5 +127,5 @@ async def or_refused(work: Awaitable[T]) -> T:
     try:
         return await work
     except (Error, OSError) as exc:
-        logger.error("WebSocket refused: the user cannot be identified (%s: %s)", type(exc).__name__, exc)
+        logger.error("WebSocket refused: the user cannot be identified (%s)", in_words(exc))
         raise refusal("database", 503, headers={"Retry-After": retry_after()})
