@@ -389,13 +389,20 @@ def check_groups() -> Messages:
         )
     if declared().get("default") or not _uses_groups():
         return []
-    return message(
-        Error,
-        "E003",
-        "The project uses groups, but CHANNEL_LAYERS has no default layer.",
+    return _without_default_layer()
+
+
+def _without_default_layer() -> Messages:
+    """A group raises if there are only layers with other names; without any, it works within its process."""
+    hint = (
         f'For a single process, set CHANNEL_LAYERS = {{"default": {{"BACKEND": "{IN_MEMORY}"}}}}; '
-        "for several processes, use a layer of channels_redis.",
+        "for several processes, use a layer of channels_redis."
     )
+    if declared():
+        text = "The project uses groups, but CHANNEL_LAYERS has no default layer."
+        return message(Error, "E003", text, hint)
+    text = "The project uses groups without CHANNEL_LAYERS: what one process sends does not reach another."
+    return message(Warning, "W024", text, hint)
 
 
 def _groups() -> Iterator[Any]:
