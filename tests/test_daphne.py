@@ -556,7 +556,7 @@ class Connection:
         factory.setProtocolOptions(**{"openHandshakeTimeout": 0, "allowNullOrigin": True, **options})
         factory.request = SimpleNamespace(
             uri=b"/a?b=1",
-            requestHeaders=Headers({b"Host": [b"localhost"]}),
+            requestHeaders=Headers({b"Host": [b"localhost"], b"Sec-WebSocket-Version": [b"13"]}),
             clientproto=b"HTTP/1.1",
             client_scheme="http",
             client_addr=None,
