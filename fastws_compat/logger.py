@@ -11,6 +11,17 @@ NAME = "fastws_compat"
 FIELDS = ("route", "endpoint", "user_id", "connection_id")
 
 
+def in_words(exc: BaseException) -> str:
+    """The class and the text of an exception, as part of a sentence."""
+    text = text_of(exc)
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+def text_of(exc: BaseException) -> str:
+    """The text of an exception as part of a sentence: on one line, and without a full stop of its own."""
+    return " ".join(str(exc).split()).rstrip(". ")
+
+
 class DefaultFields(logging.Filter):
     """Sets the fields to None in records without a connection, so that a format can always use them."""
 
@@ -39,16 +50,11 @@ class LazyLogger:
 
     def __init__(self, name: str, record_filter: logging.Filter) -> None:
         self._name = name
-        self.filters = [record_filter]
-
-    def addFilter(self, record_filter: logging.Filter) -> None:
-        """Add a filter without creating the logger: `get_asgi_application()` calls `django.setup()` again."""
-        self.filters.append(record_filter)
+        self._filter = record_filter
 
     def __getattr__(self, attribute: str) -> Any:
         logger = logging.getLogger(self._name)
-        for each in self.filters:
-            logger.addFilter(each)  # has no effect if the filter is there already
+        logger.addFilter(self._filter)  # has no effect if the filter is there already
         return getattr(logger, attribute)
 
 

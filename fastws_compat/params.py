@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
@@ -251,16 +251,26 @@ class Security(Depends):
     scopes: Sequence[str] | None = None
 
 
-def check_dependencies(dependencies: Any, where: str) -> None:
-    """Raise DeclarationError for a `dependencies=` that is not a list of this library's `Depends`."""
-    if not isinstance(dependencies, Iterable):
+def dependency_list(dependencies: Any, where: str) -> list[Depends]:
+    """What a `dependencies=` lists; DeclarationError if it is not a list of this library's `Depends`."""
+    if not dependencies:
+        return []
+    if not isinstance(dependencies, Iterable) or isinstance(dependencies, str | bytes | Mapping):
         raise DeclarationError(f"{where} is not a list: write dependencies=[Depends(...)].")
-    for depends in dependencies:
-        foreign.refuse(depends, where)
-        if not isinstance(depends, Depends):
-            name = name_of(depends)
-            raise DeclarationError(f"{where} has {name} without Depends: write Depends({name}).")
-        foreign.refuse_call(depends.dependency, where)
+    found = list(dependencies)  # it may be an iterator
+    for depends in found:
+        _check_dependency(depends, where)
+    return found
+
+
+def _check_dependency(depends: Any, where: str) -> None:
+    foreign.refuse(depends, where)
+    if not isinstance(depends, Depends):
+        name = name_of(depends)
+        if not callable(depends) or name in ("Depends", "Security"):
+            raise DeclarationError(f"{where} has {name}, which is not a dependency: write Depends(function).")
+        raise DeclarationError(f"{where} has {name} without Depends: write Depends({name}).")
+    foreign.refuse_call(depends.dependency, where)
 
 
 def _warn_deprecated(option: str, instead: str) -> None:

@@ -22,6 +22,7 @@ from fastws_compat.websockets import WebSocket
 #: The handshake was accepted.
 connected = Signal()
 #: The accepted connection has ended. `code` is the code of the first close, 1006 if there was no close frame.
+#: No other signal follows.
 disconnected = Signal()
 #: A message arrived. `message` is the ASGI message, `{"type": "websocket.receive", "text": ...}`.
 message_received = Signal()
@@ -73,6 +74,10 @@ class Observer(Stage):
         if disconnected in listened:
             self._session.at_end(self._send_disconnected)
 
+    def let_go(self) -> None:
+        super().let_go()
+        self._listened = set()
+
     @property
     def passes(self) -> bool:
         return self._listened == {message_received}
@@ -112,6 +117,7 @@ class Observer(Stage):
         self._close_code = self._close_code or code
 
     async def _send_disconnected(self) -> None:
+        self._listened = {disconnected}
         if self._accepted:
             code = self._close_code or self._session.close_code or 1006
             await self._send_signal(disconnected, code=code)

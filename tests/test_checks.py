@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from types import ModuleType
 from typing import Annotated, Any
 
 import pytest
+from channels.exceptions import InvalidChannelLayerError
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
 from django.core.checks import run_checks
@@ -22,6 +24,7 @@ import wsproject.asgi  # noqa: F401 - imports the demo's sockets, which would be
 from fastws_compat import APIRouter, FastAPI, TypedWebSocket, WebSocket, checks, conf, daphne, installed
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.checks import application, messages, packages
+from fastws_compat.groups import Group
 from fastws_compat.origins import OriginCheck
 from fastws_compat.routing import Host, Mount, Router
 from fastws_compat.schema import catalogue
@@ -341,13 +344,27 @@ def test_shadowed_route_of_the_project(settings: Any, monkeypatch: pytest.Monkey
 
 
 def test_groups_without_layer(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastws_compat.groups import Group
-
     settings.CHANNEL_LAYERS = {}
     module = ModuleType("wsproject.chat.more")
     module.Group = Group  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert ids() == ["W024"]
+
+
+def test_groups_without_layer_work_in_their_process_and_raise_beside_other_layers(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So only the second is an error, which stops every command."""
+    module = ModuleType("wsproject.chat.more")
+    module.group = group = Group("g")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    settings.CHANNEL_LAYERS = {}
+    assert ids() == ["W024"]
+    asyncio.run(group.asend("hi"))
+    settings.CHANNEL_LAYERS = {"chat": {"BACKEND": LAYER}}
     assert ids() == ["E003"]
+    with pytest.raises(InvalidChannelLayerError, match="CHANNEL_LAYERS has no 'default'"):
+        asyncio.run(group.asend("hi"))
 
 
 def test_groups_module_without_layer(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -357,7 +374,7 @@ def test_groups_module_without_layer(settings: Any, monkeypatch: pytest.MonkeyPa
     module = ModuleType("wsproject.chat.more")
     module.groups = fastws_compat.groups  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    assert ids() == ["E003"]
+    assert ids() == ["W024"]
 
 
 async def by_name(websocket: WebSocket) -> None:
@@ -372,7 +389,7 @@ async def of_somebody_else(connection: Any, websocket: WebSocket) -> None:
     await connection.join("news")
 
 
-@pytest.mark.parametrize(("function", "found"), [(by_name, ["E003"]), (of_words, []), (of_somebody_else, [])])
+@pytest.mark.parametrize(("function", "found"), [(by_name, ["W024"]), (of_words, []), (of_somebody_else, [])])
 def test_group_joined_by_name_without_layer(
     settings: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, function: Any, found: list[str]
 ) -> None:
@@ -388,7 +405,7 @@ def test_group_joined_by_name_without_layer(
 
 @pytest.mark.parametrize(
     ("name", "found"),
-    [("joining_site.sockets", ["E003"]), ("joining_site.below.sockets", []), ("elsewhere.sockets", [])],
+    [("joining_site.sockets", ["W024"]), ("joining_site.below.sockets", []), ("elsewhere.sockets", [])],
 )
 def test_group_joined_beside_asgi_py_without_layer(
     settings: Any, monkeypatch: pytest.MonkeyPatch, name: str, found: list[str]
@@ -413,6 +430,8 @@ def django_apps(settings: Any) -> list[str]:
 def test_no_groups_and_no_layer(settings: Any) -> None:
     settings.CHANNEL_LAYERS = {}
     settings.INSTALLED_APPS = django_apps(settings)
+    assert "W024" not in ids()
+    settings.CHANNEL_LAYERS = {"chat": {"BACKEND": LAYER}}
     assert "E003" not in ids()
 
 

@@ -163,7 +163,7 @@ def outages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 def test_an_outage_that_is_known_is_logged_once_and_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     breaker = Breaker("default", MemoryStore())
-    breaker.failed(StoreError("reset"), ONE)
+    breaker.failed(StoreError("reset."), ONE)
     assert not breaker.is_open  # the next call may succeed
     breaker.failed(StoreError("reset"), ONE)
     assert outages(caplog) == ["fails (group 'one': reset)"]

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from io import StringIO
@@ -44,14 +44,12 @@ from fastws_compat.daphne import (
     shutdown,
     versions,
 )
-from fastws_compat.daphne.console import Console
 from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialText
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
 from fastws_compat.daphne.writer import MAX_BYTES_PER_TURN
-from fastws_compat.logger import logger
 from fastws_compat.origins import OriginCheck
 from tests.fake_server import converse
 from tests.sizes import IS_FULL
@@ -558,7 +556,7 @@ class Connection:
         factory.setProtocolOptions(**{"openHandshakeTimeout": 0, "allowNullOrigin": True, **options})
         factory.request = SimpleNamespace(
             uri=b"/a?b=1",
-            requestHeaders=Headers({b"Host": [b"localhost"]}),
+            requestHeaders=Headers({b"Host": [b"localhost"], b"Sec-WebSocket-Version": [b"13"]}),
             clientproto=b"HTTP/1.1",
             client_scheme="http",
             client_addr=None,
@@ -1608,7 +1606,7 @@ def test_the_reloader_kills_a_child_that_does_not_end(monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def explained(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Command]:
+def explained(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Command:
     """The command of `runserver`, with its lines in `caplog`."""
     command = Command(stdout=StringIO())
     monkeypatch.setattr(reloader.Command, "run", lambda command, **options: None)
@@ -1616,11 +1614,7 @@ def explained(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture)
     channels = logging.getLogger("django.channels.server")
     monkeypatch.setattr(channels, "propagate", True)
     caplog.set_level(logging.INFO, channels.name)
-    yield command
-    named = logging.getLogger("fastws_compat")
-    for console_filter in [each for each in logger.filters if isinstance(each, Console)]:
-        logger.filters.remove(console_filter)
-        named.removeFilter(console_filter)
+    return command
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -1718,7 +1712,6 @@ def test_runserver_says_how_a_socket_ended_of_which_it_does_not_know_the_user(
 
 
 async def decline(websocket: WebSocket) -> None:
-    logging.getLogger("fastws_compat").warning("Something else.")
     await websocket.close()
 
 
@@ -1727,17 +1720,28 @@ async def fail(websocket: WebSocket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("endpoint", "origin", "line"),
+    ("endpoint", "origin", "line", "sentences"),
     [
-        (decline, True, "403 origin: it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."),
-        (decline, False, "403 endpoint"),
-        (fail, False, "500 error: Exception in WebSocket /a"),
-        (None, False, "403 not_found: No WebSocket route for '/a'"),
+        (
+            decline,
+            True,
+            "403 origin",
+            ["WebSocket refused: it has no Origin header, and FASTWS['ORIGIN_REQUIRED'] is on."],
+        ),
+        (decline, False, "403 endpoint", []),
+        (fail, False, "500 error", ["Exception in WebSocket /a"]),
+        (None, False, "403 not_found", ["No WebSocket route for '/a'"]),
     ],
 )
 def test_runserver_says_why_a_handshake_was_refused(
-    explained: Command, caplog: pytest.LogCaptureFixture, endpoint: Any, origin: bool, line: str
+    explained: Command,
+    caplog: pytest.LogCaptureFixture,
+    endpoint: Any,
+    origin: bool,
+    line: str,
+    sentences: list[str],
 ) -> None:
+    """The sentence is in the library's own log, so the line of `runserver` does not repeat it."""
     app = FastAPI()
     if endpoint is not None:
         app.add_api_websocket_route("/a", endpoint)
@@ -1752,6 +1756,7 @@ def test_runserver_says_why_a_handshake_was_refused(
         await settle()
 
     asyncio.run(main())
+    assert [each.getMessage() for each in caplog.records if each.name == "fastws_compat"] == sentences
     assert lines(caplog) == [
         "WebSocket HANDSHAKING /a [None]",
         f"WebSocket REJECT /a [None] {line}",
@@ -1777,7 +1782,6 @@ def test_runserver_shows_a_refusal_by_the_server(
 
 
 def test_runserver_writes_other_lines_as_before(explained: Command, caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("fastws_compat").warning("Outside of every task.")
     explained.log_action(
         "http",
         "complete",

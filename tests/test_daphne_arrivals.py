@@ -528,6 +528,27 @@ def test_a_request_that_is_read_once_has_the_outcome_of_the_ordinary_way(
     assert 50 < sum(each is not None for each in found) < 250
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "more"),
+    [
+        (b"Version: 13", b"Version: 8", b""),
+        (b"Version: 13", b"Version: 013", b""),
+        (b"Version: 13", b"Version: x", b""),
+        (b"\r\n\r\n", b"\r\nContent-Length: 11\r\n\r\n", test_daphne.masked(1, b"early")),
+        (b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n", b"0\r\n\r\n"),
+    ],
+)
+def test_another_version_and_a_body_are_refused(old: bytes, new: bytes, more: bytes) -> None:
+    async def main() -> None:
+        request = REQUEST.replace(old, new) + more
+        scopes, answer, *_ = await outcome([request, test_daphne.masked(1, b"hello")])
+        assert scopes == []
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert answer.count(b"Sec-WebSocket-Version: 13\r\n") == (not more)
+
+    asyncio.run(main())
+
+
 def test_a_request_in_pieces_has_the_outcome_of_a_whole_one() -> None:
     async def main() -> None:
         whole = await outcome([REQUEST])

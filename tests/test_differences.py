@@ -47,6 +47,7 @@ from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
+from fastws_compat.routing import APIWebSocketRoute
 from fastws_compat.security import OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.fake_server import (
@@ -152,28 +153,56 @@ def test_class_as_an_endpoint():
 def get_user(): ...
 
 
-@pytest.mark.parametrize(
-    "declare",
-    [
-        lambda given: FastAPI(dependencies=given),
-        lambda given: APIRouter(dependencies=given),
-        lambda given: FastAPI().include_router(APIRouter(), dependencies=given),
-        lambda given: FastAPI().websocket("/ws", dependencies=given)(get_room),
-        lambda given: APIRouter().websocket("/ws", dependencies=given)(get_room),
-        lambda given: MessageRouter(dependencies=given),
-        lambda given: MessageRouter().on(dependencies=given),
-    ],
-)
+TAKE_DEPENDENCIES = [
+    lambda given: FastAPI(dependencies=given),
+    lambda given: APIRouter(dependencies=given),
+    lambda given: FastAPI().include_router(APIRouter(), dependencies=given),
+    lambda given: APIRouter().include_router(APIRouter(), dependencies=given),
+    lambda given: FastAPI().websocket("/ws", dependencies=given)(get_room),
+    lambda given: APIRouter().websocket("/ws", dependencies=given)(get_room),
+    lambda given: FastAPI().add_api_websocket_route("/ws", get_room, dependencies=given),
+    lambda given: APIRouter().add_api_websocket_route("/ws", get_room, dependencies=given),
+    lambda given: APIWebSocketRoute("/ws", get_room, dependencies=given),
+    lambda given: fastws_compat.websocket("/ws", dependencies=given)(get_room),
+    lambda given: MessageRouter(dependencies=given),
+    lambda given: MessageRouter().on(dependencies=given),
+]
+
+
+@pytest.mark.parametrize("declare", TAKE_DEPENDENCIES)
 def test_dependencies_without_a_list_or_without_depends(declare):
     """FastAPI raises an AttributeError or a TypeError that names neither the option nor the endpoint."""
     sentence = r"^dependencies= of .+ has get_user without Depends: write Depends\(get_user\)\.$"
     with pytest.raises(DeclarationError, match=sentence):
         declare([get_user])
-    for given in (get_user, Depends(get_user)):
+    for given in (get_user, Depends(get_user), Depends, "get_user", b"get_user", {"user": get_user}):
         with pytest.raises(
             DeclarationError, match=r"^dependencies= of .+ is not a list: write dependencies="
         ):
             declare(given)
+    for given, name in ((None, "NoneType"), ("get_user", "str"), (Depends, "Depends")):
+        sentence = (
+            rf"^dependencies= of .+ has {name}, which is not a dependency: write Depends\(function\)\.$"
+        )
+        with pytest.raises(DeclarationError, match=sentence):
+            declare([given])
+
+
+def test_dependencies_from_an_iterator_are_kept():
+    """FastAPI makes a list of them; here they were lost, and with them a login that was required."""
+    app = FastAPI(dependencies=map(Depends, [get_user]))
+    inner, other = (APIRouter(dependencies=map(Depends, [get_user])) for _ in range(2))
+    app.include_router(inner, prefix="/inner", dependencies=map(Depends, [get_user]))
+    inner.include_router(other, dependencies=map(Depends, [get_user]))
+    other.websocket("/ws", dependencies=map(Depends, [get_user]))(get_room)
+    [served] = app.routes[-1].routes
+    assert [depends.dependency for depends in served.dependencies] == [get_user] * 6
+    route = APIWebSocketRoute("/ws", get_room, dependencies=map(Depends, [get_user]))
+    assert [step.call for step in route.plan.steps] == [get_user]
+    router = MessageRouter(dependencies=map(Depends, [get_user]))
+    for function in (get_user, get_room):
+        router.on(dependencies=map(Depends, [get_user]))(function)
+    assert [len(handler.dependencies) for handler in router.handlers] == [2, 2]
 
 
 async def get_room(websocket: WebSocket): ...

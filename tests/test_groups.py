@@ -878,6 +878,7 @@ def test_an_outage_is_logged_once_although_the_layer_still_accepts_members(watch
 
     run(main)
     assert levels(caplog) == ["ERROR", "WARNING"]
+    assert "'default' fails (ConnectionError: The layer is away): group messages" in caplog.text
     assert "3 messages from this process were lost" in caplog.text
     assert counters["outages"] == 1
 

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from channels.exceptions import InvalidChannelLayerError
 from channels.layers import InMemoryChannelLayer
+from django.core.exceptions import ImproperlyConfigured
 
 from fastws_compat import FastAPI, WebSocket
+from fastws_compat.checks.layers import check_backends
 from fastws_compat.groups import Group, record
 from fastws_compat.layers.client import layer_of
 from fastws_compat.layers.local import LocalLayer
@@ -85,6 +87,16 @@ def test_check_of_a_layer_that_cannot_be_created(settings: Any, backend: Any) ->
     settings.CHANNEL_LAYERS = {"default": IN_MEMORY, "chat": backend}
     settings.DEBUG = True
     assert "E009" in ids()
+
+
+def test_check_of_a_layer_whose_error_is_a_sentence(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, **config: Any) -> None:
+        raise ImproperlyConfigured("Set REDIS_URL.")
+
+    monkeypatch.setattr(Broken, "__init__", refuse)
+    settings.CHANNEL_LAYERS = {"chat": BROKEN}
+    [found] = check_backends()
+    assert found.msg == "The channel layer 'chat' cannot be created: ImproperlyConfigured: Set REDIS_URL."
 
 
 def test_check_of_a_group_whose_layer_is_mistyped(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from django.test import override_settings
 from fastws_compat import FastAPI, WebSocket, WebSocketException, logs
 from fastws_compat.concurrency import run_in_threadpool
 from fastws_compat.connections import census, hooks, refusal, sweeper
+from fastws_compat.logger import in_words
 from fastws_compat.operations import akick
 from tests.fake_server import CONNECT, DENIAL, FakeServer, connected, disconnect, text, websocket_scope
 
@@ -28,6 +29,19 @@ def access(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
     with override_settings(FASTWS={"ACCESS_LOG": True}):
         logs.install()
         yield lambda: [record for record in caplog.records if record.name == "fastws_compat.access"]
+
+
+@pytest.mark.parametrize(
+    ("exc", "words"),
+    [
+        (OSError("The disk is full."), "OSError: The disk is full"),
+        (OSError("Connection lost.."), "OSError: Connection lost"),  # redis-py adds one of its own
+        (OSError("refused\n\tIs the server running?\n"), "OSError: refused Is the server running?"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_an_exception_in_words_fits_into_a_sentence(exc: Exception, words: str) -> None:
+    assert in_words(exc) == words
 
 
 def run(app: Any, server: FakeServer, path: str = "/ws", **scope: Any) -> None:

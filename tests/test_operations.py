@@ -1007,7 +1007,7 @@ def test_an_answer_is_lost_once_the_asker_takes_none(
         assert answer["id"] == "late"
 
     run(test())
-    assert len([text for text in caplog.messages if "(ChannelFull: )" in text]) == 1
+    assert len([text for text in caplog.messages if "(ChannelFull)" in text]) == 1
 
 
 def test_survey_waits_for_those_it_knows(shared: Layer, settings: Any) -> None:

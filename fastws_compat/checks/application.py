@@ -28,6 +28,7 @@ from fastws_compat.checks.leftovers import check_leftovers
 from fastws_compat.checks.messages import Messages, ServingError, message
 from fastws_compat.convertors import CONVERTOR_TYPES
 from fastws_compat.dependencies.annotations import UNEVALUATED
+from fastws_compat.logger import in_words
 from fastws_compat.origins import OriginCheck, allows_every
 from fastws_compat.routing import BaseRoute, Mount, Router, WebSocketRoute, flatten
 from fastws_compat.routing.paths import PARAM
@@ -55,7 +56,7 @@ def check() -> Messages:
         return message(
             ServingError,
             "E002",
-            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {type(exc).__name__}: {exc}"
+            f"ASGI_APPLICATION {settings.ASGI_APPLICATION!r} cannot be imported: {in_words(exc)}"
             f"{_place(exc)}",
             "Import it in `manage.py shell` to see the traceback.",
         )
@@ -388,13 +389,20 @@ def check_groups() -> Messages:
         )
     if declared().get("default") or not _uses_groups():
         return []
-    return message(
-        Error,
-        "E003",
-        "The project uses groups, but CHANNEL_LAYERS has no default layer.",
+    return _without_default_layer()
+
+
+def _without_default_layer() -> Messages:
+    """A group raises if there are only layers with other names; without any, it works within its process."""
+    hint = (
         f'For a single process, set CHANNEL_LAYERS = {{"default": {{"BACKEND": "{IN_MEMORY}"}}}}; '
-        "for several processes, use a layer of channels_redis.",
+        "for several processes, use a layer of channels_redis."
     )
+    if declared():
+        text = "The project uses groups, but CHANNEL_LAYERS has no default layer."
+        return message(Error, "E003", text, hint)
+    text = "The project uses groups without CHANNEL_LAYERS: what one process sends does not reach another."
+    return message(Warning, "W024", text, hint)
 
 
 def _groups() -> Iterator[Any]:

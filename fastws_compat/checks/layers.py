@@ -12,6 +12,7 @@ from django.core.checks import Warning, register
 
 from fastws_compat.checks.messages import TAG, Messages, ServingError, message
 from fastws_compat.checks.packages import major
+from fastws_compat.logger import in_words
 
 IN_MEMORY = "channels.layers.InMemoryChannelLayer"
 REDIS_CORE = "channels_redis.core.RedisChannelLayer"
@@ -86,7 +87,7 @@ def _problem(alias: str) -> str | None:
     try:
         channel_layers[alias]
     except Exception as exc:
-        return f"{type(exc).__name__}: {exc}"
+        return in_words(exc)
     return None
 
 

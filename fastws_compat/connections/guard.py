@@ -105,6 +105,8 @@ class Guard(Stage):
             assert self._disconnect is not None
             self._socket._pending_disconnect = None
             return self._disconnect
+        if self.has_ended:
+            return message
         now = self._last = monotonic()
         busy, self._busy_since = max(0.0, begun - self._busy_since), now
         if message["type"] == "websocket.receive" and not self._charge(message, busy, now - begun):

@@ -78,6 +78,15 @@ class Stage:
         self._socket = ENDED
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the connection is over; a task that outlives it may still receive and send."""
+        return self._socket is ENDED
+
+    def remove(self) -> None:
+        if not self.has_ended:
+            pipe_of(self._socket).remove(self)
+
+    @property
     def passes(self) -> bool:
         """Whether `send` forwards every message unchanged, so that a broadcast may skip it."""
         return not hasattr(self, "send")

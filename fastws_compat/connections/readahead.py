@@ -25,6 +25,7 @@ class ReadAhead(Stage):
         "_buffer",
         "_is_exhausted",
         "_is_reading",
+        "_is_stopped",
         "_paused",
         "_room",
         "disconnect",
@@ -38,7 +39,7 @@ class ReadAhead(Stage):
         self._socket = socket
         self._buffer: deque[asyncio.Future[Message]] = deque()
         self._room = MAX_LENGTH
-        self._paused = self._is_exhausted = False
+        self._paused = self._is_exhausted = self._is_stopped = False
         # Whether a message is awaited, or has come and is about to be buffered.
         self._is_reading = False
         # The disconnect, if the endpoint has not received the messages before it.
@@ -59,6 +60,7 @@ class ReadAhead(Stage):
             self.task = self._read()
 
     def stop(self) -> None:
+        self._is_stopped = self._paused = True
         self.task.cancel()
 
     def _read(self) -> asyncio.Future[Message]:
@@ -84,10 +86,12 @@ class ReadAhead(Stage):
 
     def _bypass(self) -> None:
         self.left = True
-        pipe_of(self._socket).remove(self)
+        self.remove()
 
     def _on_message(self, task: asyncio.Future[Message]) -> None:
         self._is_reading = False
+        if self._is_stopped and task.cancelled():
+            return  # a task that outlives the connection receives from the server
         self._buffer.append(task)
         if task.cancelled() or task.exception() is not None:
             self._is_exhausted = True  # the endpoint's next call raises it

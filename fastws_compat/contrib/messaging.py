@@ -96,7 +96,7 @@ class Processing(Stage):
             span.end()
 
     def stop(self) -> None:
-        pipe_of(self._socket).remove(self)
+        self.remove()
         self.end()
 
 

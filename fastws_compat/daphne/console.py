@@ -1,11 +1,12 @@
-"""The lines of `runserver` about WebSockets: how each was closed, and why a handshake was refused."""
+"""The lines of `runserver` about WebSockets: how each was closed, and with what a handshake was refused.
+
+The sentence about a refusal is in the library's own log, in the line before.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from time import time
 from typing import Any
@@ -16,13 +17,10 @@ from daphne.management.commands import runserver
 from fastws_compat.connections import census, hooks
 from fastws_compat.connections.outcomes import LOST, Closed
 from fastws_compat.connections.users import name_of
-from fastws_compat.logger import logger
 from fastws_compat.terminal import printable
 from fastws_compat.types import Scope
 
 LogAction = Callable[[str, str, dict[str, Any]], None]
-
-PREFIX = "WebSocket refused: "
 
 
 @dataclass(eq=False, slots=True)
@@ -33,8 +31,6 @@ class Note:
     user: str | None = None
     closed: Closed | None = None
     refusal: tuple[int, str] | None = None
-    # The latest line of the log about it.
-    sentence: str = ""
 
     def update(self) -> None:
         """Read what the session knows, while there is one."""
@@ -43,11 +39,10 @@ class Note:
             self.closed, self.refusal = self.session.closed, self.session.refusal
 
 
-class Console(logging.Filter):
-    """Writes the lines. As a filter of the library's logger, it reads why handshakes are refused."""
+class Console:
+    """Writes the lines."""
 
     def __init__(self, log_action: LogAction) -> None:
-        super().__init__()
         self._log_action = log_action
         self._by_task: WeakKeyDictionary[asyncio.Task[Any], Note] = WeakKeyDictionary()
         self._by_socket: WeakKeyDictionary[Any, Note] = WeakKeyDictionary()
@@ -61,9 +56,8 @@ class Console(logging.Filter):
         hooks.begun.append(self.begin)
         hooks.ended.append(self.end)
         hooks.refused.append(self.refuse)
-        logger.addFilter(self)
 
-    # Called by hooks and by the logger, in the task of a connection
+    # Called by hooks, in the task of a connection
 
     def begin(self, session: Any) -> None:
         note = self._note_here()
@@ -79,15 +73,9 @@ class Console(logging.Filter):
     def refuse(self, scope: Scope | None, status: int, reason: str) -> None:
         self._note_here().refusal = (status, reason)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        self._note_here().sentence = record.getMessage().removeprefix(PREFIX)
-        return True
-
     def _note_here(self) -> Note:
         """The note of the connection whose task this is; elsewhere one that is discarded."""
-        task = None
-        with suppress(RuntimeError):  # in a thread without an event loop
-            task = asyncio.current_task()
+        task = asyncio.current_task()
         return Note() if task is None else self._by_task.setdefault(task, Note())
 
     # Called by the server
@@ -109,7 +97,7 @@ class Console(logging.Filter):
 
 def _reject(socket: Any, details: dict[str, Any], note: Note) -> None:
     note.update()
-    _write("REJECT", details, _refusal(note.refusal or socket.refusal, note.sentence))
+    _write("REJECT", details, _refusal(note.refusal or socket.refusal))
 
 
 def _disconnect(socket: Any, details: dict[str, Any], note: Note) -> None:
@@ -129,9 +117,5 @@ def _end(socket: Any, note: Note) -> str:
     return f" {code} by {by}, {seconds:.1f} s, {received} in, {sent} out{user}"
 
 
-def _refusal(refusal: tuple[int, str] | None, sentence: str) -> str:
-    if refusal is None:
-        return ""
-    status, reason = refusal
-    # The endpoint's own refusals log nothing; an earlier line is about something else.
-    return f" {status} {reason}" + (f": {printable(sentence)}" if sentence and reason != "endpoint" else "")
+def _refusal(refusal: tuple[int, str] | None) -> str:
+    return "" if refusal is None else f" {refusal[0]} {refusal[1]}"

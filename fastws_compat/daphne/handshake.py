@@ -20,6 +20,9 @@ Headers = Iterable[Header]
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
+# What a server that refuses a version must send (RFC 6455, 4.2.2).
+VERSION: Header = (b"Sec-WebSocket-Version", b"13")
+
 # Headers of the handshake itself; an application that sent them too would contradict the server.
 RESERVED_HEADERS = frozenset(
     [b"upgrade", b"connection", b"sec-websocket-accept", b"sec-websocket-extensions"]
@@ -85,6 +88,26 @@ class Upgrade:
     def repeated_header(self) -> str | None:
         """A header that is repeated although two readers might then believe different values; or None."""
         return next((name for name in ("host", "origin") if len(self.values(name.encode())) > 1), None)
+
+    @property
+    def has_version(self) -> bool:
+        """Whether it is the one of RFC 6455; version 8 is a draft with another Origin header."""
+        return self.values(b"sec-websocket-version") == [b"13"]
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body follows, which must not be read as frames."""
+        lengths = self.values(b"content-length")
+        return bool(self.values(b"transfer-encoding")) or any(length.strip(b"0") for length in lengths)
+
+    @property
+    def objection(self) -> tuple[str, int] | None:
+        """Why a request that autobahn would accept is refused, with the status; None if it is not."""
+        if (name := self.repeated_header) is not None:
+            return f"The header {name!r} is repeated.", 403 if name == "origin" else 400
+        if not self.has_version:
+            return "The WebSocket version must be 13.", 400
+        return ("A WebSocket handshake must not have a body.", 400) if self.has_body else None
 
     def scope(self, root_path: str, trust_root_path_header: bool) -> Scope:
         """The ASGI connection scope; its path is the whole path of the request line."""

@@ -101,16 +101,21 @@ class WebSocketProtocol(MessageReader):
     def begin_handshake(self) -> None:
         """Begin to answer a request that autobahn would accept, without having it read the request again."""
         self._wskey = self.upgrade.values(b"sec-websocket-key")[0].decode()
-        self.onConnect(None)
+        self._queue()
 
     def onConnect(self, request: Any) -> Deferred[None]:
-        if name := self.upgrade.repeated_header:
-            self.failHandshake(f"The header {name!r} is repeated.", 403 if name == "origin" else 400)
-        elif self.server.stopping:
+        if (objection := self.upgrade.objection) is not None:
+            self.failHandshake(*objection)
+        else:
+            self._queue()
+        return Deferred()  # never fires: `send` answers the client, not autobahn
+
+    def _queue(self) -> None:
+        """Begin when it is the handshake's turn."""
+        if self.server.stopping:
             self._refuse_for_now("stopping")
         elif not admission().request(self, self._begin):
             self._is_waiting = True
-        return Deferred()  # never fires: `send` answers the client, not autobahn
 
     def _begin(self, turn: Turn) -> None:
         """Start the application when the handshake's turn has come; the time for an answer begins here."""
@@ -191,7 +196,7 @@ class WebSocketProtocol(MessageReader):
             self._refuse_for_now("timeout")
 
     def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
-        headers = [(name.encode(), value.encode()) for name, value in responseHeaders or ()]
+        headers = [] if self.upgrade.has_version else [handshake.VERSION]
         # The reason of a 500 is the text of an exception, which must not reach the client.
         body = reason.encode() if code < 500 else b""
         self._refuse(code, [(b"Content-Type", b"text/plain; charset=utf-8"), *headers], body)

@@ -85,9 +85,11 @@ class WebRequest(daphne.http_protocol.WebRequest):  # type: ignore[misc]
             processed = super().process()
         finally:
             factory.request = None
-        # What the client has sent early, in the same packet, Twisted would keep for the next request.
-        if self.transport is None and (early := channel.clearLineBuffer()):
-            protocol_of(channel.transport).dataReceived(early)
+        if self.transport is None:  # it belongs to the WebSocket now
+            self.content.close()
+            # What the client has sent early, in the same packet, Twisted would keep for the next request.
+            if early := channel.clearLineBuffer():
+                protocol_of(channel.transport).dataReceived(early)
         return processed
 
 
@@ -116,6 +118,7 @@ class WebSocketFactory(daphne.ws_protocol.WebSocketFactory):  # type: ignore[mis
     def __init__(self, server: Server) -> None:
         super().__init__(server, server=server.server_name)
         self.setProtocolOptions(
+            versions=[13],
             failByDrop=False,
             echoCloseCodeReason=True,
             closeHandshakeTimeout=CLOSE_TIMEOUT,

@@ -28,7 +28,7 @@ from fastws_compat.dependencies.signature import (
     unwrapped,
 )
 from fastws_compat.exceptions import DeclarationError, DependencyScopeError, FastAPIError
-from fastws_compat.params import Body, Declaration, Depends, Form, Security, check_dependencies
+from fastws_compat.params import Body, Declaration, Depends, Form, Security
 from fastws_compat.porting import foreign
 from fastws_compat.threads.pool import contextmanager_in
 from fastws_compat.websockets import WebSocket
@@ -70,7 +70,6 @@ def compile_plan(
     Raises what `parameters_of` raises, DependencyScopeError, and FastAPIError for an annotation that
     pydantic cannot validate.
     """
-    check_dependencies(dependencies, f"dependencies= of {name_of(endpoint)}")
     for call in itertools.chain.from_iterable((overrides or {}).items()):
         foreign.refuse_call(call, "dependency_overrides")
     return Compiler(path, overrides or {}).compile(endpoint, dependencies)

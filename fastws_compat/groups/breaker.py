@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Hole, Store, StoreRefused, StoreRejected
-from fastws_compat.logger import logger
+from fastws_compat.logger import logger, text_of
 from fastws_compat.threads.retries import Retry
 
 # Seconds between two attempts while the store fails.
@@ -60,7 +60,7 @@ class Breaker:
                 "The store of channel layer %r fails (%s%s): messages are not kept until it recovers",
                 self.alias,
                 f"group {call[1]!r}: " if call[1] else "",
-                exc,
+                text_of(exc),
             )
 
     def succeeded(self, call: Call) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from weakref import WeakKeyDictionary
 
 from fastws_compat import conf
-from fastws_compat.connections.pipe import Place, Socket, Stage, pipe_of
+from fastws_compat.connections.pipe import Place, Socket, Stage
 from fastws_compat.connections.states import SESSION
 from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import text_frame
@@ -30,11 +30,11 @@ class Greeting(Stage):
 
     async def send(self, message: Message) -> None:
         await self._send(message)
-        if message["type"] != "websocket.accept":
+        if message["type"] != "websocket.accept" or self.has_ended:
             return
         member = member_of(self._socket)
         await self._send(text_frame("hello", id=member.id, beat=conf.get("BEAT_SECONDS")))
-        pipe_of(self._socket).remove(self)
+        self.remove()
         beats = _beats_here()
         beats.start(member)
         self._socket.scope[SESSION].at_end(partial(beats.stop, member))

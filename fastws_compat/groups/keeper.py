@@ -15,7 +15,7 @@ from fastws_compat.groups.roster import Diff
 from fastws_compat.groups.seats import BATCH, Seat, Seats, Tick
 from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import with_timeout
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 
 # Seconds between two attempts while the store fails.
 RETRY_INTERVAL = 1.0
@@ -218,7 +218,7 @@ class Keeper:
 
     def _failed(self, exc: Exception) -> None:
         if not self._is_failing:
-            logger.error("Presence cannot be stored (%s: %s); it is tried again", type(exc).__name__, exc)
+            logger.error("Presence cannot be stored (%s); it is tried again", in_words(exc))
         self._is_failing = True
         resolve(self._waiters, list(self._waiters))
         self._wake.set()

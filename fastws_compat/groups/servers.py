@@ -16,7 +16,7 @@ from typing import Any
 from fastws_compat import conf
 from fastws_compat.groups.stores import StoreError, StoreRefused, StoreRejected
 from fastws_compat.layers.client import with_timeout
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 
 # The maximum number of connections of one event loop to one server.
 MAX_CONNECTIONS = 8
@@ -154,7 +154,7 @@ class Links:
         except BaseException as exc:
             await link.close()
             if isinstance(exc, Exception):
-                raise StoreRefused(f"{type(exc).__name__}: {exc}") from exc
+                raise StoreRefused(in_words(exc)) from exc
             raise
         return link
 
@@ -168,7 +168,7 @@ def _failure(exc: Exception) -> StoreError:
     from redis.exceptions import BusyLoadingError
 
     error = StoreRefused if isinstance(exc, BusyLoadingError) else StoreError
-    return error(f"{type(exc).__name__}: {exc}")
+    return error(in_words(exc))
 
 
 async def _run_id(link: Link) -> str:

@@ -16,7 +16,7 @@ from fastws_compat.connections.census import Histogram
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.layers.local import local_layer
 from fastws_compat.layers.timeouts import TimeLimit
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 
 DEFAULT = "default"
 # Upper bounds, in seconds, of the histogram of sends to a layer.
@@ -109,10 +109,9 @@ class Health:
             self.failing_since, self._lost = time.monotonic(), 0
             self.count("outages")
             logger.error(
-                "Channel layer %r fails (%s: %s): group messages are not delivered until it recovers",
+                "Channel layer %r fails (%s): group messages are not delivered until it recovers",
                 self.alias,
-                type(exc).__name__,
-                exc,
+                in_words(exc),
             )
 
     def succeeded(self, operation: str = "receiving") -> None:
@@ -156,8 +155,7 @@ async def group_send(alias: str, group: str, call: Coroutine[Any, Any, Any]) -> 
     except Exception as exc:
         health(alias).send_failed(exc)
         raise GroupSendError(
-            f"Channel layer {alias!r} did not accept a message for group {group!r}: "
-            f"{type(exc).__name__}: {exc}"
+            f"Channel layer {alias!r} did not accept a message for group {group!r}: {in_words(exc)}"
         ) from exc
     send_succeeded(alias, begun)
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from fastws_compat.layers.backends import hosts_of, is_pubsub, place_in, replaces
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.local import OwnLayer
+from fastws_compat.logger import in_words
 
 # What a project's own layer may have replaced.
 METHODS = ("new_channel", "receive", "group_add", "group_discard", "group_send")
@@ -95,7 +96,7 @@ class PubSub(OwnLayer):
             await connection.disconnect(nowait=True)
             if isinstance(exc, Exception):
                 # A reader takes a TimeoutError for a layer that only had no message.
-                raise ConnectionError(f"{type(exc).__name__}: {exc}") from exc
+                raise ConnectionError(in_words(exc)) from exc
             raise
         return connection
 
@@ -113,7 +114,7 @@ class PubSub(OwnLayer):
                     self._confirm(name)
         except Exception as exc:
             await connection.disconnect(nowait=True)  # redis-py does not if the server replies with an error
-            await self._lost(ConnectionError(f"{type(exc).__name__}: {exc}"), works)
+            await self._lost(ConnectionError(in_words(exc)), works)
 
     async def _lost(self, failure: Exception, worked: bool) -> None:
         """Replace a connection that has worked, as redis-py's client does; else let the hub know."""

@@ -21,7 +21,7 @@ from fastws_compat.connections.states import (
     RAISE_EXCEPTIONS,
     TURN,
 )
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.arrivals import owner
 from fastws_compat.logins.batches import unavailable
 from fastws_compat.logins.judge import is_session_of, may_log_in, user_key
@@ -127,5 +127,5 @@ async def or_refused(work: Awaitable[T]) -> T:
     try:
         return await work
     except (Error, OSError) as exc:
-        logger.error("WebSocket refused: the user cannot be identified (%s: %s)", type(exc).__name__, exc)
+        logger.error("WebSocket refused: the user cannot be identified (%s)", in_words(exc))
         raise unavailable()

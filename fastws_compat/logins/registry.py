@@ -19,7 +19,7 @@ from fastws_compat.connections import census
 from fastws_compat.connections.pipe import Socket
 from fastws_compat.connections.states import IDENTIFIED_AT, LOGIN, SESSION
 from fastws_compat.layers.subscription import Subscription
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.gate import Connection, Login, call_in_loop
 from fastws_compat.logins.judge import BATCH, LOGGED_OUT, Claim, judge, run_in
 from fastws_compat.logins.lookups import look_up
@@ -146,7 +146,7 @@ class LoginRegistry:
         try:
             verdicts = await look_up(_judge, location, claims, logins[0].context)
         except Exception as exc:
-            logger.warning("Open WebSockets could not be revalidated (%s: %s)", type(exc).__name__, exc)
+            logger.warning("Open WebSockets could not be revalidated (%s)", in_words(exc))
             checks["failed"] += len(logins)
             return False
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, overload
 
-from fastws_compat.params import Depends, check_dependencies
+from fastws_compat.params import Depends, dependency_list
 from fastws_compat.porting import foreign
 from fastws_compat.types import DecoratedCallable
 
@@ -25,9 +25,8 @@ class MessageRouter:
     """
 
     def __init__(self, *, dependencies: Sequence[Depends] | None = None) -> None:
-        check_dependencies(dependencies or [], "dependencies= of MessageRouter")
         #: The dependencies of every function.
-        self.dependencies = tuple(dependencies or ())
+        self.dependencies = tuple(dependency_list(dependencies, "dependencies= of MessageRouter"))
         #: The functions, each with the dependencies that are called before it.
         self.handlers: list[Handler] = []
 
@@ -43,11 +42,11 @@ class MessageRouter:
         self, func: DecoratedCallable | None = None, *, dependencies: Sequence[Depends] | None = None
     ) -> Any:
         """Decorate the function for a message; the function itself is not changed."""
-        check_dependencies(dependencies or [], "dependencies= of MessageRouter.on")
+        own = dependency_list(dependencies, "dependencies= of MessageRouter.on")
 
         def decorator(func: DecoratedCallable) -> DecoratedCallable:
             foreign.refuse_call(func, "MessageRouter.on")
-            self.handlers.append(Handler(func, (*self.dependencies, *(dependencies or ()))))
+            self.handlers.append(Handler(func, (*self.dependencies, *own)))
             return func
 
         return decorator if func is None else decorator(func)

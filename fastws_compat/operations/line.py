@@ -12,7 +12,7 @@ from typing import Any
 
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.subscription import Subscription
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.remote import sender_id, shared_layer
 from fastws_compat.operations.answers import QUESTION, Answer, is_stale, parts, respond
 
@@ -78,7 +78,7 @@ class Line:
             for part in parts(answer):
                 await self._send(question["reply"], part)
         except Exception as exc:
-            logger.warning("An operator's question could not be answered (%s: %s)", type(exc).__name__, exc)
+            logger.warning("An operator's question could not be answered (%s)", in_words(exc))
 
     async def _send(self, channel: str, part: Answer) -> None:
         """Send a part of a reply. While the channel is full, try again a moment later, with fewer rows."""

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from fastws_compat import conf
 from fastws_compat.layers.client import DEFAULT
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.remote import sender_id, shared_layer
 from fastws_compat.operations.answers import QUESTION, VERSION, Answer, respond
 from fastws_compat.operations.census import process_name, serves
@@ -197,4 +197,4 @@ def _note_failure(exc: Exception) -> None:
     global _failing_since
     if _failing_since is None:
         _failing_since = datetime.now(UTC)
-        logger.warning("Other processes cannot be asked for their sockets: %s: %s", type(exc).__name__, exc)
+        logger.warning("Other processes cannot be asked for their sockets: %s", in_words(exc))

@@ -15,7 +15,7 @@ from django.conf import settings
 from fastws_compat import conf
 from fastws_compat.connections.pipe import Place, Stage, pipe_of
 from fastws_compat.connections.states import message_size
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.lookups import in_thread
 from fastws_compat.operations import audit
 from fastws_compat.operations.acts import soon
@@ -90,7 +90,7 @@ class Tap(Stage):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            pipe_of(self._socket).remove(self)
+            self.remove()
             self._release_first()
         self._forget()
 
@@ -153,7 +153,7 @@ class Tap(Stage):
             try:
                 await in_thread(record, deed, watcher)
             except Exception as exc:
-                logger.error("The end of a tap could not be recorded (%s: %s)", type(exc).__name__, exc)
+                logger.error("The end of a tap could not be recorded (%s)", in_words(exc))
                 audit.log(deed, f"user {watcher}", ONE)
 
 

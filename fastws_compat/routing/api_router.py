@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from fastws_compat.dependencies.annotations import name_of
 from fastws_compat.exceptions import DeclarationError, FastAPIError
 from fastws_compat.limits import Limits, split
-from fastws_compat.params import Depends, check_dependencies
+from fastws_compat.params import Depends, dependency_list
 from fastws_compat.porting import foreign
 from fastws_compat.porting.http_only import HTTP_ONLY, INCLUDE_OPTIONS, ROUTER_OPTIONS, HTTPOnly
 from fastws_compat.routing.included import IncludedRouter, included_routers
@@ -44,7 +44,6 @@ class APIRouter(Router):
         **extra: Any,
     ) -> None:
         super().__init__(routes, redirect_slashes, default, lifespan)
-        check_dependencies(dependencies or [], "dependencies= of an application or router")
         foreign.refuse(dependency_overrides_provider, "dependency_overrides_provider=")
         if lifespan is None:
             self.lifespan_context = self._run_events
@@ -52,7 +51,7 @@ class APIRouter(Router):
         #: What precedes the paths of its routes.
         self.prefix = prefix
         #: The dependencies of all its routes.
-        self.dependencies = list(dependencies or [])
+        self.dependencies = dependency_list(dependencies, "dependencies= of an application or router")
         #: The object whose `dependency_overrides` apply, usually the application.
         self.dependency_overrides_provider = dependency_overrides_provider
         limits, extra = split(extra)
@@ -83,12 +82,12 @@ class APIRouter(Router):
     ) -> None:
         """Serve `endpoint` at prefix + `path`; the router's dependencies run first, then `dependencies`."""
         check_route_options(options, "APIRouter.add_api_websocket_route")
-        check_dependencies(dependencies or [], f"dependencies= of {name_of(endpoint)}")
+        own = dependency_list(dependencies, f"dependencies= of {name_of(endpoint)}")
         route = APIWebSocketRoute(
             self.prefix + path,
             endpoint,
             name=name,
-            dependencies=[*self.dependencies, *(dependencies or [])],
+            dependencies=[*self.dependencies, *own],
             dependency_overrides_provider=self.dependency_overrides_provider,
             limits=self.limits | Limits(split(options)[0]),
             options=options,
@@ -147,13 +146,13 @@ class APIRouter(Router):
                 f"include_router() got a {type(router).__name__}, which is not an APIRouter: write "
                 "app.mount(path, application) for an application."
             )
-        check_dependencies(dependencies or [], "dependencies= of include_router()")
+        common = dependency_list(dependencies, "dependencies= of include_router()")
         self._refuse_cycle(router)
         router_options(extra, INCLUDE_OPTIONS, "include_router")
         check_prefix(prefix)
         if not prefix:
             _refuse_empty_paths(router)
-        included = IncludedRouter(router, self, prefix, dependencies or [], extra)
+        included = IncludedRouter(router, self, prefix, common, extra)
         if self.dependency_overrides_provider is not None:
             for route in included.routes:
                 if isinstance(route, APIWebSocketRoute):

@@ -21,7 +21,7 @@ from fastws_compat.exception_handlers import handle
 from fastws_compat.exceptions import DeclarationError, EndpointContext
 from fastws_compat.limits import UNCOUNTED, Limits, limits_of
 from fastws_compat.middleware import Middleware
-from fastws_compat.params import Depends
+from fastws_compat.params import Depends, dependency_list
 from fastws_compat.porting import foreign
 from fastws_compat.requests import get_route_path
 from fastws_compat.routing.options import Described, RouteOptions, has_message_options
@@ -246,7 +246,7 @@ class APIWebSocketRoute(WebSocketRoute, Described):
         #: The application that the route belongs to, or None.
         self.owner = dependency_overrides_provider
         #: The dependencies that the endpoint does not name.
-        self.dependencies = list(dependencies or [])
+        self.dependencies = dependency_list(dependencies, f"dependencies= of {name_of(endpoint)}")
         super().__init__(path, endpoint, name=name, limits=limits)
         #: The options as they were declared.
         self.options = options or RouteOptions()

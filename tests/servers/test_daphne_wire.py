@@ -154,6 +154,46 @@ HANDSHAKE = (
 )
 
 
+@pytest.mark.parametrize(
+    "version", [b"8", b"7", b"14", b"x", b"013", b"+13", b"", b"13, 8", b"13\r\nSec-WebSocket-Version: 8"]
+)
+def test_another_version_is_refused_with_the_one_that_works(daphne: Server, version: bytes) -> None:
+    """RFC 6455, 4.2.2. Version 8 is a draft, in which the Origin header has another name."""
+    with daphne.shared(APP).connect() as client:
+        client.sendall(HANDSHAKE.replace(b"Version: 13", b"Version: " + version))
+        answer = read_until(client, b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+    assert answer.count(b"\nSec-WebSocket-Version") == 1
+
+
+BODY = frame(1, b"body")
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (b"Content-Length: %d" % len(BODY), BODY),
+        (b"Transfer-Encoding: chunked", b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)),
+        (b"Transfer-Encoding: chunked", b"0\r\n\r\n"),
+    ],
+)
+def test_a_handshake_with_a_body_is_refused(daphne: Server, header: bytes, body: bytes) -> None:
+    """The body was read as frames: a proxy that takes it for a body would let them pass unseen."""
+    with daphne.shared(APP).connect() as client:
+        client.sendall(HANDSHAKE[:-2] + header + b"\r\n\r\n" + body + frame(1, b"after"))
+        answer = read_until(client, b"must not have a body.")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        with suppress(ConnectionError):  # what the client has sent after it was not read
+            assert client.recv(65536) == b""
+
+
+def test_a_handshake_may_say_that_it_has_no_body(daphne: Server) -> None:
+    with daphne.shared(APP).connect() as client:
+        client.sendall(HANDSHAKE[:-2] + b"Content-Length: 0\r\n\r\n" + frame(1, b"one"))
+        read_until(client, b"\x81\x03one")
+
+
 HTTP_REQUEST = b"GET /http HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -166,12 +206,13 @@ def test_what_comes_in_one_packet_with_the_handshake_is_not_lost(daphne: Server,
         read_until(client, b"\x81\x03two")
 
 
-def read_until(client: socket.socket, expected: bytes) -> None:
+def read_until(client: socket.socket, expected: bytes) -> bytes:
     found = b""
     while expected not in found:
         data = client.recv(65536)
         assert data, f"the server closed, after {found!r}"
         found += data
+    return found
 
 
 def test_tls_takes_the_ordinary_way(daphne: Server, tmp_path: Path) -> None:

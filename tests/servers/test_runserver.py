@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -208,6 +209,18 @@ def test_runserver_leaves_as_a_server_does(
         stop(running)
         assert close_code(client) == 1012
     assert ended(running) == ["startup", "finally", "cleanup", "shutdown"]
+
+
+def test_a_refusal_is_explained_once(runserver: Start) -> None:
+    running = runserver("--noreload")
+    with pytest.raises(websockets.InvalidStatus, match="403"):
+        open_socket(running, "/nowhere")
+    with open_socket(running, "/ws") as client:  # its line comes after those of the refusal
+        process_of(client)
+    running.stop()
+    log = running.logs()
+    assert log.count("No WebSocket route for '/nowhere'") == 1
+    assert re.search(r"^WebSocket REJECT /nowhere \[127\.0\.0\.1:\d+\] 403 not_found$", log, re.MULTILINE)
 
 
 def test_a_second_ctrl_c_ends_the_wait(runserver: Start) -> None:
