@@ -605,7 +605,7 @@ def test_no_example_for_what_cannot_be_made(schema: Object) -> None:
 )
 def test_addresses_have_examples(kind: Any) -> None:
     adapter = TypeAdapter(kind)
-    found, schemas = generate([("it", "validation", adapter.core_schema)])
+    found, schemas, _ = generate([("it", "validation", adapter.core_schema)])
     adapter.validate_python(Maker(schemas).make(found["it", "validation"]))
 
 
