@@ -95,7 +95,7 @@ class _Types(Types):
 
     def type_of(self, schema: Any) -> str:
         written = super().type_of(schema)
-        return "integer" if written == "number" and schema["type"] == "integer" else written
+        return "integer" if written == "number" and schema.get("type") == "integer" else written
 
 
 class _Names(dict[str, str]):
