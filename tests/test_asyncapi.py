@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -359,6 +360,30 @@ def test_schemas_of_own_error_frames_and_of_what_json_cannot_say() -> None:
     assert schemas["Told"]["properties"]["hint"]["type"] == "string"
     assert schemas["Told"]["properties"]["detail"]["examples"] == ["Too tall."]
     assert schemas["Opaque"]["additionalProperties"] is False
+
+
+class Order(BaseModel):
+    type: Literal["order"] = "order"
+    most: float = float("inf")
+    least: Annotated[float, Field(ge=-math.inf, examples=[-math.inf])] = math.nan
+
+
+def test_what_json_cannot_say_is_left_out() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def orders(websocket: TypedWebSocket[Order, None], most: float = math.inf) -> None: ...
+
+    text = asyncapi.text(described(app))
+    found = json.loads(text, parse_constant=pytest.fail)  # no browser reads Infinity
+    assert found["components"]["schemas"]["Order"]["properties"] == {
+        "type": {"const": "order", "type": "string"},
+        "most": {"type": "number"},
+        "least": {"type": "number"},
+    }
+    assert found["channels"]["orders"]["bindings"]["ws"]["query"]["properties"] == {
+        "most": {"type": "number"}
+    }
 
 
 @pytest.mark.parametrize("host", ["https://a.example.com/api/", "https://a.example.com"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from enum import Flag
@@ -133,11 +134,21 @@ def as_draft_07(schema: Any) -> Any:
         return list(map(as_draft_07, schema))
     if not isinstance(schema, dict):
         return schema
-    found = {name: INSIDE.get(name, _itself)(value) for name, value in schema.items()}
+    said = {name: value for name, value in schema.items() if name in INSIDE or _is_json(value)}
+    found = {name: INSIDE.get(name, _itself)(value) for name, value in said.items()}
     found.pop("discriminator", None)
     if FOREIGN_PATTERN.search(str(found.get("pattern", ""))):
         del found["pattern"]
     return _beside_reference(_as_tuple(found))
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON can say the value of a keyword: a default or a limit may be infinite."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_tuple(schema: Schema) -> Schema:
