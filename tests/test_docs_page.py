@@ -370,9 +370,11 @@ def test_a_named_number() -> None:
 
 
 def test_a_schema_that_only_refers_to_itself() -> None:
-    loop = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Loop"}}]}
-    outline = Outline({"Loop": loop})
-    assert outline.entry({"$ref": "#/components/schemas/Loop"}) == {
+    loop = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Loop-Input"}}]
+    }
+    outline = Outline({"Loop-Input": loop})
+    assert outline.entry({"$ref": "#/components/schemas/Loop-Input"}) == {
         "type": "string | Array<Loop>",
         "inside": [],
     }
