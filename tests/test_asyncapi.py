@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shlex
 import subprocess
 import sys
@@ -361,6 +362,30 @@ def test_schemas_of_own_error_frames_and_of_what_json_cannot_say() -> None:
     assert schemas["Opaque"]["additionalProperties"] is False
 
 
+class Order(BaseModel):
+    type: Literal["order"] = "order"
+    most: float = float("inf")
+    least: Annotated[float, Field(ge=-math.inf, examples=[-math.inf])] = math.nan
+
+
+def test_what_json_cannot_say_is_left_out() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def orders(websocket: TypedWebSocket[Order, None], most: float = math.inf) -> None: ...
+
+    text = asyncapi.text(described(app))
+    found = json.loads(text, parse_constant=pytest.fail)  # no browser reads Infinity
+    assert found["components"]["schemas"]["Order"]["properties"] == {
+        "type": {"const": "order", "type": "string"},
+        "most": {"type": "number"},
+        "least": {"type": "number"},
+    }
+    assert found["channels"]["orders"]["bindings"]["ws"]["query"]["properties"] == {
+        "most": {"type": "number"}
+    }
+
+
 @pytest.mark.parametrize("host", ["https://a.example.com/api/", "https://a.example.com"])
 def test_the_path_of_servers(host: str) -> None:
     app = FastAPI(servers=[{"url": host}])
@@ -605,7 +630,7 @@ def test_no_example_for_what_cannot_be_made(schema: Object) -> None:
 )
 def test_addresses_have_examples(kind: Any) -> None:
     adapter = TypeAdapter(kind)
-    found, schemas = generate([("it", "validation", adapter.core_schema)])
+    found, schemas, _ = generate([("it", "validation", adapter.core_schema)])
     adapter.validate_python(Maker(schemas).make(found["it", "validation"]))
 
 

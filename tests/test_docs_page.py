@@ -361,10 +361,20 @@ def test_fields_of_schemas(described: dict[str, Any]) -> None:
     assert (post["color"]["type"], post["color"]["inside"]) == ('"red" | "blue"', [])
 
 
+def test_a_named_number() -> None:
+    """Such as `RootModel[float]`: a reference has no type of its own."""
+    outline = Outline({"Amount": {"type": "number"}, "Count": {"type": "integer"}})
+    schemas = [{"$ref": "#/components/schemas/Amount"}, {"$ref": "#/components/schemas/Count"}]
+    assert [outline.type_of(schema) for schema in schemas] == ["number", "integer"]
+    assert outline.type_of({"allOf": schemas[:1]}) == "number"
+
+
 def test_a_schema_that_only_refers_to_itself() -> None:
-    loop = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Loop"}}]}
-    outline = Outline({"Loop": loop})
-    assert outline.entry({"$ref": "#/components/schemas/Loop"}) == {
+    loop = {
+        "anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/components/schemas/Loop-Input"}}]
+    }
+    outline = Outline({"Loop-Input": loop})
+    assert outline.entry({"$ref": "#/components/schemas/Loop-Input"}) == {
         "type": "string | Array<Loop>",
         "inside": [],
     }

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from asgiref.sync import sync_to_async
 from channels.layers import channel_layers
 from pydantic import BaseModel
 
@@ -1026,6 +1027,45 @@ def test_a_message_with_a_known_key_is_not_sent() -> None:
             assert [frame["key"] for frame in one.of("message")] == ["k", "17", "?", ""]
             await room.aclear()  # a client that repeats a post must not bring back what was deleted
             assert await room.asend({"n": 1}, key="k") is False
+
+    run(main)
+
+
+@pytest.mark.parametrize("act", ["asend", "send"])
+def test_a_client_that_repeats_a_post_learns_that_it_is_known(act: str) -> None:
+    """Its message may be trimmed, or older than the page; it would be sent anew once its key is forgotten."""
+    group = Group("short.1")
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.join(group)
+        async for key in websocket.iter_text():
+            if act == "asend":
+                await group.asend([0], key=key)
+            else:
+                await sync_to_async(group.send)([0], key=key)
+
+    async def main() -> None:
+        async with client(app) as one, client(app) as other, client(app, None) as raw:
+            await one.until("joined")
+            await other.until("joined")
+            one.say("k1")
+            await one.until_offset(1)
+            for number in range(9):
+                await group.asend([number])  # what no client sends is confirmed to none
+            await one.until_offset(10)
+            assert await group.asend([0], key="k1") is False
+            one.say("k1")
+            raw.say("k1")
+            await eventually(lambda: one.frames[-1].get("key") == "k1")
+            raw.say("k2")
+            for each in (one, other):
+                await eventually(lambda each=each: each.frames[-1].get("key") == "k2")
+            assert {"fastws": "message", "group": "short.1", "key": "k1"} in one.frames
+            assert [len(each.of("message")) for each in (one, other)] == [12, 11]
+            assert len(raw.frames) == 11
 
     run(main)
 

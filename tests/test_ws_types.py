@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from enum import IntFlag
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pytest
 from django.core.management import CommandError, call_command
 from pydantic import BaseModel, create_model
+from typing_extensions import TypeAliasType
 
 from fastws_compat import FastAPI, TypedWebSocket
 from fastws_compat.exceptions import DeclarationError
@@ -53,6 +55,11 @@ def run(*arguments: str) -> str:
             {"type": "array", "items": [{"type": "string"}], "additionalItems": {"type": "number"}},
             "[string, ...Array<number>]",
         ),
+        (
+            {"type": "array", "items": [{"type": "string"}, {"enum": [1, 2]}], "minItems": 1, "maxItems": 2},
+            "[string, (1 | 2)?]",
+        ),
+        ({"type": "array", "items": [{"type": "string"}], "maxItems": 1}, "[string?]"),
         ({"type": "object", "additionalProperties": {"type": "number"}}, "Record<string, number>"),
         ({"type": "object"}, "Record<string, unknown>"),
         ({"type": "object", "patternProperties": {"^x": {"type": "number"}}}, "Record<string, number>"),
@@ -170,6 +177,57 @@ def test_two_classes_of_one_name_are_refused_if_their_fields_agree() -> None:
 class Box(BaseModel):
     type: Literal["box"] = "box"
     text: str = ""
+
+
+def test_brackets_in_the_name_of_a_generic_class_are_no_modules() -> None:
+    """pydantic calls `Box[list[int]]` `Box_list_int__`; two underscores also end the name of a module."""
+    found = written(app_with(zoo.Box[list[int]], zoo.Box[list[str]]))
+    assert "interface Box_list_int__ {" in found
+    assert "interface Box_list_str__ {" in found
+    one, two = (
+        create_model("Box", __module__=name, __base__=zoo.Box[list[int]]) for name in ("shop", "chat")
+    )
+    with pytest.raises(DeclarationError, match=r"shop\.Box and chat\.Box have one name"):
+        written(app_with(one, two))
+
+
+class Pair(NamedTuple):
+    one: int
+    two: str = ""
+
+
+class Rights(IntFlag):
+    read = 1
+    write = 2
+
+
+class Recursive(BaseModel):
+    json_: JsonText
+    pair: Pair = Pair(1)
+    rights: Rights = Rights.read
+    names: dict[str, Pair] = {}
+
+
+JsonText = TypeAliasType("JsonText", "dict[str, JsonText] | list[JsonText] | str | None")
+
+
+def test_types_that_contain_themselves() -> None:
+    """TypeScript refuses `type A = Record<string, A>`."""
+    found = written(app_with(zoo.Folder, Recursive))
+    assert "export type Folder = { [key: string]: Folder | number };" in found
+    assert "JsonText = { [key: string]: JsonText } | Array<JsonText> | string | null;" in found
+    assert "names?: Record<string, Pair>;" in found
+
+
+def test_a_named_tuple_is_sent_whole_and_flags_may_be_combined() -> None:
+    app = FastAPI()
+
+    @app.websocket("/")
+    async def endpoint(websocket: TypedWebSocket[None, Recursive]) -> None: ...
+
+    assert "export type Pair = [number, string];" in written(app)
+    assert "export type Rights = number;" in written(app)
+    assert "export type Pair = [number, string?];" in written(app_with(Recursive))
 
 
 def test_two_names_that_meet_are_refused() -> None:

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
 from typing_extensions import TypedDict
 
 from fastws_compat import (
@@ -97,6 +97,10 @@ class Tree(BaseModel):
     type: Literal["tree"] = "tree"
     name: str
     children: list[Tree] = []
+
+
+class Folder(RootModel[dict[str, "Folder | int"]]):
+    """The sizes of files, by name."""
 
 
 class Box(BaseModel, Generic[T]):
@@ -238,6 +242,10 @@ async def shapes(
 
 @app.websocket("/ws/trees")
 async def trees(websocket: TypedWebSocket[Tree, Tree]) -> None: ...
+
+
+@app.websocket("/ws/folders")
+async def folders(websocket: TypedWebSocket[Folder, Folder]) -> None: ...
 
 
 @app.websocket("/ws/boxes")

@@ -64,7 +64,7 @@ class Outline:
         """The name of an object; the type of any other named schema."""
         schema = self._schemas.get(name, {})
         if "properties" in schema:
-            return name.removesuffix("-Input").removesuffix("-Output")
+            return _plain(name)
         return self.type_of(schema)
 
     def _objects(self, schema: Schema, seen: set[str]) -> Iterator[str]:
@@ -95,7 +95,7 @@ class _Types(Types):
 
     def type_of(self, schema: Any) -> str:
         written = super().type_of(schema)
-        return "integer" if written == "number" and schema["type"] == "integer" else written
+        return "integer" if written == "number" and schema.get("type") == "integer" else written
 
 
 class _Names(dict[str, str]):
@@ -105,9 +105,14 @@ class _Names(dict[str, str]):
         self._outline = outline
 
     def __missing__(self, name: str) -> str:
-        self[name] = name  # for a schema that refers to itself
+        self[name] = _plain(name)  # for a schema that refers to itself
         self[name] = self._outline.name_of(name)
         return self[name]
+
+
+def _plain(name: str) -> str:
+    """The name of a class, without the side that its schema is for."""
+    return name.removesuffix("-Input").removesuffix("-Output")
 
 
 def _choices(schema: Schema) -> list[Any]:

@@ -316,6 +316,12 @@ def hub_of(alias: str) -> Hub:
     return hub
 
 
+def participant_of(alias: str, group: str, member_id: str) -> Participant | None:
+    """A participant of a group in the running loop, by its id."""
+    hub = hubs.get(asyncio.get_running_loop(), {}).get(id(layer_of(alias)))
+    return None if hub is None else hub.members.get(group, {}).get(member_id)
+
+
 def loop_of(layer: Any) -> asyncio.AbstractEventLoop | None:
     """A running loop that has a hub for the layer: the current one, if it has."""
     here = asyncio.get_running_loop()

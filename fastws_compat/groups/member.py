@@ -6,7 +6,7 @@ import asyncio
 import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 from fastws_compat import conf
@@ -35,6 +35,8 @@ from fastws_compat.logger import logger
 from fastws_compat.types import Send
 
 TRY_AGAIN_LATER = 1013
+# The id of the member whose connection this task or thread belongs to, if its client is `live.js`.
+own_id: ContextVar[str] = ContextVar("fastws_compat.own_id", default="")
 # Seconds that a socket which is being closed has to send what was queued before the close.
 CLOSE_TIMEOUT = 1.0
 
@@ -346,6 +348,7 @@ class LiveMember(Member):
         super().__init__(websocket)
         self._claims = claims
         self._ids = claims.ids | {self.id}
+        own_id.set(self.id)
         self.has_returned = bool(claims.ids)
 
     def deliver(self, delivery: Frame) -> None:

@@ -125,7 +125,7 @@ def raw_adapter(member: Any, where: str) -> TypeAdapter[Any] | None:
 
 def name_of_type(form: Any) -> str:
     """What to call a type in a sentence."""
-    return getattr(form, "__name__", None) or str(form)
+    return getattr(base_of(form), "__name__", None) or str(form)
 
 
 def _flat(form: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable
-from typing import Any
+from enum import Flag
+from typing import Any, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema
@@ -25,6 +27,17 @@ AROUND = ("default", "nullable", "definitions")
 class Generator(GenerateJsonSchema):
     """pydantic's generator, for messages: every field that the server sends is required, and so is a tag."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # By each name that pydantic may give to a schema, the shortest one: without the module.
+        self.short_names: dict[str, str] = {}
+
+    def get_defs_ref(self, core_mode_ref: Any) -> Any:
+        found = super().get_defs_ref(core_mode_ref)
+        choices = self._prioritized_defsref_choices[found]
+        self.short_names.update(dict.fromkeys(choices, choices[0]))
+        return found
+
     def emit_warning(self, kind: Any, detail: str) -> None:
         """Emit no warning: what JSON schema cannot express is left out."""
 
@@ -44,6 +57,18 @@ class Generator(GenerateJsonSchema):
             return {name: value for name, value in found.items() if name != "default"}
         return found
 
+    def enum_schema(self, schema: Any) -> Schema:
+        found = super().enum_schema(schema)
+        if issubclass(schema["cls"], Flag):
+            del found["enum"]  # its members may be combined
+        return found
+
+    def named_tuple_schema(self, schema: Any) -> Schema:
+        found = super().named_tuple_schema(schema)
+        if self.mode == "serialization":
+            found["minItems"] = found["maxItems"]  # it is sent with its defaults
+        return found
+
     def decimal_schema(self, schema: Any) -> Schema:
         found = super().decimal_schema(schema)
         found.get("anyOf", [found])[-1]["format"] = "decimal"
@@ -53,12 +78,24 @@ class Generator(GenerateJsonSchema):
         return {}  # JSON does not say more about it
 
 
-def generate(inputs: Iterable[Input]) -> tuple[dict[Any, Schema], dict[str, Schema]]:
+class Definitions(NamedTuple):
+    """Generated schemas."""
+
+    # By key and mode.
+    found: dict[Any, Schema]
+    # Those that they refer to, by name.
+    named: dict[str, Schema]
+    # By the name of a schema, that of its class, which another class may have too.
+    short_names: dict[str, str]
+
+
+def generate(inputs: Iterable[Input]) -> Definitions:
     """The schema of each key and mode, and the named schemas that they refer to."""
     generator = Generator(ref_template=REF + "{model}")
     found, named = generator.generate_definitions(list(inputs))
     schemas = {str(name): _named(name, schema) for name, schema in sorted(named.items())}
-    return {key: as_draft_07(schema) for key, schema in found.items()}, schemas
+    converted = {key: as_draft_07(schema) for key, schema in found.items()}
+    return Definitions(converted, schemas, generator.short_names)
 
 
 ID: Schema = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
@@ -97,11 +134,21 @@ def as_draft_07(schema: Any) -> Any:
         return list(map(as_draft_07, schema))
     if not isinstance(schema, dict):
         return schema
-    found = {name: INSIDE.get(name, _itself)(value) for name, value in schema.items()}
+    said = {name: value for name, value in schema.items() if name in INSIDE or _is_json(value)}
+    found = {name: INSIDE.get(name, _itself)(value) for name, value in said.items()}
     found.pop("discriminator", None)
     if FOREIGN_PATTERN.search(str(found.get("pattern", ""))):
         del found["pattern"]
     return _beside_reference(_as_tuple(found))
+
+
+def _is_json(value: Any) -> bool:
+    """Whether JSON can say the value of a keyword: a default or a limit may be infinite."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_tuple(schema: Schema) -> Schema:
@@ -170,3 +217,8 @@ def reachable(names: Iterable[str], schemas: dict[str, Schema]) -> set[str]:
             found.add(name)
             todo += references(schemas[name])
     return found
+
+
+def recursive(names: Iterable[str], schemas: dict[str, Schema]) -> set[str]:
+    """The names whose schemas refer to themselves, also by way of others."""
+    return {name for name in names if name in reachable(references(schemas[name]), schemas)}

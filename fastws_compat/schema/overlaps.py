@@ -39,9 +39,8 @@ def _overlapping(members: Members) -> Iterator[tuple[Any, Any]]:
 
 def _examples(adapters: list[TypeAdapter[Any]]) -> Iterator[tuple[int, str]]:
     """A valid message for each type that has an example, by position."""
-    found, schemas = generate(
-        (number, "validation", adapter.core_schema) for number, adapter in enumerate(adapters)
-    )
+    inputs = ((number, "validation", adapter.core_schema) for number, adapter in enumerate(adapters))
+    found, schemas, _ = generate(inputs)
     for number, adapter in enumerate(adapters):
         try:
             example = json.dumps(Maker(schemas).make(found[number, "validation"]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from hashlib import sha256
 from itertools import starmap
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.frames import ERROR
 from fastws_compat.schema import runtime
-from fastws_compat.schema.definitions import REF, Schema, reachable, references
+from fastws_compat.schema.definitions import REF, Schema, reachable, recursive, references
 from fastws_compat.schema.description import Channel, Site
 from fastws_compat.schema.parameters import Parameter
 from fastws_compat.schema.vocabulary import BINARY, TEXT, Message
@@ -46,8 +46,10 @@ SCALARS = {"string": "string", "integer": "number", "number": "number", "boolean
 class Types:
     """TypeScript's types for schemas."""
 
-    def __init__(self, names: Mapping[str, str]) -> None:
+    def __init__(self, names: Mapping[str, str], recursive: Set[str] = frozenset()) -> None:
         self._names = names
+        # The schemas that contain themselves.
+        self._recursive = recursive
         # By keyword, what a schema with it is; the first keyword decides.
         self._writers: dict[str, Callable[[Any], str]] = {
             "$ref": lambda reference: names[reference.removeprefix(REF)],
@@ -82,13 +84,25 @@ class Types:
             return f"Array<{self.type_of(items)}>"
         more = schema.get("additionalItems", False)
         rest = [f"...Array<{self.type_of(more)}>"] if more is not False else []
-        return f"[{', '.join([*map(self.type_of, items), *rest])}]"
+        required = schema.get("minItems", 0 if "maxItems" in schema else len(items))
+        optional = map(self._optional, items[required:])
+        return f"[{', '.join([*map(self.type_of, items[:required]), *optional, *rest])}]"
+
+    def _optional(self, item: Schema) -> str:
+        """The type of an item that may be left out at the end of an array."""
+        return f"{self._operand(item)}?"
 
     def _object(self, schema: Schema) -> str:
         if "properties" not in schema:
-            return f"Record<string, {self._values(schema)}>"
+            return self._record(schema)
         members = [f"{name}: {written}" for name, written, _ in self.members(schema)]
         return f"{{ {'; '.join(members)} }}" if members else "{}"
+
+    def _record(self, schema: Schema) -> str:
+        values = self._values(schema)
+        # TypeScript refuses a type that is a Record of itself.
+        is_recursive = not self._recursive.isdisjoint(references(schema))
+        return f"{{ [key: string]: {values} }}" if is_recursive else f"Record<string, {values}>"
 
     def _values(self, schema: Schema) -> str:
         """The type of the values of an object with any keys, or with keys of some patterns."""
@@ -169,13 +183,12 @@ def names_of(schemas: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def refuse_two_of_one_name(schemas: Iterable[str]) -> None:
+def refuse_two_of_one_name(schemas: Iterable[str], short_names: Mapping[str, str]) -> None:
     """Raise DeclarationError for two classes with one name, which pydantic tells apart by their modules."""
     full: dict[str, str] = {}
     for schema in schemas:
         stem = re.sub(r"-(In|Out)put(__\d+)?$", "", schema)
-        module, _, name = stem.rpartition("__")
-        other = full.setdefault(name, stem) if module else stem
+        other = full.setdefault(short_names.get(schema, schema), stem)
         if other != stem:
             first, second = (found.replace("__", ".") for found in (other, stem))
             raise DeclarationError(f"{first} and {second} have one name: rename one.")
@@ -202,10 +215,10 @@ class Client:
             raise DeclarationError(f"There is no route {only!r}: the names are {known}.")
         self._schemas = site.vocabulary.schemas
         used = reachable(references(list(self._payloads())), self._schemas)
-        refuse_two_of_one_name(sorted(used))
+        refuse_two_of_one_name(sorted(used), site.vocabulary.short_names)
         classes = site.vocabulary.classes()
         refuse_two_of_one_schema({name: classes[name] for name in sorted(used & classes.keys())})
-        self._types = Types(names_of(sorted(used)))
+        self._types = Types(names_of(sorted(used)), recursive(used, self._schemas))
         self._used = sorted(used)
 
     def _payloads(self) -> Iterator[Any]:

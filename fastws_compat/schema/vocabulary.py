@@ -68,7 +68,7 @@ class Vocabulary:
         self._adapters = dict(_adapters(self._contracts))
         inputs: list[Any] = [(key, mode, found.core_schema) for (key, mode), found in self._adapters.items()]
         inputs += [(key, RECEIVED, schema) for key, schema in parameters.items()]
-        self._found, self.schemas = generate(inputs)
+        self._found, self.schemas, self.short_names = generate(inputs)
         self.messages: dict[str, Message] = {}
         self._by_member: dict[Any, Message] = {}
         for kind in _error_classes(self._contracts):

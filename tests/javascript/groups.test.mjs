@@ -479,15 +479,19 @@ test("a post with the same key takes the place of the former, and is sent at onc
 });
 
 test("a post that this socket is excluded from, or knows already, is confirmed too", async () => {
-  const { live } = await member();
+  const { live, log } = await member();
   joined(5, null);
   live.post("k1", {});
   live.post("k2", {});
+  live.post("k3", {});
   say("message", { offset: 6, key: "k1" });
   message(5, { key: "k2" });
+  say("message", { key: "k3" }); // sent before, and no longer kept
   await reconnect();
+  assert.equal(claims(), "@s1,room.7:aaaa:6");
   server().open();
   assert.deepEqual(sent(), []);
+  assert.deepEqual(log, []);
 });
 
 test("posts go out in order, ten at once and then ten a second", async () => {
