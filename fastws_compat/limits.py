@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from threading import TIMEOUT_MAX
 from typing import Any, Literal, Protocol, TypedDict
 
 from fastws_compat import conf
@@ -264,7 +266,8 @@ def _compile_number(name: str, value: Any) -> Any:
 
 
 def _checked(name: str, value: Any, kind: Any, least: float) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool) or not value >= least:
+    most = math.inf if kind is int else TIMEOUT_MAX
+    if not isinstance(value, kind) or isinstance(value, bool) or not least <= value <= most:
         what = "a whole number" if kind is int else "a number of seconds"
         raise DeclarationError(f"{name}={value!r} is not a valid limit: use {what}, or None for no limit.")
     return value

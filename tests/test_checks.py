@@ -629,11 +629,62 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("MAX_MESSAGE_SIZE", 0),
         ("SLOW_CONSUMER", "drop_newest"),
         ("SLOW_CONSUMER_QUEUE", 0),
+        ("SHUTDOWN_GRACE", float("inf")),
+        ("LAYER_TIMEOUT", float("nan")),
+        ("CLEANUP_TIMEOUT", 10**400),
+        ("DISCONNECT_GRACE", 10**400),
+        ("BEAT_SECONDS", 1e300),
+        ("TENANT", ".tenants"),
+        ("TENANT", ".shop.tenants.current"),
+        ("DOCS_ACCESS", b"mysite.access.may_see"),
+        ("STORE", {"default": ".shop.store"}),
     ],
 )
 def test_value_of_a_wrong_kind(settings: Any, name: str, value: Any) -> None:
     settings.FASTWS = {name: value}
     assert ids() == ["E008"]
+
+
+@pytest.mark.parametrize("key", ["TENANT", "DOCS_ACCESS"])
+def test_a_setting_that_names_a_module_with_a_mistake(
+    settings: Any, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tenants_with_a_mistake.py").write_text("def current(:")
+    monkeypatch.syspath_prepend(tmp_path)
+    settings.FASTWS = {key: "tenants_with_a_mistake.current"}
+    assert [found.msg for found in checks.settings.check_settings()] == [
+        f"FASTWS['{key}'] has the invalid value 'tenants_with_a_mistake.current'."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "kind"),
+    [
+        ("METRICS_TOKEN", b"hunter2", "bytes"),
+        ("METRICS_TOKEN", ["hunter2"], "list"),
+        ("STORE", "redis://:hunter2@cache:6379/1", "str"),
+        ("STORE", {"default": "redis://:hunter2@cache:6379/1"}, "dict"),
+    ],
+)
+def test_the_message_about_an_invalid_secret_does_not_show_it(
+    settings: Any, key: str, value: Any, kind: str
+) -> None:
+    settings.FASTWS = {key: value}
+    [found] = checks.settings.check_settings()
+    assert found.msg == f"FASTWS['{key}'] has an invalid value of type {kind}."
+    assert "hunter2" not in str(found)
+
+
+def test_an_invalid_value_that_python_does_not_print(settings: Any) -> None:
+    settings.FASTWS = {"HEALTH": 10**5000}
+    [found] = checks.settings.check_settings()
+    assert found.msg.startswith("FASTWS['HEALTH'] has the invalid value <int object at ")
+
+
+def test_a_long_invalid_value_is_cut(settings: Any) -> None:
+    settings.FASTWS = {"LOOP": "x" * 100_000}
+    [found] = checks.settings.check_settings()
+    assert found.msg == f"FASTWS['LOOP'] has the invalid value '{'x' * 199}...."
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from channels.generic.websocket import AsyncWebsocketConsumer
+from channels.routing import URLRouter
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import override_settings
+from django.urls import path as django_path
 
 from fastws_compat import Depends, FastAPI, HTTPException, WebSocket, figures
 from fastws_compat.asgi import get_asgi_application
@@ -22,6 +25,7 @@ from fastws_compat.connections.interrupt import current_task
 from fastws_compat.connections.outcomes import closed_on
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.registry import everywhere, registry
+from fastws_compat.origins import OriginCheck
 from fastws_compat.routing import Host, Mount
 from fastws_compat.security import HTTPBearer
 from tests.fake_server import CONNECT, DENIAL, FakeServer, disconnect, text, websocket_scope
@@ -289,6 +293,21 @@ def test_why_a_handshake_was_refused(
     assert (ended[0].template, ended[0].refusal, ended[0].closed) == (template, refusal, None)
     assert totals(template).refused == {refusal: 1}
     assert totals(template).opened == 0
+
+
+def beside_consumers() -> dict[str, Any]:
+    legacy = URLRouter([django_path("legacy", AsyncWebsocketConsumer.as_asgi())])
+    return {
+        "fallback": get_asgi_application(FastAPI(), fallback=legacy),
+        "origin check": OriginCheck(legacy),
+    }
+
+
+@pytest.mark.parametrize("kind", ["fallback", "origin check"])
+@pytest.mark.usefixtures("ended")
+def test_a_path_that_no_consumer_has_is_counted_as_refused(kind: str) -> None:
+    run(beside_consumers()[kind], FakeServer(CONNECT), "/nothing")
+    assert totals("(none)").refused == {(403, "not_found"): 1}
 
 
 def limited() -> FastAPI:

@@ -542,6 +542,8 @@ def test_the_innermost_limit_wins():
         {"rate_limit": 20},
         {"idle_timeout": 0},
         {"idle_timeout": float("nan")},
+        {"idle_timeout": float("inf")},
+        {"max_age": 10**400},
         {"max_age": True},
         {"max_connections": -1},
     ],

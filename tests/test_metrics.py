@@ -448,6 +448,9 @@ def test_beside_django_prometheus(environment: dict[str, str], answers: str, tmp
         ("secret", "Bearer secret", "10.0.0.7", 200),
         ("secret", None, "127.0.0.1", 200),
         ("secret", "Bearer secret", "127.0.0.1", 200),
+        ("geheim-ä", "Bearer geheim-ä".encode().decode("latin-1"), "203.0.113.7", 200),  # as servers pass it
+        ("geheim-ä", "Bearer geheim-ö".encode().decode("latin-1"), "203.0.113.7", 403),
+        ("secret", "Bearer \u0416", "203.0.113.7", 403),
     ],
 )
 def test_who_may_gather_from_all_processes(

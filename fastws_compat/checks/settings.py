@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from django.conf import settings
@@ -16,6 +17,11 @@ from fastws_compat.deflate import compile_deflate
 from fastws_compat.exceptions import DeclarationError
 
 Rule = tuple[Callable[[Any], bool], str]
+
+# Keys whose value may contain a secret: the token itself, and the password of a Redis URL.
+SECRETS = {"METRICS_TOKEN", "STORE"}
+# Maximum number of characters of an invalid value that a message shows.
+MAX_SHOWN = 200
 
 
 @register(TAG)
@@ -90,9 +96,18 @@ def check_setting(name: Any, value: Any) -> Messages:
     fits, wanted = RULES.get(name) or _like(conf.DEFAULTS[name])
     if fits(value):
         return []
-    return message(
-        Error, "E008", f"FASTWS[{name!r}] has the invalid value {value!r}.", f"Set it to {wanted}."
-    )
+    return message(Error, "E008", f"FASTWS[{name!r}] has {_shown(name, value)}.", f"Set it to {wanted}.")
+
+
+def _shown(name: str, value: Any) -> str:
+    """Describe an invalid value, but print no secret: checks run in builds, whose logs many can read."""
+    if name in SECRETS and value:
+        return f"an invalid value of type {type(value).__name__}"
+    try:
+        text = repr(value)
+    except Exception:  # an int with more digits than Python prints, or a class of the project
+        text = object.__repr__(value)
+    return f"the invalid value {text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + '...'}"
 
 
 def _is_bool(value: Any) -> bool:
@@ -104,11 +119,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_seconds(value: Any) -> bool:
-    return _is_number(value) and value >= 0
+    """Threads cannot wait longer than `TIMEOUT_MAX`, and an event loop fails with an `int` beyond a float."""
+    return _is_number(value) and 0 <= value <= TIMEOUT_MAX
 
 
 def _is_positive(value: Any) -> bool:
-    return _is_number(value) and value > 0
+    return _is_seconds(value) and value > 0
 
 
 def _is_share(value: Any) -> bool:
@@ -150,7 +166,7 @@ def _are_origins(value: Any) -> bool:
 def _is_callable_name(value: Any) -> bool:
     try:
         return callable(import_string(value))
-    except (ImportError, AttributeError):
+    except Exception:  # also what the module raises: the check has to name the setting
         return False
 
 

@@ -6,6 +6,8 @@ import traceback
 from collections.abc import Callable
 
 from fastws_compat.connections.outcomes import note_reason
+from fastws_compat.connections.refusal import count
+from fastws_compat.connections.states import SESSION
 from fastws_compat.logger import logger
 from fastws_compat.types import ASGIApp, Receive, Scope, Send
 from fastws_compat.websockets import WebSocketClose
@@ -16,6 +18,8 @@ async def refuse_path(scope: Scope, receive: Receive, send: Send, hint: str = ""
     # The client chose the path: escaped and truncated, it cannot forge a log line.
     logger.warning("No WebSocket route for %.200r%s", scope["path"], hint)
     note_reason(scope, "not_found")
+    if SESSION not in scope and scope["type"] == "websocket":  # a `URLRouter` that no session has begun for
+        count(scope, 403, "not_found")
     await refuse(scope, receive, send)
 
 

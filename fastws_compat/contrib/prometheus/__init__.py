@@ -240,8 +240,9 @@ def _response(request: HttpRequest, registry: CollectorRegistry) -> HttpResponse
 def may_gather(request: HttpRequest) -> bool:
     """Whether the client has sent the token, or is on this machine."""
     token = conf.get("METRICS_TOKEN")
-    given = request.headers.get("Authorization", "")
-    if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    # Django decodes headers as Latin-1, whatever their bytes mean to the client.
+    given = request.headers.get("Authorization", "").encode("latin-1", "replace")
+    if token and hmac.compare_digest(given, f"Bearer {token}".encode()):
         return True
     return request.META.get("REMOTE_ADDR") in LOOPBACK and not is_forwarded(request)
 
