@@ -170,3 +170,17 @@ def wait_for_subscriber(url: str) -> None:
 def redis_server() -> Iterator[RedisServer]:
     with running() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    """One server for all tests of a module."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def other() -> Iterator[RedisServer]:
+    """A second server beside `redis`."""
+    with running() as server:
+        yield server

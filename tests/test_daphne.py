@@ -1218,6 +1218,32 @@ def test_a_client_that_leaves_before_the_answer_is_gone() -> None:
     assert seen == [{"type": "websocket.disconnect", "code": 1006, "reason": ""}, "raised"]
 
 
+@pytest.fixture
+def without_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave it to the test when daphne checks its connections."""
+    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
+
+
+def held(go: asyncio.Event, then: Callable[[], None] = lambda: None) -> Application:
+    """An application that accepts, waits for `go` and ends with what `then` does."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await go.wait()
+        then()
+
+    return application
+
+
+def raise_once() -> None:
+    raise LookupError("once")
+
+
+def cancel() -> None:
+    raise asyncio.CancelledError
+
+
 async def run_to_end(task: asyncio.Task[None]) -> None:
     """Let a task that was woken finish without running its callbacks."""
     for _ in range(20):
@@ -1226,33 +1252,19 @@ async def run_to_end(task: asyncio.Task[None]) -> None:
         await asyncio.sleep(0)
 
 
+@pytest.mark.usefixtures("without_timers")
 @pytest.mark.parametrize(
-    ("ending", "code", "lines"), [("return", 1000, 0), ("raise", 1011, 1), ("cancel", 1011, 0)]
+    ("then", "code", "lines"), [(lambda: None, 1000, 0), (raise_once, 1011, 1), (cancel, 1011, 0)]
 )
 def test_daphne_checks_an_application_before_it_reports_its_end(
-    ending: str,
-    code: int,
-    lines: int,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    then: Callable[[], None], code: int, lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """daphne's own check, once a second, may run between the end of a task and its callbacks."""
-    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
     told: list[Any] = []
 
     async def main() -> None:
         go = asyncio.Event()
-
-        async def application(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            await go.wait()
-            if ending == "raise":
-                raise LookupError("once")
-            if ending == "cancel":
-                raise asyncio.CancelledError
-
-        connection = await Connection(application).open()
+        connection = await Connection(held(go, then)).open()
         task, protocol = connection.task, connection.protocol
         task.add_done_callback(told.append)
         go.set()
@@ -1269,21 +1281,13 @@ def test_daphne_checks_an_application_before_it_reports_its_end(
     assert caplog.text.count("Exception inside application: once") == lines
 
 
+@pytest.mark.usefixtures("without_timers")
 def test_an_application_that_daphne_finds_ended_after_its_client_left_is_logged_once(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
-
     async def main() -> None:
         go = asyncio.Event()
-
-        async def application(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            await go.wait()
-            raise LookupError("once")
-
-        connection = await Connection(application).open()
+        connection = await Connection(held(go, raise_once)).open()
         task, protocol = connection.task, connection.protocol
         connection.lose()
         go.set()
@@ -1297,11 +1301,10 @@ def test_an_application_that_daphne_finds_ended_after_its_client_left_is_logged_
     assert caplog.text.count("Exception inside application: once") == 1
 
 
+@pytest.mark.usefixtures("without_timers")
 def test_an_application_that_ended_reports_once_before_daphne_checks(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
-
     async def application(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         await send({"type": "websocket.accept"})
@@ -1390,9 +1393,8 @@ def test_every_application_begins_in_the_context_of_the_server() -> None:
 # Closing from the server's side
 
 
-def test_daphnes_check_does_not_cancel_an_application_that_cleans_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
-
+@pytest.mark.usefixtures("without_timers")
+def test_daphnes_check_does_not_cancel_an_application_that_cleans_up() -> None:
     async def main() -> None:
         go = asyncio.Event()
 

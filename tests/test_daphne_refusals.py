@@ -6,14 +6,14 @@ import asyncio
 import socket
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import daphne.server
 import pytest
 
 from fastws_compat.daphne import frames
-from tests.test_daphne import REQUEST, Connection, Transport, masked, recorder, settle
+from tests.test_daphne import REQUEST, Connection, Transport, held, masked, recorder, settle
+from tests.test_daphne import without_timers as without_timers
 
 UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\n"
 
@@ -27,10 +27,7 @@ def peer(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True)
-def without_timers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave it to the test when daphne checks its connections."""
-    monkeypatch.setattr("daphne.server.reactor", SimpleNamespace(callLater=lambda *arguments: None))
+pytestmark = pytest.mark.usefixtures("without_timers")
 
 
 def check_timeouts(connection: Connection, **options: Any) -> None:
@@ -341,13 +338,7 @@ def test_daphne_looks_only_at_requests_and_at_sockets_whose_client_has_left(
 
     async def main() -> None:
         go = asyncio.Event()
-
-        async def slow(scope: Any, receive: Any, send: Any) -> None:
-            await receive()
-            await send({"type": "websocket.accept"})
-            await go.wait()
-
-        connection = await Connection(slow).open()
+        connection = await Connection(held(go)).open()
         server, protocol = connection.server, connection.protocol
         request, done = object(), object()
         server.connections |= {request: {}, done: {"disconnected": 1.0}}

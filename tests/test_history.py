@@ -26,7 +26,8 @@ from fastws_compat.groups.stores import StoreRefused
 from fastws_compat.layers import client as layers
 from tests.fake_server import CONNECT, FakeServer, websocket_scope
 from tests.live_clients import Client, acting_app, client, eventually, joining_app
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer
+from tests.redis_server import redis as redis
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
@@ -35,12 +36,6 @@ BACKENDS = {
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
     "core": "channels_redis.core.RedisChannelLayer",
 }
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture(autouse=True, params=["no layer", *BACKENDS])

@@ -7,7 +7,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
@@ -29,7 +29,8 @@ from fastws_compat.layers import client as layers
 from fastws_compat.layers.wire import Payload
 from tests.live_clients import client, eventually, joining_app
 from tests.presence_world import VirtualLoop
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer
+from tests.redis_server import redis as redis
 from tests.redis_server import redis_server as redis_server
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
@@ -50,12 +51,6 @@ FASTWS = {
         "*": {"history": True, "presence": True, "state": True},
     },
 }
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture(params=BACKENDS)

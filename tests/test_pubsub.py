@@ -18,7 +18,9 @@ from fastws_compat.groups.servers import Links
 from fastws_compat.layers.client import counters, health
 from fastws_compat.layers.pubsub import PubSub, pubsub_of
 from tests.fake_server import until
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer
+from tests.redis_server import other as other
+from tests.redis_server import redis as redis
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
@@ -38,18 +40,6 @@ class OwnReceive(RedisPubSubChannelLayer):  # type: ignore[misc]
 
     async def receive(self, channel: str) -> Any:
         return await self._get_layer().receive(channel)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

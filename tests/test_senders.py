@@ -6,14 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from fastws_compat.groups import Group
 from fastws_compat.layers import client as layers
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer
+from tests.redis_server import redis as redis
 
 pytestmark = pytest.mark.redis
 
@@ -43,12 +43,6 @@ from redis import Redis
 with Redis.from_url(URL) as admin:
     print(len(admin.client_list()) - 1)
 """
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
 
 
 def test_every_way_of_sending_is_kept_and_leaves_no_connection_open(

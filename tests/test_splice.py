@@ -18,7 +18,9 @@ from fastws_compat.groups import Group
 from fastws_compat.groups.storage import spliced_layer, store_of
 from fastws_compat.groups.stores import StoreError
 from fastws_compat.layers.client import counters, health
-from tests.redis_server import RedisServer, running
+from tests.redis_server import RedisServer
+from tests.redis_server import other as other
+from tests.redis_server import redis as redis
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
 
@@ -46,18 +48,6 @@ class Hexadecimal(BaseMessageSerializer):  # type: ignore[misc]
 
 
 registry.register_serializer("hexadecimal", Hexadecimal)
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def other() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +32,7 @@ from fastws_compat.groups.stores import (
 )
 from fastws_compat.layers.wire import Change, Payload
 from tests.redis_server import RedisServer, running
+from tests.redis_server import redis as redis
 from tests.redis_server import redis_server as redis_server
 
 pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <StreamWriter:ResourceWarning")]
@@ -39,12 +40,6 @@ pytestmark = [pytest.mark.redis, pytest.mark.filterwarnings("ignore:unclosed <St
 KIND = Kind("*", History(5, 60), state=State(2, 20))
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
 CORE = "channels_redis.core.RedisChannelLayer"
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with running() as server:
-        yield server
 
 
 def use(settings: Any, server: RedisServer, backend: str = PUBSUB, **config: Any) -> RedisStore:

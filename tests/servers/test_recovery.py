@@ -404,6 +404,22 @@ def test_redis_comes_back_empty(redis_server: RedisServer, settings: Any, server
     no_own_traceback(running)
 
 
+async def assert_all_is_new(
+    connect: Callable[..., Any], running: Running, client: Client, *positions: str
+) -> None:
+    """A client that got the messages 0 to 4 learns of the loss, and no earlier position is valid."""
+    await send_until("again", lambda: client.of("lost"))
+    await send_until("last", lambda: client.frames[-1].get("text") == "last")
+    lost = client.frames.index(client.of("lost")[-1])
+    offsets = [frame["offset"] for frame in client.frames[lost:] if frame["fastws"] in ("lost", "message")]
+    assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+    numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
+    assert numbers == [[number] for number in range(5)]
+    for position in positions:
+        assert await recovers(connect, running, position) is False
+    assert await recovers(connect, running, client.position) is True
+
+
 @pytest.mark.parametrize("fault", ["restored from a file", "flushed", "evicted"])
 def test_redis_has_lost_messages(
     fault: str, redis_server: RedisServer, settings: Any, server: Server
@@ -431,21 +447,8 @@ def test_redis_has_lost_messages(
             if fault == "restored from a file":
                 redis_server.kill()
                 redis_server.start()
-            await send_until("again", lambda: client.of("lost"))
-            await send_until("last", lambda: client.frames[-1].get("text") == "last")
+            await assert_all_is_new(connect, running, client, known, unknown)
             assert client.position.partition(":")[0] != unknown.partition(":")[0]
-            lost = client.frames.index(client.of("lost")[-1])
-            offsets = [
-                frame["offset"] for frame in client.frames[lost:] if frame["fastws"] in ("lost", "message")
-            ]
-            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
-            numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
-            assert numbers == [[number] for number in range(5)]
-            assert [await recovers(connect, running, position) for position in (known, unknown)] == [
-                False,
-                False,
-            ]
-            assert await recovers(connect, running, client.position) is True
 
     run(main)
     no_own_traceback(running)
@@ -523,18 +526,7 @@ def test_a_replica_that_lags_is_promoted(
                     await asyncio.sleep(0.05)
             redis_server.kill()
             address.turn_to(store_server)
-            await send_until("again", lambda: client.of("lost"))
-            await send_until("last", lambda: client.frames[-1].get("text") == "last")
-            lost = client.frames.index(client.of("lost")[-1])
-            offsets = [
-                frame["offset"] for frame in client.frames[lost:] if frame["fastws"] in ("lost", "message")
-            ]
-            assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
-            numbers = [frame["data"] for frame in client.of("message") if "data" in frame]
-            assert numbers == [[number] for number in range(5)]
-            for position in (known, unknown):
-                assert await recovers(connect, running, position) is False
-            assert await recovers(connect, running, client.position) is True
+            await assert_all_is_new(connect, running, client, known, unknown)
             async with asyncio.timeout(20):
                 while await present() != ["bob"]:
                     await asyncio.sleep(0.05)
