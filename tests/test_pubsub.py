@@ -182,12 +182,8 @@ def test_the_layer_sends_what_could_not_be_published(
     async def broken(self: Links) -> Any:
         link = await take(self)
         calls.append(link)
-        await link.connection.disconnect()
-        link.connection.send_packed_command = refuse
+        await link.close()
         return link
-
-    async def refuse(*arguments: Any) -> None:
-        raise OSError("broken")
 
     async def main() -> None:
         async with GROUP.subscribe() as messages:
