@@ -82,7 +82,8 @@ class Publication:
     data: bytes
 
     def packed(self, run_id: str, *, whole: bool = False) -> bytes:
-        return command("PUBLISH", self.channel, self.data)
+        channel, data = self.channel.encode(), self.data
+        return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(data), data)
 
 
 Command = Call | Publication

@@ -76,6 +76,9 @@ class PubSub(OwnLayer):
             await self._arrived.wait()
         return self._layer.deserialize(self._messages.popleft())
 
+    def has_message(self, channel: str) -> bool:
+        return bool(self._messages)
+
     async def _connected(self) -> Any:
         async with self._connecting:
             if self._replies is None or self._replies.has_ended:
