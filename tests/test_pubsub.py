@@ -272,7 +272,9 @@ def test_what_arrives_is_read_although_nothing_receives_it(
         for message in messages:
             admin.publish("asgi__group__g", message)
         await until(lambda: len(pubsub._messages) == len(messages))
+        assert pubsub.has_message(channel)
         assert [(await pubsub.receive(channel))["number"] for _ in messages] == list(range(50))
+        assert not pubsub.has_message(channel)
         await pubsub.group_discard("g", channel)
         await until(lambda: subscribers(admin)[0][1] == 0)
         pubsub.forget(channel)

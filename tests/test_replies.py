@@ -221,6 +221,9 @@ def test_a_reply_that_is_refused_ends_the_connection(
             log.refused = b"PONG"
             await replies.send(PING * 3)
             assert str(await log.end()) == "refused"
+            if isinstance(replies, DirectReplies):
+                with Redis.from_url(redis.url) as admin:  # the server need not send more
+                    await until(lambda: len(admin.client_list()) == 1)
             await replies.close(wait=True)
             assert log.replies == [b"PONG"]
 
