@@ -83,7 +83,7 @@ class DirectReplies(Replies, asyncio.Protocol):
         self._fatal = RedisConnectionError
         self._push = getattr(hiredis, "PushNotification", Push)
         parser = self._connection._parser._reader
-        self._feed, self._next = parser.feed, parser.gets
+        self._feed, self._gets = parser.feed, parser.gets
         self._nothing = parser.gets()
         self._transport = self._connection._writer.transport
         # redis-py waits for the stream's protocol when it sends a lot, and when it closes.
@@ -96,10 +96,10 @@ class DirectReplies(Replies, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self.has_ended:
             return
-        next, nothing = self._next, self._nothing
+        gets, nothing = self._gets, self._nothing
         try:
             self._feed(data)
-            while (reply := next()) is not nothing:
+            while (reply := gets()) is not nothing:
                 if isinstance(reply, self._fatal):
                     raise reply  # such as that the server is loading its data
                 if type(reply) is not self._push:
@@ -139,9 +139,7 @@ def _is_known(connection: Any) -> bool:
 
         parser, stream = connection._parser._reader, connection._reader
         is_idle = not (stream._buffer or stream.at_eof() or stream.exception() or parser.has_data())
-        return (
-            is_idle and isinstance(parser, Reader) and hasattr(connection._writer.transport, "set_protocol")
-        )
+        return is_idle and isinstance(parser, Reader)
     except (ImportError, AttributeError):
         return False
 
