@@ -3,7 +3,8 @@
     python -m benchmarks.broadcast [--quick | --scale | --order]
 
 In process: no server, the in-memory layer. On daphne: the client is one process that reads plain sockets;
-Redis is a separate redis-server (channels_redis pub/sub). Microseconds per receiving member, of wall-clock
+Redis is a separate redis-server (channels_redis pub/sub). FastAPI's manager is also measured on uvicorn, as
+its users run it. Microseconds per receiving member, of wall-clock
 time and of the server's CPU time. `--scale`: more members, processes and groups. `--order`: 2,000
 sockets on two and four processes, with every message of every member checked.
 """
@@ -43,14 +44,15 @@ FRAME = clients.answer_size(len(TEXT))
 SIZES = (10, 100, 1000, 5000)
 SECONDS = 1.0
 
-# The peer, the kind of daphne, and the channel layer.
-REDIS, MEMORY = "Redis", "in memory"
+# The peer, the kind of daphne or another server, and the channel layer.
+REDIS, MEMORY, UVICORN = "Redis", "in memory", "uvicorn"
 SERVED = {
     f"{OURS}, {REDIS}": (OURS, "complete", REDIS),
     f"{OURS}, {MEMORY}": (OURS, "complete", MEMORY),
     f"channels, daphne stock, {REDIS}": ("channels", "stock", REDIS),
     f"channels, {REDIS}": ("channels", "complete", REDIS),
     "fastapi's manager": ("fastapi", "complete", MEMORY),
+    "fastapi's manager, uvicorn": ("fastapi", UVICORN, MEMORY),
     "bare loop, daphne stock": ("bare", "stock", MEMORY),
     "bare loop": ("bare", "complete", MEMORY),
 }
@@ -58,6 +60,7 @@ SERVED = {
 AIMS = {
     f"channels, {REDIS}": ">= 10",
     "fastapi's manager": ">= 1",
+    "fastapi's manager, uvicorn": "",
     "bare loop, daphne stock": ">= 2.5",
     "bare loop": "",
 }
@@ -147,8 +150,8 @@ def on_daphne(quick: bool) -> Iterator[Table]:
     allow_many_files()
     with redis() as url:
         for _ in range(rounds(3, quick)):
-            for name, (peer, daphne, layer) in SERVED.items():
-                with serving(peer, daphne, url if layer == REDIS else "").process() as server:
+            for name, (peer, kind, layer) in SERVED.items():
+                with serving(peer, kind, url if layer == REDIS else "").process() as server:
                     for members in sizes:
                         clock, cpu = broadcast(server, members, 0.1 if quick else SECONDS)
                         by_clock[members].setdefault(name, []).append(clock)
@@ -165,8 +168,10 @@ def on_daphne(quick: bool) -> Iterator[Table]:
         yield table
 
 
-def serving(peer: str, daphne: str, layer: str, gc_freeze: bool = True) -> Serving:
-    return Serving(peer, "daphne", daphne, "benchmarks.group_peers:app", layer, gc_freeze)
+def serving(peer: str, kind: str, layer: str, gc_freeze: bool = True) -> Serving:
+    """A peer on daphne, "complete" or "stock", or on uvicorn."""
+    server, daphne = (UVICORN, "stock") if kind == UVICORN else ("daphne", kind)
+    return Serving(peer, server, daphne, "benchmarks.group_peers:app", layer, gc_freeze)
 
 
 def broadcast(server: tuple[int, int], members: int, seconds: float) -> tuple[float, float]:

@@ -39,7 +39,6 @@ from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.keeper import Keeper
 from fastws_compat.groups.kinds import History, Kind
 from fastws_compat.groups.seats import MemorySeats, Seat
-from fastws_compat.groups.servers import Link
 from fastws_compat.groups.stores import MemoryStore, StoreError, StoreRefused, StoreRejected
 from fastws_compat.layers.content import dump_model
 from fastws_compat.management.clients import NetworkClient
@@ -319,15 +318,6 @@ def test_a_process_that_renewed_its_lease_is_not_struck() -> None:
     now = 11.0
     seats._strike("p")
     assert "p" not in seats._leases.ends
-
-
-def test_a_connection_to_a_store_that_cannot_be_asked_has_ended() -> None:
-    class Lost:
-        async def can_read(self) -> bool:
-            raise ConnectionResetError
-
-    link = Link(cast(Any, Lost()))
-    assert asyncio.run(link.has_ended()) is True
 
 
 # Connections

@@ -15,9 +15,11 @@ from django.core.exceptions import ImproperlyConfigured
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.checks.layers import check_backends
 from fastws_compat.groups import Group, record
+from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.layers.client import layer_of
 from fastws_compat.layers.local import LocalLayer
 from fastws_compat.testclient import TestClient
+from tests.fake_server import until
 from tests.test_checks import ids
 
 IN_MEMORY = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
@@ -143,3 +145,56 @@ def test_the_local_layer_with_a_channel_of_a_loop_that_has_ended() -> None:
 
     assert asyncio.run(main()) == {"text": "hi"}
     assert layer.channels[ended][1].empty()
+
+
+class Immediate:
+    """A layer that never lets other tasks run."""
+
+    def __init__(self) -> None:
+        self.numbers = iter(range(10))
+
+    async def new_channel(self) -> str:
+        return "channel"
+
+    async def receive(self, channel: str) -> Any:
+        if (number := next(self.numbers, None)) is None:
+            await asyncio.Event().wait()
+        return {"number": number}
+
+
+async def filled() -> LocalLayer:
+    """A layer in whose only channel messages wait."""
+    layer = LocalLayer()
+    channel = await layer.new_channel()
+    for number in range(10):
+        layer.channels[channel][1].put_nowait({"number": number})
+    return layer
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_other_tasks_run_between_two_messages(is_own: bool) -> None:
+    """Otherwise, a member could not send what it has received before its queue is full."""
+    seen: list[int] = []
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while len(seen) < 10:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def handle(message: Any, group: Any) -> None:
+        seen.append(turns)
+
+    async def main() -> None:
+        layer: Any = await filled() if is_own else Immediate()
+        reader = ChannelReader(layer, None, handle, pytest.fail)
+        reader.channel = next(iter(layer.channels)) if is_own else None
+        running = asyncio.create_task(other())
+        await reader.open()
+        await until(lambda: len(seen) == 10)
+        await running
+        reader.close()
+
+    asyncio.run(main())
+    assert len(set(seen)) == 10

@@ -172,12 +172,8 @@ def test_the_layer_sends_what_could_not_be_published(
     async def broken(self: Links) -> Any:
         link = await take(self)
         calls.append(link)
-        await link.connection.disconnect()
-        link.connection.send_packed_command = refuse
+        await link.close()
         return link
-
-    async def refuse(*arguments: Any) -> None:
-        raise OSError("broken")
 
     async def main() -> None:
         async with GROUP.subscribe() as messages:
@@ -266,7 +262,9 @@ def test_what_arrives_is_read_although_nothing_receives_it(
         for message in messages:
             admin.publish("asgi__group__g", message)
         await until(lambda: len(pubsub._messages) == len(messages))
+        assert pubsub.has_message(channel)
         assert [(await pubsub.receive(channel))["number"] for _ in messages] == list(range(50))
+        assert not pubsub.has_message(channel)
         await pubsub.group_discard("g", channel)
         await until(lambda: subscribers(admin)[0][1] == 0)
         pubsub.forget(channel)

@@ -31,6 +31,7 @@ from fastws_compat.groups.stores import (
     StoreRejected,
 )
 from fastws_compat.layers.wire import Change, Payload
+from tests.fake_server import until
 from tests.redis_server import RedisServer, running
 from tests.redis_server import redis as redis
 from tests.redis_server import redis_server as redis_server
@@ -601,8 +602,7 @@ def test_a_server_that_is_away(redis_server: RedisServer, settings: Any) -> None
         await store.append("g", KIND, draft("one"))
         redis_server.kill()
         [link] = store.servers._here().links[0].free
-        while not await link.has_ended():
-            await asyncio.sleep(0)
+        await until(lambda: link.has_ended)
         with pytest.raises(StoreRefused, match="ConnectionError"):
             await store.append("g", KIND, draft("two"))
         redis_server.start()
@@ -663,22 +663,71 @@ def test_a_script_that_the_server_refuses(redis: RedisServer, settings: Any) -> 
     run(main)
 
 
-def test_a_connection_that_breaks_during_a_call(redis: RedisServer, settings: Any) -> None:
+def test_a_connection_that_breaks_during_a_call(redis_server: RedisServer, settings: Any) -> None:
+    store = use(settings, redis_server)
+
+    async def main() -> None:
+        await store.head("g", KIND)
+        [links] = store.servers._here().links
+        redis_server.freeze()
+        call = asyncio.ensure_future(store.head("g", KIND))
+        await until(lambda: not links.free)
+        redis_server.kill()
+        with pytest.raises(StoreError, match=r"^Connection\w*Error: ") as info:
+            await call
+        assert not isinstance(info.value, StoreRefused)
+        assert links.free == []
+
+    run(main)
+
+
+def test_a_connection_that_breaks_between_two_steps_of_a_call(redis: RedisServer, settings: Any) -> None:
+    """The server has replied that it does not know the script, and does not get its text."""
+    store = use(settings, redis)
+
+    async def main() -> None:
+        links = store.servers._here().links[0]
+        link = await links._take()
+        redis_call(redis, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await until(lambda: link.has_ended)
+        with pytest.raises(ConnectionError, match="has ended"):
+            await link.ask(b"*1\r\n$4\r\nPING\r\n")
+        await link.close()
+
+    run(main)
+
+
+def test_a_reply_that_nothing_waits_for(redis: RedisServer, settings: Any) -> None:
+    """The connection is not used again: the next reply might be that of another command."""
     store = use(settings, redis)
 
     async def main() -> None:
         await store.head("g", KIND)
         [links] = store.servers._here().links
         [link] = links.free
+        await link._replies.send(b"*1\r\n$4\r\nPING\r\n")
+        await until(lambda: link.has_ended)
+        await store.head("g", KIND)
+        assert link not in links.free
 
-        async def reset() -> None:
-            raise ConnectionResetError("gone")
+    run(main)
 
-        link.connection.read_response = reset
-        with pytest.raises(StoreError, match="gone") as info:
-            await store.head("g", KIND)
-        assert not isinstance(info.value, StoreRefused)
-        assert links.free == []
+
+@pytest.mark.parametrize(("limit", "idle", "is_kept"), [(0, 1000, True), (100, 0, True), (100, 1000, False)])
+def test_a_connection_that_has_been_idle(
+    redis: RedisServer, settings: Any, limit: float, idle: float, is_kept: bool
+) -> None:
+    """redis-py would check one that has been idle for `health_check_interval`; here, a new one is made."""
+    [host] = redis.hosts
+    store = use(settings, redis, hosts=[{**host, "health_check_interval": limit}])
+
+    async def main() -> None:
+        await store.head("g", KIND)
+        [links] = store.servers._here().links
+        [link] = links.free
+        link._used -= idle
+        await store.head("g", KIND)
+        assert (link in links.free) is is_kept
 
     run(main)
 

@@ -55,6 +55,7 @@ class ChannelReader:
 
     async def _read_forever(self, channel: str) -> None:
         """Handle each message, until `receive` fails."""
+        is_own = isinstance(self.layer, OwnLayer)
         while True:
             try:
                 message = await self.layer.receive(channel)
@@ -68,7 +69,8 @@ class ChannelReader:
                 await self._handle(message, self.group)
             except Exception as exc:
                 logger.error("A message to a group could not be handled", exc_info=for_log(exc))
-            await asyncio.sleep(0)  # let the members that wait for their server go first
+            if not is_own or self.layer.has_message(channel):
+                await asyncio.sleep(0)  # let the members that wait for their server go first
 
 
 def _forget_channel(layer: OwnLayer, channel: str, task: asyncio.Task[None]) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 from fastws_compat import conf
 from fastws_compat.groups.stores import StoreError, StoreRefused, StoreRejected
 from fastws_compat.layers.client import with_timeout
+from fastws_compat.layers.replies import command, packed, replies_of
 from fastws_compat.logger import in_words, logger
 
 # The maximum number of connections of one event loop to one server.
@@ -63,11 +64,11 @@ class Call:
             keys = [f"{key}:{run_id[:8]}" for key in keys]
         if whole or len(keys) > MAX_KEYS_OF_A_GROUP:
             what = ("EVAL", self.script.text) if whole else ("EVALSHA", self.script.sha)
-            head = _packed(*what, len(keys), *keys, *_with_run_id(self.constants, run_id))
+            head = packed(*what, len(keys), *keys, *_with_run_id(self.constants, run_id))
         else:
             head = _packed_head(self.script.sha, tuple(keys), tuple(self.constants), run_id)
         size = 3 + len(keys) + len(self.constants) + len(arguments)
-        return b"*%d\r\n%b%b" % (size, head, _packed(*arguments))
+        return b"*%d\r\n%b%b" % (size, head, packed(*arguments))
 
 
 RUN_ID = object()
@@ -81,35 +82,55 @@ class Publication:
     data: bytes
 
     def packed(self, run_id: str, *, whole: bool = False) -> bytes:
-        return b"*3\r\n%b" % _packed("PUBLISH", self.channel, self.data)
+        channel, data = self.channel.encode(), self.data
+        return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(channel), channel, len(data), data)
 
 
 Command = Call | Publication
 
 
-@dataclass(slots=True)
 class Link:
     """One connection, and the run id of the server that it leads to."""
 
-    connection: Any
-    run_id: str = ""
+    def __init__(self, connection: Any) -> None:
+        self.run_id = ""
+        self._replies = replies_of(connection, self._take, self._end)
+        # The project may limit how long a connection is trusted that has not been used.
+        self._max_idle: float = connection.health_check_interval
+        self._used = 0.0
+        # The call that waits for its replies.
+        self._answered: asyncio.Future[list[Any]] | None = None
+        self._answers: list[Any] = []
+        self._missing = 0
 
-    async def ask(self, *command: Any) -> Any:
-        """The reply to a command; ResponseError if the server refuses it."""
-        await self.connection.send_command(*command)
-        return await self.connection.read_response()
-
-    async def has_ended(self) -> bool:
-        """Whether the server has closed the connection while it was idle."""
-        connection = self.connection
-        try:
-            can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
-            return bool(await can_read())
-        except Exception:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the connection cannot be used again: the server has closed it while it was idle."""
+        if self._max_idle and asyncio.get_running_loop().time() - self._used > self._max_idle:
             return True
+        return self._replies.has_ended
 
-    async def close(self) -> None:
-        await self.connection.disconnect(nowait=True)
+    async def ask(self, *commands: bytes) -> list[Any]:
+        """The replies to commands that are sent together. An error with which the server replies is one."""
+        loop = asyncio.get_running_loop()
+        self._answered, self._answers, self._missing = loop.create_future(), [], len(commands)
+        self._used = loop.time()
+        await self._replies.send(b"".join(commands))
+        return await self._answered
+
+    def _take(self, reply: Any) -> None:
+        if self._answered is None or self._answered.done():
+            raise ConnectionError("The server has replied to no command.")
+        self._answers.append(reply)
+        if len(self._answers) == self._missing:
+            self._answered.set_result(self._answers)
+
+    def _end(self, exc: Exception) -> None:
+        if self._answered is not None and not self._answered.done():
+            self._answered.set_exception(exc)
+
+    async def close(self, wait: bool = False) -> None:
+        await self._replies.close(wait)
 
 
 @dataclass(slots=True)
@@ -140,19 +161,23 @@ class Links:
     async def _take(self) -> Link:
         while self.free:
             link = self.free.pop()
-            if not await link.has_ended():
+            if not link.has_ended:
                 return link
             await link.close()
-        link = Link(self.pool.make_connection())
-        link.connection.socket_timeout = None  # each call has the time limit of the layer
+        return await self._open()
+
+    async def _open(self) -> Link:
+        connection = self.pool.make_connection()
+        connection.socket_timeout = None  # each call has the time limit of the layer
         try:
-            await link.connection.connect()
+            await connection.connect()
+            link = Link(connection)
             link.run_id = await _run_id(link)
             if not self.is_checked:
                 self.is_checked = True
                 _warn_of_eviction(await _info(link, "memory", "maxmemory_policy"))
         except BaseException as exc:
-            await link.close()
+            await connection.disconnect(nowait=True)
             if isinstance(exc, Exception):
                 raise StoreRefused(in_words(exc)) from exc
             raise
@@ -160,7 +185,7 @@ class Links:
 
     async def close(self) -> None:
         while self.free:
-            await self.free.pop().connection.disconnect()
+            await self.free.pop().close(wait=True)
 
 
 def _failure(exc: Exception) -> StoreError:
@@ -178,11 +203,8 @@ async def _run_id(link: Link) -> str:
 
 async def _info(link: Link, section: str, name: str) -> str:
     """The server's INFO, or "" if it refuses the command."""
-    from redis.exceptions import ResponseError
-
-    try:
-        reply = await link.ask("INFO", section)
-    except ResponseError:
+    [reply] = await link.ask(command("INFO", section))
+    if isinstance(reply, Exception):
         return ""
     text = reply.decode() if isinstance(reply, bytes) else str(reply)
     lines = (line.partition(":") for line in text.splitlines())
@@ -201,10 +223,10 @@ def _warn_of_eviction(policy: str) -> None:
 
 
 async def _ask(link: Link, calls: Sequence[Command]) -> list[Any]:
-    replies = await _send(link, [call.packed(link.run_id) for call in calls])
+    replies = await link.ask(*[call.packed(link.run_id) for call in calls])
     unknown = [number for number, reply in enumerate(replies) if _is_unknown_script(reply)]
     if unknown:
-        again = await _send(link, [calls[number].packed(link.run_id, whole=True) for number in unknown])
+        again = await link.ask(*[calls[number].packed(link.run_id, whole=True) for number in unknown])
         for number, reply in zip(unknown, again, strict=True):
             replies[number] = reply
     return replies
@@ -218,43 +240,14 @@ def _is_unknown_script(reply: Any) -> bool:
     return isinstance(reply, NoScriptError)
 
 
-async def _send(link: Link, commands: Sequence[bytes]) -> list[Any]:
-    connection, replies = link.connection, []
-    await connection.send_packed_command(b"".join(commands))
-    for _ in commands:
-        try:
-            replies.append(await connection.read_response())
-        except Exception as exc:
-            if not _is_reply(exc):
-                raise
-            replies.append(exc)
-    return replies
-
-
-def _is_reply(exc: Exception) -> bool:
-    """Whether the server has replied with this error."""
-    from redis.exceptions import ResponseError
-
-    return isinstance(exc, ResponseError)
-
-
 @lru_cache(maxsize=1_000)
 def _packed_head(sha: str, keys: tuple[str, ...], constants: tuple[Any, ...], run_id: str) -> bytes:
     """The part of a command that is the same in each call for a group."""
-    return _packed("EVALSHA", sha, len(keys), *keys, *_with_run_id(constants, run_id))
+    return packed("EVALSHA", sha, len(keys), *keys, *_with_run_id(constants, run_id))
 
 
 def _with_run_id(arguments: Sequence[Any], run_id: str) -> list[Any]:
     return [run_id if argument is RUN_ID else argument for argument in arguments]
-
-
-def _packed(*parts: Any) -> bytes:
-    """Parts of a command in the protocol of Redis; redis-py's own function takes four times as long."""
-    arguments = [
-        part if type(part) is bytes else part.encode() if type(part) is str else b"%d" % part
-        for part in parts
-    ]
-    return b"".join([b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments])
 
 
 class LoopServers:

@@ -18,6 +18,10 @@ class OwnLayer:
         """Drop a channel and the messages in it."""
         raise NotImplementedError
 
+    def has_message(self, channel: str) -> bool:
+        """Whether `receive` returns without waiting."""
+        raise NotImplementedError
+
 
 class LocalLayer(OwnLayer):
     """Channels' group API for the event loops of one process. It neither copies nor drops messages."""
@@ -34,6 +38,9 @@ class LocalLayer(OwnLayer):
 
     async def receive(self, channel: str) -> dict[str, Any]:
         return await self.channels[channel][1].get()
+
+    def has_message(self, channel: str) -> bool:
+        return not self.channels[channel][1].empty()
 
     def forget(self, channel: str) -> None:
         self.channels.pop(channel, None)

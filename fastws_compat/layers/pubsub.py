@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 from fastws_compat.layers.backends import hosts_of, is_pubsub, place_in, replaces
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.local import OwnLayer
+from fastws_compat.layers.replies import Replies, command, replies_of
 from fastws_compat.logger import in_words
 
 # What a project's own layer may have replaced.
@@ -37,9 +38,12 @@ class PubSub(OwnLayer):
         self._names: set[str] = set()
         # Those that the server has not confirmed yet.
         self._unconfirmed: dict[bytes, asyncio.Future[None]] = {}
-        self._connection: Any = None
+        self._replies: Any = None
+        # Whether this connection has received anything.
+        self._works = False
         self._connecting = asyncio.Lock()
-        self._reading: asyncio.Task[None] | None = None
+        # What replaces a connection or closes it.
+        self._task: asyncio.Task[None] | None = None
         self._messages: deque[bytes] = deque()
         self._failure: Exception | None = None
         # Set when there is a message or a failure.
@@ -53,16 +57,16 @@ class PubSub(OwnLayer):
         """Subscribe, and wait for the confirmation: what is sent afterwards is received."""
         name = self._place(group)
         self._names.add(name)
-        connection = await self._connected()
+        replies = await self._connected()
         confirmed = self._unconfirmed[name.encode()] = asyncio.get_running_loop().create_future()
-        await connection.send_command("SUBSCRIBE", name)
+        await replies.send(command("SUBSCRIBE", name))
         await confirmed
 
     async def group_discard(self, group: str, channel: str) -> None:
         name = self._place(group)
         self._names.discard(name)
-        if self._is_connected:
-            await self._connection.send_command("UNSUBSCRIBE", name)
+        if self._replies is not None and not self._replies.has_ended:
+            await self._replies.send(command("UNSUBSCRIBE", name))
 
     async def receive(self, channel: str) -> Any:
         while not self._messages:
@@ -73,19 +77,17 @@ class PubSub(OwnLayer):
             await self._arrived.wait()
         return self._layer.deserialize(self._messages.popleft())
 
-    @property
-    def _is_connected(self) -> bool:
-        return self._connection is not None and self._connection.is_connected
+    def has_message(self, channel: str) -> bool:
+        return bool(self._messages)
 
     async def _connected(self) -> Any:
         async with self._connecting:
-            if not self._is_connected:
-                self._connection = await self._connect()
+            if self._replies is None or self._replies.has_ended:
+                self._replies = await self._connect()
                 self._failure = None
-                self._reading = asyncio.create_task(self._read_forever(self._connection))
-            return self._connection
+            return self._replies
 
-    async def _connect(self) -> Any:
+    async def _connect(self) -> Replies:
         connection = self._pool.make_connection()
         connection.socket_timeout = None  # it may be silent for hours
         try:
@@ -98,26 +100,29 @@ class PubSub(OwnLayer):
                 # A reader takes a TimeoutError for a layer that only had no message.
                 raise ConnectionError(in_words(exc)) from exc
             raise
-        return connection
+        self._works = False
+        return replies_of(connection, self._take, self._end)
 
-    async def _read_forever(self, connection: Any) -> None:
+    def _take(self, reply: Any) -> None:
         """Read at once what comes, as Redis closes the connection of a slow subscriber."""
-        works = False
-        try:
-            while True:
-                kind, name, data = await connection.read_response()
-                works = True
-                if kind == b"message":
-                    self._messages.append(data)
-                    self._arrived.set()
-                elif kind == b"subscribe":
-                    self._confirm(name)
-        except Exception as exc:
-            await connection.disconnect(nowait=True)  # redis-py does not if the server replies with an error
-            await self._lost(ConnectionError(in_words(exc)), works)
+        if isinstance(reply, Exception):
+            raise reply
+        kind, name, data = reply
+        self._works = True
+        if kind == b"message":
+            self._messages.append(data)
+            self._arrived.set()
+        elif kind == b"subscribe":
+            self._confirm(name)
 
-    async def _lost(self, failure: Exception, worked: bool) -> None:
+    def _end(self, exc: Exception) -> None:
+        failure = ConnectionError(in_words(exc))
+        replacing = self._replace(self._replies, failure, self._works)
+        self._task = asyncio.get_running_loop().create_task(replacing)
+
+    async def _replace(self, ended: Replies, failure: Exception, worked: bool) -> None:
         """Replace a connection that has worked, as redis-py's client does; else let the hub know."""
+        await ended.close()
         if worked:
             with suppress(ConnectionError):
                 await self._connected()
@@ -137,9 +142,11 @@ class PubSub(OwnLayer):
             confirmed.set_exception(failure)
 
     def forget(self, channel: str) -> None:
-        if self._reading is not None:
-            self._reading.cancel()  # closes the connection
-        self._connection = None
+        if self._task is not None:
+            self._task.cancel()
+        if self._replies is not None:
+            self._task = asyncio.get_running_loop().create_task(self._replies.close())
+            self._replies = None
         self._messages.clear()
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.layers.content import advice, dump, dump_model, is_model, text_of
@@ -29,6 +29,7 @@ TYPE = "fastws.message"
 
 Kind = Literal["json", "text", "bytes"]
 KINDS: dict[Kind, type] = {"json": str, "text": str, "bytes": bytes}
+OPTIONAL_TEXT = (str, type(None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,7 @@ class Change:
     data: str
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A group message as it came from the layer."""
 
     group: str
@@ -135,8 +135,8 @@ def unpack(message: Mapping[str, Any]) -> Envelope | None:
         exclude, sender, number = wire.get("exclude"), wire.get("from"), wire.get("number", 0)
         _expect(wire["group"], str)
         _expect(number, int)
-        _expect(exclude, str | None)
-        _expect(sender, str | None)
+        _expect(exclude, OPTIONAL_TEXT)
+        _expect(sender, OPTIONAL_TEXT)
         content = _content(wire)
         if "epoch" not in wire:
             return Envelope(wire["group"], content, exclude, sender, number, kept=wire.get("kept"))
@@ -149,7 +149,7 @@ def _place(wire: Mapping[str, Any]) -> tuple[str, int, str | None]:
     """Epoch, offset and key of a message that is kept. A script writes the offset as digits."""
     epoch, key = wire["epoch"], wire.get("key")
     _expect(epoch, str)
-    _expect(key, str | None)
+    _expect(key, OPTIONAL_TEXT)
     return epoch, int(wire["offset"]), key
 
 
