@@ -6,7 +6,7 @@ import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -532,6 +532,27 @@ def test_a_time_without_a_zone_is_local() -> None:
                 await one.until("joined")
                 await eventually(lambda app=app: app.state.joined)
                 assert [frame["offset"] for frame in one.of("message") if "data" in frame] == offsets
+
+    run(main)
+
+
+@pytest.mark.parametrize("since", [date(2026, 1, 1), "2026-01-01", 0])
+def test_what_is_no_moment_is_refused_and_joins_nothing(since: Any) -> None:
+    """A `DateField` has no moment: which hour of the day is meant is for the project to say."""
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        with pytest.raises(TypeError, match=f"takes a datetime, not a {type(since).__name__}"):
+            await websocket.join("room.1", since=since)
+        await Group("room.1").asend("to nobody")
+        await websocket.send_text("end")
+
+    async def main() -> None:
+        async with client(app, None) as socket:
+            await eventually(lambda: len(socket.sent) > 1)
+            assert socket.sent[1].get("text") == "end"
 
     run(main)
 

@@ -272,13 +272,13 @@ async def join(
     """Add a socket to groups; it leaves them when its connection ends.
 
     Raises WebSocketDisconnected if the socket has been closed, WebSocketDisconnect if its login has ended,
-    ValueError if `last` is negative, and GroupNameError for a group that keeps something if the socket is in
-    a group of that name on another layer.
+    ValueError if `last` is negative, TypeError if `since` is not a datetime, and GroupNameError for a group
+    that keeps something if the socket is in a group of that name on another layer.
     """
     refuse_ended(websocket)
     wanted = list(dict.fromkeys(map(_group, groups)))
     presence_key = None if presence_key is None else key_text(presence_key)
-    last = count_of(last, "last")
+    wish = Wish(recover, _moment(since), count_of(last, "last"))
     info = None if presence is None else dump(presence)
     if info is not None or watch:
         for group in wanted:
@@ -287,7 +287,6 @@ async def join(
     kinds = {group: kind for group in wanted if (kind := kind_of(group.name)) is not None}
     _refuse_namesakes(member, kinds)
     hubs = [(group, _join(member, group)) for group in wanted]
-    wish = Wish(recover, None if since is None else since.astimezone(), last)
     arrivals = []
     for group, hub in hubs:
         if group in kinds:
@@ -326,6 +325,15 @@ def _refuse_namesakes(member: Member, groups: Iterable[Group]) -> None:
                 f"The socket cannot join {group.name!r} on layer {group.layer!r}, because it joins a group "
                 f"of this name on layer {alias!r}: groups that keep something need different names."
             )
+
+
+def _moment(since: datetime | None) -> datetime | None:
+    """The moment with its time zone, which is the server's if none is given."""
+    if since is None:
+        return None
+    if not isinstance(since, datetime):  # such as the value of a DateField
+        raise TypeError(f"join(since=...) takes a datetime, not a {type(since).__name__}.")
+    return since if since.tzinfo is not None else since.astimezone()
 
 
 def _join(member: Member, group: Group) -> Hub:
