@@ -26,6 +26,7 @@ from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Draft
 from fastws_compat.layers import client as layers
+from fastws_compat.layers.replies import command
 from fastws_compat.layers.wire import Payload
 from tests.live_clients import client, eventually, joining_app
 from tests.presence_world import VirtualLoop
@@ -343,12 +344,7 @@ def test_something_else_in_the_place_of_a_group(run: Any) -> None:
     """Messages are delivered without being kept, and everybody learns that nothing is known."""
 
     async def main() -> None:
-        store: Any = store_of("default")
-        servers = store.servers
-        links = servers._here().links[servers.index("room.1")]
-        link = await links._take()
-        await link.ask("SET", servers.key("room.1", "m"), "something else")
-        await link.close()
+        await change_key("SET", ROOM, "m", "something else")
         async with client(joining_app(ROOM)) as socket:
             joined = await socket.until("joined")
             assert (joined["epoch"], joined["recovered"]) == (None, False)
@@ -361,11 +357,11 @@ def test_something_else_in_the_place_of_a_group(run: Any) -> None:
     run(main)
 
 
-async def change_key(command: str, group: Group, kind: str, *arguments: str) -> None:
+async def change_key(name: str, group: Group, kind: str, *arguments: str) -> None:
     """Run a command on a key of a group, behind the back of the store."""
     servers = cast(Any, store_of("default")).servers
     link = await servers._here().links[servers.index(group.name)]._take()
-    await link.ask(command, servers.key(group.name, kind), *arguments)
+    await link.ask(command(name, servers.key(group.name, kind), *arguments))
     await link.close()
 
 
