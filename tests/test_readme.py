@@ -93,6 +93,7 @@ def test_memory_of_an_idle_socket_in_the_docs() -> None:
 
 def test_the_sentence_about_ten_members() -> None:
     few = rows("A broadcast on daphne")["10 members"]
+    assert 1.35 < few["fastws_compat, Redis"] / few["fastapi's manager, uvicorn"] < 1.65
     assert 1.75 < few["fastws_compat, Redis"] / few["fastapi's manager"] < 2.5
 
 
