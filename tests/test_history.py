@@ -536,17 +536,14 @@ def test_a_time_without_a_zone_is_local() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("since", [date(2026, 1, 1), "2026-01-01", 0])
-def test_what_is_no_moment_is_refused_and_joins_nothing(since: Any) -> None:
-    """A `DateField` has no moment: which hour of the day is meant is for the project to say."""
+def in_an_endpoint_that_gets_nothing(check: Callable[[WebSocket], Awaitable[None]]) -> None:
+    """Run the check with a socket, whose client must get nothing before its end."""
     app = FastAPI()
 
     @app.websocket("/ws")
     async def endpoint(websocket: WebSocket) -> None:
         await websocket.accept()
-        with pytest.raises(TypeError, match=f"takes a datetime, not a {type(since).__name__}"):
-            await websocket.join("room.1", since=since)
-        await Group("room.1").asend("to nobody")
+        await check(websocket)
         await websocket.send_text("end")
 
     async def main() -> None:
@@ -555,6 +552,18 @@ def test_what_is_no_moment_is_refused_and_joins_nothing(since: Any) -> None:
             assert socket.sent[1].get("text") == "end"
 
     run(main)
+
+
+@pytest.mark.parametrize("since", [date(2026, 1, 1), "2026-01-01", 0])
+def test_what_is_no_moment_is_refused_and_joins_nothing(since: Any) -> None:
+    """A `DateField` has no moment: which hour of the day is meant is for the project to say."""
+
+    async def check(websocket: WebSocket) -> None:
+        with pytest.raises(TypeError, match=f"takes a datetime, not a {type(since).__name__}"):
+            await websocket.join("room.1", since=since)
+        await Group("room.1").asend("to nobody")
+
+    in_an_endpoint_that_gets_nothing(check)
 
 
 class Hold:
@@ -1121,11 +1130,8 @@ def test_offsets_that_the_history_does_not_have() -> None:
 def test_a_number_that_makes_no_sense(value: Any, error: type[Exception], text: str) -> None:
     """It is refused, and joins nothing. An empty list would look like an empty history."""
     room = Group("room.1")
-    app = FastAPI()
 
-    @app.websocket("/ws")
-    async def endpoint(websocket: WebSocket) -> None:
-        await websocket.accept()
+    async def check(websocket: WebSocket) -> None:
         for group in (room, Group("plain")):
             with pytest.raises(error, match=text.format("last")):
                 await websocket.join(group, last=value)
@@ -1135,14 +1141,8 @@ def test_a_number_that_makes_no_sense(value: Any, error: type[Exception], text: 
                 await room.ahistory(**{name: value})
             with pytest.raises(error, match=text.format(name)):
                 await asyncio.to_thread(room.history, **{name: value})
-        await websocket.send_text("end")
 
-    async def main() -> None:
-        async with client(app, None) as socket:
-            await eventually(lambda: len(socket.sent) > 1)
-            assert socket.sent[1].get("text") == "end"
-
-    run(main)
+    in_an_endpoint_that_gets_nothing(check)
 
 
 def test_a_message_that_is_too_big_for_its_kind() -> None:

@@ -38,7 +38,7 @@ class PubSub(OwnLayer):
         self._names: set[str] = set()
         # Those that the server has not confirmed yet.
         self._unconfirmed: dict[bytes, asyncio.Future[None]] = {}
-        self._replies: Any = None
+        self._replies: Replies | None = None
         # Whether this connection has received anything.
         self._works = False
         self._connecting = asyncio.Lock()
@@ -80,7 +80,7 @@ class PubSub(OwnLayer):
     def has_message(self, channel: str) -> bool:
         return bool(self._messages)
 
-    async def _connected(self) -> Any:
+    async def _connected(self) -> Replies:
         async with self._connecting:
             if self._replies is None or self._replies.has_ended:
                 self._replies = await self._connect()
@@ -116,8 +116,8 @@ class PubSub(OwnLayer):
             self._confirm(name)
 
     def _end(self, exc: Exception) -> None:
-        failure = ConnectionError(in_words(exc))
-        replacing = self._replace(self._replies, failure, self._works)
+        assert self._replies is not None
+        replacing = self._replace(self._replies, ConnectionError(in_words(exc)), self._works)
         self._task = asyncio.get_running_loop().create_task(replacing)
 
     async def _replace(self, ended: Replies, failure: Exception, worked: bool) -> None:

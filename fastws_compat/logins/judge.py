@@ -146,7 +146,7 @@ def owner_of(session: Any, before_own_code: Callable[[], None] = lambda: None) -
     identity = _identity_of(session)
     if identity is None:
         return None
-    if not _looks_up_as_django(_backend(identity.backend)):
+    if not _backend(identity.backend).looks_up_as_django:
         before_own_code()
     user = _unless_changed(load_users([identity]).get(identity), session)
     return user and remember_schema(user)
@@ -188,7 +188,7 @@ def _identities_together(sessions: Sequence[Any]) -> list[Any]:
         identity = _identity_of(session)
         if identity is None:
             return None
-        return identity if _looks_up_as_django(backend_of(identity.backend)) else ALONE
+        return identity if backend_of(identity.backend).looks_up_as_django else ALONE
 
     return [_unless_it_raises(identity_together, session) for session in sessions]
 
@@ -202,7 +202,7 @@ def _owner_together(session: Any, user: Any, seen: set[int]) -> Any:
 
 def _identity_of(session: Any) -> Identity | None:
     user_id = user_id_in(session)
-    return None if user_id is None or not session.session_key else _identity_in(session, user_id)
+    return None if user_id is None or not session.session_key else _identity(session, user_id)
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:
@@ -211,12 +211,12 @@ def may_log_in(user: Any, session: Any = None) -> bool:
     `session` is the session that the user is logged in to, if there is one.
     """
     if session is None:
-        return bool(_backend(None).user_can_authenticate(user))
+        return bool(_backend(None).own.user_can_authenticate(user))
     identity = _identity_in(session, user_key(user))
     if identity is None:
         return False
     backend = _backend(identity.backend)
-    if _looks_up_as_django(backend) and not backend.user_can_authenticate(user):
+    if backend.looks_up_as_django and not backend.own.user_can_authenticate(user):
         return False
     return _unless_changed(user, session) is not None
 
@@ -231,10 +231,13 @@ def claimed_identity(claim: Claim, sessions: dict[str, Any]) -> Any:
 
 def _identity_in(contents: Any, user_id: str, using: str | None = None) -> Identity | None:
     """The identity in a session or in its contents, if it is this user's."""
+    return _identity(contents, user_id, using) if is_session_of(user_id, contents) else None
+
+
+def _identity(contents: Any, user_id: str, using: str | None = None) -> Identity | None:
+    """The identity of the user with this key, whose session it is; None if its backend has been removed."""
     backend = contents.get(BACKEND_SESSION_KEY)
-    if not is_session_of(user_id, contents) or backend not in settings.AUTHENTICATION_BACKENDS:
-        return None
-    return Identity(user_id, backend, using)
+    return Identity(user_id, backend, using) if backend in settings.AUTHENTICATION_BACKENDS else None
 
 
 def _claimed_user(claim: Claim, user: Any, sessions: dict[str, dict[str, Any]]) -> Any:
@@ -354,9 +357,9 @@ def load_users(
     backend_of = functools.cache(_backend)
     for identity in identities:
         backend = backend_of(identity.backend)
-        if _looks_up_as_django(backend):
-            of_model.append((identity, backend.user_can_authenticate))
-        elif (user := attempt(_backend(identity.backend).get_user, _key(identity.user_id))) is not None:
+        if backend.looks_up_as_django:
+            of_model.append((identity, backend.own.user_can_authenticate))
+        elif (user := attempt(_backend(identity.backend).own.get_user, _key(identity.user_id))) is not None:
             users[identity] = user
     fresh = _users_of_model(identity for identity, _ in of_model)
     users |= {
@@ -367,18 +370,20 @@ def load_users(
     return users
 
 
-def _backend(path: str | None) -> Any:
+class Backend(NamedTuple):
+    """An authentication backend."""
+
+    own: Any
+    # Whether `user_can_authenticate` decides; a `get_user` of the project has decided already.
+    looks_up_as_django: bool
+
+
+def _backend(path: str | None) -> Backend:
     """The backend of a session; Django's own for a login without a session, by a token for example."""
     from django.contrib.auth.backends import ModelBackend
 
-    return load_backend(path) if path else ModelBackend()
-
-
-def _looks_up_as_django(backend: Any) -> bool:
-    """Whether `user_can_authenticate` decides; a `get_user` of the project has decided already."""
-    from django.contrib.auth.backends import ModelBackend
-
-    return getattr(type(backend), "get_user", None) is ModelBackend.get_user
+    backend = load_backend(path) if path else ModelBackend()
+    return Backend(backend, getattr(type(backend), "get_user", None) is ModelBackend.get_user)
 
 
 def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
