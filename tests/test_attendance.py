@@ -460,7 +460,8 @@ def test_a_redis_that_has_lost_something_is_no_event(
     asyncio.run(steps())
 
 
-def test_another_tab_in_a_store_that_has_lost_everything_is_no_event(heard: Heard) -> None:
+@pytest.mark.parametrize("is_noticed", [False, True], ids=["at once", "after a check"])
+def test_another_tab_in_a_store_that_has_lost_everything_is_no_event(heard: Heard, is_noticed: bool) -> None:
     """The first tab has not been registered again yet."""
 
     async def steps() -> None:
@@ -468,7 +469,11 @@ def test_another_tab_in_a_store_that_has_lost_everything_is_no_event(heard: Hear
         await watched(here, screen)
         await here.enter("one", "room.1", "7", "1")
         await until(lambda: screen.people.keys() == {"7"})
+        roster = here._watches["room.1"][0].roster
+        epoch = roster.epoch
         seats_here()._books.clear()
+        if is_noticed:
+            await until(lambda: roster.epoch != epoch)
         await here.enter("two", "room.1", "7", "2")
         await here.enter("new", "room.1", "8", "2")
         await until(lambda: ("joined", "8") in heard.signals)

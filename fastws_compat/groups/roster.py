@@ -112,9 +112,9 @@ class Roster:
         return self.stale or any(at <= now for at in self._unsure.values())
 
     def survivors(self, diff: Diff) -> frozenset[str]:
-        """Those of the joined who were present before the store lost its data."""
+        """Those of the joined who were present before the store lost its data, and were missing since."""
         is_new = self.epoch not in (None, diff.epoch)
-        return frozenset(diff.joined.keys() & self.people.keys() if is_new else ())
+        return frozenset(diff.joined.keys() & (self.people if is_new else self._unsure).keys())
 
     def apply(self, diff: Diff) -> None:
         """Apply a diff, and those that were waiting for it."""
