@@ -48,19 +48,19 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     is_judged = scope.get(JUDGED_USER) is user
     if not user.is_authenticated or (LOGIN in scope and is_judged):
         return user  # type: ignore[no-any-return]
-    is_django_user = _is_django_user(user)
-    session = await identify.session_of(scope, user) if is_django_user else None
+    key = user_key(user) if _is_django_user(user) else None
+    session = None if key is None else await identify.session_of(scope, key)
     if not is_judged and not await identify.is_allowed(scope, user, session):
         return _anonymous(scope)
-    if LOGIN not in scope and is_django_user:
-        await _enter(websocket, user, session)
+    if LOGIN not in scope and key is not None:
+        await _enter(websocket, user, key, session)
     return user  # type: ignore[no-any-return]
 
 
-async def _enter(websocket: WebSocket, user: Any, session: Any) -> None:
+async def _enter(websocket: WebSocket, user: Any, user_id: str, session: Any) -> None:
     """Register the socket, so that it is closed when the user's login ends."""
     key, name = (None, None) if session is None else (session.session_key, session_names.name_of(session))
-    registry.enter(websocket, user_key(user), key, name, await tenants.locate(user))
+    registry.enter(websocket, user_id, key, name, await tenants.locate(user))
 
 
 def _is_django_user(user: Any) -> bool:

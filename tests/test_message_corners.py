@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from unittest import TestCase
 
 import pytest
+from django.contrib.sessions.backends.signed_cookies import SessionStore
 from pydantic import (
     AliasChoices,
     AliasGenerator,
@@ -134,12 +135,13 @@ async def who(message: Post, user: Annotated[Any, Depends(login_required)]) -> P
     return Post(text=user.name)
 
 
-def test_a_user_that_is_no_model_is_not_reloaded() -> None:
+@pytest.mark.parametrize("session", [{}, {"session": SessionStore()}], ids=["alone", "beside a session"])
+def test_a_user_that_is_no_model_is_not_reloaded(session: dict[str, Any]) -> None:
     app = serving(Post, Post, who)
     user = SimpleNamespace(name="robot", is_authenticated=True, is_active=True)
 
     async def with_user(scope: Any, receive: Any, send: Any) -> None:
-        await app({**scope, "user": user}, receive, send)
+        await app({**scope, **session, "user": user}, receive, send)
 
     with connect(with_user) as socket:
         socket.send_message(Post())

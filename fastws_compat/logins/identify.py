@@ -24,7 +24,7 @@ from fastws_compat.connections.states import (
 from fastws_compat.logger import in_words, logger
 from fastws_compat.logins.arrivals import owner
 from fastws_compat.logins.batches import unavailable
-from fastws_compat.logins.judge import is_session_of, may_log_in, user_key
+from fastws_compat.logins.judge import is_session_of, may_log_in
 from fastws_compat.logins.lookups import look_up, new_session
 from fastws_compat.origins import objection
 from fastws_compat.requests import HTTPConnection
@@ -100,14 +100,14 @@ async def is_allowed(scope: Scope, user: Any, session: Any) -> bool:
     return allowed
 
 
-async def session_of(scope: Scope, user: Any) -> Any:
-    """The session that the user is logged in to; None if the user is known by other means."""
+async def session_of(scope: Scope, user_id: str) -> Any:
+    """The session that the user with this key is logged in to; None if the user is known by other means."""
     session = django_session(scope)
     if session is None:
         return None
     if not session.accessed:  # the code that found the user has usually read it
         await from_database(session.get, SESSION_KEY)
-    return session if is_session_of(user_key(user), session) and session.session_key else None
+    return session if is_session_of(user_id, session) and session.session_key else None
 
 
 def django_session(scope: Scope) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastws_compat.connections.states import IDENTIFIED_AT, JUDGED_USER, LOGIN
 from fastws_compat.logins import identify
-from fastws_compat.logins.judge import Condition
+from fastws_compat.logins.judge import Condition, user_key
 from fastws_compat.logins.lookups import new_session
 from fastws_compat.types import Scope
 from fastws_compat.websockets import WebSocket
@@ -45,7 +45,9 @@ async def _fresh(scope: Scope) -> Scope:
 
 async def _has_no_session(user: Any, scope: Scope) -> bool:
     """Whether other code put a user into the scope, so that no session says who it is."""
-    return getattr(user, "is_authenticated", False) and await identify.session_of(scope, user) is None
+    if not getattr(user, "is_authenticated", False):
+        return False
+    return not hasattr(user, "_meta") or await identify.session_of(scope, user_key(user)) is None
 
 
 def _reloaded(user: Any) -> Any:
