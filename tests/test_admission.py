@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from contextvars import ContextVar
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +15,7 @@ from fastws_compat import FastAPI, WebSocket
 from fastws_compat.asgi import ProtocolRouter
 from fastws_compat.connections import admission as admissions
 from fastws_compat.connections.admission import Admission, admission
-from fastws_compat.connections.peers import has_left
+from fastws_compat.connections.peers import have_left
 from fastws_compat.connections.states import TURN
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logins import batches
@@ -40,7 +42,7 @@ class Client:
         self.sent.append(message)
 
     def leave(self):
-        self.gone = True
+        self.client_socket = None
         self.inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
     @property
@@ -129,7 +131,9 @@ def test_no_bound(settings):
     asyncio.run(main())
 
 
-def test_client_that_leaves_while_it_waits_costs_nothing():
+def test_client_that_leaves_while_it_waits_costs_nothing(monkeypatch):
+    monkeypatch.setattr(admissions, "BRIEF", -1.0)
+
     async def main():
         slow = Slow()
         clients = slow.clients(6)
@@ -140,6 +144,23 @@ def test_client_that_leaves_while_it_waits_costs_nothing():
         assert slow.begun == [*clients[:3], clients[5]]
         assert [client.answer for client in clients[3:5]] == [503, 503]
         await slow.answer(1)
+        await leave_all(clients)
+        assert admission().free == 3
+
+    asyncio.run(main())
+
+
+def test_client_is_not_looked_at_after_a_brief_wait(monkeypatch):
+    monkeypatch.setattr(admissions, "BRIEF", 60.0)
+    monkeypatch.setattr(admissions, "has_left", None)
+
+    async def main():
+        slow = Slow()
+        clients = slow.clients(4)
+        await settle()
+        clients[3].leave()
+        await slow.answer(4)
+        assert slow.begun == clients
         await leave_all(clients)
         assert admission().free == 3
 
@@ -421,8 +442,33 @@ def test_many_turns_that_end_at_once_do_not_nest():
 
 
 def test_server_without_a_transport_never_loses_its_client():
-    assert not has_left(None)
-    assert not has_left(object())
+    assert have_left([None, object()]) == [False, False]
+
+
+class Transport:
+    """What uvicorn's object for a connection has, on asyncio or on uvloop."""
+
+    def __init__(self, connection=None, closing=False):
+        self.connection, self.closing = connection, closing
+
+    def is_closing(self):
+        return self.closing
+
+    def get_extra_info(self, name):
+        return {"socket": self.connection}[name]
+
+
+def test_clients_that_have_left_are_found_together():
+    here, there = zip(*(socket.socketpair() for _ in range(3)), strict=True)
+    transports = [*map(Transport, here), Transport(here[0], closing=True), Transport()]
+    servers = [SimpleNamespace(transport=each) for each in transports]
+    there[1].shutdown(socket.SHUT_WR)
+    there[0].send(b"unread")
+    assert have_left(servers) == [False, True, False, True, False]
+    here[2].close()
+    assert have_left(servers) == [False, True, True, True, False]
+    for each in (*here, *there):
+        each.close()
 
 
 # Batches
@@ -588,7 +634,7 @@ def test_no_more_than_a_database_accepts(monkeypatch):
 
 
 class Turn:
-    is_gone = False
+    server = None
 
 
 @pytest.mark.parametrize("together", [True, False])

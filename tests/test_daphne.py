@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 from fastws_compat import FastAPI, WebSocket, daphne
 from fastws_compat.connections import census
 from fastws_compat.connections.interrupt import Cleanup
-from fastws_compat.connections.peers import peer_has_closed
+from fastws_compat.connections.peers import closed_by_peers
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.registry import everywhere
 from fastws_compat.daphne import (
@@ -1453,15 +1453,15 @@ def test_disconnect_is_detected_without_reading() -> None:
     with here, there:
         assert handle_of(tcp) is handle_of(tls) is here
         there.send(b"unread")
-        assert not peer_has_closed(here)
+        assert closed_by_peers([here.fileno()]) == set()
         there.shutdown(socket.SHUT_WR)
-        assert peer_has_closed(here)
+        assert closed_by_peers([here.fileno(), there.fileno()]) == {here.fileno()}
         assert here.recv(100) == b"unread"
 
 
 def test_disconnect_is_not_detected_without_support_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr("select.poll")
-    assert not peer_has_closed(None)
+    assert not closed_by_peers([0])
 
 
 def test_the_last_cancellations_free_one_cleanup_after_the_other() -> None:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
+from math import inf
 from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -21,6 +22,9 @@ from fastws_compat.types import Message, Scope, Send
 INTERVAL = 0.5
 # Seconds that HANDSHAKE_TIMEOUT has to end a handshake before its place is given to another one.
 MARGIN = 1.0
+# Seconds after which a handshake that has waited for its turn is asked whether its client has left. The look
+# is a system call, and after a shorter time hardly any has.
+BRIEF = 0.1
 # How many handshakes a process works on if MAX_HANDSHAKES is "auto": at first the smaller number, and more
 # while each is answered within this part of HANDSHAKE_TIMEOUT, because users are looked up in larger batches.
 AUTO = "auto"
@@ -33,12 +37,13 @@ Begin = Callable[["Turn"], None]
 class Turn:
     """One handshake that the process works on, until it is answered."""
 
-    __slots__ = ("_admission", "begun", "is_watched", "server")
+    __slots__ = ("_admission", "_requested", "begun", "is_watched", "server")
 
-    def __init__(self, admission: Admission, server: Any, begun: float) -> None:
+    def __init__(self, admission: Admission, server: Any, requested: float, begun: float) -> None:
         self._admission: Admission | None = admission
         # The server's own object for the connection, if it is known.
         self.server = server
+        self._requested = requested
         self.begun = begun
         # Whether the server itself ends the turn with its answer.
         self.is_watched = False
@@ -47,6 +52,11 @@ class Turn:
     def is_gone(self) -> bool:
         """Whether the client has left, as far as that can be seen without reading."""
         return has_left(self.server)
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether the client has left while the handshake waited for its turn, if that took long."""
+        return self.begun - self._requested > BRIEF and self.is_gone
 
     def watch(self, send: Send) -> Send:
         """`send` for an application that does not end the turn itself: its first message does."""
@@ -72,8 +82,8 @@ class Admission:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         # By age, because each is added when it begins.
         self._turns: dict[Turn, None] = {}
-        # Each with the context in which it was requested, because the one that makes room is another's.
-        self._waiting: deque[tuple[Any, Begin, Context]] = deque()
+        # Each with the time and the context of its request: the one that makes room has a context of its own.
+        self._waiting: deque[tuple[Any, Begin, Context, float]] = deque()
         # Weakly, because a closed loop takes its admission with it.
         self._loop = ref(loop)
         self._is_armed = self._is_beginning = False
@@ -85,26 +95,30 @@ class Admission:
     @property
     def free(self) -> float:
         """How many more handshakes may begin now; negative while some wait."""
+        return self._most() - len(self._turns) - len(self._waiting)
+
+    def _most(self) -> float:
+        """How many handshakes the process works on at the same time."""
         most = conf.get("MAX_HANDSHAKES")
         if most is None:
-            return float("inf")
-        places: int = self._places if most == AUTO else most
-        return places - len(self._turns) - len(self._waiting)
+            return inf
+        return float(self._places if most == AUTO else most)
 
     def request(self, server: Any, begin: Begin) -> bool:
         """Call `begin` with a turn, at once or when those before it have begun; whether it was at once."""
         if self.free > 0:
-            begin(self._turn(server))
+            begin(self._first_turn(server))
             return True
-        self._waiting.append((server, begin, copy_context()))
-        self._tell()
+        self._waiting.append((server, begin, copy_context(), self._now()))
+        if not self._was_full:
+            self._tell()
         return False
 
     async def turn(self, send: Send) -> Turn:
         """The turn of a handshake that the caller will work on."""
         server = send.__self__ if type(send) is MethodType else None
         if self.free > 0:
-            return self._turn(server)
+            return self._first_turn(server)
         future: asyncio.Future[Turn] = asyncio.get_running_loop().create_future()
         self.request(server, lambda turn: turn.end() if future.done() else future.set_result(turn))
         try:
@@ -114,11 +128,17 @@ class Admission:
                 future.result().end()
             raise
 
-    def _turn(self, server: Any) -> Turn:
-        turn = Turn(self, server, self._now())
-        self._turns[turn] = None
+    def _first_turn(self, server: Any) -> Turn:
+        """The turn of a handshake that does not wait."""
+        turn = self._turn(server, None)
         if self.free <= 0:
             self._tell()
+        return turn
+
+    def _turn(self, server: Any, requested: float | None) -> Turn:
+        now = self._now()
+        turn = Turn(self, server, now if requested is None else requested, now)
+        self._turns[turn] = None
         return turn
 
     def _now(self) -> float:
@@ -148,9 +168,10 @@ class Admission:
             return
         self._is_beginning = True
         try:
-            while self._waiting and self.free + len(self._waiting) > 0:
-                server, begin, context = self._waiting.popleft()
-                context.run(begin, self._turn(server))
+            places = self._most()
+            while self._waiting and len(self._turns) < places:
+                server, begin, context, requested = self._waiting.popleft()
+                context.run(begin, self._turn(server, requested))
         finally:
             self._is_beginning = False
 
@@ -185,11 +206,9 @@ class Admission:
 
 async def admit(scope: Scope, send: Send) -> bool:
     """Wait until the handshake's turn comes; False if the client left while it waited, and is refused."""
-    turns = admission()
-    has_waited = turns.free <= 0
-    turn: Turn = await turns.turn(send)
+    turn: Turn = await admission().turn(send)
     scope[TURN] = turn
-    if not has_waited or not turn.is_gone:
+    if not turn.is_abandoned:
         return True
     turn.end()
     with suppress(Exception):  # the server would log an error for a handshake without an answer

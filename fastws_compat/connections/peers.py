@@ -5,30 +5,47 @@ from __future__ import annotations
 import select
 import socket
 import struct
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any
 
 
 def has_left(server: Any) -> bool:
     """Whether the client has left; `server` is the server's own object for the connection."""
-    gone: bool | None = getattr(server, "gone", None)  # daphne, completed
-    if gone is not None:
-        return gone
-    transport: Any = getattr(server, "transport", None)
-    if not hasattr(transport, "get_extra_info"):
-        return False
-    connection = transport.get_extra_info("socket")
-    return transport.is_closing() or (connection is not None and peer_has_closed(connection))
+    return have_left([server])[0]
 
 
-def peer_has_closed(connection: Any) -> bool:
-    """Whether the peer of a socket will send no more."""
-    if not hasattr(select, "poll"):
-        return False
+def have_left(servers: Iterable[Any]) -> list[bool]:
+    """As `has_left`, for many connections with one system call."""
+    descriptors = [_descriptor(server) for server in servers]
+    closed = closed_by_peers([fd for fd in descriptors if fd is not None and fd >= 0])
+    return [fd is not None and (fd < 0 or fd in closed) for fd in descriptors]
+
+
+def _descriptor(server: Any) -> int | None:
+    """The file descriptor of the client's socket; negative if the client has left, None if unknown."""
+    if hasattr(server, "client_socket"):  # daphne, completed
+        connection = server.client_socket
+    else:
+        transport: Any = getattr(server, "transport", None)
+        if not hasattr(transport, "get_extra_info"):
+            return None
+        connection = None if transport.is_closing() else transport.get_extra_info("socket") or transport
+    if connection is None:
+        return -1
+    return int(connection.fileno()) if hasattr(connection, "fileno") else None
+
+
+def closed_by_peers(descriptors: Sequence[int]) -> set[int]:
+    """Those of the sockets with these file descriptors whose peers will send no more."""
+    if not descriptors or not hasattr(select, "poll"):
+        return set()
     poll = select.poll()
     # poll() always reports a reset; a half-closed connection only with POLLRDHUP, where that exists.
-    poll.register(connection, getattr(select, "POLLRDHUP", 0))
-    return bool(poll.poll(0))
+    event = getattr(select, "POLLRDHUP", 0)
+    for fd in descriptors:
+        poll.register(fd, event)
+    return {fd for fd, _ in poll.poll(0)}
 
 
 # Where `struct tcp_info` of Linux holds the milliseconds since data was last sent.

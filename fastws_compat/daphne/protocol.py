@@ -17,7 +17,7 @@ from fastws_compat.connections.answers import checked_answer
 from fastws_compat.connections.closing import close_code, close_reason
 from fastws_compat.connections.deadlines import Deadlines
 from fastws_compat.connections.outcomes import LOST, By, Closed, Reason
-from fastws_compat.connections.peers import peer_has_closed
+from fastws_compat.connections.peers import closed_by_peers
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.connections.states import DEFLATE, TURN, message_size
 from fastws_compat.connections.tracebacks import for_log
@@ -133,7 +133,7 @@ class WebSocketProtocol(MessageReader):
             if self.server.stopping:
                 self._refuse_for_now("stopping")
                 return
-            if self.gone:
+            if not self.transport.connected or turn.is_abandoned:
                 self._refuse_for_now(None)
                 return
         if self.openHandshakeTimeout > 0:
@@ -377,10 +377,10 @@ class WebSocketProtocol(MessageReader):
     # Called by the server
 
     @property
-    def gone(self) -> bool:
-        """Whether the client has left, even if nothing has been read since."""
+    def client_socket(self) -> Any:
+        """The socket to the client, which may be closed at its end; None if the connection is over."""
         is_over = self.disconnected or not self.transport.connected
-        return is_over or peer_has_closed(handle_of(self.transport))
+        return None if is_over else handle_of(self.transport)
 
     @property
     def application_knows(self) -> bool:
@@ -470,7 +470,7 @@ class WebSocketProtocol(MessageReader):
         elif self.state == self.STATE_OPEN:
             if 0 <= self.server.websocket_timeout < age:
                 self.close_from_server(1000)
-            elif self._reading_paused and peer_has_closed(handle_of(self.transport)):
+            elif self._reading_paused and closed_by_peers([handle_of(self.transport).fileno()]):
                 # The application may still receive what arrived, until daphne's application_close_timeout.
                 self.server.protocol_disconnected(self)
             elif time() - max(self.last_ping, self.last_in or 0) > self._ping_interval:

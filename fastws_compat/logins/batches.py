@@ -8,11 +8,11 @@ another. Alone, it makes the queries that it would make without this module.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from itertools import chain
+from itertools import chain, compress
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
@@ -21,6 +21,7 @@ from django.db import InterfaceError, OperationalError
 from fastws_compat import conf
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.outcomes import refusal
+from fastws_compat.connections.peers import have_left
 from fastws_compat.connections.refusal import retry_after
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
@@ -66,13 +67,6 @@ class Entry:
         self.result: Any = ALONE
         self.error: BaseException | None = None
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the handshake still waits; one whose client has left is refused without a query."""
-        if self.turn is not None and not self.future.done() and self.turn.is_gone:
-            self.future.set_exception(unavailable())
-        return not self.future.done()
-
     async def fill(self, work: Awaitable[Any]) -> None:
         try:
             self.result = await work
@@ -87,6 +81,15 @@ class Entry:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)
+
+
+def _wanted(entries: Iterable[Entry]) -> list[Entry]:
+    """Those whose handshakes still wait; one whose client has left is refused without a query."""
+    waiting = [entry for entry in entries if not entry.future.done()]
+    left = have_left(entry.turn and entry.turn.server for entry in waiting)
+    for entry in compress(waiting, left):
+        entry.future.set_exception(unavailable())
+    return [entry for entry in waiting if not entry.future.done()]
 
 
 class Queue:
@@ -157,7 +160,7 @@ class Queue:
 
     def _take(self) -> list[Entry]:
         """Those that somebody still waits for, as far as there is room for them in one batch."""
-        wanted = [entry for entry in self.gathering if entry.is_wanted]
+        wanted = _wanted(self.gathering)
         self.gathering = wanted[BATCH:]
         return wanted[:BATCH]
 
@@ -193,7 +196,8 @@ class Batches:
         self._alone: set[Entry] = set()
         self._is_armed = False
 
-    async def find(self, look_up_: LookUp, place: Hashable, item: Any, turn: Turn | None) -> Any:
+    def find(self, look_up_: LookUp, place: Hashable, item: Any, turn: Turn | None) -> asyncio.Future[Any]:
+        """The future result for one item, which waits for its batch."""
         loop = asyncio.get_running_loop()
         key = look_up_, place
         queue = self._queues.get(key)
@@ -202,7 +206,7 @@ class Batches:
         entry = Entry(item, turn, loop.create_future(), loop.time())
         queue.add(entry)
         self._arm()
-        return await entry.future
+        return entry.future
 
     async def alone(self, turn: Turn | None, call: Callable[..., Any], *arguments: Any) -> Any:
         """The result of a call in a thread, in a copy of the running context that is then discarded."""
@@ -237,10 +241,10 @@ class Batches:
             return
         begun = loop.time() - timeout
         in_queues = [queue.entries() for queue in self._queues.values()]
-        for entry in chain(list(self._alone), *in_queues):
-            if entry.turn is not None and entry.begun < begun and entry.is_wanted:
-                logger.warning("WebSocket refused: its user was not found in %g s", timeout)
-                entry.future.set_exception(unavailable())
+        entries = chain(self._alone, *in_queues)
+        for entry in _wanted([each for each in entries if each.turn is not None and each.begun < begun]):
+            logger.warning("WebSocket refused: its user was not found in %g s", timeout)
+            entry.future.set_exception(unavailable())
 
 
 _batches: WeakKeyDictionary[asyncio.AbstractEventLoop, Batches] = WeakKeyDictionary()
