@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
+
 import pytest
 from django.contrib.auth import base_user
 from django.contrib.auth.models import User
@@ -70,6 +72,31 @@ def test_session_is_decoded_as_by_itself(settings, data):
 def test_corrupt_session_is_reported_once(text, caplog):
     assert signatures.decoder(SessionStore())(text) == {}
     assert caplog.messages == ["Session data corrupted"]
+
+
+@pytest.mark.parametrize("signed", ["bm90IGpzb24:1xX", ".AAAA:1xX", "e30", "e30:1xX:1xX", "%%%%:1xX", ""])
+def test_signed_text_that_is_no_session_is_read_as_by_itself(signed):
+    session = SessionStore()
+    text = signing.Signer(salt=session.key_salt).sign(signed)
+    assert signatures.decoder(session)(text) == session.decode(text) == {}
+
+
+def test_text_that_cannot_be_encoded():
+    assert signatures.decoder(SessionStore())("e30:1xX:\ud800") == {}
+
+
+class OwnSerializer:
+    def dumps(self, data):
+        return repr(data).encode()
+
+    def loads(self, content):
+        return literal_eval(content.decode())
+
+
+def test_serializer_of_the_project(settings):
+    settings.SESSION_SERIALIZER = "tests.test_signatures.OwnSerializer"
+    session, data = SessionStore(), {"a": (1, b"bytes"), "b": "x" * 1000}
+    assert signatures.decoder(session)(session.encode(data)) == data
 
 
 def test_session_that_decodes_in_its_own_way():

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import functools
 import hmac
-from collections.abc import Callable
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Sequence
 from hashlib import sha256
+from hmac import compare_digest
+from json import JSONDecoder
 from types import SimpleNamespace
 from typing import Any
+from zlib import decompress
 
 from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
-from django.core.signing import TimestampSigner, b64_encode
+from django.core.signing import BadSignature, JSONSerializer
 from django.utils.encoding import force_bytes
 
 USER_SALT = "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash"
@@ -20,37 +24,69 @@ USER_SALT = "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash"
 def signature(salt: str, value: str, secret: str | bytes) -> Any:
     """`salted_hmac` of Django with SHA-256."""
     signed = _keyed(salt, secret).copy()
-    signed.update(force_bytes(value))
+    signed.update(value.encode() if isinstance(value, str) else force_bytes(value))
     return signed
 
 
 @functools.lru_cache(maxsize=32)
 def _keyed(salt: str, secret: str | bytes) -> Any:
-    """An HMAC of nothing yet, to be copied."""
-    return hmac.new(sha256(salt.encode() + force_bytes(secret)).digest(), digestmod="sha256")
+    """An HMAC of nothing yet, to be copied; if there is one, the object of OpenSSL that Python wraps."""
+    made = hmac.new(sha256(salt.encode() + force_bytes(secret)).digest(), digestmod="sha256")
+    return getattr(made, "_hmac", None) or made
 
 
 # Sessions
 
-
-class _Signer(TimestampSigner):
-    def signature(self, value: Any, key: Any = None) -> str:
-        return b64_encode(signature(str(self.salt) + "signer", value, key or self.key).digest()).decode()
+_DECODER = JSONDecoder()
+_FROM_URLS, _TO_URLS = bytes.maketrans(b"-_", b"+/"), bytes.maketrans(b"+/", b"-_")
 
 
 def decoder(session: Any) -> Callable[[str], dict[str, Any]]:
-    """The `decode` of a session, for many texts."""
+    """The `decode` of a session, for many texts.
+
+    It reads what `django.core.signing.dumps` makes: the data, a time and a signature, separated by colons. It
+    leaves every text that has no valid signature, or that it cannot read, to the session's own `decode`.
+    """
     if type(session).decode is not SessionBase.decode:
         return session.decode  # type: ignore[no-any-return]
-    signer, serializer = _Signer(salt=session.key_salt), session.serializer
+    salt, keys = session.key_salt + "signer", [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    loads = _loads if session.serializer is JSONSerializer else session.serializer().loads
 
     def decode(text: str) -> dict[str, Any]:
         try:
-            return signer.unsign_object(text, serializer=serializer)  # type: ignore[no-any-return]
+            return loads(_content_of(text, salt, keys))  # type: ignore[no-any-return]
         except Exception:
             return session.decode(text)  # type: ignore[no-any-return]  # it logs what is wrong
 
     return decode
+
+
+def _content_of(text: str, salt: str, keys: Sequence[str | bytes]) -> bytes:
+    """What a text contains; raises BadSignature if it was not signed with one of the keys."""
+    signed, _, sent = text.rpartition(":")
+    for key in keys:
+        if compare_digest(_signature_of(signed, salt, key), sent.encode()):
+            return _from_base64(signed.rpartition(":")[0].encode())
+    raise BadSignature
+
+
+def _signature_of(signed: str, salt: str, key: str | bytes) -> bytes:
+    """The signature as it is written: URL-safe base64 without the padding."""
+    digest = signature(salt, signed, key).digest()
+    return b2a_base64(digest, newline=False).translate(_TO_URLS, b"=")
+
+
+def _from_base64(written: bytes) -> bytes:
+    """What was written as URL-safe base64; a full stop in front says that it was compressed."""
+    is_compressed = written[:1] == b"."
+    encoded = written[is_compressed:].translate(_FROM_URLS)
+    content = a2b_base64(encoded + b"=" * (-len(encoded) % 4))
+    return decompress(content) if is_compressed else content
+
+
+def _loads(content: bytes) -> Any:
+    """As `JSONSerializer.loads`, for text without surrounding white space."""
+    return _DECODER.raw_decode(content.decode("latin-1"))[0]
 
 
 # Users
