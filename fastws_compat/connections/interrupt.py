@@ -53,34 +53,34 @@ def is_from_operator(exc: BaseException) -> bool:
 class Interrupt:
     """Wakes the tasks that wait inside `wait`, by a cancellation: nothing else ends a server's `receive`."""
 
-    __slots__ = ("_interrupted", "_waiting")
+    __slots__ = ("_waiting",)
 
     def __init__(self) -> None:
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._interrupted: set[asyncio.Task[Any]] = set()
+        # Each with whether it has been woken.
+        self._waiting: dict[asyncio.Task[Any], bool] = {}
 
     async def wait(self, receive: Callable[[], Awaitable[T]]) -> T | None:
         """The result of `receive()`, or None if `fire` comes first."""
-        task = current_task()
-        self._waiting.add(task)
+        task: Any = asyncio.current_task()
+        waiting = self._waiting
+        waiting[task] = False
         try:
             value = await receive()
         except asyncio.CancelledError:
-            if task not in self._interrupted or not absorb_cancellation():
+            if not waiting[task] or not absorb_cancellation():
                 raise
             return None
         else:
-            if task in self._interrupted:  # the server swallowed the cancellation
+            if waiting[task]:  # the server swallowed the cancellation
                 task.uncancel()  # pragma: no cover - CPython 3.11 does not trace it (python/cpython#106749)
             return value
         finally:
-            self._waiting.discard(task)
-            self._interrupted.discard(task)
+            del waiting[task]
 
     def fire(self) -> None:
         """Wake every waiting task."""
         for task in self._waiting:
-            self._interrupted.add(task)
+            self._waiting[task] = True
             task.cancel()
 
 

@@ -60,6 +60,18 @@ class Login(Stage):
 
     place: ClassVar[Place] = Place.LOGIN
 
+    # Most logins change few of these attributes, so the others stay in the class.
+    conditions: tuple[Condition, ...] = ()
+    # The close code and reason, once the login has ended.
+    ended: tuple[int, str] | None = None
+    _state_at_end = CONNECTING
+    _holds = 0
+    # Set when the socket is no longer held; only a socket whose client sends meanwhile needs it.
+    _released: asyncio.Event | None = None
+    _close_task: asyncio.Task[None] | None = None
+    # A message that arrived while the socket was held, if the call that had received it was cancelled.
+    _kept: Message | None = None
+
     def __init__(
         self,
         websocket: Socket,
@@ -73,22 +85,12 @@ class Login(Stage):
         self.session_key = session_key
         self.digest = session_digest(session_name) if session_name else None
         self.location = location
-        self.conditions: tuple[Condition, ...] = ()
-        # The close code and reason, once the login has ended.
-        self.ended: tuple[int, str] | None = None
         self.loop = asyncio.get_running_loop()
         # Middleware of the project may store the current tenant in it.
         self.context = copy_context()
         self._socket = websocket
         self._connection = connection
-        self._state_at_end = CONNECTING
-        self._holds = 0
-        # Set when the socket is no longer held; only a socket whose client sends meanwhile needs it.
-        self._released: asyncio.Event | None = None
         self._interrupt = Interrupt()
-        self._close_task: asyncio.Task[None] | None = None
-        # A message that arrived while the socket was held, if the call that had received it was cancelled.
-        self._kept: Message | None = None
         pipe_of(websocket).insert(self)
 
     @property
@@ -105,10 +107,12 @@ class Login(Stage):
             self.conditions = *self.conditions, condition
 
     async def receive(self) -> Message:
-        message: Message | None = None
+        message = self._kept
         if self.ended is None:
-            kept, self._kept = self._kept, None
-            message = kept or await self._interrupt.wait(self._receive)
+            if message is None:
+                message = await self._interrupt.wait(self._receive)
+            else:
+                self._kept = None
             while self._holds and self.ended is None:
                 pending: Message | None = self._socket._pending_disconnect
                 if pending is not None:
