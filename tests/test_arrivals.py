@@ -8,6 +8,7 @@ import threading
 from contextvars import ContextVar, copy_context
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -22,7 +23,7 @@ from django.test.utils import CaptureQueriesContext
 from fastws_compat.connections.states import TURN
 from fastws_compat.exceptions import HTTPException
 from fastws_compat.logins import arrivals, batches, judge, lookups, stores, tenants
-from fastws_compat.logins.identify import identify
+from fastws_compat.logins.identify import identify, session_of
 
 pytestmark = pytest.mark.django_db
 
@@ -145,6 +146,41 @@ def test_each_engine_gives_what_it_gives_one_by_one(engine, settings):
     together = arrive(scopes)
     assert list(map(outcome, together)) == list(map(outcome, alone))
     assert [scope["user"].pk for scope in together].count(None) == 9
+
+
+def test_sessions_that_were_found_together_are_not_read_again(engine, monkeypatch):
+    users = make_users(5)
+    scopes = arrive([scope_of(log_in(user)) for user in users])
+    monkeypatch.setattr("fastws_compat.logins.identify.from_database", None)
+
+    async def sessions():
+        return [await session_of(scope, str(user.pk)) for scope, user in zip(scopes, users, strict=True)]
+
+    assert [session.session_key for session in async_to_sync(sessions)()] == [
+        scope["cookies"]["sessionid"] for scope in scopes
+    ]
+
+
+class NamespacedStore(DatabaseStore):
+    """A session engine of a project that keeps everything under names of its own."""
+
+    def get(self, key, default=None):
+        return super().get(f"own{key}", default)
+
+    def __setitem__(self, key, value):
+        super().__setitem__(f"own{key}", value)
+
+
+def test_engine_with_names_of_its_own(settings, monkeypatch):
+    """Its own `get` finds the user: the contents have no keys of Django."""
+    monkeypatch.setattr(import_module_of_engine(), "SessionStore", NamespacedStore)
+    users = make_users(5)
+    found = arrive([scope_of(log_in(user)) for user in users])
+    assert [scope["user"] for scope in found] == users
+    claims = [judge.Claim(str(scope["user"].pk), scope["session"].session_key, ()) for scope in found]
+    assert judge.judge(claims) == [None] * 5
+    users[0].delete()
+    assert judge.judge(claims) == [judge.LOGGED_OUT, *[None] * 4]
 
 
 def test_expired_and_corrupt_sessions():
@@ -372,14 +408,19 @@ def test_schemas_are_known_only_to_their_thread(monkeypatch):
 class Turn:
     """The turn of a handshake whose client has left, or has not."""
 
-    def __init__(self, is_gone):
-        self.is_gone = is_gone
+    def __init__(self, has_left):
+        self.server = None
+        if has_left:
+            self.leave()
+
+    def leave(self):
+        self.server = SimpleNamespace(client_socket=None)
 
 
 def test_client_that_has_left_costs_no_query():
     keys = [log_in(user) for user in make_users(6)]
     with CaptureQueriesContext(connection) as queries:
-        found = arrive([scope_of(key, **{TURN: Turn(is_gone=True)}) for key in keys])
+        found = arrive([scope_of(key, **{TURN: Turn(has_left=True)}) for key in keys])
     assert [refusal.status_code for refusal in found] == [503] * 6
     assert not queries.captured_queries
 
@@ -419,13 +460,13 @@ def test_next_batch_gathers_while_one_is_in_the_database(monkeypatch):
 
 
 def test_client_that_leaves_while_it_waits_is_not_looked_up(monkeypatch):
-    turns = [Turn(is_gone=False) for _ in range(6)]
+    turns = [Turn(has_left=False) for _ in range(6)]
     users = make_users(6)
     scopes = [scope_of(log_in(user), **{TURN: turn}) for user, turn in zip(users, turns, strict=True)]
 
     def leave():
         for turn in turns[3:]:
-            turn.is_gone = True
+            turn.leave()
 
     found, sizes = async_to_sync(with_first_at_work)(scopes, monkeypatch, leave)
     assert sizes == [1, 2]

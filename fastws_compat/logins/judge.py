@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
+from hmac import compare_digest
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from django.contrib.auth import (
 )
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db import Error, router
+from django.db.models import Field
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -162,13 +164,26 @@ def owners_of(sessions: Sequence[Any]) -> list[Any]:
     stores.load(sessions)
     identities = _identities_together(sessions)
     users = load_users({identity for identity in identities if isinstance(identity, Identity)})
-    seen: set[int] = set()
-    return [
-        _unless_it_raises(_owner_together, session, users.get(identity), seen)
-        if isinstance(identity, Identity)
-        else identity
-        for session, identity in zip(sessions, identities, strict=True)
-    ]
+    given: set[int] = set()
+
+    def owner_together(session: Any, identity: Any) -> Any:
+        if not isinstance(identity, Identity):
+            return identity
+        user = users.get(identity)
+        if id(user) in given:
+            user = copy(user)  # no two sockets share the object of their user
+        given.add(id(user))
+        return _unless_changed(user, stores.contents_of(session))
+
+    return _for_each(owner_together, sessions, identities)
+
+
+def _for_each(call: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
+    """The results for the rows of these columns; `ALONE` for each that raises."""
+    try:
+        return list(map(call, *columns))
+    except Exception:
+        return [_unless_it_raises(call, *row) for row in zip(*columns, strict=True)]
 
 
 def _unless_it_raises(call: Callable[..., Any], *arguments: Any) -> Any:
@@ -180,24 +195,18 @@ def _unless_it_raises(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _identities_together(sessions: Sequence[Any]) -> list[Any]:
     """The identity in each session; None without a login, and `ALONE`."""
-    backend_of = functools.cache(_backend)
+    backend_of = functools.cache(_backend_if_listed)
 
     def identity_together(session: Any) -> Any:
         if not stores.is_loaded(session):
             return ALONE
-        identity = _identity_of(session)
-        if identity is None:
+        contents = stores.contents_of(session)
+        user_id, path = user_id_in(contents), contents.get(BACKEND_SESSION_KEY)
+        if user_id is None or not session.session_key or (backend := backend_of(path)) is None:
             return None
-        return identity if backend_of(identity.backend).looks_up_as_django else ALONE
+        return Identity(user_id, path) if backend.looks_up_as_django else ALONE
 
-    return [_unless_it_raises(identity_together, session) for session in sessions]
-
-
-def _owner_together(session: Any, user: Any, seen: set[int]) -> Any:
-    if id(user) in seen:
-        user = copy(user)  # no two sockets share the object of their user
-    seen.add(id(user))
-    return _unless_changed(user, session)
+    return _for_each(identity_together, sessions)
 
 
 def _identity_of(session: Any) -> Identity | None:
@@ -251,9 +260,8 @@ def _unless_changed(user: Any, contents: Any) -> Any:
     """The user; None if the password has changed since the session with these contents began."""
     if user is None or not hasattr(user, "get_session_auth_hash"):
         return user
-    sent = contents.get(HASH_SESSION_KEY) or ""
-    own = signatures.session_hash(user)
-    if own is not None and constant_time_compare(sent, own):
+    sent, own = contents.get(HASH_SESSION_KEY) or "", signatures.session_hash(user)
+    if own is not None and isinstance(sent, str) and compare_digest(sent.encode(), own.encode()):
         return user
     return user if any(constant_time_compare(sent, valid) for valid in _hashes(user)) else None
 
@@ -318,11 +326,17 @@ def load_sessions(keys: Iterable[str], attempt: Callable[..., Any] = operator.ca
     keys = list(keys)
     if not keys:
         return {}
-    if stores.is_in_database(store):
+    if stores.is_in_database(store) and stores.has_plain_names(store):
         return _sessions_of_database(store, keys, attempt)
-    if stores.is_in_cache(store):
+    if stores.is_in_cache(store) and stores.has_plain_names(store):
         return _sessions_of_cache(keys)
-    return {key: data for key in keys if (data := attempt(new_session(key).load))}
+    return {key: data for key in keys if (data := attempt(_contents, key))}
+
+
+def _contents(key: str) -> Any:
+    session = new_session(key)
+    session.get(SESSION_KEY)  # reads it
+    return stores.contents_of(session)
 
 
 def _sessions_of_database(store: Any, keys: Sequence[str], attempt: Callable[..., Any]) -> dict[str, Any]:
@@ -386,6 +400,11 @@ def _backend(path: str | None) -> Backend:
     return Backend(backend, getattr(type(backend), "get_user", None) is ModelBackend.get_user)
 
 
+def _backend_if_listed(path: Any) -> Backend | None:
+    """The backend of a session; None if the project does not have it any more."""
+    return _backend(path) if path in settings.AUTHENTICATION_BACKENDS else None
+
+
 def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
     """The users by database and key; one query for each database, if it accepts that many keys."""
     keys: dict[str | None, set[Any]] = defaultdict(set)
@@ -418,8 +437,16 @@ def _user_model(label: str) -> Any:
 
 def user_key(user: Any) -> str:
     """The user's primary key as sessions write it."""
-    text: str = user._meta.pk.value_to_string(user)
-    return str(text)
+    field = user._meta.pk
+    if _writes_plainly(field.__class__):
+        return str(getattr(user, field.attname))
+    return str(field.value_to_string(user))
+
+
+@functools.lru_cache(maxsize=16)
+def _writes_plainly(field: type[Field[Any, Any]]) -> bool:
+    """Whether fields of this class write a value into a session as `str` does."""
+    return field.value_to_string is Field.value_to_string
 
 
 def user_id_in(contents: Any) -> str | None:
@@ -432,7 +459,10 @@ def user_id_in(contents: Any) -> str | None:
     if value is None:
         return None
     field = user_model()._meta.pk
-    return str(field.value_to_string(SimpleNamespace(**{field.attname: field.to_python(value)})))
+    key = field.to_python(value)
+    if _writes_plainly(field.__class__):
+        return str(key)
+    return str(field.value_to_string(SimpleNamespace(**{field.attname: key})))
 
 
 def is_session_of(user_id: str, contents: Any) -> bool:

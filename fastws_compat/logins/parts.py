@@ -16,4 +16,5 @@ def having(rows: Any, field: str, values: Collection[Any]) -> Iterator[Any]:
     most, listed = connections[rows.db].features.max_query_params, list(values)
     size = most - OTHERS if most else len(listed) or 1
     for start in range(0, len(listed), size):
-        yield rows.filter(**{f"{field}__in": listed[start : start + size]})
+        # A set, because Django looks into each value of a list for an expression.
+        yield rows.filter(**{f"{field}__in": set(listed[start : start + size])})

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
+from django.contrib.sessions.backends.base import SessionBase
+
 from fastws_compat.logins import parts
 from fastws_compat.logins.signatures import decoder
 
@@ -57,9 +59,9 @@ def _reader_of(session: Any) -> Read | None:
 @functools.lru_cache(maxsize=16)
 def _reader(store: Any) -> Read | None:
     """How sessions of this class are read together, if it has the `load` of one of Django's engines."""
-    from django.contrib.sessions.backends import base, cache, cached_db, db, signed_cookies
+    from django.contrib.sessions.backends import cache, cached_db, db, signed_cookies
 
-    if store._get_session is not vars(base.SessionBase)["_get_session"]:
+    if store._get_session is not vars(SessionBase)["_get_session"]:
         return None
     readers: list[tuple[Any, Read]] = [
         (cache.SessionStore, _from_cache),
@@ -77,7 +79,7 @@ def _row_of(store: Any) -> Any:
 def _from_keys(sessions: Sequence[Any]) -> None:
     """The contents are in the key, and reading it is no I/O."""
     for session in sessions:
-        session._session_cache = session.load()
+        _set(session, session.load())
 
 
 def _from_database(sessions: Sequence[Any]) -> None:
@@ -146,3 +148,14 @@ def _set(session: Any, data: dict[str, Any] | None) -> None:
     if data is None:
         session._session_key = None
     session._session_cache = {} if data is None else data
+    session.accessed = True
+
+
+def contents_of(session: Any) -> Any:
+    """What has the contents of a loaded session; itself, if it looks them up in a way of its own."""
+    return session._session_cache if has_plain_names(type(session)) else session
+
+
+def has_plain_names(store: Any) -> bool:
+    """Whether sessions of this class keep each value under the name that `get` is called with."""
+    return store.get is SessionBase.get

@@ -43,8 +43,8 @@ class Location:
     using: str | None = None
 
 
-# The location of every login in a project with one database and no schemas.
-DEFAULT_LOCATION = Location()
+# The location of every login, and the place of every look-up, in a project with one database and no schemas.
+DEFAULT_LOCATION, EVERYWHERE = Location(), "everywhere"
 
 
 @contextmanager
@@ -65,12 +65,7 @@ def activated(location: Location) -> Iterator[None]:
 async def locate(user: Any) -> Location:
     """The location of the user who is connecting."""
     alias = database_of(user)
-    if (
-        alias == DEFAULT_DB_ALIAS
-        and not router.routers
-        and not conf.get("TENANT")
-        and not _has_schemas(alias)
-    ):
+    if alias == DEFAULT_DB_ALIAS and _is_everywhere_the_same():
         return DEFAULT_LOCATION
     if _has_schemas(alias):
         location: Location = await database_sync_to_async(location_of)(user)
@@ -145,15 +140,20 @@ def place() -> Hashable:
 
     What is looked up in equal places can be looked up together, in the context of any of them.
     """
+    if _is_everywhere_the_same():
+        return EVERYWHERE
     if any_schemas():
         return None
-    if not router.routers and not conf.get("TENANT"):
-        return DEFAULT_LOCATION
     try:
         user = get_user_model()
         return current_tenant(), router.db_for_read(user), router.db_for_write(user), *_session_databases()
     except Exception:  # outside of any tenant's context; the look-up itself will say so
         return None
+
+
+def _is_everywhere_the_same() -> bool:
+    """Whether the project has one place only: no router, no tenants and no schemas."""
+    return not router.routers and not conf.get("TENANT") and not any_schemas()
 
 
 def tenant_in(alias: str) -> str:
@@ -224,7 +224,7 @@ def _callable(path: str) -> Callable[[], Any]:
 
 def any_schemas() -> bool:
     """Whether a database connection of the project carries a tenant, which only its own thread knows."""
-    return any(_has_schemas(alias) for alias in connections.settings)
+    return any(map(_has_schemas, connections.settings))
 
 
 def _has_schemas(alias: str) -> bool:
