@@ -29,6 +29,13 @@ class OwnUser:
         return "own"
 
 
+class EmptyKey(bytes):
+    """No key at all, though Django takes it for one."""
+
+    def __bool__(self):
+        return True
+
+
 @pytest.fixture
 def forgetful():
     """Nothing that was found out about this version of Django is remembered."""
@@ -65,6 +72,17 @@ def test_session_is_decoded_as_by_itself(settings, data):
     settings.SECRET_KEY = "new"
     assert signatures.decoder(session)(text) == {}
     settings.SECRET_KEY_FALLBACKS = ["older", old]
+    assert signatures.decoder(session)(text) == data
+
+
+@pytest.mark.parametrize("empty", ["", b""])
+def test_empty_fallback_is_no_key(settings, empty):
+    """As in Django; anyone could sign with it."""
+    session, data = SessionStore(), {"a": 1}
+    settings.SECRET_KEY_FALLBACKS = [empty]
+    forged = signing.dumps(data, key=EmptyKey(), salt=session.key_salt)
+    assert signatures.decoder(session)(forged) == session.decode(forged) == {}
+    text = session.encode(data)
     assert signatures.decoder(session)(text) == data
 
 

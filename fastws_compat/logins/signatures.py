@@ -49,7 +49,9 @@ def decoder(session: Any) -> Callable[[str], dict[str, Any]]:
     """
     if type(session).decode is not SessionBase.decode:
         return session.decode  # type: ignore[no-any-return]
-    salt, keys = session.key_salt + "signer", [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+    salt = session.key_salt + "signer"
+    # An empty fallback stands for no key, as in Django: anyone could sign with it.
+    keys = [settings.SECRET_KEY, *filter(None, settings.SECRET_KEY_FALLBACKS)]
     loads = _loads if session.serializer is JSONSerializer else session.serializer().loads
 
     def decode(text: str) -> dict[str, Any]:
