@@ -171,9 +171,30 @@ class NamespacedStore(DatabaseStore):
         super().__setitem__(f"own{key}", value)
 
 
-def test_engine_with_names_of_its_own(settings, monkeypatch):
-    """Its own `get` finds the user: the contents have no keys of Django."""
-    monkeypatch.setattr(import_module_of_engine(), "SessionStore", NamespacedStore)
+class PlacedStore(DatabaseStore):
+    """A session engine of a project that keeps the contents in an attribute of its own."""
+
+    def _get_session(self, no_load=False):
+        self.accessed = True
+        if "placed" not in vars(self):
+            self.placed = {} if no_load or self.session_key is None else self.load()
+        return self.placed
+
+    _session = property(_get_session)
+
+
+class PartStore(DatabaseStore):
+    """A session engine of a project that keeps everything in a part of the contents."""
+
+    @property
+    def _session(self):
+        return self._get_session().setdefault("part", {})
+
+
+@pytest.mark.parametrize("store", [NamespacedStore, PlacedStore, PartStore])
+def test_engine_with_contents_of_its_own(settings, monkeypatch, store):
+    """Its own methods find the user: the contents may be elsewhere, or have no keys of Django."""
+    monkeypatch.setattr(import_module_of_engine(), "SessionStore", store)
     users = make_users(5)
     found = arrive([scope_of(log_in(user)) for user in users])
     assert [scope["user"] for scope in found] == users

@@ -157,5 +157,6 @@ def contents_of(session: Any) -> Any:
 
 
 def has_plain_names(store: Any) -> bool:
-    """Whether sessions of this class keep each value under the name that `get` is called with."""
-    return store.get is SessionBase.get
+    """Whether `get` of this class looks a name up in the contents as they were read."""
+    own: Any = SessionBase
+    return store.get is own.get and store._session is own._session
