@@ -13,6 +13,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
 from django.core.exceptions import ImproperlyConfigured
 from django.db import OperationalError, connections
+from django.db.models import CharField
 from django.utils.crypto import salted_hmac
 
 from fastws_compat.connections.states import LOGIN, RESPONSE, SESSION
@@ -27,6 +28,25 @@ from fastws_compat.threads import databases
 def test_a_user_model_without_fallback_keys_has_one_hash() -> None:
     user = SimpleNamespace(get_session_auth_hash=lambda: "hash")
     assert list(judge._hashes(user)) == ["hash"]
+
+
+class PrefixedField(CharField):  # type: ignore[type-arg]
+    """A project's field, which shows its values with a prefix."""
+
+    def value_from_object(self, obj: Any) -> str:
+        return f"user-{super().value_from_object(obj)}"
+
+    def to_python(self, value: Any) -> Any:
+        return str(value).removeprefix("user-")
+
+
+def test_a_key_is_written_as_its_field_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    field = PrefixedField()
+    field.set_attributes_from_name("id")
+    user = SimpleNamespace(id="1", _meta=SimpleNamespace(pk=field))
+    monkeypatch.setattr(judge, "user_model", lambda: user)
+    written = field.value_to_string(cast(Any, user))
+    assert judge.user_key(user) == judge.user_id_in({SESSION_KEY: written}) == written == "user-1"
 
 
 def test_permissions_are_loaded_only_where_the_user_model_has_them(monkeypatch: pytest.MonkeyPatch) -> None:

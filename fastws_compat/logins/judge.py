@@ -446,7 +446,8 @@ def user_key(user: Any) -> str:
 @functools.lru_cache(maxsize=16)
 def _writes_plainly(field: type[Field[Any, Any]]) -> bool:
     """Whether fields of this class write a value into a session as `str` does."""
-    return field.value_to_string is Field.value_to_string
+    own = field.value_to_string, field.value_from_object
+    return own == (Field.value_to_string, Field.value_from_object)
 
 
 def user_id_in(contents: Any) -> str | None:
