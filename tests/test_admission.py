@@ -577,6 +577,29 @@ def test_batch_whose_gathering_is_cancelled_is_made_by_the_next():
     asyncio.run(main())
 
 
+def test_batch_that_cannot_ask_whether_clients_have_left_fails_once(monkeypatch):
+    asked = []
+
+    def fail(servers):
+        asked.append(servers)
+        if len(asked) == 1:
+            raise OSError("asked")
+        return have_left(servers)
+
+    monkeypatch.setattr(batches, "have_left", fail)
+
+    async def main():
+        async with asyncio.timeout(20):
+            tasks = find_all(Blocked(), "a", "b")
+            failed = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [str(exc) for exc in failed] == ["asked"] * 2
+            assert not batches._of_loop()._queues
+            found = await asyncio.gather(*find_all(Blocked(), "c", "d"))
+        assert found == ["c together", "d together"]
+
+    asyncio.run(main())
+
+
 def test_places_do_not_wait_for_each_other():
     async def main():
         blocked = Blocked()
