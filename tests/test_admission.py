@@ -441,6 +441,25 @@ def test_many_turns_that_end_at_once_do_not_nest():
     asyncio.run(main())
 
 
+def test_places_that_fast_answers_add_meanwhile_are_given_to_those_that_wait(settings, now):
+    """Those that end as they begin add places; a newcomer must not find them before those that wait."""
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": 4}
+
+    async def main():
+        turns, begun = admission(), []
+        for _ in range(100):
+            turns.request(None, begun.append)
+        for _ in range(5):
+            turns.request(None, lambda turn: turn.end())
+        for _ in range(10):
+            turns.request(None, begun.append)
+        begun.pop(0).end()
+        assert len(begun) == 99 + 7
+        assert turns.free == -3
+
+    asyncio.run(main())
+
+
 def test_server_without_a_transport_never_loses_its_client():
     assert have_left([None, object()]) == [False, False]
 
