@@ -572,6 +572,7 @@ def test_batch_does_not_gather_for_long():
             while not blocked.calls:
                 await asyncio.sleep(0)
                 tasks += find_all(blocked, len(tasks))
+        tasks += find_all(blocked, len(tasks), len(tasks) + 1)  # what came too late must not be alone
         found = await asyncio.gather(*tasks)
         assert found == [f"{number} together" for number in range(len(tasks))]
         assert blocked.calls[0] == list(range(len(blocked.calls[0])))
