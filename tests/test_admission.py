@@ -441,6 +441,25 @@ def test_many_turns_that_end_at_once_do_not_nest():
     asyncio.run(main())
 
 
+def test_places_that_fast_answers_add_meanwhile_are_given_to_those_that_wait(settings, now):
+    """Those that end as they begin add places; a newcomer must not find them before those that wait."""
+    settings.FASTWS = {"HANDSHAKE_TIMEOUT": 4}
+
+    async def main():
+        turns, begun = admission(), []
+        for _ in range(100):
+            turns.request(None, begun.append)
+        for _ in range(5):
+            turns.request(None, lambda turn: turn.end())
+        for _ in range(10):
+            turns.request(None, begun.append)
+        begun.pop(0).end()
+        assert len(begun) == 99 + 7
+        assert turns.free == -3
+
+    asyncio.run(main())
+
+
 def test_server_without_a_transport_never_loses_its_client():
     assert have_left([None, object()]) == [False, False]
 
@@ -553,6 +572,7 @@ def test_batch_does_not_gather_for_long():
             while not blocked.calls:
                 await asyncio.sleep(0)
                 tasks += find_all(blocked, len(tasks))
+        tasks += find_all(blocked, len(tasks), len(tasks) + 1)  # what came too late must not be alone
         found = await asyncio.gather(*tasks)
         assert found == [f"{number} together" for number in range(len(tasks))]
         assert blocked.calls[0] == list(range(len(blocked.calls[0])))
@@ -573,6 +593,29 @@ def test_batch_whose_gathering_is_cancelled_is_made_by_the_next():
         assert await asyncio.gather(*tasks) == ["a together", "b together", "c together"]
         assert gathering.done()
         assert blocked.calls == [["a", "b", "c"]]
+
+    asyncio.run(main())
+
+
+def test_batch_that_cannot_ask_whether_clients_have_left_fails_once(monkeypatch):
+    asked = []
+
+    def fail(servers):
+        asked.append(servers)
+        if len(asked) == 1:
+            raise OSError("asked")
+        return have_left(servers)
+
+    monkeypatch.setattr(batches, "have_left", fail)
+
+    async def main():
+        async with asyncio.timeout(20):
+            tasks = find_all(Blocked(), "a", "b")
+            failed = await asyncio.gather(*tasks, return_exceptions=True)
+            assert [str(exc) for exc in failed] == ["asked"] * 2
+            assert not batches._of_loop()._queues
+            found = await asyncio.gather(*find_all(Blocked(), "c", "d"))
+        assert found == ["c together", "d together"]
 
     asyncio.run(main())
 

@@ -629,6 +629,34 @@ def test_message_that_waits_for_the_decision_survives_a_receive_that_is_cancelle
     assert run_against(body, decide)[0] == ["one", "two", "three"]
 
 
+def test_messages_that_wait_for_the_decision_in_several_tasks():
+    """None of them is stranded or lost, whether its task waits for the decision or is cancelled before it."""
+
+    async def body(websocket, met):
+        await websocket.accept()
+        tasks = [asyncio.create_task(websocket.receive_text()) for _ in range(4)]
+        for task in tasks:
+            await asyncio.wait([task])
+            if not task.cancelled():
+                met.append(task.result())
+        met += [await websocket.receive_text(), await websocket.receive_text()]
+
+    async def decide(user, server):
+        await until(lambda: registry.registries())
+        [login] = registry.registries()[0].logins
+        login.hold()
+        for message in ("one", "two", "three", "four"):
+            server.say(message)
+        await until(lambda: not server.incoming)
+        await asyncio.sleep(0)
+        for task in list(login._interrupt._waiting)[2:]:
+            task.cancel()
+        await asyncio.sleep(0)
+        login.release()
+
+    assert run_against(body, decide)[0] == ["one", "two", "three", "four"]
+
+
 def run_against(endpoint_body, decide):
     """Run an endpoint on a fake server; return what the endpoint saw and what the server was sent."""
     app, met, server = FastAPI(), [], FakeServer(CONNECT)

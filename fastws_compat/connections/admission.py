@@ -168,8 +168,7 @@ class Admission:
             return
         self._is_beginning = True
         try:
-            places = self._most()
-            while self._waiting and len(self._turns) < places:
+            while self._waiting and len(self._turns) < self._most():
                 server, begin, context, requested = self._waiting.popleft()
                 context.run(begin, self._turn(server, requested))
         finally:

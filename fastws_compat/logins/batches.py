@@ -138,7 +138,9 @@ class Queue:
         try:
             if len(self.gathering) > gathered:
                 await self._gather(loop.time() + GATHERING)
-            batch = self.at_work[task] = self._take()
+            # Whatever fails from here on fails for these entries, and not for those of the next batch again.
+            batch, self.gathering = self.gathering, []
+            batch = self.at_work[task] = self._take(batch)
             if batch:
                 await in_thread(self._find, batch, release)
         except BaseException as exc:
@@ -158,9 +160,9 @@ class Queue:
             gathered = len(self.gathering)
             await asyncio.sleep(0)
 
-    def _take(self) -> list[Entry]:
+    def _take(self, gathered: Sequence[Entry]) -> list[Entry]:
         """Those that somebody still waits for, as far as there is room for them in one batch."""
-        wanted = _wanted(self.gathering)
+        wanted = _wanted(gathered)
         self.gathering = wanted[BATCH:]
         return wanted[:BATCH]
 

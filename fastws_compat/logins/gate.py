@@ -69,8 +69,8 @@ class Login(Stage):
     # Set when the socket is no longer held; only a socket whose client sends meanwhile needs it.
     _released: asyncio.Event | None = None
     _close_task: asyncio.Task[None] | None = None
-    # A message that arrived while the socket was held, if the call that had received it was cancelled.
-    _kept: Message | None = None
+    # The messages that arrived while the socket was held, if the calls that had received them were cancelled.
+    _kept: tuple[Message, ...] = ()
 
     def __init__(
         self,
@@ -107,21 +107,24 @@ class Login(Stage):
             self.conditions = *self.conditions, condition
 
     async def receive(self) -> Message:
-        message = self._kept
+        message: Message | None = None
         if self.ended is None:
-            if message is None:
-                message = await self._interrupt.wait(self._receive)
+            if self._kept:
+                message, *kept = self._kept
+                self._kept = tuple(kept)
             else:
-                self._kept = None
+                message = await self._interrupt.wait(self._receive)
             while self._holds and self.ended is None:
                 pending: Message | None = self._socket._pending_disconnect
                 if pending is not None:
                     return pending
-                self._released = asyncio.Event()
+                if self._released is None or self._released.is_set():  # else another task waits for it too
+                    self._released = asyncio.Event()
                 try:
                     await self._interrupt.wait(self._released.wait)
                 except asyncio.CancelledError:
-                    self._kept = message  # for the next call: only this one has been given up
+                    if message is not None:
+                        self._kept = *self._kept, message  # for the next call: only this one is given up
                     raise
         if self.ended is None and message is not None:
             return message
