@@ -639,6 +639,13 @@ def test_messages_that_wait_for_the_decision_in_several_tasks():
             await asyncio.wait([task])
             if not task.cancelled():
                 met.append(task.result())
+        [login] = registry.registries()[0].logins
+        login.hold()
+        task = asyncio.create_task(websocket.receive_text())
+        await until(lambda: login._interrupt._waiting)
+        task.cancel()
+        await asyncio.wait([task])
+        login.release()
         met += [await websocket.receive_text(), await websocket.receive_text()]
 
     async def decide(user, server):

@@ -107,11 +107,10 @@ class Login(Stage):
             self.conditions = *self.conditions, condition
 
     async def receive(self) -> Message:
-        message: Message | None = None
+        message, was_kept = None, bool(self._kept)
         if self.ended is None:
-            if self._kept:
-                message, *kept = self._kept
-                self._kept = tuple(kept)
+            if was_kept:
+                message, self._kept = self._kept[0], self._kept[1:]
             else:
                 message = await self._interrupt.wait(self._receive)
             while self._holds and self.ended is None:
@@ -123,8 +122,9 @@ class Login(Stage):
                 try:
                     await self._interrupt.wait(self._released.wait)
                 except asyncio.CancelledError:
-                    if message is not None:
-                        self._kept = *self._kept, message  # for the next call: only this one is given up
+                    # For the next call: only this one is given up.
+                    own = () if message is None else (message,)
+                    self._kept = own + self._kept if was_kept else self._kept + own
                     raise
         if self.ended is None and message is not None:
             return message
