@@ -666,7 +666,7 @@ def test_an_error_in_the_beginning_is_500(
 def test_an_error_of_one_that_has_waited_is_its_own(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """It begins when another handshake has been answered, which must not notice."""
     settings.FASTWS = {"MAX_HANDSHAKES": 1}
-    monkeypatch.setattr(WebSocketProtocol, "gone", False)  # these transports have no socket to look at
+    monkeypatch.setattr(WebSocketProtocol, "client_socket", object())  # these transports have no socket
 
     async def main() -> None:
         first, second, third = Arrived(), Arrived(), Arrived()

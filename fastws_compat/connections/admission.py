@@ -25,6 +25,8 @@ MARGIN = 1.0
 # Seconds after which a handshake that has waited for its turn is asked whether its client has left. The look
 # is a system call, and after a shorter time hardly any has.
 BRIEF = 0.1
+# Seconds after which those whom the kernel kept while there were no places have arrived.
+LATELY = 1.0
 # How many handshakes a process works on if MAX_HANDSHAKES is "auto": at first the smaller number, and more
 # while each is answered within this part of HANDSHAKE_TIMEOUT, because users are looked up in larger batches.
 AUTO = "auto"
@@ -90,12 +92,19 @@ class Admission:
         # Called when the process begins to work on as many handshakes as it may, and when that is over.
         self.on_full: list[Callable[[bool], None]] = []
         self._was_full = False
+        # When there were free places again; before that, when there were none any more.
+        self._freed = -inf
         self._places = MIN_PLACES
 
     @property
     def free(self) -> float:
         """How many more handshakes may begin now; negative while some wait."""
         return self._most() - len(self._turns) - len(self._waiting)
+
+    @property
+    def lately_full(self) -> bool:
+        """Whether a handshake that arrives now may have waited in the kernel."""
+        return self._was_full or self._now() - self._freed < LATELY
 
     def _most(self) -> float:
         """How many handshakes the process works on at the same time."""
@@ -180,7 +189,7 @@ class Admission:
         if is_full and not self._is_armed:
             self._arm()
         if is_full is not self._was_full:
-            self._was_full = is_full
+            self._was_full, self._freed = is_full, self._now()
             for tell in self.on_full:
                 tell(is_full)
 

@@ -11,6 +11,7 @@ from twisted.internet import process as twisted_process
 from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
 from fastws_compat import conf
+from fastws_compat.connections.peers import has_left
 
 # What Twisted's asyncio reactor does not document.
 NEEDED = (
@@ -25,7 +26,8 @@ NEEDED = (
     "_disconnectSelectable",
     "_log",
 )
-EPOLLIN, EPOLLOUT = select.EPOLLIN, select.EPOLLOUT
+# They exist on Linux only, like `select.epoll` itself.
+EPOLLIN, EPOLLOUT, EPOLLRDHUP = (getattr(select, name, 0) for name in ("EPOLLIN", "EPOLLOUT", "EPOLLRDHUP"))
 # How many sockets are served before timers and tasks get a turn.
 MAX_EVENTS = 256
 # Seconds between two checks of the children that Twisted has started.
@@ -59,6 +61,8 @@ class EpollReactor(AsyncioSelectorReactor):
         for fd, event in self._epoll.poll(0, MAX_EVENTS):
             # As in asyncio: after an error, reading and writing both find out which it is.
             if event != EPOLLOUT and (reader := reading.get(fd)) is not None:
+                if event & EPOLLRDHUP:
+                    reader.peer_has_closed = True  # for `has_left_the_backlog`
                 # Twisted's `_readOrWrite`, inlined; a reader that has been closed is not in `reading`.
                 try:
                     why = reader.doRead()
@@ -119,8 +123,8 @@ class EpollReactor(AsyncioSelectorReactor):
 
     def _watch(self, fd: int) -> bool:
         """Watch for what is wanted now; False for a file that epoll cannot watch."""
-        wanted = (select.EPOLLIN if fd in self._reading else 0) | (
-            select.EPOLLOUT if fd in self._writing else 0
+        wanted = (EPOLLIN | EPOLLRDHUP if fd in self._reading else 0) | (
+            EPOLLOUT if fd in self._writing else 0
         )
         try:
             if not wanted:
@@ -136,6 +140,14 @@ class EpollReactor(AsyncioSelectorReactor):
             if wanted:
                 raise  # otherwise it has been closed, which serves as well
         return True
+
+
+def has_left_the_backlog(connection: Any) -> bool:
+    """Whether the client of a connection that has just been accepted and read had left before that."""
+    transport = connection.transport
+    if isinstance(getattr(transport, "reactor", None), EpollReactor):
+        return hasattr(transport, "peer_has_closed")
+    return has_left(connection)
 
 
 def prepare_loop(reactor: Any) -> AbstractEventLoop:

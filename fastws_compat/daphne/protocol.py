@@ -24,6 +24,7 @@ from fastws_compat.connections.tracebacks import for_log
 from fastws_compat.daphne import deflate, frames, handshake
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import Inbox
+from fastws_compat.daphne.loop import has_left_the_backlog
 from fastws_compat.daphne.negotiation import Agreement, MalformedHeader, negotiate
 from fastws_compat.daphne.phases import EXPECTED, ClientDisconnected, Phase, unexpected
 from fastws_compat.daphne.reader import MessageReader
@@ -114,6 +115,8 @@ class WebSocketProtocol(MessageReader):
         """Begin when it is the handshake's turn."""
         if self.server.stopping:
             self._refuse_for_now("stopping")
+        elif admission().lately_full and has_left_the_backlog(self):
+            self._refuse_for_now(None)
         elif not admission().request(self, self._begin):
             self._is_waiting = True
 
@@ -130,11 +133,8 @@ class WebSocketProtocol(MessageReader):
     def _begin_application(self, turn: Turn) -> None:
         if self._is_waiting:
             self._is_waiting = False
-            if self.server.stopping:
-                self._refuse_for_now("stopping")
-                return
-            if not self.transport.connected or turn.is_abandoned:
-                self._refuse_for_now(None)
+            if self.server.stopping or not self.transport.connected or turn.is_abandoned:
+                self._refuse_for_now("stopping" if self.server.stopping else None)
                 return
         if self.openHandshakeTimeout > 0:
             self.unanswered.add(self)

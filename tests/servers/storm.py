@@ -69,6 +69,9 @@ async def slow(websocket: WebSocket, name: str) -> None:
     await websocket.receive()
 
 
+app.websocket("/storm/open/{name}")(slow)
+
+
 @app.websocket("/storm/sleep/{seconds}")
 async def sleep(websocket: WebSocket, seconds: float) -> None:
     await asyncio.sleep(seconds)

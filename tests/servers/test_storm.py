@@ -298,6 +298,25 @@ def test_client_that_has_left_costs_no_query_and_no_endpoint(server: Server, sit
     assert "Traceback" not in running.logs()
 
 
+@pytest.mark.loops
+@on_servers("daphne")
+def test_anonymous_client_that_has_left_the_backlog_costs_no_endpoint(server: Server, site: Site) -> None:
+    """The kernel kept its connection, so it has not waited in the process."""
+    running = start(site, server, {"MAX_HANDSHAKES": 2})
+    with ExitStack() as stack:
+        control = open_control(site, running, stack)
+        Crowd(running, stack).come("/storm/open/first", [""] * 2)
+        tell(control, "wait 2")
+        with ExitStack() as leaving:
+            Crowd(running, leaving).come("/storm/open/gone", [""] * 30)
+        last = Crowd(running, stack).come("/storm/open/last", [""])
+        for _ in range(3):
+            tell(control, "answer")
+        assert tell(control, "wait 3")["begun"] == ["first", "first", "last"]
+        assert last.statuses() == [101]
+    assert "Traceback" not in running.logs()
+
+
 def retry_after(socket: Raw) -> int:
     """The seconds after which a client that was refused for now may come again."""
     head = socket.answer().decode("latin-1")
