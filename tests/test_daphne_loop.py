@@ -180,3 +180,28 @@ for end in (lambda: CONNECTION_DONE, lambda: 1 / 0):
 def test_a_reactor_of_another_release_stays_where_it_is() -> None:
     program = "print(can_move(reactor)); del reactor._timerHandle; print(can_move(reactor))"
     assert printed(program) == "True\nFalse\n"
+
+
+def test_a_peer_that_has_closed_is_seen_before_its_data_is_read() -> None:
+    program = """
+from types import SimpleNamespace
+from fastws_compat.daphne.loop import has_left_the_backlog
+
+
+class Told(Watched):
+    reactor = reactor
+
+    def doRead(self):
+        print(has_left_the_backlog(SimpleNamespace(transport=self)), here.recv(10))
+        super().doRead()
+
+
+moved()
+for leaves in (False, True):
+    there.send(b"data")
+    if leaves:
+        there.shutdown(socket.SHUT_WR)
+    reactor.addReader(Told(here.fileno()))
+    run()
+"""
+    assert printed(program) == "False b'data'\nread\nTrue b'data'\nread\n"
