@@ -423,6 +423,22 @@ def test_more_places_without_a_time_limit(settings, now):
     assert asyncio.run(begun_after(10, now, 20)) == 120
 
 
+def test_fewer_places_than_handshakes_stop_the_server_from_accepting(settings):
+    async def main():
+        told, begun = [], []
+        admission().on_full.append(told.append)
+        turns = [await admission().turn(None) for _ in range(2)]
+        settings.FASTWS = {"MAX_HANDSHAKES": 1}
+        admission().request(None, begun.append)
+        assert (told, begun) == ([True], [])
+        for turn in turns:
+            turn.end()
+        begun.pop().end()
+        assert told == [True, False]
+
+    asyncio.run(main())
+
+
 def test_many_turns_that_end_at_once_do_not_nest():
     async def main():
         turns = [await admission().turn(None) for _ in range(3)]

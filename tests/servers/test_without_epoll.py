@@ -12,10 +12,11 @@ from tests.servers.client import open_socket
 from tests.servers.conftest import ROOT, Running, free_port, wait_until_ready
 
 WITHOUT_EPOLL = """
-import select
+import importlib, select, selectors
 
 for name in [name for name in dir(select) if name.lower().startswith("epoll") or name == "POLLRDHUP"]:
     delattr(select, name)
+importlib.reload(selectors)  # coverage may have imported it before
 """
 IMPORTS = """
 import importlib, pkgutil
