@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack, closing
 from http.client import HTTPConnection
-from urllib.request import urlopen
 
 import pytest
 
@@ -21,14 +20,12 @@ def test_handshakes_that_wait_for_a_place(server: Server) -> None:
     """The end of one handshake begins the next, and lets the server accept again."""
     names = ("one", "two", "three", "late")
     running = server.start(APP, env={"FASTWS": json.dumps({"MAX_HANDSHAKES": 2})})
-    with urlopen(running.http("/go/late"), timeout=20) as page:
-        assert page.read() == b"none"
     with ExitStack() as stack:
-        waiting = [stack.enter_context(Raw(running, f"/socket/{name}")) for name in names[:2]]
-        # Its connection is open before the server is full, so that it can be told to answer.
+        # The server has accepted its connection before it is full, so that it can be told to answer.
         pages = stack.enter_context(closing(HTTPConnection("127.0.0.1", running.port, timeout=20)))
-        pages.connect()
-        waiting.append(stack.enter_context(Raw(running, f"/socket/{names[2]}")))
+        pages.request("GET", "/go/late")
+        assert pages.getresponse().read() == b"none"
+        waiting = [stack.enter_context(Raw(running, f"/socket/{name}")) for name in names[:3]]
         found = []
         for name, client in zip(names[:3], waiting, strict=True):
             pages.request("GET", f"/go/{name}")
