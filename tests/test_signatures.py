@@ -5,6 +5,7 @@ from __future__ import annotations
 from ast import literal_eval
 
 import pytest
+from django.conf import settings
 from django.contrib.auth import base_user
 from django.contrib.auth.models import User
 from django.contrib.sessions.backends.db import SessionStore
@@ -92,11 +93,26 @@ def test_corrupt_session_is_reported_once(text, caplog):
     assert caplog.messages == ["Session data corrupted"]
 
 
-@pytest.mark.parametrize("signed", ["bm90IGpzb24:1xX", ".AAAA:1xX", "e30", "e30:1xX:1xX", "%%%%:1xX", ""])
+SIGNED = "bm90IGpzb24:1xX .AAAA:1xX {0} {0}:1:1xX {0}:!! {0}: {0}:é eyJhIjoxfXg:1xX %%%%:1xX"
+
+
+@pytest.mark.parametrize("signed", ["", *SIGNED.format("eyJhIjoxfQ").split()])
 def test_signed_text_that_is_no_session_is_read_as_by_itself(signed):
     session = SessionStore()
     text = signing.Signer(salt=session.key_salt).sign(signed)
     assert signatures.decoder(session)(text) == session.decode(text) == {}
+
+
+class Unsalted(SessionStore):
+    key_salt = ""
+
+
+def test_empty_salt_is_none_as_in_django():
+    session = Unsalted()
+    text = session.encode({"a": 1})
+    assert signatures.decoder(session)(text) == session.decode(text) == {"a": 1}
+    hmac = signing.base64_hmac("signer", "eyJhIjoxfQ:1xX", settings.SECRET_KEY, "sha256")
+    assert signatures.decoder(session)(f"eyJhIjoxfQ:1xX:{hmac}") == {}
 
 
 def test_text_that_cannot_be_encoded():

@@ -51,14 +51,9 @@ class Turn:
         self.is_watched = False
 
     @property
-    def is_gone(self) -> bool:
-        """Whether the client has left, as far as that can be seen without reading."""
-        return has_left(self.server)
-
-    @property
     def is_abandoned(self) -> bool:
         """Whether the client has left while the handshake waited for its turn, if that took long."""
-        return self.begun - self._requested > BRIEF and self.is_gone
+        return self.begun - self._requested > BRIEF and has_left(self.server)
 
     def watch(self, send: Send) -> Send:
         """`send` for an application that does not end the turn itself: its first message does."""
@@ -92,8 +87,8 @@ class Admission:
         # Called when the process begins to work on as many handshakes as it may, and when that is over.
         self.on_full: list[Callable[[bool], None]] = []
         self._was_full = False
-        # When there were free places again; before that, when there were none any more.
-        self._freed = -inf
+        # When that changed.
+        self._full_changed = -inf
         self._places = MIN_PLACES
 
     @property
@@ -104,7 +99,7 @@ class Admission:
     @property
     def lately_full(self) -> bool:
         """Whether a handshake that arrives now may have waited in the kernel."""
-        return self._was_full or self._now() - self._freed < LATELY
+        return self._was_full or self._now() - self._full_changed < LATELY
 
     def _most(self) -> float:
         """How many handshakes the process works on at the same time."""
@@ -189,7 +184,7 @@ class Admission:
         if is_full and not self._is_armed:
             self._arm()
         if is_full is not self._was_full:
-            self._was_full, self._freed = is_full, self._now()
+            self._was_full, self._full_changed = is_full, self._now()
             for tell in self.on_full:
                 tell(is_full)
 

@@ -145,7 +145,7 @@ def owner_of(session: Any, before_own_code: Callable[[], None] = lambda: None) -
 
     `before_own_code` is called if a backend of the project is about to look the user up.
     """
-    identity = _identity_of(session)
+    identity = _identity_of(session, session)
     if identity is None:
         return None
     if not _backend(identity.backend).looks_up_as_django:
@@ -195,23 +195,22 @@ def _unless_it_raises(call: Callable[..., Any], *arguments: Any) -> Any:
 
 def _identities_together(sessions: Sequence[Any]) -> list[Any]:
     """The identity in each session; None without a login, and `ALONE`."""
-    backend_of = functools.cache(_backend_if_listed)
+    backend_of = functools.cache(_backend)
 
     def identity_together(session: Any) -> Any:
         if not stores.is_loaded(session):
             return ALONE
-        contents = stores.contents_of(session)
-        user_id, path = user_id_in(contents), contents.get(BACKEND_SESSION_KEY)
-        if user_id is None or not session.session_key or (backend := backend_of(path)) is None:
+        identity = _identity_of(session, stores.contents_of(session))
+        if identity is None:
             return None
-        return Identity(user_id, path) if backend.looks_up_as_django else ALONE
+        return identity if backend_of(identity.backend).looks_up_as_django else ALONE
 
     return _for_each(identity_together, sessions)
 
 
-def _identity_of(session: Any) -> Identity | None:
-    user_id = user_id_in(session)
-    return None if user_id is None or not session.session_key else _identity(session, user_id)
+def _identity_of(session: Any, contents: Any) -> Identity | None:
+    user_id = user_id_in(contents)
+    return None if user_id is None or not session.session_key else _identity(contents, user_id)
 
 
 def may_log_in(user: Any, session: Any = None) -> bool:
@@ -326,9 +325,9 @@ def load_sessions(keys: Iterable[str], attempt: Callable[..., Any] = operator.ca
     keys = list(keys)
     if not keys:
         return {}
-    if stores.is_in_database(store) and stores.has_plain_names(store):
+    if stores.is_in_database(store):
         return _sessions_of_database(store, keys, attempt)
-    if stores.is_in_cache(store) and stores.has_plain_names(store):
+    if stores.is_in_cache(store):
         return _sessions_of_cache(keys)
     return {key: data for key in keys if (data := attempt(_contents, key))}
 
@@ -398,11 +397,6 @@ def _backend(path: str | None) -> Backend:
 
     backend = load_backend(path) if path else ModelBackend()
     return Backend(backend, getattr(type(backend), "get_user", None) is ModelBackend.get_user)
-
-
-def _backend_if_listed(path: Any) -> Backend | None:
-    """The backend of a session; None if the project does not have it any more."""
-    return _backend(path) if path in settings.AUTHENTICATION_BACKENDS else None
 
 
 def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:

@@ -47,7 +47,7 @@ def decoder(session: Any) -> Callable[[str], dict[str, Any]]:
     It reads what `django.core.signing.dumps` makes: the data, a time and a signature, separated by colons. It
     leaves every text that has no valid signature, or that it cannot read, to the session's own `decode`.
     """
-    if type(session).decode is not SessionBase.decode:
+    if type(session).decode is not SessionBase.decode or not session.key_salt:
         return session.decode  # type: ignore[no-any-return]
     salt = session.key_salt + "signer"
     # An empty fallback stands for no key, as in Django: anyone could sign with it.
@@ -64,11 +64,13 @@ def decoder(session: Any) -> Callable[[str], dict[str, Any]]:
 
 
 def _content_of(text: str, salt: str, keys: Sequence[str | bytes]) -> bytes:
-    """What a text contains; raises BadSignature if it was not signed with one of the keys."""
+    """What a text contains; raises BadSignature if it was not signed with one of the keys and a time."""
     signed, _, sent = text.rpartition(":")
     for key in keys:
         if compare_digest(_signature_of(signed, salt, key), sent.encode()):
-            return _from_base64(signed.rpartition(":")[0].encode())
+            content, _, time = signed.rpartition(":")
+            if time.isascii() and time.isalnum():
+                return _from_base64(content.encode())
     raise BadSignature
 
 
@@ -87,8 +89,12 @@ def _from_base64(written: bytes) -> bytes:
 
 
 def _loads(content: bytes) -> Any:
-    """As `JSONSerializer.loads`, for text without surrounding white space."""
-    return _DECODER.raw_decode(content.decode("latin-1"))[0]
+    """As `JSONSerializer.loads`; raises ValueError for text with surrounding white space too."""
+    text = content.decode("latin-1")
+    data, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError
+    return data
 
 
 # Users

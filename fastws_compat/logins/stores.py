@@ -27,12 +27,12 @@ def reads_many(session: Any) -> bool:
 
 def is_in_database(store: Any) -> bool:
     """Whether an engine keeps its sessions in the table of its model, and reads them as Django's do."""
-    return _reader(store) in (_from_database, _from_both)
+    return _reader(store) in (_from_database, _from_both) and has_plain_names(store)
 
 
 def is_in_cache(store: Any) -> bool:
     """Whether an engine keeps its sessions in the cache only, as Django's does."""
-    return _reader(store) is _from_cache
+    return _reader(store) is _from_cache and has_plain_names(store)
 
 
 def load(sessions: Iterable[Any]) -> None:
