@@ -1,4 +1,4 @@
-"""500 routes with messages of their own, to measure what their description costs."""
+"""Applications of many routes with messages of their own, to count what their description costs."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,10 +6,15 @@ from pydantic import Field, create_model
 
 from fastws_compat import FastAPI, Query, TypedWebSocket
 
-app = FastAPI()
+
+def application(routes: int) -> FastAPI:
+    app = FastAPI()
+    for number in range(routes):
+        declare(app, number)
+    return app
 
 
-def declare(number: int) -> None:
+def declare(app: FastAPI, number: int) -> None:
     up = create_model(
         f"Up{number}",
         type=(Literal["up"], "up"),
@@ -21,7 +26,3 @@ def declare(number: int) -> None:
 
     @app.websocket(f"/ws/{number}/{{room}}", name=f"route{number}")
     async def endpoint(websocket: kind, room: str, after: Annotated[int, Query(ge=0)] = 0) -> None: ...
-
-
-for number in range(500):
-    declare(number)

@@ -564,7 +564,7 @@ def test_kick_over_time() -> None:
         loop = asyncio.get_running_loop()
         began, done = loop.time(), await akick(everything=True, over=0.4)
         assert done.count == 4
-        assert loop.time() - began < 0.3
+        assert opened[-1].closes == []
         times = []
         for server in opened:
             await server.wait_sent("websocket.close")
@@ -1030,10 +1030,10 @@ def test_survey_waits_for_those_it_knows(shared: Layer, settings: Any) -> None:
         loop = asyncio.get_running_loop()
         began = loop.time()
         assert (await asockets()).silent == ["b:1"]
-        assert 0.4 < loop.time() - began < 0.7
-        began = loop.time()
+        assert loop.time() - began > 0.4
+        settings.FASTWS, began = {"OPERATIONS_TIMEOUT": 60}, loop.time()
         assert (await asockets()).silent == ["b:1"]
-        assert loop.time() - began < 0.4  # it was silent before, so nobody waits for it
+        assert loop.time() - began < 30  # it was silent before, so nobody waits for it
         survey._known[shared]["b:1"].at -= survey.MEMORY
         assert (await asockets()).silent == []
 

