@@ -31,6 +31,7 @@ from pydantic import (
     TypeAdapter,
     create_model,
 )
+from pydantic_core import MISSING
 
 from fastws_compat import (
     Call,
@@ -179,6 +180,31 @@ def test_what_is_sent_is_required(document: Object) -> None:
     assert "secret" not in output["properties"]
     assert sorted(output["required"]) == sorted(output["properties"])
     assert schemas["Line"]["required"] == ["kind", "points"]
+
+
+def is_none(value: Any) -> bool:
+    return value is None
+
+
+class Partial(BaseModel):
+    type: Literal["partial"] = "partial"
+    name: str | MISSING = MISSING
+    size: int | MISSING | None = 1
+    color: Annotated[str | None, Field(exclude_if=is_none)] = None
+    kind: int | str = 1
+
+
+def test_what_may_be_missing_is_not_required() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def partial(websocket: TypedWebSocket[None, Partial]) -> None: ...
+
+    found = described(app)
+    sent = json.loads(app.routes[0].contract.outgoing.encode(Partial(size=MISSING)))  # type: ignore[attr-defined]
+    assert sent == {"type": "partial", "kind": 1}
+    assert found["components"]["schemas"]["Partial"]["required"] == ["type", "kind"]
+    jsonschema.Draft7Validator({**found, "$ref": "#/components/schemas/Partial"}).validate(sent)
 
 
 def test_schemas_are_of_draft_07(document: Object) -> None:

@@ -48,7 +48,7 @@ class Generator(GenerateJsonSchema):
         if field["type"] == "typed-dict-field":
             return bool(field.get("required", total))
         if self.mode == "serialization":
-            return field.get("serialization_exclude_if") is None
+            return field.get("serialization_exclude_if") is None and not _may_be_missing(field["schema"])
         return _is_constant(field["schema"]) or super().field_is_required(field, total)
 
     def default_schema(self, schema: Any) -> Schema:
@@ -192,9 +192,23 @@ def _named(name: str, schema: Schema) -> Schema:
 
 def _is_constant(schema: Any) -> bool:
     """Whether a field is a `Literal` of one value."""
+    schema = _inside(schema)
+    return schema["type"] == "literal" and len(schema["expected"]) == 1
+
+
+def _may_be_missing(schema: Any) -> bool:
+    """Whether a field may be `MISSING`, which is not sent."""
+    schema = _inside(schema)
+    # Before pydantic 2.14, it is a member of a union.
+    choices = schema["choices"] if schema["type"] == "union" else [schema]
+    return any(choice["type"] == "missing-sentinel" for choice in choices if isinstance(choice, dict))
+
+
+def _inside(schema: Any) -> Any:
+    """The type of a field, without what is around it."""
     while schema["type"] in AROUND:
         schema = schema["schema"]
-    return schema["type"] == "literal" and len(schema["expected"]) == 1
+    return schema
 
 
 def references(schema: Any) -> set[str]:
