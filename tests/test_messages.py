@@ -227,6 +227,18 @@ class Nested(BaseModel):
     inner: dict[str, Nested] | int
 
 
+class Numbers(BaseModel):
+    numbers: list[int]
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1000, "int_parsing"), (1001, "too_many_errors")])
+def test_more_errors_than_anybody_reads_are_only_counted(count: int, kind: str) -> None:
+    with connect("/", echo(Numbers)) as socket:
+        answer = ask(socket, json.dumps({"id": 7, "numbers": ["x"] * count}))
+        assert (answer["status"], answer["id"], answer["detail"][0]["type"]) == (422, 7, kind)
+        assert ask(socket, '{"numbers": [1]}') == {"numbers": [1]}
+
+
 def test_a_deep_location_fits_the_frame() -> None:
     value: Any = "x"
     for _ in range(60):
