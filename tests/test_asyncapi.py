@@ -8,7 +8,7 @@ import math
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
@@ -52,6 +52,7 @@ from fastws_compat.schema import asyncapi
 from fastws_compat.schema.definitions import generate
 from fastws_compat.schema.description import CLOSE_CODES, Site
 from fastws_compat.schema.examples import Maker, NoExample
+from fastws_compat.schema.typescript import Client
 from fastws_compat.security import (
     APIKeyHeader,
     OAuth2AuthorizationCodeBearer,
@@ -410,6 +411,25 @@ def test_what_json_cannot_say_is_left_out() -> None:
     assert found["channels"]["orders"]["bindings"]["ws"]["query"]["properties"] == {
         "most": {"type": "number"}
     }
+
+
+class Dated(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"day": date(2026, 1, 31), "price": Decimal("1.50")}]}
+    )
+    day: date
+    price: Decimal
+
+
+def test_examples_of_a_model_may_be_python() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def dated(websocket: TypedWebSocket[Dated, None]) -> None: ...
+
+    examples = json.loads(asyncapi.text(described(app)))["components"]["messages"]["Dated"]["examples"]
+    assert examples == [{"payload": {"day": "2026-01-31", "price": "1.50"}}]
+    assert "export interface Dated" in Client(Site(app)).declarations()
 
 
 @pytest.mark.parametrize("host", ["https://a.example.com/api/", "https://a.example.com"])

@@ -9,7 +9,7 @@ from enum import Flag
 from typing import Any, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, to_jsonable_python
 
 Schema = dict[str, Any]
 # What a schema is generated for: any key, "validation" or "serialization", and pydantic's core schema.
@@ -93,9 +93,14 @@ def generate(inputs: Iterable[Input]) -> Definitions:
     """The schema of each key and mode, and the named schemas that they refer to."""
     generator = Generator(ref_template=REF + "{model}")
     found, named = generator.generate_definitions(list(inputs))
-    schemas = {str(name): _named(name, schema) for name, schema in sorted(named.items())}
-    converted = {key: as_draft_07(schema) for key, schema in found.items()}
+    schemas = {str(name): _named(name, _as_json(schema)) for name, schema in sorted(named.items())}
+    converted = {key: as_draft_07(_as_json(schema)) for key, schema in found.items()}
     return Definitions(converted, schemas, generator.short_names)
+
+
+def _as_json(schema: Any) -> Any:
+    """A schema whose values are JSON's: a model's own examples may contain dates."""
+    return to_jsonable_python(schema, fallback=str)
 
 
 ID: Schema = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
