@@ -8,7 +8,7 @@ import math
 import shlex
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
@@ -31,6 +31,7 @@ from pydantic import (
     TypeAdapter,
     create_model,
 )
+from pydantic_core import MISSING
 
 from fastws_compat import (
     Call,
@@ -51,6 +52,7 @@ from fastws_compat.schema import asyncapi
 from fastws_compat.schema.definitions import generate
 from fastws_compat.schema.description import CLOSE_CODES, Site
 from fastws_compat.schema.examples import Maker, NoExample
+from fastws_compat.schema.typescript import Client
 from fastws_compat.security import (
     APIKeyHeader,
     OAuth2AuthorizationCodeBearer,
@@ -179,6 +181,31 @@ def test_what_is_sent_is_required(document: Object) -> None:
     assert "secret" not in output["properties"]
     assert sorted(output["required"]) == sorted(output["properties"])
     assert schemas["Line"]["required"] == ["kind", "points"]
+
+
+def is_none(value: Any) -> bool:
+    return value is None
+
+
+class Partial(BaseModel):
+    type: Literal["partial"] = "partial"
+    name: str | MISSING = MISSING
+    size: int | MISSING | None = 1
+    color: Annotated[str | None, Field(exclude_if=is_none)] = None
+    kind: int | str = 1
+
+
+def test_what_may_be_missing_is_not_required() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def partial(websocket: TypedWebSocket[None, Partial]) -> None: ...
+
+    found = described(app)
+    sent = json.loads(app.routes[0].contract.outgoing.encode(Partial(size=MISSING)))  # type: ignore[attr-defined]
+    assert sent == {"type": "partial", "kind": 1}
+    assert found["components"]["schemas"]["Partial"]["required"] == ["type", "kind"]
+    jsonschema.Draft7Validator({**found, "$ref": "#/components/schemas/Partial"}).validate(sent)
 
 
 def test_schemas_are_of_draft_07(document: Object) -> None:
@@ -384,6 +411,25 @@ def test_what_json_cannot_say_is_left_out() -> None:
     assert found["channels"]["orders"]["bindings"]["ws"]["query"]["properties"] == {
         "most": {"type": "number"}
     }
+
+
+class Dated(BaseModel):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"day": date(2026, 1, 31), "price": Decimal("1.50")}]}
+    )
+    day: date
+    price: Decimal
+
+
+def test_examples_of_a_model_may_be_python() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def dated(websocket: TypedWebSocket[Dated, None]) -> None: ...
+
+    examples = json.loads(asyncapi.text(described(app)))["components"]["messages"]["Dated"]["examples"]
+    assert examples == [{"payload": {"day": "2026-01-31", "price": "1.50"}}]
+    assert "export interface Dated" in Client(Site(app)).declarations()
 
 
 @pytest.mark.parametrize("host", ["https://a.example.com/api/", "https://a.example.com"])

@@ -320,6 +320,13 @@ def test_a_route(described: dict[str, Any]) -> None:
     json.dumps(described)
 
 
+def test_examples_are_texts_which_no_browser_rounds(described: dict[str, Any]) -> None:
+    assert described["messages"]["WithExamples"]["examples"] == [
+        '{\n  "kind": "examples",\n  "n": 7\n}',
+        '{\n  "kind": "examples"\n}',
+    ]
+
+
 def test_routes_of_all_kinds(described: dict[str, Any]) -> None:
     routes = described["routes"]
     assert routes["plain"]["isTyped"] is False

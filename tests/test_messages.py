@@ -227,6 +227,18 @@ class Nested(BaseModel):
     inner: dict[str, Nested] | int
 
 
+class Numbers(BaseModel):
+    numbers: list[int]
+
+
+@pytest.mark.parametrize(("count", "kind"), [(1000, "int_parsing"), (1001, "too_many_errors")])
+def test_more_errors_than_anybody_reads_are_only_counted(count: int, kind: str) -> None:
+    with connect("/", echo(Numbers)) as socket:
+        answer = ask(socket, json.dumps({"id": 7, "numbers": ["x"] * count}))
+        assert (answer["status"], answer["id"], answer["detail"][0]["type"]) == (422, 7, kind)
+        assert ask(socket, '{"numbers": [1]}') == {"numbers": [1]}
+
+
 def test_a_deep_location_fits_the_frame() -> None:
     value: Any = "x"
     for _ in range(60):
@@ -739,6 +751,61 @@ def test_a_discriminated_union_inside_of_another() -> None:
 
 def test_the_tag_of_errors_is_that_of_out_if_in_has_none() -> None:
     assert contract(Untagged, ByEnum | ByEnumToo).tag == "colour"
+
+
+class Won(BaseModel):
+    status: Literal["won"] = "won"
+
+
+class Lost(BaseModel):
+    status: Literal["lost"] = "lost"
+
+
+@pytest.mark.parametrize(
+    ("form", "out", "tag"),
+    [
+        (Untagged, Won | Lost, "type"),
+        (Untagged, Won, "type"),
+        (Won | Lost, Circle | Square, "shape"),
+        (Annotated[Won | Lost, Field(discriminator="status")], None, "type"),
+    ],
+)
+def test_a_field_that_errors_have_themselves_is_not_their_tag(form: Any, out: Any, tag: str) -> None:
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        async for _ in websocket:
+            pass
+
+    with connect("/", typed(endpoint, form, out)) as socket:
+        answer = ask(socket, '{"status": "drawn", "id": 7}')
+        assert (answer[tag], answer["status"], answer["id"]) == ("error", 422, 7)
+
+
+def test_a_route_that_only_documents_has_any_tag() -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws", receives=Untagged, sends=Won | Lost)
+    async def endpoint(websocket: WebSocket) -> None: ...
+
+    assert app.routes[0].contract.tag == "status"  # type: ignore[attr-defined]
+
+
+class Level(Enum):
+    LOW = [1]
+    HIGH = {"level": 2}
+
+
+class Magic(BaseModel):
+    level: Literal[Level.LOW] = Level.LOW
+    magic: Literal[b"x"] = b"x"
+    n: int
+
+
+def test_a_constant_that_is_no_text_or_number_is_no_tag() -> None:
+    found = contract(Magic, Magic)
+    assert (found.tag, found.received_by_tag, found.sent_by_tag) == ("type", {}, {})
+    with connect("/", echo(Magic)) as socket:
+        assert ask(socket, '{"n": 1}') == {"level": [1], "magic": "x", "n": 1}
 
 
 def test_tags_with_values_of_an_enum() -> None:

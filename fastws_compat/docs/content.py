@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -135,7 +136,8 @@ class Description:
             "summary": message.summary,
             "kind": KINDS.get(message.content_type or "", "json"),
             "hasId": message.has_id,
-            "examples": message.examples,
+            # As texts: a browser that parses them rounds long numbers.
+            "examples": [json.dumps(found, indent=2, ensure_ascii=False) for found in message.examples],
             "about": self._outline.about(message.payload),
             **self._outline.entry(message.payload),
         }

@@ -21,6 +21,8 @@ from fastws_compat.messages.serializers import Serializer
 OnInvalid = Literal["answer", "close", "raise"]
 DEFAULT_TAG = "type"
 DEFAULT_MAX_INVALID = 10
+# What an error frame says besides its tag: a field of such a name cannot be the tag of errors.
+SAID_BY_ERRORS = ErrorFrame.model_fields.keys() - {DEFAULT_TAG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +111,19 @@ def compile_contract(
     return Contract(
         incoming,
         outgoing,
-        tag=incoming.members.tag or outgoing.members.tag or DEFAULT_TAG,
+        tag=_tag_of(incoming.members.tag, outgoing.members.tag, enforced=enforced),
         replies=_replies(incoming, outgoing, where),
         enforced=enforced,
         heartbeat=heartbeat,
         validate_text=_validator(incoming, heartbeat),
         serializers=outgoing.serializers,
     )
+
+
+def _tag_of(*tags: str | None, enforced: bool) -> str:
+    """The first of the tags that error frames can have too, where there are error frames."""
+    taken = SAID_BY_ERRORS if enforced else ()
+    return next((tag for tag in tags if tag and tag not in taken), DEFAULT_TAG)
 
 
 def _validator(incoming: Incoming, heartbeat: bool) -> Callable[[str], Any]:

@@ -19,6 +19,8 @@ NOT_JSON, WRONG_FRAME, MISFIT = CLOSE_CODES
 
 # The limits of an error frame: its bytes, the items of its detail, and the characters of each text in it.
 MAX_FRAME, MAX_ITEMS, MAX_TEXT = 2048, 5, 200
+# A message with more errors gets no list of them: that of a million empty items takes seconds, and gigabytes.
+MAX_ERRORS = 1000
 # How much of a location is shown in a frame that would be too big otherwise.
 MAX_LOC = 6
 PLAIN = frozenset({type(None), bool, int, float})
@@ -63,6 +65,9 @@ def wrong_frame(body: str | bytes, message: str) -> MessageValidationError:
 
 def misfit(exc: ValidationError, body: str | bytes, *, is_json: bool) -> MessageValidationError:
     """What pydantic found wrong with a frame."""
+    if (count := exc.error_count()) > MAX_ERRORS:
+        error = {"type": "too_many_errors", "loc": ("message",), "msg": f"The message has {count} errors"}
+        return MessageValidationError([error], body=body)
     errors: list[Any] = exc.errors(include_url=False, include_context=False, include_input=False)
     for error in errors:
         error["loc"] = ("message", *error["loc"])

@@ -292,9 +292,10 @@ def _tells_apart(name: str, json: tuple[Any, ...]) -> bool:
 
 
 def constant_of(member: Any, name: str) -> Any:
-    """The value of a field whose type is a `Literal` of one value, as it is in a frame; else None."""
+    """The text or number that a `Literal` of one value always is in a frame; None for any other field."""
     value = _literal_of(member, name)
-    return value.value if isinstance(value, Enum) else value
+    value = value.value if isinstance(value, Enum) else value
+    return value if isinstance(value, str | int) else None
 
 
 def _literal_of(member: Any, name: str) -> Any:

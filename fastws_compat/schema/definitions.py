@@ -9,7 +9,7 @@ from enum import Flag
 from typing import Any, NamedTuple
 
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, to_jsonable_python
 
 Schema = dict[str, Any]
 # What a schema is generated for: any key, "validation" or "serialization", and pydantic's core schema.
@@ -48,7 +48,7 @@ class Generator(GenerateJsonSchema):
         if field["type"] == "typed-dict-field":
             return bool(field.get("required", total))
         if self.mode == "serialization":
-            return field.get("serialization_exclude_if") is None
+            return field.get("serialization_exclude_if") is None and not _may_be_missing(field["schema"])
         return _is_constant(field["schema"]) or super().field_is_required(field, total)
 
     def default_schema(self, schema: Any) -> Schema:
@@ -93,9 +93,14 @@ def generate(inputs: Iterable[Input]) -> Definitions:
     """The schema of each key and mode, and the named schemas that they refer to."""
     generator = Generator(ref_template=REF + "{model}")
     found, named = generator.generate_definitions(list(inputs))
-    schemas = {str(name): _named(name, schema) for name, schema in sorted(named.items())}
-    converted = {key: as_draft_07(schema) for key, schema in found.items()}
+    schemas = {str(name): _named(name, _as_json(schema)) for name, schema in sorted(named.items())}
+    converted = {key: as_draft_07(_as_json(schema)) for key, schema in found.items()}
     return Definitions(converted, schemas, generator.short_names)
+
+
+def _as_json(schema: Any) -> Any:
+    """A schema whose values are JSON's: a model's own examples may contain dates."""
+    return to_jsonable_python(schema, fallback=str)
 
 
 ID: Schema = {"anyOf": [{"type": "string"}, {"type": "integer"}]}
@@ -192,9 +197,23 @@ def _named(name: str, schema: Schema) -> Schema:
 
 def _is_constant(schema: Any) -> bool:
     """Whether a field is a `Literal` of one value."""
+    schema = _inside(schema)
+    return schema["type"] == "literal" and len(schema["expected"]) == 1
+
+
+def _may_be_missing(schema: Any) -> bool:
+    """Whether a field may be `MISSING`, which is not sent."""
+    schema = _inside(schema)
+    # Before pydantic 2.14, it is a member of a union.
+    choices = schema["choices"] if schema["type"] == "union" else [schema]
+    return any(choice["type"] == "missing-sentinel" for choice in choices if isinstance(choice, dict))
+
+
+def _inside(schema: Any) -> Any:
+    """The type of a field, without what is around it."""
     while schema["type"] in AROUND:
         schema = schema["schema"]
-    return schema["type"] == "literal" and len(schema["expected"]) == 1
+    return schema
 
 
 def references(schema: Any) -> set[str]:

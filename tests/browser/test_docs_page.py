@@ -208,6 +208,26 @@ def test_a_reply_whose_tag_is_a_number(open_page):
 
 
 @on_daphne
+def test_what_javascript_reads_in_its_own_way(open_page):
+    page = open_page("odd?id=50%25&id=b")
+    expect(page.page.locator(".url")).to_have_text(re.compile(r"/ws/100%/50%25\?id=b$"))
+    page.page.reload()
+    page.connect()
+    expect(page.frames.filter(has_text='["50%","b"]')).to_have_count(1)
+    assert page.editor.input_value() == '{\n  "type": "coin",\n  "number": 1152921504606846976\n}'
+    page.editor.press("Control+Enter")
+    expect(page.frames.filter(has_text='"number":1152921504606846976}')).to_have_count(1)
+    expect(page.page.get_by_label("Example of coin").first).to_contain_text("1152921504606846976")
+
+
+@on_daphne
+def test_a_link_fills_every_value_of_a_list(open_page):
+    page = open_page("prices?symbol=oak&fields=a&fields=b")
+    expect(page.page.get_by_label("fields")).to_have_value("a\nb")
+    expect(page.page.locator(".url")).to_have_text(re.compile(r"/ws/prices/oak\?fields=a&fields=b$"))
+
+
+@on_daphne
 def test_other_routes_stay_open(open_page):
     page = open_page("room?slug=lobby", user="ann").connect()
     links = page.page.get_by_role("navigation")

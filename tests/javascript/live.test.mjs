@@ -511,6 +511,15 @@ test("any frame answers a ping; pong itself does not reach the page", async () =
   assert.deepEqual(heard, ["news"]);
 });
 
+test("nor does a pong on a route of text", async () => {
+  const [live, heard] = [await connected("/ws", { heartbeat: true, tag: "action", text: true }), []];
+  live.on("message", (data) => heard.push(data));
+  for (const text of ['{"action":"pong"}', "pong", '{"action":"news"}', "null"]) server().raw(text);
+  server().raw(new ArrayBuffer(1));
+  assert.deepEqual(heard.slice(0, 3), ["pong", '{"action":"news"}', "null"]);
+  assert.equal(heard.length, 4);
+});
+
 // ---- Messages
 
 test("messages are dispatched by their tag, and all of them as messages", async () => {

@@ -241,6 +241,22 @@ async def numbered(websocket: TypedWebSocket[Asked, Answered]) -> None:
         await websocket.reply(call, Answered())
 
 
+class Coin(BaseModel):
+    type: Literal["coin"] = "coin"
+    number: int = 2**60
+
+
+@app.websocket("/ws/100%/{id}")
+async def odd(
+    websocket: TypedWebSocket[Coin, Coin], id: str, other: Annotated[str, Query(alias="id")] = ""
+) -> None:
+    """Its path has a percent sign, two parameters have one name, and JavaScript would round its number."""
+    await websocket.accept()
+    await websocket.send_json([id, other])
+    async for coin in websocket:
+        await websocket.send_message(coin)
+
+
 @app.websocket("/ws/hidden", include_in_schema=False)
 async def hidden(websocket: WebSocket) -> None: ...
 

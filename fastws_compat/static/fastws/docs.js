@@ -44,7 +44,6 @@ function colored(text) {
   return [...found, text.slice(last)];
 }
 
-const pretty = (value) => JSON.stringify(value, null, 2);
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
 /** JSON with line breaks, character by character as it came: a browser that parses it rounds long numbers. */
@@ -58,6 +57,10 @@ function indented(text) {
     if (close) return line() + close;
     return mark === "," ? `,${line()}` : mark ? ": " : "";
   });
+}
+
+function readable(url) {
+  try { return decodeURI(url); } catch { return url; } // a path may have a % of its own
 }
 
 function parsed(text) {
@@ -342,7 +345,7 @@ class Route {
       summary ? h("p", { class: "soft" }, rich(summary)) : null,
       h("div", { class: "halves" },
         kind === "json" ? tree(message) : null,
-        examples.length ? h("div", {}, examples.map((example) => h("pre", { tabindex: "0", "aria-label": `Example of ${name}` }, colored(pretty(example))))) : null));
+        examples.length ? h("div", {}, examples.map((example) => h("pre", { tabindex: "0", "aria-label": `Example of ${name}` }, colored(example)))) : null));
   }
 
   #codes() {
@@ -425,7 +428,7 @@ class Route {
 
   #update() {
     const url = this.url(true);
-    this.shownUrl.textContent = this.shownUrl.title = decodeURI(url);
+    this.shownUrl.textContent = this.shownUrl.title = readable(url);
     this.command.textContent = `npx wscat --connect '${url.replaceAll("'", "%27")}' --origin '${location.origin}'${this.headers.map((name) => ` \\\n  --header '${name}: …'`).join("")}`;
     for (const { control } of this.#fields) control.removeAttribute("aria-invalid");
     if (this.isShown) history.replaceState(null, "", this.link());
@@ -437,10 +440,15 @@ class Route {
     return `${linkTo(this.key)}${query.size ? `?${query}` : ""}`;
   }
 
-  /** Fill the fields that a link names. */
+  /** Fill the fields that a link names; of two fields with one name, each has its own value. */
   fill(query) {
-    for (const { name, sent, control } of this.#fields) {
-      if (!sent && query.has(name)) control.value = query.getAll(name).join("\n");
+    for (const { name, sent, isMany, control } of this.#fields) {
+      const values = sent ? [] : query.getAll(name);
+      const own = values.splice(0, isMany ? values.length : 1);
+      if (!own.length) continue;
+      control.value = own.join("\n");
+      query.delete(name);
+      for (const value of values) query.append(name, value);
     }
     this.#update();
   }
@@ -497,7 +505,7 @@ class Route {
     this.file.hidden = !this.#isBinary;
     this.editor.hidden = this.#isBinary;
     const [example] = this.picked.examples;
-    this.editor.value = example !== undefined ? pretty(example) : this.picked.kind === "json" ? "{}" : "";
+    this.editor.value = example ?? (this.picked.kind === "json" ? "{}" : "");
     this.#check();
   }
 

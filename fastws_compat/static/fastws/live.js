@@ -1,6 +1,6 @@
 /**
  * A WebSocket that reconnects, and groups that recover what they missed.
- * Guide: docs/howto/live-client.md. What each name does: live.d.ts.
+ * Guide: docs/howto/live-client.md. Types: live.d.ts.
  */
 
 const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4401, 4403, 4404, 4422]);
@@ -115,7 +115,7 @@ class Group extends Events {
     [this.#epoch, this.#offset, this.#lacks] = [epoch ?? "", Number(offset), lacks];
   }
 
-  /** Held messages can be dropped: the next `load` begins later and covers them. */
+  /** Held messages can go: the next `load` begins later and covers them. */
   #catchUp() {
     if (!this.#load) return this.emit("lost");
     const isLoading = this.#held;
@@ -402,14 +402,14 @@ export class Live extends Events {
 
   #deliver(data, about) {
     const [tag, call] = [data?.[this.#options.tag], this.#calls.get(data?.id)];
-    if (tag === "pong" && this.#options.heartbeat) return;
+    if (this.#options.heartbeat && (tag ?? parsed(data)?.[this.#options.tag]) === "pong") return;
     if (tag === "error") call?.fail(data.detail, data.status);
     else call?.resolve(data);
     this.emit("message", data, about);
     if (tag !== "message" && tag !== "status") this.emit(tag, data, about);
   }
 
-  /** Requests sent on this connection fail; those in the queue wait. */
+  /** Sent requests fail; those in the queue wait. */
   #drop() {
     const socket = this.#link?.socket;
     this.#link = null;
