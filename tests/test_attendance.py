@@ -98,6 +98,23 @@ def test_a_change_that_the_layer_lost_is_found_at_the_next_check() -> None:
     asyncio.run(steps())
 
 
+def test_who_only_watches_sees_that_another_process_has_died(settings: Any) -> None:
+    settings.FASTWS = {**settings.FASTWS, "PRESENCE_TTL": 0.1}
+
+    async def steps() -> None:
+        here, screen, seats = attendance_of("default"), Screen(), seats_here()
+        await seats.tick("dead", 0.1)
+        await seats.enter("room.1", "dead", [seat("a", "7")])
+        await watched(here, screen)
+        assert (await screen.next(0))["all"] == {"7": "7"}
+        assert (await screen.next(1))["left"] == ["7"]
+        [keeper] = here._keepers.values()
+        here.leave(screen.id, "room.1")
+        await until(lambda: keeper.task is None)
+
+    asyncio.run(steps())
+
+
 def test_a_change_that_was_overtaken_is_waited_for() -> None:
     async def steps() -> None:
         seats, screen = MemorySeats(), Screen()
