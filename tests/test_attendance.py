@@ -503,6 +503,26 @@ def test_another_tab_in_a_store_that_has_lost_everything_is_no_event(heard: Hear
     asyncio.run(steps())
 
 
+def test_a_store_that_has_lost_everything_has_the_newest_info_again(settings: Any) -> None:
+    settings.FASTWS = {**settings.FASTWS, "PRESENCE_TTL": 0.2}
+
+    async def steps() -> None:
+        here, seats = attendance_of("default"), seats_here()
+        await here.enter("one", "room.1", "7", '"free"')
+        await here.enter("two", "room.1", "7", '"free"')
+        await here.update("one", "room.1", '"busy"')
+        seats._books.clear()
+        seats._leases.tokens.clear()
+        await until(lambda: "room.1" in seats._books)
+        assert seats._books["room.1"].counts["7"] == 2
+        assert seats._books["room.1"].people == {"7": '"busy"'}
+        here.leave("one", "room.1")
+        here.leave("two", "room.1")
+        await until(lambda: not here._keepers[seats].task)
+
+    asyncio.run(steps())
+
+
 async def known(seats: Any) -> set[str]:
     """Who is present, as far as the store says."""
     try:

@@ -60,7 +60,9 @@ class Keeper:
 
     def enter(self, group: str, seat: Seat, *, is_urgent: bool = True) -> None:
         """Register a socket, or update its info; one that is not urgent soon, together with others."""
-        self._wanted.setdefault(group, {})[seat.socket] = seat
+        seats = self._wanted.setdefault(group, {})
+        seats.pop(seat.socket, None)
+        seats[seat.socket] = seat  # the newest info comes last, also if all are registered again
         if is_urgent:
             self._mark_stale(group, seat.socket)
             return
@@ -219,7 +221,8 @@ class Keeper:
 
     def _register_again(self) -> None:
         for group, seats in self._wanted.items():
-            self._stale.setdefault(group, {}).update(dict.fromkeys(seats))
+            ending = self._stale.get(group, {}).keys() - seats.keys()
+            self._stale[group] = dict.fromkeys((*ending, *seats))
 
     async def _reap(self, process: str) -> None:
         """Remove the sockets of a dead process. Any process may do so, or continue where another stopped."""
