@@ -98,6 +98,23 @@ def test_a_change_that_the_layer_lost_is_found_at_the_next_check() -> None:
     asyncio.run(steps())
 
 
+def test_who_only_watches_sees_that_another_process_has_died(settings: Any) -> None:
+    settings.FASTWS = {**settings.FASTWS, "PRESENCE_TTL": 0.1}
+
+    async def steps() -> None:
+        here, screen, seats = attendance_of("default"), Screen(), seats_here()
+        await seats.tick("dead", 0.1)
+        await seats.enter("room.1", "dead", [seat("a", "7")])
+        await watched(here, screen)
+        assert (await screen.next(0))["all"] == {"7": "7"}
+        assert (await screen.next(1))["left"] == ["7"]
+        [keeper] = here._keepers.values()
+        here.leave(screen.id, "room.1")
+        await until(lambda: keeper.task is None)
+
+    asyncio.run(steps())
+
+
 def test_a_change_that_was_overtaken_is_waited_for() -> None:
     async def steps() -> None:
         seats, screen = MemorySeats(), Screen()
@@ -482,6 +499,26 @@ def test_another_tab_in_a_store_that_has_lost_everything_is_no_event(heard: Hear
         for id in ("one", "two", "new"):
             here.leave(id, "room.1")
         await until(lambda: not here._keepers[seats_here()].task)
+
+    asyncio.run(steps())
+
+
+def test_a_store_that_has_lost_everything_has_the_newest_info_again(settings: Any) -> None:
+    settings.FASTWS = {**settings.FASTWS, "PRESENCE_TTL": 0.2}
+
+    async def steps() -> None:
+        here, seats = attendance_of("default"), seats_here()
+        await here.enter("one", "room.1", "7", '"free"')
+        await here.enter("two", "room.1", "7", '"free"')
+        await here.update("one", "room.1", '"busy"')
+        seats._books.clear()
+        seats._leases.tokens.clear()
+        await until(lambda: "room.1" in seats._books)
+        assert seats._books["room.1"].counts["7"] == 2
+        assert seats._books["room.1"].people == {"7": '"busy"'}
+        here.leave("one", "room.1")
+        here.leave("two", "room.1")
+        await until(lambda: not here._keepers[seats].task)
 
     asyncio.run(steps())
 

@@ -12,7 +12,7 @@ import pytest
 
 from fastws_compat.groups import arrivals, feeds
 from fastws_compat.groups import feed as feed_module
-from fastws_compat.groups.arrivals import Arrival, Wish
+from fastws_compat.groups.arrivals import Arrival, Waiting, Wish
 from fastws_compat.groups.breaker import HEADS, Breaker
 from fastws_compat.groups.delivery import RecentFrames
 from fastws_compat.groups.entries import Kept
@@ -133,6 +133,32 @@ def test_who_leaves_during_a_message_does_not_get_it_and_who_sent_it_moves_on() 
         await world.feed.confirm()
         assert (first.offsets, sender.offsets, last.offsets) == ([1], [], [])
         assert sender.told[-1] == {"fastws": "message", "group": "g", "offset": 1}
+        world.feed.close()
+
+    run(main)
+
+
+def test_who_leaves_before_a_message_reaches_it_has_not_received_it() -> None:
+    """It may come back in the middle of the message too, and then gets it once: by catching up."""
+
+    async def main() -> None:
+        world = World()
+        await world.feed.confirm()
+        crowd = [Listener(str(number)) for number in range(CROWD)]
+        first, last = crowd[0], crowd[-1]
+        world.join(*crowd)
+        place = await world.send()
+        arriving = asyncio.create_task(world.arrive(place))
+        await until(lambda: bool(first.offsets))
+        assert (first.offsets, last.offsets) == ([1], [])
+        assert world.feed.position_of(first.id) == Position(place.epoch, 1)
+        assert world.feed.position_of(last.id) == Position(place.epoch, 0)
+        world.hub.departures += 1
+        world.feed.catch(last.id, Waiting())
+        del world.feed.catchers[last.id]
+        await arriving
+        assert [each.offsets for each in crowd] == [[1]] * (CROWD - 1) + [[]]
+        assert world.feed.position_of(last.id) == Position(place.epoch, 1)
         world.feed.close()
 
     run(main)

@@ -19,12 +19,14 @@ from redis import Redis
 from fastws_compat import FastAPI, WebSocket
 from fastws_compat.exceptions import GroupNameError, GroupSendError, GroupStoreError
 from fastws_compat.groups import Group, feeds
+from fastws_compat.groups.arrivals import listen
 from fastws_compat.groups.breaker import breaker_of
 from fastws_compat.groups.feeds import GroupFeed
 from fastws_compat.groups.hub import hub_of
 from fastws_compat.groups.kinds import kind_with
 from fastws_compat.groups.storage import store_of
 from fastws_compat.groups.stores import Draft
+from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers import client as layers
 from fastws_compat.layers.replies import command
 from fastws_compat.layers.wire import Payload
@@ -98,6 +100,25 @@ async def keep_silently(group: Group, *texts: str) -> None:
     for text in texts:
         draft = Draft(f"dead.{text}", Payload("text", text))
         await store_of("default").append(group.name, kind_with(group.name, "history"), draft)
+
+
+def test_checks_go_on_if_the_last_member_leaves_in_the_step_in_which_another_joins(run: Any) -> None:
+    async def main() -> None:
+        last, next_one, hub, kind = (
+            Subscriber(),
+            Subscriber(),
+            hub_of("default"),
+            kind_with("room.1", "history"),
+        )
+        await listen(hub, "room.2", kind, last)
+        hub.discard("room.2", last)
+        await listen(hub, "room.1", kind, next_one)
+        await keep_silently(ROOM, "lost")
+        assert await anext(next_one.messages()) == "lost"
+        hub.discard("room.1", next_one)
+        await hub.wait_synced("room.1")
+
+    run(main)
 
 
 def test_what_is_just_kept_and_what_is_just_gone(run: Any) -> None:

@@ -139,6 +139,30 @@ def test_overflow_replaces_the_waiting_messages(layer, monkeypatch):
     assert [message for _, message in layer.sent] == [{"event": "overflow"}, {"number": 3}, {"number": 4}]
 
 
+def test_overflow_while_messages_are_sent_is_sent_too(layer, monkeypatch):
+    """Other processes would otherwise never learn of the messages that it replaces."""
+    monkeypatch.setattr(outbox, "RETRY_INTERVAL", 60)
+    monkeypatch.setattr(outbox, "MAX_WAITING", 2)
+    box = Outbox(layer, "group", {"event": "overflow"})
+    layer.failing = True
+    for number in range(2):
+        asyncio.run(box.send({"number": number}))
+    layer.failing = False
+    more = [[{"number": 2}], [{"number": 3}, {"number": 4}]]
+    send = layer.group_send
+
+    async def send_slowly(group, message):
+        await send(group, message)
+        for late in more.pop(0) if more else ():
+            await box.send(late)
+
+    monkeypatch.setattr(layer, "group_send", send_slowly)
+    asyncio.run(box.flush())
+    box._retry._timer.cancel()
+    sent = [message for _, message in layer.sent]
+    assert sent == [{"number": 0}, {"event": "overflow"}, {"event": "overflow"}, {"number": 4}]
+
+
 def wait_until(holds, seconds=20):
     deadline = time.monotonic() + seconds
     while not holds():

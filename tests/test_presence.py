@@ -200,6 +200,24 @@ def test_above_the_limit_there_is_only_the_count(client: TestClient) -> None:
         assert many.ask(number=True) == 3
 
 
+def test_a_client_that_knows_only_the_count_gets_the_whole_list_when_it_returns(client: TestClient) -> None:
+    with connect(client, "1") as watching, connect(client, "2") as second, connect(client, "3") as third:
+        ann = Client(watching)
+        ann.join(presence=1)
+        for socket in (second, third):
+            Client(socket).join(presence=2)
+        with connect(client, "4") as fourth:
+            Client(fourth).join(presence=2)
+            while (above := ann.presence())["count"] < 4:
+                pass
+            fourth.send_json({"leave": True})
+            while ann.presence()["count"] > 3:
+                pass
+        with connect(client, "5", f"room.7::0:{above['version']}") as returned:
+            Client(returned).join(watch=True)
+            assert Client(returned).presence()["all"] == {"1": 1, "2": 2, "3": 2}
+
+
 def test_a_client_that_knows_a_version_gets_what_has_changed_since(client: TestClient) -> None:
     with connect(client, "1") as watching:
         ann = Client(watching)

@@ -14,7 +14,8 @@ from redis import Redis
 
 from fastws_compat.exceptions import GroupSendError
 from fastws_compat.groups import Group
-from fastws_compat.groups.servers import Links
+from fastws_compat.groups.servers import Link, Links
+from fastws_compat.groups.stores import StoreRefused
 from fastws_compat.layers.client import counters, health
 from fastws_compat.layers.pubsub import PubSub, pubsub_of
 from tests.fake_server import until
@@ -170,10 +171,8 @@ def test_the_layer_sends_what_could_not_be_published(
     take = Links._take
 
     async def broken(self: Links) -> Any:
-        link = await take(self)
-        calls.append(link)
-        await link.close()
-        return link
+        calls.append(self)
+        raise StoreRefused("no connection")
 
     async def main() -> None:
         async with GROUP.subscribe() as messages:
@@ -185,6 +184,31 @@ def test_the_layer_sends_what_could_not_be_published(
 
     run(main)
     assert (len(calls), by_layer) == (1, ["asgi__group__g"])
+
+
+def test_what_may_have_been_published_is_not_sent_again(
+    use: Any, by_layer: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection breaks after Redis has published the message, and before its reply arrives."""
+    use()
+    ask = Link.ask
+
+    async def broken(self: Link, *commands: bytes) -> Any:
+        await ask(self, *commands)
+        raise ConnectionError("Connection closed by server.")
+
+    async def main() -> None:
+        async with GROUP.subscribe() as messages:
+            await GROUP.asend([1])
+            monkeypatch.setattr(Link, "ask", broken)
+            with pytest.raises(GroupSendError, match=r"'g': ConnectionError: Connection closed by server$"):
+                await GROUP.asend([2])
+            monkeypatch.setattr(Link, "ask", ask)
+            await GROUP.asend([3])
+            assert [await anext(messages) for _ in range(3)] == [[1], [2], [3]]
+
+    run(main)
+    assert by_layer == []
 
 
 def test_a_server_that_rejects_messages(use: Any, admin: Redis) -> None:

@@ -201,6 +201,26 @@ def test_a_process_whose_lease_is_over_is_removed_in_batches(check: Any) -> None
     check(steps)
 
 
+def test_a_dead_process_with_thousands_of_sockets_is_removed_to_the_last(check: Any) -> None:
+    async def steps(seats: Any) -> None:
+        await seats.tick("p1", 0.001)
+        many = [seat(f"{number:x}", f"u{number}") for number in range(5_000)]
+        for at in range(0, len(many), BATCH):
+            await seats.enter("room", "p1", many[at : at + BATCH])
+
+        left: list[str] = []
+        more = True
+        while more:
+            diff, more = await seats.reap("room", "p1")
+            assert diff.left, "a batch without anybody would be repeated for ever"
+            left += diff.left
+
+        assert sorted(left) == sorted(each.key for each in many)
+        assert await seats.count("room") == 0
+
+    check(steps)
+
+
 def test_a_process_that_was_removed_gets_another_token(check: Any) -> None:
     async def steps(seats: Any) -> None:
         before = await seats.tick("p1", 0.02)

@@ -469,6 +469,26 @@ def test_a_server_that_another_one_has_stood_in_for(redis_server: RedisServer, s
         run(main)
 
 
+def test_a_server_that_has_become_a_replica(redis_server: RedisServer, settings: Any) -> None:
+    """It rejects what is written and keeps its connections, but the address may lead to the new primary."""
+    store = use(settings, redis_server)
+    with running() as primary:
+
+        async def main() -> None:
+            [links] = store.servers._here().links
+            await asyncio.gather(*(store.head("g", KIND) for _ in range(3)))
+            assert len(links.free) == 3
+            redis_server.follow(primary)
+            with pytest.raises(StoreRefused, match="read only replica"):
+                await store.append("g", KIND, draft("rejected"))
+            assert links.free == []
+            redis_server.promote()
+            await store.append("g", KIND, draft("kept"))
+            assert len(links.free) == 1
+
+        run(main)
+
+
 def test_a_durable_server_may_restart(redis: RedisServer, settings: Any) -> None:
     redis_call(redis, "FLUSHALL")
     settings.FASTWS = {"STORE_DURABLE": True}

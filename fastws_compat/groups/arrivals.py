@@ -83,7 +83,7 @@ async def arrive(arrivals: list[Arrival], found: dict[str, bool | None]) -> dict
 async def listen(hub: Hub, group: str, kind: Kind, subscriber: Participant) -> None:
     """Add a participant that has no client: it receives everything from now on, in order."""
     feed = feed_of(hub, group, kind)
-    feed.catchers[subscriber.id] = Waiting()
+    feed.catch(subscriber.id, Waiting())
     hub.add(group, subscriber)
     try:
         await hub.wait_synced(group)
@@ -116,7 +116,7 @@ class Arrival:
         self._is_new = member.id not in hub.members.get(group, {})
         if kind.history is not None and self._is_new:
             self._feed = feed_of(hub, group, kind)
-            self._feed.catchers[member.id] = self
+            self._feed.catch(member.id, self)
 
     async def run(self) -> bool | None:
         """Join and catch up. Returns whether the member has recovered; None if there was nothing to do."""

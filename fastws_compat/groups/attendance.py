@@ -135,6 +135,7 @@ class Attendance:
     def _new_watch(self, group: str, presence: Presence) -> tuple[Watch, Hub]:
         watch, hub = Watch(group, seats_of(self._alias, group), presence.limit), hub_of(self._alias)
         hub.add(diffs_group(group), watch)
+        self._keeper_in(watch.seats).watch(group)
         start_once(self._tasks, "checks", self._check_forever)
         return watch, hub
 
@@ -173,12 +174,15 @@ class Attendance:
     def _stop_watching(self, group: str) -> None:
         watch, hub = self._watches.pop(group)
         hub.discard(diffs_group(group), watch)
+        self._keeper_in(watch.seats).stop_watching(group)
         watch.stop()
 
     # The store and other processes
 
     def _keeper(self, group: str) -> Keeper:
-        seats = seats_of(self._alias, group)
+        return self._keeper_in(seats_of(self._alias, group))
+
+    def _keeper_in(self, seats: Seats) -> Keeper:
         keeper = self._keepers.get(seats)
         if keeper is None:
             keeper = self._keepers[seats] = Keeper(seats, self._tell)

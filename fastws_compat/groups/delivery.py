@@ -145,3 +145,12 @@ class Receiver(Protocol):
         """Whether a member still has to receive all values."""
 
     def close(self) -> None: ...
+
+
+class Catcher(Protocol):
+    """What catches up for a member."""
+
+    # The position that the member has reached; None if it has not been told one.
+    given: Position | None
+    # Whether the member still has to receive all values.
+    wants_values: bool

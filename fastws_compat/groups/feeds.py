@@ -10,15 +10,15 @@ from contextlib import suppress
 from contextvars import Context
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from fastws_compat import conf
 from fastws_compat.connections.outlet import write_to_ready
 from fastws_compat.groups.breaker import HEADS, Breaker, breaker_of
-from fastws_compat.groups.delivery import Delivery, Frame, Participant
+from fastws_compat.groups.delivery import Catcher, Delivery, Frame, Participant
 from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
 from fastws_compat.groups.feed import Feed, Lost, Step, Values
-from fastws_compat.groups.hub import Hub, batches
+from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
@@ -41,15 +41,6 @@ RETRY_INTERVAL = 1.0
 BATCH = 500
 
 
-class Catcher(Protocol):
-    """What catches up for a member."""
-
-    # The position that the member has reached; None if it has not been told one.
-    given: Position | None
-    # Whether the member still has to receive all values.
-    wants_values: bool
-
-
 class GroupFeed:
     """The feed of one group in one hub, with the tasks and timers that it needs."""
 
@@ -69,6 +60,8 @@ class GroupFeed:
         self._breaker = breaker
         self._steps: deque[Step] = deque()
         self._is_giving = False
+        # Members that still have to receive the message that `given` includes; the next one is the last.
+        self._unserved: list[Participant] = []
         self._values: Values | None = None
         self._owes_values = False
         # The ids of members that joined while the store was unavailable, and have no position.
@@ -120,8 +113,15 @@ class GroupFeed:
             )
 
     def position_of(self, member_id: str) -> Position | None:
-        catcher = self.catchers.get(member_id)
-        return self.given if catcher is None else catcher.given
+        if (catcher := self.catchers.get(member_id)) is not None:
+            return catcher.given
+        is_behind = any(each.id == member_id for each in self._unserved)
+        return self.given and self.given._replace(offset=self.given.offset - is_behind)
+
+    def catch(self, member_id: str, catcher: Catcher) -> None:
+        """Pass a member by, also with the message that is under way, until it has caught up."""
+        self.catchers[member_id] = catcher
+        self._unserved = [each for each in self._unserved if each.id != member_id]
 
     def owes_values_to(self, member_id: str) -> bool:
         """Whether a member that leaves now lacks values which no recovery contains."""
@@ -326,9 +326,10 @@ class GroupFeed:
             return
         members, delivery = self.hub.members.get(self.group, {}), self.delivery(entry, content)
         is_for_all, departures = entry.exclude is None and not hidden_from, self.hub.departures
-        for number, batch in enumerate(batches(self._live())):
-            if number:
-                await asyncio.sleep(0)
+        self._unserved = self._live()[::-1]
+        while self._unserved:
+            size = min(len(self._unserved), MAX_DELIVERIES_IN_A_ROW)
+            batch = [self._unserved.pop() for _ in range(size)]
             is_whole = is_for_all and departures == self.hub.departures
             for member in write_to_ready(delivery, batch) if is_whole else batch:
                 if member.id not in members or member.id in self.catchers:
@@ -338,6 +339,8 @@ class GroupFeed:
                     member.tell(self.moved(entry.offset))
                 else:
                     member.deliver(delivery)
+            if self._unserved:
+                await asyncio.sleep(0)
 
     def _hidden_from(self, entry: Kept) -> Collection[str]:
         """The ids of members for which the entry is too old."""
@@ -474,7 +477,7 @@ def feed_of(hub: Hub, group: str, kind: Kind) -> GroupFeed:
         store = store_of(hub.alias)
         ring = Ring(_budget_of(hub), history_of(kind).count)
         feed = hub.feeds[group] = GroupFeed(hub, group, kind, store, breaker_of(hub.alias), ring)
-        if hub.checker is None or hub.checker.done():
+        if hub.checker is None or hub.checker.done() or hub.checker.cancelling():
             hub.checker = asyncio.get_running_loop().create_task(_check_all(hub), context=Context())
     found: GroupFeed = feed
     return found
@@ -482,10 +485,8 @@ def feed_of(hub: Hub, group: str, kind: Kind) -> GroupFeed:
 
 def _budget_of(hub: Hub) -> Budget:
     """The rings of all groups of a hub share one budget."""
-    for feed in hub.feeds.values():
-        if isinstance(feed, GroupFeed):
-            return feed.feed.ring.budget
-    return Budget()
+    feeds = (feed for feed in hub.feeds.values() if isinstance(feed, GroupFeed))
+    return next((feed.feed.ring.budget for feed in feeds), None) or Budget()
 
 
 async def _check_all(hub: Hub) -> None:

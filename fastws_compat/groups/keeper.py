@@ -46,6 +46,8 @@ class Keeper:
         # The ids whose state in the store may be out of date.
         self._stale: dict[str, dict[str, None]] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
+        # The groups whose list somebody sees here. The dead must leave it, even if nobody is present here.
+        self._watched: set[str] = set()
         # By group, the ids that are marked as stale later, all at once.
         self._collected: dict[str, list[str]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -58,7 +60,9 @@ class Keeper:
 
     def enter(self, group: str, seat: Seat, *, is_urgent: bool = True) -> None:
         """Register a socket, or update its info; one that is not urgent soon, together with others."""
-        self._wanted.setdefault(group, {})[seat.socket] = seat
+        seats = self._wanted.setdefault(group, {})
+        seats.pop(seat.socket, None)
+        seats[seat.socket] = seat  # the newest info comes last, also if all are registered again
         if is_urgent:
             self._mark_stale(group, seat.socket)
             return
@@ -90,6 +94,15 @@ class Keeper:
         self._enter_collected_of(group)  # first: it may be the same user, who has not left
         self._mark_stale(group, socket)
 
+    def watch(self, group: str) -> None:
+        """Look for dead processes for as long as somebody sees the list of the group."""
+        self._watched.add(group)
+        self._start()
+
+    def stop_watching(self, group: str) -> None:
+        self._watched.discard(group)
+        self._wake.set()
+
     async def wait_settled(self, group: str) -> None:
         """Wait until the store knows the sockets of the group; return at once while it fails."""
         waiter = self._waiters.get(group)
@@ -112,18 +125,20 @@ class Keeper:
     def _mark_stale(self, group: str, socket: str) -> None:
         if self._is_stopping:
             return
-        loop = asyncio.get_running_loop()
         self._stale.setdefault(group, {})[socket] = None
         if group not in self._waiters:
-            self._waiters[group] = loop.create_future()
+            self._waiters[group] = asyncio.get_running_loop().create_future()
         self._wake.set()
-        if self.task is None:
+        self._start()
+
+    def _start(self) -> None:
+        if self.task is None and not self._is_stopping:
             # In an empty context: that of the first connection would be shared with all others.
-            self.task = loop.create_task(self._keep(), context=Context())
+            self.task = asyncio.get_running_loop().create_task(self._keep(), context=Context())
 
     async def _keep(self) -> None:
         try:
-            while self._wanted or self._stale:
+            while self._wanted or self._stale or self._watched:
                 await self._wait_for_work()
                 try:
                     await self._settle_all()
@@ -206,7 +221,8 @@ class Keeper:
 
     def _register_again(self) -> None:
         for group, seats in self._wanted.items():
-            self._stale.setdefault(group, {}).update(dict.fromkeys(seats))
+            ending = self._stale.get(group, {}).keys() - seats.keys()
+            self._stale[group] = dict.fromkeys((*ending, *seats))
 
     async def _reap(self, process: str) -> None:
         """Remove the sockets of a dead process. Any process may do so, or continue where another stopped."""

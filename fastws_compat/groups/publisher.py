@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from fastws_compat.groups.servers import Servers
-from fastws_compat.groups.stores import StoreError
+from fastws_compat.groups.stores import StoreError, StoreRefused
 from fastws_compat.layers.backends import hosts_of, place_in, prefix_of
 from fastws_compat.layers.pubsub import is_bypassed
 
@@ -34,5 +34,7 @@ def _begin(layer: Any) -> Servers:
 async def _publish(servers: Servers, layer: Any, group: str, message: dict[str, Any]) -> None:
     try:
         await servers.publish(group, layer.serialize(message))
-    except StoreError:
+    except StoreRefused:
         await layer.group_send(group, message)
+    except StoreError as exc:  # members may have the message already, and must not get it twice
+        raise (exc.__cause__ or exc) from None

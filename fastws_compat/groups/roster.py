@@ -208,7 +208,9 @@ def change_between(before: Mapping[str, str | None], people: People) -> Change:
 def presence_text(group: str, roster: Roster, limit: int, change: Change | None) -> str:
     """The text of a presence frame: the change or the whole list, and only the count above the limit."""
     count = len(roster.people)
-    fields = {"group": json.dumps(group), "version": json.dumps(roster.name), "count": str(count)}
+    # A client that knows only the count needs the whole list when it comes back, whatever has changed.
+    version = roster.name if count <= limit else f"{roster.name}~"
+    fields = {"group": json.dumps(group), "version": json.dumps(version), "count": str(count)}
     if count <= limit:
         fields |= {"all": _object(roster.people)} if change is None else _fields(change)
     return "".join(('{"fastws":"presence"', *(f',"{name}":{text}' for name, text in fields.items()), "}"))

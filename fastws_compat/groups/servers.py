@@ -156,6 +156,8 @@ class Links:
                     raise _failure(exc) from exc
                 raise
             self.free.append(link)
+            if any(map(_is_read_only, replies)):
+                await self.close()  # after a failover, the address may lead to another server
             return replies
 
     async def _take(self) -> Link:
@@ -230,6 +232,15 @@ async def _ask(link: Link, calls: Sequence[Command]) -> list[Any]:
         for number, reply in zip(unknown, again, strict=True):
             replies[number] = reply
     return replies
+
+
+def _is_read_only(reply: Any) -> bool:
+    """Whether the server is a replica now. It keeps the connections that it had before."""
+    if not isinstance(reply, Exception):
+        return False
+    from redis.exceptions import ReadOnlyError
+
+    return isinstance(reply, ReadOnlyError)
 
 
 def _is_unknown_script(reply: Any) -> bool:

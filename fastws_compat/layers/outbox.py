@@ -52,7 +52,7 @@ class Outbox:
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
                 self._waiting.clear()
-                self._waiting.append(self._overflow)
+                self._waiting.append({**self._overflow})  # another one than `flush` may be sending
             self._waiting.append(message)
         self._retry.arm(RETRY_INTERVAL)
 
@@ -61,9 +61,11 @@ class Outbox:
         if not self._waiting or self._layer() is None:
             return
         while self._waiting:
-            await self._send(self._waiting[0])
+            message = self._waiting[0]
+            await self._send(message)
             with self._lock:
-                self._waiting.popleft()
+                if self._waiting[0] is message:  # else an overflow has replaced it meanwhile
+                    self._waiting.popleft()
         logger.info("The channel layer is back: the messages for group %r have been sent", self._group)
 
 

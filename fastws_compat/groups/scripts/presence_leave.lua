@@ -11,8 +11,12 @@ if size > 0 then
   local ends = redis.call('ZSCORE', leases, ARGV[3])
   if ends and tonumber(ends) > time[1] * 1000 + math.floor(time[2] / 1000) then return {'', 0, {}, 0} end
   redis.call('HDEL', tokens, ARGV[3]) -- if the process lives after all, it has to register its sockets again
-  local page = redis.call('HSCAN', sockets, 0, 'COUNT', size)[2]
-  for at = 1, #page, 2 do ids[#ids + 1] = page[at] end
+  local cursor = '0'
+  repeat -- a page is empty if the batches before have emptied its part of the table
+    local scan = redis.call('HSCAN', sockets, cursor, 'COUNT', size)
+    cursor = scan[1]
+    for at = 1, #scan[2], 2 do ids[#ids + 1] = scan[2][at] end
+  until #ids > 0 or cursor == '0'
 end
 local left = {}
 for _, id in ipairs(ids) do
