@@ -18,7 +18,7 @@ from fastws_compat.connections.registry import registry
 from fastws_compat.connections.states import RAISE_EXCEPTIONS, TURN
 from fastws_compat.connections.tracebacks import as_text, bare
 from fastws_compat.exceptions import DeclarationError, HTTPException
-from fastws_compat.limits import process_is_full
+from fastws_compat.limits import log_full, process_is_full
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
 from fastws_compat.requests import with_root_path
@@ -188,6 +188,7 @@ class Identify:
 
         __tracebackhide__ = True
         if self.sockets is not None and process_is_full() and self.sockets.serves(scope):
+            log_full()
             await refuse(scope, send, 503, reason="limit_process")
             return
         try:

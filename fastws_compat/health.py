@@ -45,9 +45,9 @@ def state() -> State:
 
 
 def is_full() -> bool:
-    """Whether the process has reached `MAX_CONNECTIONS`."""
+    """Whether the process has reached `MAX_CONNECTIONS`, which counts only the sockets of routes."""
     most = conf.get("MAX_CONNECTIONS")
-    return most is not None and len(everywhere()) >= most
+    return most is not None and sum(each.websocket is not None for each in everywhere()) >= most
 
 
 async def lifespan(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:

@@ -196,13 +196,15 @@ class ConnectionSlots(AbstractContextManager[None]):
 
 
 def process_is_full() -> bool:
-    """Whether the process has all the connections that it may have, which is logged."""
+    """Whether the process has all the connections that it may have."""
     name = "max_connections"
     maximum = conf.values().get(SETTINGS[name])
-    is_full = maximum is not None and PROCESS_CAPS[name].counts.get("all", 0) >= maximum
-    if is_full:
-        logger.warning(REFUSAL, CAP_OWNERS["all"], maximum)
-    return is_full
+    return maximum is not None and PROCESS_CAPS[name].counts.get("all", 0) >= maximum
+
+
+def log_full() -> None:
+    """Log that a handshake is refused because of that."""
+    logger.warning(REFUSAL, CAP_OWNERS["all"], conf.get("MAX_CONNECTIONS"))
 
 
 REFUSAL = "WebSocket refused: %s may have at most %d open connections"
@@ -280,12 +282,17 @@ def _choice(name: str, value: Any, *choices: str) -> Any:
 
 
 def parse_rate(text: str) -> Rate:
-    """The rate for "20/s", "100/m" or "1000/h" (messages), or for "64KiB/s" or "1MB/10s" (bytes)."""
+    """The rate for "20/s", "100/m" or "1/10s" (messages), or for "64KiB/s" or "1MB/10s" (bytes)."""
     match = re.fullmatch(RATE, text.strip(), re.IGNORECASE) if isinstance(text, str) else None
-    seconds = SECONDS.get(match[5].lower().removesuffix("s") or "s") if match else None
-    if match is None or seconds is None or not float(match[1]):
+    unit = SECONDS.get(match[5].lower().removesuffix("s") or "s") if match else None
+    if match is None or unit is None:
         raise DeclarationError(
             f"rate_limit={text!r} is not a rate: write '20/s' or '100/m' for messages, '64KiB/s' for bytes."
         )
     amount = float(match[1]) * UNITS[(match[2] or "").lower()]
-    return Rate(amount, seconds * int(match[4] or 1), of_bytes=match[3] is not None)
+    seconds = unit * int(match[4] or 1)
+    if amount < 1 or not 0 < seconds <= TIMEOUT_MAX:
+        raise DeclarationError(
+            f"rate_limit={text!r} allows no message: write one message or more and a time, as in '1/10s'."
+        )
+    return Rate(amount, seconds, of_bytes=match[3] is not None)

@@ -8,7 +8,7 @@ from pathlib import Path
 from traceback import format_exception
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from channels.auth import AuthMiddlewareStack
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import URLRouter
@@ -202,6 +202,21 @@ def test_fallback_and_mounted_applications():
     application = get_asgi_application(sockets, fallback=URLRouter([path("legacy/", Legacy.as_asgi())]))
     assert answer(application, "/sub/ws") == "mounted"
     assert answer(application, "/legacy/") == "legacy"
+
+
+@pytest.mark.parametrize("url", ["/legacy", "/mounted/ws"])
+def test_channels_sees_that_send_is_async(url):
+    """Its sync consumers pass `send` to `async_to_sync`, which otherwise warns."""
+    found = []
+
+    async def keeping(scope, receive, send):
+        found.append(send)
+        await send({"type": "websocket.close"})
+
+    sockets = FastAPI()
+    sockets.mount("/mounted", keeping)
+    answer(get_asgi_application(sockets, fallback=keeping), url)
+    assert list(map(iscoroutinefunction, found)) == [True]
 
 
 def test_fallback_and_routes_added_later():

@@ -618,6 +618,8 @@ def test_hint_for_an_unknown_key_lists_the_keys(settings: Any) -> None:
         ("DISCONNECT_GRACE", "5"),
         ("HANDSHAKE_TIMEOUT", "4"),
         ("LAYER_TIMEOUT", -1),
+        ("LAYER_TIMEOUT", 0),
+        ("OPERATIONS_TIMEOUT", 0),
         ("MAX_HANDSHAKES", "all"),
         ("MAX_HANDSHAKES", 0),
         ("MAX_CONNECTIONS", 0),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -87,7 +88,10 @@ def test_a_process_that_is_not_ready_is_live(
 
 
 def test_a_full_process_is_ready_for_pages_alone(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "everywhere", lambda: [object()])
+    mounted = SimpleNamespace(websocket=None)  # the limit does not count it
+    monkeypatch.setattr(health, "everywhere", lambda: [mounted])
+    assert ask(app, "/-/ready/sockets") == (200, b"ready")
+    monkeypatch.setattr(health, "everywhere", lambda: [mounted, SimpleNamespace(websocket=object())])
     assert ask(app, "/-/ready") == (200, b"ready")
     assert ask(app, "/-/ready/sockets") == (503, b"full")
 

@@ -7,6 +7,7 @@ import pytest
 from django.test import override_settings
 
 from fastws_compat import APIRouter, FastAPI, WebSocket, WebSocketDisconnect, limits
+from fastws_compat.asgi import get_asgi_application
 from fastws_compat.connections import guard as guard_module
 from fastws_compat.connections.guard import Bucket
 from fastws_compat.connections.states import SESSION
@@ -456,6 +457,34 @@ def test_caps_of_the_settings_hold_for_the_process(name, status):
     assert all(cap.counts == {} for cap in limits.PROCESS_CAPS.values())
 
 
+def test_full_process_logs_no_refusal_of_what_the_fallback_serves(caplog):
+    served = []
+
+    async def fallback(scope, receive, send):
+        served.append(scope["path"])
+        await send({"type": "websocket.accept"})
+
+    app = FastAPI()
+    echoing(app)
+    with override_settings(FASTWS={"MAX_CONNECTIONS": 1, "ALLOWED_ORIGINS": ["*"]}):
+        application = get_asgi_application(app, fallback=fallback)
+        logging.getLogger().addHandler(caplog.handler)  # django.setup() has removed it
+
+        async def run():
+            first = connected(application)
+            await first.wait_sent("websocket.accept")
+            legacy = connected(application, path="/legacy")
+            await legacy.wait_sent("websocket.accept")
+            assert records(caplog) == []
+            second = connected(application)
+            await second.wait_ended()
+            await first.leave()
+
+        asyncio.run(run())
+    assert served == ["/legacy"]
+    assert records(caplog) == ["WebSocket refused: all clients together may have at most 1 open connections"]
+
+
 def test_cap_of_the_app_counts_all_its_routes_and_that_of_a_route_its_own():
     app = FastAPI(max_connections=1)
     echoing(app, "/a")
@@ -540,6 +569,9 @@ def test_the_innermost_limit_wins():
         {"rate_limit": "0/s"},
         {"rate_limit": "20/fortnight"},
         {"rate_limit": 20},
+        {"rate_limit": "0.5/s"},
+        {"rate_limit": "5/0s"},
+        {"rate_limit": f"5/{10**400}d"},
         {"idle_timeout": 0},
         {"idle_timeout": float("nan")},
         {"idle_timeout": float("inf")},
@@ -551,6 +583,11 @@ def test_the_innermost_limit_wins():
 def test_invalid_limit_is_refused_at_import(options):
     with pytest.raises(DeclarationError, match=next(iter(options))):
         FastAPI(**options)
+
+
+def test_rate_of_less_than_one_message_is_refused_with_the_way_to_write_it():
+    with pytest.raises(DeclarationError, match=r"'0\.5/s' allows no message: .*'1/10s'"):
+        parse_rate("0.5/s")
 
 
 def test_unknown_limit_of_a_route_is_found_at_import():

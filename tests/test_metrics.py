@@ -503,3 +503,11 @@ def test_the_shipped_files_name_only_metrics_that_exist(name: str) -> None:
         known |= {family + suffix for suffix in suffixes}
     assert used
     assert used <= known
+
+
+@pytest.mark.parametrize("name", ["grafana.json", "alerts.yml"])
+def test_the_shipped_files_tell_processes_apart_that_share_an_instance(name: str) -> None:
+    """With `?all=1`, one instance has the metrics of all processes."""
+    groups = re.findall(r"by \(([^)]*\binstance\b[^)]*)\)", (DOCS / name).read_text())
+    assert groups
+    assert all("process" in labels for labels in groups)

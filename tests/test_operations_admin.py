@@ -621,6 +621,18 @@ def test_message(as_user: Callable[..., Client], sockets: Sockets) -> None:
     assert LogEntry.objects.get().change_message == "Sent a message to 1 socket (7 bytes)"
 
 
+def test_line_breaks_of_a_message_are_those_that_were_typed(
+    as_user: Callable[..., Client], sockets: Sockets
+) -> None:
+    """HTML: a form submits each line break of a text area as CR LF."""
+    one = sockets.open("1")
+    client = as_user(*OPERATOR)
+    page = client.post(LIST, {"action": "message", "_selected_action": one})
+    client.post(LIST + "message/", {"selection": hidden(page), "text": "first\r\nsecond"})
+    sockets.run(sockets.servers[0].wait_sent("websocket.send"))
+    assert sockets.servers[0].texts == ["first\nsecond"]
+
+
 @pytest.mark.parametrize(
     ("values", "error"),
     [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
+import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +25,7 @@ from django.core.management import CommandError, call_command
 from django.db import OperationalError
 from django.test import override_settings
 
-from fastws_compat import Depends, FastAPI, WebSocket
+from fastws_compat import Depends, FastAPI, WebSocket, WebSocketDisconnect
 from fastws_compat.asgi import get_asgi_application
 from fastws_compat.auth import login_required
 from fastws_compat.groups import record
@@ -624,6 +627,61 @@ def test_connect(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
     for line in ("< echo first", "> one", "no pong", "< echo one", "< 1 bytes: 01", "closed 1000"):
         assert line in said
     assert any("'/nonsense' is unknown" in line for line in said)
+
+
+def test_connect_in_process_runs_the_lifespan(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, str]]:
+        if events:
+            raise ValueError("no second start")
+        events.append("started")
+        yield {"word": "from the lifespan"}
+        events.append("stopped")
+
+    @site.websocket("/word")
+    async def word(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(websocket.state.word)
+        await websocket.close()
+        events.append("ended")
+
+    site.router.lifespan_context = lifespan
+    stdin(monkeypatch, "")
+    status, lines = connect("/word", "--wait", "5")
+    assert status == 0
+    assert "< from the lifespan" in without_time(lines)
+    assert events == ["started", "ended", "stopped"]
+    status, lines = connect("/word")
+    assert status == 3
+    assert lines == ["No answer from ws://127.0.0.1:8000/word: the application's lifespan failed at startup"]
+
+
+def test_connect_in_process_stops_the_application_when_it_is_interrupted(
+    site: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        events.append("stopped")
+
+    @site.websocket("/interrupted")
+    async def interrupted(websocket: WebSocket) -> None:
+        await websocket.accept()
+        # In the loop, not in this task: there it would be an exception of the endpoint.
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+        with pytest.raises(WebSocketDisconnect):
+            await websocket.receive_text()
+        events.append("left")
+
+    site.router.lifespan_context = lifespan
+    stdin(monkeypatch, "")
+    status, _ = connect("/interrupted", "--wait", "60")
+    assert status == 128 + signal.SIGTERM
+    assert events == ["left", "stopped"]
 
 
 def test_connect_json(site: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:

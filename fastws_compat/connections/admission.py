@@ -12,6 +12,8 @@ from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
+from asgiref.sync import markcoroutinefunction
+
 from fastws_compat import conf
 from fastws_compat.connections.peers import has_left
 from fastws_compat.connections.refusal import refuse
@@ -64,7 +66,7 @@ class Turn:
             self.end()
             return send(message)
 
-        return watched
+        return markcoroutinefunction(watched)  # Channels warns of a `send` that does not look async
 
     def end(self) -> None:
         """The handshake is answered, or over; another one may begin."""

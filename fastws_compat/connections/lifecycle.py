@@ -11,6 +11,8 @@ from types import MethodType
 from typing import Any
 from uuid import uuid4
 
+from asgiref.sync import markcoroutinefunction
+
 from fastws_compat import conf, health
 from fastws_compat.connections import census, hooks, tally
 from fastws_compat.connections.answers import checked_answer
@@ -188,7 +190,7 @@ class Session(Monitored, Counted):
         def watched(message: Message) -> Any:
             return send(message) if message["type"] == "websocket.send" else self._pass_on(message, send)
 
-        return watched
+        return markcoroutinefunction(watched)  # Channels warns of a `send` that does not look async
 
     async def _pass_on(self, message: Message, send: Send) -> None:
         """Send a message that answers or ends the connection, in a form that the server can send."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from fastws_compat.daphne.lifespan import Lifespan
 from fastws_compat.types import ASGIApp, Message
 
 Headers = list[tuple[str, str]]
@@ -131,14 +132,34 @@ class LocalClient:
 
     def __init__(self, application: ASGIApp) -> None:
         self._application = application
+        self._lifespan = Lifespan(application)
+        self._is_started = True
         self._to: asyncio.Queue[Message] = asyncio.Queue()
         self._from: asyncio.Queue[Message] = asyncio.Queue()
         self._task: asyncio.Task[None] | None = None
         self._closed: Closed | None = None
 
+    @contextmanager
+    def running(self, runner: asyncio.Runner) -> Iterator[None]:
+        """Run the application's lifespan, as a server does, also if a signal interrupts the block."""
+        self._is_started = runner.run(self._lifespan.startup())
+        try:
+            yield
+        finally:
+            runner.run(self._stop())
+
+    async def _stop(self) -> None:
+        if self._task is not None and not self._task.done():
+            self._disconnect(1006, "")
+            await self._end()
+        await self._lifespan.shutdown(CLOSE_TIMEOUT)
+
     async def open(self, target: Target) -> Answer:
+        if not self._is_started:
+            raise ConnectionError("the application's lifespan failed at startup")
         self._to.put_nowait({"type": "websocket.connect"})
-        self._task = asyncio.create_task(self._run(_scope(target)))
+        scope = {**_scope(target), "state": dict(self._lifespan.state)}
+        self._task = asyncio.create_task(self._run(scope))
         answer = await asyncio.wait_for(self._from.get(), OPEN_TIMEOUT)
         if answer["type"] == "websocket.accept":
             chosen = answer.get("subprotocol")
@@ -222,6 +243,5 @@ def _scope(target: Target) -> Message:
         "client": ("127.0.0.1", 0),
         "server": target.address,
         "subprotocols": target.subprotocols,
-        "state": {},
         "extensions": {"websocket.http.response": {}},
     }

@@ -69,3 +69,7 @@ class MessageForm(forms.Form):
         widget=AdminTextareaWidget(attrs={"rows": 5}),
         help_text=_("The text is sent unchanged in a text frame."),
     )
+
+    def clean_text(self) -> Any:
+        """The text as it was typed: browsers submit each line break as CR LF."""
+        return self.cleaned_data["text"].replace("\r\n", "\n")

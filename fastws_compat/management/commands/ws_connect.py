@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -51,13 +51,19 @@ class Command(base.Command):
         with base.interruptible(), nullcontext(None) if user is None else logged_in(user) as cookie:
             headers = target.headers if cookie is None else [*target.headers, ("Cookie", cookie)]
             dialogue = Dialogue(client, printer, options["wait"])
-            status = asyncio.run(dialogue.run(replace(target, headers=headers), options["send"]))
+            with asyncio.Runner() as runner, running(client, runner):
+                status = runner.run(dialogue.run(replace(target, headers=headers), options["send"]))
         if status:
             sys.exit(status)
 
     def print_line(self, text: str) -> None:
         self.stdout.write(text)
         self.stdout.flush()
+
+
+def running(client: Client, runner: asyncio.Runner) -> AbstractContextManager[None]:
+    """Runs what the connection needs in this process while the block runs."""
+    return client.running(runner) if isinstance(client, LocalClient) else nullcontext()
 
 
 def client_of(options: dict[str, Any]) -> Client:
