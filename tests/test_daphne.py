@@ -48,6 +48,7 @@ from fastws_compat.daphne.fragments import MAX_FRAGMENTS, InvalidText, PartialTe
 from fastws_compat.daphne.handshake import Upgrade
 from fastws_compat.daphne.inbox import MAX_BYTES, MESSAGE_OVERHEAD, Inbox
 from fastws_compat.daphne.lifespan import Lifespan
+from fastws_compat.daphne.phases import ClientDisconnected
 from fastws_compat.daphne.protocol import HANDSHAKE_ATTRIBUTES
 from fastws_compat.daphne.writer import MAX_BYTES_PER_TURN
 from fastws_compat.origins import OriginCheck
@@ -1281,13 +1282,20 @@ def test_daphne_checks_an_application_before_it_reports_its_end(
     assert caplog.text.count("Exception inside application: once") == lines
 
 
+def leave() -> None:
+    raise ClientDisconnected("The client has disconnected.")
+
+
 @pytest.mark.usefixtures("without_timers")
+@pytest.mark.parametrize(("then", "lines"), [(raise_once, 1), (leave, 0)])
 def test_an_application_that_daphne_finds_ended_after_its_client_left_is_logged_once(
-    caplog: pytest.LogCaptureFixture,
+    then: Callable[[], None], lines: int, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """That its client has left is not logged at all."""
+
     async def main() -> None:
         go = asyncio.Event()
-        connection = await Connection(held(go, raise_once)).open()
+        connection = await Connection(held(go, then)).open()
         task, protocol = connection.task, connection.protocol
         connection.lose()
         go.set()
@@ -1298,7 +1306,7 @@ def test_an_application_that_daphne_finds_ended_after_its_client_left_is_logged_
         assert protocol not in connection.server.left
 
     asyncio.run(main())
-    assert caplog.text.count("Exception inside application: once") == 1
+    assert caplog.text.count("Exception inside application") == lines
 
 
 @pytest.mark.usefixtures("without_timers")

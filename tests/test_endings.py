@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import gc
 import logging
 import random
 import threading
@@ -15,9 +16,10 @@ from fastws_compat.concurrency import is_cleaning, run_in_threadpool
 from fastws_compat.connections import sweeper as sweeping
 from fastws_compat.connections.registry import register
 from fastws_compat.connections.states import SESSION
+from fastws_compat.responses import PlainTextResponse
 from fastws_compat.testclient import TestClient
 from fastws_compat.threads.orm import _close_stale
-from tests.fake_server import CONNECT, FakeServer, connected, converse, disconnect, until
+from tests.fake_server import CONNECT, FakeServer, connected, converse, disconnect, until, websocket_scope
 from tests.servers import faults
 
 TIMEOUT = 10
@@ -521,6 +523,91 @@ def test_handshake_that_is_not_answered_is_refused(can_deny, caplog):
     asyncio.run(run())
     assert seen == ["left"]
     assert records(caplog) == ["WebSocket /ws/{name}: the handshake was not answered in 0.05 s"]
+
+
+def gone():
+    """The connection to a client that has left, as far as `send` knows."""
+    return FakeServer(CONNECT, error=ConnectionResetError("gone"))
+
+
+@override_settings(FASTWS={"HANDSHAKE_TIMEOUT": 0.05})
+@pytest.mark.parametrize("can_deny", [True, False])
+def test_refusal_that_comes_too_late_for_its_client_is_no_error(can_deny, caplog):
+    app, failures = FastAPI(), []
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await asyncio.Event().wait()
+
+    async def run():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: failures.append(context))
+        server = gone()
+        server.start(app, websocket_scope(extensions={"websocket.http.response": {}} if can_deny else {}))
+        await server.wait_ended()
+        gc.collect()  # reports tasks whose exceptions nobody has seen
+
+    asyncio.run(run())
+    assert failures == []
+    assert records(caplog) == ["WebSocket /ws: the handshake was not answered in 0.05 s"]
+
+
+async def answering(scope, receive, send):
+    await receive()
+    await send({"type": "websocket.accept"})
+
+
+async def answering_in_a_group(scope, receive, send):
+    async with asyncio.TaskGroup() as group:
+        group.create_task(answering(scope, receive, send))
+
+
+async def failing(scope, receive, send):
+    raise FileNotFoundError("its own")
+
+
+def denying(app):
+    return PlainTextResponse("not you", 418)
+
+
+def passing(app):
+    return app
+
+
+@pytest.mark.parametrize("is_method", [True, False])
+@pytest.mark.parametrize(
+    ("mounted", "middleware", "errors"),
+    [
+        (None, None, 0),
+        (None, denying, 0),
+        (answering, None, 0),
+        (answering, passing, 0),
+        (answering_in_a_group, None, 0),
+        (failing, None, 1),
+    ],
+)
+def test_code_that_sends_to_a_client_that_has_left_is_no_error(
+    mounted, middleware, errors, is_method, caplog
+):
+    """Here nothing turns the error of the server's `send` into a WebSocketDisconnect."""
+    app = FastAPI()
+    if mounted is not None:
+        app.mount("/ws", mounted)
+    if middleware is not None:
+        app.add_middleware(middleware)
+
+    async def run():
+        server = gone()
+
+        async def send(message):
+            await server.send(message)
+
+        scope = websocket_scope("/ws/", extensions={"websocket.http.response": {}})
+        await app(scope, server.receive, server.send if is_method else send)
+
+    asyncio.run(run())
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [
+        FileNotFoundError
+    ] * errors
 
 
 # Cleanup

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from types import MethodType
+from contextlib import suppress
+from traceback import walk_tb
+from types import FrameType, MethodType
 from typing import Any
 from uuid import uuid4
 
@@ -226,11 +228,22 @@ class Session(Monitored, Counted):
 
         A disconnect of another socket, such as a dead member of a broadcast, is an error of the endpoint.
         """
-        if not is_disconnect(exc):
+        if not all(is_disconnect(each) or self._is_lost(each) for each in leaves(exc)):
             return False
         own = self.websocket
         is_open = own is not None and own.client_state is CONNECTED is own.application_state
         return own is None or not is_open or not any(map(self._raised_by_another, leaves(exc)))
+
+    def _is_lost(self, exc: BaseException) -> bool:
+        """Whether the server's `send` raised an exception, as ASGI asks for once the client has left."""
+        return isinstance(exc, OSError) and any(
+            self._is_send(frame) for frame, _ in walk_tb(exc.__traceback__)
+        )
+
+    def _is_send(self, frame: FrameType) -> bool:
+        if self.server is None:  # `send` is a function, such as that of a middleware around the application
+            return frame.f_code is getattr(self.server_send, "__code__", None)
+        return frame.f_locals.get("self") is self.server
 
     def _raised_by_another(self, exc: BaseException) -> bool:
         """Whether a disconnect comes from the socket of another connection."""
@@ -263,7 +276,8 @@ class Session(Monitored, Counted):
 
     async def deny(self, status: int, reason: Reason = "endpoint") -> None:
         """Refuse the handshake with a status."""
-        await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
+        with suppress(OSError, RuntimeError):  # the client has left, or has been answered meanwhile
+            await refuse(self.scope, self.server_send, status, reason=reason, code=1011)
 
     async def fail(self, exc: BaseException) -> None:
         """Log an exception once, and close with 1011 or the code for the client's frame that caused it."""

@@ -394,8 +394,7 @@ class WebSocketProtocol(MessageReader):
     def application_done(self, task: asyncio.Task[None]) -> None:
         """Close the connection when its application has returned or raised, unless it is over already."""
         error = None if task.cancelled() else task.exception()
-        if not self.server.application_ended(self) and error is not None:
-            return  # daphne's own check, once a second, came first and logged it
+        self.server.application_ended(self)
         failed = error is not None or task.cancelled()
         try:
             if error is not None:

@@ -273,13 +273,17 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         self.websockets.add(protocol)
         task.add_done_callback(protocol.application_done)
 
-    def application_ended(self, protocol: WebSocketProtocol) -> bool:
-        """Remove the application from daphne's records; False if it had been removed already."""
+    def application_ended(self, protocol: WebSocketProtocol) -> None:
+        """Remove the application from daphne's records."""
         details = self.connections.get(protocol, {})
-        known = details.pop("application_instance", None) is not None
-        if known and "disconnected" in details:
+        details.pop("application_instance", None)
+        if "disconnected" in details:
             self._forget(protocol)
-        return known
+
+    def _is_ending(self, protocol: Any) -> bool:
+        """Whether the application of a WebSocket has ended, and `application_done` is about to be called."""
+        task = self.connections.get(protocol, {}).get("application_instance")
+        return isinstance(protocol, WebSocketProtocol) and task is not None and task.done()
 
     def _forget(self, protocol: WebSocketProtocol) -> None:
         del self.connections[protocol]
@@ -306,7 +310,8 @@ class Server(daphne.server.Server):  # type: ignore[misc]
         An application that received the disconnect, or was cancelled before, may take as long as it needs.
         """
         now = time()
-        with self._only((self.connections.keys() - self.websockets) | self.left):
+        chosen = (self.connections.keys() - self.websockets) | self.left
+        with self._only([each for each in chosen if not self._is_ending(each)]):
             late = [
                 (protocol, details)
                 for protocol, details in self.connections.items()
