@@ -8,14 +8,17 @@ from typing import Annotated, Any, Generic, Literal, NewType, Required, TypeVar
 
 import pytest
 from pydantic import (
+    AfterValidator,
     AliasGenerator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     RootModel,
     Tag,
     computed_field,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass as pydantic_dataclass
@@ -24,6 +27,8 @@ from typing_extensions import ReadOnly, TypeAliasType, TypedDict
 from fastws_compat import Call, FastAPI, MessageRouter, MessageValidationError, Reply, TypedWebSocket
 from fastws_compat.exceptions import DeclarationError
 from fastws_compat.messages.contract import compile_contract
+from fastws_compat.messages.members import types_of
+from fastws_compat.messages.names import base_of
 from fastws_compat.testclient import TestClient
 from tests.typed_apps import echo, serving
 
@@ -163,6 +168,87 @@ def test_functions_change_no_errors(form: Any, frame: str) -> None:
         except MessageValidationError as exc:
             found.append(exc.errors())
     assert found[0] == found[1]
+
+
+# Validators around messages
+
+
+class Bid(BaseModel):
+    type: Literal["bid"] = "bid"
+    text: str = ""
+
+
+class Ask(BaseModel):
+    type: Literal["ask"] = "ask"
+
+
+def loud(message: Any) -> Any:
+    """A validator of any message."""
+    if "quiet" in str(message):
+        raise ValueError("too quiet")
+    return message
+
+
+LOUD = AfterValidator(loud)
+Talk = TypeAliasType("Talk", Annotated[Post | Bid, LOUD])
+
+
+@pytest.mark.parametrize("has_functions", [False, True])
+@pytest.mark.parametrize(
+    "form",
+    [
+        Annotated[Post | Bid, LOUD],
+        Annotated[Post | Bid, Field(discriminator="type"), LOUD],
+        Annotated[Post | Bid, LOUD, Field(discriminator="type")],
+        Annotated[Post | Bid | bytes, LOUD],
+        Annotated[Post | bytes, LOUD],
+        Annotated[Post, LOUD] | Bid,
+        Annotated[Post | Bid, Field(title="talk"), LOUD] | Ask,
+        Talk,
+    ],
+)
+def test_a_validator_around_messages_is_called(form: Any, has_functions: bool) -> None:
+    functions = {base_of(member).__name__: base_of(member) for member in types_of(form)}
+    application = answering(form, functions) if has_functions else echo(form)
+    with connect(application) as socket:
+        for text, status in (("quiet", 422), ("loud", None)):
+            socket.send_json({"type": "post", "text": text})
+            assert socket.receive_json().get("status") == status
+        if "bytes" in functions:
+            socket.send_bytes(b"quiet")
+            assert socket.receive_json()["status"] == 422
+
+
+def test_a_validator_may_return_another_class() -> None:
+    counted = Annotated[Post, AfterValidator(lambda post: len(post.text))]
+    with connect(answering(counted | Bid, {"count": counted, "bid": Bid})) as socket:
+        socket.send_json({"type": "post", "text": "four"})
+        assert socket.receive_json() == {"name": "count", "message": 4}
+        socket.send_json({"type": "bid"})
+        assert socket.receive_json()["name"] == "bid"
+
+
+class Wrapped(BaseModel):
+    n: int
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def number(cls, value: Any, handler: Any) -> Any:
+        return handler(value).n
+
+
+def test_a_model_that_validates_to_another_class_is_named() -> None:
+    match = "message of / returned a value of int, which is none of its messages"
+    with pytest.raises(TypeError, match=match), connect(answering(Wrapped, {"n": Wrapped})) as socket:
+        socket.send_json({"n": 1})
+
+
+def test_a_validator_that_hides_the_function_of_a_message() -> None:
+    with pytest.raises(DeclarationError, match="AfterValidator beside several messages, some of"):
+        answering(Annotated[ByA | ByB, LOUD], {"a": ByA, "b": ByB})
+    with connect(answering(Annotated[ByA | ByB, BeforeValidator(loud)], {"a": ByA, "b": ByB})) as socket:
+        socket.send_json({"b": 1})
+        assert socket.receive_json()["name"] == "b"
 
 
 def test_a_binary_frame_beside_messages_without_a_class() -> None:

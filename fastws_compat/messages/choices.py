@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
-from pydantic import BaseModel, Tag
+from pydantic import BaseModel, BeforeValidator, PlainSerializer, Tag, WrapSerializer
 from pydantic_core import core_schema
 
-from fastws_compat.dependencies.annotations import is_subclass
-from fastws_compat.messages.members import Members, adapter_of, rebuilt
+from fastws_compat.dependencies.annotations import is_subclass, is_union
+from fastws_compat.exceptions import DeclarationError
+from fastws_compat.messages.members import Members, adapter_of, rebuilt, validators_of
 from fastws_compat.messages.names import base_of
+
+# What may stand beside a type without changing the class of its messages.
+HARMLESS = (BeforeValidator, PlainSerializer, WrapSerializer)
 
 
 class Choice(NamedTuple):
@@ -46,14 +50,33 @@ def are_classes(members: Members) -> bool:
 
 def _is_class(member: Any) -> bool:
     kind = base_of(member)
-    return is_subclass(kind, BaseModel) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
+    is_class = is_subclass(kind, BaseModel) or (isinstance(kind, type) and dataclasses.is_dataclass(kind))
+    return is_class and not any(map(_may_return_another, validators_of(member)))
+
+
+def _may_return_another(validator: Any) -> bool:
+    """Whether what stands beside a type may make a message of another class of it."""
+    return not isinstance(validator, HARMLESS)
 
 
 def with_choices(members: Members, where: str, namespace: Mapping[str, Any]) -> Any:
     """The type of the JSON messages, whose values are a Choice."""
+    for validator in filter(_may_return_another, _beside_unions(members.form)):
+        raise DeclarationError(
+            f"{where} has handlers=, and {type(validator).__name__} beside several messages, some of which "
+            "are no plain classes: write it beside each message, so that the function for a message is found."
+        )
     if len(members.json) == 1:
         return Annotated[members.form, _Chosen(members.json[0])]
     return rebuilt(members.form, partial(_with_choice, where), namespace)
+
+
+def _beside_unions(form: Any) -> Iterator[Any]:
+    """The validators beside a union, and beside the unions in it."""
+    if is_union(base_of(form)):
+        yield from validators_of(form)
+        for member in get_args(base_of(form)):
+            yield from _beside_unions(member)
 
 
 def _with_choice(where: str, member: Any) -> Any:

@@ -109,10 +109,15 @@ class Dispatch:
     def _program_for(self, websocket: Any, message: Any) -> Program:
         if self._contract.incoming.gives_choices:
             return self._programs[websocket._member]
-        found = self._programs.get(type(message))
+        if (found := self._programs.get(type(message))) is not None:
+            return found
         # A validator may have returned an instance of a subclass; raw text and bytes may be annotated.
-        return found or next(
-            program for kind, program in self._programs.items() if isinstance(message, base_of(kind))
+        for kind, program in self._programs.items():
+            if isinstance(message, base_of(kind)):
+                return program
+        raise TypeError(
+            f"A validator of a message of {websocket.scope[SESSION].extra['route']} returned a value "
+            f"of {name_of_type(type(message))}, which is none of its messages: return one of the class."
         )
 
 

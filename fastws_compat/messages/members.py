@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, Union, get_args, get_origin
 
-from pydantic import Discriminator, Field, TypeAdapter, ValidationError
+from pydantic import Discriminator, Field, Tag, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUndefinedAnnotation, PydanticUserError
 from pydantic.fields import FieldInfo
 from pydantic_core import SchemaValidator, core_schema, to_json
@@ -19,6 +19,8 @@ from fastws_compat.messages.names import Side, base_of, config_of, fields_of, in
 NOTHING = (None, type(None))
 # The members that are not JSON: the whole of a text frame, and of a binary frame.
 RAW = (str, bytes)
+# What says itself how pydantic validates and serializes it has this, as every model and validator does.
+OWN_SCHEMA = "__get_pydantic_core_schema__"
 
 
 class MissingTypeError(DeclarationError):
@@ -75,7 +77,7 @@ def _tagged(members: Members, form: Any, field: str, side: Side) -> Members:
     if is_told_inside:  # as it is written, with a union inside of another
         unique = {value: member for value, member in known.items() if values.count(value) == 1}
         return members._replace(tag=tag, tagged=unique)
-    return members._replace(form=_tagged_form(form, json, field, side), tag=tag, tagged=known)
+    return members._replace(form=_tagged_form(members, field, side), tag=tag, tagged=known)
 
 
 class _Later(dict[str, Any]):
@@ -128,14 +130,17 @@ def name_of_type(form: Any) -> str:
     return getattr(base_of(form), "__name__", None) or str(form)
 
 
-def _flat(form: Any, namespace: Mapping[str, Any]) -> Iterator[Any]:
-    """The members of a union, of unions in it, and of aliases and annotated unions."""
+def _flat(form: Any, namespace: Mapping[str, Any], around: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """The members of a union, of unions in it, and of aliases and annotated unions.
+
+    The validators `around` a union stay with its JSON messages as it is written; raw members get them here.
+    """
     form, inside = _unwrapped(form, namespace)
     if not is_union(inside):
-        yield form
+        yield Annotated[(form, *around)] if around and base_of(form) in RAW else form
         return
     for member in get_args(inside):
-        yield from _flat(member, namespace)
+        yield from _flat(member, namespace, (*validators_of(form), *around))
 
 
 def _unwrapped(form: Any, namespace: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -203,11 +208,28 @@ class _TaggedAlone:
         return core_schema.tagged_union_schema({self._value: handler(source)}, discriminator=self._places)
 
 
-def _tagged_form(form: Any, json: tuple[Any, ...], field: str, side: Side) -> Any:
-    if len(json) == 1:
-        return Annotated[json[0], _TaggedAlone(_places_of(json[0], field, side), constant_of(json[0], field))]
-    own = _discriminator(form)
-    return Annotated[_union(json), Field(discriminator=field) if own is None else own]
+def _tagged_form(members: Members, field: str, side: Side) -> Any:
+    """The JSON messages as they are written, with the field that tells them apart."""
+    form, [first, *others] = members.form, members.json
+    if not others:
+        return Annotated[form, _TaggedAlone(_places_of(first, field, side), constant_of(first, field))]
+    if _discriminator(form) is not None:
+        return form
+    return Annotated[(base_of(form), Field(discriminator=field), *marks_of(form))]
+
+
+def marks_of(form: Any) -> tuple[Any, ...]:
+    """What stands beside the type in `Annotated[...]`."""
+    return get_args(form)[1:] if get_origin(form) is Annotated else ()
+
+
+def validators_of(form: Any) -> list[Any]:
+    """What beside a type changes or checks its values, or how they are sent."""
+    return [
+        mark
+        for mark in marks_of(form)
+        if hasattr(mark, OWN_SCHEMA) and not isinstance(mark, Discriminator | Tag)
+    ]
 
 
 def rebuilt(form: Any, member: Callable[[Any], Any], namespace: Mapping[str, Any] = {}) -> Any:
@@ -220,7 +242,7 @@ def rebuilt(form: Any, member: Callable[[Any], Any], namespace: Mapping[str, Any
         return member(form)
     found = tuple(rebuilt(one, member, namespace) for one in get_args(inside))
     union = _union(tuple(one for one in found if one is not None))
-    metadata = get_args(form)[1:] if get_origin(form) is Annotated else ()
+    metadata = marks_of(form)
     return Annotated[(union, *metadata)] if metadata and union is not None else union
 
 
@@ -251,8 +273,7 @@ def is_told_apart(members: Members) -> bool:
 
 def _discriminator(form: Any) -> Any:
     """The `Field(discriminator=...)` or `Discriminator(...)` that somebody wrote beside the whole union."""
-    written = unwrap_alias(form)
-    marks = get_args(written)[1:] if get_origin(written) is Annotated else ()
+    marks = marks_of(unwrap_alias(form))
     return next((mark for mark in marks if _tag_of(mark) is not None), None)
 
 

@@ -14,15 +14,13 @@ from fastws_compat.exceptions import DeclarationError, ResponseValidationError
 from fastws_compat.messages.errors import MAX_FRAME, MISFIT, NOT_JSON
 from fastws_compat.messages.frames import ERROR, ErrorFrame
 from fastws_compat.messages.inputs import as_input
-from fastws_compat.messages.members import Members, adapter_of, members_of, name_of_type
+from fastws_compat.messages.members import OWN_SCHEMA, Members, adapter_of, members_of, name_of_type
 from fastws_compat.messages.names import base_of
 from fastws_compat.messages.serializers import Serializer, quick_serializer
 
 # Bytes of an error frame that its tag, status, detail and id may need.
 ROOM = 512
 BYTES = (bytes, bytearray, memoryview)
-# What a class has that says itself how pydantic validates and serializes it; every model has it.
-OWN_SCHEMA = "__get_pydantic_core_schema__"
 
 
 class Outgoing:

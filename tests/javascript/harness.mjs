@@ -19,6 +19,7 @@ class Clock {
   #ids = 0;
 
   set(call, delay, repeat, values) {
+    if (delay > 2 ** 31 - 1) delay = 0; // as in browsers and in Node
     this.timers.set(++this.#ids, { call, at: this.now + delay, repeat: repeat && delay, values });
     return this.#ids;
   }

@@ -590,9 +590,9 @@ test("send: sent, or false; text and bytes as they are, the rest as JSON", async
   const live = await client();
   assert.equal(live.send({ a: 1 }), false);
   server().open();
-  const bytes = new Uint8Array([1]);
-  for (const data of [{ a: 1 }, "text", bytes, bytes.buffer, [1], null, 0]) assert.equal(live.send(data), "sent");
-  assert.deepEqual(server().sent, ['{"a":1}', "text", bytes, bytes.buffer, "[1]", "null", "0"]);
+  const [bytes, blob] = [new Uint8Array([1]), new Blob(["file"])];
+  for (const data of [{ a: 1 }, "text", bytes, bytes.buffer, blob, [1], null, 0]) assert.equal(live.send(data), "sent");
+  assert.deepEqual(server().sent, ['{"a":1}', "text", bytes, bytes.buffer, blob, "[1]", "null", "0"]);
   server().readyState = 2; // closing: the browser would drop it in silence
   assert.equal(live.send("x"), false);
 });
@@ -682,6 +682,17 @@ test("a request ends after ten seconds, or when it says", async () => {
   assert.deepEqual(ends, ["one"]);
   await clock.advance(1);
   assert.deepEqual(ends, ["one", [0, "no reply in time"]]);
+});
+
+test("a request may wait for ever", async () => {
+  const live = await connected();
+  let end;
+  live.request({}, { timeout: Infinity }).then((reply) => (end = reply.type), (error) => (end = error.message));
+  await clock.advance(3_600_000);
+  assert.equal(end, undefined);
+  server().say({ ...JSON.parse(server().sent[0]), type: "found" });
+  await settle();
+  assert.equal(end, "found");
 });
 
 test("a request is rejected when its connection is lost, and not repeated", async () => {

@@ -9,7 +9,7 @@ const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
 const BURST = 10; // posts a second: below usual rate limits
 
 let [last, lag] = [0, 0];
-/** Counts sleep, as timers do not, and never runs backwards. */
+/** Counts sleep, and never runs backwards. */
 const now = () => (lag += Math.max(0, last - (last = Date.now()))) + last;
 const upTo = (ms) => Math.random() * ms;
 const longest = (attempt) => Math.min(30_000, 1000 * 2 ** attempt);
@@ -45,7 +45,7 @@ function unwrap(raw, isText) {
   return [frame, rest ?? (frame.data === undefined ? frame.text : frame.data)];
 }
 
-/** Random, so that clients of one server do not return together. */
+/** Random, so that clients do not return together. */
 function delayOf(attempt, { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
   // Too slow a client (1013) returns later each time.
@@ -53,7 +53,7 @@ function delayOf(attempt, { code, reason }) {
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed; the page tells if the login ended. */
+/** Browsers hide why a handshake failed; the page may tell. */
 async function isGone(page) {
   try {
     const { type, status } = await fetch(page, {
@@ -227,7 +227,8 @@ export class Live extends Events {
   }
 
   send(data) {
-    const frame = typeof data === "string" || data?.byteLength !== undefined ? data : JSON.stringify(data);
+    const isRaw = typeof data === "string" || data?.byteLength >= 0 || data instanceof Blob;
+    const frame = isRaw ? data : JSON.stringify(data);
     if (this.#write(frame)) return "sent";
     if (this.#ended || this.#queue.length >= this.#options.queue) return false;
     this.#queue.push(frame);
@@ -235,11 +236,11 @@ export class Live extends Events {
   }
 
   request(message, { timeout = 10_000 } = {}) {
-    const id = this.key();
-    const frame = JSON.stringify({ ...message, id });
+    const id = this.key(), frame = JSON.stringify({ ...message, id });
     return new Promise((resolve, reject) => {
       const fail = (detail, status = 0) => reject(new CallError(status, detail));
-      this.#calls.set(id, { frame, resolve, fail, timer: setTimeout(fail, timeout, "no reply in time") });
+      const timer = setTimeout(fail, Math.min(timeout, 2e9), "no reply in time");
+      this.#calls.set(id, { frame, resolve, fail, timer });
       if (!this.send(frame)) fail("not connected");
     }).finally(() => {
       clearTimeout(this.#calls.get(id).timer);
@@ -318,7 +319,7 @@ export class Live extends Events {
       const given = [await this.#address(), await ask(protocols)];
       if (this.#link !== link) return;
       const socket = (link.socket = new Socket(...given));
-      // What an abandoned socket reports is ignored.
+      // An abandoned socket is ignored.
       const current = (handler) => (event) => this.#link === link && handler(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = current(() => this.#opened());
@@ -409,7 +410,7 @@ export class Live extends Events {
     if (tag !== "message" && tag !== "status") this.emit(tag, data, about);
   }
 
-  /** Sent requests fail; those in the queue wait. */
+  /** Sent requests fail; those queued wait. */
   #drop() {
     const socket = this.#link?.socket;
     this.#link = null;
