@@ -236,6 +236,17 @@ def test_at_a_shutdown_nobody_leaves_and_the_lease_ends_after_the_linger() -> No
     asyncio.run(steps())
 
 
+def test_who_joins_in_the_moment_of_a_shutdown_does_not_wait() -> None:
+    async def steps() -> None:
+        entering = asyncio.ensure_future(attendance_of("default").enter("m", "room.1", "7", "null"))
+        await asyncio.sleep(0)
+        await release_all()
+        async with asyncio.timeout(20):
+            await entering
+
+    asyncio.run(steps())
+
+
 def test_the_end_of_a_loop_without_a_shutdown_leaves_nobody_in_memory() -> None:
     async def steps() -> MemorySeats:
         await attendance_of("default").enter("m", "room.1", "7", "null")

@@ -967,6 +967,31 @@ def test_a_member_that_is_too_slow_is_closed_with_1013(settings, caplog):
     assert "/ws reads too slowly and is closed with 1013" in caplog.text
 
 
+def test_a_member_that_accepts_too_late_is_refused(settings):
+    settings.FASTWS = {"SLOW_CONSUMER_QUEUE": 3}
+    app, may_accept = FastAPI(), asyncio.Event()
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket):
+        await websocket.join("g")
+        await may_accept.wait()
+        await websocket.accept()
+
+    async def main() -> None:
+        server = FakeServer(CONNECT)
+        server.start(app)
+        await until(lambda: hub.hub_of("default").members.get("g"))
+        for number in range(10):
+            await Group("g").asend(str(number))
+        await server.wait_sent("websocket.close")
+        assert server.closes == [1013]
+        may_accept.set()
+        await server.wait_ended()
+        assert server.types == ["websocket.close"]
+
+    run(main)
+
+
 def test_a_member_that_is_too_slow_misses_the_oldest(settings, caplog):
     settings.FASTWS = {"SLOW_CONSUMER_QUEUE": 3, "SLOW_CONSUMER": "drop_oldest"}
     app = member_app("g")

@@ -14,11 +14,12 @@ from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import text_frame
 from fastws_compat.groups.greeting import Beats
 from fastws_compat.groups.hub import Hub
-from fastws_compat.groups.member import LiveMember, Member
+from fastws_compat.groups.member import LiveMember, Member, member_of
 from fastws_compat.groups.positions import NO_CLAIM, parse_claims
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.layers.subscription import Subscription
 from fastws_compat.layers.wire import Change, Envelope
+from tests.live_clients import acting_app, client
 
 
 def socket_of(**more: Any) -> Any:
@@ -30,6 +31,25 @@ def test_a_plain_client_has_one_id_and_claims_nothing() -> None:
     assert plain.ids == (plain.id,)
     assert plain.claim("g") is NO_CLAIM
     assert plain.close_reason("reads too slowly") == "reads too slowly"
+
+
+def test_a_queue_that_overflows_in_one_step_is_closed_with_its_code(settings: Any) -> None:
+    """What a member missed is queued at once, before the task that sends it has begun."""
+    settings.FASTWS = {"SLOW_CONSUMER_QUEUE": 3}
+
+    async def overflow(websocket: Any) -> None:
+        member = member_of(websocket)
+        for number in range(10):
+            member.put(Frame(text_frame("message", offset=number)))
+
+    async def main() -> None:
+        async with client(acting_app(overflow)) as one:
+            await one.wait_sent("websocket.close")
+            await one.wait_ended()
+            assert one.closes == [1013]
+            assert one.of("message") == []
+
+    asyncio.run(main())
 
 
 def test_a_client_of_ours_is_told_over_how_many_seconds_to_reconnect(settings: Any) -> None:

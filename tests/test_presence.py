@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from fastws_compat.groups.seats import MemorySeats
 from fastws_compat.layers import client as layers
 from fastws_compat.signals import presence_joined, presence_left
 from fastws_compat.testclient import TestClient
+from tests.fake_server import FakeServer, websocket_scope
 
 ROOM = Group("room.7")
 
@@ -157,6 +159,31 @@ def test_who_may_no_longer_be_there_leaves_at_once(client: TestClient, code: int
         ann.presence()
         tab.send_json({"close": code})
         assert ann.presence()["left"] == ["2"]
+
+
+def test_a_loop_that_serves_again_has_presence_again() -> None:
+    """As with one event loop for all tests of a session."""
+
+    async def serve(user: str) -> list[str]:
+        says, said = asyncio.Queue[Any](), asyncio.Queue[Any]()
+        lifespan = asyncio.ensure_future(app({"type": "lifespan"}, says.get, said.put))
+        says.put_nowait({"type": "lifespan.startup"})
+        assert (await said.get())["type"] == "lifespan.startup.complete"
+        socket = FakeServer({"type": "websocket.connect"})
+        socket.start(app, websocket_scope(path=f"/ws/{user}"))
+        socket.say(json.dumps({"join": {"presence": 1}}))
+        socket.say(json.dumps({"who": True}))
+        await socket.wait_sent("websocket.send")
+        says.put_nowait({"type": "lifespan.shutdown"})
+        await lifespan
+        await socket.leave()
+        return [key for key, *_ in json.loads(socket.texts[0])["who"]]
+
+    async def main() -> None:
+        assert "1" in await serve("1")
+        assert "2" in await serve("2")
+
+    asyncio.run(main())
 
 
 def test_who_only_watches_is_not_present(client: TestClient) -> None:

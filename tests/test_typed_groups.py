@@ -143,6 +143,25 @@ def test_subscribers_get_models_and_not_what_does_not_fit(caplog: pytest.LogCapt
     assert "does not fit" in line.getMessage()
 
 
+def test_a_history_has_models_and_not_what_does_not_fit(
+    caplog: pytest.LogCaptureFixture, settings: Any
+) -> None:
+    """An older release may have sent what is kept."""
+    settings.FASTWS = {"GROUPS": {"kept.*": {"history": True}}}
+    typed, older = Group[Said | Typing]("kept.1"), Group("kept.1")
+
+    async def run() -> list[Any]:
+        await typed.asend(Said(text="x"))
+        await older.asend({"type": "typing"})
+        await typed.asend(Typing(user="ann"))
+        return [(entry.offset, entry.message) for entry in await typed.ahistory(limit=2)]
+
+    assert asyncio.run(run()) == [(1, Said(text="x")), (3, Typing(user="ann"))]
+    [line] = caplog.messages
+    assert "'kept.1'" in line
+    assert "does not fit" in line
+
+
 def test_a_raw_message_reaches_members_unchanged() -> None:
     app = FastAPI()
 

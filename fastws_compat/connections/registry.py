@@ -98,6 +98,17 @@ def ending_tasks() -> set[asyncio.Task[Any]]:
     return {each.task for each in registry().connections if each.task and each.is_ending}
 
 
+# Called when a server starts. A loop may serve several times, such as that of all tests of a session.
+startups: list[Callable[[], None]] = []
+
+
+def start() -> None:
+    """The running loop serves from now on, and operators can reach it."""
+    registry()
+    for startup in startups:
+        startup()
+
+
 # Called when the server stops, before the process exits.
 shutdowns: list[Callable[[], Awaitable[None]]] = []
 

@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 from django.dispatch import Signal
 
 from fastws_compat import conf
-from fastws_compat.connections.registry import shutdowns
+from fastws_compat.connections.registry import shutdowns, startups
 from fastws_compat.connections.states import SESSION
 from fastws_compat.groups.entries import key_text
 from fastws_compat.groups.hub import Hub, hub_of
@@ -83,6 +83,8 @@ class Attendance:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._sending: set[asyncio.Task[None]] = set()
         self._signals: deque[tuple[str, Diff]] = deque()
+        # Whether the server has shut down.
+        self.is_released = False
 
     # Members
 
@@ -243,6 +245,7 @@ class Attendance:
 
     async def release(self) -> None:
         """Shut down: nobody leaves now, because the users reconnect to other processes."""
+        self.is_released = True
         for keeper in self._keepers.values():
             lingers = [_presence_of(group).linger for group in keeper.groups]
             await keeper.release(max(lingers, default=0))
@@ -340,4 +343,12 @@ def _linger(group: str, code: int | None) -> float:
     return linger + conf.get("SHUTDOWN_GRACE") if code == SERVICE_RESTART else linger
 
 
+def forget_released() -> None:
+    """Begin anew in a loop in which an earlier server has shut down."""
+    here = _attendances.get(asyncio.get_running_loop(), {})
+    for alias in [alias for alias, attendance in here.items() if attendance.is_released]:
+        del here[alias]
+
+
+startups.append(forget_released)
 shutdowns.append(release_all)

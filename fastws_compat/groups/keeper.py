@@ -119,6 +119,7 @@ class Keeper:
         self._is_stopping = True
         if self.task is not None:
             self.task.cancel()
+            resolve(self._waiters, list(self._waiters))  # a task that has not begun ends without doing so
             with suppress(Exception):
                 await with_timeout(self._seats.release(self.process, seconds))
 

@@ -73,9 +73,10 @@ class Keeping:
             while limit is None or len(found) < limit:
                 reading = await store_of(self.layer).read(self.name, kind, after, PAGE)
                 found += [
-                    Entry(entry.offset, entry.moment, self._message(entry.content))
+                    Entry(entry.offset, entry.moment, message)
                     for entry in reading.entries
                     if isinstance(entry.content, Payload)
+                    for message in self._messages(entry.content)
                 ]
                 if not reading.entries or reading.entries[-1].offset >= reading.top:
                     break
@@ -154,8 +155,9 @@ class Keeping:
     def _route(self, pack: Callable[[dict[str, Any]], dict[str, Any]]) -> Route:
         return Route(self.layer, self.name, pack, self._asend)
 
-    def _message(self, payload: Payload) -> Any:
-        return payload.value
+    def _messages(self, payload: Payload) -> list[Any]:
+        """The message in a payload, unless it is none of this group."""
+        return [payload.value]
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

@@ -7,6 +7,7 @@ import types
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Generator
 from contextvars import ContextVar, copy_context
+from inspect import CORO_CREATED, getcoroutinestate
 from typing import Any, Protocol
 
 from fastws_compat import conf
@@ -118,9 +119,10 @@ class Member(Outlet):
         """Note the position that the member has reached in a group, if it may recover from there."""
 
     def put(self, frame: Frame) -> None:
-        """Queue a frame behind what is queued already."""
-        self._enqueue(frame)
-        self.flush()
+        """Queue a frame behind what is queued already, unless the socket is being closed."""
+        if self._close_send is None:
+            self._enqueue(frame)
+            self.flush()
 
     async def send(self, frame: Frame) -> None:
         """Send a frame, unless the socket is closed, and wait while the client reads too slowly."""
@@ -285,8 +287,11 @@ class Member(Outlet):
             close = self._queue.pop()
             self._queue.clear()
             self._queue.append(close)
-            if self._task is not None:
+            if self._task is not None and _has_begun(self._task):
                 self._task.cancel()
+            elif self._task is not None:
+                # Cancelled now, it would end without its cleanup, which sends the close.
+                asyncio.get_running_loop().call_soon(self._skip_to_close)
 
     async def _drain(self, started: Coroutine[Any, Any, None] | None) -> None:
         """Finish the send that was started, then send the queue."""
@@ -396,6 +401,11 @@ def _resume(sending: Any, waits_for: Any) -> Generator[Any, Any, None]:
             waits_for = step(argument)
         except StopIteration:
             return
+
+
+def _has_begun(task: asyncio.Task[None]) -> bool:
+    coroutine: Any = task.get_coro()
+    return getcoroutinestate(coroutine) != CORO_CREATED
 
 
 async def _after(event: asyncio.Event, work: Callable[[], Awaitable[None]]) -> None:

@@ -26,18 +26,18 @@ class Typed:
         data = self.outgoing.encode(message)
         return Payload(_kind(self.outgoing, data), data)
 
-    def _message(self, payload: Payload) -> Any:
-        return self.outgoing.decode(payload.data)
+    def _messages(self, payload: Payload) -> list[Any]:
+        """The message as an instance of its class, or nothing if it is invalid."""
+        try:
+            return [self.outgoing.decode(payload.data)]
+        except (ResponseValidationError, ValidationError, ValueError):
+            logger.warning("A message to %r does not fit the types of the group and is skipped", self)
+            return []
 
     async def _read(self, subscriber: Subscriber) -> AsyncIterator[Any]:
-        """Every message as an instance of its class; invalid messages are skipped."""
         async for payload in subscriber.payloads():  # pragma: no branch - they end with an exception
-            try:
-                message = self.outgoing.decode(payload.data)
-            except (ResponseValidationError, ValidationError, ValueError):
-                logger.warning("A message to %r does not fit the types of the group and is skipped", self)
-                continue
-            yield message
+            for message in self._messages(payload):
+                yield message
 
 
 def _kind(outgoing: Outgoing, data: str | bytes) -> Kind:

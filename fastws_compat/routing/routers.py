@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from fastws_compat import conf
 from fastws_compat.connections.lifecycle import serve_alone
-from fastws_compat.connections.registry import drain, registry
+from fastws_compat.connections.registry import drain, start
 from fastws_compat.connections.states import MATCHED_ROUTE, ROUTE_PREFIX, SESSION
 from fastws_compat.datastructures import Headers, URLPath, parse_host_header
 from fastws_compat.dependencies.signature import refuse_foreign
@@ -359,7 +359,7 @@ class Router:
         """Run the lifespan context between the server's startup and shutdown messages."""
         started = False
         await receive()
-        registry()  # the event loop serves from now on, and operators can reach it
+        start()
         try:
             async with self.lifespan_context(scope.get("app")) as state:
                 if state is not None:
