@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from traceback import walk_tb
 from types import FrameType, MethodType
 from typing import Any
@@ -42,6 +43,7 @@ from fastws_compat.connections.states import (
 )
 from fastws_compat.connections.tally import Tally
 from fastws_compat.connections.tracebacks import flat, for_log, leaves
+from fastws_compat.daphne.portable import is_stock, with_codes
 from fastws_compat.exception_handlers import DEFAULT_HANDLERS, handle
 from fastws_compat.logger import logger
 from fastws_compat.porting import foreign
@@ -89,6 +91,8 @@ class Session(Monitored, Counted):
             if type(self.server).__module__.startswith("uvicorn."):
                 self._tally = Tally()
                 self.server_send = self._tally.yielding(send)
+        elif type(send) is partial and is_stock(send):
+            self.server_send = with_codes(send)
 
     def at_end(self, callback: Callable[[], Awaitable[None]]) -> None:
         """Await `callback` when the connection ends, for whatever reason; the last one added runs first."""

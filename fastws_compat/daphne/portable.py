@@ -1,4 +1,7 @@
-"""The portable mode for an untested daphne: close codes that it would reject, and the lifespan."""
+"""The portable mode for an untested daphne: close codes that it would reject, and the lifespan.
+
+A stock daphne gets the close codes too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Any
 
 from fastws_compat import conf
 from fastws_compat.daphne.lifespan import Lifespan
+from fastws_compat.modules import loaded
 from fastws_compat.types import ASGIApp, Message, Receive, Scope, Send
 
 # 4000 to 4999 are for private use (RFC 6455, 7.4.2). 1001 and 1012 both tell a client to connect again.
@@ -17,14 +21,26 @@ def portable(application: ASGIApp) -> ASGIApp:
     """`application` with its close codes mapped: 1008 becomes 4008, and so on."""
 
     async def mapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_mapped(message: Message) -> None:
-            if message["type"] == "websocket.close" and message.get("code") in CODES:
-                message = {**message, "code": CODES[message["code"]]}
-            await send(message)
-
-        await application(scope, receive, send_mapped if scope["type"] == "websocket" else send)
+        await application(scope, receive, with_codes(send) if scope["type"] == "websocket" else send)
 
     return mapped
+
+
+def with_codes(send: Send) -> Send:
+    """`send` with its close codes mapped."""
+
+    async def send_mapped(message: Message) -> None:
+        if message["type"] == "websocket.close" and message.get("code") in CODES:
+            message = {**message, "code": CODES[message["code"]]}
+        await send(message)
+
+    return send_mapped
+
+
+def is_stock(send: Send) -> bool:
+    """Whether `send` is that of a stock daphne, which raises for these codes and leaves the socket open."""
+    daphne, function = loaded("daphne.server"), getattr(send, "func", None)
+    return daphne is not None and isinstance(getattr(function, "__self__", None), daphne.Server)
 
 
 def with_lifespan(application: ASGIApp, lifespan: Lifespan) -> ASGIApp:

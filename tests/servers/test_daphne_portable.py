@@ -7,6 +7,7 @@ import asyncio
 import pytest
 import websockets
 
+from tests.servers.client import open_socket
 from tests.servers.conftest import Server
 
 pytestmark = pytest.mark.servers
@@ -35,3 +36,17 @@ def test_lifespan_runs_with_the_first_socket_and_ends_with_the_server(daphne: Se
         "LIFESPAN down",
     ]
     assert running.logs().count("not completed") == 1
+
+
+def test_stock_daphne_closes_every_socket_with_a_code_that_it_can_send(daphne: Server) -> None:
+    """It raised for the others, and the client stayed connected to an endpoint that had ended."""
+    running = daphne.start("tests.servers.stock:app")
+    codes = {}
+    for path, message in {"/json": "{", "/raise/after": "", "/policy": ""}.items():
+        with open_socket(running, path) as client:
+            if message:
+                client.send(message)
+            with pytest.raises(websockets.ConnectionClosed):
+                client.recv(timeout=10)
+            codes[path] = client.close_code
+    assert codes == {"/json": 4007, "/raise/after": 4011, "/policy": 4008}
