@@ -270,6 +270,23 @@ def test_a_server_that_refuses_subscribers(use: Any, admin: Redis, caplog: pytes
         admin.execute_command("ACL", "SETUSER", "default", "+subscribe")
 
 
+def test_a_server_that_is_away_has_not_recovered_when_the_last_member_leaves(
+    use: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Leaving a group that has never been joined asks the server for nothing."""
+    monkeypatch.setattr("fastws_compat.groups.hub.RETRY_INTERVAL", 0.01)
+    use(hosts=["redis://127.0.0.1:1"])
+
+    async def main() -> None:
+        async with GROUP.subscribe():
+            await until(lambda: "'default' fails" in caplog.text)
+        await until(lambda: health("default").failing_since is None)
+
+    run(main)
+    assert "has recovered" not in caplog.text
+    assert "'default' has no members here any more" in caplog.text
+
+
 def test_what_arrives_is_read_although_nothing_receives_it(
     use: Any, redis: RedisServer, admin: Redis
 ) -> None:

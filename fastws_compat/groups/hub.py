@@ -191,7 +191,10 @@ class Hub:
         self._failing = not all(reader.is_open for reader in self._active_readers())
         if self._failing:
             return
-        health(self.alias).succeeded()
+        if self._readers:
+            health(self.alias).succeeded()
+        else:
+            health(self.alias).unused()
         expiry = getattr(self.layer, "group_expiry", None)
         if expiry and self._rejoin_at is None:
             self._rejoin_at = asyncio.get_running_loop().time() + expiry / 2

@@ -115,13 +115,20 @@ class Health:
             )
 
     def succeeded(self, operation: str = "receiving") -> None:
+        self._end(operation, "has recovered after %.1f s")
+
+    def unused(self, operation: str = "receiving") -> None:
+        """End the outage of an operation that nothing needs any more: nobody would notice its recovery."""
+        self._end(operation, "has no members here any more, %.1f s after it failed")
+
+    def _end(self, operation: str, how: str) -> None:
         self._failing.discard(operation)
         if self.failing_since is not None and not self._failing:
             seconds, self.failing_since = time.monotonic() - self.failing_since, None
             logger.warning(
-                "Channel layer %r has recovered after %.1f s; %d messages from this process were lost",
+                "Channel layer %r %s; %d messages from this process were lost",
                 self.alias,
-                seconds,
+                how % seconds,
                 self._lost,
             )
 
