@@ -17,6 +17,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, Permission, User
 from django.contrib.sessions.backends.db import SessionStore as DatabaseStore
 from django.contrib.sessions.models import Session
+from django.core.cache.backends.locmem import LocMemCache
 from django.db import OperationalError, connection
 from django.test.utils import CaptureQueriesContext
 
@@ -28,6 +29,7 @@ from fastws_compat.logins.identify import identify, session_of
 pytestmark = pytest.mark.django_db
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
+LOCMEM = "django.core.cache.backends.locmem.LocMemCache"
 ENGINES = {
     "db": "django.contrib.sessions.backends.db",
     "cached_db": "django.contrib.sessions.backends.cached_db",
@@ -49,7 +51,7 @@ class SessionStore(DatabaseStore):
 def engine(request, settings, tmp_path):
     settings.SESSION_ENGINE = ENGINES[request.param]
     settings.SESSION_FILE_PATH = str(tmp_path)
-    cache = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": str(tmp_path)}
+    cache = {"BACKEND": LOCMEM, "LOCATION": str(tmp_path)}
     settings.CACHES = {"default": cache}
     return request.param
 
@@ -227,7 +229,7 @@ def test_sockets_of_one_session_share_nothing(engine):
 
 def test_missing_session_goes_into_the_cache(settings, tmp_path):
     settings.SESSION_ENGINE = ENGINES["cached_db"]
-    cache = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": str(tmp_path)}
+    cache = {"BACKEND": LOCMEM, "LOCATION": str(tmp_path)}
     settings.CACHES = {"default": cache}
     keys = [log_in(user) for user in make_users(10)]
     settings.CACHES = {"default": {**cache, "LOCATION": "emptied"}}
@@ -245,8 +247,6 @@ def test_sockets_of_one_unknown_session_are_found_together(settings, engine_name
 
 
 def test_cache_that_refuses_one_key_keeps_the_others(settings, monkeypatch):
-    from django.core.cache.backends.locmem import LocMemCache
-
     def refuse(*args, **kwargs):
         raise ValueError("a key that this cache cannot have")
 
@@ -255,6 +255,63 @@ def test_cache_that_refuses_one_key_keeps_the_others(settings, monkeypatch):
     monkeypatch.setattr(LocMemCache, "get_many", refuse)
     found = arrive([scope_of(key) for key in keys])
     assert [scope["user"].username for scope in found] == [f"user{number}" for number in range(10)]
+
+
+class DownError(Exception):
+    """What a client of a cache raises; it has a class of its own, and is no OSError."""
+
+
+@pytest.mark.parametrize("engine_name", ["cached_db", "cache"])
+@pytest.mark.parametrize("count", [1, 10])
+def test_cache_of_the_sessions_that_is_down_refuses_all_at_once(
+    settings, monkeypatch, caplog, engine_name, count
+):
+    """By themselves, Django's engines find nobody then, or raise what the cache has raised."""
+    calls = []
+
+    def fail(*args, **kwargs):
+        calls.append(args)
+        raise DownError("no connection")
+
+    settings.SESSION_ENGINE = ENGINES[engine_name]
+    keys = [log_in(user) for user in make_users(count)]
+    for name in ("get", "get_many", "set"):
+        monkeypatch.setattr(LocMemCache, name, fail)
+    found = arrive([scope_of(key) for key in keys])
+    assert [refusal.status_code for refusal in found] == [503] * count
+    assert all(1 <= int(refusal.headers["Retry-After"]) <= 10 for refusal in found)
+    assert len(calls) <= 3
+    assert caplog.text.count("the user cannot be identified (CacheFails: DownError: no connection)") == count
+
+
+def test_cache_that_cannot_read_one_session_has_nobody_there(settings, monkeypatch):
+    settings.SESSION_ENGINE = ENGINES["cache"]
+    [good, bad] = [log_in(user) for user in make_users(2)]
+    get = LocMemCache.get
+
+    def read(self, key, *args, **kwargs):
+        if key.endswith(bad):
+            raise DownError("written by another version")
+        return get(self, key, *args, **kwargs)
+
+    monkeypatch.setattr(LocMemCache, "get", read)
+    alone = [found for key in (good, bad) for found in arrive([scope_of(key)])]
+    assert [scope["user"].username for scope in alone] == ["user0", ""]
+    together = arrive([scope_of(key) for key in (good, bad)])
+    assert [scope["user"].username for scope in together] == ["user0", ""]
+
+
+def test_cache_that_cannot_be_written_to_is_not_down(settings, monkeypatch):
+    """As on Django's pages: the error is the project's to see."""
+
+    def fail(*args, **kwargs):
+        raise DownError("read only")
+
+    settings.SESSION_ENGINE = ENGINES["cached_db"]
+    [key] = [log_in(user) for user in make_users(1)]
+    settings.CACHES = {"default": {"BACKEND": LOCMEM, "LOCATION": "another"}}
+    monkeypatch.setattr(LocMemCache, "set", fail)
+    assert [type(each) for each in arrive([scope_of(key)])] == [DownError]
 
 
 def test_fallback_keys(settings):

@@ -27,6 +27,7 @@ from fastws_compat.exceptions import HTTPException
 from fastws_compat.logger import logger
 from fastws_compat.logins.judge import ALONE, BATCH
 from fastws_compat.logins.lookups import in_thread
+from fastws_compat.logins.stores import CacheFails
 
 # Seconds between two searches for handshakes that have waited too long.
 INTERVAL = 0.5
@@ -179,7 +180,7 @@ class Queue:
             return
         try:
             results = self._look_up.many([entry.item for entry in batch])
-        except (OperationalError, InterfaceError):  # the database is down for all of them
+        except (OperationalError, InterfaceError, CacheFails):  # down for all of them
             raise
         except Exception:  # it may be the fault of one item
             return

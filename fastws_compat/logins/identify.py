@@ -38,7 +38,7 @@ async def identify(scope: Scope) -> Scope:
 
     Unlike it, this keeps sessions whose hash was made with one of SECRET_KEY_FALLBACKS, and takes no thread
     for clients without a cookie. Without `django.contrib.auth` there is no user.
-    Raises HTTPException(503) if the database fails.
+    Raises HTTPException(503) if the database fails, or the cache of the sessions.
     """
     begun = time.monotonic()
     identified = {**scope} if "session" in scope else _with_session(scope)
@@ -123,7 +123,8 @@ async def from_database(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 async def or_refused(work: Awaitable[T]) -> T:
-    """The result of `work`. If the database fails, one line is logged and the handshake refused with 503."""
+    """The result of `work`. If the database or the cache of the sessions fails, one line is logged and the
+    handshake refused with 503."""
     try:
         return await work
     except (Error, OSError) as exc:

@@ -144,7 +144,9 @@ def owner_of(session: Any, before_own_code: Callable[[], None] = lambda: None) -
     """The user that is logged in to a session, judged as in every later round; None without a login.
 
     `before_own_code` is called if a backend of the project is about to look the user up.
+    Raises OSError if the cache of the sessions fails.
     """
+    stores.load_alone(session)
     identity = _identity_of(session, session)
     if identity is None:
         return None

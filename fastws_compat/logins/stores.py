@@ -9,10 +9,18 @@ from typing import Any
 
 from django.contrib.sessions.backends.base import SessionBase
 
+from fastws_compat.logger import in_words
 from fastws_compat.logins import parts
 from fastws_compat.logins.signatures import decoder
 
 Read = Callable[[Sequence[Any]], None]
+
+# A key of no session, which every cache accepts.
+PROBE = "fastws_compat"
+
+
+class CacheFails(OSError):
+    """The cache of the sessions fails, so nobody can say who is logged in."""
 
 
 def is_loaded(session: Any) -> bool:
@@ -45,6 +53,31 @@ def load(sessions: Iterable[Any]) -> None:
     read = _reader_of(together[0]) if together else None
     if read is not None:
         read(together)
+
+
+def load_alone(session: Any) -> None:
+    """Read a session that is in a cache as its own `load` does; raises CacheFails if the cache fails.
+
+    There, Django's engines find nobody, or raise what the cache has raised.
+    """
+    read = _reader_of(session)
+    if is_loaded(session) or read not in (_from_cache, _from_both):
+        return
+    try:
+        session._get_session()
+    except Exception:
+        _check_cache(session)
+        raise
+    if session.session_key is None and read is _from_cache:
+        _check_cache(session)
+
+
+def _check_cache(session: Any) -> None:
+    """Raise CacheFails if the cache of a session fails for every key, and not only for some."""
+    try:
+        session._cache.get(PROBE)
+    except Exception as exc:  # as in Django: caches raise exceptions of their own
+        raise CacheFails(in_words(exc)) from None
 
 
 def _is_plain(key: str) -> bool:
@@ -90,7 +123,7 @@ def _from_database(sessions: Sequence[Any]) -> None:
 
 
 def _from_cache(sessions: Sequence[Any]) -> None:
-    """If the cache fails, each session is left to its own `load`: it may be the fault of one key."""
+    """If the cache fails for some of the keys, each session is left to its own `load`."""
     cached = _cached(sessions)
     if cached is not None:
         _set_all(sessions, cached)
@@ -112,10 +145,11 @@ def _from_both(sessions: Sequence[Any]) -> None:
 
 
 def _cached(sessions: Sequence[Any]) -> dict[str, Any] | None:
-    """What the cache has, by its keys; None if it fails."""
+    """What the cache has, by its keys; None if it fails for some of them, and CacheFails if for any."""
     try:
         found: dict[str, Any] = sessions[0]._cache.get_many({session.cache_key for session in sessions})
-    except Exception:  # as in Django: caches raise exceptions of their own
+    except Exception:
+        _check_cache(sessions[0])
         return None
     return found
 
