@@ -43,6 +43,7 @@ def get_asgi_application(
 
     from fastws_compat import daphne, logs
     from fastws_compat.apps import print_routes
+    from fastws_compat.checks.settings import log_errors
     from fastws_compat.daphne import hooks
     from fastws_compat.logins import receivers
     from fastws_compat.origins import OriginCheck
@@ -52,6 +53,7 @@ def get_asgi_application(
     hooks.before_serving(print_routes)
     installed.warn_if_absent()
     logs.install()
+    log_errors()
     receivers.connect()  # also for a project that is not listed in INSTALLED_APPS
     sockets = load(app)
     pages = with_mounts(django, sockets, http)

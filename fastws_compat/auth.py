@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import async_to_sync
+from django.core.exceptions import ImproperlyConfigured
 
 from fastws_compat.connections.admission import Turn
 from fastws_compat.connections.closing import close_code, close_reason
@@ -44,6 +45,7 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     scope = websocket.scope
     if "user" not in scope:
         await identify.resolve(scope)
+        _refuse_without_users(scope)
     user = await identify.loaded_user(websocket.user)
     is_judged = scope.get(JUDGED_USER) is user
     if not user.is_authenticated or (LOGIN in scope and is_judged):
@@ -55,6 +57,14 @@ async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     if LOGIN not in scope and key is not None:
         await _enter(websocket, user, key, session)
     return user  # type: ignore[no-any-return]
+
+
+def _refuse_without_users(scope: Scope) -> None:
+    if "user" not in scope:
+        raise ImproperlyConfigured(
+            "A dependency of fastws_compat.auth asks for the user, but the project has no users: add "
+            "'django.contrib.auth' to INSTALLED_APPS, or set websocket.scope['user'] before it."
+        )
 
 
 async def _enter(websocket: WebSocket, user: Any, user_id: str, session: Any) -> None:

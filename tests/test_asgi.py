@@ -433,10 +433,17 @@ with client.websocket_connect("/open") as websocket:
     print(websocket.receive_json())
 """
 WITHOUT_USERS = """
+from django.core.exceptions import ImproperlyConfigured
+
 try:
     client.websocket_connect("/users").__enter__()
-except AssertionError as error:
+except ImproperlyConfigured as error:
     print(error)
+"""
+WITHOUT_SESSIONS = """
+client.cookies["sessionid"] = "the0cookie0of0another0project000"
+with client.websocket_connect("/open") as websocket:
+    print(websocket.receive_json())
 """
 LOGOUT = """
 from django.contrib.auth.models import User
@@ -457,10 +464,11 @@ USERS = ["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.s
 @pytest.mark.parametrize(
     ("rest", "installed", "printed"),
     [
-        (WITHOUT_USERS, ["fastws_compat"], "False\nAuthenticationMiddleware must be installed to access"),
+        (WITHOUT_USERS, ["fastws_compat"], "False\nA dependency of fastws_compat.auth asks for the user"),
+        (WITHOUT_SESSIONS, ["fastws_compat", *USERS[:2]], "True\nTrue\n"),
         (LOGOUT, USERS, "True\n4401\n"),
     ],
-    ids=["no users", "not installed"],
+    ids=["no users", "no sessions", "not installed"],
 )
 def test_project_with_few_installed_apps(rest, installed, printed):
     done = subprocess.run(
@@ -471,6 +479,19 @@ def test_project_with_few_installed_apps(rest, installed, printed):
         timeout=60,
     )
     assert done.stdout.startswith(printed), done.stderr
+
+
+def test_invalid_settings_are_logged(settings, caplog):
+    """A server runs no checks, and would fail at a connection, or ignore what has been set."""
+    settings.FASTWS = {"MAX_CONNECTIONS": "5", "TRHEADS": 8}
+    settings.SILENCED_SYSTEM_CHECKS = ["fastws.E007"]
+    settings.LOGGING_CONFIG = None  # `django.setup()` would replace pytest's handler
+    get_asgi_application(FastAPI())
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert errors == [
+        "fastws.E008: FASTWS['MAX_CONNECTIONS'] has the invalid value '5'. Set it to a positive integer or "
+        "None. See docs/reference/checks.md#fastwse008."
+    ]
 
 
 # HTTP and the lifespan

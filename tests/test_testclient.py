@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
+from channels.db import database_sync_to_async
 from django.contrib.auth import get_user_model
 from django.db import close_old_connections, connection, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -1320,6 +1321,27 @@ def test_stale_connections_of_the_test_stay_open(transactional_db):
     assert events == []
     close_old()
     assert events == ["closed"]
+
+
+async def closing_stale_connections(scope, receive, send):
+    """Call the ORM as projects of Channels do: around the call, it closes the connections that look stale."""
+    await database_sync_to_async(get_user_model().objects.count)()
+    await send(ACCEPT)
+
+
+def test_the_connection_of_an_async_test_stays_open(db, monkeypatch):
+    """As in an async test of Django's TestCase: a connection in a transaction looks stale to Django."""
+    closed = []
+    monkeypatch.setattr(connection, "close", lambda: closed.append("closed"))
+
+    async def use_the_client():
+        with TestClient(closing_stale_connections).websocket_connect("/"):
+            pass
+
+    async_to_sync(use_the_client)()
+    assert closed == []
+    close_old_connections()
+    assert closed == ["closed"]
 
 
 def test_sync_dependencies_run_in_threads_without_a_database():

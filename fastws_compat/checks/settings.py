@@ -15,6 +15,7 @@ from fastws_compat.checks.messages import TAG, Messages, message
 from fastws_compat.deflate import DEFAULTS as DEFLATE_OPTIONS
 from fastws_compat.deflate import compile_deflate
 from fastws_compat.exceptions import DeclarationError
+from fastws_compat.logger import logger
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -60,6 +61,13 @@ def check_settings(**kwargs: Any) -> Messages:
             'Write a dict, for example FASTWS = {"THREADS": 8}.',
         )
     return [found for name, value in values.items() for found in check_setting(name, value)]
+
+
+def log_errors() -> None:
+    """Log what `manage.py check` reports about FASTWS, because daphne and uvicorn run no checks."""
+    for found in check_settings():
+        if not found.is_silenced():
+            logger.error("%s: %s %s", found.id, found.msg, found.hint)
 
 
 @register(TAG)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 from channels.db import DatabaseSyncToAsync
+from django.apps import apps
 from django.conf import settings
 from django.core.cache import BaseCache, caches
 from django.db import InterfaceError, OperationalError
@@ -104,13 +105,22 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
 
 # Sessions
 
+# The engines that keep sessions in the table of `django.contrib.sessions`.
+IN_TABLE = ("django.contrib.sessions.backends.db", "django.contrib.sessions.backends.cached_db")
+
 
 def new_session(key: str | None) -> Any:
     """The session with that key, not loaded yet. It holds no cache client and leaves none in the context.
 
-    A key with a null character is nobody's, and PostgreSQL would raise an error for it.
+    A key with a null character is nobody's, and PostgreSQL would raise an error for it. Without a table of
+    sessions, the cookie is that of another project on the same host.
     """
-    return copy_context().run(_new_session, None if key and "\0" in key else key)
+    is_usable = key and "\0" not in key and _has_sessions()
+    return copy_context().run(_new_session, key if is_usable else None)
+
+
+def _has_sessions() -> bool:
+    return settings.SESSION_ENGINE not in IN_TABLE or apps.is_installed("django.contrib.sessions")
 
 
 def _new_session(key: str | None) -> Any:

@@ -70,12 +70,11 @@ class Portal:
 
     def share_database(self) -> None:
         """Run sync dependencies in the test's thread too, while other threads cannot use its database."""
-        if self.sync_executor is not None or threading.get_ident() != self.pump.thread:
+        if threading.get_ident() != self.pump.thread:
             return
-        connections = _open_connections()
-        for connection in connections:
-            vars(connection).setdefault(CLOSE_OLD, _keep_connection)
-        if any(map(_is_private, connections)):
+        if self.sync_executor is not None:
+            self.sync_executor.submit(_keep_connections)
+        elif any(map(_is_private, _keep_connections())):
             thread_executors[self.loop] = self.pump
         else:
             thread_executors.pop(self.loop, None)
@@ -109,8 +108,10 @@ class Portal:
         if threading.get_ident() == self.pump.thread:
             vars(SyncToAsync.threadlocal).clear()
             vars(SyncToAsync.threadlocal).update(self._before)
-            for connection in _open_connections():
-                vars(connection).pop(CLOSE_OLD, None)
+            if self.sync_executor is None:
+                _release_connections()
+            else:
+                self.sync_executor.submit(_release_connections)
         if not self._ended:
             raise RuntimeError(
                 "The test client's loop does not end: the application blocks it or left a thread running."
@@ -209,8 +210,22 @@ def _open_connections() -> list[Any]:
     return [connection for connection in connections if connection.connection is not None]
 
 
+def _keep_connections() -> list[Any]:
+    """Have the open connections of this thread stay open; returns them."""
+    connections = _open_connections()
+    for connection in connections:
+        vars(connection).setdefault(CLOSE_OLD, _keep_connection)
+    return connections
+
+
 def _keep_connection() -> None:
     """Do nothing, where Django would close a stale connection: it belongs to the test."""
+
+
+def _release_connections() -> None:
+    """Undo `_keep_connections`."""
+    for connection in _open_connections():
+        vars(connection).pop(CLOSE_OLD, None)
 
 
 def _is_private(connection: Any) -> bool:
