@@ -105,7 +105,8 @@ def _with_caches_closed(call: Callable[..., T], *arguments: Any) -> T:
 
 # Sessions
 
-# The engines that keep sessions in the table of `django.contrib.sessions`.
+SESSIONS = "django.contrib.sessions"
+# The engines that keep sessions in the table of that application.
 IN_TABLE = ("django.contrib.sessions.backends.db", "django.contrib.sessions.backends.cached_db")
 
 
@@ -120,7 +121,10 @@ def new_session(key: str | None) -> Any:
 
 
 def _has_sessions() -> bool:
-    return settings.SESSION_ENGINE not in IN_TABLE or apps.is_installed("django.contrib.sessions")
+    if settings.SESSION_ENGINE not in IN_TABLE:
+        return True
+    labelled = apps.app_configs.get("sessions")  # `is_installed` looks at every application
+    return (labelled is not None and labelled.name == SESSIONS) or apps.is_installed(SESSIONS)
 
 
 def _new_session(key: str | None) -> Any:
