@@ -116,19 +116,20 @@ def new_session(key: str | None) -> Any:
     A key with a null character is nobody's, and PostgreSQL would raise an error for it. Without a table of
     sessions, the cookie is that of another project on the same host.
     """
-    is_usable = key and "\0" not in key and _has_sessions()
-    return copy_context().run(_new_session, key if is_usable else None)
+    engine = settings.SESSION_ENGINE
+    is_usable = key and "\0" not in key and _has_sessions(engine)
+    return copy_context().run(_new_session, engine, key if is_usable else None)
 
 
-def _has_sessions() -> bool:
-    if settings.SESSION_ENGINE not in IN_TABLE:
+def _has_sessions(engine: str) -> bool:
+    if engine not in IN_TABLE:
         return True
     labelled = apps.app_configs.get("sessions")  # `is_installed` looks at every application
     return (labelled is not None and labelled.name == SESSIONS) or apps.is_installed(SESSIONS)
 
 
-def _new_session(key: str | None) -> Any:
-    store = import_module(settings.SESSION_ENGINE).SessionStore(key)
+def _new_session(engine: str, key: str | None) -> Any:
+    store = import_module(engine).SessionStore(key)
     for name, value in vars(store).items():
         if isinstance(value, BaseCache) and (alias := _alias_of(value)) is not None:
             setattr(store, name, ThreadCache(alias))
