@@ -251,4 +251,4 @@ def test_an_outage_of_the_layer_is_logged_once(
         running.cancel()
 
     asyncio.run(main())
-    assert caplog.text.count("The channel layer fails (ConnectionError('away'))") == 1
+    assert caplog.text.count("The channel layer fails (ConnectionError: away)") == 1

@@ -41,7 +41,7 @@ def check_daphne_version(**kwargs: Any) -> Messages:
 def check_daphne_mode(**kwargs: Any) -> Messages:
     """Report a daphne that is not completed; nothing if it is, or if the process does not run daphne."""
     consequences = {
-        "portable": "close codes 1001 to 1014 are sent as 4001 to 4014, and denial responses as 403",
+        "portable": "close codes 1001 to 1014 are sent as private ones (1008 as 4008), and refusals as 403",
         "stock": "FASTWS['DAPHNE'] is 'stock'",
     }
     mode = daphne.mode()

@@ -19,7 +19,7 @@ def choose() -> tuple[Mode, type[Any]]:
         from fastws_compat.daphne.portable import server_class
 
         logger.warning(
-            "daphne is not completed (%s): close codes 1001 to 1014 are sent as 4001 to 4014, "
+            "daphne is not completed (%s): close codes 1001 to 1014 are sent as private ones, such as 4008, "
             "and daphne's other gaps in the ASGI specification remain.",
             problem,
         )

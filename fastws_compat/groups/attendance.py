@@ -33,7 +33,7 @@ from fastws_compat.groups.upkeep import start_once
 from fastws_compat.groups.watch import Viewer, Watch
 from fastws_compat.layers.client import layer_of, with_timeout
 from fastws_compat.layers.wire import Payload, pack
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 
 # Somebody has joined a group, or has left it: `group` is its name, `key` and `info` say who it is. Each is
 # sent once, by the process that detects the change, without a sender.
@@ -209,7 +209,7 @@ class Attendance:
         try:
             await with_timeout(layer_of(self._alias).group_send(name, message))
         except Exception as exc:
-            logger.debug("Other processes see a change of presence in %r late: %r", group, exc)
+            logger.debug("Other processes see a change of presence in %r late: %s", group, in_words(exc))
 
     async def _send_signals(self) -> None:
         while self._signals:
@@ -234,7 +234,7 @@ class Attendance:
         try:
             versions = await with_timeout(seats.versions([watch.group for watch in watches]))
         except Exception as exc:
-            logger.debug("Presence cannot be checked: %r", exc)
+            logger.debug("Presence cannot be checked: %s", in_words(exc))
             versions = []
         for watch, (epoch, version) in zip(watches, versions, strict=False):
             watch.roster.check(epoch, version)

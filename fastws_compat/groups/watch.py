@@ -15,7 +15,7 @@ from fastws_compat.groups.seats import Seats
 from fastws_compat.groups.upkeep import start_once
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.wire import Close
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 
 # Seconds to wait for a diff that arrives out of order.
 OVERTAKING = 0.05
@@ -120,7 +120,7 @@ class Watch:
             try:
                 epoch, version, people = await with_timeout(self.seats.people(self.group))
             except Exception as exc:
-                logger.debug("The presence in %r cannot be read: %r", self.group, exc)
+                logger.debug("The presence in %r cannot be read: %s", self.group, in_words(exc))
                 self.roster.stale = True
                 await asyncio.sleep(RETRY_INTERVAL)
                 continue

@@ -8,7 +8,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from fastws_compat.layers.client import with_timeout
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 from fastws_compat.threads.retries import Retry
 
 # Seconds until a layer that failed is tried again, and that sending one message may take.
@@ -37,8 +37,8 @@ class Outbox:
             await self._send(message)
         except Exception as exc:
             logger.warning(
-                "The channel layer fails (%r): messages to other processes in group %r are queued",
-                exc,
+                "The channel layer fails (%s): messages to other processes in group %r are queued",
+                in_words(exc),
                 self._group,
             )
             self._enqueue(message)

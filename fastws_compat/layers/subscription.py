@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from fastws_compat.layers.client import with_timeout
-from fastws_compat.logger import logger
+from fastws_compat.logger import in_words, logger
 
 # Seconds until a layer that failed is tried again, and that leaving the group may take.
 RETRY_INTERVAL, LEAVE_TIMEOUT = 5, 2
@@ -41,9 +41,9 @@ class Subscription:
             except Exception as exc:
                 if not self._is_down:
                     logger.warning(
-                        "The channel layer fails (%r): messages from other processes in group %r "
+                        "The channel layer fails (%s): messages from other processes in group %r "
                         "are not received",
-                        exc,
+                        in_words(exc),
                         self._group,
                     )
                 self._is_down = True
