@@ -44,6 +44,7 @@ from fastws_compat import (
 )
 from fastws_compat.endpoints import WebSocketEndpoint
 from fastws_compat.exceptions import DeclarationError, ResponseValidationError
+from fastws_compat.groups import Group
 from fastws_compat.messages import message_validation_exception_handler
 from fastws_compat.routing import websocket_session
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
@@ -570,6 +571,38 @@ def test_parametrized_classes_are_cached() -> None:
     limited = Annotated[Post | Search, Field(discriminator="type")]
     assert TypedWebSocket[limited, Said | Found] is TypedWebSocket[limited, Said | Found]
     assert issubclass(TypedWebSocket[Post, Said], TypedWebSocket)
+
+
+class Once(BaseModel):
+    n: int
+
+
+class Twice(BaseModel):
+    n: int
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        (Once | Twice, Twice | Once),
+        (Annotated[Once | Twice, {"not": "hashable"}], Annotated[Twice | Once, {"not": "hashable"}]),
+    ],
+)
+def test_of_messages_that_fit_equally_the_first_one_of_the_route_counts(forms: Any) -> None:
+    got: list[Any] = []
+
+    async def endpoint(websocket: Any) -> None:
+        await websocket.accept()
+        got.append(await websocket.receive_message())
+
+    for form in forms:
+        assert TypedWebSocket[form, None] is TypedWebSocket[form, None]
+        assert Group[form] is Group[form]
+        with connect("/", typed(endpoint, form)) as socket:
+            socket.send_text('{"n": 1}')
+    assert got == [Once(n=1), Twice(n=1)]
+    assert Group[forms[0]] is not Group[forms[1]]
+    assert TypedWebSocket[list[Once | Twice], None] is not TypedWebSocket[list[Twice | Once], None]
 
 
 def test_a_plain_route_is_as_it_was() -> None:

@@ -11,7 +11,7 @@ from fastws_compat.exceptions import ResponseValidationError
 from fastws_compat.groups.subscriber import Subscriber
 from fastws_compat.layers.wire import Kind, Payload
 from fastws_compat.logger import logger
-from fastws_compat.messages.members import name_of_type
+from fastws_compat.messages.members import Classes, name_of_type
 from fastws_compat.messages.outgoing import Outgoing
 
 
@@ -46,18 +46,12 @@ def _kind(outgoing: Outgoing, data: str | bytes) -> Kind:
     return "json" if outgoing.members.text is None else "text"
 
 
-_classes: dict[Any, Any] = {}
+_classes = Classes()
 
 
 def typed_group(base: type[Any], form: Any) -> Any:
     """The class of the groups of these messages; the same one each time."""
-    try:
-        known = _classes.get((base, form))
-    except TypeError:  # annotated with something that is not hashable
-        return _new_class(base, form)
-    if known is None:
-        known = _classes[base, form] = _new_class(base, form)
-    return known
+    return _classes.get((base, form), lambda: _new_class(base, form))
 
 
 def _new_class(base: type[Any], form: Any) -> Any:

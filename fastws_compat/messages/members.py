@@ -125,6 +125,39 @@ def raw_adapter(member: Any, where: str) -> TypeAdapter[Any] | None:
     return None if member in (None, str, bytes) else adapter_of(member, where)
 
 
+class Classes:
+    """Classes by the types that they were made for.
+
+    `A | B` equals `B | A`, but of messages that a frame fits equally the first one counts: order matters.
+    """
+
+    def __init__(self) -> None:
+        self._by_types: dict[Any, list[tuple[Any, type[Any]]]] = {}
+        # Those annotated with something that is not hashable.
+        self._others: list[tuple[Any, type[Any]]] = []
+
+    def get(self, types: Any, make: Callable[[], type[Any]]) -> Any:
+        """The class for these types, which `make` returns when it is asked for first."""
+        try:
+            found = self._by_types.setdefault(types, [])
+        except TypeError:
+            found = self._others
+        for known, cls in found:
+            if _are_same(known, types):
+                return cls
+        found.append((types, cls := make()))
+        return cls
+
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Whether types are equal, and their unions in the same order."""
+    if one is other:
+        return True
+    if isinstance(one, tuple):
+        return all(map(_are_same, one, other))
+    return bool(one == other) and all(map(_are_same, get_args(one), get_args(other)))
+
+
 def name_of_type(form: Any) -> str:
     """What to call a type in a sentence."""
     return getattr(base_of(form), "__name__", None) or str(form)

@@ -28,7 +28,7 @@ from fastws_compat.messages.errors import (
 )
 from fastws_compat.messages.frames import ERROR, Call, ReplyT
 from fastws_compat.messages.incoming import LookFirst, is_ping
-from fastws_compat.messages.members import bases_of, evaluate, name_of_type
+from fastws_compat.messages.members import Classes, bases_of, evaluate, name_of_type
 from fastws_compat.messages.names import base_of
 from fastws_compat.messages.outgoing import Outgoing
 from fastws_compat.types import Message
@@ -80,7 +80,7 @@ class TypedWebSocket(WebSocket[State], Generic[InT, OutT]):
                 "TypedWebSocket takes two types, what the client sends and what it gets: "
                 "TypedWebSocket[Question, Answer], with None for nothing."
             )
-        return _parametrized(item)
+        return _classes.get(item, lambda: _new_class(item))  # the same one each time: routes compare it
 
     @property
     def contract(self) -> Contract:
@@ -315,24 +315,7 @@ def _foreign_members(group: Any, outgoing: Outgoing) -> str:
     return ", ".join(name_of_type(member) for member in members if base_of(member) not in own)
 
 
-# Classes for types
-
-_classes: list[tuple[Any, type[TypedWebSocket[Any, Any]]]] = []
-_hashed: dict[Any, type[TypedWebSocket[Any, Any]]] = {}
-
-
-def _parametrized(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
-    """The class for In and Out; the same one each time, because routes compare it."""
-    try:
-        if forms not in _hashed:
-            _hashed[forms] = _new_class(forms)
-        return _hashed[forms]
-    except TypeError:  # annotated with something that is not hashable
-        for known, cls in _classes:
-            if known == forms:
-                return cls
-        _classes.append((forms, _new_class(forms)))
-        return _classes[-1][1]
+_classes = Classes()
 
 
 def _new_class(forms: tuple[Any, Any]) -> type[TypedWebSocket[Any, Any]]:
