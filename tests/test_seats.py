@@ -319,5 +319,21 @@ def test_memory_keeps_a_limited_number_of_empty_groups(monkeypatch: pytest.Monke
     asyncio.run(steps())
 
 
+def test_memory_keeps_a_limited_number_of_groups_that_were_only_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fastws_compat.groups.seats.MAX_GROUPS", 3)
+
+    async def steps() -> None:
+        seats = MemorySeats()
+        await seats.enter("full", "p1", [seat("a", "7")])
+        for number in range(10):
+            assert await seats.count(f"empty.{number}") == 0
+            assert len(seats._books) <= 3
+        assert await seats.count("full") == 1
+
+    asyncio.run(steps())
+
+
 def test_a_book_without_a_change_keeps_its_version() -> None:
     assert Book().enter("p1", [], 0).version == 0

@@ -18,7 +18,7 @@ from fastws_compat.groups.breaker import HEADS, Breaker, breaker_of
 from fastws_compat.groups.delivery import Catcher, Delivery, Frame, Participant
 from fastws_compat.groups.entries import Kept, change_frame, snapshot_frame, text_frame
 from fastws_compat.groups.feed import Feed, Lost, Step, Values
-from fastws_compat.groups.hub import MAX_DELIVERIES_IN_A_ROW, Hub
+from fastws_compat.groups.hub import Hub, next_batch
 from fastws_compat.groups.kinds import Kind
 from fastws_compat.groups.positions import Position
 from fastws_compat.groups.ring import Budget, Ring
@@ -328,8 +328,7 @@ class GroupFeed:
         is_for_all, departures = entry.exclude is None and not hidden_from, self.hub.departures
         self._unserved = self._live()[::-1]
         while self._unserved:
-            size = min(len(self._unserved), MAX_DELIVERIES_IN_A_ROW)
-            batch = [self._unserved.pop() for _ in range(size)]
+            batch = next_batch(self._unserved)
             is_whole = is_for_all and departures == self.hub.departures
             for member in write_to_ready(delivery, batch) if is_whole else batch:
                 if member.id not in members or member.id in self.catchers:

@@ -260,5 +260,7 @@ class MemorySeats:
         try:
             return self._books[group]
         except KeyError:
+            if len(self._books) >= MAX_GROUPS:  # groups that were only looked at have nobody either
+                self._books = {name: book for name, book in self._books.items() if book.people}
             book = self._books[group] = Book()
             return book
