@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from channels.auth import logout
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.signals import request_started
@@ -14,7 +15,8 @@ from django.db.models.signals import post_delete
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from fastws_compat.auth import login_required
+from fastws_compat import Depends, WebSocket
+from fastws_compat.auth import get_user, login_required
 from fastws_compat.logins import deletions, remote
 from fastws_compat.testclient import TestClient
 from tests.test_revalidation import app_for, connected, end_of, nothing_is_left
@@ -117,6 +119,26 @@ def test_a_process_without_requests_reads_no_row_that_it_deletes() -> None:
         call_command("clearsessions")
     assert len(queries) == 1
     assert not Session.objects.exists()
+
+
+def test_a_process_that_serves_only_sockets_listens_too(django_capture_on_commit_callbacks: Commit) -> None:
+    """It has no requests, but an endpoint may call Channels' `logout`."""
+    deletions.connect()
+    deletions.connect()  # `ready` and `get_asgi_application` call it
+    post_delete.disconnect(sender=Session, dispatch_uid=deletions.DELETED)
+    app = app_for(login_required)
+
+    @app.websocket("/out", dependencies=[Depends(get_user)])
+    async def out(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await logout(websocket.scope)
+
+    client = client_of(make_user(), app)
+    with client.websocket_connect("/ws") as socket:
+        assert socket.receive_text() == "in"
+        with django_capture_on_commit_callbacks(execute=True), client.websocket_connect("/out") as leaving:
+            assert leaving.receive()["type"] == "websocket.close"
+        assert end_of(socket) == 4401
 
 
 def test_sessions_outside_of_the_database(settings: Any) -> None:

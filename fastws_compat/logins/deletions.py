@@ -14,16 +14,20 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.db.models.signals import post_delete
 
+from fastws_compat.connections import registry as loops
+
 LISTEN, DELETED = "fastws_compat.listen_to_sessions", "fastws_compat.session_deleted"
 
 
 def connect() -> None:
-    """Listen from the first request on.
+    """Listen from the first request or socket on.
 
-    A process without requests, such as that of `clearsessions`, does not listen: Django would read every
-    row that it deletes.
+    A process without them, such as that of `clearsessions`, does not listen: Django would read every row that
+    it deletes.
     """
     request_started.connect(listen, dispatch_uid=LISTEN)
+    if listen not in loops.on_begin:
+        loops.on_begin.append(listen)
 
 
 def listen(**kwargs: Any) -> None:
