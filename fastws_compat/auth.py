@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Test = Callable[[Any], Any]
 Dependency = Callable[..., Awaitable[Any]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
@@ -92,6 +93,13 @@ async def login_required(websocket: WebSocket) -> AbstractBaseUser:
     return user  # type: ignore[no-any-return]
 
 
+def _makes_guards(factory: F) -> F:
+    """Mark a function that returns dependencies, so that `Depends` refuses the function itself."""
+    vars(factory)["makes_guards"] = True
+    return factory
+
+
+@_makes_guards
 def user_passes_test(test: Test) -> Dependency:
     """A dependency: the user if `test(user)`, sync or async, is true; else 403, or 401 without a login.
 
@@ -114,6 +122,7 @@ STAFF = Condition(lambda user: user.is_active and getattr(user, "is_staff", Fals
 SUPERUSER = Condition(lambda user: user.is_active and getattr(user, "is_superuser", False), queries=False)
 
 
+@_makes_guards
 def permission_required(
     perm: str | Iterable[str], raise_exception: bool = False, *, obj: Callable[..., Any] | None = None
 ) -> Dependency:

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fastws_compat.concurrency import Concurrency
-from fastws_compat.dependencies.annotations import name_of
+from fastws_compat.dependencies.annotations import is_subclass, loaded, name_of
 from fastws_compat.exceptions import DeclarationError, FastAPIDeprecationWarning
 from fastws_compat.porting import foreign
 
@@ -271,6 +271,17 @@ def _check_dependency(depends: Any, where: str) -> None:
             raise DeclarationError(f"{where} has {name}, which is not a dependency: write Depends(function).")
         raise DeclarationError(f"{where} has {name} without Depends: write Depends({name}).")
     foreign.refuse_call(depends.dependency, where)
+    refuse_uncalled(depends.dependency, where)
+
+
+def refuse_uncalled(dependency: Any, where: str) -> None:
+    """Refuse what makes a guard and is none: called with parameters of the query, it would let all in."""
+    scheme = loaded("fastws_compat.security.base", "SecurityBase")
+    if is_subclass(dependency, scheme) or getattr(dependency, "makes_guards", False) is True:
+        name = name_of(dependency)
+        raise DeclarationError(
+            f"{where} has Depends({name}), which lets everybody in: write Depends({name}(...))."
+        )
 
 
 def _warn_deprecated(option: str, instead: str) -> None:

@@ -40,6 +40,7 @@ from fastws_compat import (
     WebSocketDisconnect,
     WebSocketState,
 )
+from fastws_compat.auth import permission_required, user_passes_test
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
@@ -48,7 +49,7 @@ from fastws_compat.exceptions import DeclarationError
 from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.routing import APIWebSocketRoute
-from fastws_compat.security import OAuth2PasswordRequestForm
+from fastws_compat.security import HTTPBearer, OAuth2PasswordRequestForm
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.fake_server import (
     CONNECT,
@@ -304,6 +305,26 @@ def test_unannotated_websocket_of_a_dependency():
 
     with pytest.raises(DeclarationError, match="Parameter 'websocket' of user has no annotation"):
         FastAPI().websocket("/ws")(chat)
+
+
+class TokenBearer(HTTPBearer):
+    """A project's own scheme."""
+
+
+@pytest.mark.parametrize("guard", [HTTPBearer, TokenBearer, permission_required, user_passes_test])
+def test_guard_that_is_not_called(guard):
+    """FastAPI calls the class with parameters of the query, which may be missing, and lets everybody in."""
+
+    async def chat(websocket: WebSocket, user: Annotated[Any, Depends(guard)]): ...
+
+    async def plain(websocket: WebSocket): ...
+
+    name = guard.__name__
+    sentence = rf"has Depends\({name}\), which lets everybody in: write Depends\({name}\(\.\.\.\)\)"
+    with pytest.raises(DeclarationError, match=f"Parameter 'user' of chat {sentence}"):
+        FastAPI().websocket("/ws")(chat)
+    with pytest.raises(DeclarationError, match=f"dependencies= of plain {sentence}"):
+        FastAPI().websocket("/ws", dependencies=[Depends(guard)])(plain)
 
 
 def test_request_parameter():

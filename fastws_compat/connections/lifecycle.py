@@ -225,6 +225,7 @@ class Session(Monitored, Counted):
             self.websocket.application_state = self.state
             if self.state is not CONNECTING:
                 self.websocket.client_state = CONNECTED
+            self._sent = None  # from now on, the socket knows the state
         return self.websocket
 
     def is_normal_end(self, exc: BaseException) -> bool:

@@ -31,7 +31,7 @@ from fastws_compat.dependencies.annotations import (
     unwrap_alias,
 )
 from fastws_compat.exceptions import DeclarationError, PositionalOnlyError, PydanticV1NotSupportedError
-from fastws_compat.params import Body, Declaration, Depends, File, Path, Query
+from fastws_compat.params import Body, Declaration, Depends, File, Path, Query, refuse_uncalled
 from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection, Request
 from fastws_compat.responses import Response
@@ -183,6 +183,7 @@ def _dependency(call: Callable[..., Any], name: str, depends: Depends, bare: Any
         _refuse_unresolved(call, name, bare)
         depends = dataclasses.replace(depends, dependency=bare)
     foreign.refuse_call(depends.dependency, where)
+    refuse_uncalled(depends.dependency, where)
     return Dependency(name, depends)
 
 

@@ -5,6 +5,8 @@ import threading
 
 import pytest
 
+from tests.fake_server import converse
+
 
 def refusal(lib, app, url="/ws"):
     """The HTTP response that answers the handshake."""
@@ -1017,6 +1019,21 @@ def test_parent_handles_what_a_foreign_application_raises(lib):
     app = lib.FastAPI(exception_handlers={Parent: closes(4001)})
     app.mount("/foreign", foreign)
     assert refused(lib, app, "/foreign/") == (4001, "x")
+
+
+@pytest.mark.parametrize("accepted", [[], ["websocket.accept"]], ids=["before accept", "after accept"])
+def test_a_connection_of_a_foreign_application_is_closed_once(lib, accepted):
+    async def foreign(scope, receive, send):
+        await receive()
+        for kind in accepted:
+            await send({"type": kind})
+        raise Parent("x")
+
+    app = lib.FastAPI(exception_handlers={Parent: closes(4001)})
+    app.mount("/foreign", foreign)
+    sent = converse(app, path="/foreign/")
+    assert [message["type"] for message in sent] == [*accepted, "websocket.close"]
+    assert sent[-1]["code"] == 4001
 
 
 def test_parent_refuses_for_an_http_exception_of_a_foreign_application(lib):
