@@ -45,7 +45,7 @@ from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
 from fastws_compat.endpoints import WebSocketEndpoint
-from fastws_compat.exceptions import DeclarationError
+from fastws_compat.exceptions import DeclarationError, FastAPIError
 from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.routing import APIWebSocketRoute
@@ -304,6 +304,23 @@ def test_unannotated_websocket_of_a_dependency():
         pass
 
     with pytest.raises(DeclarationError, match="Parameter 'websocket' of user has no annotation"):
+        FastAPI().websocket("/ws")(chat)
+
+
+class Account:
+    """A class that pydantic does not know, such as a model of Django's."""
+
+
+def test_parameter_that_pydantic_cannot_validate():
+    """FastAPI advises to check that it is a valid response field."""
+
+    async def chat(websocket: WebSocket, user: Account): ...
+
+    sentence = (
+        r"Parameter 'user' of chat has an annotation that pydantic cannot validate: .*Account'>\. "
+        r"If a dependency returns it, write Annotated\[\.\.\., Depends\(function\)\]\."
+    )
+    with pytest.raises(FastAPIError, match=sentence):
         FastAPI().websocket("/ws")(chat)
 
 
