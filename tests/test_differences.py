@@ -40,7 +40,7 @@ from fastws_compat import (
     WebSocketDisconnect,
     WebSocketState,
 )
-from fastws_compat.auth import permission_required, user_passes_test
+from fastws_compat.auth import login_required, permission_required, user_passes_test
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
@@ -305,6 +305,27 @@ def test_unannotated_websocket_of_a_dependency():
 
     with pytest.raises(DeclarationError, match="Parameter 'websocket' of user has no annotation"):
         FastAPI().websocket("/ws")(chat)
+
+
+@pytest.mark.parametrize(
+    ("guard", "name"),
+    [
+        (HTTPBearer(), "HTTPBearer"),
+        (login_required, "login_required"),
+        (permission_required("shop.view_order"), r"permission_required\(shop.view_order\)"),
+        (permission_required, "permission_required"),
+    ],
+)
+def test_guard_without_depends(guard, name):
+    """FastAPI reads the value from the query, or passes the guard itself."""
+
+    async def by_default(websocket: WebSocket, user: str = guard): ...
+
+    async def by_annotation(websocket: WebSocket, user: Annotated[str, guard]): ...
+
+    for endpoint in (by_default, by_annotation):
+        with pytest.raises(DeclarationError, match=f"Parameter 'user' of by_.* has {name} without Depends, "):
+            FastAPI().websocket("/ws")(endpoint)
 
 
 class Account:
