@@ -37,6 +37,19 @@ Dependency = Callable[..., Awaitable[Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _guard(dependency: F) -> F:
+    """Mark a dependency, so that a parameter that names it without `Depends` is refused."""
+    vars(dependency)["is_guard"] = True
+    return dependency
+
+
+def _makes_guards(factory: F) -> F:
+    """Mark a function that returns dependencies, so that `Depends` refuses the function itself."""
+    vars(factory)["makes_guards"] = True
+    return factory
+
+
+@_guard
 async def get_user(websocket: WebSocket) -> AbstractBaseUser | AnonymousUser:
     """The user of Django's session, or `AnonymousUser`; when the login ends, the socket is closed.
 
@@ -85,18 +98,13 @@ def _anonymous(scope: Scope) -> AnonymousUser:
     return user
 
 
+@_guard
 async def login_required(websocket: WebSocket) -> AbstractBaseUser:
     """The user, or 401 if nobody is logged in."""
     user: Any = await get_user(websocket)
     if not user.is_authenticated:
         raise _refusal(websocket, 401)
     return user  # type: ignore[no-any-return]
-
-
-def _makes_guards(factory: F) -> F:
-    """Mark a function that returns dependencies, so that `Depends` refuses the function itself."""
-    vars(factory)["makes_guards"] = True
-    return factory
 
 
 @_makes_guards
@@ -108,11 +116,13 @@ def user_passes_test(test: Test) -> Dependency:
     return _named(_demand(Condition(test, is_own=True)), "user_passes_test", getattr(test, "__name__", test))
 
 
+@_guard
 async def staff_member_required(websocket: WebSocket) -> AbstractBaseUser:
     """The user if they may use the Django admin: `is_active` and `is_staff`."""
     return await _require(websocket, STAFF)  # type: ignore[no-any-return]
 
 
+@_guard
 async def superuser_required(websocket: WebSocket) -> AbstractBaseUser:
     """The user if they are an active superuser."""
     return await _require(websocket, SUPERUSER)  # type: ignore[no-any-return]
@@ -166,7 +176,7 @@ def _demand_for_object(perms: tuple[str, ...], anonymous: int, obj: Callable[...
 def _named(dependency: Dependency, name: str, *arguments: Any) -> Dependency:
     dependency.__name__ = f"{name}({', '.join(map(str, arguments))})"
     dependency.__qualname__ = dependency.__name__
-    return dependency
+    return _guard(dependency)
 
 
 async def _require(websocket: WebSocket, condition: Condition, anonymous: int = 401) -> Any:

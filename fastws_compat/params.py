@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from inspect import isfunction
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypedDict, Unpack
 
 from pydantic import AliasChoices, AliasPath, Discriminator
@@ -281,6 +282,15 @@ def refuse_uncalled(dependency: Any, where: str) -> None:
         name = name_of(dependency)
         raise DeclarationError(
             f"{where} has Depends({name}), which lets everybody in: write Depends({name}(...))."
+        )
+
+
+def refuse_bare_guard(value: Any, where: str) -> None:
+    """Refuse a guard as the default or in the annotation of a parameter, which the query would provide."""
+    is_marked = isfunction(value) and not vars(value).keys().isdisjoint(("is_guard", "makes_guards"))
+    if is_marked or isinstance(value, loaded("fastws_compat.security.base", "SecurityBase")):
+        raise DeclarationError(
+            f"{where} has {name_of(value)} without Depends, which lets everybody in: put it into Depends()."
         )
 
 

@@ -40,12 +40,12 @@ from fastws_compat import (
     WebSocketDisconnect,
     WebSocketState,
 )
-from fastws_compat.auth import permission_required, user_passes_test
+from fastws_compat.auth import login_required, permission_required, user_passes_test
 from fastws_compat.connections.pipe import mark_disconnected
 from fastws_compat.connections.states import DEFLATE
 from fastws_compat.connections.tracebacks import bare
 from fastws_compat.endpoints import WebSocketEndpoint
-from fastws_compat.exceptions import DeclarationError
+from fastws_compat.exceptions import DeclarationError, FastAPIError
 from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.routing import APIWebSocketRoute
@@ -304,6 +304,44 @@ def test_unannotated_websocket_of_a_dependency():
         pass
 
     with pytest.raises(DeclarationError, match="Parameter 'websocket' of user has no annotation"):
+        FastAPI().websocket("/ws")(chat)
+
+
+@pytest.mark.parametrize(
+    ("guard", "name"),
+    [
+        (HTTPBearer(), "HTTPBearer"),
+        (login_required, "login_required"),
+        (permission_required("shop.view_order"), r"permission_required\(shop.view_order\)"),
+        (permission_required, "permission_required"),
+    ],
+)
+def test_guard_without_depends(guard, name):
+    """FastAPI reads the value from the query, or passes the guard itself."""
+
+    async def by_default(websocket: WebSocket, user: str = guard): ...
+
+    async def by_annotation(websocket: WebSocket, user: Annotated[str, guard]): ...
+
+    for endpoint in (by_default, by_annotation):
+        with pytest.raises(DeclarationError, match=f"Parameter 'user' of by_.* has {name} without Depends, "):
+            FastAPI().websocket("/ws")(endpoint)
+
+
+class Account:
+    """A class that pydantic does not know, such as a model of Django's."""
+
+
+def test_parameter_that_pydantic_cannot_validate():
+    """FastAPI advises to check that it is a valid response field."""
+
+    async def chat(websocket: WebSocket, user: Account): ...
+
+    sentence = (
+        r"Parameter 'user' of chat has an annotation that pydantic cannot validate: .*Account'>\. "
+        r"If a dependency returns it, write Annotated\[\.\.\., Depends\(function\)\]\."
+    )
+    with pytest.raises(FastAPIError, match=sentence):
         FastAPI().websocket("/ws")(chat)
 
 

@@ -247,7 +247,7 @@ class Compiler:
         except PydanticSchemaGenerationError as exc:
             raise FastAPIError(
                 f"Parameter {name!r} of {name_of(call)} has an annotation that pydantic cannot validate: "
-                f"{param.annotation!r}."
+                f"{param.annotation!r}. If a dependency returns it, write Annotated[..., Depends(function)]."
             ) from exc
 
 

@@ -31,7 +31,16 @@ from fastws_compat.dependencies.annotations import (
     unwrap_alias,
 )
 from fastws_compat.exceptions import DeclarationError, PositionalOnlyError, PydanticV1NotSupportedError
-from fastws_compat.params import Body, Declaration, Depends, File, Path, Query, refuse_uncalled
+from fastws_compat.params import (
+    Body,
+    Declaration,
+    Depends,
+    File,
+    Path,
+    Query,
+    refuse_bare_guard,
+    refuse_uncalled,
+)
 from fastws_compat.porting import foreign
 from fastws_compat.requests import HTTPConnection, Request
 from fastws_compat.responses import Response
@@ -271,6 +280,7 @@ def _refuse_foreign(annotation: Any, default: Any, where: str) -> None:
     foreign.refuse(default, where)
     foreign.refuse_annotation(annotation, where, is_given=any(isinstance(m, Depends) for m in markers))
     for marker in markers:
+        refuse_bare_guard(marker, where)
         if isinstance(marker, Declaration):
             foreign.refuse(marker.default, where)
             foreign.refuse_call(marker.default_factory, where)
