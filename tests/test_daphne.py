@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import logging
 import random
 import re
@@ -33,6 +34,7 @@ from fastws_compat.connections.interrupt import Cleanup
 from fastws_compat.connections.peers import closed_by_peers
 from fastws_compat.connections.pipe import hang_up
 from fastws_compat.connections.registry import everywhere
+from fastws_compat.connections.tally import Tally
 from fastws_compat.daphne import (
     choice,
     frames,
@@ -962,6 +964,45 @@ def test_a_shared_frame_waits_for_the_client_and_is_refused_once_it_has_left() -
         await settle()
 
     asyncio.run(main())
+
+
+async def counted_by_several_tasks(send: Any, size: int) -> None:
+    """Send numbers, each as soon as it is taken."""
+    numbers = itertools.count()
+
+    async def count() -> None:
+        for _ in range(100):
+            await send({"type": "websocket.send", "bytes": next(numbers).to_bytes(2, "big") + bytes(size)})
+
+    await asyncio.gather(count(), count(), count())
+
+
+def test_messages_of_several_tasks_keep_their_order() -> None:
+    """Also when a task lets others run, after much that was sent."""
+    size = MAX_BYTES_PER_TURN // 20
+
+    async def main() -> None:
+        connection = await Connection(recorder([])).open()
+        connection.transport.take()
+        await counted_by_several_tasks(connection.protocol.send, size)
+        written = connection.transport.take()
+        each = len(written) // 300
+        numbers = [
+            int.from_bytes(written[at + each - size - 2 :][:2], "big") for at in range(0, 300 * each, each)
+        ]
+        assert numbers == list(range(300))
+
+    asyncio.run(main())
+
+
+def test_messages_of_several_tasks_keep_their_order_on_uvicorn() -> None:
+    sent: list[int] = []
+
+    async def send(message: Any) -> None:
+        sent.append(int.from_bytes(message["bytes"][:2], "big"))
+
+    asyncio.run(counted_by_several_tasks(Tally().yielding(send), 0))
+    assert sent == list(range(300))
 
 
 @pytest.mark.parametrize("plain_socket", [False, True])

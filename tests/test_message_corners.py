@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -606,6 +607,32 @@ def test_a_stream_ends_when_the_client_can_no_longer_be_reached() -> None:
     sent = converse(app, on_send=lose)
     assert [message["type"] for message in sent] == ["websocket.accept"]
     assert ended == [True]
+
+
+def test_a_stream_ends_when_an_answer_can_no_longer_be_sent(caplog: pytest.LogCaptureFixture) -> None:
+    """A client that says something and leaves at once; the stream learned of it as its own mistake."""
+    app, ended = FastAPI(), []
+    failed = asyncio.Event()
+
+    async def lose_answers(message: Any) -> None:
+        if "415" in message.get("text", ""):
+            failed.set()
+            raise OSError("gone")
+
+    @app.websocket("/ws")
+    async def prices() -> AsyncIterator[Post]:
+        try:
+            await failed.wait()
+            await asyncio.sleep(0)
+            while True:
+                yield Post()
+                await asyncio.sleep(0)
+        finally:
+            ended.append(True)
+
+    converse(app, text("hello"), on_send=lose_answers)
+    assert ended == [True]
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_a_stream_whose_cleanup_awaits_what_was_cancelled_has_failed(

@@ -70,15 +70,15 @@ class Tally:
         when the event loop runs. An endpoint that sends in an endless loop would block the process for ever.
         """
 
-        async def after_others(message: Message) -> None:
+        async def before_others(message: Message) -> None:
+            await send(message)  # first, so that the messages of several tasks keep their order
             await asyncio.sleep(0)
-            await send(message)
 
         def sending(message: Message) -> Any:
             if message["type"] == "websocket.send":
                 self.messages_out += 1
                 if not self.messages_out % MAX_SENDS_IN_A_ROW:
-                    return after_others(message)
+                    return before_others(message)
             return send(message)  # without a coroutine of its own, because this is called for every message
 
         return sending

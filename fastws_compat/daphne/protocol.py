@@ -238,7 +238,7 @@ class WebSocketProtocol(MessageReader):
         if self.phase is not OPEN or self.disconnected or message.get("type") != "websocket.send":
             await self._send_event(message)
             return
-        if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
+        if self._writable is not None:
             await self._wait_writable()
             self._expect("websocket.send")
         # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
@@ -247,6 +247,8 @@ class WebSocketProtocol(MessageReader):
         self.messages_out += 1
         self.bytes_out += message_size(message)
         self._write(frame)
+        if self._bytes_this_turn > MAX_BYTES_PER_TURN:
+            await self._let_others_run()  # after the write: the messages of several tasks keep their order
 
     async def _send_event(self, message: Message) -> None:
         """Send what is not a message of an open socket: an answer, a close, or a mistake."""

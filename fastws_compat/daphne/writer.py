@@ -136,10 +136,13 @@ class FrameWriter(SharedBeginning):
 
     async def _wait_writable(self) -> None:
         """Let other tasks run, then wait until the client has read."""
-        self._bytes_this_turn = 0
-        await asyncio.sleep(0)
+        await self._let_others_run()
         while self._writable is not None:
             await self._writable.wait()
+
+    async def _let_others_run(self) -> None:
+        self._bytes_this_turn = 0
+        await asyncio.sleep(0)
 
     def _wake_writers(self) -> None:
         if self._writable is not None:

@@ -140,7 +140,8 @@ class Stream:
             pass
         except Exception as exc:
             self._failure = exc
-        if self._websocket.application_state is DISCONNECTED:
+        has_lost = self._websocket._unread  # an answer failed, because the client has left
+        if self._websocket.application_state is DISCONNECTED and not has_lost:
             return  # the generator has closed the socket, and may have more to do
         self._client_left = True
         while True:
