@@ -1056,7 +1056,7 @@ def test_a_message_with_a_known_key_is_not_sent() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("act", ["asend", "send"])
+@pytest.mark.parametrize("act", ["asend", "send", "send in a thread of asyncio"])
 def test_a_client_that_repeats_a_post_learns_that_it_is_known(act: str) -> None:
     """Its message may be trimmed, or older than the page; it would be sent anew once its key is forgotten."""
     group = Group("short.1")
@@ -1069,8 +1069,10 @@ def test_a_client_that_repeats_a_post_learns_that_it_is_known(act: str) -> None:
         async for key in websocket.iter_text():
             if act == "asend":
                 await group.asend([0], key=key)
-            else:
+            elif act == "send":
                 await sync_to_async(group.send)([0], key=key)
+            else:  # it does not know of this loop
+                await asyncio.to_thread(group.send, [0], key=key)
 
     async def main() -> None:
         async with client(app) as one, client(app) as other, client(app, None) as raw:

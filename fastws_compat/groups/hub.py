@@ -17,7 +17,7 @@ from typing import Any
 from fastws_compat.connections import hooks
 from fastws_compat.connections.outlet import write_to_ready
 from fastws_compat.groups import handlers
-from fastws_compat.groups.delivery import Delivery, Participant, Receiver, RecentFrames
+from fastws_compat.groups.delivery import Delivery, Frame, Participant, Receiver, RecentFrames
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import health, layer_of, with_timeout
@@ -321,10 +321,17 @@ def hub_of(alias: str) -> Hub:
     return hub
 
 
-def participant_of(alias: str, group: str, member_id: str) -> Participant | None:
-    """A participant of a group in the running loop, by its id."""
-    hub = hubs.get(asyncio.get_running_loop(), {}).get(id(layer_of(alias)))
-    return None if hub is None else hub.members.get(group, {}).get(member_id)
+def tell(alias: str, group: str, member_id: str, frame: Frame) -> None:
+    """Send a frame to a participant of a group, also if another loop of the process serves it."""
+    here, layer = asyncio.get_running_loop(), id(layer_of(alias))
+    for loop, by_layer in list(hubs.items()):
+        hub = by_layer.get(layer)
+        member = None if hub is None else hub.members.get(group, {}).get(member_id)
+        if member is not None and loop is here:
+            member.tell(frame)
+        elif member is not None:
+            with suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(member.tell, frame)
 
 
 def loop_of(layer: Any) -> asyncio.AbstractEventLoop | None:
