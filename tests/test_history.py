@@ -1111,6 +1111,10 @@ def test_keys_of_values_are_text() -> None:
         assert (await board.aposition()).endswith(":0")
 
     run(main)
+    with pytest.raises(
+        TypeError, match="key of a value must be a str"
+    ):  # now, not in the log after the commit
+        board.set_on_commit(1, 1)  # type: ignore[arg-type]
 
 
 def test_offsets_that_the_history_does_not_have() -> None:
