@@ -95,9 +95,10 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
         before = await ROOM.aposition()
         async with arrived(app) as one:
             with refusing(monkeypatch, "append"):
-                assert await ROOM.asend(["not kept"]) is True
+                assert await ROOM.asend(["not kept"], key="k") is True
                 assert await ROOM.asend(["the breaker is open"]) is True
-            frame = {"fastws": "message", "group": "room.1", "data": ["not kept"]}
+            # With its key, by which the client that posted it learns that it need not do so again.
+            frame = {"fastws": "message", "group": "room.1", "key": "k", "data": ["not kept"]}
             assert await one.next() == frame
             await one.next()
         assert counters["unkept"] == 2

@@ -270,7 +270,9 @@ class Hub:
         """Pass the message to every member, or close every member."""
         members = self.members.get(envelope.group, {})
         content, exclude, departures = envelope.content, envelope.exclude, self.departures
-        delivery = Delivery(content, envelope.group) if isinstance(content, Payload) else None
+        delivery = None
+        if isinstance(content, Payload):
+            delivery = Delivery(content, envelope.group, key=envelope.key)
         health(self.alias).counts["deliveries"] += len(members)
         for number, batch in enumerate(batches([*members.values()])):
             if number:
