@@ -387,6 +387,28 @@ def test_who_is_excluded_moves_on() -> None:
     run(main)
 
 
+def test_who_is_excluded_learns_that_its_post_has_arrived() -> None:
+    """It would otherwise repeat it at its next return, also after the key has been forgotten."""
+    app = joining_app("room.1")
+
+    async def main() -> None:
+        async with client(app) as one:
+            hello = await one.until("hello")
+            await one.until("joined")
+            one.say('{"group": "room.1", "message": ["mine"], "alone": true, "key": "k"}')
+            moved = {"fastws": "message", "group": "room.1", "offset": 1, "key": "k"}
+            assert await one.next() == moved
+        epoch = (await Group("room.1").aposition()).partition(":")[0]
+        async with client(app, f"@{hello['id']},room.1:{epoch}:0") as again:
+            await again.until_offset(1)
+            assert again.of("message") == [moved]
+        async with client(joining_app("room.1", since=datetime.now(UTC)), f"room.1:{epoch}:0") as later:
+            await later.until_offset(1)
+            assert "key" not in later.of("message")[0]
+
+    run(main)
+
+
 def test_who_is_excluded_stays_so_without_a_history() -> None:
     app, gone = joining_app("plain"), []
 
