@@ -111,6 +111,22 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
     run(main)
 
 
+def test_who_is_excluded_learns_that_its_post_has_arrived_although_it_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        async with arrived(app) as one, arrived(app) as two:
+            with refusing(monkeypatch, "append"):
+                one.say('{"group": "room.1", "message": ["mine"], "alone": true, "key": "k"}')
+                frame = {"fastws": "message", "group": "room.1", "key": "k"}
+                assert await one.next() == frame
+                assert await two.next() == {**frame, "data": ["mine"]}
+
+    run(main)
+
+
 def test_a_store_that_is_full_can_be_read(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Clients keep their positions; none recovers across a hole that the store could not record."""
     settings.FASTWS = {**settings.FASTWS, "CHECK_SECONDS": 0.05}

@@ -18,6 +18,7 @@ from fastws_compat.connections import hooks
 from fastws_compat.connections.outlet import write_to_ready
 from fastws_compat.groups import handlers
 from fastws_compat.groups.delivery import Delivery, Frame, Participant, Receiver, RecentFrames
+from fastws_compat.groups.entries import text_frame
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import health, layer_of, with_timeout
@@ -255,6 +256,15 @@ class Hub:
             return
         self._loss_detector.record(envelope)
         await self._deliver(envelope)
+        if envelope.key is not None:
+            self._tell_sender(envelope)
+
+    def _tell_sender(self, envelope: Envelope) -> None:
+        """A client that is excluded as the sender learns by the key that its message has arrived."""
+        frame = Frame(text_frame("message", group=envelope.group, key=envelope.key))
+        for member in [*self.members.get(envelope.group, {}).values()]:
+            if envelope.exclude in member.ids:
+                member.tell(frame)
 
     async def _dispatch_foreign(self, message: dict[str, Any], group: str | None) -> None:
         """Translate a message from plain Channels code with its handler, and deliver the result."""
