@@ -387,6 +387,28 @@ def test_who_is_excluded_moves_on() -> None:
     run(main)
 
 
+def test_who_is_excluded_learns_that_its_post_has_arrived() -> None:
+    """It would otherwise repeat it at its next return, also after the key has been forgotten."""
+    app = joining_app("room.1")
+
+    async def main() -> None:
+        async with client(app) as one:
+            hello = await one.until("hello")
+            await one.until("joined")
+            one.say('{"group": "room.1", "message": ["mine"], "alone": true, "key": "k"}')
+            moved = {"fastws": "message", "group": "room.1", "offset": 1, "key": "k"}
+            assert await one.next() == moved
+        epoch = (await Group("room.1").aposition()).partition(":")[0]
+        async with client(app, f"@{hello['id']},room.1:{epoch}:0") as again:
+            await again.until_offset(1)
+            assert again.of("message") == [moved]
+        async with client(joining_app("room.1", since=datetime.now(UTC)), f"room.1:{epoch}:0") as later:
+            await later.until_offset(1)
+            assert "key" not in later.of("message")[0]
+
+    run(main)
+
+
 def test_who_is_excluded_stays_so_without_a_history() -> None:
     app, gone = joining_app("plain"), []
 
@@ -1056,7 +1078,7 @@ def test_a_message_with_a_known_key_is_not_sent() -> None:
     run(main)
 
 
-@pytest.mark.parametrize("act", ["asend", "send"])
+@pytest.mark.parametrize("act", ["asend", "send", "send in a thread of asyncio"])
 def test_a_client_that_repeats_a_post_learns_that_it_is_known(act: str) -> None:
     """Its message may be trimmed, or older than the page; it would be sent anew once its key is forgotten."""
     group = Group("short.1")
@@ -1069,8 +1091,10 @@ def test_a_client_that_repeats_a_post_learns_that_it_is_known(act: str) -> None:
         async for key in websocket.iter_text():
             if act == "asend":
                 await group.asend([0], key=key)
-            else:
+            elif act == "send":
                 await sync_to_async(group.send)([0], key=key)
+            else:  # it does not know of this loop
+                await asyncio.to_thread(group.send, [0], key=key)
 
     async def main() -> None:
         async with client(app) as one, client(app) as other, client(app, None) as raw:
@@ -1109,6 +1133,10 @@ def test_keys_of_values_are_text() -> None:
         assert (await board.aposition()).endswith(":0")
 
     run(main)
+    with pytest.raises(
+        TypeError, match="key of a value must be a str"
+    ):  # now, not in the log after the commit
+        board.set_on_commit(1, 1)  # type: ignore[arg-type]
 
 
 def test_offsets_that_the_history_does_not_have() -> None:

@@ -95,9 +95,10 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
         before = await ROOM.aposition()
         async with arrived(app) as one:
             with refusing(monkeypatch, "append"):
-                assert await ROOM.asend(["not kept"]) is True
+                assert await ROOM.asend(["not kept"], key="k") is True
                 assert await ROOM.asend(["the breaker is open"]) is True
-            frame = {"fastws": "message", "group": "room.1", "data": ["not kept"]}
+            # With its key, by which the client that posted it learns that it need not do so again.
+            frame = {"fastws": "message", "group": "room.1", "key": "k", "data": ["not kept"]}
             assert await one.next() == frame
             await one.next()
         assert counters["unkept"] == 2
@@ -106,6 +107,22 @@ def test_what_the_store_refuses_is_delivered_and_nobody_recovers_over_it(
         assert await recovers(app, before) is False
         await ROOM.asend(["kept again"])
         assert await recovers(app, await ROOM.aposition()) is True
+
+    run(main)
+
+
+def test_who_is_excluded_learns_that_its_post_has_arrived_although_it_is_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = joining_app(ROOM)
+
+    async def main() -> None:
+        async with arrived(app) as one, arrived(app) as two:
+            with refusing(monkeypatch, "append"):
+                one.say('{"group": "room.1", "message": ["mine"], "alone": true, "key": "k"}')
+                frame = {"fastws": "message", "group": "room.1", "key": "k"}
+                assert await one.next() == frame
+                assert await two.next() == {**frame, "data": ["mine"]}
 
     run(main)
 

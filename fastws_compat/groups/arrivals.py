@@ -278,7 +278,8 @@ class Arrival:
         """What this member receives of an entry that it missed."""
         member = self._member
         if self._is_hidden(entry):
-            return feed.moved(entry.offset) if member.is_ours else None
+            key = entry.key if entry.exclude in member.ids else None
+            return feed.moved(entry.offset, key) if member.is_ours else None
         if isinstance(entry.content, Change) and not member.is_ours:
             return None
         frame = feed.missed(entry)

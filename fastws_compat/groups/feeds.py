@@ -335,7 +335,7 @@ class GroupFeed:
                     continue  # it has left, or has joined again
                 is_excluded = entry.exclude is not None and entry.exclude in member.ids
                 if is_excluded or member.id in hidden_from:
-                    member.tell(self.moved(entry.offset))
+                    member.tell(self.moved(entry.offset, entry.key if is_excluded else None))
                 else:
                     member.deliver(delivery)
             if self._unserved:
@@ -400,9 +400,13 @@ class GroupFeed:
             return Frame(change_frame(content, self.group, entry.offset))
         return self.delivery(entry, content)
 
-    def moved(self, offset: int) -> Frame:
-        """A frame that advances the client's position past a message whose content it does not receive."""
-        return Frame(text_frame("message", group=self.group, offset=offset))
+    def moved(self, offset: int, key: str | None = None) -> Frame:
+        """A frame that advances the client's position past a message whose content it does not receive.
+
+        A client that is excluded as the sender learns by the key that its message has arrived.
+        """
+        extra = {} if key is None else {"key": key}
+        return Frame(text_frame("message", group=self.group, offset=offset, **extra))
 
     def lost(self) -> Frame:
         epoch, offset = self.given or (None, 0)

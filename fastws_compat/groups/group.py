@@ -23,7 +23,7 @@ from fastws_compat.groups.arrivals import Arrival, Joined, Wish, arrive, listen
 from fastws_compat.groups.attendance import Attended, attend, attendance_of
 from fastws_compat.groups.delivery import Frame
 from fastws_compat.groups.entries import count_of, key_text, text_frame
-from fastws_compat.groups.hub import Hub, hub_of, loop_of, participant_of
+from fastws_compat.groups.hub import Hub, hub_of, loop_of, tell
 from fastws_compat.groups.keeping import Keeping, refuse_running_loop
 from fastws_compat.groups.kinds import Kind, kind_of, kind_with
 from fastws_compat.groups.member import Member, member_of, own_id, refuse_ended
@@ -139,8 +139,7 @@ class Group(Keeping, Attended, Generic[MessageT]):
 
     def _confirm(self, key: str) -> None:
         """Tell the client that sends this that its key is known: the message itself may never reach it."""
-        if (member := participant_of(self.layer, self.name, own_id.get())) is not None:
-            member.tell(Frame(text_frame("message", group=self.name, key=key)))
+        tell(self.layer, self.name, own_id.get(), Frame(text_frame("message", group=self.name, key=key)))
 
     async def _publish(
         self, kind: Kind | None, payload: Payload, exclude: Socket | None, key: str | None

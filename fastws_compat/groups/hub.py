@@ -17,7 +17,8 @@ from typing import Any
 from fastws_compat.connections import hooks
 from fastws_compat.connections.outlet import write_to_ready
 from fastws_compat.groups import handlers
-from fastws_compat.groups.delivery import Delivery, Participant, Receiver, RecentFrames
+from fastws_compat.groups.delivery import Delivery, Frame, Participant, Receiver, RecentFrames
+from fastws_compat.groups.entries import text_frame
 from fastws_compat.groups.reader import ChannelReader
 from fastws_compat.groups.upkeep import resolve
 from fastws_compat.layers.client import health, layer_of, with_timeout
@@ -258,6 +259,15 @@ class Hub:
             return
         self._loss_detector.record(envelope)
         await self._deliver(envelope)
+        if envelope.key is not None:
+            self._tell_sender(envelope)
+
+    def _tell_sender(self, envelope: Envelope) -> None:
+        """A client that is excluded as the sender learns by the key that its message has arrived."""
+        frame = Frame(text_frame("message", group=envelope.group, key=envelope.key))
+        for member in [*self.members.get(envelope.group, {}).values()]:
+            if envelope.exclude in member.ids:
+                member.tell(frame)
 
     async def _dispatch_foreign(self, message: dict[str, Any], group: str | None) -> None:
         """Translate a message from plain Channels code with its handler, and deliver the result."""
@@ -273,7 +283,9 @@ class Hub:
         """Pass the message to every member, or close every member."""
         members = self.members.get(envelope.group, {})
         content, exclude, departures = envelope.content, envelope.exclude, self.departures
-        delivery = Delivery(content, envelope.group) if isinstance(content, Payload) else None
+        delivery = None
+        if isinstance(content, Payload):
+            delivery = Delivery(content, envelope.group, key=envelope.key)
         health(self.alias).counts["deliveries"] += len(members)
         for number, batch in enumerate(batches([*members.values()])):
             if number:
@@ -324,10 +336,17 @@ def hub_of(alias: str) -> Hub:
     return hub
 
 
-def participant_of(alias: str, group: str, member_id: str) -> Participant | None:
-    """A participant of a group in the running loop, by its id."""
-    hub = hubs.get(asyncio.get_running_loop(), {}).get(id(layer_of(alias)))
-    return None if hub is None else hub.members.get(group, {}).get(member_id)
+def tell(alias: str, group: str, member_id: str, frame: Frame) -> None:
+    """Send a frame to a participant of a group, also if another loop of the process serves it."""
+    here, layer = asyncio.get_running_loop(), id(layer_of(alias))
+    for loop, by_layer in list(hubs.items()):
+        hub = by_layer.get(layer)
+        member = None if hub is None else hub.members.get(group, {}).get(member_id)
+        if member is not None and loop is here:
+            member.tell(frame)
+        elif member is not None:
+            with suppress(RuntimeError):  # the loop has been closed
+                loop.call_soon_threadsafe(member.tell, frame)
 
 
 def loop_of(layer: Any) -> asyncio.AbstractEventLoop | None:

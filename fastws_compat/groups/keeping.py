@@ -103,6 +103,7 @@ class Keeping:
         """Like `set`, after the current transaction has been committed."""
         refuse_running_loop("set_on_commit", "aset")
         kind_with(self.name, "state")
+        _check_key(key)
         self._on_commit(partial(self._change, key, dump(value)), using)
 
     async def aunset(self, key: str) -> None:
@@ -141,9 +142,7 @@ class Keeping:
     async def _change(self, key: str, value: str | None) -> None:
         """Set a value, given as JSON text, or remove it."""
         kind = kind_with(self.name, "state")
-        if not isinstance(key, str):
-            raise TypeError(f"The key of a value must be a str, not {key!r}.")
-        key.encode()  # raises for a lone surrogate, as for a value
+        _check_key(key)
         extra = self._extra(None)
         change = _change(key, value)
         draft = Draft(draft_id(extra), change, field=key, value=value)
@@ -183,6 +182,12 @@ class Keeping:
             async_to_sync(work)()
         except Exception as exc:
             logger.error("A message to %r could not be sent after the commit: %s", self, exc)
+
+
+def _check_key(key: object) -> None:
+    if not isinstance(key, str):
+        raise TypeError(f"The key of a value must be a str, not {key!r}.")
+    key.encode()  # raises for a lone surrogate, as for a value
 
 
 def _change(key: str, value: str | None) -> Change:

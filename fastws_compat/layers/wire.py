@@ -138,19 +138,25 @@ def unpack(message: Mapping[str, Any]) -> Envelope | None:
         _expect(exclude, OPTIONAL_TEXT)
         _expect(sender, OPTIONAL_TEXT)
         content = _content(wire)
-        if "epoch" not in wire:
-            return Envelope(wire["group"], content, exclude, sender, number, kept=wire.get("kept"))
-        return Envelope(wire["group"], content, exclude, sender, number, *_place(wire))
+        if "epoch" in wire:
+            return Envelope(wire["group"], content, exclude, sender, number, *_place(wire))
+        if (kept := wire.get("kept")) is None:
+            return Envelope(wire["group"], content, exclude, sender, number)
+        return Envelope(wire["group"], content, exclude, sender, number, key=_key(wire), kept=kept)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError("its format is not that of a group message")
 
 
 def _place(wire: Mapping[str, Any]) -> tuple[str, int, str | None]:
     """Epoch, offset and key of a message that is kept. A script writes the offset as digits."""
-    epoch, key = wire["epoch"], wire.get("key")
-    _expect(epoch, str)
+    _expect(wire["epoch"], str)
+    return wire["epoch"], int(wire["offset"]), _key(wire)
+
+
+def _key(wire: Mapping[str, Any]) -> str | None:
+    key = wire.get("key")
     _expect(key, OPTIONAL_TEXT)
-    return epoch, int(wire["offset"]), key
+    return key
 
 
 def _content(wire: Mapping[str, Any]) -> Payload | Close | Change:
