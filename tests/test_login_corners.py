@@ -50,7 +50,7 @@ def test_a_key_is_written_as_its_field_shows_it(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_permissions_are_loaded_only_where_the_user_model_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def permissions(field: str, keys: list[Any], some: Any) -> dict[Any, list[str]]:
+    def permissions(field: str, keys: list[Any], some: Any, primary: bool) -> dict[Any, list[str]]:
         if field == "groups":
             raise judge.FieldDoesNotExist(field)
         return {key: ["app.view"] for key in keys}
@@ -206,6 +206,11 @@ def test_a_new_user_outside_of_any_tenant_has_no_database(settings: Any) -> None
     settings.DATABASE_ROUTERS = [OutsideOfTenants()]
     with pytest.raises(LookupError, match="no tenant"):
         tenants.database_of(User(pk=5))
+
+
+def test_a_manager_that_has_chosen_a_database_keeps_it() -> None:
+    assert judge._in_primary(User.objects.using("other"))._db == "other"
+    assert judge._in_primary(User.objects.all())._db == "default"
 
 
 def test_a_database_of_the_same_place_is_a_replica(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,17 @@
 from contextvars import ContextVar
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.models import Session
 from django.db import connections
 
 from fastws_compat import FastAPI, WebSocketDisconnect, limits
-from fastws_compat.auth import disconnect_user, login_required
+from fastws_compat.auth import disconnect_user, login_required, permission_required
 from fastws_compat.groups import Group
 from fastws_compat.logins import registry, tenants
 from tests.test_revalidation import (
     app_for,
+    check_now,
     committed,
     connected,
     deactivate,
@@ -93,6 +95,26 @@ def test_replica_is_its_primary(settings, monkeypatch, mirror):
     assert tenants.database_of(user_in("replica")) == "default"
     assert Group.for_user(user_in("replica")) == Group.for_user(user_in("default"))
     assert tenants.location_of(user_in("replica")) == tenants.location_of(user_in("default"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (deactivate, 4401),
+        (lambda ann: Session.objects.all().delete(), 4401),
+        (lambda ann: ann.user_permissions.clear(), 4403),
+    ],
+)
+def test_change_that_no_replica_has_yet(settings, change, code):
+    """A check reads what it decides about from the database for writing; here the replica has no tables."""
+    ann = make_user()
+    ann.user_permissions.set(Permission.objects.filter(codename="view_user"))
+    with connected(ann, permission_required("auth.view_user")) as websocket:
+        settings.DATABASE_ROUTERS = [Replicas()]
+        change(ann)
+        check_now()
+        assert end_of(websocket) == code
 
 
 def test_user_outside_of_any_tenant(settings):

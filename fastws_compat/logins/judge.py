@@ -25,7 +25,7 @@ from django.contrib.auth import (
 )
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db import Error, router
-from django.db.models import Field
+from django.db.models import Field, QuerySet
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
 
@@ -94,21 +94,22 @@ def judge(claims: Sequence[Claim]) -> list[int | None]:
     """For each claim the code to close with, or None if it is valid; raises if the database fails.
 
     It takes at most `BATCH` claims, whose sessions and users are in the databases that the router chooses in
-    the current context. A claim for which code of the project raises counts as valid: the others are judged
-    all the same.
+    the current context: those for writing, because a replica may not have the change yet that is the reason.
+    A claim for which code of the project raises counts as valid: the others are judged all the same.
     """
     attempt = _attempts()
     sessions = load_sessions({claim.session_key for claim in claims if claim.session_key}, attempt)
     identities = [claimed_identity(claim, sessions) for claim in claims]
-    users = load_users({each for each in identities if each not in (None, UNKNOWN)}, attempt)
+    users = load_users({each for each in identities if each not in (None, UNKNOWN)}, attempt, primary=True)
     users[UNKNOWN] = UNKNOWN
     found = [
         attempt(_claimed_user, claim, users.get(identity), sessions)
         for claim, identity in zip(claims, identities, strict=True)
     ]
-    load_permissions(
+    with_permissions = [
         user for claim, user in zip(claims, found, strict=True) if user and _may_query(claim.conditions)
-    )
+    ]
+    load_permissions(with_permissions, primary=True)
     return [_verdict(claim, user) for claim, user in zip(claims, found, strict=True)]
 
 
@@ -341,7 +342,7 @@ def _contents(key: str) -> Any:
 
 
 def _sessions_of_database(store: Any, keys: Sequence[str], attempt: Callable[..., Any]) -> dict[str, Any]:
-    valid = store.get_model_class().objects.filter(expire_date__gt=timezone.now())
+    valid = _in_primary(store.get_model_class().objects.filter(expire_date__gt=timezone.now()))
     decode = signatures.decoder(store())
     return {
         key: attempt(decode, text)
@@ -361,11 +362,11 @@ def _sessions_of_cache(keys: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def load_users(
-    identities: Iterable[Identity], attempt: Callable[..., Any] = operator.call
+    identities: Iterable[Identity], attempt: Callable[..., Any] = operator.call, *, primary: bool = False
 ) -> dict[Identity, Any]:
     """The users who may still log in; one query for all backends that look users up as Django's does.
 
-    `attempt` calls the methods of backends.
+    `attempt` calls the methods of backends. `primary` reads from the database for writing.
     """
     users: dict[Identity, Any] = {}
     of_model: list[tuple[Identity, Callable[[Any], bool]]] = []
@@ -376,7 +377,7 @@ def load_users(
             of_model.append((identity, backend.own.user_can_authenticate))
         elif (user := attempt(_backend(identity.backend).own.get_user, _key(identity.user_id))) is not None:
             users[identity] = user
-    fresh = _users_of_model(identity for identity, _ in of_model)
+    fresh = _users_of_model((identity for identity, _ in of_model), primary)
     users |= {
         identity: user
         for identity, is_allowed in of_model
@@ -401,19 +402,25 @@ def _backend(path: str | None) -> Backend:
     return Backend(backend, getattr(type(backend), "get_user", None) is ModelBackend.get_user)
 
 
-def _users_of_model(identities: Iterable[Identity]) -> Mapping[tuple[str | None, str], Any]:
+def _users_of_model(identities: Iterable[Identity], primary: bool) -> Mapping[tuple[str | None, str], Any]:
     """The users by database and key; one query for each database, if it accepts that many keys."""
     keys: dict[str | None, set[Any]] = defaultdict(set)
     model = user_model()
     to_key, manager = model._meta.pk.to_python, model._default_manager
     for identity in identities:
         keys[identity.using].add(to_key(identity.user_id))
+    choose = _in_primary if primary else QuerySet.all
     return {
         (using, user_key(user)): user
         for using, pks in keys.items()
-        for part in parts.having((manager.using(using) if using else manager).all(), "pk", pks)
+        for part in parts.having(choose((manager.using(using) if using else manager).all()), "pk", pks)
         for user in part
     }
+
+
+def _in_primary(rows: Any) -> Any:
+    """The same rows, read from the database for writing unless their manager has chosen another one."""
+    return rows if rows._db else rows.using(router.db_for_write(rows.model))
 
 
 def _key(user_id: str) -> Any:
@@ -475,11 +482,11 @@ def is_session_of(user_id: str, contents: Any) -> bool:
 # Permissions
 
 
-def load_permissions(users: Iterable[Any]) -> None:
+def load_permissions(users: Iterable[Any], *, primary: bool = False) -> None:
     """Load at once what `ModelBackend` would query for one user at a time.
 
     The backend keeps the results in attributes of the user. If a version of Django has other names for them,
-    it queries again.
+    it queries again. `primary` reads from the database for writing.
     """
     with_lists = {id(user): user for user in users if _has_listed_permissions(user)}.values()
     by_database: dict[str | None, dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
@@ -487,10 +494,10 @@ def load_permissions(users: Iterable[Any]) -> None:
         by_database[user._state.db][user.pk].append(user)
     if by_database and _uses_model_backend():
         for by_key in by_database.values():
-            _load_permissions(by_key)
+            _load_permissions(by_key, primary)
 
 
-def _load_permissions(by_key: Mapping[Any, Sequence[Any]]) -> None:
+def _load_permissions(by_key: Mapping[Any, Sequence[Any]], primary: bool = False) -> None:
     """As `load_permissions`, for the users of one database, by key."""
     [[some, *_], *_] = by_key.values()
     for attribute, field in (
@@ -498,7 +505,7 @@ def _load_permissions(by_key: Mapping[Any, Sequence[Any]]) -> None:
         ("_group_perm_cache", "groups"),
     ):
         try:
-            listed = _permissions(field, list(by_key), some)
+            listed = _permissions(field, list(by_key), some, primary)
         except FieldDoesNotExist:
             continue
         for key, owners in by_key.items():
@@ -528,14 +535,14 @@ def _uses_model_backend() -> bool:
     )
 
 
-def _permissions(field: str, keys: Sequence[Any], some: Any) -> dict[Any, set[str]]:
+def _permissions(field: str, keys: Sequence[Any], some: Any, primary: bool) -> dict[Any, set[str]]:
     """The permissions of each user through one field, of the user or of groups; `some` is any user."""
     from django.contrib.auth.models import Permission
 
     relation: Any = user_model()._meta.get_field(field)
     query_name = relation.related_query_name()
     path = query_name if field == "user_permissions" else f"group__{query_name}"
-    database = router.db_for_read(Permission, instance=some)
+    database = (router.db_for_write if primary else router.db_for_read)(Permission, instance=some)
     columns = f"{path}__pk", "content_type__app_label", "codename"
     listed: dict[Any, set[str]] = defaultdict(set)
     for part in parts.having(Permission.objects.using(database).order_by(), path, keys):
