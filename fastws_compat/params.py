@@ -277,12 +277,19 @@ def _check_dependency(depends: Any, where: str) -> None:
 
 def refuse_uncalled(dependency: Any, where: str) -> None:
     """Refuse what makes a guard and is none: called with parameters of the query, it would let all in."""
-    scheme = loaded("fastws_compat.security.base", "SecurityBase")
-    if is_subclass(dependency, scheme) or getattr(dependency, "makes_guards", False) is True:
+    if _is_scheme(dependency) or getattr(dependency, "makes_guards", False) is True:
         name = name_of(dependency)
         raise DeclarationError(
             f"{where} has Depends({name}), which lets everybody in: write Depends({name}(...))."
         )
+
+
+def _is_scheme(dependency: Any) -> bool:
+    """Whether a class is a scheme that takes options, and not one that a project creates from the socket."""
+    if not is_subclass(dependency, loaded("fastws_compat.security.base", "SecurityBase")):
+        return False
+    owner = next(each for each in dependency.__mro__ if "__init__" in vars(each))
+    return owner is object or owner.__module__.startswith("fastws_compat.")
 
 
 def refuse_bare_guard(value: Any, where: str) -> None:

@@ -50,6 +50,7 @@ from fastws_compat.logins.gate import Login
 from fastws_compat.messages.contract import compile_contract
 from fastws_compat.routing import APIWebSocketRoute
 from fastws_compat.security import HTTPBearer, OAuth2PasswordRequestForm
+from fastws_compat.security.base import SecurityBase
 from fastws_compat.testclient import TestClient, WebSocketDenialResponse
 from tests.fake_server import (
     CONNECT,
@@ -349,7 +350,11 @@ class TokenBearer(HTTPBearer):
     """A project's own scheme."""
 
 
-@pytest.mark.parametrize("guard", [HTTPBearer, TokenBearer, permission_required, user_passes_test])
+class Signed(SecurityBase):
+    """A scheme without options."""
+
+
+@pytest.mark.parametrize("guard", [HTTPBearer, TokenBearer, Signed, permission_required, user_passes_test])
 def test_guard_that_is_not_called(guard):
     """FastAPI calls the class with parameters of the query, which may be missing, and lets everybody in."""
 
@@ -363,6 +368,22 @@ def test_guard_that_is_not_called(guard):
         FastAPI().websocket("/ws")(chat)
     with pytest.raises(DeclarationError, match=f"dependencies= of plain {sentence}"):
         FastAPI().websocket("/ws", dependencies=[Depends(guard)])(plain)
+
+
+def test_scheme_that_a_project_creates_from_the_socket():
+    class Ticket(HTTPBearer):
+        def __init__(self, websocket: WebSocket):
+            self.text = websocket.headers["ticket"]
+
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def chat(websocket: WebSocket, ticket: Annotated[Ticket, Depends(Ticket)]):
+        await websocket.accept()
+        await websocket.send_text(ticket.text)
+
+    with TestClient(app).websocket_connect("/ws", headers={"ticket": "7"}) as client:
+        assert client.receive_text() == "7"
 
 
 def test_request_parameter():
