@@ -239,8 +239,7 @@ class WebSocketProtocol(MessageReader):
             await self._send_event(message)
             return
         if self._writable is not None:
-            await self._wait_writable()
-            self._expect("websocket.send")
+            await self._wait_writable("websocket.send")
         # Nothing may be written between making a frame and writing it: it may refer to the frames before it.
         frame = self.frame_of(message)
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
@@ -338,8 +337,7 @@ class WebSocketProtocol(MessageReader):
     async def _continue_refusal(self, message: Message) -> None:
         body, more_body = message.get("body", b""), message.get("more_body", False)
         if self._writable is not None:
-            await self._wait_writable()
-            self._expect("websocket.http.response.body")
+            await self._wait_writable("websocket.http.response.body")
         if self._refusal is not None:
             code, headers = self._refusal["status"], self._refusal.get("headers") or ()
             self._refusal = None

@@ -89,8 +89,7 @@ class FrameWriter(SharedBeginning):
         """As `write_at_once`, but wait while `send` would wait; raise what it would raise."""
         self._expect("websocket.send")
         if self._writable is not None or self._bytes_this_turn > MAX_BYTES_PER_TURN:
-            await self._wait_writable()
-            self._expect("websocket.send")
+            await self._wait_writable("websocket.send")
         self._bytes_this_turn += len(frame) + FRAME_OVERHEAD
         self.messages_out += 1
         self.bytes_out += size
@@ -134,11 +133,12 @@ class FrameWriter(SharedBeginning):
         self._socket = None
         self._outlet = Outlet(self._outlet.written)
 
-    async def _wait_writable(self) -> None:
-        """Let other tasks run, then wait until the client has read."""
+    async def _wait_writable(self, kind: str) -> None:
+        """Let other tasks run, then wait until the client has read; raise if `kind` cannot be sent then."""
         await self._let_others_run()
         while self._writable is not None:
             await self._writable.wait()
+        self._expect(kind)
 
     async def _let_others_run(self) -> None:
         self._bytes_this_turn = 0
