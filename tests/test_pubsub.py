@@ -134,16 +134,28 @@ def test_a_method_that_is_replaced_on_the_object(use: Any, monkeypatch: pytest.M
     run(main)
 
 
-def test_messages_that_are_sent_at_the_same_time_keep_their_order(use: Any) -> None:
+def test_messages_that_are_sent_at_the_same_time_keep_their_order_and_go_together(
+    use: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far away Redis is, the last one does not wait for a round trip of each."""
     use()
-    numbers = range(300)
+    numbers, trips = range(300), []
+    ask = Link.ask
+
+    async def counted(self: Link, *commands: bytes) -> Any:
+        trips.append(len(commands))
+        return await ask(self, *commands)
 
     async def main() -> None:
         async with GROUP.subscribe() as messages:
+            await GROUP.asend("first")
+            assert await anext(messages) == "first"
+            monkeypatch.setattr(Link, "ask", counted)
             await asyncio.gather(*(GROUP.asend([number]) for number in numbers))
             assert [await anext(messages) for _ in numbers] == [[number] for number in numbers]
 
     run(main)
+    assert trips == [1, 256, 43]
 
 
 def test_groups_on_two_servers_are_the_business_of_the_layer(

@@ -15,6 +15,7 @@ from typing import Any
 
 from fastws_compat import conf
 from fastws_compat.groups.stores import StoreError, StoreRefused, StoreRejected
+from fastws_compat.groups.together import Together
 from fastws_compat.layers.client import with_timeout
 from fastws_compat.layers.replies import command, packed, replies_of
 from fastws_compat.logger import in_words, logger
@@ -143,6 +144,11 @@ class Links:
     free: list[Link] = field(default_factory=list)
     # Whether the server's eviction policy has been checked.
     is_checked: bool = False
+    # The messages for the one connection of a publisher.
+    publications: Together = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.publications = Together(self.run)
 
     async def run(self, calls: Sequence[Command]) -> list[Any]:
         """The replies to several calls, sent together. A reply may be an exception."""
@@ -320,7 +326,8 @@ class Servers:
 
     async def publish(self, group: str, data: bytes) -> None:
         """Publish a message on the channel of a group; StoreError if the server may not have taken it."""
-        [reply] = await self._here().links[self.index(group)].run([Publication(self.place(group), data)])
+        links = self._here().links[self.index(group)]
+        reply = await links.publications.call(Publication(self.place(group), data))
         if isinstance(reply, Exception):
             raise StoreRejected(str(reply)) from reply
 
