@@ -303,6 +303,9 @@ class Session(Monitored, Counted):
             await self.finish(cause[1])
         else:
             hooks.run(hooks.failed, self, exc)
+            gone = self.websocket is not None and self.websocket.client_state is DISCONNECTED
+            if self.state is CONNECTED and not gone:
+                self.close_code = 1011  # noted before it is sent, for the error's event in Sentry
             logger.error("Exception in WebSocket %s", template, exc_info=for_log(exc), extra=extra)
             await self.finish(1011)
 
