@@ -17,11 +17,11 @@ import pytest
 import sentry_sdk
 from sentry_sdk.transport import Transport
 
-from fastws_compat import FastAPI, WebSocket, logs
+from fastws_compat import BackgroundTasks, FastAPI, WebSocket, logs
 from fastws_compat.connections import hooks
 from fastws_compat.contrib import sentry as sentry_module
 from fastws_compat.contrib.sentry import FastWSIntegration
-from tests.failing_rooms import failing_app
+from tests.failing_rooms import Passing, failing_app
 from tests.fake_server import CONNECT, FakeServer, disconnect, websocket_scope
 
 SECRETS = ("c00kie-secret", "qu3ry-secret", "t0ken-secret")
@@ -137,6 +137,25 @@ def test_an_error_names_the_code_that_the_library_has_sent(sentry: Local, end: s
     asyncio.run(app(websocket_scope(), server.receive, server.send))
     [event] = sentry.events
     assert event["tags"].get("close_code") == code
+
+
+def test_an_error_after_the_close_names_the_code_of_the_close(sentry: Local) -> None:
+    app = FastAPI()
+    app.add_middleware(Passing)
+
+    def fail() -> None:
+        raise LookupError
+
+    @app.websocket("/ws")
+    async def leave_work(websocket: WebSocket, tasks: BackgroundTasks) -> None:
+        await websocket.accept()
+        tasks.add_task(fail)
+
+    server = FakeServer(CONNECT)
+    asyncio.run(app(websocket_scope(), server.receive, server.send))
+    [event] = sentry.events
+    assert event["tags"]["close_code"] == "1000"
+    assert [message["type"] for message in server.sent] == ["websocket.accept", "websocket.close"]
 
 
 def test_uvicorns_line_for_a_refusal_is_no_event(sentry: Local) -> None:

@@ -276,6 +276,7 @@ class Session(Monitored, Counted):
                 self.close_code = code
                 # The library's own codes are valid and have no reason, so there is nothing to check.
                 await self.server_send({"type": "websocket.close", "code": code, "reason": ""})
+            self._sent = DISCONNECTED
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
