@@ -58,7 +58,7 @@ def observe(websocket: WebSocket) -> None:
 class Observer(Stage):
     """The stage that sends the signals of one connection."""
 
-    __slots__ = ("_accepted", "_close_code", "_kept", "_listened", "_route", "_session")
+    __slots__ = ("_accepted", "_kept", "_listened", "_route", "_session")
 
     place: ClassVar[Place] = Place.SIGNALS
 
@@ -67,7 +67,6 @@ class Observer(Stage):
         self._route = route
         self._listened = listened
         self._accepted = False
-        self._close_code: int | None = None
         # A message whose signal was sent, if the call that had received it was cancelled meanwhile.
         self._kept: Message | None = None
         self._session: Session = websocket.scope[SESSION]
@@ -97,8 +96,6 @@ class Observer(Stage):
             except asyncio.CancelledError:
                 self._kept = message  # for the next call: only this one has been given up
                 raise
-        elif message["type"] == "websocket.disconnect":
-            self._note_close(message.get("code") or 1005)
         return message
 
     async def send(self, message: Message) -> None:
@@ -106,20 +103,14 @@ class Observer(Stage):
         kind = message["type"]
         if kind == "websocket.send":
             await self._send_signal(message_sent, message=message)
-        elif kind == "websocket.close":
-            self._note_close(message.get("code", 1000))
         elif kind == "websocket.accept":
             self._accepted = True
             await self._send_signal(connected)
 
-    def _note_close(self, code: int) -> None:
-        """Keep the code of the first close."""
-        self._close_code = self._close_code or code
-
     async def _send_disconnected(self) -> None:
         self._listened = {disconnected}
         if self._accepted:
-            code = self._close_code or self._session.close_code or 1006
+            code, _ = self._session.closed
             await self._send_signal(disconnected, code=code)
 
     async def _send_signal(self, signal: Signal, **values: Any) -> None:

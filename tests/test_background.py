@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from fastws_compat import FastAPI, WebSocket
 from fastws_compat.background import BackgroundTask, BackgroundTasks
+from tests.fake_server import CONNECT, DENIAL, FakeServer, websocket_scope
 
 
 def test_sync_function_runs_in_a_thread() -> None:
@@ -101,3 +103,35 @@ def test_given_list_of_tasks_is_not_shared() -> None:
     tasks.add_task(print)
     assert len(given) == 1
     assert BackgroundTasks().tasks == []
+
+
+class Passing:
+    """Middleware of the project."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_socket_below_a_middleware_is_closed_once(accepts: bool, fails: bool) -> None:
+    app = FastAPI()
+    app.add_middleware(Passing)
+
+    def work() -> None:
+        if fails:
+            raise ValueError
+
+    @app.websocket("/ws")
+    async def endpoint(websocket: WebSocket, tasks: BackgroundTasks) -> None:
+        tasks.add_task(work)
+        if accepts:
+            await websocket.accept()
+
+    server = FakeServer(CONNECT)
+    asyncio.run(app(websocket_scope(extensions=DENIAL), server.receive, server.send))
+    kinds = [message["type"] for message in server.sent]
+    assert kinds == ["websocket.accept", "websocket.close"][not accepts :]

@@ -523,6 +523,9 @@ def test_handshake_that_is_not_answered_is_refused(can_deny, caplog):
     asyncio.run(run())
     assert seen == ["left"]
     assert records(caplog) == ["WebSocket /ws/{name}: the handshake was not answered in 0.05 s"]
+    [record] = caplog.records
+    assert record.route == "/ws/{name}"
+    assert record.connection_id is not None
 
 
 def gone():

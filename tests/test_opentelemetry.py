@@ -212,6 +212,15 @@ def test_a_header_that_names_no_span_begins_a_trace(spans: Spans) -> None:
     assert spans.one("GET /rooms/{room}").parent is None
 
 
+def test_a_tracestate_cannot_put_control_characters_into_the_log(
+    spans: Spans, caplog: pytest.LogCaptureFixture
+) -> None:
+    parent = f"00-{'c' * 32}-{'d' * 16}-01"
+    run(app_with(echo), disconnect(), scope=scope_of(traceparent=parent, tracestate="\x1b[31mforged"))
+    assert spans.one("GET /rooms/{room}").parent is not None
+    assert caplog.text == ""
+
+
 def test_traceparent_is_none_outside() -> None:
     assert traceparent() is None
 

@@ -17,12 +17,12 @@ import pytest
 import sentry_sdk
 from sentry_sdk.transport import Transport
 
-from fastws_compat import FastAPI, WebSocket, logs
+from fastws_compat import BackgroundTasks, FastAPI, WebSocket, logs
 from fastws_compat.connections import hooks
 from fastws_compat.contrib import sentry as sentry_module
 from fastws_compat.contrib.sentry import FastWSIntegration
-from tests.failing_rooms import failing_app
-from tests.fake_server import CONNECT, FakeServer, websocket_scope
+from tests.failing_rooms import Passing, failing_app
+from tests.fake_server import CONNECT, FakeServer, disconnect, websocket_scope
 
 SECRETS = ("c00kie-secret", "qu3ry-secret", "t0ken-secret")
 
@@ -103,6 +103,7 @@ def test_each_error_is_one_event_with_its_own_connection(sentry: Local) -> None:
         assert value["mechanism"] == {"type": "fastws", "handled": False}
         assert (event["transaction"], event["transaction_info"]) == ("/rooms/{room}", {"source": "route"})
         assert event["tags"]["route"] == "/rooms/{room}"
+        assert event["tags"]["close_code"] == "1011"
         assert event["contexts"]["websocket"]["messages_in"] == 1
         assert "user" not in event or "id" not in event["user"]
         ids.add(event["tags"]["connection_id"])
@@ -116,6 +117,45 @@ def test_no_secret_leaves_and_a_socket_is_no_transaction(sentry: Local) -> None:
     assert {item.type for each in sentry.envelopes for item in each.items} == {"event"}
     sent = json.dumps(sentry.events)
     assert not [secret for secret in SECRETS if secret in sent]
+
+
+@pytest.mark.parametrize(("end", "code"), [("close", "4000"), ("leave", None), ("refuse", None)])
+def test_an_error_names_the_code_that_the_library_has_sent(sentry: Local, end: str, code: str | None) -> None:
+    app = FastAPI()
+
+    @app.websocket("/ws")
+    async def fail(websocket: WebSocket) -> None:
+        if end == "close":
+            await websocket.accept()
+            await websocket.close(4000)
+        elif end == "leave":
+            await websocket.accept()
+            await websocket.receive()
+        raise LookupError
+
+    server = FakeServer(CONNECT, disconnect(1001))
+    asyncio.run(app(websocket_scope(), server.receive, server.send))
+    [event] = sentry.events
+    assert event["tags"].get("close_code") == code
+
+
+def test_an_error_after_the_close_names_the_code_of_the_close(sentry: Local) -> None:
+    app = FastAPI()
+    app.add_middleware(Passing)
+
+    def fail() -> None:
+        raise LookupError
+
+    @app.websocket("/ws")
+    async def leave_work(websocket: WebSocket, tasks: BackgroundTasks) -> None:
+        await websocket.accept()
+        tasks.add_task(fail)
+
+    server = FakeServer(CONNECT)
+    asyncio.run(app(websocket_scope(), server.receive, server.send))
+    [event] = sentry.events
+    assert event["tags"]["close_code"] == "1000"
+    assert [message["type"] for message in server.sent] == ["websocket.accept", "websocket.close"]
 
 
 def test_uvicorns_line_for_a_refusal_is_no_event(sentry: Local) -> None:

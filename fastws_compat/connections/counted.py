@@ -107,11 +107,17 @@ class Counted:
         return self._refusal
 
     @property
+    def noted(self) -> Closed | None:
+        """The first close by this side, apart from the one that follows the endpoint."""
+        if self._closed is None and self.websocket is not None:
+            own: Closed | None = self.websocket._closed
+            return own
+        return self._closed
+
+    @property
     def closed(self) -> Closed:
         """The code of the first close of an accepted connection, and who closed it."""
-        noted = self._closed
-        if noted is None and self.websocket is not None:
-            noted = self.websocket._closed
+        noted = self.noted
         shown = None if self.server is None else closed_on(self.server)
         if shown is None:
             return noted or self._closed_at_end or LOST

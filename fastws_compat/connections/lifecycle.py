@@ -276,6 +276,7 @@ class Session(Monitored, Counted):
                 self.close_code = code
                 # The library's own codes are valid and have no reason, so there is nothing to check.
                 await self.server_send({"type": "websocket.close", "code": code, "reason": ""})
+            self._sent = DISCONNECTED
         except Exception as exc:
             logger.debug("The client left before its socket was closed (%r)", exc)
 
@@ -303,6 +304,9 @@ class Session(Monitored, Counted):
             await self.finish(cause[1])
         else:
             hooks.run(hooks.failed, self, exc)
+            gone = self.websocket is not None and self.websocket.client_state is DISCONNECTED
+            if self.state is CONNECTED and not gone:
+                self.close_code = 1011  # noted before it is sent, for the error's event in Sentry
             logger.error("Exception in WebSocket %s", template, exc_info=for_log(exc), extra=extra)
             await self.finish(1011)
 

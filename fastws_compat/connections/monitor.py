@@ -166,8 +166,13 @@ class Monitored:
         timeout = conf.get("HANDSHAKE_TIMEOUT")
         if timeout is None or now < self.begun + timeout or self.scope.get(RAISE_EXCEPTIONS):
             return
-        logger.warning("WebSocket %s: the handshake was not answered in %g s", self.extra["route"], timeout)
-        self.spawn(self.deny(503, "timeout"))
+        if has_left(self.server):  # or the server itself has refused it, as one that stops does
+            mark_disconnected(websocket, disconnect_message(1006))
+        else:
+            extra = self.extra
+            text = "WebSocket %s: the handshake was not answered in %g s"
+            logger.warning(text, extra["route"], timeout, extra=extra)
+            self.spawn(self.deny(503, "timeout"))
         self.end_turn()
         websocket.application_state = DISCONNECTED
         self._cancel()

@@ -69,8 +69,9 @@ def _describe(event: Any, session: Any) -> None:
     event["transaction"] = session.template
     event["transaction_info"] = {"source": "route"}
     tags = {"connection_id": session.id, "route": session.template}
-    if session.close_code is not None:
-        tags["close_code"] = str(session.close_code)
+    code = session.close_code if session.noted is None else session.noted[0]
+    if code is not None:
+        tags["close_code"] = str(code)
     event["tags"] = {**dict(event.get("tags") or {}), **tags}
     event.setdefault("contexts", {})["websocket"] = {
         "age": round(session.age, 3),

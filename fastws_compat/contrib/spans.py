@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import sys
 from collections.abc import Mapping
 from time import time_ns
@@ -27,6 +28,8 @@ NAME = "fastws_compat"
 HANDSHAKE = "fastws_compat.handshake"
 # The headers of a handshake whose values are added to spans.
 HEADERS = (b"host", b"user-agent", b"traceparent", b"tracestate")
+# A `tracestate` of other characters is ignored: OpenTelemetry would log it as it is.
+PRINTABLE = re.compile(r"[ -~\t]*")
 PORTS = {"ws": 80, "wss": 443, "http": 80, "https": 443}
 # The maximum number of digits of a port: a longer number from a client does not fit into an attribute.
 MAX_DIGITS = 5
@@ -95,6 +98,8 @@ class Tracing:
 
     def _arrival(self, scope: Scope) -> Span:
         headers = headers_of(scope)
+        if not PRINTABLE.fullmatch(headers.get("tracestate", "")):
+            del headers["tracestate"]
         parent = _propagator.extract(headers, Context())
         attributes = arrival_of(scope, headers)
         return self._tracer.start_span("GET", parent, SpanKind.SERVER, attributes)

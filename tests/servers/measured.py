@@ -5,11 +5,13 @@ Its pages redirect to HTTPS; $DATABASE is its database as JSON, and $FASTWS has 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from typing import Any
 
 from django.conf import settings
+from django.dispatch import receiver
 from django.urls import path
 
 if not settings.configured:
@@ -51,6 +53,7 @@ django.setup()
 
 from fastws_compat import FastAPI, WebSocket  # noqa: E402
 from fastws_compat.asgi import get_asgi_application  # noqa: E402
+from fastws_compat.signals import disconnected  # noqa: E402
 
 
 def metrics(request: Any) -> Any:
@@ -74,6 +77,17 @@ def database(request: Any) -> Any:
 urlpatterns = [path("metrics/sockets", metrics), path("database", database)]
 
 app = FastAPI()
+
+
+@receiver(disconnected)
+def note_end(sender: Any, code: int, **values: Any) -> None:
+    print("SIGNAL", sender.path, code)
+
+
+@app.websocket("/unanswered")
+async def unanswered(websocket: WebSocket) -> None:
+    print("HANDSHAKE")
+    await asyncio.Event().wait()
 
 
 @app.websocket("/rooms/{room}")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import socket
 import threading
 import time
 import urllib.error
@@ -20,7 +21,7 @@ import websockets
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.servers.client import open_socket
+from tests.servers.client import Raw, open_socket
 from tests.servers.conftest import Running, Server, wait_for
 from tests.sizes import size
 from tests.test_database import running as postgresql
@@ -90,6 +91,36 @@ def test_the_figures_are_those_that_the_clients_counted(server: Server) -> None:
         "ACCESS /rooms/{room} closed 1006 by lost",
         "ACCESS /rooms/{room} closed 4001 by server",
     ]
+
+
+def test_a_lost_connection_has_the_same_code_in_the_signal_and_in_the_log(server: Server) -> None:
+    running = server.start(SITE)
+    with open_socket(running, "/rooms/a") as lost:
+        lost.socket.shutdown(socket.SHUT_RDWR)
+    wait_for(lambda: "ACCESS /rooms/{room} closed 1006 by lost" in running.logs())
+    assert "SIGNAL /rooms/{room} 1006\n" in running.logs()
+
+
+def test_a_handshake_whose_client_has_left_is_not_refused(server: Server) -> None:
+    running = server.start(SITE, env={"FASTWS": json.dumps({"HANDSHAKE_TIMEOUT": 1})})
+    with Raw(running, "/unanswered"):
+        wait_for(lambda: "HANDSHAKE\n" in running.logs())
+    wait_for(lambda: "ACCESS /unanswered" in running.logs())
+    assert "ACCESS /unanswered closed 1006 by lost" in running.logs()
+    assert "was not answered" not in running.logs()
+
+
+def test_a_handshake_that_the_stopping_server_has_refused_is_not_refused_again(server: Server) -> None:
+    values = {"HANDSHAKE_TIMEOUT": 1, "DRAIN_DELAY": 0, "DRAIN_SPREAD": 0, "SHUTDOWN_GRACE": 5}
+    running = server.start(SITE, env={"FASTWS": json.dumps(values)})
+    with Raw(running, "/unanswered") as client:
+        wait_for(lambda: "HANDSHAKE\n" in running.logs())
+        running.signal()
+        assert client.answer().split()[1] == (b"503" if server.is_daphne else b"500")
+        running.wait()
+    end = "refused 503 stopping" if server.is_daphne else "closed 1006 by lost"
+    assert f"ACCESS /unanswered {end}" in running.logs()
+    assert "was not answered" not in running.logs()
 
 
 SCRAPES = size("FASTWS_SCRAPES", 40, 200)
