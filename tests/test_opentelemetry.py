@@ -339,6 +339,17 @@ def test_a_disconnect_is_no_error(spans: Spans) -> None:
     assert spans.one("close /rooms/{room}").status.status_code is StatusCode.UNSET
 
 
+def test_disconnects_of_a_task_group_are_no_error(spans: Spans) -> None:
+    async def endpoint(websocket: WebSocket, room: str) -> None:
+        await websocket.accept()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(websocket.receive_text())
+
+    with pytest.raises(ExceptionGroup), TestClient(app_with(endpoint)).websocket_connect("/rooms/1"):
+        pass
+    assert spans.one("close /rooms/{room}").status.status_code is StatusCode.UNSET
+
+
 def test_the_user_is_named_only_if_asked_for(spans: Spans) -> None:
     class User:
         pk = 7

@@ -2,7 +2,7 @@
 /* eslint-disable */
 /**
  * A WebSocket that reconnects, and groups that recover what they missed.
- * Guide: docs/howto/live-client.md. What each name does: live.d.ts.
+ * Guide: docs/howto/live-client.md. Types: live.d.ts.
  */
 
 const FINAL = new Set([1000, 1003, 1007, 1008, 1009, 4401, 4403, 4404, 4422]);
@@ -11,7 +11,7 @@ const ENVELOPE = /^\s*\{\s*"fastws"\s*:/;
 const BURST = 10; // posts a second: below usual rate limits
 
 let /** @type {any} */ [last, lag] = [0, 0];
-/** Counts sleep, as timers do not, and never runs backwards. */
+/** Counts sleep, and never runs backwards. */
 const /** @type {any} */ now = () => (lag += Math.max(0, last - (last = Date.now()))) + last;
 const /** @type {any} */ upTo = (/** @type {any} */ ms) => Math.random() * ms;
 const /** @type {any} */ longest = (/** @type {any} */ attempt) => Math.min(30_000, 1000 * 2 ** attempt);
@@ -47,7 +47,7 @@ function unwrap(/** @type {any} */ raw, /** @type {any} */ isText) {
   return [frame, rest ?? (frame.data === undefined ? frame.text : frame.data)];
 }
 
-/** Random, so that clients of one server do not return together. */
+/** Random, so that clients do not return together. */
 function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }) {
   const spread = 1000 * +(/\bspread=([\d.]+)/.exec(reason)?.[1] ?? 2);
   // Too slow a client (1013) returns later each time.
@@ -55,7 +55,7 @@ function delayOf(/** @type {any} */ attempt, /** @type {any} */ { code, reason }
   return upTo(windows.get(code) ?? longest(attempt)) + (isHidden() ? 30_000 : 0);
 }
 
-/** Browsers hide why a handshake failed; the page tells if the login ended. */
+/** Browsers hide why a handshake failed; the page may tell. */
 async function isGone(/** @type {any} */ page) {
   try {
     const { type, status } = await fetch(page, {
@@ -117,7 +117,7 @@ class Group extends Events {
     [this.#epoch, this.#offset, this.#lacks] = [epoch ?? "", Number(offset), lacks];
   }
 
-  /** Held messages can be dropped: the next `load` begins later and covers them. */
+  /** Held messages can go: the next `load` begins later and covers them. */
   #catchUp() {
     if (!this.#load) return this.emit("lost");
     const isLoading = this.#held;
@@ -229,7 +229,8 @@ export class Live extends Events {
   }
 
   send(/** @type {any} */ data) {
-    const frame = typeof data === "string" || data?.byteLength !== undefined ? data : JSON.stringify(data);
+    const isRaw = typeof data === "string" || data?.byteLength >= 0 || data instanceof Blob;
+    const frame = isRaw ? data : JSON.stringify(data);
     if (this.#write(frame)) return "sent";
     if (this.#ended || this.#queue.length >= this.#options.queue) return false;
     this.#queue.push(frame);
@@ -237,11 +238,11 @@ export class Live extends Events {
   }
 
   request(/** @type {any} */ message, /** @type {any} */ { timeout = 10_000 } = {}) {
-    const id = this.key();
-    const frame = JSON.stringify({ ...message, id });
+    const id = this.key(), frame = JSON.stringify({ ...message, id });
     return new Promise((/** @type {any} */ resolve, /** @type {any} */ reject) => {
       const /** @type {any} */ fail = (/** @type {any} */ detail, /** @type {any} */ status = 0) => reject(new CallError(status, detail));
-      this.#calls.set(id, { frame, resolve, fail, timer: setTimeout(fail, timeout, "no reply in time") });
+      const timer = setTimeout(fail, Math.min(timeout, 2e9), "no reply in time");
+      this.#calls.set(id, { frame, resolve, fail, timer });
       if (!this.send(frame)) fail("not connected");
     }).finally(() => {
       clearTimeout(this.#calls.get(id).timer);
@@ -320,7 +321,7 @@ export class Live extends Events {
       const /** @type {any} */ given = [await this.#address(), await ask(protocols)];
       if (this.#link !== link) return;
       const /** @type {any} */ socket = (link.socket = new Socket(...given));
-      // What an abandoned socket reports is ignored.
+      // An abandoned socket is ignored.
       const /** @type {any} */ current = (/** @type {any} */ handler) => (/** @type {any} */ event) => this.#link === link && handler(event);
       socket.binaryType = "arraybuffer";
       socket.onopen = current(() => this.#opened());
@@ -404,14 +405,14 @@ export class Live extends Events {
 
   #deliver(/** @type {any} */ data, /** @type {any} */ about) {
     const /** @type {any} */ [tag, call] = [data?.[this.#options.tag], this.#calls.get(data?.id)];
-    if (tag === "pong" && this.#options.heartbeat) return;
+    if (this.#options.heartbeat && (tag ?? parsed(data)?.[this.#options.tag]) === "pong") return;
     if (tag === "error") call?.fail(data.detail, data.status);
     else call?.resolve(data);
     this.emit("message", data, about);
     if (tag !== "message" && tag !== "status") this.emit(tag, data, about);
   }
 
-  /** Requests sent on this connection fail; those in the queue wait. */
+  /** Sent requests fail; those queued wait. */
   #drop() {
     const socket = this.#link?.socket;
     this.#link = null;
