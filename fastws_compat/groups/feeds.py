@@ -60,8 +60,8 @@ class GroupFeed:
         self._breaker = breaker
         self._steps: deque[Step] = deque()
         self._is_giving = False
-        # Members that still have to receive the message that `given` includes; the next one is the last.
-        self._unserved: list[Participant] = []
+        # By id, who still has to receive the message that `given` includes; the next one is the last.
+        self._unserved: dict[str, Participant] = {}
         self._values: Values | None = None
         self._owes_values = False
         # The ids of members that joined while the store was unavailable, and have no position.
@@ -115,13 +115,12 @@ class GroupFeed:
     def position_of(self, member_id: str) -> Position | None:
         if (catcher := self.catchers.get(member_id)) is not None:
             return catcher.given
-        is_behind = any(each.id == member_id for each in self._unserved)
-        return self.given and self.given._replace(offset=self.given.offset - is_behind)
+        return self.given and self.given._replace(offset=self.given.offset - (member_id in self._unserved))
 
     def catch(self, member_id: str, catcher: Catcher) -> None:
         """Pass a member by, also with the message that is under way, until it has caught up."""
         self.catchers[member_id] = catcher
-        self._unserved = [each for each in self._unserved if each.id != member_id]
+        self._unserved.pop(member_id, None)
 
     def owes_values_to(self, member_id: str) -> bool:
         """Whether a member that leaves now lacks values which no recovery contains."""
@@ -326,7 +325,7 @@ class GroupFeed:
             return
         members, delivery = self.hub.members.get(self.group, {}), self.delivery(entry, content)
         is_for_all, departures = entry.exclude is None and not hidden_from, self.hub.departures
-        self._unserved = self._live()[::-1]
+        self._unserved = {each.id: each for each in reversed(self._live())}
         while self._unserved:
             batch = next_batch(self._unserved)
             is_whole = is_for_all and departures == self.hub.departures

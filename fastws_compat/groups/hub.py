@@ -314,9 +314,9 @@ def batches(members: list[Participant]) -> Iterator[list[Participant]]:
         yield members[start : start + MAX_DELIVERIES_IN_A_ROW]
 
 
-def next_batch(waiting: list[Participant]) -> list[Participant]:
-    """Take the members of the next batch off a list whose last one comes first."""
-    return [waiting.pop() for _ in range(min(len(waiting), MAX_DELIVERIES_IN_A_ROW))]
+def next_batch(waiting: dict[str, Participant]) -> list[Participant]:
+    """Take the members of the next batch off the end, where the next one is."""
+    return [waiting.popitem()[1] for _ in range(min(len(waiting), MAX_DELIVERIES_IN_A_ROW))]
 
 
 # The hubs of each event loop, by the id of their layer.
