@@ -46,7 +46,7 @@ class Keeper:
         # The ids whose state in the store may be out of date.
         self._stale: dict[str, dict[str, None]] = {}
         self._waiters: dict[str, asyncio.Future[None]] = {}
-        # The groups whose list somebody sees here. The dead must leave it, even if nobody is present here.
+        # The groups whose presence is watched here, so that dead processes are looked for without any seat.
         self._watched: set[str] = set()
         # By group, the ids that are marked as stale later, all at once.
         self._collected: dict[str, list[str]] = {}
